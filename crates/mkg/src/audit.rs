@@ -1,0 +1,1 @@
+//! What a graph holds and what is odd about it.

@@ -1,0 +1,307 @@
+//! The graph's folder: Parquet files that ordinary tools open.
+//!
+//! | file | columns |
+//! |---|---|
+//! | `entities.parquet` | `id` u32, `key`, `name`, `description`, `caption` (text, may be null), `images` (list of paths) |
+//! | `relations.parquet` | `id` u32, `key`, `name` |
+//! | `train.parquet`, `valid.parquet`, `test.parquet` | `head`, `relation`, `tail` u32 |
+//!
+//! The splits are files of their own so that a stage can be seen not to open the test split.
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array,
+};
+use arrow::datatypes::{Field, UInt32Type};
+use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+use stage::files::write_atomically;
+use stage::{Error, Result};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::Triple;
+
+/// The file of the entity table.
+pub const ENTITIES: &str = "entities.parquet";
+/// The file of the relation table.
+pub const RELATIONS: &str = "relations.parquet";
+
+/// An entity with what is known of it beside its triples. Absent text is `None`, never empty.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entity {
+    /// The dataset's own identifier.
+    pub key: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// A description.
+    pub description: Option<String>,
+    /// A sentence that a vision-language model wrote from the entity's images.
+    pub caption: Option<String>,
+    /// Image files, relative to the dataset's image folder.
+    pub images: Vec<String>,
+}
+
+impl Entity {
+    /// The name, or the key where there is none.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.key)
+    }
+}
+
+/// A relation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Relation {
+    /// The dataset's own identifier.
+    pub key: String,
+    /// A name for people.
+    pub name: Option<String>,
+}
+
+impl Relation {
+    /// The name, or the key where there is none.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.key)
+    }
+}
+
+/// Entities and relations, each at the position of its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// All entities.
+    pub entities: Vec<Entity>,
+    /// All relations, without inverses.
+    pub relations: Vec<Relation>,
+}
+
+impl Vocabulary {
+    /// Writes both tables into `folder`.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let entities = &self.entities;
+        let mut images = ListBuilder::new(StringBuilder::new());
+        for entity in entities {
+            entity.images.iter().for_each(|path| images.values().append_value(path));
+            images.append(true);
+        }
+        let texts = |get: fn(&Entity) -> Option<&str>| entities.iter().map(get).collect::<StringArray>();
+        write_table(
+            &folder.join(ENTITIES),
+            vec![
+                ("id", Arc::new(UInt32Array::from_iter_values(0..entities.len() as u32)), false),
+                ("key", Arc::new(texts(|entity| Some(&entity.key))), false),
+                ("name", Arc::new(texts(|entity| entity.name.as_deref())), true),
+                ("description", Arc::new(texts(|entity| entity.description.as_deref())), true),
+                ("caption", Arc::new(texts(|entity| entity.caption.as_deref())), true),
+                ("images", Arc::new(images.finish()), false),
+            ],
+        )?;
+        let relations = &self.relations;
+        write_table(
+            &folder.join(RELATIONS),
+            vec![
+                ("id", Arc::new(UInt32Array::from_iter_values(0..relations.len() as u32)), false),
+                ("key", Arc::new(StringArray::from_iter_values(relations.iter().map(|r| &r.key))), false),
+                (
+                    "name",
+                    Arc::new(relations.iter().map(|r| r.name.as_deref()).collect::<StringArray>()),
+                    true,
+                ),
+            ],
+        )
+    }
+
+    /// Reads both tables from `folder`.
+    pub fn read(folder: &Path) -> Result<Vocabulary> {
+        Ok(Vocabulary {
+            entities: read_entities(&folder.join(ENTITIES))?,
+            relations: read_relations(&folder.join(RELATIONS))?,
+        })
+    }
+}
+
+fn read_entities(path: &Path) -> Result<Vec<Entity>> {
+    let mut entities = Vec::new();
+    for_each_batch(path, |batch| {
+        ids_continue(batch, entities.len() as u32)?;
+        let (keys, names) = (texts(batch, "key")?, texts(batch, "name")?);
+        let (descriptions, captions) = (texts(batch, "description")?, texts(batch, "caption")?);
+        let images = column(batch, "images")?.as_list_opt::<i32>();
+        let images = images.ok_or_else(|| Error::data("column `images` is no list"))?;
+        for (i, key) in keys.into_iter().enumerate() {
+            let files = images.value(i);
+            let files = files
+                .as_string_opt::<i32>()
+                .ok_or_else(|| Error::data("column `images` is no list of text"))?;
+            entities.push(Entity {
+                key: key.unwrap_or_default(),
+                name: names[i].clone(),
+                description: descriptions[i].clone(),
+                caption: captions[i].clone(),
+                images: files.iter().flatten().map(str::to_owned).collect(),
+            });
+        }
+        Ok(())
+    })?;
+    Ok(entities)
+}
+
+fn read_relations(path: &Path) -> Result<Vec<Relation>> {
+    let mut relations = Vec::new();
+    for_each_batch(path, |batch| {
+        ids_continue(batch, relations.len() as u32)?;
+        let named = texts(batch, "key")?.into_iter().zip(texts(batch, "name")?);
+        relations.extend(named.map(|(key, name)| Relation { key: key.unwrap_or_default(), name }));
+        Ok(())
+    })?;
+    Ok(relations)
+}
+
+/// Writes one split's triples.
+pub fn write_triples(path: &Path, triples: &[Triple]) -> Result<()> {
+    let ids = |get: fn(&Triple) -> u32| -> ArrayRef {
+        Arc::new(UInt32Array::from_iter_values(triples.iter().map(get)))
+    };
+    write_table(
+        path,
+        vec![
+            ("head", ids(|t| t.head.0), false),
+            ("relation", ids(|t| t.relation.0), false),
+            ("tail", ids(|t| t.tail.0), false),
+        ],
+    )
+}
+
+/// Reads one split's triples and checks that every id lies in a graph of so many `entities` and `relations`.
+pub fn read_triples(path: &Path, entities: usize, relations: usize) -> Result<Vec<Triple>> {
+    let mut triples = Vec::new();
+    for_each_batch(path, |batch| {
+        let (heads, tails) = (ids(batch, "head", entities)?, ids(batch, "tail", entities)?);
+        let relations = ids(batch, "relation", relations)?;
+        let rows = heads.values().iter().zip(relations.values()).zip(tails.values());
+        triples.extend(rows.map(|((&head, &relation), &tail)| Triple::new(head, relation, tail)));
+        Ok(())
+    })?;
+    Ok(triples)
+}
+
+/// Writes one Parquet file of named columns `(name, values, nullable)`, compressed, atomically.
+pub fn write_table(path: &Path, columns: Vec<(&str, ArrayRef, bool)>) -> Result<()> {
+    let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(|e| in_table(path, e))?;
+    let compression = Compression::ZSTD(ZstdLevel::default());
+    let properties = WriterProperties::builder().set_compression(compression).build();
+    write_atomically(path, |file| {
+        let mut writer =
+            ArrowWriter::try_new(file, batch.schema(), Some(properties)).map_err(|e| in_table(path, e))?;
+        writer.write(&batch).map_err(|e| in_table(path, e))?;
+        writer.close().map_err(|e| in_table(path, e))?;
+        Ok(())
+    })
+}
+
+/// Hands every record batch of a Parquet file to `each`; errors name the file.
+pub fn for_each_batch(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| in_table(path, e))?;
+    for batch in builder.build().map_err(|e| in_table(path, e))? {
+        each(&batch.map_err(|e| in_table(path, e))?).map_err(|e| e.at(path))?;
+    }
+    Ok(())
+}
+
+/// A column by name.
+pub fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    batch.column_by_name(name).ok_or_else(|| Error::data(format!("no column `{name}`")))
+}
+
+fn in_table(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::data("not a readable Parquet file").at(path).because(error)
+}
+
+fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
+    let column = column(batch, name)?.as_string_opt::<i32>();
+    let column: &StringArray = column.ok_or_else(|| Error::data(format!("column `{name}` is no text")))?;
+    Ok(column.iter().map(|text| text.map(str::to_owned)).collect())
+}
+
+fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a UInt32Array> {
+    let column = column(batch, name)?.as_primitive_opt::<UInt32Type>();
+    column.ok_or_else(|| Error::data(format!("column `{name}` is not UInt32")))
+}
+
+/// A column of ids, all below `count`.
+fn ids<'a>(batch: &'a RecordBatch, name: &str, count: usize) -> Result<&'a UInt32Array> {
+    let column = numbers(batch, name)?;
+    match column.values().iter().position(|id| *id as usize >= count) {
+        Some(row) => {
+            Err(Error::data(format!("{name} {} is out of range 0..{count}", column.value(row)))
+                .row(row as u64))
+        }
+        None => Ok(column),
+    }
+}
+
+fn ids_continue(batch: &RecordBatch, first: u32) -> Result<()> {
+    let ids = numbers(batch, "id")?;
+    match ids.values().iter().zip(first..).position(|(id, expected)| *id != expected) {
+        Some(row) => Err(Error::data("ids do not count up from 0").row(u64::from(first) + row as u64)),
+        None => Ok(()),
+    }
+}
+
+/// The type of a list column's items, as all our tables write it.
+pub fn list_item(data_type: arrow::datatypes::DataType) -> Arc<Field> {
+    Arc::new(Field::new("item", data_type, false))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vocabulary() -> Vocabulary {
+        let entity = |key: &str, name: Option<&str>, images: &[&str]| Entity {
+            key: key.into(),
+            name: name.map(str::to_owned),
+            images: images.iter().map(|image| (*image).to_owned()).collect(),
+            ..Entity::default()
+        };
+        Vocabulary {
+            entities: vec![entity("Q1", Some("Čapek"), &["a.png", "b.jpg"]), entity("Q2", None, &[])],
+            relations: vec![Relation { key: "P1".into(), name: None }],
+        }
+    }
+
+    #[test]
+    fn tables_survive_a_round_trip() {
+        let dir = tempfile::tempdir().unwrap();
+        vocabulary().write(dir.path()).unwrap();
+        assert_eq!(Vocabulary::read(dir.path()).unwrap(), vocabulary());
+        let triples = [Triple::new(0, 0, 1), Triple::new(1, 0, 1)];
+        let path = dir.path().join("train.parquet");
+        write_triples(&path, &triples).unwrap();
+        assert_eq!(read_triples(&path, 2, 1).unwrap(), triples);
+    }
+
+    #[test]
+    fn an_id_out_of_range_is_named_with_its_row() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.parquet");
+        write_triples(&path, &[Triple::new(0, 0, 1), Triple::new(0, 0, 9)]).unwrap();
+        let error = read_triples(&path, 2, 1).unwrap_err().to_string();
+        assert!(error.ends_with("train.parquet: row 1: tail 9 is out of range 0..2"), "{error}");
+    }
+
+    #[test]
+    fn a_truncated_file_is_an_error_not_a_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.parquet");
+        write_triples(&path, &[Triple::new(0, 0, 1)]).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [0, 3, bytes.len() / 2, bytes.len() - 1] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            let error = read_triples(&path, 2, 1).unwrap_err();
+            assert_eq!(error.kind(), stage::Kind::Data, "{length} bytes: {error}");
+        }
+    }
+}

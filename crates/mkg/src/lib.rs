@@ -1,0 +1,14 @@
+//! Multimodal knowledge graphs: ids, triples, queries, published formats, audit. No tensors.
+//!
+//! There is one direction to reason about: predicting the head of `(?, r, t)` is predicting the tail of
+//! `(t, r⁻¹, ?)`, with the inverse relation `r⁻¹ = r + R`. Everything downstream sees [queries](Query) only.
+
+pub mod audit;
+pub mod graph;
+pub mod ids;
+pub mod queries;
+pub mod raw;
+
+pub use graph::{Entity, Relation, Vocabulary};
+pub use ids::{EntityId, Query, RelationId, Split, Triple};
+pub use queries::{KnownAnswers, QuerySet};

@@ -1,0 +1,118 @@
+//! The command line that every program shares, and the frame around its `main`.
+
+use clap::{ArgAction, Args};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::manifest::{Task, Work};
+use crate::recipe::Recipe;
+use crate::{Error, Kind, Result, Run, interrupt, progress};
+
+/// Arguments of every stage.
+#[derive(Args, Clone, Debug)]
+pub struct Common {
+    /// Directory of the run; each stage keeps a folder in it
+    #[arg(long, value_name = "DIR", env = "DSOM_RUN")]
+    run: PathBuf,
+    /// Recipe in TOML (see pipelines/default.toml); a later one overrides an earlier one
+    #[arg(long, value_name = "FILE")]
+    recipe: Vec<PathBuf>,
+    /// Override one key of the recipe, e.g. --set distill.gamma=4
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Seed of everything random in the run
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Worker threads [default: all cores]; results do not depend on it
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// Do the work even if it is fresh
+    #[arg(long)]
+    force: bool,
+    /// Say whether the stage is fresh, and why not, and do nothing
+    #[arg(long)]
+    status: bool,
+    /// Say less (repeatable)
+    #[arg(short, long, action = ArgAction::Count)]
+    quiet: u8,
+    /// Say more (repeatable)
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+impl Common {
+    /// The run directory.
+    pub fn run(&self) -> Run {
+        Run::new(&self.run)
+    }
+
+    /// The recipe files in order, with `--set` and `--seed` on top.
+    pub fn recipe(&self) -> Result<Recipe> {
+        let mut sets = self.set.clone();
+        sets.extend(self.seed.map(|seed| format!("seed={seed}")));
+        Recipe::load(&self.recipe, &sets)
+    }
+
+    /// Begins `task` unless it is fresh; with `--status`, prints how it stands and begins nothing.
+    pub fn begin(&self, task: Task) -> Result<Option<Work>> {
+        if self.status {
+            let folder = task.folder().strip_prefix(&self.run).unwrap_or(task.folder());
+            print_line(&format!("{:24} {}", folder.display(), task.status()?));
+            return Ok(None);
+        }
+        task.begin(self.force)
+    }
+
+    fn verbosity(&self) -> i8 {
+        self.verbose.min(3) as i8 - self.quiet.min(3) as i8
+    }
+
+    /// With `--status`, an input that is missing is an answer and no failure.
+    fn absent(&self, error: &Error) -> bool {
+        self.status && error.kind() == Kind::Missing
+    }
+}
+
+/// Writes a line of results to standard output; a closed pipe is not an error.
+pub fn print_line(line: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}
+
+/// Runs a program's body: logging, threads and signals before it, error message and exit code after it.
+pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
+    progress::init_logging(common.verbosity());
+    interrupt::listen();
+    let threads = rayon::ThreadPoolBuilder::new().num_threads(common.threads.unwrap_or(0)).build_global();
+    if let Err(error) = threads {
+        tracing::warn!("cannot set the number of threads: {error}");
+    }
+    match body() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if common.absent(&error) => {
+            print_line(&format!("{:24} waits: {error}", ""));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            report(&error);
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
+/// The chain of causes on one line, the remedy on the next.
+fn report(error: &Error) {
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    match error.kind() {
+        Kind::Interrupted => tracing::warn!("{message}"),
+        _ => tracing::error!("{message}"),
+    }
+    if let Some(hint) = error.hint_text() {
+        tracing::info!("hint: {hint}");
+    }
+}

@@ -1,0 +1,197 @@
+//! One error type for all stages: what happened, where, what to do, and which exit code that is.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What sort of failure it was. Each kind has one documented exit code.
+///
+/// | code | kind | what a batch script should do |
+/// |---|---|---|
+/// | 0 | success, or already fresh | go on |
+/// | 1 | a bug, or anything not foreseen here | report it |
+/// | 2 | wrong command line or recipe | correct the call |
+/// | 65 | an input file's content is wrong | correct the file named |
+/// | 66 | an input is missing, or an earlier stage has not finished | run that stage |
+/// | 70 | numbers stopped being finite | lower the learning rate; the last checkpoint is kept |
+/// | 71 | memory or disk would not suffice | use the knob the message names |
+/// | 74 | reading or writing failed | look at the disk |
+/// | 75 | interrupted; the work so far is kept | run the same command again |
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A bug, or anything not foreseen.
+    Unexpected,
+    /// The command line or the recipe is wrong.
+    Usage,
+    /// An input file's content is wrong.
+    Data,
+    /// An input file is missing or its stage has not finished.
+    Missing,
+    /// Numbers stopped being finite.
+    Diverged,
+    /// Memory or disk would not suffice.
+    Resource,
+    /// Reading or writing failed.
+    Io,
+    /// The user or the cluster asked the program to stop.
+    Interrupted,
+}
+
+impl Kind {
+    /// The process exit code for this kind of failure.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Unexpected => 1,
+            Kind::Usage => 2,
+            Kind::Data => 65,
+            Kind::Missing => 66,
+            Kind::Diverged => 70,
+            Kind::Resource => 71,
+            Kind::Io => 74,
+            Kind::Interrupted => 75,
+        }
+    }
+}
+
+/// A failure with its place and, where we know one, its remedy.
+///
+/// ```
+/// use stage::Error;
+/// let error = Error::data("expected 3 columns, found 2").at("train.txt").line(12).hint("is it tab-separated?");
+/// assert_eq!(error.to_string(), "train.txt: line 12: expected 3 columns, found 2");
+/// assert_eq!(error.kind().exit_code(), 65);
+/// ```
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: Kind,
+    message: String,
+    path: Option<PathBuf>,
+    position: Option<Position>,
+    hint: Option<String>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+#[derive(Debug)]
+enum Position {
+    Line(u64),
+    Row(u64),
+}
+
+impl Error {
+    /// An error of `kind`; the constructors below are shorter.
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Error(Box::new(Inner {
+            kind,
+            message: message.into(),
+            path: None,
+            position: None,
+            hint: None,
+            source: None,
+        }))
+    }
+
+    /// Wrong command line or recipe.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Error::new(Kind::Usage, message)
+    }
+
+    /// Wrong content of an input file.
+    pub fn data(message: impl Into<String>) -> Self {
+        Error::new(Kind::Data, message)
+    }
+
+    /// A missing input.
+    pub fn missing(message: impl Into<String>) -> Self {
+        Error::new(Kind::Missing, message)
+    }
+
+    /// A failed read or write of `path`; a file that does not exist is [`Kind::Missing`].
+    pub fn io(path: impl AsRef<Path>, source: std::io::Error) -> Self {
+        let kind = if source.kind() == std::io::ErrorKind::NotFound { Kind::Missing } else { Kind::Io };
+        Error::new(kind, source.to_string()).at(path)
+    }
+
+    /// Names the file the error is about, unless an inner call already did.
+    pub fn at(mut self, path: impl AsRef<Path>) -> Self {
+        self.0.path.get_or_insert_with(|| path.as_ref().to_owned());
+        self
+    }
+
+    /// Names the line of a text file, counted from 1.
+    pub fn line(mut self, line: u64) -> Self {
+        self.0.position = Some(Position::Line(line));
+        self
+    }
+
+    /// Names the row of a table, counted from 0.
+    pub fn row(mut self, row: u64) -> Self {
+        self.0.position = Some(Position::Row(row));
+        self
+    }
+
+    /// Says what to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.0.hint = Some(hint.into());
+        self
+    }
+
+    /// Keeps the error that caused this one.
+    pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// What sort of failure it was.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
+    /// What to do about it, where we know.
+    pub fn hint_text(&self) -> Option<&str> {
+        self.0.hint.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(path) = &self.0.path {
+            write!(f, "{}: ", path.display())?;
+        }
+        match self.0.position {
+            Some(Position::Line(line)) => write!(f, "line {line}: ")?,
+            Some(Position::Row(row)) => write!(f, "row {row}: ")?,
+            None => {}
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.0.source.as_ref().map(|source| source.as_ref() as _)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_innermost_path_is_kept() {
+        let error = Error::data("bad").at("inner.txt").at("outer.txt");
+        assert_eq!(error.to_string(), "inner.txt: bad");
+    }
+
+    #[test]
+    fn a_missing_file_is_not_an_io_error() {
+        let error = Error::io("x", std::io::Error::from(std::io::ErrorKind::NotFound));
+        assert_eq!(error.kind(), Kind::Missing);
+        let error = Error::io("x", std::io::Error::from(std::io::ErrorKind::PermissionDenied));
+        assert_eq!(error.kind(), Kind::Io);
+    }
+}

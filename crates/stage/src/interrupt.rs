@@ -1,0 +1,35 @@
+//! Stopping when asked: SIGINT and SIGTERM set a flag that long loops look at between steps.
+
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::{Error, Kind, Result};
+
+static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+
+/// Listens for SIGINT and SIGTERM. The first asks for an orderly stop; a second one ends the process at once.
+pub fn listen() {
+    let flag = REQUESTED.get_or_init(Default::default);
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        // Registered first, so it sees the flag as it was before this signal set it.
+        let second = signal_hook::flag::register_conditional_shutdown(
+            signal,
+            i32::from(Kind::Interrupted.exit_code()),
+            flag.clone(),
+        );
+        if second.and_then(|_| signal_hook::flag::register(signal, flag.clone())).is_err() {
+            tracing::warn!(signal, "cannot listen for this signal");
+        }
+    }
+}
+
+/// An error of [`Kind::Interrupted`] once a stop was asked for; call it between steps, after a checkpoint.
+pub fn check() -> Result<()> {
+    if REQUESTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+        return Err(
+            Error::new(Kind::Interrupted, "stopped as asked").hint("run the same command again to continue")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! Progress of long work: a bar with the time left on a terminal, a plain log line now and then elsewhere.
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use std::io::{IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// How often a log without a terminal gets a line about the same work.
+const LOG_INTERVAL: Duration = Duration::from_secs(20);
+
+static BARS: OnceLock<MultiProgress> = OnceLock::new();
+
+/// Sends log lines to standard error, at a level from `-q` (negative) to `-vv`; `RUST_LOG` overrides it.
+/// Bars are drawn only on a terminal, and not with `-q`.
+pub fn init_logging(verbosity: i8) {
+    let level = match verbosity {
+        i8::MIN..=-2 => "error",
+        -1 => "warn",
+        0 => "info",
+        1 => "debug",
+        _ => "trace",
+    };
+    let terminal = std::io::stderr().is_terminal();
+    if terminal && verbosity >= 0 {
+        BARS.get_or_init(MultiProgress::new);
+    }
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(terminal);
+    // A second call in one process (tests do that) keeps the first logger.
+    let _ = log.with_timer(tracing_subscriber::fmt::time::uptime()).with_writer(AboveBars).try_init();
+}
+
+/// Writes log lines above the bars instead of through them.
+struct AboveBars;
+
+impl<'a> MakeWriter<'a> for AboveBars {
+    type Writer = AboveBars;
+
+    fn make_writer(&'a self) -> AboveBars {
+        AboveBars
+    }
+}
+
+impl Write for AboveBars {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let write = || std::io::stderr().write_all(bytes);
+        match BARS.get() {
+            Some(bars) => bars.suspend(write)?,
+            None => write()?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        std::io::stderr().flush()
+    }
+}
+
+/// Counts `total` units of work under a title.
+pub struct Progress {
+    title: String,
+    total: u64,
+    done: AtomicU64,
+    started: Instant,
+    last_line_ms: AtomicU64,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Begins; `unit` is the plural of what is counted (`"epochs"`, `"queries"`).
+    pub fn new(title: impl Into<String>, total: u64, unit: &str) -> Self {
+        let title = title.into();
+        let bar = BARS.get().map(|bars| {
+            let template = format!("{{prefix:>22}} {{wide_bar}} {{pos}}/{{len}} {unit} {{msg}} {{eta}} left");
+            let style =
+                ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+            bars.add(ProgressBar::new(total).with_style(style).with_prefix(title.clone()))
+        });
+        Progress {
+            title,
+            total,
+            done: AtomicU64::new(0),
+            started: Instant::now(),
+            last_line_ms: AtomicU64::new(0),
+            bar,
+        }
+    }
+
+    /// Resumed work begins at `done`.
+    pub fn start_at(&self, done: u64) {
+        self.done.store(done, Ordering::Relaxed);
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+            bar.reset_eta();
+        }
+    }
+
+    /// `n` more units are done.
+    pub fn advance(&self, n: u64) {
+        let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
+        match &self.bar {
+            Some(bar) => bar.set_position(done),
+            None => self.log_now_and_then(done),
+        }
+    }
+
+    /// Shows `message` beside the count.
+    pub fn message(&self, message: impl Into<String>) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(message.into());
+        }
+    }
+
+    fn log_now_and_then(&self, done: u64) {
+        let elapsed = self.started.elapsed();
+        let now = elapsed.as_millis() as u64;
+        let last = self.last_line_ms.load(Ordering::Relaxed);
+        let due = now >= last + LOG_INTERVAL.as_millis() as u64 && done < self.total;
+        if due && self.last_line_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        {
+            let left = elapsed.mul_f64(self.total.saturating_sub(done) as f64 / done.max(1) as f64);
+            tracing::info!("{}: {done} of {}, about {} s left", self.title, self.total, left.as_secs());
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The run directory: one folder per stage.
+
+use std::path::{Path, PathBuf};
+
+use crate::Modality;
+
+/// The directory of one run. Each stage writes one folder in it:
+///
+/// ```text
+/// runs/<name>/
+///   graph/              entities.parquet relations.parquet train.parquet valid.parquet test.parquet audit.json
+///   features/<modality> features.safetensors
+///   teachers/<modality> model.safetensors events.jsonl
+///   soft-labels/        part-00000.parquet ...
+///   <student>/          model.safetensors policy.safetensors events.jsonl
+///   evaluation/         ranks.parquet metrics.json
+/// ```
+#[derive(Clone, Debug)]
+pub struct Run {
+    root: PathBuf,
+}
+
+impl Run {
+    /// The run in `root`, which need not exist yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Run { root: root.into() }
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Stage 1's folder.
+    pub fn graph(&self) -> PathBuf {
+        self.root.join("graph")
+    }
+
+    /// Stage 2's folder for one modality.
+    pub fn features(&self, modality: &Modality) -> PathBuf {
+        self.root.join("features").join(modality.as_str())
+    }
+
+    /// Stage 3's folder for one teacher.
+    pub fn teacher(&self, modality: &Modality) -> PathBuf {
+        self.root.join("teachers").join(modality.as_str())
+    }
+
+    /// Stage 4's folder.
+    pub fn soft_labels(&self) -> PathBuf {
+        self.root.join("soft-labels")
+    }
+
+    /// Stage 5's folder; `name` is `student` unless several students share the run.
+    pub fn student(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Stage 6's folder.
+    pub fn evaluation(&self) -> PathBuf {
+        self.root.join("evaluation")
+    }
+
+    /// The modalities whose folder under `parent` (`features` or `teachers`) holds a finished stage, in order.
+    pub fn finished(&self, parent: &str) -> Vec<Modality> {
+        let Ok(entries) = std::fs::read_dir(self.root.join(parent)) else { return Vec::new() };
+        let finished = entries.flatten().filter(|entry| entry.path().join(crate::manifest::FILE).is_file());
+        let mut modalities: Vec<Modality> =
+            finished.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        modalities.sort();
+        modalities
+    }
+}
