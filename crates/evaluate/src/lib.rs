@@ -1,1 +1,169 @@
-//! .
+//! Stage 6: filtered ranks of students, teachers and the teachers' average; and answers to single questions.
+//!
+//! `dsom-evaluate` is the one program that opens the test split: to rank its triples, and because the filter of
+//! known answers is over all splits. `dsom-predict`, beside it, asks a model by name and sees train and valid.
+//!
+//! | file | content |
+//! |---|---|
+//! | `metrics.json` | the first model's figures by split at the top, every model's under `models` ([`report`]) |
+//! | `ranks.parquet` | one row per model, split, triple and direction ([`table`]) |
+//! | `examples.json` | predictions by name, if any were asked for ([`examples`]) |
+
+pub mod examples;
+pub mod graph;
+pub mod lookup;
+pub mod metrics;
+pub mod models;
+pub mod predict;
+pub mod report;
+pub mod slices;
+pub mod table;
+
+use kge::{Rank, rank_triples};
+use mkg::{QuerySet, Split};
+use serde::Serialize;
+use stage::files::{read_json, write_json};
+use stage::manifest::{Manifest, Task, Work};
+use stage::progress::Progress;
+use stage::recipe::Recipe;
+use stage::{Common, Error, Modality, Result, Run, args, interrupt};
+use std::path::Path;
+
+use examples::Example;
+use graph::Graph;
+use models::{AVERAGE, Catalogue, Models};
+use slices::Slicer;
+
+/// The figures.
+const METRICS: &str = "metrics.json";
+/// Every rank.
+const RANKS: &str = "ranks.parquet";
+/// Predictions by name.
+const EXAMPLES: &str = "examples.json";
+
+/// What an evaluation depends on beside its inputs and the seed.
+#[derive(Serialize)]
+struct Parameters<'a> {
+    models: &'a [String],
+    /// Whom `average` is of: the models' files alone would not show that it changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    average: Option<&'a [Modality]>,
+    splits: &'a [Split],
+    examples: usize,
+}
+
+/// The ranks of one model on one split.
+pub struct Ranked {
+    /// The model's name.
+    pub model: String,
+    /// The split.
+    pub split: Split,
+    /// Of each of the split's triples: the tail's rank and the head's.
+    pub ranks: Vec<[Rank; 2]>,
+}
+
+/// Evaluates the recipe's models on its splits, unless that is fresh; prints the figures in either case.
+pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
+    let run = common.run();
+    let splits = parse_splits(&recipe.evaluate.splits)?;
+    Manifest::read(&run.graph())?;
+    let catalogue = Catalogue::of(&run)?;
+    let names = catalogue.choose(&recipe.evaluate.models)?;
+    let examples = recipe.evaluate.examples;
+    let average = names.iter().any(|name| name == AVERAGE).then(|| catalogue.averaged());
+    let parameters = Parameters { models: &names, average, splits: &splits, examples };
+    let mut task = Task::new(&run, "dsom-evaluate", run.evaluation(), &parameters, recipe.seed);
+    let graph = Graph::open(&run, &mut task)?;
+    graph.require(&splits)?;
+    let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary)?;
+
+    if let Some(work) = common.begin(task)? {
+        evaluate(work, &graph, &models, &splits, (examples, recipe.seed))?;
+    }
+    if common.is_status() || common.is_quiet() { Ok(()) } else { print(&run, examples > 0) }
+}
+
+/// The splits by name, each once.
+fn parse_splits(names: &[String]) -> Result<Vec<Split>> {
+    let mut splits = Vec::new();
+    for name in names {
+        let split: Split = name.parse()?;
+        if !splits.contains(&split) {
+            splits.push(split);
+        }
+    }
+    match splits.is_empty() {
+        true => Err(Error::usage("no split to evaluate").hint("--split valid --split test")),
+        false => Ok(splits),
+    }
+}
+
+fn evaluate(
+    work: Work,
+    graph: &Graph,
+    models: &Models,
+    splits: &[Split],
+    (examples, seed): (usize, u64),
+) -> Result<()> {
+    let ranked = rank_all(graph, models, splits)?;
+    let metrics = report::metrics(graph, &Slicer::new(graph), &ranked)?;
+    table::write(&work.path(RANKS), graph, &ranked)?;
+    if let (true, Some(last)) = (examples > 0, splits.last()) {
+        let drawn = examples::draw(graph, &models.scorer(0), *last, examples, seed);
+        write_json(&work.path(EXAMPLES), &drawn)?;
+    }
+    write_json(&work.path(METRICS), &metrics)?;
+    work.finish(report::summary(&metrics, splits))?;
+    Ok(())
+}
+
+/// Ranks every model on every split.
+fn rank_all(graph: &Graph, models: &Models, splits: &[Split]) -> Result<Vec<Ranked>> {
+    let mut ranked = Vec::new();
+    for (i, model) in models.names().iter().enumerate() {
+        for &split in splits {
+            let triples = graph.triples(split);
+            let queries = QuerySet::new(triples, graph.relations()).len();
+            let progress = Progress::new(format!("{model}, {split}"), queries as u64, "queries");
+            let advance = |queries: usize| {
+                progress.advance(queries as u64);
+                interrupt::check()
+            };
+            let ranks = rank_triples(&models.scorer(i), triples, graph.relations(), &graph.known, advance);
+            let ranks = ranks.map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;
+            ranked.push(Ranked { model: model.clone(), split, ranks });
+        }
+    }
+    Ok(ranked)
+}
+
+/// Prints what the finished evaluation found.
+fn print(run: &Run, examples: bool) -> Result<()> {
+    let folder = run.evaluation();
+    args::print_line(&report::render(&read_json(&folder.join(METRICS))?));
+    if examples {
+        print_examples(&folder.join(EXAMPLES))?;
+    }
+    Ok(())
+}
+
+fn print_examples(path: &Path) -> Result<()> {
+    let examples: Vec<Example> = read_json(path)?;
+    args::print_line("");
+    examples.iter().for_each(|example| args::print_line(&example.render()));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splits_are_named_once_and_at_least_one() {
+        let parse = |names: &[&str]| parse_splits(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        assert_eq!(parse(&["test", "valid", "test"]).unwrap(), [Split::Test, Split::Valid]);
+        for wrong in [&[][..], &["tset"]] {
+            assert_eq!(parse(wrong).unwrap_err().kind(), stage::Kind::Usage);
+        }
+    }
+}

@@ -1,1 +1,31 @@
-//! .
+//! Stage 2: images and descriptions of entities become feature vectors.
+//!
+//! Every modality of the recipe's `[features]` becomes one [`FeatureTable`], a row per entity, from one of three
+//! sources: [texts](text) through a BERT-architecture encoder, [images] through a ViT-architecture encoder, or a
+//! [given] matrix. An entity without a text or an image keeps a row of zeros and is marked absent: missing data
+//! is a value that later stages see, never noise that they cannot tell from a feature.
+//!
+//! Encoders run in `f32` and never train, so several batches run side by side, each on one thread (see
+//! [`parallel`]). What a batch holds depends on the data alone: the same bytes come out on any number of threads.
+
+pub mod bert;
+pub mod given;
+pub mod images;
+pub mod matrix;
+pub mod parallel;
+pub mod plan;
+pub mod random;
+pub mod table;
+pub mod text;
+pub mod tokens;
+pub mod vit;
+pub mod work;
+
+pub use table::FeatureTable;
+
+use stage::{Error, Kind};
+
+/// A failure inside the tensor library, with what we were doing.
+pub(crate) fn tensor_error(doing: &str) -> impl Fn(candle_core::Error) -> Error + '_ {
+    move |error| Error::new(Kind::Unexpected, format!("{doing} failed")).because(error)
+}

@@ -1,1 +1,16 @@
-//! .
+//! Stage 1: a published dataset becomes a graph.
+//!
+//! Reads a raw folder in whatever format it was published ([`mkg::raw`]), decides which triples are validation,
+//! [audits](mkg::audit) what is odd about it, and writes `graph/`: Parquet tables of entities, relations and
+//! triples, `audit.json`, and for the embedded demo the [`flags`] as its images.
+
+mod args;
+mod drawings;
+mod import;
+mod report;
+
+pub mod flags;
+
+pub use args::Args;
+pub use import::import;
+pub use report::render;

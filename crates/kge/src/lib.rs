@@ -1,1 +1,24 @@
-//! .
+//! Knowledge graph embeddings: ComplEx, the 1-vs-all training step, N3, Adagrad, ranking.
+//!
+//! Scores of all entities for a query are one product `q · Eᵀ`, so a training step is three matrix products and
+//! one visit to each row of scores, where an [`Objective`] turns the row into its gradient in place. Gradients
+//! are written out by hand: that is the shortest way from the equations to preallocated buffers, and tests hold
+//! them against finite differences, golden values and automatic differentiation. Everything is generic over
+//! [`Real`]: programs run in `f32`, tests that compare digits in `f64`.
+
+pub mod adagrad;
+pub mod checkpoint;
+pub mod complex;
+pub mod matrix;
+pub mod model;
+pub mod rank;
+pub mod real;
+pub mod row;
+pub mod train;
+
+pub use complex::N3;
+pub use matrix::Matrix;
+pub use model::{Average, ComplEx, Scorer};
+pub use rank::{Rank, TieRule, rank_triples};
+pub use real::Real;
+pub use train::{CrossEntropy, Embedding, Objective, StepLoss, Trainer};

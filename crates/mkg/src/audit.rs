@@ -1,1 +1,203 @@
 //! What a graph holds and what is odd about it.
+//!
+//! All figures are of the splits as published; [`Audit::validation`] says what became of them. Most oddities of
+//! benchmark graphs (a validation split copied from train, test triples that are inverses of training triples,
+//! test entities never trained) do not show in any score, so they are counted here once and put into words.
+
+mod leakage;
+mod neighbours;
+mod splits;
+mod warnings;
+
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::path::Path;
+
+pub use leakage::Leakage;
+pub use neighbours::Neighbours;
+pub use splits::{Overlap, SplitCounts};
+
+use crate::Triple;
+use crate::graph::Entity;
+use crate::raw::{Dataset, ImageReport, Parts, TextReport, ValidationReport};
+
+/// The file of the audit in the graph's folder.
+pub const FILE: &str = "audit.json";
+/// A relation with fewer training triples is rare.
+pub const RARE: usize = 5;
+
+/// Counts and findings about a dataset.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Audit {
+    /// The dataset's name.
+    pub name: String,
+    /// Entities.
+    pub entities: usize,
+    /// Relations, without inverses.
+    pub relations: usize,
+    /// The published splits, in the order train, valid, test.
+    pub splits: Vec<SplitCounts>,
+    /// Triples that stand in two published splits, and validation triples that stand in no other.
+    pub overlaps: Vec<Overlap>,
+    /// What train holds.
+    pub train: Train,
+    /// Queries and their known tails in train, both directions.
+    pub neighbours: Neighbours,
+    /// The largest number of known answers of a query over all published splits.
+    pub known_answers_max: usize,
+    /// How much of the test split train gives away, or knows nothing about.
+    pub leakage: Leakage,
+    /// Texts and images.
+    pub coverage: Coverage,
+    /// Which validation is used, and why.
+    pub validation: ValidationReport,
+    /// What to know before trusting a score, in words.
+    pub warnings: Vec<String>,
+}
+
+/// What train holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Train {
+    /// Entities with a training triple.
+    pub entities: usize,
+    /// Relations with a training triple.
+    pub relations: usize,
+    /// Relations with fewer than five training triples, including those with none.
+    pub rare_relations: usize,
+}
+
+/// How many entities have which texts and images.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Coverage {
+    /// Entities with a name.
+    pub names: usize,
+    /// Entities with a description.
+    pub descriptions: usize,
+    /// Entities with a caption.
+    pub captions: usize,
+    /// Relations with a name.
+    pub relation_names: usize,
+    /// Entities with at least one image.
+    pub entities_with_images: usize,
+    /// Images, counted once per entity they belong to.
+    pub images: usize,
+    /// How every text source fared.
+    pub sources: Vec<TextReport>,
+    /// What else the image folder holds.
+    pub image_folder: Option<ImageReport>,
+}
+
+impl Audit {
+    /// Audits the published splits of `dataset`, whose triples were divided into `parts`.
+    pub fn new(dataset: &Dataset, parts: &Parts) -> Audit {
+        let (entities, relations) = (dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
+        let train = &dataset.train.triples;
+        let published = splits::published(dataset);
+        let mut audit = Audit {
+            name: dataset.name.clone(),
+            entities,
+            relations,
+            splits: published.iter().map(|(split, published)| SplitCounts::of(*split, published)).collect(),
+            overlaps: splits::overlaps(&published),
+            train: Train::of(train, relations),
+            neighbours: Neighbours::of(train, relations),
+            known_answers_max: neighbours::known_answers_max(&published, relations),
+            leakage: Leakage::of(&dataset.test.triples, train, relations),
+            coverage: Coverage::of(dataset),
+            validation: parts.validation.clone(),
+            warnings: Vec::new(),
+        };
+        audit.warnings = warnings::of(&audit);
+        audit
+    }
+
+    /// Writes `audit.json` into `folder`.
+    pub fn write(&self, folder: &Path) -> stage::Result<()> {
+        stage::files::write_json(&folder.join(FILE), self)
+    }
+}
+
+impl Train {
+    fn of(train: &[Triple], relations: usize) -> Train {
+        let mut uses = vec![0; relations];
+        train.iter().for_each(|triple| uses[triple.relation.index()] += 1);
+        Train {
+            entities: seen_entities(train).len(),
+            relations: uses.iter().filter(|uses| **uses > 0).count(),
+            rare_relations: uses.iter().filter(|uses| **uses < RARE).count(),
+        }
+    }
+}
+
+fn seen_entities(triples: &[Triple]) -> HashSet<crate::EntityId> {
+    triples.iter().flat_map(|triple| [triple.head, triple.tail]).collect()
+}
+
+impl Coverage {
+    fn of(dataset: &Dataset) -> Coverage {
+        let entities = &dataset.vocabulary.entities;
+        let count = |has: fn(&Entity) -> bool| entities.iter().filter(|entity| has(entity)).count();
+        Coverage {
+            names: count(|entity| entity.name.is_some()),
+            descriptions: count(|entity| entity.description.is_some()),
+            captions: count(|entity| entity.caption.is_some()),
+            relation_names: dataset.vocabulary.relations.iter().filter(|r| r.name.is_some()).count(),
+            entities_with_images: count(|entity| !entity.images.is_empty()),
+            images: entities.iter().map(|entity| entity.images.len()).sum(),
+            sources: dataset.texts.clone(),
+            image_folder: dataset.images.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raw::Plan;
+    use stage::recipe::Import;
+
+    fn audited(files: &[(&str, &str)]) -> Audit {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        let import = Import::default();
+        let dataset = Dataset::read(&Plan::resolve(dir.path(), &import).unwrap()).unwrap();
+        Audit::new(&dataset, &Parts::choose(&dataset, &import, 0).unwrap())
+    }
+
+    const TRAIN: &str = "a\tr\tb\nb\tr\tc\nc\tr\ta\na\tr\tc\na\tr\ta\na\tr\ta\n";
+
+    #[test]
+    fn a_copied_validation_split_is_told_in_words() {
+        let valid = "a\tr\tb\nb\tr\tc\nb\tr\tc\nc\tr\tb\n";
+        let audit = audited(&[("train", TRAIN), ("valid", valid), ("test", "b\tr\ta\nd\ts\ta\n")]);
+        let lines: Vec<usize> = audit.splits.iter().map(|counts| counts.lines).collect();
+        let triples: Vec<usize> = audit.splits.iter().map(|counts| counts.triples).collect();
+        assert_eq!((lines, triples), (vec![6, 4, 2], vec![5, 3, 2]));
+        assert_eq!(audit.splits[0].self_loops, 1);
+        assert_eq!((audit.overlaps[0].lines, audit.overlaps[0].triples), (3, 2));
+        assert_eq!(audit.train, Train { entities: 3, relations: 1, rare_relations: 1 });
+        assert_eq!((audit.leakage.inverse, audit.leakage.unseen_entity), (1, 1));
+        let first = "75 % of the published validation triples stand in train: 10 % of train is held out instead, \
+                     and the published validation split is not used";
+        assert_eq!(audit.warnings[0], first);
+        assert!(
+            audit.warnings.contains(&"1 lines of train repeat a triple; each triple is kept once".to_owned())
+        );
+        assert!(
+            audit.warnings.iter().any(|warning| warning.contains("relation without any training triple"))
+        );
+    }
+
+    #[test]
+    fn the_file_is_readable_json() {
+        let audit = audited(&[("train", TRAIN), ("valid", "c\tr\tb\n"), ("test", "b\tr\ta\n")]);
+        let dir = tempfile::tempdir().unwrap();
+        audit.write(dir.path()).unwrap();
+        let value: serde_json::Value = stage::files::read_json(&dir.path().join(FILE)).unwrap();
+        assert_eq!(value["validation"]["used"], "published");
+        assert_eq!(value["overlaps"][1]["within"], "test");
+        assert_eq!(value["neighbours"]["directed_triples"], 10);
+    }
+}

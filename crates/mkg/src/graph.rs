@@ -9,7 +9,7 @@
 //! The splits are files of their own so that a stage can be seen not to open the test split.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array,
+    ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array,
 };
 use arrow::datatypes::{Field, UInt32Type};
 use parquet::arrow::ArrowWriter;
@@ -22,7 +22,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::Triple;
+use crate::{RelationId, Triple};
 
 /// The file of the entity table.
 pub const ENTITIES: &str = "entities.parquet";
@@ -77,6 +77,13 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
+    /// The label of a relation or inverse; an inverse's ends in `⁻¹`.
+    pub fn relation_label(&self, relation: RelationId) -> String {
+        let (base, inverted) = relation.base(self.relations.len());
+        let label = self.relations[base.index()].label();
+        if inverted { format!("{label}⁻¹") } else { label.to_owned() }
+    }
+
     /// Writes both tables into `folder`.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let entities = &self.entities;

@@ -27,7 +27,11 @@ impl QuerySet {
     /// ```
     pub fn new(triples: &[Triple], relations: usize) -> Self {
         let both = |t: &Triple| [(t.tail_query(), t.tail), (t.head_query(relations), t.head)];
-        let mut pairs: Vec<(Query, EntityId)> = triples.iter().flat_map(both).collect();
+        QuerySet::from_pairs(triples.iter().flat_map(both).collect())
+    }
+
+    /// The set of given queries with a tail each, in any order; a pair given twice counts once.
+    pub fn from_pairs(mut pairs: Vec<(Query, EntityId)>) -> Self {
         pairs.sort_unstable();
         pairs.dedup();
         let mut set =

@@ -1,1 +1,37 @@
-//! Readers of published dataset formats.
+//! Datasets as their authors published them.
+//!
+//! No two published copies agree on anything: ids or keys, relation in the middle or last, tabs or spaces, a count
+//! line or none, CRLF in one file and LF in the next. So reading has three steps. A [`Plan`] finds the files and
+//! says which are missing before anything is read; [`Dataset::read`] reads them into ids, and every
+//! complaint names file and line; [`Parts::choose`] decides which triples are validation.
+//!
+//! ```no_run
+//! use mkg::raw::{Dataset, Parts, Plan};
+//! # fn main() -> stage::Result<()> {
+//! let recipe = stage::recipe::Import::default();
+//! let dataset = Dataset::read(&Plan::resolve("data/nations".as_ref(), &recipe)?)?;
+//! let parts = Parts::choose(&dataset, &recipe, 0)?;
+//! let audit = mkg::audit::Audit::new(&dataset, &parts);
+//! # Ok(()) }
+//! ```
+
+mod dataset;
+mod images;
+mod join;
+mod keys;
+mod lines;
+mod links;
+mod names;
+mod plan;
+mod texts;
+mod triples;
+mod validation;
+mod vocabulary;
+
+pub use dataset::{Dataset, PublishedSplit};
+pub use images::{ImageFile, ImageReport};
+pub use join::{TextKind, TextReport};
+pub use keys::KeyMap;
+pub use plan::Plan;
+pub use texts::{TextRow, read_rows};
+pub use validation::{Parts, ValidationReport};

@@ -63,6 +63,16 @@ impl Common {
         task.begin(self.force)
     }
 
+    /// Whether `-q` was given: results are not printed then.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet > 0
+    }
+
+    /// Whether `--status` was given: nothing is done then.
+    pub fn is_status(&self) -> bool {
+        self.status
+    }
+
     fn verbosity(&self) -> i8 {
         self.verbose.min(3) as i8 - self.quiet.min(3) as i8
     }
@@ -88,11 +98,18 @@ pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
         tracing::warn!("cannot set the number of threads: {error}");
     }
     match body() {
-        Ok(()) => ExitCode::SUCCESS,
         Err(error) if common.absent(&error) => {
             print_line(&format!("{:24} waits: {error}", ""));
             ExitCode::SUCCESS
         }
+        result => exit(result),
+    }
+}
+
+/// Logs the error, if there is one, and gives the exit code: the end of programs that are no stage.
+pub fn exit(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error);
             ExitCode::from(error.kind().exit_code())

@@ -86,6 +86,11 @@ pub fn digest(path: &Path) -> Result<(String, u64)> {
     }
 }
 
+/// The SHA-256 of `bytes` as hexadecimal digits.
+pub fn digest_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// Lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()

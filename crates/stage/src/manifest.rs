@@ -19,7 +19,7 @@ use crate::{Error, Kind, Result, Run};
 /// The name of the manifest in every stage's folder.
 pub const FILE: &str = "stage.json";
 /// Marks a folder whose stage has begun and not ended; holds what it was asked for, and a lock while it runs.
-const INCOMPLETE: &str = "incomplete.json";
+pub const INCOMPLETE: &str = "incomplete.json";
 /// Saved state of unfinished work; removed when the stage ends.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// Version of the layout of the run directory and of this file.
@@ -195,6 +195,13 @@ impl Task {
         let (sha256, bytes) = digest(path)?;
         self.inputs.push(FileRecord { path: label.into(), sha256, bytes });
         Ok(())
+    }
+
+    /// Adds something from outside the run that is no single file, by text that changes when it does: a listing
+    /// of a large folder.
+    pub fn external_listing(&mut self, listing: &str, label: impl Into<String>) {
+        let (sha256, bytes) = (files::digest_of(listing.as_bytes()), listing.len() as u64);
+        self.inputs.push(FileRecord { path: label.into(), sha256, bytes });
     }
 
     fn relative(&self, path: &Path) -> String {

@@ -57,6 +57,8 @@ pub struct Import {
     pub captions: Vec<TextSource>,
     /// Relation names.
     pub relation_names: Vec<TextSource>,
+    /// What no source names is called by its key: `http://dbpedia.org/resource/Mountain_View` is `Mountain View`.
+    pub names_from_keys: bool,
     /// Folder with one sub-folder of images per entity.
     pub images: Option<PathBuf>,
     /// Flags to draw, as `key<TAB>description` (the embedded demo's visual modality).
@@ -84,6 +86,7 @@ impl Default for Import {
             descriptions: Vec::new(),
             captions: Vec::new(),
             relation_names: Vec::new(),
+            names_from_keys: false,
             images: None,
             flags: None,
             validation: Validation::Auto,
@@ -161,6 +164,16 @@ pub struct TextSource {
     /// JSON: the field of each entry that holds the text.
     #[serde(default)]
     pub field: Option<String>,
+    /// JSON: the field of each entry that stands in the place of its key.
+    #[serde(default)]
+    pub key_field: Option<String>,
+    /// What to cut off the front of the file's keys (`https://en.wikipedia.org/wiki/`); keys without it find
+    /// nothing, and `%2C` in the rest reads as a comma.
+    #[serde(default)]
+    pub key_prefix: Option<String>,
+    /// The id map of another dataset: the file's keys are its ids, and are translated to its keys.
+    #[serde(default)]
+    pub ids: Option<PathBuf>,
     /// A file of links `other-key <SameAs> key .` that translates the file's keys to the dataset's.
     #[serde(default)]
     pub via: Option<PathBuf>,

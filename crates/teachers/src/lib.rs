@@ -1,1 +1,153 @@
-//! .
+//! Stage 3: one ComplEx model per modality, pre-trained alone (Eq. 3).
+//!
+//! Teachers are independent of each other, so each is a stage folder of its own and can be a job of its own. A
+//! teacher is saved with its entity embeddings as they score, so later stages read a plain ComplEx model and no
+//! features; the trained projection is kept beside them.
+
+use dsom_features::FeatureTable;
+use kge::checkpoint::{Reader, Tensors};
+use kge::{ComplEx, CrossEntropy, Matrix, N3, StepLoss, Trainer};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use stage::manifest::{Task, Work};
+use stage::recipe::{Recipe, Training};
+use stage::{Common, Modality, Result, Run, resources};
+use training::{Data, Fitted, Learner, MODEL, embeddings, fit};
+
+/// The file of a modality's features in their stage's folder.
+const FEATURES: &str = "features.safetensors";
+
+/// What a teacher depends on beside its inputs and the seed.
+#[derive(Serialize)]
+struct Parameters<'a> {
+    modality: &'a Modality,
+    #[serde(flatten)]
+    training: Training,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unit_norm: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    feature_scale: Option<f64>,
+}
+
+/// The modalities a run can have teachers for: the graph itself, and whatever features are finished.
+pub fn available(run: &Run) -> Vec<Modality> {
+    let mut modalities = vec![Modality::structural()];
+    modalities.extend(run.finished("features"));
+    modalities
+}
+
+/// Trains the teacher of `modality`, unless it is fresh.
+pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()> {
+    let run = common.run();
+    let training = recipe.teachers.training_of(modality);
+    let projected = !modality.is_structural();
+    let parameters = Parameters {
+        modality,
+        training: training.clone(),
+        unit_norm: projected.then_some(recipe.teachers.unit_norm),
+        feature_scale: projected.then_some(recipe.teachers.feature_scale),
+    };
+    let mut task = Task::new(&run, "dsom-teachers", run.teacher(modality), &parameters, recipe.seed);
+    let data = Data::open(&run, &mut task)?;
+    let features = if projected { Some(open_features(&run, &mut task, modality, recipe, &data)?) } else { None };
+    let width = features.as_ref().map_or(0, |(features, _)| features.columns());
+    let Some(work) = common.begin(task)? else { return Ok(()) };
+    let bytes = Trainer::memory(data.entities(), 2 * training.rank, data.largest_batch(training.batch), width);
+    resources::require_memory(bytes, "training a teacher", "lower `teachers.batch` or `teachers.rank`")?;
+
+    let name = format!("teacher {modality}");
+    let (embedding, relation) = embeddings(&name, recipe.seed, &training, &data, features);
+    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 });
+    let mut teacher = Teacher { data: &data, trainer };
+    let fitted = fit(&work, &name, recipe.seed, &training, &data, &mut teacher)?;
+    report(&name, &fitted);
+    work.finish(serde_json::json!(fitted))?;
+    Ok(())
+}
+
+/// Reads a modality's features as the matrix to project `(entity, width)` and its scale.
+fn open_features(
+    run: &Run,
+    task: &mut Task,
+    modality: &Modality,
+    recipe: &Recipe,
+    data: &Data,
+) -> Result<(Matrix<f32>, f64)> {
+    let path = task.stage_input(&run.features(modality), FEATURES)?;
+    let table = FeatureTable::read(&path, data.entities())?;
+    let mut features = Matrix::from_values(data.entities(), table.width, table.values);
+    if recipe.teachers.unit_norm {
+        for row in 0..features.rows() {
+            normalise(features.row_mut(row));
+        }
+    }
+    Ok((features, recipe.teachers.feature_scale))
+}
+
+/// Divides a row by its Euclidean norm; a zero row (an absent modality) stays zero.
+fn normalise(row: &mut [f32]) {
+    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if norm > 0.0 {
+        row.iter_mut().for_each(|x| *x /= norm);
+    }
+}
+
+fn report(name: &str, fitted: &Fitted) {
+    let Fitted { epochs, best_epoch, valid_mrr, .. } = fitted;
+    tracing::info!("{name}: validation MRR {valid_mrr:.4} at epoch {best_epoch} of {epochs}");
+}
+
+struct Teacher<'a> {
+    data: &'a Data,
+    trainer: Trainer<f32>,
+}
+
+impl Learner for Teacher<'_> {
+    fn begin_epoch(&mut self, _epoch: usize) {}
+
+    fn step(&mut self, batch: &[u32]) -> Result<StepLoss> {
+        let objective = CrossEntropy { queries: &self.data.queries };
+        Ok(self.trainer.step(&self.data.queries, batch, &objective)?.0)
+    }
+
+    fn end_epoch(&mut self) -> Map<String, Value> {
+        Map::new()
+    }
+
+    fn model(&self) -> &ComplEx<f32> {
+        self.trainer.model()
+    }
+
+    fn require_finite(&self) -> Result<()> {
+        self.trainer.require_finite()
+    }
+
+    fn state(&self) -> Tensors<'_> {
+        Tensors::default().nested("teacher", self.trainer.state())
+    }
+
+    fn restore(&mut self, state: &Reader, _counters: &[u64]) -> Result<()> {
+        self.trainer.restore(state, "teacher")
+    }
+
+    fn write_best(&self, work: &Work) -> Result<()> {
+        let mut tensors = self.model().tensors();
+        if let Some(projection) = self.trainer.projection() {
+            tensors = tensors.matrix("projection", projection);
+        }
+        tensors.write(&work.path(MODEL))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_get_unit_norm_and_absent_ones_stay_zero() {
+        let (mut present, mut absent) = ([3.0, 4.0], [0.0, 0.0]);
+        normalise(&mut present);
+        normalise(&mut absent);
+        assert_eq!((present, absent), ([0.6, 0.8], [0.0, 0.0]));
+    }
+}

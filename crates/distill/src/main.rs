@@ -1,0 +1,32 @@
+//! `dsom-distill`: see `--help`.
+
+use clap::Parser;
+use stage::{Common, Error, Result};
+use std::process::ExitCode;
+
+/// Stage 5: distil the student from the teachers that the policy chooses
+///
+/// Reads graph/ (train and valid) and soft-labels/, writes student/: the student and the policy of the epoch with
+/// the best validation MRR, and events.jsonl with every epoch's losses, rewards and shares of strategies. An
+/// interrupted start continues. With --set distill.objective=none the student learns alone.
+#[derive(Parser)]
+#[command(name = "dsom-distill", version)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// The student's folder, for several students in one run
+    #[arg(long, value_name = "FOLDER", default_value = "student")]
+    name: String,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    stage::main(&arguments.common, || run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    if !arguments.name.starts_with("student") || arguments.name.contains(['/', '\\']) {
+        return Err(Error::usage(format!("`--name {}`: students' folders begin with `student`", arguments.name)));
+    }
+    dsom_distill::run(&arguments.common, &arguments.common.recipe()?, &arguments.name)
+}

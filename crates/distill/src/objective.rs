@@ -1,0 +1,318 @@
+//! One row of the student's scores becomes the gradient of cross-entropy plus distillation, in place.
+//!
+//! All distillation terms compare softened probabilities `p = softmax(scores / τ)` of a teacher combination and of
+//! the student. The decoupled ones split the entities into a group `G` (the neighbours for NDKD, one target for
+//! DKD) and the rest `R`:
+//!
+//! ```text
+//! α · KL([b, 1-b]_tea ‖ [b, 1-b]_stu) + β · KL(q_tea ‖ q_stu)      (Eq. 12)
+//! b = p_G, or p_G / |G| for the mean;   q = p on R, renormalised
+//! ```
+//!
+//! With `u = p / p_G` on `G` and `K = α · ∂KL_b/∂b · ∂b/∂p_G · p_G p_R`, the gradient with respect to the student's
+//! scores is
+//!
+//! ```text
+//! on G:  K u / τ                     on R:  ((β - K) q_stu - β q_tea) / τ
+//! ```
+//!
+//! A query's tails are its neighbours, so rows are split into tails (few, handled one by one in `f64`) and all
+//! other entities (handled by vectorised passes with the tails masked). Probabilities of the rest are summed
+//! directly, never as one minus the others, so a confident student loses no digits.
+
+use kge::{Real, row};
+use mkg::EntityId;
+use stage::recipe::{Distill, Neighbours, Objective};
+
+/// The parameters of the distillation term.
+#[derive(Clone, Copy, Debug)]
+pub struct Distillation {
+    /// Which term.
+    pub objective: Objective,
+    /// Temperature.
+    pub tau: f64,
+    /// Weight of the group's part.
+    pub alpha: f64,
+    /// Weight of the rest's part.
+    pub beta: f64,
+    /// How neighbours become `p_N`.
+    pub neighbours: Neighbours,
+    /// Weight of the whole term: `γ`, times `τ²` if asked for.
+    pub weight: f64,
+}
+
+impl From<&Distill> for Distillation {
+    fn from(recipe: &Distill) -> Self {
+        let scaling = if recipe.tau_squared { recipe.tau * recipe.tau } else { 1.0 };
+        Distillation {
+            objective: recipe.objective,
+            tau: recipe.tau,
+            alpha: recipe.alpha,
+            beta: recipe.beta,
+            neighbours: recipe.neighbours,
+            weight: recipe.gamma * scaling,
+        }
+    }
+}
+
+/// `ln(e^a + e^b)`.
+fn log_add(a: f64, b: f64) -> f64 {
+    let (high, low) = if a > b { (a, b) } else { (b, a) };
+    if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
+}
+
+fn log_sum(xs: &[f64]) -> f64 {
+    xs.iter().copied().fold(f64::NEG_INFINITY, log_add)
+}
+
+/// `x ln x - x ln y`, 0 for `x = 0`, given the logarithms.
+fn divergence(log_x: f64, log_y: f64) -> f64 {
+    if log_x == f64::NEG_INFINITY { 0.0 } else { log_x.exp() * (log_x - log_y) }
+}
+
+/// Softened scores of one side (teacher or student): tails one by one, the other entities summed. All are relative
+/// to the side's shift, so that their exponentials stay in range; only differences within a side matter.
+struct Side {
+    /// `(score - shift) / τ` of each tail.
+    tails: Vec<f64>,
+    /// `ln Σ exp((score - shift) / τ)` over all other entities.
+    others: f64,
+    /// The largest score of another entity.
+    shift: f64,
+}
+
+impl Side {
+    /// Takes the tails' scores out of a row and writes `exp((score - shift) / τ)` of the others.
+    fn new<T: Real>(scores: &[T], of_tails: &[f64], tau: f64, softened: &mut [T]) -> Side {
+        let shift = shift(scores, of_tails);
+        row::exp_into(scores, T::from_f64(shift), T::from_f64(1.0 / tau), softened);
+        let tails = of_tails.iter().map(|score| (score - shift) / tau).collect();
+        Side { tails, others: row::sum(softened).to_f64().ln(), shift }
+    }
+
+    fn total(&self) -> f64 {
+        log_add(self.others, log_sum(&self.tails))
+    }
+}
+
+/// A group and its complement, as log-sums.
+#[derive(Clone, Copy)]
+struct Parts {
+    group: f64,
+    rest: f64,
+}
+
+/// The work on one row. Make it from the scores, [`Pass::distil`] any number of teacher combinations, then
+/// [`Pass::finish`].
+pub struct Pass<'a, T> {
+    scores: &'a mut [T],
+    tails: &'a [EntityId],
+    buffers: &'a mut Buffers<T>,
+    terms: Distillation,
+    /// The tails' scores.
+    of_tails: Vec<f64>,
+    student: Side,
+    /// `ln Σ exp(score)` over all entities: cross-entropy is this minus the tail's score.
+    log_sum_exp: f64,
+    /// Gradients of the tails.
+    tail_gradients: Vec<f64>,
+    /// Factor of `exp((score - shift) / τ)` in the others' gradient.
+    softened_factor: f64,
+}
+
+/// Rows of scores that a thread needs beside the one it works on.
+#[derive(Debug)]
+pub struct Buffers<T> {
+    /// `exp((student - shift) / τ)`.
+    softened: Vec<T>,
+    /// The same of the teacher at hand.
+    teacher: Vec<T>,
+    /// What the teachers add to the gradient.
+    gradient: Vec<T>,
+}
+
+impl<T: Real> Buffers<T> {
+    /// For rows of `entities` scores.
+    pub fn new(entities: usize) -> Self {
+        let row = || vec![T::ZERO; entities];
+        Buffers { softened: row(), teacher: row(), gradient: row() }
+    }
+}
+
+impl<'a, T: Real> Pass<'a, T> {
+    /// Begins with the student's `scores (entity)` of a query with these `tails`.
+    pub fn new(scores: &'a mut [T], tails: &'a [EntityId], terms: Distillation, buffers: &'a mut Buffers<T>) -> Self {
+        let of_tails = mask(scores, tails);
+        let shift = shift(scores, &of_tails);
+        let others = shift + row::sum_exp(scores, T::from_f64(shift), T::ONE).to_f64().ln();
+        let log_sum_exp = log_add(others, log_sum(&of_tails));
+        let student = match terms.objective {
+            Objective::None => Side { tails: Vec::new(), others, shift },
+            _ => Side::new(scores, &of_tails, terms.tau, &mut buffers.softened),
+        };
+        buffers.gradient.fill(T::ZERO);
+        Pass {
+            tail_gradients: vec![0.0; tails.len()],
+            softened_factor: 0.0,
+            scores,
+            tails,
+            buffers,
+            terms,
+            of_tails,
+            student,
+            log_sum_exp,
+        }
+    }
+
+    /// The student's cross-entropy for the tail at `position` among the query's tails.
+    pub fn cross_entropy(&self, position: usize) -> f64 {
+        self.log_sum_exp - self.of_tails[position]
+    }
+
+    /// Adds the distillation from a combination of teachers with scores `teacher (entity)`, which it overwrites, for
+    /// the tails at `positions`; the gradient is scaled by `scale` times the term's weight. Returns the term's value,
+    /// summed over the positions, without weight.
+    pub fn distil(&mut self, teacher: &mut [T], positions: &[usize], scale: f64) -> f64 {
+        let tau = self.terms.tau;
+        let of_tails = mask(teacher, self.tails);
+        let side = Side::new(teacher, &of_tails, tau, &mut self.buffers.teacher);
+        // The mean of (c - z) / τ over the others, weighted by exp(c / τ), and relative as everything else.
+        let gap = row::dot_difference(&self.buffers.teacher, teacher, self.scores).to_f64();
+        let gap = (gap / side.others.exp() - (side.shift - self.student.shift)) / tau;
+        let gap = if side.others == f64::NEG_INFINITY { 0.0 } else { gap };
+        let scale = scale * self.terms.weight / tau;
+        let (value, student_factor, teacher_factor) = match self.terms.objective {
+            Objective::None => (0.0, 0.0, 0.0),
+            Objective::Kd => self.plain(&side, gap, positions.len() as f64, scale),
+            Objective::Ndkd => self.by_neighbours(&side, gap, positions.len() as f64, scale),
+            Objective::Dkd => self.by_target(&side, gap, positions, scale),
+        };
+        self.softened_factor += student_factor;
+        row::add_scaled(&mut self.buffers.gradient, T::from_f64(teacher_factor), &self.buffers.teacher);
+        value
+    }
+
+    /// Eq. 2. Returns the value and the factors of both sides' `exp((score - shift) / τ)` in the others' gradient.
+    fn plain(&mut self, teacher: &Side, gap: f64, count: f64, scale: f64) -> (f64, f64, f64) {
+        let (log_student, log_teacher) = (self.student.total(), teacher.total());
+        let mut gap = (teacher.others - log_teacher).exp() * gap;
+        for (i, (c, z)) in teacher.tails.iter().zip(&self.student.tails).enumerate() {
+            let (p_teacher, p_student) = ((c - log_teacher).exp(), (z - log_student).exp());
+            gap += p_teacher * (c - z);
+            self.tail_gradients[i] += count * scale * (p_student - p_teacher);
+        }
+        let value = count * (gap - log_teacher + log_student);
+        (value, count * scale * (-log_student).exp(), -count * scale * (-log_teacher).exp())
+    }
+
+    /// Eq. 12: the tails are the group, the others the rest.
+    fn by_neighbours(&mut self, teacher: &Side, gap: f64, count: f64, scale: f64) -> (f64, f64, f64) {
+        let student = Parts { group: log_sum(&self.student.tails), rest: self.student.others };
+        let teacher = Parts { group: log_sum(&teacher.tails), rest: teacher.others };
+        let group = self.tails.len() as f64;
+        let (binary, k) = self.binary(student, teacher, group);
+        for (gradient, z) in self.tail_gradients.iter_mut().zip(&self.student.tails) {
+            *gradient += count * scale * k * (z - student.group).exp();
+        }
+        let beta = self.terms.beta;
+        // With no entity outside the group there is nothing to compare.
+        let rest = if student.rest == f64::NEG_INFINITY { 0.0 } else { gap - teacher.rest + student.rest };
+        let value = count * (self.terms.alpha * binary + beta * rest);
+        let factor = |log: f64, by: f64| if log == f64::NEG_INFINITY { 0.0 } else { count * scale * by * (-log).exp() };
+        (value, factor(student.rest, beta - k), factor(teacher.rest, -beta))
+    }
+
+    /// DKD: each target is a group of its own; the query's other tails belong to the rest.
+    fn by_target(&mut self, teacher: &Side, gap: f64, positions: &[usize], scale: f64) -> (f64, f64, f64) {
+        let (rests_student, rests_teacher) = (rests(&self.student), rests(teacher));
+        let (mut value, mut of_student, mut of_teacher) = (0.0, 0.0, 0.0);
+        let beta = self.terms.beta;
+        for &target in positions {
+            let student = Parts { group: self.student.tails[target], rest: rests_student[target] };
+            let teaching = Parts { group: teacher.tails[target], rest: rests_teacher[target] };
+            let (binary, k) = self.binary(student, teaching, 1.0);
+            let (factor_student, factor_teacher) = ((beta - k) * (-student.rest).exp(), -beta * (-teaching.rest).exp());
+            let mut gap = (teacher.others - teaching.rest).exp() * gap;
+            for other in (0..self.tails.len()).filter(|other| *other != target) {
+                let (c, z) = (teacher.tails[other], self.student.tails[other]);
+                gap += (c - teaching.rest).exp() * (c - z);
+                self.tail_gradients[other] += scale * (factor_student * z.exp() + factor_teacher * c.exp());
+            }
+            self.tail_gradients[target] += scale * k;
+            value += self.terms.alpha * binary + beta * (gap - teaching.rest + student.rest);
+            (of_student, of_teacher) = (of_student + scale * factor_student, of_teacher + scale * factor_teacher);
+        }
+        (value, of_student, of_teacher)
+    }
+
+    /// The binary divergence between group and rest, and `K` (see the module's head).
+    fn binary(&self, student: Parts, teacher: Parts, size: f64) -> (f64, f64) {
+        let mean = self.terms.neighbours == Neighbours::Mean && size > 1.0;
+        let divisor = if mean { size } else { 1.0 };
+        // ln b and ln(1 - b); for the mean, 1 - b = (n - 1 + p_R) / n without cancellation.
+        let logs = |parts: Parts| {
+            let total = log_add(parts.group, parts.rest);
+            let rest = parts.rest - total;
+            let complement = if mean { ((size - 1.0 + rest.exp()) / size).ln() } else { rest };
+            (parts.group - total - divisor.ln(), complement)
+        };
+        let ((b_student, not_student), (b_teacher, not_teacher)) = (logs(student), logs(teacher));
+        let value = divergence(b_teacher, b_student) + divergence(not_teacher, not_student);
+        let total = log_add(student.group, student.rest);
+        let (p_group, p_rest) = ((student.group - total).exp(), (student.rest - total).exp());
+        let ratio = if mean { p_rest / (size - 1.0 + p_rest) } else { 1.0 };
+        let k = -b_teacher.exp() * p_rest + not_teacher.exp() * p_group * ratio;
+        (value, self.terms.alpha * k)
+    }
+
+    /// Replaces the scores by the gradient: `scale` times that of the cross-entropy of every tail, plus what was
+    /// distilled. Returns the cross-entropy, summed over the tails.
+    pub fn finish(self, scale: f64) -> f64 {
+        let count = self.tails.len() as f64;
+        row::exp_in_place(self.scores, T::from_f64(self.student.shift), T::ONE);
+        let factor = count * scale * (self.student.shift - self.log_sum_exp).exp();
+        row::scale(self.scores, T::from_f64(factor));
+        if self.terms.objective != Objective::None {
+            row::add_scaled(self.scores, T::from_f64(self.softened_factor), &self.buffers.softened);
+            row::add_scaled(self.scores, T::ONE, &self.buffers.gradient);
+        }
+        let mut cross_entropy = 0.0;
+        for (i, tail) in self.tails.iter().enumerate() {
+            let log_p = self.of_tails[i] - self.log_sum_exp;
+            cross_entropy -= log_p;
+            let gradient = scale * (count * log_p.exp() - 1.0) + self.tail_gradients[i];
+            self.scores[tail.index()] = T::from_f64(gradient);
+        }
+        cross_entropy
+    }
+}
+
+/// Takes the tails' scores out of a row: a masked entry adds nothing to any sum.
+fn mask<T: Real>(scores: &mut [T], tails: &[EntityId]) -> Vec<f64> {
+    tails.iter().map(|tail| std::mem::replace(&mut scores[tail.index()], T::MASKED).to_f64()).collect()
+}
+
+/// The largest score of another entity; of a tail where there is no other.
+fn shift<T: Real>(scores: &[T], of_tails: &[f64]) -> f64 {
+    let others = row::max(scores);
+    if others > T::MASKED { others.to_f64() } else { of_tails.iter().copied().fold(f64::NEG_INFINITY, f64::max) }
+}
+
+/// For each tail, the log-sum over everything else: prefix and suffix sums, so nothing is subtracted.
+fn rests(side: &Side) -> Vec<f64> {
+    let mut rests = vec![side.others; side.tails.len()];
+    let mut before = f64::NEG_INFINITY;
+    for (rest, tail) in rests.iter_mut().zip(&side.tails) {
+        *rest = log_add(*rest, before);
+        before = log_add(before, *tail);
+    }
+    let mut after = f64::NEG_INFINITY;
+    for (rest, tail) in rests.iter_mut().zip(&side.tails).rev() {
+        *rest = log_add(*rest, after);
+        after = log_add(after, *tail);
+    }
+    rests
+}
+
+#[cfg(test)]
+mod tests;

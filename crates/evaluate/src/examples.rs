@@ -1,0 +1,147 @@
+//! A few predictions by name: what a model says, for people to judge.
+
+use kge::rank::rank_in_row;
+use kge::{Matrix, Scorer, TieRule};
+use mkg::{EntityId, Query, QuerySet, Split};
+use serde::{Deserialize, Serialize};
+use stage::seed;
+use std::fmt::Write;
+
+use crate::graph::Graph;
+use crate::predict::by_score;
+
+/// How many candidates to name, and at most how many known answers on the way to them.
+const TOP: usize = 5;
+
+/// A query with the best predictions.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Example {
+    /// The known entity's name.
+    pub head: String,
+    /// The relation's name; an inverse's ends in `⁻¹`.
+    pub relation: String,
+    /// The first candidates that the filter leaves, among them the known answers that score as high.
+    pub predictions: Vec<Prediction>,
+    /// The answers that the split has.
+    pub answers: Vec<Answer>,
+}
+
+/// An entity that scores high.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// The dataset's own identifier.
+    pub key: String,
+    /// The name, or the key where there is none.
+    pub name: String,
+    /// The model's score.
+    pub score: f32,
+    /// Whether it is an answer in this split.
+    pub answer: bool,
+    /// Whether it is an answer in another split only; such do not count among the candidates.
+    pub known: bool,
+}
+
+/// An entity that the split has as an answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// The dataset's own identifier.
+    pub key: String,
+    /// The name, or the key where there is none.
+    pub name: String,
+    /// Its filtered rank, ties realistic.
+    pub rank: f64,
+}
+
+/// Draws `count` of the split's distinct queries and lets `scorer` answer them.
+pub fn draw(graph: &Graph, scorer: &impl Scorer, split: Split, count: usize, seed: u64) -> Vec<Example> {
+    let queries = QuerySet::new(graph.triples(split), graph.relations());
+    let mut generator = seed::generator(seed, "evaluate/examples", 0);
+    let drawn = rand::seq::index::sample(&mut generator, queries.len(), count.min(queries.len()));
+    let mut scores = Matrix::zeros(0, 0);
+    let mut example = |index: usize| {
+        scorer.scores(&[queries.query(index)], &mut scores);
+        answer(graph, queries.query(index), queries.tails(index), scores.row(0))
+    };
+    drawn.into_iter().map(&mut example).collect()
+}
+
+/// One query, answered; `answers` are its true tails in the split, ascending.
+fn answer(graph: &Graph, query: Query, answers: &[EntityId], scores: &[f32]) -> Example {
+    let label = |id: EntityId| graph.vocabulary.entities[id.index()].label().to_owned();
+    let key = |id: EntityId| graph.vocabulary.entities[id.index()].key.clone();
+    let known = graph.known.of(query);
+    let rank = |target: EntityId| {
+        let known = known.iter().map(|id| id.index());
+        rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
+    };
+    let (mut predictions, mut candidates, mut passed) = (Vec::new(), 0, 0);
+    for id in by_score(scores) {
+        let answer = answers.binary_search(&id).is_ok();
+        let known = !answer && known.binary_search(&id).is_ok();
+        *(if known { &mut passed } else { &mut candidates }) += 1;
+        if candidates > TOP {
+            break;
+        }
+        if !known || passed <= TOP {
+            let score = scores[id.index()];
+            predictions.push(Prediction { key: key(id), name: label(id), score, answer, known });
+        }
+    }
+    Example {
+        head: label(query.head),
+        relation: graph.vocabulary.relation_label(query.relation),
+        predictions,
+        answers: answers.iter().map(|id| Answer { key: key(*id), name: label(*id), rank: rank(*id) }).collect(),
+    }
+}
+
+impl Example {
+    /// The example on two lines.
+    pub fn render(&self) -> String {
+        let names: Vec<String> = self.predictions.iter().map(Prediction::render).collect();
+        let mut text = format!("{} · {} · ?  →  {}", self.head, self.relation, names.join(", "));
+        for (i, answer) in self.answers.iter().take(TOP).enumerate() {
+            let lead = if i == 0 { "\n    answer: " } else { ", " };
+            let _ = write!(text, "{lead}{} at rank {}", answer.name, answer.rank);
+        }
+        if self.answers.len() > TOP {
+            let _ = write!(text, " and {} more", self.answers.len() - TOP);
+        }
+        text
+    }
+}
+
+impl Prediction {
+    fn render(&self) -> String {
+        let mark = match (self.answer, self.known) {
+            (true, _) => " ✓",
+            (_, true) => " (known)",
+            _ => "",
+        };
+        format!("{}{mark}", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mkg::{Entity, Relation, Triple, Vocabulary};
+
+    #[test]
+    fn answers_and_known_entities_are_marked() {
+        let entity = |name: &str| Entity { key: name.to_lowercase(), name: Some(name.into()), ..Entity::default() };
+        let names = ["France", "Spain", "Belgium", "Italy", "Chad", "Peru", "Laos", "Mali"];
+        let relations = vec![Relation { key: "borders".into(), name: None }];
+        let vocabulary = Vocabulary { entities: names.map(entity).to_vec(), relations };
+        let test = vec![Triple::new(0, 0, 1), Triple::new(0, 0, 7)];
+        let graph = Graph::new(vocabulary, [vec![Triple::new(0, 0, 2)], Vec::new(), test]);
+        let scores = [0.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0];
+        let query = Triple::new(0, 0, 1).tail_query();
+        let example = answer(&graph, query, &[EntityId(1), EntityId(7)], &scores);
+        assert_eq!(
+            example.render(),
+            "France · borders · ?  →  Spain ✓, Belgium (known), Italy, Chad, Peru, Laos\n    \
+             answer: Spain at rank 1, Mali at rank 5"
+        );
+    }
+}

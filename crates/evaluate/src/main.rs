@@ -1,0 +1,39 @@
+//! `dsom-evaluate`: see `--help`.
+
+use clap::Parser;
+use stage::{Common, Result};
+use std::process::ExitCode;
+
+/// Stage 6: filtered ranks of the student, the teachers and their average
+///
+/// Reads graph/ (all splits; no other program opens test) and the models, writes evaluation/metrics.json (MRR, MR
+/// and Hits@k by split, direction, relation, relation type and seen entities) and evaluation/ranks.parquet (every
+/// rank). Ties are realistic; optimistic and pessimistic figures stand beside.
+#[derive(Parser)]
+#[command(name = "dsom-evaluate", version)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// A student's folder, a teacher's modality, or `average` of the teachers (repeatable) [default: all there are]
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
+    /// train, valid or test (repeatable) [default: valid and test]
+    #[arg(long, value_name = "SPLIT")]
+    split: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    stage::main(&arguments.common, || run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let mut recipe = arguments.common.recipe()?;
+    let overrides = [(&arguments.model, &mut recipe.evaluate.models), (&arguments.split, &mut recipe.evaluate.splits)];
+    for (given, key) in overrides {
+        if !given.is_empty() {
+            *key = given.clone();
+        }
+    }
+    dsom_evaluate::run(&arguments.common, &recipe)
+}

@@ -1,0 +1,156 @@
+//! `metrics.json` and the table printed from it.
+//!
+//! ```text
+//! { "model": "student",
+//!   "test": { "both": { "mrr", "mr", "hits_at_1", "hits_at_3", "hits_at_10", "triples",
+//!                       "optimistic": { .. }, "pessimistic": { .. } },
+//!             "head": { .. }, "tail": { .. },
+//!             "slices": { "relation": { .. }, "relation_type": { .. }, "entity": { .. } } },
+//!   "models": { "student": { "test": { .. } }, "structural": { .. } } }
+//! ```
+//!
+//! The first model's splits stand at the top, so that a reader who wants one number finds it at `test.both.mrr`
+//! whatever the model is called. `tail` predicts the tail of `(h, r, ?)`, `head` the head.
+
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+use kge::Rank;
+use mkg::{Split, Triple};
+use serde::Serialize;
+use serde_json::{Map, Value};
+use stage::{Error, Result};
+
+use crate::Ranked;
+use crate::graph::Graph;
+use crate::metrics::{AllRules, Direction};
+use crate::slices::{Slicer, Slices};
+
+/// The figures of one model on one split.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SplitMetrics {
+    /// Both directions pooled.
+    pub both: AllRules,
+    /// Predicting heads.
+    pub head: AllRules,
+    /// Predicting tails.
+    pub tail: AllRules,
+    /// Parts of the split.
+    pub slices: Slices,
+}
+
+impl SplitMetrics {
+    fn of(triples: &[Triple], ranks: &[[Rank; 2]], slicer: &Slicer) -> SplitMetrics {
+        SplitMetrics {
+            both: AllRules::of(ranks, &Direction::BOTH),
+            head: AllRules::of(ranks, &[Direction::Head]),
+            tail: AllRules::of(ranks, &[Direction::Tail]),
+            slices: slicer.slices(triples, ranks),
+        }
+    }
+}
+
+/// The content of `metrics.json`.
+pub fn metrics(graph: &Graph, slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
+    let mut models: Map<String, Value> = Map::new();
+    for Ranked { model, split, ranks } in ranked {
+        let metrics = serde_json::to_value(SplitMetrics::of(graph.triples(*split), ranks, slicer));
+        let metrics = metrics.map_err(|e| Error::data(e.to_string()))?;
+        models.entry(model.clone()).or_insert_with(|| Value::Object(Map::new()))[split.as_str()] = metrics;
+    }
+    let mut top = Map::new();
+    if let Some((name, Value::Object(splits))) = models.iter().next() {
+        top.insert("model".to_owned(), name.as_str().into());
+        top.extend(splits.clone());
+    }
+    top.insert("models".to_owned(), Value::Object(models));
+    Ok(Value::Object(top))
+}
+
+/// The first model's figures on test, or on the last split if test was not asked for.
+pub fn summary(metrics: &Value, splits: &[Split]) -> Value {
+    let last = splits.last().copied().unwrap_or(Split::Test);
+    let split = if splits.contains(&Split::Test) { Split::Test } else { last };
+    let both = &metrics[split.as_str()]["both"];
+    let figures = ["mrr", "mr", "hits_at_1", "hits_at_3", "hits_at_10", "triples"];
+    let mut summary = Map::new();
+    summary.insert("model".to_owned(), metrics["model"].clone());
+    summary.insert("split".to_owned(), split.as_str().into());
+    summary.extend(figures.map(|figure| (figure.to_owned(), both[figure].clone())));
+    Value::Object(summary)
+}
+
+/// `metrics.json` as a table for people, one line per model and split.
+pub fn render(metrics: &Value) -> String {
+    let mut table = table(&["model", "split", "MRR", "MR", "H@1", "H@3", "H@10", "head MRR", "tail MRR"], 2);
+    for (model, splits) in metrics["models"].as_object().into_iter().flatten() {
+        for (split, figures) in splits.as_object().into_iter().flatten() {
+            table.add_row(row(model, split, figures));
+        }
+    }
+    let legend = "Filtered ranks, in percent but for the mean rank MR; both directions, ties realistic.";
+    format!("{table}\n{legend}")
+}
+
+/// A table whose columns after the first `texts` hold numbers.
+pub(crate) fn table(header: &[&str], texts: usize) -> Table {
+    let rule = LineStyle::none().fill('─').junction('─');
+    let mut table = Table::new();
+    table.load_style(TableStyle::new().header_separator(rule)).set_header(header.iter().copied());
+    for column in table.column_iter_mut().skip(texts) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn row(model: &str, split: &str, figures: &Value) -> Vec<String> {
+    let number = |direction: &str, figure: &str| figures[direction][figure].as_f64().unwrap_or(f64::NAN);
+    let percent = |direction: &str, figure: &str| format!("{:.2}", 100.0 * number(direction, figure));
+    vec![
+        model.to_owned(),
+        split.to_owned(),
+        percent("both", "mrr"),
+        format!("{:.1}", number("both", "mr")),
+        percent("both", "hits_at_1"),
+        percent("both", "hits_at_3"),
+        percent("both", "hits_at_10"),
+        percent("head", "mrr"),
+        percent("tail", "mrr"),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mkg::{Entity, Relation, Vocabulary};
+
+    fn metrics_of_two() -> Value {
+        let entities = vec![Entity::default(); 4];
+        let relations = vec![Relation { key: "r".into(), name: None }];
+        let triples = vec![Triple::new(0, 0, 1)];
+        let graph = Graph::new(Vocabulary { entities, relations }, [triples.clone(), Vec::new(), triples]);
+        let ranked = |model: &str, above: u32| Ranked {
+            model: model.into(),
+            split: Split::Test,
+            ranks: vec![[Rank { above, tied: 0 }, Rank { above, tied: 2 }]],
+        };
+        metrics(&graph, &Slicer::new(&graph), &[ranked("student", 0), ranked("average", 2)]).unwrap()
+    }
+
+    #[test]
+    fn the_first_model_stands_at_the_top() {
+        let metrics = metrics_of_two();
+        assert_eq!(metrics["model"], "student");
+        assert_eq!(metrics["test"]["both"]["mrr"], 0.75);
+        assert_eq!(metrics["test"]["head"]["optimistic"]["mrr"], 1.0);
+        assert_eq!(metrics["test"], metrics["models"]["student"]["test"]);
+        assert_eq!(metrics["models"]["average"]["test"]["tail"]["mr"], 3.0);
+        let summary = summary(&metrics, &[Split::Test]);
+        assert_eq!((&summary["model"], &summary["mr"]), (&"student".into(), &1.5.into()));
+    }
+
+    #[test]
+    fn the_table_reads_like_a_paper() {
+        let text = render(&metrics_of_two());
+        let cells: Vec<&str> = text.lines().nth(2).unwrap().split_whitespace().collect();
+        assert_eq!(cells, ["student", "test", "75.00", "1.5", "50.00", "100.00", "100.00", "50.00", "100.00"]);
+    }
+}

@@ -1,0 +1,126 @@
+//! Batches on several threads, results in order.
+//!
+//! A batch of an encoder is a chain of small matrix products and element-wise steps. Splitting each of them over the
+//! cores leaves the cores waiting for each other at every step; giving each core a batch of its own does not. Measured
+//! on two cores with MiniLM and 22 tokens per text: 122 texts/s, against 90 with each step split, and 93 with batches
+//! side by side whose steps are split as well. Memory is that of one batch per thread.
+
+use stage::{Error, Kind, Result};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Computes `work` of every batch on so many `threads` and hands each batch with its result to `take`, on the
+/// calling thread and in the order of the batches. Stops at the first error, and between batches when a stop was asked for.
+pub fn in_order<'b, B: Sync, R: Send>(
+    batches: &'b [B],
+    threads: usize,
+    work: impl Fn(&'b B) -> Result<R> + Sync,
+    take: impl FnMut(&'b B, R) -> Result<()>,
+) -> Result<()> {
+    let (next, work) = (AtomicUsize::new(0), &work);
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(threads.max(1));
+        for _ in 0..threads.clamp(1, batches.len().max(1)) {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
+                let failed = |e| Error::new(Kind::Unexpected, "cannot start a thread").because(e);
+                // One thread per pool: whatever a batch would run in parallel stays on this core.
+                match rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(failed) {
+                    Ok(pool) => run(batches, next, |batch| pool.install(|| work(batch)), &sender),
+                    Err(error) => drop(sender.send((0, Err(error)))),
+                }
+            });
+        }
+        drop(sender);
+        // The receiver is dropped on return, so after an error the threads find nobody to send to and end.
+        deliver(batches, receiver, take)
+    })
+}
+
+/// Has the tensor library use one thread per operation; for the first line of `main`.
+///
+/// It offers no call for that. Of its environment variables this one bounds matrix products and element-wise steps
+/// alike (and would pin threads of pools that we do not use to the first core).
+#[expect(unsafe_code, reason = "changing the environment is unsafe while other threads run")]
+pub fn one_thread_per_operation() {
+    const VARIABLE: &str = "CANDLE_CPU_MASK";
+    if std::env::var_os(VARIABLE).is_none() {
+        // SAFETY: `main` calls this first, so there is no other thread that could read the environment.
+        unsafe { std::env::set_var(VARIABLE, "0") };
+    }
+}
+
+type Numbered<R> = (usize, Result<R>);
+
+fn run<'b, B, R>(
+    batches: &'b [B],
+    next: &AtomicUsize,
+    work: impl Fn(&'b B) -> Result<R>,
+    sender: &SyncSender<Numbered<R>>,
+) {
+    while let Some((i, batch)) = {
+        let i = next.fetch_add(1, Ordering::Relaxed);
+        batches.get(i).map(|batch| (i, batch))
+    } {
+        let result = stage::interrupt::check().and_then(|()| work(batch));
+        let failed = result.is_err();
+        if sender.send((i, result)).is_err() || failed {
+            return;
+        }
+    }
+}
+
+fn deliver<'b, B, R>(
+    batches: &'b [B],
+    receiver: Receiver<Numbered<R>>,
+    mut take: impl FnMut(&'b B, R) -> Result<()>,
+) -> Result<()> {
+    let (mut early, mut turn) = (BTreeMap::new(), 0);
+    for (i, result) in receiver {
+        early.insert(i, result?);
+        while let Some(result) = early.remove(&turn) {
+            take(&batches[turn], result)?;
+            turn += 1;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_whatever_the_threads() {
+        let batches: Vec<u64> = (0..50).collect();
+        for threads in [1, 2, 7] {
+            let mut seen = Vec::new();
+            let work = |batch: &u64| {
+                std::thread::sleep(std::time::Duration::from_micros(batch * 37 % 300));
+                Ok(batch * 2)
+            };
+            in_order(&batches, threads, work, |batch, result| {
+                seen.push(result - batch);
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(seen, batches);
+        }
+    }
+
+    #[test]
+    fn an_error_ends_all_threads() {
+        let batches: Vec<u64> = (0..1000).collect();
+        let work = |batch: &u64| if *batch == 9 { Err(Error::data("nine")) } else { Ok(*batch) };
+        let error = in_order(&batches, 3, work, |_, _| Ok(())).unwrap_err();
+        assert_eq!(error.to_string(), "nine");
+        let error = in_order(&batches, 3, |batch| Ok(*batch), |_, _| Err(Error::data("full"))).unwrap_err();
+        assert_eq!(error.to_string(), "full");
+    }
+
+    #[test]
+    fn nothing_to_do_is_done() {
+        in_order(&[] as &[u64], 2, |batch| Ok(*batch), |_, _| Ok(())).unwrap();
+    }
+}

@@ -1,0 +1,106 @@
+//! Weights of encoders that were never trained, drawn from the run's seed.
+//!
+//! candle's own initialisation cannot be seeded on the CPU. Here every tensor has a stream of its own, by name, so
+//! its numbers depend neither on the order in which a model asks for its tensors nor on the other tensors. Numbers
+//! are uniform, which needs no transcendental function: the same bits on every machine.
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+use rand::Rng;
+
+/// Standard deviation of position, segment and class embeddings beside content of about 1: enough to tell
+/// positions apart, too little to drown the content.
+const PLACE_SCALE: f64 = 0.1;
+
+/// Random weights called `name` as a source for a model's constructor; `f32`.
+pub fn weights(seed: u64, name: &str, device: &Device) -> VarBuilder<'static> {
+    let backend = RandomWeights { seed, name: name.to_owned() };
+    VarBuilder::from_backend(Box::new(backend), DType::F32, device.clone())
+}
+
+struct RandomWeights {
+    seed: u64,
+    name: String,
+}
+
+impl SimpleBackend for RandomWeights {
+    fn get(&self, shape: Shape, name: &str, _: Init, dtype: DType, device: &Device) -> Result<Tensor> {
+        let count = shape.elem_count();
+        let values = match deviation(name, shape.dims()) {
+            Deviation::Constant(value) => vec![value; count],
+            Deviation::Uniform(deviation) => self.draw(name, count, deviation),
+        };
+        Tensor::from_vec(values, shape, device)?.to_dtype(dtype)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        candle_core::bail!("random weights of `{name}` need a shape")
+    }
+
+    /// There is no file, so no tensor lies under any particular prefix.
+    fn contains_tensor(&self, _: &str) -> bool {
+        false
+    }
+}
+
+impl RandomWeights {
+    /// `count` numbers with mean 0 and this standard deviation.
+    fn draw(&self, name: &str, count: usize, deviation: f64) -> Vec<f32> {
+        let mut generator = stage::seed::generator(self.seed, &format!("{}/{name}", self.name), 0);
+        let range = deviation * 12f64.sqrt();
+        // 24 bits are what an f32 holds.
+        let unit = |bits: u32| f64::from(bits >> 8) / f64::from(1 << 24);
+        (0..count).map(|_| ((unit(generator.next_u32()) - 0.5) * range) as f32).collect()
+    }
+}
+
+enum Deviation {
+    Constant(f32),
+    Uniform(f64),
+}
+
+/// How a tensor of this name is drawn. `shape` is `(out, in, ...)`.
+fn deviation(name: &str, shape: &[usize]) -> Deviation {
+    let name = name.to_ascii_lowercase();
+    if name.contains("layernorm") && name.ends_with("weight") {
+        Deviation::Constant(1.0)
+    } else if name.ends_with("bias") {
+        Deviation::Constant(0.0)
+    } else if name.contains("word_embeddings") {
+        Deviation::Uniform(1.0)
+    } else if ["position_embeddings", "token_type_embeddings", "cls_token"].iter().any(|n| name.contains(n)) {
+        Deviation::Uniform(PLACE_SCALE)
+    } else {
+        // What goes in with variance 1 comes out with variance 1.
+        let inputs: usize = shape.iter().skip(1).product();
+        Deviation::Uniform(1.0 / (inputs.max(1) as f64).sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn draw(seed: u64, name: &str, shape: (usize, usize)) -> Vec<f32> {
+        let weights = weights(seed, "features/test", &Device::Cpu);
+        weights.get(shape, name).unwrap().flatten_all().unwrap().to_vec1().unwrap()
+    }
+
+    #[test]
+    fn weights_depend_on_seed_and_name_alone() {
+        assert_eq!(draw(1, "dense.weight", (4, 4)), draw(1, "dense.weight", (4, 4)));
+        assert_ne!(draw(1, "dense.weight", (4, 4)), draw(2, "dense.weight", (4, 4)));
+        assert_ne!(draw(1, "dense.weight", (4, 4)), draw(1, "other.weight", (4, 4)));
+    }
+
+    #[test]
+    fn weights_have_the_deviation_asked_for() {
+        let values = draw(3, "dense.weight", (100, 400));
+        let mean = values.iter().map(|x| f64::from(*x)).sum::<f64>() / 4e4;
+        let variance = values.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>() / 4e4;
+        assert!(mean.abs() < 1e-3 && (variance * 400.0 - 1.0).abs() < 0.02, "{mean} {variance}");
+        assert_eq!(draw(3, "output.LayerNorm.weight", (1, 2)), [1.0, 1.0]);
+        assert_eq!(draw(3, "dense.bias", (1, 2)), [0.0, 0.0]);
+    }
+}

@@ -1,0 +1,146 @@
+//! Texts become token ids.
+
+use rayon::prelude::*;
+use stage::{Error, Kind, Result};
+use std::collections::HashMap;
+use tokenizers::models::wordlevel::WordLevel;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::{
+    NormalizedString, Normalizer, OffsetReferential, OffsetType, PostProcessor, PreTokenizedString,
+    PreTokenizer, Tokenizer, TruncationParams,
+};
+
+/// The most words a vocabulary made from the texts gets; rarer ones are unknown.
+const MAX_WORDS: usize = 60_000;
+/// Stands for padding in a vocabulary made from the texts, with id 0.
+const PADDING: &str = "[PAD]";
+/// Stands for a word that is not in the vocabulary.
+const UNKNOWN: &str = "[UNK]";
+
+/// Token ids of texts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// For each text its tokens; none where there is no text.
+    pub ids: Vec<Vec<u32>>,
+    /// How many texts were longer than allowed.
+    pub truncated: usize,
+}
+
+impl Tokens {
+    /// Tokenises `texts`, an empty one meaning none, into at most `max_tokens` tokens each, the special ones included.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where `max_tokens` leaves no room for a token beside the special ones.
+    pub fn new(texts: &[String], tokenizer: &Tokenizer, max_tokens: usize) -> Result<Tokens> {
+        let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
+        if max_tokens <= special {
+            let message = format!("`max_tokens` is {max_tokens}, of which {special} are special tokens");
+            return Err(Error::usage(message).hint("set it to 128, for example"));
+        }
+        // The tokenizer stops at its limit without saying so: a limit of one more token shows which texts go on.
+        let (exact, beyond) = (limited(tokenizer, max_tokens)?, limited(tokenizer, max_tokens + 1)?);
+        let encode = |text: &String| {
+            let ids = ids(&beyond, text)?;
+            match ids.len() > max_tokens {
+                true => Ok((self::ids(&exact, text)?, true)),
+                false => Ok((ids, false)),
+            }
+        };
+        let encoded: Vec<(Vec<u32>, bool)> = texts.par_iter().map(encode).collect::<Result<_>>()?;
+        let truncated = encoded.iter().filter(|(_, truncated)| *truncated).count();
+        Ok(Tokens { ids: encoded.into_iter().map(|(ids, _)| ids).collect(), truncated })
+    }
+}
+
+/// The tokenizer with our limit in the place of its own, and without padding.
+fn limited(tokenizer: &Tokenizer, max_tokens: usize) -> Result<Tokenizer> {
+    let mut tokenizer = tokenizer.clone();
+    let truncation = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
+    tokenizer.with_padding(None).with_truncation(Some(truncation)).map_err(failed)?;
+    Ok(tokenizer)
+}
+
+fn ids(tokenizer: &Tokenizer, text: &str) -> Result<Vec<u32>> {
+    if text.is_empty() {
+        return Ok(Vec::new());
+    }
+    Ok(tokenizer.encode_fast(text, true).map_err(failed)?.get_ids().to_vec())
+}
+
+fn failed(error: tokenizers::Error) -> Error {
+    Error::new(Kind::Unexpected, "tokenising failed").because(error)
+}
+
+/// A tokeniser whose vocabulary is the words of `texts` in lower case, the most frequent first, those of the same
+/// frequency by alphabet.
+pub fn word_level(texts: &[String]) -> Result<Tokenizer> {
+    let mut counts: Vec<(String, usize)> = count_words(texts)?.into_iter().collect();
+    counts.sort_by(|(a, many), (b, few)| few.cmp(many).then_with(|| a.cmp(b)));
+    counts.truncate(MAX_WORDS);
+    // Words are in lower case, so none of them is one of the two special tokens.
+    let words = counts.into_iter().map(|(word, _)| word);
+    let vocabulary = [PADDING.to_owned(), UNKNOWN.to_owned()].into_iter().chain(words).zip(0..).collect();
+    let model = WordLevel::builder().vocab(vocabulary).unk_token(UNKNOWN.to_owned()).build();
+    let mut tokenizer = Tokenizer::new(model.map_err(failed)?);
+    tokenizer.with_normalizer(Some(normalizer())).map_err(failed)?;
+    tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
+    Ok(tokenizer)
+}
+
+/// Lower case, without accents and control characters.
+fn normalizer() -> BertNormalizer {
+    BertNormalizer::new(true, true, None, true)
+}
+
+fn count_words(texts: &[String]) -> Result<HashMap<String, usize>> {
+    let add = |mut counts: HashMap<String, usize>, text: &String| {
+        for word in words(text)? {
+            *counts.entry(word).or_default() += 1;
+        }
+        Ok(counts)
+    };
+    let merge = |mut a: HashMap<String, usize>, b: HashMap<String, usize>| {
+        b.into_iter().for_each(|(word, count)| *a.entry(word).or_default() += count);
+        Ok(a)
+    };
+    texts.par_iter().try_fold(HashMap::new, add).try_reduce(HashMap::new, merge)
+}
+
+fn words(text: &str) -> Result<Vec<String>> {
+    let mut normalized = NormalizedString::from(text);
+    normalizer().normalize(&mut normalized).map_err(failed)?;
+    let mut split = PreTokenizedString::from(normalized);
+    BertPreTokenizer.pre_tokenize(&mut split).map_err(failed)?;
+    let splits = split.get_splits(OffsetReferential::Normalized, OffsetType::None);
+    Ok(splits.into_iter().map(|(word, _, _)| word.to_owned()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texts(texts: &[&str]) -> Vec<String> {
+        texts.iter().map(|text| (*text).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_vocabulary_is_sorted_by_frequency_then_alphabet() {
+        let texts = texts(&["the cat, the dog", "The bird", ""]);
+        let tokenizer = word_level(&texts).unwrap();
+        let id = |word: &str| tokenizer.token_to_id(word);
+        assert_eq!([id("[PAD]"), id("[UNK]"), id("the"), id(",")], [Some(0), Some(1), Some(2), Some(3)]);
+        assert_eq!([id("bird"), id("cat"), id("dog"), id("cow")], [Some(4), Some(5), Some(6), None]);
+        let tokens = Tokens::new(&["THE cow".into(), String::new()], &tokenizer, 8).unwrap();
+        assert_eq!(tokens.ids, [vec![2, 1], vec![]]);
+    }
+
+    #[test]
+    fn longer_texts_are_cut_and_counted() {
+        let texts = texts(&["a b c", "a b c d", "d"]);
+        let tokens = Tokens::new(&texts, &word_level(&texts).unwrap(), 3).unwrap();
+        assert_eq!(tokens.truncated, 1);
+        assert_eq!(tokens.ids.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1]);
+        assert!(Tokens::new(&texts, &word_level(&texts).unwrap(), 0).is_err());
+    }
+}

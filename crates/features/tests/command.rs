@@ -1,0 +1,294 @@
+//! The program itself: what it writes, refuses, skips and says.
+
+use dsom_features::FeatureTable;
+use mkg::Vocabulary;
+use mkg::graph::Entity;
+use serde_json::{Value, json};
+use stage::Run;
+use stage::manifest::{Manifest, Task};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A run whose graph has four countries: three with texts, two with images of which one is damaged.
+struct Fixture {
+    dir: tempfile::TempDir,
+}
+
+fn country(key: &str, description: Option<&str>, images: &[&str]) -> Entity {
+    Entity {
+        key: key.into(),
+        description: description.map(str::to_owned),
+        images: images.iter().map(|image| (*image).to_owned()).collect(),
+        ..Entity::default()
+    }
+}
+
+fn countries() -> Vec<Entity> {
+    vec![
+        country("Q1", Some("a republic in central europe"), &["a.png"]),
+        country("Q2", Some("an island state in the pacific"), &["damaged.png", "b.png"]),
+        country("Q3", None, &[]),
+        country("Q4", Some("a republic in west africa"), &[]),
+    ]
+}
+
+const RECIPE: &str = r#"
+seed = 7
+[features.textual]
+from = "text"
+encoder = "random"
+max_tokens = 4
+[features.visual]
+from = "images"
+encoder = "random"
+"#;
+
+impl Fixture {
+    fn new() -> Self {
+        Fixture::of(countries(), json!({ "images_root": "images" }))
+    }
+
+    fn of(entities: Vec<Entity>, summary: Value) -> Self {
+        let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+        fixture.import(entities, summary);
+        fixture.write("recipe.toml", RECIPE);
+        fixture
+    }
+
+    /// Does what `dsom-import` does.
+    fn import(&self, entities: Vec<Entity>, summary: Value) {
+        let task = Task::new(&self.run(), "dsom-import", self.run().graph(), &json!({}), 0);
+        let work = task.begin(true).unwrap().unwrap();
+        Vocabulary { entities, relations: Vec::new() }.write(&self.run().graph()).unwrap();
+        std::fs::create_dir_all(work.path("images")).unwrap();
+        for (name, colour) in [("a.png", [255, 0, 0]), ("b.png", [0, 0, 255])] {
+            let image = image::RgbImage::from_pixel(60, 40, image::Rgb(colour));
+            image.save(work.path("images").join(name)).unwrap();
+        }
+        std::fs::write(work.path("images/damaged.png"), "no image").unwrap();
+        work.finish(summary).unwrap();
+    }
+
+    fn run(&self) -> Run {
+        Run::new(self.path("run"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
+        std::fs::write(self.path(name), content).unwrap();
+        self.path(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_dsom-features"));
+        command.arg("--run").arg(self.path("run")).arg("--recipe").arg(self.path("recipe.toml"));
+        command.current_dir(self.dir.path()).env_remove("RUST_LOG").env_remove("DSOM_TEXT_MODEL");
+        command.args(arguments).output().unwrap()
+    }
+
+    fn succeeds(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments);
+        let said = said(&output);
+        assert!(output.status.success(), "{said}");
+        said
+    }
+
+    /// What it says when it ends with this exit code.
+    fn fails(&self, arguments: &[&str], code: i32) -> String {
+        let output = self.command(arguments);
+        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
+        said(&output)
+    }
+
+    fn folder(&self, modality: &str) -> PathBuf {
+        self.run().features(&modality.parse().unwrap())
+    }
+
+    fn table(&self, modality: &str) -> FeatureTable {
+        FeatureTable::read(&self.folder(modality).join("features.safetensors"), 4).unwrap()
+    }
+
+    fn summary(&self, modality: &str) -> Value {
+        Manifest::read(&self.folder(modality)).unwrap().summary
+    }
+
+    /// A recipe with one modality called `given`.
+    fn given(&self, keys: &str) {
+        self.write("recipe.toml", format!("[features.given]\nfrom = \"file\"\n{keys}\n"));
+    }
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// A `.npy` file with this matrix.
+fn npy(rows: &[[f32; 2]]) -> Vec<u8> {
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({}, 2), }}\n", rows.len());
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend((header.len() as u16).to_le_bytes());
+    bytes.extend(header.as_bytes());
+    bytes.extend(rows.iter().flatten().flat_map(|x| x.to_le_bytes()));
+    bytes
+}
+
+fn file_bytes(path: &Path) -> Vec<u8> {
+    std::fs::read(path.join("features.safetensors")).unwrap()
+}
+
+#[test]
+fn texts_and_images_become_features() {
+    let fixture = Fixture::new();
+    let said = fixture.succeeds(&[]);
+    assert!(said.contains("the text encoder has random weights, seed 7: it was never trained"), "{said}");
+    assert_eq!(fixture.table("textual").present, [true, true, false, true]);
+    assert_eq!(fixture.table("visual").present, [true, true, false, false]);
+    let summary = fixture.summary("textual");
+    assert_eq!(
+        (&summary["entities"], &summary["present"], &summary["coverage"]),
+        (&json!(4), &json!(3), &json!(0.75))
+    );
+    assert_eq!((&summary["texts_truncated"], &summary["width"]), (&json!(3), &json!(128)));
+    let summary = fixture.summary("visual");
+    assert_eq!((&summary["images_read"], &summary["images_unreadable"]), (&json!(2), &json!(1)));
+    assert!(summary["unreadable"][0].as_str().unwrap().starts_with("damaged.png: "), "{summary}");
+    assert_eq!(summary["encoder"], "random weights, seed 7");
+    let said = fixture.succeeds(&[]);
+    assert!(
+        said.contains("features/textual is fresh") && said.contains("features/visual is fresh"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_same_seed_gives_the_same_bytes_whatever_the_threads() {
+    let (one, two) = (Fixture::new(), Fixture::new());
+    one.succeeds(&["--threads", "1"]);
+    two.succeeds(&["--threads", "3"]);
+    for modality in ["textual", "visual"] {
+        assert_eq!(file_bytes(&one.folder(modality)), file_bytes(&two.folder(modality)));
+    }
+    two.succeeds(&["--seed", "8"]);
+    for modality in ["textual", "visual"] {
+        assert_ne!(file_bytes(&one.folder(modality)), file_bytes(&two.folder(modality)));
+    }
+}
+
+#[test]
+fn one_modality_can_be_made_alone() {
+    let fixture = Fixture::new();
+    fixture.succeeds(&["--modality", "visual"]);
+    assert!(fixture.folder("visual").join("stage.json").is_file() && !fixture.folder("textual").exists());
+    let said = fixture.succeeds(&["--status"]);
+    assert!(
+        said.contains("features/textual         absent") && said.contains("features/visual          fresh"),
+        "{said}"
+    );
+    let said = fixture.fails(&["--modality", "audio"], 2);
+    assert!(
+        said.contains("no modality `audio`") && said.contains("the recipe has textual, visual"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_modality_with_nothing_to_encode_is_skipped() {
+    let fixture = Fixture::of(vec![country("Q1", Some("alone"), &[])], json!({}));
+    let said = fixture.succeeds(&[]);
+    assert!(said.contains("visual: skipped, no entity has an image"), "{said}");
+    assert!(fixture.folder("textual").join("stage.json").is_file() && !fixture.folder("visual").exists());
+    fixture.write("recipe.toml", "");
+    assert!(fixture.succeeds(&[]).contains("the recipe has no [features]"));
+}
+
+#[test]
+fn another_image_makes_the_features_stale() {
+    let fixture = Fixture::new();
+    fixture.succeeds(&[]);
+    // A graph whose stage drew another image: the entities are the same.
+    let image = image::RgbImage::from_pixel(60, 40, image::Rgb([0, 255, 0]));
+    let task = Task::new(&fixture.run(), "dsom-import", fixture.run().graph(), &json!({ "drawn": 2 }), 0);
+    let work = task.begin(true).unwrap().unwrap();
+    Vocabulary { entities: countries(), relations: Vec::new() }.write(&fixture.run().graph()).unwrap();
+    std::fs::create_dir_all(work.path("images")).unwrap();
+    ["a.png", "b.png"].iter().for_each(|name| image.save(work.path("images").join(name)).unwrap());
+    std::fs::write(work.path("images/damaged.png"), "no image").unwrap();
+    work.finish(json!({ "images_root": "images" })).unwrap();
+    let said = fixture.succeeds(&["--status"]);
+    assert!(said.contains("features/textual         fresh"), "{said}");
+    assert!(said.contains("features/visual          stale: input `images` changed"), "{said}");
+}
+
+#[test]
+fn images_may_lie_elsewhere() {
+    let fixture = Fixture::of(countries(), json!({ "images_root": "/nowhere" }));
+    let said = fixture.fails(&[], 66);
+    assert!(said.contains("/nowhere: no such image folder") && said.contains("--images DIR"), "{said}");
+    let images = fixture.run().graph().join("images");
+    fixture.succeeds(&["--images", images.to_str().unwrap()]);
+    assert_eq!(fixture.table("visual").coverage(), 0.5);
+}
+
+#[test]
+fn requests_that_cannot_be_met_are_refused_before_any_work() {
+    let fixture = Fixture::new();
+    let said = fixture.fails(&["--set", "features.visual.encoder=vit-base"], 2);
+    assert!(said.contains("only `random` is available"), "{said}");
+    let said = fixture.fails(&["--set", "features.textual.encoder=nowhere"], 66);
+    assert!(said.contains("nowhere/config.json") && said.contains("tokenizer.json"), "{said}");
+    fixture.write("recipe.toml", "[features.textual]\nfrom = \"text\"\n");
+    let said = fixture.fails(&[], 2);
+    assert!(said.contains("--text-model DIR"), "{said}");
+    assert!(!fixture.run().root().join("features").exists());
+    fixture.succeeds(&["--text-model", "random"]);
+}
+
+#[test]
+fn given_features_are_joined_by_key() {
+    let fixture = Fixture::new();
+    fixture.write("x.npy", npy(&[[1.0, 2.0], [0.0, 0.0], [3.0, 4.0]]));
+    fixture.write("keys.txt", "Q3\nQ2\nQ1\n");
+    fixture.given("file = \"x.npy\"\nkeys = \"keys.txt\"");
+    fixture.succeeds(&[]);
+    let table = fixture.table("given");
+    assert_eq!((table.row(0), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
+    assert_eq!(table.present, [true, false, true, false]);
+    fixture.write("keys.txt", "Q3\nQ1\nQ2\n");
+    assert!(fixture.succeeds(&["--status"]).contains("stale: input `given/keys.txt` changed"));
+    fixture.write("keys.txt", "Q3\nQ9\nQ2\n");
+    assert!(fixture.fails(&[], 65).contains("keys.txt: line 2: no entity has the key `Q9`"));
+}
+
+#[test]
+fn damaged_given_features_are_named() {
+    let fixture = Fixture::new();
+    fixture.given("file = \"x.npy\"");
+    assert!(fixture.fails(&[], 66).contains("x.npy"));
+    fixture.write("x.npy", npy(&[[1.0, 2.0]; 3]));
+    assert!(fixture.fails(&[], 65).contains("3 rows, but the graph has 4 entities"));
+    fixture.write("x.npy", npy(&[[1.0, 2.0], [1.0, f32::NAN], [1.0, 2.0], [1.0, 2.0]]));
+    assert!(fixture.fails(&[], 65).contains("x.npy: row 1: column 1 is NaN"));
+    fixture.write("x.npy", &npy(&[[1.0, 2.0]; 4])[..70]);
+    assert!(fixture.fails(&[], 65).contains("truncated?"));
+    fixture.given("file = \"x.safetensors\"");
+    fixture.write("x.safetensors", "junk");
+    assert!(fixture.fails(&[], 65).contains("not a whole safetensors file"));
+    // A table that this program wrote is a given one, too.
+    fixture.write("recipe.toml", RECIPE);
+    fixture.succeeds(&[]);
+    std::fs::copy(fixture.folder("textual").join("features.safetensors"), fixture.path("x.safetensors"))
+        .unwrap();
+    fixture.given("file = \"x.safetensors\"");
+    fixture.succeeds(&[]);
+    assert_eq!(fixture.table("given"), fixture.table("textual"));
+}
+
+#[test]
+fn an_unfinished_graph_is_named() {
+    let fixture = Fixture::new();
+    std::fs::remove_file(fixture.run().graph().join("stage.json")).unwrap();
+    assert!(fixture.fails(&[], 66).contains("run `dsom-import` first"));
+}

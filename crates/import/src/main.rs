@@ -1,0 +1,9 @@
+//! `dsom-import`: stage 1 of the pipeline.
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = dsom_import::Args::parse();
+    stage::main(&args.common, || dsom_import::import(&args))
+}

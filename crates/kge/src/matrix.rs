@@ -1,0 +1,186 @@
+//! A row-major matrix and the products of a training step.
+
+use rayon::prelude::*;
+
+use crate::Real;
+
+/// A dense row-major matrix.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrix<T> {
+    rows: usize,
+    columns: usize,
+    values: Vec<T>,
+}
+
+impl<T: Real> Matrix<T> {
+    /// All zeros.
+    pub fn zeros(rows: usize, columns: usize) -> Self {
+        Matrix { rows, columns, values: vec![T::ZERO; rows * columns] }
+    }
+
+    /// From values in row-major order.
+    ///
+    /// # Panics
+    /// If there are not `rows · columns` values.
+    pub fn from_values(rows: usize, columns: usize, values: Vec<T>) -> Self {
+        assert_eq!(values.len(), rows * columns, "a {rows} x {columns} matrix");
+        Matrix { rows, columns, values }
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// All values in row-major order.
+    pub fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// All values in row-major order.
+    pub fn values_mut(&mut self) -> &mut [T] {
+        &mut self.values
+    }
+
+    /// One row.
+    pub fn row(&self, row: usize) -> &[T] {
+        &self.values[row * self.columns..(row + 1) * self.columns]
+    }
+
+    /// One row.
+    pub fn row_mut(&mut self, row: usize) -> &mut [T] {
+        &mut self.values[row * self.columns..(row + 1) * self.columns]
+    }
+
+    /// Makes it `rows x columns`, keeping the allocation; the content is unspecified.
+    pub fn resize(&mut self, rows: usize, columns: usize) {
+        (self.rows, self.columns) = (rows, columns);
+        self.values.resize(rows * columns, T::ZERO);
+    }
+
+    /// Sets every value to zero, on all cores.
+    pub fn clear(&mut self) {
+        self.values.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(T::ZERO));
+    }
+
+    /// Whether every value is finite.
+    pub fn is_finite(&self) -> bool {
+        self.values.par_chunks(1 << 16).all(crate::row::all_finite)
+    }
+
+    /// The matrix, read with rows and columns exchanged.
+    pub fn transposed(&self) -> View<'_, T> {
+        let View { rows, columns, row_stride, column_stride, values } = self.view();
+        View { rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, values }
+    }
+
+    /// The matrix as it is.
+    pub fn view(&self) -> View<'_, T> {
+        View {
+            rows: self.rows,
+            columns: self.columns,
+            row_stride: self.columns,
+            column_stride: 1,
+            values: &self.values,
+        }
+    }
+
+    /// `self = keep · self + factor · a · b` on all cores; `keep` is 0 or 1.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn product(&mut self, keep: bool, factor: T, a: View<'_, T>, b: View<'_, T>) {
+        assert_eq!(a.columns, b.rows, "inner dimensions");
+        assert_eq!((self.rows, self.columns), (a.rows, b.columns), "shape of the product");
+        if self.values.is_empty() || a.columns == 0 {
+            if !keep {
+                self.clear();
+            }
+            return;
+        }
+        gemm_call(self, keep, factor, a, b);
+    }
+}
+
+#[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
+fn gemm_call<T: Real>(c: &mut Matrix<T>, keep: bool, factor: T, a: View<'_, T>, b: View<'_, T>) {
+    let alpha = if keep { T::ONE } else { T::ZERO };
+    let stride = |stride: usize| isize::try_from(stride).expect("strides are below the address space");
+    let threads = gemm::Parallelism::Rayon(rayon::current_num_threads());
+    // SAFETY: the views cover their slices (checked when they were made: `from_values` and `resize` keep
+    // `values.len() == rows * columns`), the shapes fit (checked by the caller), and `c` is borrowed uniquely.
+    unsafe {
+        gemm::gemm(
+            c.rows,
+            c.columns,
+            a.columns,
+            c.values.as_mut_ptr(),
+            1,
+            stride(c.columns),
+            keep,
+            a.values.as_ptr(),
+            stride(a.column_stride),
+            stride(a.row_stride),
+            b.values.as_ptr(),
+            stride(b.column_stride),
+            stride(b.row_stride),
+            alpha,
+            factor,
+            false,
+            false,
+            false,
+            threads,
+        );
+    }
+}
+
+/// A matrix to read, perhaps transposed.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a, T> {
+    rows: usize,
+    columns: usize,
+    row_stride: usize,
+    column_stride: usize,
+    values: &'a [T],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn products_in_all_orientations() {
+        let a = Matrix::from_values(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let b = Matrix::from_values(2, 3, vec![1.0, 0.0, 2.0, 0.0, 1.0, 0.0]);
+        let mut c = Matrix::zeros(2, 2);
+        c.product(false, 1.0, a.view(), b.transposed());
+        assert_eq!(c.values(), [7.0, 2.0, 16.0, 5.0]);
+        let mut d = Matrix::from_values(3, 3, vec![1.0; 9]);
+        d.product(true, 2.0, a.transposed(), b.view());
+        assert_eq!(d.values(), [3.0, 9.0, 5.0, 5.0, 11.0, 9.0, 7.0, 13.0, 13.0]);
+    }
+
+    #[test]
+    fn products_do_not_depend_on_the_number_of_threads() {
+        let value = |i: usize| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5;
+        let a = Matrix::from_values(301, 257, (0..301 * 257).map(value).collect());
+        let b = Matrix::from_values(1203, 257, (0..1203 * 257).map(value).collect());
+        let product = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut c = Matrix::zeros(301, 1203);
+                c.product(false, 1.0, a.view(), b.transposed());
+                let mut d = Matrix::zeros(1203, 257);
+                d.product(false, 1.0, c.transposed(), a.view());
+                d
+            })
+        };
+        let one = product(1);
+        assert!((2..5).all(|threads| product(threads) == one));
+    }
+}

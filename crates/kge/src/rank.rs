@@ -1,0 +1,200 @@
+//! Filtered ranks.
+//!
+//! The rank of a target among all entities that are not known answers themselves. The target's score is taken
+//! from the row that is ranked, and a score that is not finite is an error, never a rank.
+
+use mkg::{KnownAnswers, Query, Triple};
+use rayon::prelude::*;
+use stage::{Error, Kind, Result};
+use std::collections::BTreeMap;
+
+use crate::{Matrix, Scorer, row};
+
+/// Queries scored at a time: bounds the memory, and is enough for the product to run at speed.
+const BLOCK: usize = 512;
+
+/// How equal scores count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TieRule {
+    /// The target stands before all that equal it.
+    Optimistic,
+    /// The mean of the other two: what a random order gives on average.
+    Realistic,
+    /// The target stands behind all that equal it.
+    Pessimistic,
+}
+
+/// A filtered rank, whatever the tie rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rank {
+    /// Candidates with a higher score.
+    pub above: u32,
+    /// Other candidates with the same score.
+    pub tied: u32,
+}
+
+impl Rank {
+    /// The rank, counted from 1; halves occur under the realistic rule.
+    ///
+    /// ```
+    /// use kge::{Rank, TieRule};
+    /// let rank = Rank { above: 2, tied: 1 };
+    /// assert_eq!([TieRule::Optimistic, TieRule::Realistic, TieRule::Pessimistic].map(|rule| rank.by(rule)), [3.0, 3.5, 4.0]);
+    /// ```
+    pub fn by(self, rule: TieRule) -> f64 {
+        let best = f64::from(self.above) + 1.0;
+        match rule {
+            TieRule::Optimistic => best,
+            TieRule::Realistic => best + f64::from(self.tied) / 2.0,
+            TieRule::Pessimistic => best + f64::from(self.tied),
+        }
+    }
+}
+
+/// The rank of `target` in one row of scores, leaving out the other `known` answers.
+pub fn rank_in_row(scores: &[f32], target: usize, known: impl Iterator<Item = usize>) -> Rank {
+    let score = scores[target];
+    let (above, equal) = row::count_above_and_equal(scores, score);
+    let mut rank = Rank { above: above as u32, tied: equal as u32 - 1 };
+    for other in known.filter(|other| *other != target) {
+        rank.above -= u32::from(scores[other] > score);
+        rank.tied -= u32::from(scores[other] == score);
+    }
+    rank
+}
+
+/// The ranks of tail and head of each triple, in a graph of `relations` relations.
+///
+/// Each distinct query is scored once. `progress` hears how many queries each block had.
+pub fn rank_triples(
+    scorer: &impl Scorer,
+    triples: &[Triple],
+    relations: usize,
+    known: &KnownAnswers,
+    mut progress: impl FnMut(usize) -> Result<()>,
+) -> Result<Vec<[Rank; 2]>> {
+    // Query -> (triple, side, target); ordered, so that work and results are the same every time.
+    let mut targets: BTreeMap<Query, Vec<(usize, usize, usize)>> = BTreeMap::new();
+    for (i, triple) in triples.iter().enumerate() {
+        targets.entry(triple.tail_query()).or_default().push((i, 0, triple.tail.index()));
+        targets.entry(triple.head_query(relations)).or_default().push((i, 1, triple.head.index()));
+    }
+    let targets: Vec<(Query, Vec<_>)> = targets.into_iter().collect();
+    let mut ranks = vec![[Rank::default(); 2]; triples.len()];
+    let mut scores = Matrix::zeros(0, 0);
+    for block in targets.chunks(BLOCK) {
+        let queries: Vec<Query> = block.iter().map(|(query, _)| *query).collect();
+        scorer.scores(&queries, &mut scores);
+        let ranked: Vec<_> = block
+            .par_iter()
+            .enumerate()
+            .map(|(i, (query, targets))| rank_targets(scores.row(i), *query, targets, known))
+            .collect::<Result<_>>()?;
+        for (triple, side, rank) in ranked.into_iter().flatten() {
+            ranks[triple][side] = rank;
+        }
+        progress(block.len())?;
+    }
+    Ok(ranks)
+}
+
+fn rank_targets(
+    scores: &[f32],
+    query: Query,
+    targets: &[(usize, usize, usize)],
+    known: &KnownAnswers,
+) -> Result<Vec<(usize, usize, Rank)>> {
+    if !row::all_finite(scores) {
+        let message = format!("scores of query ({}, {}) are not finite", query.head.0, query.relation.0);
+        return Err(Error::new(Kind::Diverged, message));
+    }
+    let rank = |&(triple, side, target): &(usize, usize, usize)| {
+        (triple, side, rank_in_row(scores, target, known.of(query).iter().map(|id| id.index())))
+    };
+    Ok(targets.iter().map(rank).collect())
+}
+
+/// Mean reciprocal rank under the realistic rule, over both sides: what early stopping watches.
+pub fn mean_reciprocal_rank(ranks: &[[Rank; 2]]) -> f64 {
+    let sum: f64 = ranks.iter().flatten().map(|rank| 1.0 / rank.by(TieRule::Realistic)).sum();
+    sum / (2 * ranks.len()).max(1) as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    const GOLDEN: &str = include_str!("../../../tests/golden/ranks.json");
+
+    #[test]
+    fn ranks_equal_the_reference() {
+        let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+        let rows: Vec<Vec<f32>> = serde_json::from_value(golden["scores"].clone()).unwrap();
+        let targets: Vec<usize> = serde_json::from_value(golden["target"].clone()).unwrap();
+        let known: Vec<Vec<usize>> = serde_json::from_value(golden["known"].clone()).unwrap();
+        let ranks: Vec<Rank> = (0..rows.len())
+            .map(|i| rank_in_row(&rows[i], targets[i], known[i].iter().copied()))
+            .collect();
+        let rules = [
+            ("optimistic", TieRule::Optimistic),
+            ("realistic", TieRule::Realistic),
+            ("pessimistic", TieRule::Pessimistic),
+        ];
+        for (name, rule) in rules {
+            let expected: Vec<f64> = serde_json::from_value(golden[name]["ranks"].clone()).unwrap();
+            assert_eq!(ranks.iter().map(|rank| rank.by(rule)).collect::<Vec<_>>(), expected, "{name}");
+        }
+    }
+
+    struct Fixed(Matrix<f32>);
+
+    impl Scorer for Fixed {
+        fn entities(&self) -> usize {
+            self.0.columns()
+        }
+
+        fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
+            into.resize(queries.len(), self.0.columns());
+            for (i, query) in queries.iter().enumerate() {
+                into.row_mut(i).copy_from_slice(self.0.row(query.head.index()));
+            }
+        }
+    }
+
+    proptest! {
+        /// By definition: sort the candidates that are left and look where the target stands.
+        #[test]
+        fn ranks_equal_a_sort(
+            scores in prop::collection::vec(-3i8..3, 49),
+            triples in prop::collection::vec((0u32..7, 0u32..7), 1..20),
+        ) {
+            let scorer = Fixed(Matrix::from_values(7, 7, scores.iter().map(|s| f32::from(*s)).collect()));
+            let triples: Vec<Triple> = triples.into_iter().map(|(h, t)| Triple::new(h, 0, t)).collect();
+            let known = KnownAnswers::new([triples.as_slice()], 1);
+            let ranks = rank_triples(&scorer, &triples, 1, &known, |_| Ok(())).unwrap();
+            for (triple, ranks) in triples.iter().zip(&ranks) {
+                let sides = [(triple.tail_query(), triple.tail), (triple.head_query(1), triple.head)];
+                for ((query, target), rank) in sides.into_iter().zip(ranks) {
+                    let row = scorer.0.row(query.head.index());
+                    let score = row[target.index()];
+                    let left = (0..7).filter(|e| *e == target.index() || known.of(query).iter().all(|k| k.index() != *e));
+                    let left: Vec<f32> = left.map(|e| row[e]).collect();
+                    let above = left.iter().filter(|s| **s > score).count() as f64;
+                    let from_above = left.iter().filter(|s| **s >= score).count() as f64;
+                    prop_assert_eq!(rank.by(TieRule::Optimistic), above + 1.0);
+                    prop_assert_eq!(rank.by(TieRule::Pessimistic), from_above);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_score_that_is_not_finite_is_an_error() {
+        let scorer = Fixed(Matrix::from_values(2, 2, vec![0.0, f32::NAN, 0.0, 0.0]));
+        let triples = [Triple::new(0, 0, 0)];
+        let result = rank_triples(&scorer, &triples, 1, &KnownAnswers::default(), |_| Ok(()));
+        assert_eq!(result.unwrap_err().kind(), Kind::Diverged);
+    }
+}

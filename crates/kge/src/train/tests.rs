@@ -1,0 +1,219 @@
+use mkg::{EntityId, Query, QuerySet, RelationId};
+use rand::SeedableRng;
+use serde_json::Value;
+
+use super::*;
+use crate::model::normal;
+
+const GOLDEN: &str = include_str!("../../../../tests/golden/complex.json");
+
+fn matrix(value: &Value) -> Matrix<f64> {
+    let rows: Vec<Vec<f64>> = serde_json::from_value(value.clone()).unwrap();
+    Matrix::from_values(rows.len(), rows[0].len(), rows.concat())
+}
+
+fn assert_close(found: &[f64], expected: &[f64], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() < 1e-12, "{what}[{i}]: {found}, expected {expected}");
+    }
+}
+
+fn pair(head: u32, relation: u32, tail: u32) -> (Query, EntityId) {
+    (Query { head: EntityId(head), relation: RelationId(relation) }, EntityId(tail))
+}
+
+/// The golden file's triples are pairs of query and tail already.
+fn golden_queries(golden: &Value) -> QuerySet {
+    let triples: Vec<[u32; 3]> = serde_json::from_value(golden["triples"].clone()).unwrap();
+    QuerySet::from_pairs(triples.into_iter().map(|[h, r, t]| pair(h, r, t)).collect())
+}
+
+fn all(queries: &QuerySet) -> Vec<u32> {
+    (0..queries.len() as u32).collect()
+}
+
+fn golden_trainer(golden: &Value) -> Trainer<f64> {
+    let n3 = N3 { weight: golden["reg"].as_f64().unwrap() };
+    let learning_rate = golden["adagrad"]["lr"].as_f64().unwrap();
+    Trainer::new(Embedding::Table(matrix(&golden["ent"])), matrix(&golden["rel"]), learning_rate, n3)
+}
+
+#[test]
+fn scores_losses_gradients_and_steps_equal_the_reference() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let queries = golden_queries(&golden);
+    let mut trainer = golden_trainer(&golden);
+    trainer.score(&queries, &all(&queries));
+    let scores = matrix(&golden["scores"]);
+    for (triple, expected) in golden["triples"].as_array().unwrap().iter().zip(0..) {
+        let ids: [u32; 3] = serde_json::from_value(triple.clone()).unwrap();
+        let index = queries.queries().binary_search(&pair(ids[0], ids[1], 0).0).unwrap();
+        assert_close(trainer.scores.row(index), scores.row(expected), "scores");
+    }
+    let objective = CrossEntropy { queries: &queries };
+    let (loss, _) = trainer.gradient(&queries, &all(&queries), &objective).unwrap();
+    assert_close(&[loss.objective], &[golden["ce_mean"].as_f64().unwrap()], "cross-entropy");
+    assert_close(&[loss.regulariser], &[0.01 * golden["n3"].as_f64().unwrap()], "N3");
+    assert_close(trainer.entity_gradient.values(), matrix(&golden["grad_ent"]).values(), "entity gradient");
+    assert_close(trainer.relation_gradient.values(), matrix(&golden["grad_rel"]).values(), "relation gradient");
+    for step in golden["adagrad"]["steps"].as_array().unwrap() {
+        let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
+        assert_close(&[loss.objective + loss.regulariser], &[step["loss_before"].as_f64().unwrap()], "loss");
+        assert_close(trainer.model.entity.values(), matrix(&step["ent"]).values(), "entities");
+        assert_close(trainer.model.relation.values(), matrix(&step["rel"]).values(), "relations");
+        let squares = trainer.entity_optimiser.state().values();
+        assert_close(squares, matrix(&step["ent_sum_sq"]).values(), "squares");
+    }
+}
+
+#[test]
+fn the_projected_teacher_equals_the_reference() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let projected = &golden["projected"];
+    let queries = golden_queries(&golden);
+    let embedding = Embedding::Projected {
+        features: matrix(&projected["feats"]),
+        projection: matrix(&projected["W"]),
+        scale: projected["scale"].as_f64().unwrap(),
+    };
+    // With a learning rate of 1 from a fresh state, Adagrad's step is g / |g|; the gradient itself is what we check.
+    let mut trainer = Trainer::new(embedding, matrix(&golden["rel"]), 1.0, N3 { weight: 0.0 });
+    let objective = CrossEntropy { queries: &queries };
+    let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
+    assert_close(&[loss.objective], &[projected["ce_mean"].as_f64().unwrap()], "cross-entropy");
+    assert_close(trainer.projection_gradient.values(), matrix(&projected["grad_W"]).values(), "projection gradient");
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(5);
+    let queries = QuerySet::from_pairs(vec![pair(0, 0, 1), pair(0, 0, 3), pair(2, 1, 2), pair(4, 1, 0)]);
+    let (entity, relation) = (normal(5, 6, 0.7, &mut generator), normal(2, 6, 0.7, &mut generator));
+    let objective = CrossEntropy { queries: &queries };
+    let trainer_at = |entity: &Matrix<f64>, relation: &Matrix<f64>| {
+        Trainer::new(Embedding::Table(entity.clone()), relation.clone(), 0.1, N3 { weight: 0.05 })
+    };
+    let loss_at = |entity: &Matrix<f64>, relation: &Matrix<f64>| {
+        let (loss, _) = trainer_at(entity, relation).gradient(&queries, &all(&queries), &objective).unwrap();
+        loss.objective + loss.regulariser
+    };
+    let mut trainer = trainer_at(&entity, &relation);
+    trainer.gradient(&queries, &all(&queries), &objective).unwrap();
+    let step = 1e-6;
+    let moved = |matrix: &Matrix<f64>, at: usize, by: f64| {
+        let mut matrix = matrix.clone();
+        matrix.values_mut()[at] += by;
+        matrix
+    };
+    for i in 0..entity.values().len() {
+        let loss = |by| loss_at(&moved(&entity, i, by), &relation);
+        let difference = (loss(step) - loss(-step)) / (2.0 * step);
+        assert!((difference - trainer.entity_gradient.values()[i]).abs() < 1e-8, "entity value {i}");
+    }
+    for i in 0..relation.values().len() {
+        let loss = |by| loss_at(&entity, &moved(&relation, i, by));
+        let difference = (loss(step) - loss(-step)) / (2.0 * step);
+        assert!((difference - trainer.relation_gradient.values()[i]).abs() < 1e-8, "relation value {i}");
+    }
+}
+
+#[test]
+fn gradients_equal_automatic_differentiation() {
+    use candle_core::{D, Device, Tensor, Var};
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(6);
+    let (entity, relation) = (normal::<f64>(40, 8, 0.5, &mut generator), normal::<f64>(4, 8, 0.5, &mut generator));
+    let pairs: Vec<_> = (0..30).map(|i| pair(i * 7 % 40, i % 4, i * 11 % 40)).collect();
+    let queries = QuerySet::from_pairs(pairs.clone());
+    let mut trainer = Trainer::new(Embedding::Table(entity.clone()), relation.clone(), 0.1, N3 { weight: 0.0 });
+    trainer.gradient(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
+
+    let var = |m: &Matrix<f64>| {
+        Var::from_tensor(&Tensor::from_slice(m.values(), (m.rows(), m.columns()), &Device::Cpu).unwrap()).unwrap()
+    };
+    let (entity, relation) = (var(&entity), var(&relation));
+    let column = |get: fn(&(Query, EntityId)) -> u32| {
+        Tensor::from_vec(pairs.iter().map(get).collect::<Vec<u32>>(), pairs.len(), &Device::Cpu).unwrap()
+    };
+    let half = |t: &Tensor, which: usize| t.narrow(1, which * 4, 4).unwrap();
+    let h = entity.index_select(&column(|p| p.0.head.0), 0).unwrap();
+    let r = relation.index_select(&column(|p| p.0.relation.0), 0).unwrap();
+    let re = ((half(&h, 0) * half(&r, 0)).unwrap() - (half(&h, 1) * half(&r, 1)).unwrap()).unwrap();
+    let im = ((half(&h, 0) * half(&r, 1)).unwrap() + (half(&h, 1) * half(&r, 0)).unwrap()).unwrap();
+    let scores = Tensor::cat(&[re, im], 1).unwrap().matmul(&entity.t().unwrap()).unwrap();
+    let tails = column(|p| p.1.0).unsqueeze(1).unwrap();
+    let of_tails = scores.gather(&tails, 1).unwrap().squeeze(1).unwrap();
+    let loss = (scores.log_sum_exp(D::Minus1).unwrap() - of_tails).unwrap().mean_all().unwrap();
+    let gradients = loss.backward().unwrap();
+    for (var, ours) in [(&entity, &trainer.entity_gradient), (&relation, &trainer.relation_gradient)] {
+        let theirs = gradients.get(var).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        assert_close(ours.values(), &theirs, "gradient");
+    }
+}
+
+#[test]
+fn single_scores_equal_rows_of_scores() {
+    use crate::Scorer;
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(7);
+    let model = ComplEx::<f32> { entity: normal(9, 6, 1.0, &mut generator), relation: normal(4, 6, 1.0, &mut generator) };
+    let queries: Vec<Query> = (0..9).flat_map(|h| (0..4).map(move |r| pair(h, r, 0).0)).collect();
+    let mut scores = Matrix::zeros(0, 0);
+    model.scores(&queries, &mut scores);
+    for (row, query) in queries.iter().enumerate() {
+        for candidate in 0..9 {
+            let alone = model.score(*query, EntityId(candidate));
+            assert!((alone - scores.row(row)[candidate as usize]).abs() < 1e-5);
+        }
+    }
+}
+
+#[test]
+fn a_step_does_not_depend_on_the_number_of_threads() {
+    let queries = QuerySet::from_pairs((0..300).map(|i| pair(i * 7 % 500, i % 4, i * 11 % 500)).collect());
+    let trained = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(8);
+            let (entity, relation) = (normal(500, 64, 0.1, &mut generator), normal(4, 64, 0.1, &mut generator));
+            let mut trainer = Trainer::<f32>::new(Embedding::Table(entity), relation, 0.1, N3 { weight: 0.01 });
+            for _ in 0..3 {
+                trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
+            }
+            trainer.model
+        })
+    };
+    let one = trained(1);
+    assert!(trained(2) == one && trained(3) == one);
+}
+
+#[test]
+fn training_resumes_to_the_same_bits() {
+    let queries = QuerySet::from_pairs((0..60).map(|i| pair(i * 7 % 50, i % 4, i * 11 % 50)).collect());
+    let objective = CrossEntropy { queries: &queries };
+    let fresh = || {
+        let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(9);
+        let embedding = Embedding::Projected {
+            features: normal(50, 5, 1.0, &mut generator),
+            projection: normal(5, 8, 0.1, &mut generator),
+            scale: 2.0,
+        };
+        Trainer::<f32>::new(embedding, normal(4, 8, 0.1, &mut generator), 0.1, N3 { weight: 0.01 })
+    };
+    let mut through = fresh();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("state.safetensors");
+    for i in 0..6 {
+        if i == 3 {
+            Tensors::default().nested("student", through.state()).write(&path).unwrap();
+        }
+        through.step(&queries, &all(&queries), &objective).unwrap();
+    }
+    let mut resumed = fresh();
+    resumed.restore(&Reader::open(&path).unwrap(), "student").unwrap();
+    for _ in 3..6 {
+        resumed.step(&queries, &all(&queries), &objective).unwrap();
+    }
+    assert_eq!(resumed.model(), through.model());
+    std::fs::write(&path, &std::fs::read(&path).unwrap()[..100]).unwrap();
+    assert!(Reader::open(&path).is_err_and(|e| e.kind() == Kind::Data));
+}

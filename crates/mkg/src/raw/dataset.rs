@@ -1,0 +1,232 @@
+//! A whole dataset, read and joined.
+
+use stage::Result;
+use stage::recipe::{TextSource, TripleFormat};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::images::{ImageFile, ImageReport, read_images};
+use super::join::{Gathering, TextKind, TextReport};
+use super::names;
+use super::plan::Plan;
+use super::triples::read_triples;
+use super::vocabulary::Listing;
+use crate::{Entity, Relation, Split, Triple, Vocabulary};
+
+/// A published split.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishedSplit {
+    /// Which format it was in.
+    pub format: TripleFormat,
+    /// The triples of all lines, in order and with repetitions.
+    pub lines: Vec<Triple>,
+    /// Each triple once, in the order of its first line.
+    pub triples: Vec<Triple>,
+}
+
+impl PublishedSplit {
+    pub(super) fn new(format: TripleFormat, lines: Vec<Triple>) -> Self {
+        let mut seen = HashSet::with_capacity(lines.len());
+        let triples = lines.iter().copied().filter(|triple| seen.insert(*triple)).collect();
+        PublishedSplit { format, lines, triples }
+    }
+}
+
+/// A dataset as published: entities and relations with their texts and images, and the splits.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// Its name.
+    pub name: String,
+    /// Entities and relations.
+    pub vocabulary: Vocabulary,
+    /// Training triples.
+    pub train: PublishedSplit,
+    /// Validation triples, if any are published.
+    pub valid: Option<PublishedSplit>,
+    /// Test triples.
+    pub test: PublishedSplit,
+    /// How every text source fared.
+    pub texts: Vec<TextReport>,
+    /// What the image folder holds, if there is one.
+    pub images: Option<ImageReport>,
+    /// All images that belong to an entity, sorted.
+    pub image_files: Vec<ImageFile>,
+}
+
+impl Dataset {
+    /// Reads everything that the plan names.
+    pub fn read(plan: &Plan) -> Result<Dataset> {
+        let listing = |file: &Option<PathBuf>| match file {
+            Some(file) => Listing::read(&plan.path(file)),
+            None => Ok(Listing::open()),
+        };
+        let (mut entities, mut relations) = (listing(&plan.entities)?, listing(&plan.relations)?);
+        let mut split = |file: &Path| {
+            let read = read_triples(&plan.path(file), plan.format, &mut entities, &mut relations);
+            read.map(|(format, lines)| PublishedSplit::new(format, lines))
+        };
+        let train = split(&plan.train)?;
+        let valid = plan.valid.as_deref().map(&mut split).transpose()?;
+        let test = split(&plan.test)?;
+        let mut dataset = Dataset {
+            name: plan.name.clone(),
+            vocabulary: Vocabulary::default(),
+            train,
+            valid,
+            test,
+            texts: Vec::new(),
+            images: None,
+            image_files: Vec::new(),
+        };
+        dataset.vocabulary.entities = dataset.entities(plan, &mut entities)?;
+        dataset.vocabulary.relations = dataset.relations(plan, &mut relations)?;
+        dataset.add_images(plan, &entities)?;
+        Ok(dataset)
+    }
+
+    /// A published split, if there is one.
+    pub fn split(&self, split: Split) -> Option<&PublishedSplit> {
+        match split {
+            Split::Train => Some(&self.train),
+            Split::Valid => self.valid.as_ref(),
+            Split::Test => Some(&self.test),
+        }
+    }
+
+    fn entities(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Vec<Entity>> {
+        let table = plan.entities.as_deref();
+        let names = self.gather(plan, listing, TextKind::Name, &plan.names, table)?;
+        let descriptions = self.gather(plan, listing, TextKind::Description, &plan.descriptions, table)?;
+        let captions = self.gather(plan, listing, TextKind::Caption, &plan.captions, table)?;
+        let texts = names.into_iter().zip(descriptions).zip(captions);
+        let entity = |(key, ((name, description), caption)): (&String, ((_, _), _))| Entity {
+            key: key.clone(),
+            name: named(name, key, plan, names::of_entity),
+            description,
+            caption,
+            images: Vec::new(),
+        };
+        Ok(listing.keys.keys().iter().zip(texts).map(entity).collect())
+    }
+
+    fn relations(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Vec<Relation>> {
+        let table = plan.relations.as_deref();
+        let names = self.gather(plan, listing, TextKind::RelationName, &plan.relation_names, table)?;
+        let relation = |(key, name): (&String, _)| Relation {
+            key: key.clone(),
+            name: named(name, key, plan, names::of_relation),
+        };
+        Ok(listing.keys.keys().iter().zip(names).map(relation).collect())
+    }
+
+    /// The texts of one kind: the sources in order, then the column of the table that lists the keys.
+    fn gather(
+        &mut self,
+        plan: &Plan,
+        listing: &mut Listing,
+        kind: TextKind,
+        sources: &[TextSource],
+        table: Option<&Path>,
+    ) -> Result<Vec<Option<String>>> {
+        let column = match kind {
+            TextKind::Name | TextKind::RelationName => listing.take("name"),
+            TextKind::Description => listing.take("description"),
+            TextKind::Caption => listing.take("caption"),
+        };
+        let mut gathering = Gathering::new(&plan.root, &listing.keys, kind);
+        for source in sources {
+            gathering.add(source)?;
+        }
+        if let (Some(column), Some(table)) = (column, table) {
+            gathering.add_column(table, column);
+        }
+        self.texts.append(&mut gathering.reports);
+        Ok(gathering.texts)
+    }
+
+    fn add_images(&mut self, plan: &Plan, entities: &Listing) -> Result<()> {
+        let Some(folder) = &plan.images else { return Ok(()) };
+        let images = read_images(&plan.path(folder), &entities.keys)?;
+        self.images = Some(images.report);
+        for (entity, files) in self.vocabulary.entities.iter_mut().zip(images.files) {
+            entity.images = files.iter().map(|file| file.path.clone()).collect();
+            self.image_files.extend(files);
+        }
+        self.image_files.sort_by(|a, b| a.path.cmp(&b.path));
+        self.image_files.dedup();
+        Ok(())
+    }
+}
+
+fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String) -> Option<String> {
+    name.or_else(|| plan.names_from_keys.then(|| spell(key)).filter(|name| !name.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stage::recipe::Import;
+
+    fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = dir.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        }
+        dir
+    }
+
+    fn read(dir: &tempfile::TempDir, import: &Import) -> Dataset {
+        Dataset::read(&Plan::resolve(dir.path(), import).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn our_own_tables() {
+        let dir = written(&[
+            ("entities.tsv", "key\tname\tkind\tdescription\nfr\tFrance\tx\tA country.\nde\t\tx\t\n"),
+            ("relations.tsv", "key\tname\nborders\tborders on\n"),
+            ("train.tsv", "fr\tborders\tde\nde\tborders\tfr\nfr\tborders\tde\n"),
+            ("test.tsv", "de\tborders\tde\n"),
+            ("images/fr/1.png", "x"),
+        ]);
+        let dataset = read(&dir, &Import { names_from_keys: true, ..Import::default() });
+        let entities = &dataset.vocabulary.entities;
+        assert_eq!((entities[0].name.as_deref(), entities[1].name.as_deref()), (Some("France"), Some("de")));
+        assert_eq!(entities[0].description.as_deref(), Some("A country."));
+        assert_eq!(entities[1].description, None);
+        assert_eq!(entities[0].images, ["fr/1.png"]);
+        assert_eq!(dataset.vocabulary.relations[0].label(), "borders on");
+        assert_eq!((dataset.train.lines.len(), dataset.train.triples.len()), (3, 2));
+        assert!(dataset.valid.is_none());
+    }
+
+    #[test]
+    fn an_earlier_source_wins_and_a_later_one_fills() {
+        let dir = written(&[
+            ("entity2id.txt", "a 0\nb 1\nunused 2\n"),
+            ("relation2id.txt", "r 0\n"),
+            ("train.txt", "a r b .\n"),
+            ("test.txt", "b r a .\n"),
+            ("first.txt", "a\tone\n"),
+            ("second.txt", "a\ttwo\nb\tthree\nzzz\tfour\n"),
+        ]);
+        let import =
+            toml::from_str("names = [{ file = 'first.txt' }, { file = 'second.txt', join = 'key' }]")
+                .unwrap();
+        let dataset = read(&dir, &import);
+        let names: Vec<&str> = dataset.vocabulary.entities.iter().map(Entity::label).collect();
+        assert_eq!(names, ["one", "three", "unused"]);
+        let second = &dataset.texts[1];
+        assert_eq!((second.rows, second.unknown, second.found, second.used), (3, 1, 2, 1));
+    }
+
+    #[test]
+    fn without_maps_the_triples_name_everything() {
+        let dir = written(&[("train", "b\tr\ta\n"), ("valid", "a\tr\tc\n"), ("test", "d\ts\ta\n")]);
+        let dataset = read(&dir, &Import::default());
+        let keys: Vec<&str> = dataset.vocabulary.entities.iter().map(|entity| entity.key.as_str()).collect();
+        assert_eq!(keys, ["b", "a", "c", "d"]);
+        assert_eq!(dataset.test.triples, [Triple::new(3, 1, 1)]);
+    }
+}

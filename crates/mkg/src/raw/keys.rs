@@ -1,0 +1,153 @@
+//! Keys and their ids.
+
+use stage::{Error, Kind, Result};
+use std::collections::HashMap;
+use std::path::Path;
+
+use super::lines::Lines;
+
+/// The keys of all entities or relations, each at the position of its id.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyMap {
+    keys: Vec<String>,
+    ids: HashMap<String, u32>,
+}
+
+impl KeyMap {
+    /// Reads an id map: `key id` lines, with or without a count line before them. What separates the two is a tab,
+    /// or else the last space, so that keys may hold spaces.
+    pub fn read(path: &Path) -> Result<KeyMap> {
+        let lines = Lines::read(path)?;
+        let pairs = lines.body()?.map(|(number, line)| pair(&lines, number, line));
+        KeyMap::from_pairs(&lines, pairs.collect::<Result<_>>()?)
+    }
+
+    /// Puts every key at its id; ids must be all of `0..n`, each once, in whatever order.
+    fn from_pairs(lines: &Lines, pairs: Vec<(u64, &str, u32)>) -> Result<KeyMap> {
+        let mut holders = vec![None; pairs.len()];
+        for (number, key, id) in &pairs {
+            let Some(holder) = holders.get_mut(*id as usize) else {
+                let message = format!("id {id} is out of range 0..{}: the ids have holes", pairs.len());
+                return Err(lines.error(*number, message));
+            };
+            if let Some((before, _)) = holder.replace((*number, *key)) {
+                return Err(lines.error(*number, format!("id {id} was given on line {before} already")));
+            }
+        }
+        // As many ids as places, none twice, none out of range: every place is taken.
+        let mut map = KeyMap::default();
+        for (number, key) in holders.into_iter().flatten() {
+            map.push(key).map_err(|error| error.at(lines.path()).line(number))?;
+        }
+        Ok(map)
+    }
+
+    /// Adds a key with the next id; a key must not come twice.
+    pub(super) fn push(&mut self, key: &str) -> Result<u32> {
+        let id = self.keys.len() as u32;
+        if let Some(before) = self.ids.insert(key.to_owned(), id) {
+            return Err(Error::new(Kind::Data, format!("key `{key}` has id {before} already")));
+        }
+        self.keys.push(key.to_owned());
+        Ok(id)
+    }
+
+    /// The id of `key`.
+    pub fn id(&self, key: &str) -> Option<u32> {
+        self.ids.get(key).copied()
+    }
+
+    /// All keys in the order of their ids.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// How many keys.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+}
+
+fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, u32)> {
+    let line = line.trim_end();
+    let (key, id) = line.rsplit_once('\t').or_else(|| line.rsplit_once(' ')).ok_or_else(|| {
+        lines
+            .error(number, "expected a key and an id, found one column")
+            .hint("an id map holds `key<TAB>id` or `key id`")
+    })?;
+    let id = id.parse().map_err(|_| {
+        lines
+            .error(number, format!("expected an id, found `{id}`"))
+            .hint("the key comes first, the id last; readable tables begin with a header whose first column is `key`")
+    })?;
+    Ok((number, key.trim(), id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::lines::tests::Written;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn read(text: &str) -> Result<KeyMap> {
+        KeyMap::read(&Written::new(text).path())
+    }
+
+    fn complaint(text: &str) -> String {
+        let error = read(text).unwrap_err();
+        assert_eq!(error.kind(), Kind::Data);
+        error.to_string().split_once("file.txt: ").unwrap().1.to_owned()
+    }
+
+    #[test]
+    fn every_published_layout_reads_alike() {
+        for text in
+            ["a b\t0\nč\t1\n", "2\na b\t0\nč\t1\n", "2\r\na b\t0\r\nč\t1\r\n", "a b 0\nč 1", "č 1\na b 0\n"]
+        {
+            assert_eq!(read(text).unwrap().keys(), ["a b", "č"], "{text:?}");
+        }
+    }
+
+    #[test]
+    fn keys_keep_their_odd_characters() {
+        let map = read("<http://dbpedia.org/resource/Naga,_Sur> 0\nAC/DC 1\n... 2\n").unwrap();
+        assert_eq!(map.keys(), ["<http://dbpedia.org/resource/Naga,_Sur>", "AC/DC", "..."]);
+        assert_eq!(map.id("AC/DC"), Some(1));
+    }
+
+    #[test]
+    fn wrong_maps_are_refused_with_their_line() {
+        assert_eq!(complaint("a\t0\nb\t0\n"), "line 2: id 0 was given on line 1 already");
+        assert_eq!(complaint("a\t0\na\t1\n"), "line 2: key `a` has id 0 already");
+        assert_eq!(complaint("a\t0\nb\t2\n"), "line 2: id 2 is out of range 0..2: the ids have holes");
+        assert_eq!(complaint("a\t0\nb\t-1\n"), "line 2: expected an id, found `-1`");
+        assert_eq!(complaint("a\t0\nb\n"), "line 2: expected a key and an id, found one column");
+        assert_eq!(complaint("a\t0\n\nb\t1\n"), "line 2: expected a key and an id, found one column");
+        assert_eq!(complaint("3\na\t0\nb\t1\n"), "line 1: the count line says 3, but 2 lines follow");
+    }
+
+    proptest! {
+        #[test]
+        fn a_map_survives_a_round_trip(
+            keys in prop::collection::hash_set("[^\\s\\p{Cc}\u{feff}]([^\t\n\r]{0,12}[^\\s\\p{Cc}])?", 1..20),
+            counted: bool,
+            windows: bool,
+            tab: bool,
+        ) {
+            let keys: Vec<String> = keys.into_iter().collect();
+            let (end, gap) = (if windows { "\r\n" } else { "\n" }, if tab { "\t" } else { " " });
+            let mut text = if counted { format!("{}{end}", keys.len()) } else { String::new() };
+            for (id, key) in keys.iter().enumerate() {
+                text.push_str(&format!("{key}{gap}{id}{end}"));
+            }
+            let map = read(&text).unwrap();
+            prop_assert_eq!(map.keys(), keys.as_slice());
+            prop_assert!(keys.iter().enumerate().all(|(id, key)| map.id(key) == Some(id as u32)));
+        }
+    }
+}

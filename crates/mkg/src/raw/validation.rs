@@ -1,0 +1,280 @@
+//! Which triples are validation: the published ones, or a part of train.
+
+use rand::Rng;
+use serde::Serialize;
+use stage::recipe::{Import, Validation};
+use stage::{Error, Result};
+use std::collections::HashSet;
+
+use super::dataset::Dataset;
+use crate::{RelationId, Triple};
+
+/// The triples that later stages see, each once per split.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// What models learn from.
+    pub train: Vec<Triple>,
+    /// What choices are made on.
+    pub valid: Vec<Triple>,
+    /// What only the evaluation opens; as published.
+    pub test: Vec<Triple>,
+    /// Where the validation triples come from.
+    pub validation: ValidationReport,
+}
+
+/// Which validation is used, and why.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ValidationReport {
+    /// What the recipe asks for.
+    pub asked: Validation,
+    /// What is used: `published` or `holdout:FRACTION`.
+    pub used: Validation,
+    /// Why.
+    pub reason: String,
+    /// The share of the published validation triples that also stand in train or test.
+    pub published_overlap: Option<f64>,
+    /// Training triples that are left.
+    pub train: usize,
+    /// Validation triples that are used.
+    pub valid: usize,
+    /// Validation triples that a holdout should have had.
+    pub wanted: usize,
+}
+
+impl Parts {
+    /// Chooses the validation triples as `import` asks. A holdout draws with the run's seed and takes no triple
+    /// whose entities or relation would then be without any in train; the published split is not used then.
+    pub fn choose(dataset: &Dataset, import: &Import, seed: u64) -> Result<Parts> {
+        let overlap = published_overlap(dataset);
+        let (used, reason) = decide(import, overlap)?;
+        let train = dataset.train.triples.clone();
+        let published = dataset.valid.as_ref().map(|split| split.triples.clone());
+        let (train, valid, wanted) = match used {
+            Validation::Holdout(fraction) => hold_out(dataset, fraction, seed)?,
+            Validation::Published | Validation::Auto => {
+                let valid = published.unwrap_or_default();
+                let wanted = valid.len();
+                (train, valid, wanted)
+            }
+        };
+        let validation = ValidationReport {
+            asked: import.validation,
+            used,
+            reason,
+            published_overlap: overlap,
+            train: train.len(),
+            valid: valid.len(),
+            wanted,
+        };
+        Ok(Parts { train, valid, test: dataset.test.triples.clone(), validation })
+    }
+}
+
+/// The share of the published validation triples that also stand in train or test.
+fn published_overlap(dataset: &Dataset) -> Option<f64> {
+    let valid = &dataset.valid.as_ref()?.triples;
+    let others: HashSet<&Triple> = dataset.train.triples.iter().chain(&dataset.test.triples).collect();
+    let shared = valid.iter().filter(|triple| others.contains(triple)).count();
+    Some(shared as f64 / valid.len() as f64)
+}
+
+fn decide(import: &Import, overlap: Option<f64>) -> Result<(Validation, String)> {
+    let holdout = Validation::Holdout(import.holdout_fraction);
+    match (import.validation, overlap) {
+        (asked @ Validation::Holdout(_), _) => Ok((asked, "the recipe asks for it".to_owned())),
+        (Validation::Published, None) => Err(Error::missing("no validation triples are published here")
+            .hint("set `import.valid`, or --validation holdout:0.1")),
+        (Validation::Published, Some(_)) => Ok((Validation::Published, "the recipe asks for it".to_owned())),
+        (Validation::Auto, None) => Ok((holdout, "no validation triples are published".to_owned())),
+        (Validation::Auto, Some(overlap)) if overlap > import.overlap_threshold => {
+            let (share, most) = (percent(overlap), percent(import.overlap_threshold));
+            let reason = format!("{share} of the published triples stand in train or test, more than {most}");
+            Ok((holdout, reason))
+        }
+        (Validation::Auto, Some(overlap)) => {
+            let share = if overlap > 0.0 { percent(overlap) } else { "none".to_owned() };
+            let reason = format!("{share} of the published triples stand in train or test");
+            Ok((Validation::Published, reason))
+        }
+    }
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.1} %", 100.0 * share)
+}
+
+/// What is left of train, what is held out, and how many triples should have been, in the order of train.
+fn hold_out(dataset: &Dataset, fraction: f64, seed: u64) -> Result<(Vec<Triple>, Vec<Triple>, usize)> {
+    let train = &dataset.train.triples;
+    let wanted = ((train.len() as f64 * fraction).round() as usize).max(1);
+    let mut uses = Uses::of(train, dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
+    let mut held_out = vec![false; train.len()];
+    let mut taken = 0;
+    for index in shuffled(train.len(), seed) {
+        if taken == wanted {
+            break;
+        }
+        held_out[index] = uses.release(train[index]);
+        taken += usize::from(held_out[index]);
+    }
+    if taken == 0 {
+        let message = "no training triple can be held out: each is the only one of an entity or relation";
+        return Err(Error::data(message).hint("use --validation published"));
+    }
+    let select = |held: bool| {
+        let picked = train.iter().zip(&held_out).filter(move |(_, out)| **out == held);
+        picked.map(|(triple, _)| *triple).collect()
+    };
+    Ok((select(false), select(true), wanted))
+}
+
+/// All indices, in an order that the seed's stream alone decides.
+fn shuffled(count: usize, seed: u64) -> Vec<usize> {
+    let mut generator = stage::seed::generator(seed, "import/holdout", 0);
+    let mut drawn: Vec<(u64, usize)> = (0..count).map(|index| (generator.next_u64(), index)).collect();
+    drawn.sort_unstable();
+    drawn.into_iter().map(|(_, index)| index).collect()
+}
+
+/// In how many training triples each entity and relation stands.
+struct Uses {
+    entities: Vec<u32>,
+    relations: Vec<u32>,
+}
+
+impl Uses {
+    fn of(triples: &[Triple], entities: usize, relations: usize) -> Uses {
+        let mut uses = Uses { entities: vec![0; entities], relations: vec![0; relations] };
+        for triple in triples {
+            let RelationId(relation) = triple.relation;
+            uses.relations[relation as usize] += 1;
+            for entity in ends(*triple) {
+                uses.entities[entity] += 1;
+            }
+        }
+        uses
+    }
+
+    /// Takes a triple away, unless it is the last one of its entities or relation.
+    fn release(&mut self, triple: Triple) -> bool {
+        let last = self.relations[triple.relation.index()] == 1
+            || ends(triple).any(|entity| self.entities[entity] == 1);
+        if !last {
+            self.relations[triple.relation.index()] -= 1;
+            ends(triple).for_each(|entity| self.entities[entity] -= 1);
+        }
+        !last
+    }
+}
+
+/// Head and tail; of a self-loop the one entity, once.
+fn ends(triple: Triple) -> impl Iterator<Item = usize> {
+    let tail = Some(triple.tail.index()).filter(|_| triple.tail != triple.head);
+    std::iter::once(triple.head.index()).chain(tail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dataset::PublishedSplit;
+    use super::*;
+    use crate::{Entity, Relation, Vocabulary};
+    use proptest::prelude::*;
+    use stage::recipe::TripleFormat;
+
+    fn dataset(train: Vec<Triple>, valid: Option<Vec<Triple>>) -> Dataset {
+        let split = |triples| PublishedSplit::new(TripleFormat::Ids, triples);
+        Dataset {
+            name: "test".to_owned(),
+            vocabulary: Vocabulary {
+                entities: vec![Entity::default(); 20],
+                relations: vec![Relation::default(); 3],
+            },
+            train: split(train),
+            valid: valid.map(split),
+            test: split(vec![Triple::new(0, 0, 9)]),
+            texts: Vec::new(),
+            images: None,
+            image_files: Vec::new(),
+        }
+    }
+
+    fn import(validation: Validation) -> Import {
+        Import { validation, ..Import::default() }
+    }
+
+    /// Every pair of ten entities, in both relations.
+    fn dense() -> Vec<Triple> {
+        let pairs = (0..10).flat_map(|head| (0..10).map(move |tail| (head, tail)));
+        pairs.flat_map(|(head, tail)| [Triple::new(head, 0, tail), Triple::new(head, 1, tail)]).collect()
+    }
+
+    #[test]
+    fn a_clean_published_split_is_used_without_its_repetitions() {
+        let valid = Triple::new(11, 0, 0);
+        let parts =
+            Parts::choose(&dataset(dense(), Some(vec![valid, valid])), &import(Validation::Auto), 0).unwrap();
+        assert_eq!((parts.valid, parts.train.len()), (vec![valid], 200));
+        assert_eq!(parts.validation.used, Validation::Published);
+    }
+
+    #[test]
+    fn a_split_copied_from_train_is_not() {
+        let copied = dataset(dense(), Some(dense()[..50].to_vec()));
+        let parts = Parts::choose(&copied, &import(Validation::Auto), 0).unwrap();
+        assert_eq!((parts.valid.len(), parts.train.len()), (20, 180));
+        assert_eq!(parts.validation.used, Validation::Holdout(0.1));
+        assert_eq!(parts.validation.published_overlap, Some(1.0));
+        let asked = Parts::choose(&copied, &import(Validation::Published), 0).unwrap();
+        assert_eq!((asked.valid.len(), asked.train.len()), (50, 200));
+    }
+
+    #[test]
+    fn without_a_published_split_auto_holds_out() {
+        let parts = Parts::choose(&dataset(dense(), None), &import(Validation::Auto), 0).unwrap();
+        assert_eq!(parts.valid.len(), 20);
+        let error = Parts::choose(&dataset(dense(), None), &import(Validation::Published), 0).unwrap_err();
+        assert_eq!(error.kind(), stage::Kind::Missing);
+    }
+
+    #[test]
+    fn the_seed_alone_decides() {
+        let draw =
+            |seed| Parts::choose(&dataset(dense(), None), &import(Validation::Auto), seed).unwrap().valid;
+        assert_eq!(draw(3), draw(3));
+        assert_ne!(draw(3), draw(4));
+        // The stream is fixed by its specification: a new version of a library must not move it.
+        assert_eq!(draw(0)[..2], [Triple::new(0, 0, 5), Triple::new(0, 0, 9)]);
+    }
+
+    #[test]
+    fn separate_pairs_have_nothing_to_spare() {
+        let pairs = vec![Triple::new(0, 0, 1), Triple::new(2, 0, 3), Triple::new(4, 1, 5)];
+        let error = Parts::choose(&dataset(pairs, None), &import(Validation::Holdout(0.5)), 0).unwrap_err();
+        assert_eq!(error.kind(), stage::Kind::Data);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_loses_its_last_triple(
+            raw in prop::collection::hash_set((0u32..20, 0u32..3, 0u32..20), 2..120),
+            fraction in 0.05f64..0.9,
+            seed: u64,
+        ) {
+            let train: Vec<Triple> = raw.into_iter().map(|(h, r, t)| Triple::new(h, r, t)).collect();
+            let whole = dataset(train.clone(), None);
+            let Ok(parts) = Parts::choose(&whole, &import(Validation::Holdout(fraction)), seed) else { return Ok(()) };
+            let used = |triples: &[Triple]| {
+                let entities: HashSet<usize> = triples.iter().flat_map(|triple| ends(*triple)).collect();
+                let relations: HashSet<_> = triples.iter().map(|triple| triple.relation).collect();
+                (entities, relations)
+            };
+            prop_assert_eq!(used(&parts.train), used(&train));
+            prop_assert!(parts.valid.len() <= parts.validation.wanted);
+            let mut together: Vec<Triple> = parts.train.iter().chain(&parts.valid).copied().collect();
+            let mut before = train;
+            together.sort();
+            before.sort();
+            prop_assert_eq!(together, before);
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! `dsom-teachers`: see `--help`.
+
+use clap::Parser;
+use dsom_teachers::{available, train};
+use stage::{Common, Modality, Result};
+use std::process::ExitCode;
+
+/// Stage 3: pre-train one ComplEx teacher per modality
+///
+/// Reads graph/ (train and valid) and features/<modality>/, writes teachers/<modality>/: the model of the epoch
+/// with the best validation MRR, and events.jsonl with every epoch's losses. A teacher that is fresh is left
+/// alone; an interrupted one continues. Teachers are independent: one job per modality runs them side by side.
+#[derive(Parser)]
+#[command(name = "dsom-teachers", version)]
+struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// Train only this modality's teacher (repeatable) [default: structural and all finished features]
+    #[arg(long, value_name = "NAME")]
+    modality: Vec<Modality>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    stage::main(&arguments.common, || run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let recipe = arguments.common.recipe()?;
+    let modalities = match arguments.modality.as_slice() {
+        [] => available(&arguments.common.run()),
+        chosen => chosen.to_vec(),
+    };
+    modalities.iter().try_for_each(|modality| train(&arguments.common, &recipe, modality))
+}

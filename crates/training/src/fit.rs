@@ -1,0 +1,186 @@
+//! Epochs until validation stops improving.
+
+use kge::checkpoint::{Reader, Tensors};
+use kge::rank::mean_reciprocal_rank;
+use kge::{ComplEx, StepLoss, rank_triples};
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, json};
+use stage::manifest::{CHECKPOINT, Work};
+use stage::progress::Progress;
+use stage::recipe::Training;
+use stage::{Result, interrupt, seed};
+use std::time::Instant;
+
+use crate::Data;
+use crate::events::Events;
+
+/// A model in training.
+pub trait Learner {
+    /// Epoch number `epoch` (from 1) begins.
+    fn begin_epoch(&mut self, epoch: usize);
+    /// One step on the training queries numbered `batch`.
+    fn step(&mut self, batch: &[u32]) -> Result<StepLoss>;
+    /// The epoch ends; figures of its own for the event log.
+    fn end_epoch(&mut self) -> Map<String, serde_json::Value>;
+    /// The model as it stands.
+    fn model(&self) -> &ComplEx<f32>;
+    /// An error if any parameter is no longer finite.
+    fn require_finite(&self) -> Result<()>;
+    /// Everything needed to go on.
+    fn state(&self) -> Tensors<'_>;
+    /// Whole numbers that belong to the state, such as an optimiser's steps.
+    fn counters(&self) -> Vec<u64> {
+        Vec::new()
+    }
+    /// Takes up a saved state.
+    fn restore(&mut self, state: &Reader, counters: &[u64]) -> Result<()>;
+    /// Writes the model's files: it is the best so far.
+    fn write_best(&self, work: &Work) -> Result<()>;
+}
+
+/// How training went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fitted {
+    /// Epochs run.
+    pub epochs: usize,
+    /// The epoch whose model was kept.
+    pub best_epoch: usize,
+    /// Its filtered validation MRR.
+    pub valid_mrr: f64,
+    /// Validations since then.
+    #[serde(rename = "validations_without_gain")]
+    pub without_gain: usize,
+}
+
+/// Trains `learner` until `training` says to stop; the best model by validation MRR is on disk then.
+///
+/// Continues the checkpoint of an interrupted start to the same result: every random stream is derived from the
+/// seed, `name` and the epoch's number.
+pub fn fit(
+    work: &Work,
+    name: &str,
+    seed: u64,
+    training: &Training,
+    data: &Data,
+    learner: &mut impl Learner,
+) -> Result<Fitted> {
+    let mut fitted = resume(work, name, learner)?;
+    let mut events = Events::resume(work.path("events.jsonl"), fitted.epochs)?;
+    let progress = Progress::new(name, training.epochs as u64, "epochs");
+    progress.start_at(fitted.epochs as u64);
+    while fitted.epochs < training.epochs && fitted.without_gain < training.patience {
+        let started = Instant::now();
+        let epoch = fitted.epochs + 1;
+        let mut event = run_epoch(epoch, name, seed, training, data, learner)?;
+        fitted.epochs = epoch;
+        event.insert("seconds".into(), json!(started.elapsed().as_secs_f64()));
+        if epoch % training.validate_every == 0 || epoch == training.epochs {
+            validate(work, data, learner, &mut fitted, &mut event)?;
+            progress.message(format!("MRR {:.4}", fitted.valid_mrr));
+        }
+        tracing::debug!("{name}: {}", serde_json::Value::Object(event.clone()));
+        events.write(event)?;
+        progress.advance(1);
+    }
+    Ok(fitted)
+}
+
+fn resume(work: &Work, name: &str, learner: &mut impl Learner) -> Result<Fitted> {
+    let Some(path) = work.checkpoint() else { return Ok(Fitted::default()) };
+    let state = Reader::open(&path)?;
+    let (fitted, counters): (Fitted, Vec<u64>) = serde_json::from_str(&state.text("progress")?)
+        .map_err(|e| stage::Error::data(e.to_string()).at(&path).hint("rerun with --force"))?;
+    learner.restore(&state, &counters)?;
+    tracing::info!("{name}: continues after epoch {}", fitted.epochs);
+    Ok(fitted)
+}
+
+fn run_epoch(
+    epoch: usize,
+    name: &str,
+    seed: u64,
+    training: &Training,
+    data: &Data,
+    learner: &mut impl Learner,
+) -> Result<Map<String, serde_json::Value>> {
+    learner.begin_epoch(epoch);
+    let mut total = StepLoss::default();
+    for batch in batches(data, training.batch, name, seed, epoch) {
+        interrupt::check()?;
+        let loss = learner.step(&batch)?;
+        total.objective += loss.objective * loss.pairs as f64;
+        total.regulariser += loss.regulariser * loss.pairs as f64;
+        total.pairs += loss.pairs;
+    }
+    let mut event = Map::from_iter([
+        ("epoch".to_owned(), json!(epoch)),
+        ("loss".to_owned(), json!(total.objective / total.pairs as f64)),
+        ("regulariser".to_owned(), json!(total.regulariser / total.pairs as f64)),
+    ]);
+    event.extend(learner.end_epoch());
+    Ok(event)
+}
+
+/// The training queries in a random order, cut where a batch has its `pairs` pairs of query and tail.
+fn batches(data: &Data, pairs: usize, name: &str, seed: u64, epoch: usize) -> Vec<Vec<u32>> {
+    let mut order: Vec<u32> = (0..data.queries.len() as u32).collect();
+    order.shuffle(&mut seed::generator(seed, &format!("{name}/batches"), epoch as u64));
+    let (mut batches, mut batch, mut filled) = (Vec::new(), Vec::new(), 0);
+    for query in order {
+        filled += data.queries.tails(query as usize).len();
+        batch.push(query);
+        if filled >= pairs {
+            batches.push(std::mem::take(&mut batch));
+            filled = 0;
+        }
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
+    }
+    batches
+}
+
+/// Measures the model, keeps it if it is the best, and saves a checkpoint.
+fn validate(
+    work: &Work,
+    data: &Data,
+    learner: &impl Learner,
+    fitted: &mut Fitted,
+    event: &mut Map<String, serde_json::Value>,
+) -> Result<()> {
+    learner.require_finite()?;
+    let ranks = rank_triples(learner.model(), &data.valid, data.relations(), &data.known, |_| interrupt::check())?;
+    let mrr = mean_reciprocal_rank(&ranks);
+    event.insert("valid_mrr".into(), json!(mrr));
+    if mrr > fitted.valid_mrr || fitted.best_epoch == 0 {
+        (fitted.valid_mrr, fitted.best_epoch, fitted.without_gain) = (mrr, fitted.epochs, 0);
+        learner.write_best(work)?;
+    } else {
+        fitted.without_gain += 1;
+    }
+    let progress = json!((&*fitted, learner.counters())).to_string();
+    learner.state().text("progress", progress).write(&work.path(CHECKPOINT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mkg::{KnownAnswers, QuerySet, Triple, Vocabulary};
+
+    #[test]
+    fn batches_hold_every_query_once_and_about_so_many_pairs() {
+        let triples: Vec<Triple> = (0..200).map(|i| Triple::new(i % 20, i % 3, 20 + i % 37)).collect();
+        let queries = QuerySet::new(&triples, 3);
+        let data = Data { queries, valid: vec![], known: KnownAnswers::default(), vocabulary: Vocabulary::default() };
+        let batches = batches(&data, 30, "x", 1, 1);
+        let mut seen: Vec<u32> = batches.concat();
+        seen.sort_unstable();
+        assert_eq!(seen, (0..data.queries.len() as u32).collect::<Vec<_>>());
+        for batch in &batches[..batches.len() - 1] {
+            let pairs = |batch: &[u32]| batch.iter().map(|q| data.queries.tails(*q as usize).len()).sum::<usize>();
+            assert!(pairs(batch) >= 30 && pairs(&batch[..batch.len() - 1]) < 30);
+        }
+        assert_ne!(batches, super::batches(&data, 30, "x", 1, 2));
+    }
+}

@@ -1,0 +1,13 @@
+//! The epoch loop that teachers and student share: batches, validation, early stopping, checkpoints, events.
+//!
+//! Choices are made on the validation split; nothing here opens the test split, not even for the filter.
+
+mod data;
+mod events;
+mod fit;
+
+pub use data::{Data, embeddings, open_model};
+pub use fit::{Fitted, Learner, fit};
+
+/// The file of a trained model in its stage's folder.
+pub const MODEL: &str = "model.safetensors";
