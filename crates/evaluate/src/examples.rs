@@ -91,7 +91,10 @@ fn answer(graph: &Graph, query: Query, answers: &[EntityId], scores: &[f32]) -> 
         head: label(query.head),
         relation: graph.vocabulary.relation_label(query.relation),
         predictions,
-        answers: answers.iter().map(|id| Answer { key: key(*id), name: label(*id), rank: rank(*id) }).collect(),
+        answers: answers
+            .iter()
+            .map(|id| Answer { key: key(*id), name: label(*id), rank: rank(*id) })
+            .collect(),
     }
 }
 
@@ -129,7 +132,8 @@ mod tests {
 
     #[test]
     fn answers_and_known_entities_are_marked() {
-        let entity = |name: &str| Entity { key: name.to_lowercase(), name: Some(name.into()), ..Entity::default() };
+        let entity =
+            |name: &str| Entity { key: name.to_lowercase(), name: Some(name.into()), ..Entity::default() };
         let names = ["France", "Spain", "Belgium", "Italy", "Chad", "Peru", "Laos", "Mali"];
         let relations = vec![Relation { key: "borders".into(), name: None }];
         let vocabulary = Vocabulary { entities: names.map(entity).to_vec(), relations };

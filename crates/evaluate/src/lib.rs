@@ -160,7 +160,8 @@ mod tests {
 
     #[test]
     fn splits_are_named_once_and_at_least_one() {
-        let parse = |names: &[&str]| parse_splits(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
+        let parse =
+            |names: &[&str]| parse_splits(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>());
         assert_eq!(parse(&["test", "valid", "test"]).unwrap(), [Split::Test, Split::Valid]);
         for wrong in [&[][..], &["tset"]] {
             assert_eq!(parse(wrong).unwrap_err().kind(), stage::Kind::Usage);

@@ -35,11 +35,10 @@ impl Label<'_> {
 /// ```
 pub fn find(what: &str, labels: &[Label], text: &str) -> Result<usize> {
     let lower = text.to_lowercase();
-    let rules: [&dyn Fn(&Label) -> bool; 3] = [
-        &|label| label.key == text,
-        &|label| label.name == Some(text),
-        &|label| label.key.to_lowercase() == lower || label.name.is_some_and(|name| name.to_lowercase() == lower),
-    ];
+    let rules: [&dyn Fn(&Label) -> bool; 3] =
+        [&|label| label.key == text, &|label| label.name == Some(text), &|label| {
+            label.key.to_lowercase() == lower || label.name.is_some_and(|name| name.to_lowercase() == lower)
+        }];
     for rule in rules {
         let found: Vec<usize> = (0..labels.len()).filter(|i| rule(&labels[*i])).collect();
         match found.as_slice() {

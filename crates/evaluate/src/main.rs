@@ -29,7 +29,8 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let mut recipe = arguments.common.recipe()?;
-    let overrides = [(&arguments.model, &mut recipe.evaluate.models), (&arguments.split, &mut recipe.evaluate.splits)];
+    let overrides =
+        [(&arguments.model, &mut recipe.evaluate.models), (&arguments.split, &mut recipe.evaluate.splits)];
     for (given, key) in overrides {
         if !given.is_empty() {
             *key = given.clone();

@@ -60,7 +60,8 @@ impl Figures {
     /// ```
     pub fn of(ranks: impl Iterator<Item = Rank> + Clone, rule: TieRule) -> Figures {
         let count = ranks.clone().count().max(1) as f64;
-        let mean = |value: fn(f64) -> f64| ranks.clone().map(|rank| value(rank.by(rule))).sum::<f64>() / count;
+        let mean =
+            |value: fn(f64) -> f64| ranks.clone().map(|rank| value(rank.by(rule))).sum::<f64>() / count;
         let hit = |holds: bool| f64::from(u8::from(holds));
         let hits = |k: f64| ranks.clone().map(|rank| hit(rank.by(rule) <= k)).sum::<f64>() / count;
         Figures {
@@ -141,6 +142,9 @@ mod tests {
         assert_eq!(of(&[Direction::Tail]).realistic.mr, 1.0);
         assert_eq!(of(&[Direction::Head]).realistic.mr, 5.0);
         let both = of(&Direction::BOTH);
-        assert_eq!((both.triples, both.realistic.mr, both.optimistic.mr, both.pessimistic.mr), (1, 3.0, 2.5, 3.5));
+        assert_eq!(
+            (both.triples, both.realistic.mr, both.optimistic.mr, both.pessimistic.mr),
+            (1, 3.0, 2.5, 3.5)
+        );
     }
 }

@@ -63,11 +63,14 @@ pub fn ask(run: &Run, model: &str, question: &Question) -> Result<Reply> {
     let data = Data::open(run, &mut task)?;
     let query = understand(&data.vocabulary, question)?;
     let catalogue = Catalogue::of(run)?;
-    let models = Models::open(&catalogue, &catalogue.choose(&[model.to_owned()])?, &mut task, &data.vocabulary)?;
+    let models =
+        Models::open(&catalogue, &catalogue.choose(&[model.to_owned()])?, &mut task, &data.vocabulary)?;
     let mut scores = Matrix::zeros(0, 0);
     models.scorer(0).scores(&[query], &mut scores);
     if !row::all_finite(scores.row(0)) {
-        return Err(Error::new(Kind::Diverged, format!("scores of `{model}` are not finite")).hint("retrain it"));
+        return Err(
+            Error::new(Kind::Diverged, format!("scores of `{model}` are not finite")).hint("retrain it")
+        );
     }
     Ok(reply(&data.vocabulary, question, query, data.known.of(query), scores.row(0)))
 }
@@ -75,15 +78,23 @@ pub fn ask(run: &Run, model: &str, question: &Question) -> Result<Reply> {
 /// The ids behind the words.
 fn understand(vocabulary: &Vocabulary, question: &Question) -> Result<Query> {
     let Vocabulary { entities, relations } = vocabulary;
-    let entities: Vec<Label> = entities.iter().map(|e| Label { key: &e.key, name: e.name.as_deref() }).collect();
-    let labels: Vec<Label> = relations.iter().map(|r| Label { key: &r.key, name: r.name.as_deref() }).collect();
+    let entities: Vec<Label> =
+        entities.iter().map(|e| Label { key: &e.key, name: e.name.as_deref() }).collect();
+    let labels: Vec<Label> =
+        relations.iter().map(|r| Label { key: &r.key, name: r.name.as_deref() }).collect();
     let head = EntityId(find("entity", &entities, &question.head)? as u32);
     let relation = RelationId(find("relation", &labels, &question.relation)? as u32);
     let relation = if question.inverse { relation.inverse(relations.len()) } else { relation };
     Ok(Query { head, relation })
 }
 
-fn reply(vocabulary: &Vocabulary, question: &Question, query: Query, known: &[EntityId], scores: &[f32]) -> Reply {
+fn reply(
+    vocabulary: &Vocabulary,
+    question: &Question,
+    query: Query,
+    known: &[EntityId],
+    scores: &[f32],
+) -> Reply {
     let largest = f64::from(row::max(scores));
     let weight = |score: f32| (f64::from(score) - largest).exp();
     let total: f64 = scores.iter().map(|score| weight(*score)).sum();

@@ -127,10 +127,19 @@ mod tests {
     /// Relation 0: one capital each. 1: a country's cities. 2: a city's country. 3: borders. 4: never trained.
     fn train() -> Vec<Triple> {
         let triples = [
-            (0, 0, 3), (1, 0, 4), (0, 0, 3),
-            (0, 1, 3), (0, 1, 4), (1, 1, 5),
-            (3, 2, 0), (4, 2, 0), (5, 2, 1),
-            (0, 3, 1), (0, 3, 2), (1, 3, 2), (1, 3, 1),
+            (0, 0, 3),
+            (1, 0, 4),
+            (0, 0, 3),
+            (0, 1, 3),
+            (0, 1, 4),
+            (1, 1, 5),
+            (3, 2, 0),
+            (4, 2, 0),
+            (5, 2, 1),
+            (0, 3, 1),
+            (0, 3, 2),
+            (1, 3, 2),
+            (1, 3, 1),
         ];
         triples.map(|(h, r, t)| Triple::new(h, r, t)).to_vec()
     }

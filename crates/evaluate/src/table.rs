@@ -46,7 +46,9 @@ fn schema() -> Arc<Schema> {
         (DataType::Utf8, &["head_key", "relation_key", "tail_key"]),
         (DataType::Float64, &["rank", "optimistic", "pessimistic"]),
     ];
-    let fields = columns.iter().flat_map(|(kind, names)| names.iter().map(|name| Field::new(*name, kind.clone(), false)));
+    let fields = columns
+        .iter()
+        .flat_map(|(kind, names)| names.iter().map(|name| Field::new(*name, kind.clone(), false)));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 

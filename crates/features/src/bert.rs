@@ -242,6 +242,18 @@ mod tests {
     }
 
     #[test]
+    fn random_weights_keep_texts_with_common_words_together() {
+        let texts =
+            ["a republic in central europe", "a republic in west africa", "two islands of the pacific ocean"];
+        let rows = encode(&texts.map(str::to_owned), 7);
+        let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f32>();
+        let cosine = |i: usize, j: usize| {
+            dot(&rows[i], &rows[j]) / (dot(&rows[i], &rows[i]) * dot(&rows[j], &rows[j])).sqrt()
+        };
+        assert!(cosine(0, 1) > cosine(0, 2) + 0.3);
+    }
+
+    #[test]
     fn the_seed_decides_the_weights() {
         assert_eq!(encode(&texts(), 7), encode(&texts(), 7));
         assert_ne!(encode(&texts(), 7), encode(&texts(), 8));

@@ -56,7 +56,11 @@ fn run(args: &Args) -> Result<()> {
     for (modality, section) in modalities {
         match context.plan(modality, section)? {
             Planned::Work(plan) => plans.push(*plan),
-            Planned::Nothing(reason) => tracing::warn!("{modality}: skipped, {reason}"),
+            Planned::Nothing(reason) => {
+                let older = run.features(modality).join(stage::manifest::FILE).is_file();
+                let kept = if older { "; its features from another graph are still there" } else { "" };
+                tracing::warn!("{modality}: skipped, {reason}{kept}");
+            }
         }
     }
     for Plan { modality, task, source } in plans {

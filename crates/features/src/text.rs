@@ -61,9 +61,10 @@ impl TextWork<'_> {
         let mut table = self.resumed();
         let left: Vec<Vec<usize>> =
             self.batches().into_iter().filter(|batch| !batch.iter().all(|i| table.present[*i])).collect();
-        let progress = Progress::new(self.modality.as_str(), self.tokens.ids.len() as u64, "texts");
-        progress
-            .start_at((self.tokens.ids.len() - left.iter().map(|batch| batch.len()).sum::<usize>()) as u64);
+        let texts = left.iter().flatten().count();
+        let tokens: usize = left.iter().flatten().map(|i| self.tokens.ids[*i].len()).sum();
+        tracing::info!("{}: encodes {texts} texts of {tokens} tokens", self.modality);
+        let progress = Progress::new(self.modality.as_str(), texts as u64, "texts");
         let mut saved = Instant::now();
         let encode = |batch: &Vec<usize>| self.encode(batch);
         let outcome = in_order(&left, self.threads, encode, |batch, rows| {

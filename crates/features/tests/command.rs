@@ -1,13 +1,17 @@
 //! The program itself: what it writes, refuses, skips and says.
 
+#![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
+
 use dsom_features::FeatureTable;
 use mkg::Vocabulary;
 use mkg::graph::Entity;
 use serde_json::{Value, json};
 use stage::Run;
 use stage::manifest::{Manifest, Task};
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 /// A run whose graph has four countries: three with texts, two with images of which one is damaged.
 struct Fixture {
@@ -83,10 +87,15 @@ impl Fixture {
     }
 
     fn command(&self, arguments: &[&str]) -> Output {
+        self.prepared(arguments).output().unwrap()
+    }
+
+    fn prepared(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_dsom-features"));
         command.arg("--run").arg(self.path("run")).arg("--recipe").arg(self.path("recipe.toml"));
         command.current_dir(self.dir.path()).env_remove("RUST_LOG").env_remove("DSOM_TEXT_MODEL");
-        command.args(arguments).output().unwrap()
+        command.args(arguments);
+        command
     }
 
     fn succeeds(&self, arguments: &[&str]) -> String {
@@ -291,4 +300,27 @@ fn an_unfinished_graph_is_named() {
     let fixture = Fixture::new();
     std::fs::remove_file(fixture.run().graph().join("stage.json")).unwrap();
     assert!(fixture.fails(&[], 66).contains("run `dsom-import` first"));
+}
+
+#[test]
+fn interrupted_work_is_continued_to_the_same_bytes() {
+    let words = ["island", "river", "republic", "kingdom", "mountain", "harbour", "desert"];
+    let text = |i: usize| (0..120).map(|j| words[(i + j * j) % 7]).collect::<Vec<_>>().join(" ");
+    let entity = |i: usize| country(&format!("Q{i}"), Some(&text(i)), &[]);
+    let fixture = Fixture::of((0..800).map(entity).collect(), json!({}));
+    let only = ["--modality", "textual", "--set", "features.textual.max_tokens=128"];
+    let mut child = fixture.prepared(&only).args(["--threads", "1"]).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(log.any(|line| line.unwrap().contains("encodes 800 texts")));
+    // The batch at work is still finished and saved.
+    std::thread::sleep(Duration::from_millis(100));
+    let kill = Command::new("kill").arg("-INT").arg(child.id().to_string()).status().unwrap();
+    assert!(kill.success());
+    let rest: Vec<String> = log.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(75), "{rest:?}");
+    assert!(fixture.folder("textual").join("checkpoint.safetensors").is_file());
+    assert!(fixture.succeeds(&only).contains("textual: continues with "));
+    let continued = file_bytes(&fixture.folder("textual"));
+    fixture.succeeds(&[&only[..], &["--force"]].concat());
+    assert!(continued == file_bytes(&fixture.folder("textual")));
 }

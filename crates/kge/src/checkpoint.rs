@@ -3,8 +3,10 @@
 use rayon::prelude::*;
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensors, serialize_to_file};
+use stage::files::make_readable;
 use stage::{Error, Result};
 use std::collections::HashMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use crate::{Matrix, row};
@@ -49,6 +51,8 @@ impl<'a> Tensors<'a> {
         let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
         serialize_to_file(views, metadata, &temporary)
             .map_err(|e| Error::new(stage::Kind::Io, "cannot write").at(path).because(e))?;
+        let file = File::open(&temporary).map_err(|e| Error::io(&temporary, e))?;
+        make_readable(&file, path)?;
         std::fs::rename(&temporary, path).map_err(|e| Error::io(path, e))
     }
 }

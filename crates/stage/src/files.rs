@@ -23,19 +23,20 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
     writer.flush().map_err(|e| Error::io(path, e))?;
     drop(writer);
     temporary.as_file().sync_all().map_err(|e| Error::io(path, e))?;
-    make_readable(temporary.as_file()).map_err(|e| Error::io(path, e))?;
+    make_readable(temporary.as_file(), path)?;
     temporary.persist(path).map_err(|e| Error::io(path, e.error))?;
     Ok(())
 }
 
-/// Temporary files are private to their owner; artifacts are for everyone in the team.
-fn make_readable(file: &File) -> std::io::Result<()> {
+/// Gives everyone the right to read `file`, to be called `path`: temporary files are private to their owner,
+/// artifacts are for everyone in the team.
+pub fn make_readable(file: &File, path: &Path) -> Result<()> {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644))?;
+        file.set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(|e| Error::io(path, e))?;
     }
-    let _ = file;
+    let _ = (file, path);
     Ok(())
 }
 

@@ -1,0 +1,83 @@
+# Targets only call the stage programs, so a batch job and a laptop run the very same commands.
+# A stage that is fresh says so and stops; one that was interrupted goes on.
+
+DATASET    ?= nations
+RAW        ?= $(if $(filter nations,$(DATASET)),data/nations)
+RUN        ?= runs/$(DATASET)
+RECIPE     ?= pipelines/$(DATASET).toml
+TEXT_MODEL ?=
+ARGS       ?=
+CARGO      ?= cargo
+BIN        ?= target/debug
+
+STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo all build import features teachers soft-labels distill student-alone evaluate status test check \
+	check-slow bench
+
+## help: list the targets
+help:
+	@echo "make TARGET [DATASET=nations] [RAW=raw/folder] [RUN=runs/nations] [RECIPE='a.toml b.toml']"
+	@echo "            [TEXT_MODEL=checkpoint/folder] [ARGS='--set distill.gamma=4 -v']"
+	@echo
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-14s %s\n", $$1, $$2 }'
+
+## demo: the whole pipeline on the embedded dataset, then its table and ten predictions by name
+demo:
+	@$(MAKE) --no-print-directory all DATASET=nations
+
+## all: every stage of DATASET, skipping the fresh ones
+all: build
+	@$(MAKE) --no-print-directory import
+	@$(MAKE) --no-print-directory features teachers soft-labels distill evaluate
+
+## build: the programs
+build:
+	$(CARGO) build --workspace --bins
+
+## import: stage 1, RAW becomes RUN/graph
+import:
+	@test -n "$(RAW)" || { echo "make: RAW=path/to/raw is needed for $(DATASET)" >&2; exit 2; }
+	$(BIN)/dsom-import $(STAGE) --raw $(RAW)
+
+## features: stage 2, texts and images become RUN/features
+features:
+	$(BIN)/dsom-features $(STAGE) $(addprefix --text-model ,$(TEXT_MODEL))
+
+## teachers: stage 3, one model per modality in RUN/teachers
+teachers:
+	$(BIN)/dsom-teachers $(STAGE)
+
+## soft-labels: stage 4, the teachers' scores as Parquet in RUN/soft-labels
+soft-labels:
+	$(BIN)/dsom-soft-labels $(STAGE)
+
+## distill: stage 5, the student in RUN/student
+distill:
+	$(BIN)/dsom-distill $(STAGE)
+
+## student-alone: the same student without teachers, for comparison, in RUN/student-alone
+student-alone:
+	$(BIN)/dsom-distill $(STAGE) --set distill.objective=none --name student-alone
+
+## evaluate: stage 6, ranks and metrics of every model of the run in RUN/evaluation
+evaluate:
+	$(BIN)/dsom-evaluate $(STAGE)
+
+## status: which stages of RUN are fresh, and why the others are not
+status:
+	@$(BIN)/dsom-import $(STAGE) --raw $(RAW) --status
+	@$(BIN)/dsom-features $(STAGE) $(addprefix --text-model ,$(TEXT_MODEL)) --status
+	@for stage in teachers soft-labels distill evaluate; do $(BIN)/dsom-$$stage $(STAGE) --status; done
+
+## test: every test that needs neither a GPU nor a network (minutes)
+test: build
+	$(CARGO) test --workspace
+
+## check: format, lints, documentation and tests
+check:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
+	@$(MAKE) --no-print-directory test

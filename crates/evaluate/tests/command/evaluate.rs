@@ -1,0 +1,163 @@
+//! `dsom-evaluate`.
+
+use mkg::Split;
+use mkg::graph::{column, for_each_batch};
+use serde_json::json;
+
+use crate::fixture::{Lab, blank, fails, perfect, succeeds, text, triples};
+
+#[test]
+fn a_perfect_student_and_a_blank_teacher() {
+    let lab = Lab::new();
+    let printed = succeeds(&lab.evaluate(&[]));
+    let metrics = lab.evaluation("metrics.json");
+    assert_eq!(metrics["model"], "student");
+    for path in [
+        "/test/both/mrr",
+        "/test/head/hits_at_1",
+        "/test/both/optimistic/mrr",
+        "/valid/both/mrr",
+        "/test/tail/mr",
+    ] {
+        assert_eq!(metrics.pointer(path), Some(&json!(1.0)), "{path}");
+    }
+    // Of six equal candidates, (France, borders, ?) leaves out two known answers: pessimistic 4.
+    // (Laos, twin of, ?) has no other answer: pessimistic 6.
+    let blank = &metrics["models"]["structural"]["test"];
+    assert_eq!(blank["both"]["optimistic"]["mr"], 1.0);
+    assert_eq!(blank["tail"]["pessimistic"]["mr"], 5.0);
+    assert_eq!(blank["both"]["triples"], 2);
+    assert_eq!(blank["slices"]["entity"]["unseen"]["triples"], 1);
+    assert_eq!(blank["slices"]["relation_type"]["1-N"]["mr"], 3.0);
+    assert_eq!(blank["slices"]["relation"]["P1"]["mr"], 3.5);
+    let lines: Vec<&str> = printed.lines().filter(|line| line.contains("test")).collect();
+    assert!(lines[0].contains("student") && lines[0].contains("100.00"), "{printed}");
+    assert!(lines[1].contains("structural"), "{printed}");
+    let stage = lab.evaluation("stage.json");
+    assert_eq!(stage["summary"]["mrr"], 1.0);
+    assert_eq!(stage["parameters"]["models"], json!(["student", "structural"]));
+}
+
+#[test]
+fn every_rank_is_a_row() {
+    let lab = Lab::new();
+    succeeds(&lab.evaluate(&["-q"]));
+    let (mut rows, mut names) = (0, Vec::new());
+    for_each_batch(&lab.run().evaluation().join("ranks.parquet"), |batch| {
+        rows += batch.num_rows();
+        names = batch.schema().fields().iter().map(|field| field.name().clone()).collect();
+        column(batch, "rank").map(|_| ())
+    })
+    .unwrap();
+    // Two models, three triples, two directions.
+    assert_eq!(rows, 12);
+    let expected =
+        "model split direction head relation tail head_key relation_key tail_key rank optimistic pessimistic";
+    assert_eq!(names.join(" "), expected);
+}
+
+#[test]
+fn a_second_run_is_fresh_and_still_shows_the_figures() {
+    let lab = Lab::new();
+    let first = succeeds(&lab.evaluate(&["--set", "evaluate.examples=2"]));
+    let again = lab.evaluate(&["--set", "evaluate.examples=2"]);
+    assert!(text(&again.stderr).contains("evaluation is fresh"), "{}", text(&again.stderr));
+    assert_eq!(succeeds(&again), first);
+    assert!(succeeds(&lab.evaluate(&["--status"])).contains("stale: parameter `examples` was 2, now 0"));
+    assert_eq!(succeeds(&lab.evaluate(&["-q"])), "");
+}
+
+#[test]
+fn examples_are_told_by_name() {
+    let lab = Lab::new();
+    let printed = succeeds(&lab.evaluate(&["--set", "evaluate.examples=9", "--split", "test"]));
+    let line = printed.lines().find(|line| line.starts_with("France · borders · ?")).unwrap();
+    assert!(line.ends_with("→  Spain (known), Belgium (known), Georgia ✓, France, Georgia, Laos"), "{line}");
+    assert!(printed.contains("France · twin of⁻¹ · ?  →  Laos ✓"), "{printed}");
+    assert!(printed.contains("answer: Laos at rank 1"), "{printed}");
+}
+
+#[test]
+fn all_models_in_the_order_of_reports() {
+    let lab = Lab::new();
+    lab.teacher("visual", &perfect());
+    lab.student("student-alone", &blank());
+    succeeds(&lab.evaluate(&["--split", "valid"]));
+    let metrics = lab.evaluation("metrics.json");
+    let names: Vec<&String> = metrics["models"].as_object().unwrap().keys().collect();
+    assert_eq!(names, ["student", "student-alone", "average", "structural", "visual"]);
+    // Half of the perfect scores rank like the perfect scores.
+    assert_eq!(metrics["models"]["average"]["valid"]["both"]["mrr"], 1.0);
+}
+
+#[test]
+fn the_average_is_of_the_soft_labels_teachers() {
+    let lab = Lab::new();
+    lab.teacher("visual", &perfect());
+    lab.soft_labels(&["structural"]);
+    let both = ["--model", "average", "--model", "visual"];
+    succeeds(&lab.evaluate(&both));
+    let metrics = lab.evaluation("metrics.json");
+    assert_eq!(metrics["model"], "average");
+    assert_ne!(metrics["test"]["both"]["mrr"], 1.0);
+    assert_eq!(metrics["models"]["visual"]["test"]["both"]["mrr"], 1.0);
+}
+
+#[test]
+fn what_has_not_finished_is_missing() {
+    let lab = Lab::with_graph();
+    let log = fails(&lab.evaluate(&[]), 66);
+    assert!(log.contains("no student and no teacher has finished"), "{log}");
+    lab.teacher("structural", &blank());
+    let log = fails(&lab.evaluate(&["--model", "student"]), 66);
+    assert!(log.contains("run `dsom-distill` first; there are: structural"), "{log}");
+    assert!(succeeds(&lab.evaluate(&["--model", "student", "--status"])).contains("waits"));
+    lab.cut_short("student-alone");
+    let log = fails(&lab.evaluate(&["--model", "student-alone"]), 66);
+    assert!(log.contains("`student-alone` has not finished"), "{log}");
+    std::fs::remove_file(lab.run().graph().join("stage.json")).unwrap();
+    assert!(fails(&lab.evaluate(&[]), 66).contains("run `dsom-import` first"));
+}
+
+#[test]
+fn wrong_names_are_refused() {
+    let lab = Lab::new();
+    let log = fails(&lab.evaluate(&["--model", "studnet"]), 2);
+    assert!(
+        log.contains("`studnet` is not a model") && log.contains("there are: student, structural"),
+        "{log}"
+    );
+    fails(&lab.evaluate(&["--model", "graph"]), 2);
+    fails(&lab.evaluate(&["--model", "../run/student"]), 2);
+    let log = fails(&lab.evaluate(&["--split", "tset"]), 2);
+    assert!(log.contains("use train, valid or test"), "{log}");
+}
+
+#[test]
+fn broken_models_are_refused_and_nothing_is_overwritten() {
+    let lab = Lab::new();
+    succeeds(&lab.evaluate(&[]));
+    let mut model = perfect();
+    model.entity.row_mut(1)[0] = f32::NAN;
+    lab.student("broken", &model);
+    let log = fails(&lab.evaluate(&["--model", "broken"]), 65);
+    assert!(log.contains("not finite"), "{log}");
+    let path = lab.run().student("student").join(training::MODEL);
+    let bytes = std::fs::read(&path).unwrap();
+    for length in [0, bytes.len() / 2] {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        let log = fails(&lab.evaluate(&["--model", "student"]), 65);
+        assert!(log.contains("truncated") && log.contains("rerun `dsom-distill`"), "{log}");
+    }
+    assert!(lab.is_evaluated());
+}
+
+#[test]
+fn an_empty_split_is_refused_only_where_it_is_asked_for() {
+    let lab = Lab::with_splits(|split| if split == Split::Test { Vec::new() } else { triples(split) });
+    lab.student("student", &perfect());
+    let log = fails(&lab.evaluate(&[]), 65);
+    assert!(log.contains("the test split is empty"), "{log}");
+    succeeds(&lab.evaluate(&["--split", "valid"]));
+    assert_eq!(lab.evaluation("stage.json")["summary"]["split"], "valid");
+}

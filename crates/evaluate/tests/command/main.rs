@@ -1,0 +1,7 @@
+//! The real binaries on a run that the tests build: what comes out, and every way to be wrong with its exit code.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod evaluate;
+mod fixture;
+mod predict;

@@ -1,0 +1,153 @@
+//! The pipeline from the raw dataset to the metrics: figures, freshness, staleness, the closed test split,
+//! interruption, threads.
+
+use dsom_tests::{Run, STAGES, said};
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+fn metrics(run: &Run) -> Value {
+    let text = std::fs::read_to_string(run.path("evaluation/metrics.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+fn bytes(run: &Run, name: &str) -> Vec<u8> {
+    std::fs::read(run.path(name)).unwrap()
+}
+
+#[test]
+fn it_ends_with_metrics_far_above_chance() {
+    let run = Run::finished();
+    let metrics = metrics(&run);
+    let number = |path: &str| {
+        let value = metrics.pointer(path).and_then(Value::as_f64);
+        value.unwrap_or_else(|| panic!("metrics.json has no {path}"))
+    };
+    for split in ["test", "valid"] {
+        for side in ["both", "head", "tail"] {
+            for figure in ["mrr", "mr", "hits_at_1", "hits_at_3", "hits_at_10"] {
+                number(&format!("/{split}/{side}/{figure}"));
+            }
+        }
+        let rules = ["optimistic", "pessimistic"].map(|rule| number(&format!("/{split}/both/{rule}/mrr")));
+        assert!(rules[0] >= number(&format!("/{split}/both/mrr")) && number(&format!("/{split}/both/mrr")) >= rules[1]);
+    }
+    // A random order of 768 entities has an MRR of about 0.01.
+    assert!(number("/test/both/mrr") > 0.2, "{}", number("/test/both/mrr"));
+    assert_eq!(metrics["model"], "student");
+    for model in ["average", "structural", "textual", "visual"] {
+        assert!(metrics["models"][model]["test"]["both"]["mrr"].is_f64(), "{model}");
+    }
+}
+
+#[test]
+fn every_stage_is_fresh_afterwards_and_does_nothing() {
+    let run = Run::finished();
+    for stage in STAGES {
+        let status = run.status(stage, &[]);
+        assert!(status.lines().count() > 0 && status.lines().all(|line| line.ends_with(" fresh")), "{stage}: {status}");
+        assert!(said(&run.output(stage, &[])).contains("is fresh"), "{stage}");
+    }
+}
+
+#[test]
+fn a_changed_parameter_makes_exactly_the_later_stages_stale() {
+    let run = Run::finished();
+    let changed = ["--set", "distill.gamma=4"];
+    for stage in &STAGES[..4] {
+        assert!(run.status(stage, &changed).lines().all(|line| line.ends_with(" fresh")), "{stage}");
+    }
+    let status = run.status("dsom-distill", &changed);
+    assert!(status.contains("stale: parameter `gamma` was 2.0, now 4.0"), "{status}");
+    run.succeeds("dsom-distill", &changed);
+    assert!(run.status("dsom-distill", &changed).contains("fresh"));
+    let status = run.status("dsom-evaluate", &changed);
+    assert!(status.contains("stale: input `student/model.safetensors` changed"), "{status}");
+}
+
+#[test]
+fn a_stage_rerun_high_up_reaches_all_below_it() {
+    let run = Run::finished();
+    let changed = ["--set", "teachers.n3=0.05"];
+    run.succeeds("dsom-teachers", &[&changed[..], &["--modality", "textual"]].concat());
+    let soft_labels = run.status("dsom-soft-labels", &changed);
+    assert!(soft_labels.contains("stale: input `teachers/textual/model.safetensors` changed"), "{soft_labels}");
+    let student = run.status("dsom-distill", &changed);
+    assert!(student.contains("its input stage `soft-labels` is stale"), "{student}");
+    for stage in ["dsom-import", "dsom-features"] {
+        assert!(run.status(stage, &changed).lines().all(|line| line.ends_with(" fresh")), "{stage}");
+    }
+}
+
+#[test]
+fn only_the_evaluation_opens_the_test_split() {
+    let run = Run::new();
+    run.succeeds("dsom-import", &[]);
+    std::fs::write(run.path("graph/test.parquet"), "no Parquet at all").unwrap();
+    for stage in &STAGES[1..5] {
+        run.succeeds(stage, &["--set", "teachers.epochs=1", "--set", "distill.epochs=1"]);
+    }
+    run.fails("dsom-evaluate", &[], 65, &["graph/test.parquet", "truncated or changed"]);
+}
+
+#[test]
+fn killed_training_continues_to_the_same_bytes() {
+    let long = ["--set", "teachers.epochs=40", "--set", "teachers.patience=40", "--modality", "structural"];
+    let whole = Run::finished();
+    whole.succeeds("dsom-teachers", &long);
+    let killed = Run::finished();
+    let mut child = killed.command("dsom-teachers", &long).spawn().unwrap();
+    let (checkpoint, started) = (killed.path("teachers/structural/checkpoint.safetensors"), Instant::now());
+    while !checkpoint.is_file() && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!killed.path("teachers/structural/stage.json").exists(), "it was killed too late to show anything");
+    assert!(killed.status("dsom-teachers", &long).contains("incomplete"));
+    let output = killed.output("dsom-teachers", &long);
+    assert!(said(&output).contains("continues after epoch"), "{}", said(&output));
+    let model = "teachers/structural/model.safetensors";
+    assert!(bytes(&killed, model) == bytes(&whole, model), "the resumed model differs");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_student_says_so_and_continues() {
+    let long = ["--set", "distill.epochs=400", "--set", "distill.patience=400"];
+    let run = Run::finished();
+    let child = run.command("dsom-distill", &long).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let (checkpoint, started) = (run.path("student/checkpoint.safetensors"), Instant::now());
+    while !checkpoint.is_file() && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(75), "{}", said(&output));
+    assert!(said(&output).contains("run the same command again"), "{}", said(&output));
+    // The same parameters continue; others start anew.
+    let shorter = ["--set", "distill.epochs=2"];
+    assert!(!said(&run.output("dsom-distill", &shorter)).contains("continues"));
+}
+
+#[test]
+fn outputs_do_not_depend_on_the_number_of_threads() {
+    let (one, two) = (Run::finished(), Run::finished());
+    for (run, threads) in [(&one, "1"), (&two, "2")] {
+        for stage in &STAGES[1..] {
+            run.succeeds(stage, &["--force", "--threads", threads]);
+        }
+    }
+    let files = [
+        "features/textual/features.safetensors",
+        "features/visual/features.safetensors",
+        "teachers/visual/model.safetensors",
+        "soft-labels/part-00000.parquet",
+        "student/model.safetensors",
+        "student/policy.safetensors",
+        "evaluation/ranks.parquet",
+        "evaluation/metrics.json",
+    ];
+    for file in files {
+        assert!(bytes(&one, file) == bytes(&two, file), "{file} differs");
+    }
+}
