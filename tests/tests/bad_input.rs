@@ -5,15 +5,15 @@ use std::path::Path;
 
 /// Overwrites the four bytes at `at` from the file's end.
 fn patch_tail(path: &Path, at: usize, value: f32) {
-    let mut bytes = std::fs::read(path).unwrap();
+    let mut bytes = std::fs::read(path).expect("the file is there");
     let from = bytes.len() - at;
     bytes[from..from + 4].copy_from_slice(&value.to_le_bytes());
-    std::fs::write(path, bytes).unwrap();
+    std::fs::write(path, bytes).expect("the file can be written");
 }
 
 fn truncate(path: &Path, keep: f64) {
-    let bytes = std::fs::read(path).unwrap();
-    std::fs::write(path, &bytes[..(bytes.len() as f64 * keep) as usize]).unwrap();
+    let bytes = std::fs::read(path).expect("the file is there");
+    std::fs::write(path, &bytes[..(bytes.len() as f64 * keep) as usize]).expect("the file can be written");
 }
 
 #[test]
@@ -49,8 +49,14 @@ fn truncated_files_are_found() {
         let run = Run::finished();
         truncate(&run.path("graph/train.parquet"), keep);
         run.fails("dsom-teachers", &["--force"], 65, &["graph/train.parquet", "truncated or changed"]);
+        let run = Run::finished();
         truncate(&run.path("teachers/visual/model.safetensors"), keep);
-        run.fails("dsom-evaluate", &["--force", "--model", "visual"], 65, &["visual/model.safetensors", "truncated"]);
+        run.fails(
+            "dsom-evaluate",
+            &["--force", "--model", "visual"],
+            65,
+            &["visual/model.safetensors", "truncated"],
+        );
         assert!(run.path("evaluation/stage.json").is_file(), "the earlier evaluation is whole");
     }
 }
@@ -61,7 +67,12 @@ fn a_file_of_the_right_size_with_wrong_content_is_found() {
     let model = run.path("teachers/visual/model.safetensors");
     let length = std::fs::metadata(&model).unwrap().len() as usize;
     std::fs::write(&model, vec![b'x'; length]).unwrap();
-    run.fails("dsom-soft-labels", &["--force"], 65, &["visual/model.safetensors", "not a readable safetensors"]);
+    run.fails(
+        "dsom-soft-labels",
+        &["--force"],
+        65,
+        &["visual/model.safetensors", "not a readable safetensors"],
+    );
     assert!(run.path("soft-labels/stage.json").is_file(), "the earlier soft labels are whole");
     let part = run.path("soft-labels/part-00000.parquet");
     let length = std::fs::metadata(&part).unwrap().len() as usize;
@@ -102,7 +113,12 @@ fn a_folder_that_is_not_ours_is_left_alone() {
     let run = Run::finished();
     std::fs::create_dir_all(run.path("student-notes")).unwrap();
     std::fs::write(run.path("student-notes/thesis.txt"), "dear").unwrap();
-    run.fails("dsom-distill", &["--name", "student-notes"], 2, &["student-notes", "not written by this pipeline"]);
+    run.fails(
+        "dsom-distill",
+        &["--name", "student-notes"],
+        2,
+        &["student-notes", "not written by this pipeline"],
+    );
     run.fails("dsom-distill", &["--name", "../elsewhere"], 2, &["begin with `student`"]);
     assert!(run.path("student-notes/thesis.txt").is_file());
 }

@@ -6,12 +6,12 @@ use serde_json::Value;
 use std::time::{Duration, Instant};
 
 fn metrics(run: &Run) -> Value {
-    let text = std::fs::read_to_string(run.path("evaluation/metrics.json")).unwrap();
-    serde_json::from_str(&text).unwrap()
+    let text = std::fs::read_to_string(run.path("evaluation/metrics.json")).expect("the evaluation has metrics");
+    serde_json::from_str(&text).expect("metrics are JSON")
 }
 
 fn bytes(run: &Run, name: &str) -> Vec<u8> {
-    std::fs::read(run.path(name)).unwrap()
+    std::fs::read(run.path(name)).expect("the stage wrote the file")
 }
 
 #[test]
@@ -29,7 +29,10 @@ fn it_ends_with_metrics_far_above_chance() {
             }
         }
         let rules = ["optimistic", "pessimistic"].map(|rule| number(&format!("/{split}/both/{rule}/mrr")));
-        assert!(rules[0] >= number(&format!("/{split}/both/mrr")) && number(&format!("/{split}/both/mrr")) >= rules[1]);
+        assert!(
+            rules[0] >= number(&format!("/{split}/both/mrr"))
+                && number(&format!("/{split}/both/mrr")) >= rules[1]
+        );
     }
     // A random order of 768 entities has an MRR of about 0.01.
     assert!(number("/test/both/mrr") > 0.2, "{}", number("/test/both/mrr"));
@@ -44,7 +47,10 @@ fn every_stage_is_fresh_afterwards_and_does_nothing() {
     let run = Run::finished();
     for stage in STAGES {
         let status = run.status(stage, &[]);
-        assert!(status.lines().count() > 0 && status.lines().all(|line| line.ends_with(" fresh")), "{stage}: {status}");
+        assert!(
+            status.lines().count() > 0 && status.lines().all(|line| line.ends_with(" fresh")),
+            "{stage}: {status}"
+        );
         assert!(said(&run.output(stage, &[])).contains("is fresh"), "{stage}");
     }
 }
@@ -70,7 +76,10 @@ fn a_stage_rerun_high_up_reaches_all_below_it() {
     let changed = ["--set", "teachers.n3=0.05"];
     run.succeeds("dsom-teachers", &[&changed[..], &["--modality", "textual"]].concat());
     let soft_labels = run.status("dsom-soft-labels", &changed);
-    assert!(soft_labels.contains("stale: input `teachers/textual/model.safetensors` changed"), "{soft_labels}");
+    assert!(
+        soft_labels.contains("stale: input `teachers/textual/model.safetensors` changed"),
+        "{soft_labels}"
+    );
     let student = run.status("dsom-distill", &changed);
     assert!(student.contains("its input stage `soft-labels` is stale"), "{student}");
     for stage in ["dsom-import", "dsom-features"] {
@@ -102,7 +111,10 @@ fn killed_training_continues_to_the_same_bytes() {
     }
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(!killed.path("teachers/structural/stage.json").exists(), "it was killed too late to show anything");
+    assert!(
+        !killed.path("teachers/structural/stage.json").exists(),
+        "it was killed too late to show anything"
+    );
     assert!(killed.status("dsom-teachers", &long).contains("incomplete"));
     let output = killed.output("dsom-teachers", &long);
     assert!(said(&output).contains("continues after epoch"), "{}", said(&output));
@@ -126,7 +138,9 @@ fn an_interrupted_student_says_so_and_continues() {
     assert!(said(&output).contains("run the same command again"), "{}", said(&output));
     // The same parameters continue; others start anew.
     let shorter = ["--set", "distill.epochs=2"];
-    assert!(!said(&run.output("dsom-distill", &shorter)).contains("continues"));
+    assert!(run.status("dsom-distill", &long).contains("to be continued"));
+    assert!(run.status("dsom-distill", &shorter).contains("to be done anew"));
+    assert!(!said(&run.output("dsom-distill", &shorter)).contains("continues after epoch"));
 }
 
 #[test]

@@ -59,10 +59,15 @@ fn parameters(distill: &Distill) -> serde_json::Value {
 
 fn require_memory(data: &Data, distill: &Distill, teachers: usize) -> Result<()> {
     let training = &distill.training;
-    let mut bytes = Trainer::memory(data.entities(), 2 * training.rank, data.largest_batch(training.batch), 0);
+    let mut bytes =
+        Trainer::memory(data.entities(), 2 * training.rank, data.largest_batch(training.batch), 0);
     if teachers > 0 && distill.selection == Selection::Policy {
         let queries = data.largest_batch(training.batch);
         bytes += Policy::<f32>::memory(data.entities(), teachers, distill.policy_hidden, queries);
     }
-    resources::require_memory(bytes, "distillation", "lower `distill.policy_hidden`, `distill.batch` or `distill.rank`")
+    resources::require_memory(
+        bytes,
+        "distillation",
+        "lower `distill.policy_hidden`, `distill.batch` or `distill.rank`",
+    )
 }

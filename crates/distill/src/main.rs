@@ -26,7 +26,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     if !arguments.name.starts_with("student") || arguments.name.contains(['/', '\\']) {
-        return Err(Error::usage(format!("`--name {}`: students' folders begin with `student`", arguments.name)));
+        return Err(Error::usage(format!(
+            "`--name {}`: students' folders begin with `student`",
+            arguments.name
+        )));
     }
     dsom_distill::run(&arguments.common, &arguments.common.recipe()?, &arguments.name)
 }

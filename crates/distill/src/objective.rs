@@ -141,7 +141,12 @@ impl<T: Real> Buffers<T> {
 
 impl<'a, T: Real> Pass<'a, T> {
     /// Begins with the student's `scores (entity)` of a query with these `tails`.
-    pub fn new(scores: &'a mut [T], tails: &'a [EntityId], terms: Distillation, buffers: &'a mut Buffers<T>) -> Self {
+    pub fn new(
+        scores: &'a mut [T],
+        tails: &'a [EntityId],
+        terms: Distillation,
+        buffers: &'a mut Buffers<T>,
+    ) -> Self {
         let of_tails = mask(scores, tails);
         let shift = shift(scores, &of_tails);
         let others = shift + row::sum_exp(scores, T::from_f64(shift), T::ONE).to_f64().ln();
@@ -218,7 +223,9 @@ impl<'a, T: Real> Pass<'a, T> {
         // With no entity outside the group there is nothing to compare.
         let rest = if student.rest == f64::NEG_INFINITY { 0.0 } else { gap - teacher.rest + student.rest };
         let value = count * (self.terms.alpha * binary + beta * rest);
-        let factor = |log: f64, by: f64| if log == f64::NEG_INFINITY { 0.0 } else { count * scale * by * (-log).exp() };
+        let factor = |log: f64, by: f64| {
+            if log == f64::NEG_INFINITY { 0.0 } else { count * scale * by * (-log).exp() }
+        };
         (value, factor(student.rest, beta - k), factor(teacher.rest, -beta))
     }
 
@@ -231,7 +238,8 @@ impl<'a, T: Real> Pass<'a, T> {
             let student = Parts { group: self.student.tails[target], rest: rests_student[target] };
             let teaching = Parts { group: teacher.tails[target], rest: rests_teacher[target] };
             let (binary, k) = self.binary(student, teaching, 1.0);
-            let (factor_student, factor_teacher) = ((beta - k) * (-student.rest).exp(), -beta * (-teaching.rest).exp());
+            let (factor_student, factor_teacher) =
+                ((beta - k) * (-student.rest).exp(), -beta * (-teaching.rest).exp());
             let mut gap = (teacher.others - teaching.rest).exp() * gap;
             for other in (0..self.tails.len()).filter(|other| *other != target) {
                 let (c, z) = (teacher.tails[other], self.student.tails[other]);
@@ -240,7 +248,8 @@ impl<'a, T: Real> Pass<'a, T> {
             }
             self.tail_gradients[target] += scale * k;
             value += self.terms.alpha * binary + beta * (gap - teaching.rest + student.rest);
-            (of_student, of_teacher) = (of_student + scale * factor_student, of_teacher + scale * factor_teacher);
+            (of_student, of_teacher) =
+                (of_student + scale * factor_student, of_teacher + scale * factor_teacher);
         }
         (value, of_student, of_teacher)
     }
@@ -295,7 +304,11 @@ fn mask<T: Real>(scores: &mut [T], tails: &[EntityId]) -> Vec<f64> {
 /// The largest score of another entity; of a tail where there is no other.
 fn shift<T: Real>(scores: &[T], of_tails: &[f64]) -> f64 {
     let others = row::max(scores);
-    if others > T::MASKED { others.to_f64() } else { of_tails.iter().copied().fold(f64::NEG_INFINITY, f64::max) }
+    if others > T::MASKED {
+        others.to_f64()
+    } else {
+        of_tails.iter().copied().fold(f64::NEG_INFINITY, f64::max)
+    }
 }
 
 /// For each tail, the log-sum over everything else: prefix and suffix sums, so nothing is subtracted.

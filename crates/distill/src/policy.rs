@@ -59,7 +59,13 @@ impl<T, F: Fn(usize, usize, &mut [T]) + Sync> State<T> for F {}
 
 impl<T: Real> Policy<T> {
     /// A network for so many `entities` and `teachers`, initialised evenly within `±1/√inputs`.
-    pub fn new(entities: usize, teachers: usize, hidden: usize, learning_rate: f64, generator: &mut impl Rng) -> Self {
+    pub fn new(
+        entities: usize,
+        teachers: usize,
+        hidden: usize,
+        learning_rate: f64,
+        generator: &mut impl Rng,
+    ) -> Self {
         let mut layer = |rows: usize, columns: usize, inputs: usize| {
             let bound = 1.0 / (inputs as f64).sqrt();
             let values = (0..rows * columns).map(|_| T::from_f64(generator.random_range(-bound..bound)));
@@ -115,7 +121,12 @@ impl<T: Real> Policy<T> {
         });
         let outputs = self.second.parameters.rows();
         self.log_probabilities.resize(rows, outputs);
-        self.log_probabilities.product(false, T::ONE, self.hidden.view(), self.second.parameters.transposed());
+        self.log_probabilities.product(
+            false,
+            T::ONE,
+            self.hidden.view(),
+            self.second.parameters.transposed(),
+        );
         for row in 0..rows {
             let logits = self.log_probabilities.row_mut(row);
             logits.iter_mut().zip(self.second_bias.parameters.values()).for_each(|(x, &bias)| *x += bias);
@@ -155,7 +166,8 @@ impl<T: Real> Policy<T> {
                 *gradient = T::ZERO;
             }
         }
-        self.second.step(adam, |gradient| gradient.product(false, T::ONE, upstream.transposed(), hidden.view()));
+        self.second
+            .step(adam, |gradient| gradient.product(false, T::ONE, upstream.transposed(), hidden.view()));
         self.second_bias.step(adam, |gradient| sum_rows(&upstream, gradient));
         self.first_bias.step(adam, |gradient| sum_rows(&into_hidden, gradient));
         for teacher in 0..self.first.len() {
@@ -262,7 +274,8 @@ impl Policy<f32> {
 
     /// Refuses parameters that are no longer finite.
     pub fn require_finite(&self) -> Result<()> {
-        self.layers().try_for_each(|(name, layer)| require_finite(&format!("policy {name}"), &layer.parameters))
+        self.layers()
+            .try_for_each(|(name, layer)| require_finite(&format!("policy {name}"), &layer.parameters))
     }
 }
 
@@ -308,13 +321,16 @@ impl<T: Real> Adam<T> {
         let rest = (T::from_f64(1.0 - AdamStep::BETAS.0), T::from_f64(1.0 - AdamStep::BETAS.1));
         let (rate, correction) = (T::from_f64(step.rate), T::from_f64(1.0 / step.correction));
         let epsilon = T::from_f64(AdamStep::EPSILON);
-        let moments = self.mean.values_mut().par_chunks_mut(CHUNK).zip(self.square.values_mut().par_chunks_mut(CHUNK));
-        let chunks = self.parameters.values_mut().par_chunks_mut(CHUNK).zip(self.gradient.values().par_chunks(CHUNK));
+        let moments =
+            self.mean.values_mut().par_chunks_mut(CHUNK).zip(self.square.values_mut().par_chunks_mut(CHUNK));
+        let chunks =
+            self.parameters.values_mut().par_chunks_mut(CHUNK).zip(self.gradient.values().par_chunks(CHUNK));
         chunks.zip(moments).for_each(|((parameters, gradients), (means, squares))| {
             pulp::Arch::new().dispatch(
                 #[inline(always)]
                 || {
-                    let rows = parameters.iter_mut().zip(gradients).zip(means.iter_mut().zip(squares.iter_mut()));
+                    let rows =
+                        parameters.iter_mut().zip(gradients).zip(means.iter_mut().zip(squares.iter_mut()));
                     for ((x, &g), (mean, square)) in rows {
                         *mean = beta.0 * *mean + rest.0 * g;
                         *square = beta.1 * *square + rest.1 * g * g;

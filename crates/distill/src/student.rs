@@ -92,7 +92,9 @@ impl Teaching<'_> {
             };
             let mut sample = || match (&self.policy, recipe.selection) {
                 (Some(policy), _) => policy.sample(row, self.draws.random()),
-                (None, Selection::Random) => Strategy(self.draws.random_range(0..strategies(teachers) as u16)),
+                (None, Selection::Random) => {
+                    Strategy(self.draws.random_range(0..strategies(teachers) as u16))
+                }
                 (None, _) => Strategy::all(teachers),
             };
             actions.push((0..samples).map(|_| sample()).collect());
@@ -310,12 +312,16 @@ impl Learner for Student<'_> {
     fn end_epoch(&mut self) -> Map<String, Value> {
         let Some(teaching) = &self.teaching else { return Map::new() };
         let tally = &self.tally;
-        let mut figures = Map::from_iter([("distillation".to_owned(), json!(tally.distillation / tally.pairs as f64))]);
+        let mut figures =
+            Map::from_iter([("distillation".to_owned(), json!(tally.distillation / tally.pairs as f64))]);
         let total: u64 = tally.actions.iter().sum();
         let share = |(k, count): (usize, &u64)| {
             (Strategy(k as u16).name(teaching.labels.teachers()), json!(*count as f64 / total as f64))
         };
-        figures.insert("strategies".to_owned(), tally.actions.iter().enumerate().map(share).collect::<Map<_, _>>().into());
+        figures.insert(
+            "strategies".to_owned(),
+            tally.actions.iter().enumerate().map(share).collect::<Map<_, _>>().into(),
+        );
         if tally.outcomes > 0 {
             let mean = |sum: f64| json!(sum / tally.outcomes as f64);
             figures.insert("policy_loss".to_owned(), mean(tally.policy_loss));
@@ -352,7 +358,9 @@ impl Learner for Student<'_> {
         match (policy, counters) {
             (Some(policy), &[steps]) => policy.restore(state, "policy", steps),
             (None, _) => Ok(()),
-            (Some(_), _) => Err(Error::data("the checkpoint has no policy").at(state.path()).hint("rerun with --force")),
+            (Some(_), _) => {
+                Err(Error::data("the checkpoint has no policy").at(state.path()).hint("rerun with --force"))
+            }
         }
     }
 
@@ -380,7 +388,8 @@ impl Student<'_> {
         });
         self.tally.policy_loss += loss * outcomes.len() as f64;
         self.tally.reward += outcomes.iter().map(|outcome| outcome.reward).sum::<f64>();
-        self.tally.with_advantage += outcomes.iter().filter(|outcome| outcome.advantage() != 0.0).count() as u64;
+        self.tally.with_advantage +=
+            outcomes.iter().filter(|outcome| outcome.advantage() != 0.0).count() as u64;
         self.tally.outcomes += outcomes.len() as u64;
     }
 }

@@ -26,17 +26,19 @@ impl<T: Real> Adagrad<T> {
         let (learning_rate, epsilon) = (self.learning_rate, T::from_f64(EPSILON));
         let sums = self.sum_of_squares.values_mut().par_chunks_mut(CHUNK);
         let gradients = gradient.values().par_chunks(CHUNK);
-        parameters.values_mut().par_chunks_mut(CHUNK).zip(sums).zip(gradients).for_each(|((xs, sums), gs)| {
-            pulp::Arch::new().dispatch(
-                #[inline(always)]
-                || {
-                    for ((x, sum), &g) in xs.iter_mut().zip(sums.iter_mut()).zip(gs) {
-                        *sum += g * g;
-                        *x -= learning_rate * g / (sum.sqrt() + epsilon);
-                    }
-                },
-            );
-        });
+        parameters.values_mut().par_chunks_mut(CHUNK).zip(sums).zip(gradients).for_each(
+            |((xs, sums), gs)| {
+                pulp::Arch::new().dispatch(
+                    #[inline(always)]
+                    || {
+                        for ((x, sum), &g) in xs.iter_mut().zip(sums.iter_mut()).zip(gs) {
+                            *sum += g * g;
+                            *x -= learning_rate * g / (sum.sqrt() + epsilon);
+                        }
+                    },
+                );
+            },
+        );
     }
 
     /// The accumulated squares, for checkpoints.

@@ -27,7 +27,8 @@ impl<'a> Tensors<'a> {
 
     /// Adds all of `other`, under `prefix.`.
     pub fn nested(mut self, prefix: &str, other: Tensors<'a>) -> Self {
-        self.matrices.extend(other.matrices.into_iter().map(|(name, matrix)| (format!("{prefix}.{name}"), matrix)));
+        self.matrices
+            .extend(other.matrices.into_iter().map(|(name, matrix)| (format!("{prefix}.{name}"), matrix)));
         self
     }
 
@@ -77,7 +78,8 @@ impl Reader {
     }
 
     fn parse(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes).map_err(|e| self.broken(&format!("not a readable safetensors file: {e}")))
+        SafeTensors::deserialize(&self.bytes)
+            .map_err(|e| self.broken(&format!("not a readable safetensors file: {e}")))
     }
 
     fn broken(&self, message: &str) -> Error {
@@ -100,7 +102,9 @@ impl Reader {
                 let values = view.data().par_chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
                 Ok(Matrix::from_values(rows, columns, values.collect()))
             }
-            (dtype, shape) => Err(self.broken(&format!("`{name}` is {dtype:?} {shape:?}, expected an F32 matrix"))),
+            (dtype, shape) => {
+                Err(self.broken(&format!("`{name}` is {dtype:?} {shape:?}, expected an F32 matrix")))
+            }
         }
     }
 

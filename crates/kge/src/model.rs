@@ -35,7 +35,8 @@ impl<T: Real> ComplEx<T> {
     pub fn queries(&self, queries: &[Query], into: &mut Matrix<T>) {
         into.resize(queries.len(), self.entity.columns());
         for (row, query) in queries.iter().enumerate() {
-            let (head, relation) = (self.entity.row(query.head.index()), self.relation.row(query.relation.index()));
+            let (head, relation) =
+                (self.entity.row(query.head.index()), self.relation.row(query.relation.index()));
             complex::compose(head, relation, into.row_mut(row));
         }
     }
@@ -80,7 +81,8 @@ impl ComplEx<f32> {
                 return Err(Error::data(message).at(reader.path()).hint("it was trained on another graph"));
             }
             if !table.is_finite() {
-                return Err(Error::new(Kind::Data, format!("`{name}` holds values that are not finite")).at(reader.path()));
+                return Err(Error::new(Kind::Data, format!("`{name}` holds values that are not finite"))
+                    .at(reader.path()));
             }
         }
         Ok(ComplEx { entity, relation })

@@ -134,9 +134,8 @@ mod tests {
         let rows: Vec<Vec<f32>> = serde_json::from_value(golden["scores"].clone()).unwrap();
         let targets: Vec<usize> = serde_json::from_value(golden["target"].clone()).unwrap();
         let known: Vec<Vec<usize>> = serde_json::from_value(golden["known"].clone()).unwrap();
-        let ranks: Vec<Rank> = (0..rows.len())
-            .map(|i| rank_in_row(&rows[i], targets[i], known[i].iter().copied()))
-            .collect();
+        let ranks: Vec<Rank> =
+            (0..rows.len()).map(|i| rank_in_row(&rows[i], targets[i], known[i].iter().copied())).collect();
         let rules = [
             ("optimistic", TieRule::Optimistic),
             ("realistic", TieRule::Realistic),

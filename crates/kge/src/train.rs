@@ -215,7 +215,12 @@ impl<T: Real> Trainer<T> {
         self.scores.product(false, T::ONE, self.vectors.view(), self.model.entity.transposed());
     }
 
-    fn differentiate_rows<O: Objective<T>>(&mut self, batch: &[u32], objective: &O, scale: f64) -> (f64, Vec<O::Row>) {
+    fn differentiate_rows<O: Objective<T>>(
+        &mut self,
+        batch: &[u32],
+        objective: &O,
+        scale: f64,
+    ) -> (f64, Vec<O::Row>) {
         let entities = self.model.entity.rows();
         let scale = T::from_f64(scale);
         let (losses, rows): (Vec<f64>, Vec<O::Row>) = self

@@ -8,9 +8,7 @@
 //!
 //! The splits are files of their own so that a stage can be seen not to open the test split.
 
-use arrow::array::{
-    ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array,
-};
+use arrow::array::{ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array};
 use arrow::datatypes::{Field, UInt32Type};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;

@@ -73,7 +73,12 @@ impl Opened {
         let entities = data.entities();
         let bytes = schema::scores_bytes(data.queries.len(), entities, teachers.len());
         let folder = work.path("");
-        resources::require_disk(&folder, bytes, "the scratch copy of the soft labels", "free some disk space")?;
+        resources::require_disk(
+            &folder,
+            bytes,
+            "the scratch copy of the soft labels",
+            "free some disk space",
+        )?;
         let mut map = scratch(&folder, bytes)?;
         copy(&files, &teachers, data, &mut map)?;
         let scores = map.make_read_only().map_err(|e| Error::io(&folder, e))?;
@@ -105,8 +110,11 @@ fn copy(files: &[PathBuf], teachers: &[Modality], data: &Data, map: &mut MmapMut
         (rest, first) = (after, first + rows);
     }
     if first != data.queries.len() {
-        let message = format!("{first} rows in all, but the graph has {} training queries", data.queries.len());
-        return Err(Error::data(message).at(files.first().map_or(Path::new(""), |f| f)).hint("rerun `dsom-soft-labels`"));
+        let message =
+            format!("{first} rows in all, but the graph has {} training queries", data.queries.len());
+        return Err(Error::data(message)
+            .at(files.first().map_or(Path::new(""), |f| f))
+            .hint("rerun `dsom-soft-labels`"));
     }
     slots.into_par_iter().try_for_each(|(file, first, slot)| {
         interrupt::check()?;

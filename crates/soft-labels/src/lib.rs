@@ -34,7 +34,12 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let teachers = open_teachers(&run, recipe, &mut task, &data.vocabulary)?;
     let bytes = schema::scores_bytes(data.queries.len(), data.entities(), teachers.len());
     let Some(work) = common.begin(task)? else { return Ok(()) };
-    resources::require_disk(&run.soft_labels(), bytes, "the soft labels", "name fewer `soft_labels.teachers`")?;
+    resources::require_disk(
+        &run.soft_labels(),
+        bytes,
+        "the soft labels",
+        "name fewer `soft_labels.teachers`",
+    )?;
     write_labels(&work, &data, &teachers, recipe.soft_labels.rows_per_file)?;
     let names: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
     work.finish(serde_json::json!({
@@ -44,14 +49,21 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
 }
 
 /// The recipe's teachers, or all that are finished.
-fn open_teachers(run: &Run, recipe: &Recipe, task: &mut Task, vocabulary: &Vocabulary) -> Result<Vec<Teacher>> {
+fn open_teachers(
+    run: &Run,
+    recipe: &Recipe,
+    task: &mut Task,
+    vocabulary: &Vocabulary,
+) -> Result<Vec<Teacher>> {
     let mut modalities = match recipe.soft_labels.teachers.as_slice() {
         [] => run.finished("teachers"),
         chosen => chosen.to_vec(),
     };
     modalities.sort();
     if modalities.is_empty() {
-        return Err(Error::missing("no teacher has finished").at(run.root().join("teachers")).hint("run `dsom-teachers`"));
+        return Err(Error::missing("no teacher has finished")
+            .at(run.root().join("teachers"))
+            .hint("run `dsom-teachers`"));
     }
     let open = |modality: Modality| {
         let model = open_model(task, &run.teacher(&modality), vocabulary)?;

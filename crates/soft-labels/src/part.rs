@@ -48,7 +48,8 @@ fn scores<'a>(batch: &'a RecordBatch, name: &str, entities: usize) -> Result<&'a
     let list = column(batch, name)?.as_fixed_size_list_opt();
     let list = list.ok_or_else(|| Error::data(format!("column `{name}` is no fixed-size list")))?;
     if list.value_length() as usize != entities {
-        let message = format!("`{name}` has {} scores a row, the graph has {entities} entities", list.value_length());
+        let message =
+            format!("`{name}` has {} scores a row, the graph has {entities} entities", list.value_length());
         return Err(Error::data(message).hint("rerun `dsom-soft-labels`"));
     }
     let values = list.values().as_primitive_opt::<Float16Type>();

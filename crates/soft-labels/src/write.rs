@@ -1,6 +1,9 @@
 //! Writing the cache: parts side by side, each in row groups of bounded size.
 
-use arrow::array::{ArrayRef, FixedSizeListArray, Float16Array, ListBuilder, RecordBatch, StringArray, UInt32Array, UInt32Builder};
+use arrow::array::{
+    ArrayRef, FixedSizeListArray, Float16Array, ListBuilder, RecordBatch, StringArray, UInt32Array,
+    UInt32Builder,
+};
 use arrow::buffer::ScalarBuffer;
 use arrow::datatypes::{DataType, Schema};
 use half::f16;
@@ -50,7 +53,13 @@ pub fn write_labels(work: &Work, data: &Data, teachers: &[Teacher], rows_per_fil
     })
 }
 
-fn write_part(path: &Path, data: &Data, teachers: &[Teacher], rows: Range<usize>, progress: &Progress) -> Result<()> {
+fn write_part(
+    path: &Path,
+    data: &Data,
+    teachers: &[Teacher],
+    rows: Range<usize>,
+    progress: &Progress,
+) -> Result<()> {
     let modalities: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
     let schema = schema::shared(schema::schema(data.entities(), &modalities));
     let properties = schema::properties(&schema, data.entities());
@@ -83,13 +92,17 @@ fn batch(schema: &Arc<Schema>, data: &Data, teachers: &[Teacher], rows: Range<us
         Arc::new(UInt32Array::from_iter_values(queries.iter().map(|query| query.head.0))),
         Arc::new(UInt32Array::from_iter_values(queries.iter().map(|query| query.relation.0))),
         Arc::new(StringArray::from_iter_values(queries.iter().map(head_name))),
-        Arc::new(StringArray::from_iter_values(queries.iter().map(|q| data.vocabulary.relation_label(q.relation)))),
+        Arc::new(StringArray::from_iter_values(
+            queries.iter().map(|q| data.vocabulary.relation_label(q.relation)),
+        )),
         Arc::new(neighbours.finish()),
     ];
     let mut scores = Matrix::zeros(0, 0);
     for teacher in teachers {
         teacher.model.scores(queries, &mut scores);
-        columns.push(half_precision(&scores).map_err(|e| e.hint(format!("retrain teacher {}", teacher.modality)))?);
+        columns.push(
+            half_precision(&scores).map_err(|e| e.hint(format!("retrain teacher {}", teacher.modality)))?,
+        );
     }
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| Error::data(e.to_string()))
 }
@@ -106,6 +119,7 @@ fn half_precision(scores: &Matrix<f32>) -> Result<ArrayRef> {
         return Err(Error::new(Kind::Diverged, message));
     }
     let values = Arc::new(Float16Array::new(ScalarBuffer::from(halves), None));
-    let list = FixedSizeListArray::try_new(list_item(DataType::Float16), scores.columns() as i32, values, None);
+    let list =
+        FixedSizeListArray::try_new(list_item(DataType::Float16), scores.columns() as i32, values, None);
     Ok(Arc::new(list.map_err(|e| Error::data(e.to_string()))?))
 }

@@ -137,7 +137,10 @@ pub enum Status {
     /// Nothing is there.
     Absent,
     /// Work was begun and not finished.
-    Incomplete,
+    Incomplete {
+        /// Whether it was asked for exactly the same, so that it can be continued.
+        resumable: bool,
+    },
     /// It is whole, but not what is asked for; each line is a reason.
     Stale(Vec<String>),
     /// It is what is asked for.
@@ -148,7 +151,10 @@ impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Status::Absent => f.write_str("absent"),
-            Status::Incomplete => f.write_str("incomplete: cut short, the same command continues it"),
+            Status::Incomplete { resumable: true } => f.write_str("incomplete: cut short, to be continued"),
+            Status::Incomplete { resumable: false } => {
+                f.write_str("incomplete: cut short with other parameters or inputs, to be done anew")
+            }
             Status::Stale(reasons) => write!(f, "stale: {}", reasons.join("; ")),
             Status::Fresh => f.write_str("fresh"),
         }
@@ -217,7 +223,11 @@ impl Task {
     pub fn status(&self) -> Result<Status> {
         if !self.folder.join(FILE).is_file() {
             let begun = self.folder.join(INCOMPLETE).is_file();
-            return Ok(if begun { Status::Incomplete } else { Status::Absent });
+            return Ok(if begun {
+                Status::Incomplete { resumable: self.is_begun() }
+            } else {
+                Status::Absent
+            });
         }
         let there = match Manifest::read(&self.folder) {
             Ok(manifest) => manifest,
@@ -276,19 +286,28 @@ impl Task {
         self.claim(force).map(Some)
     }
 
-    fn claim(self, force: bool) -> Result<Work> {
-        let identity = serde_json::json!({
+    /// What the marker of an unfinished start holds.
+    fn identity(&self) -> Value {
+        serde_json::json!({
             "program": self.program, "parameters": self.parameters, "seed": self.seed, "inputs": self.inputs,
-        });
+        })
+    }
+
+    /// Whether exactly this task was begun and not finished.
+    fn is_begun(&self) -> bool {
+        read_json::<Value>(&self.folder.join(INCOMPLETE)).is_ok_and(|before| before == self.identity())
+    }
+
+    fn claim(self, force: bool) -> Result<Work> {
         let marker = self.folder.join(INCOMPLETE);
-        let resumes = !force && read_json::<Value>(&marker).is_ok_and(|before| before == identity);
+        let resumes = !force && self.is_begun();
         refuse_foreign(&self.folder)?;
         let lock = lock(&marker)?;
         if !resumes {
             clear(&self.folder)?;
         }
         // Written in place, not renamed, so that the lock stays with the file.
-        std::fs::write(&marker, identity.to_string()).map_err(|e| Error::io(&marker, e))?;
+        std::fs::write(&marker, self.identity().to_string()).map_err(|e| Error::io(&marker, e))?;
         let stage_json = self.folder.join(FILE);
         if stage_json.is_file() {
             std::fs::remove_file(&stage_json).map_err(|e| Error::io(&stage_json, e))?;
@@ -591,7 +610,8 @@ mod tests {
         let work = fixture.import(1).begin(false).unwrap().unwrap();
         std::fs::write(work.path(CHECKPOINT), "state").unwrap();
         drop(work);
-        assert_eq!(fixture.import(1).status().unwrap(), Status::Incomplete);
+        assert_eq!(fixture.import(1).status().unwrap(), Status::Incomplete { resumable: true });
+        assert_eq!(fixture.import(2).status().unwrap(), Status::Incomplete { resumable: false });
         let same = fixture.import(1).begin(false).unwrap().unwrap();
         assert!(same.checkpoint().is_some());
         drop(same);

@@ -49,10 +49,12 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     };
     let mut task = Task::new(&run, "dsom-teachers", run.teacher(modality), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;
-    let features = if projected { Some(open_features(&run, &mut task, modality, recipe, &data)?) } else { None };
+    let features =
+        if projected { Some(open_features(&run, &mut task, modality, recipe, &data)?) } else { None };
     let width = features.as_ref().map_or(0, |(features, _)| features.columns());
     let Some(work) = common.begin(task)? else { return Ok(()) };
-    let bytes = Trainer::memory(data.entities(), 2 * training.rank, data.largest_batch(training.batch), width);
+    let bytes =
+        Trainer::memory(data.entities(), 2 * training.rank, data.largest_batch(training.batch), width);
     resources::require_memory(bytes, "training a teacher", "lower `teachers.batch` or `teachers.rank`")?;
 
     let name = format!("teacher {modality}");

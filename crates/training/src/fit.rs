@@ -150,7 +150,8 @@ fn validate(
     event: &mut Map<String, serde_json::Value>,
 ) -> Result<()> {
     learner.require_finite()?;
-    let ranks = rank_triples(learner.model(), &data.valid, data.relations(), &data.known, |_| interrupt::check())?;
+    let ranks =
+        rank_triples(learner.model(), &data.valid, data.relations(), &data.known, |_| interrupt::check())?;
     let mrr = mean_reciprocal_rank(&ranks);
     event.insert("valid_mrr".into(), json!(mrr));
     if mrr > fitted.valid_mrr || fitted.best_epoch == 0 {
@@ -172,13 +173,19 @@ mod tests {
     fn batches_hold_every_query_once_and_about_so_many_pairs() {
         let triples: Vec<Triple> = (0..200).map(|i| Triple::new(i % 20, i % 3, 20 + i % 37)).collect();
         let queries = QuerySet::new(&triples, 3);
-        let data = Data { queries, valid: vec![], known: KnownAnswers::default(), vocabulary: Vocabulary::default() };
+        let data = Data {
+            queries,
+            valid: vec![],
+            known: KnownAnswers::default(),
+            vocabulary: Vocabulary::default(),
+        };
         let batches = batches(&data, 30, "x", 1, 1);
         let mut seen: Vec<u32> = batches.concat();
         seen.sort_unstable();
         assert_eq!(seen, (0..data.queries.len() as u32).collect::<Vec<_>>());
         for batch in &batches[..batches.len() - 1] {
-            let pairs = |batch: &[u32]| batch.iter().map(|q| data.queries.tails(*q as usize).len()).sum::<usize>();
+            let pairs =
+                |batch: &[u32]| batch.iter().map(|q| data.queries.tails(*q as usize).len()).sum::<usize>();
             assert!(pairs(batch) >= 30 && pairs(&batch[..batch.len() - 1]) < 30);
         }
         assert_ne!(batches, super::batches(&data, 30, "x", 1, 2));

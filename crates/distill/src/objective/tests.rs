@@ -14,7 +14,12 @@ fn ids(raw: &[u32]) -> Vec<EntityId> {
 }
 
 /// The term's value for one triple and its gradient, without cross-entropy.
-fn distilled<T: Real>(student: &[f64], teacher: &[f64], group: &[u32], terms: Distillation) -> (f64, Vec<f64>) {
+fn distilled<T: Real>(
+    student: &[f64],
+    teacher: &[f64],
+    group: &[u32],
+    terms: Distillation,
+) -> (f64, Vec<f64>) {
     let cast = |xs: &[f64]| xs.iter().map(|x| T::from_f64(*x)).collect::<Vec<T>>();
     let (mut scores, mut teacher, mut buffers) = (cast(student), cast(teacher), Buffers::new(student.len()));
     let tails = ids(group);
@@ -77,7 +82,12 @@ fn single_precision_is_close_to_the_reference() {
 }
 
 /// Cross-entropy of all tails plus the weighted term over two combinations, as training uses it.
-fn training_loss(student: &[f64], teachers: &[Vec<f64>; 2], tails: &[u32], terms: Distillation) -> (f64, Vec<f64>) {
+fn training_loss(
+    student: &[f64],
+    teachers: &[Vec<f64>; 2],
+    tails: &[u32],
+    terms: Distillation,
+) -> (f64, Vec<f64>) {
     let (mut scores, mut buffers) = (student.to_vec(), Buffers::new(student.len()));
     let tails = ids(tails);
     let mut pass = Pass::new(&mut scores, &tails, terms, &mut buffers);

@@ -68,7 +68,8 @@ fn assert_close(found: &[f64], expected: &[f64], what: &str) {
 #[test]
 fn probabilities_loss_and_gradients_equal_the_reference() {
     let golden = Golden::read();
-    let state = |teacher: usize, row: usize, into: &mut [f64]| into.copy_from_slice(&golden.teachers[teacher][row]);
+    let state =
+        |teacher: usize, row: usize, into: &mut [f64]| into.copy_from_slice(&golden.teachers[teacher][row]);
     let mut policy = golden.policy();
     let log_pi = policy.forward(golden.teachers[0].len(), &state);
     assert_close(log_pi.values(), &golden.matrix("log_pi").concat(), "log π");
@@ -88,7 +89,8 @@ fn probabilities_loss_and_gradients_equal_the_reference() {
 #[test]
 fn gradients_equal_finite_differences() {
     let golden = Golden::read();
-    let state = |teacher: usize, row: usize, into: &mut [f64]| into.copy_from_slice(&golden.teachers[teacher][row]);
+    let state =
+        |teacher: usize, row: usize, into: &mut [f64]| into.copy_from_slice(&golden.teachers[teacher][row]);
     let loss_moved = |at: usize, by: f64| {
         let mut policy = golden.policy();
         policy.first[1].parameters.values_mut()[at] += by;
@@ -129,7 +131,12 @@ fn it_learns_which_strategy_is_rewarded() {
         policy.forward(8, &state);
         let outcome = |row: usize| {
             let strategy = policy.sample(row, generator.random());
-            Outcome { row, strategy, reward: if strategy == rewarded(row) { 1.0 } else { -10.0 }, baseline: -10.0 }
+            Outcome {
+                row,
+                strategy,
+                reward: if strategy == rewarded(row) { 1.0 } else { -10.0 },
+                baseline: -10.0,
+            }
         };
         let outcomes: Vec<Outcome> = (0..8).map(outcome).collect();
         policy.reinforce(&outcomes, &state);
@@ -143,7 +150,8 @@ fn it_learns_which_strategy_is_rewarded() {
 #[test]
 fn sampling_follows_the_probabilities() {
     let golden = Golden::read();
-    let state = |teacher: usize, row: usize, into: &mut [f64]| into.copy_from_slice(&golden.teachers[teacher][row]);
+    let state =
+        |teacher: usize, row: usize, into: &mut [f64]| into.copy_from_slice(&golden.teachers[teacher][row]);
     let mut policy = golden.policy();
     policy.forward(4, &state);
     let mut counts = [0.0; 7];

@@ -56,7 +56,11 @@ fn scores_losses_gradients_and_steps_equal_the_reference() {
     assert_close(&[loss.objective], &[golden["ce_mean"].as_f64().unwrap()], "cross-entropy");
     assert_close(&[loss.regulariser], &[0.01 * golden["n3"].as_f64().unwrap()], "N3");
     assert_close(trainer.entity_gradient.values(), matrix(&golden["grad_ent"]).values(), "entity gradient");
-    assert_close(trainer.relation_gradient.values(), matrix(&golden["grad_rel"]).values(), "relation gradient");
+    assert_close(
+        trainer.relation_gradient.values(),
+        matrix(&golden["grad_rel"]).values(),
+        "relation gradient",
+    );
     for step in golden["adagrad"]["steps"].as_array().unwrap() {
         let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
         assert_close(&[loss.objective + loss.regulariser], &[step["loss_before"].as_f64().unwrap()], "loss");
@@ -82,7 +86,11 @@ fn the_projected_teacher_equals_the_reference() {
     let objective = CrossEntropy { queries: &queries };
     let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
     assert_close(&[loss.objective], &[projected["ce_mean"].as_f64().unwrap()], "cross-entropy");
-    assert_close(trainer.projection_gradient.values(), matrix(&projected["grad_W"]).values(), "projection gradient");
+    assert_close(
+        trainer.projection_gradient.values(),
+        matrix(&projected["grad_W"]).values(),
+        "projection gradient",
+    );
 }
 
 #[test]
@@ -122,14 +130,17 @@ fn gradients_equal_finite_differences() {
 fn gradients_equal_automatic_differentiation() {
     use candle_core::{D, Device, Tensor, Var};
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(6);
-    let (entity, relation) = (normal::<f64>(40, 8, 0.5, &mut generator), normal::<f64>(4, 8, 0.5, &mut generator));
+    let (entity, relation) =
+        (normal::<f64>(40, 8, 0.5, &mut generator), normal::<f64>(4, 8, 0.5, &mut generator));
     let pairs: Vec<_> = (0..30).map(|i| pair(i * 7 % 40, i % 4, i * 11 % 40)).collect();
     let queries = QuerySet::from_pairs(pairs.clone());
-    let mut trainer = Trainer::new(Embedding::Table(entity.clone()), relation.clone(), 0.1, N3 { weight: 0.0 });
+    let mut trainer =
+        Trainer::new(Embedding::Table(entity.clone()), relation.clone(), 0.1, N3 { weight: 0.0 });
     trainer.gradient(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
 
     let var = |m: &Matrix<f64>| {
-        Var::from_tensor(&Tensor::from_slice(m.values(), (m.rows(), m.columns()), &Device::Cpu).unwrap()).unwrap()
+        Var::from_tensor(&Tensor::from_slice(m.values(), (m.rows(), m.columns()), &Device::Cpu).unwrap())
+            .unwrap()
     };
     let (entity, relation) = (var(&entity), var(&relation));
     let column = |get: fn(&(Query, EntityId)) -> u32| {
@@ -155,7 +166,10 @@ fn gradients_equal_automatic_differentiation() {
 fn single_scores_equal_rows_of_scores() {
     use crate::Scorer;
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(7);
-    let model = ComplEx::<f32> { entity: normal(9, 6, 1.0, &mut generator), relation: normal(4, 6, 1.0, &mut generator) };
+    let model = ComplEx::<f32> {
+        entity: normal(9, 6, 1.0, &mut generator),
+        relation: normal(4, 6, 1.0, &mut generator),
+    };
     let queries: Vec<Query> = (0..9).flat_map(|h| (0..4).map(move |r| pair(h, r, 0).0)).collect();
     let mut scores = Matrix::zeros(0, 0);
     model.scores(&queries, &mut scores);
@@ -174,8 +188,10 @@ fn a_step_does_not_depend_on_the_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(8);
-            let (entity, relation) = (normal(500, 64, 0.1, &mut generator), normal(4, 64, 0.1, &mut generator));
-            let mut trainer = Trainer::<f32>::new(Embedding::Table(entity), relation, 0.1, N3 { weight: 0.01 });
+            let (entity, relation) =
+                (normal(500, 64, 0.1, &mut generator), normal(4, 64, 0.1, &mut generator));
+            let mut trainer =
+                Trainer::<f32>::new(Embedding::Table(entity), relation, 0.1, N3 { weight: 0.01 });
             for _ in 0..3 {
                 trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
             }
