@@ -107,7 +107,7 @@ impl Autograd {
         let gradients = loss.backward()?;
         for (parameter, squares) in &mut self.parameters {
             let gradient = gradients.get(parameter).expect("every parameter has a gradient");
-            *squares = (squares.as_ref() + gradient.sqr()?)?;
+            *squares = (&*squares + gradient.sqr()?)?;
             let step = ((gradient * 0.1)? / (squares.sqrt()? + 1e-10)?)?;
             parameter.set(&(parameter.as_tensor() - step)?)?;
         }

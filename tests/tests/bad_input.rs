@@ -79,6 +79,7 @@ fn a_file_of_the_right_size_with_wrong_content_is_found() {
     std::fs::write(&part, vec![b'x'; length]).unwrap();
     run.fails("dsom-soft-labels", &["--verify"], 65, &["part-00000.parquet", "digest is"]);
     run.fails("dsom-distill", &["--force"], 65, &["part-00000.parquet", "not a readable Parquet file"]);
+    assert!(run.path("student/stage.json").is_file(), "the earlier student is whole");
 }
 
 #[test]
@@ -106,6 +107,7 @@ fn what_cannot_fit_is_refused_before_it_starts() {
     let run = Run::finished();
     let huge = ["--modality", "structural", "--set", "teachers.rank=100000000"];
     run.fails("dsom-teachers", &huge, 71, &["memory", "lower `teachers.batch` or `teachers.rank`"]);
+    assert!(run.path("teachers/structural/stage.json").is_file(), "the earlier teacher is whole");
 }
 
 #[test]

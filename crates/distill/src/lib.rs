@@ -16,9 +16,9 @@ pub use student::Student;
 
 use dsom_soft_labels::SoftLabels;
 use kge::{N3, Trainer};
-use stage::manifest::Task;
 use stage::recipe::{Distill, Objective, Recipe, Selection};
-use stage::{Common, Result, resources};
+use stage::task::Task;
+use stage::{Common, Error, Result, resources};
 use training::{Data, embeddings, fit};
 
 /// Trains the student called `name`, unless it is fresh.
@@ -30,9 +30,14 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
         Objective::None => None,
         _ => Some(SoftLabels::open(&run, &mut task)?),
     };
-    let Some(work) = common.begin(task)? else { return Ok(()) };
-    require_memory(&data, distill, labels.as_ref().map_or(0, |labels| labels.teachers().len()))?;
-    let labels = labels.map(|labels| labels.read(&work, &data)).transpose()?;
+    let teachers = labels.as_ref().map_or(0, |labels| labels.teachers().len());
+    require_few(teachers)?;
+    // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
+    let ready = || {
+        require_memory(&data, distill, teachers)?;
+        labels.map(|labels| labels.read(&run, &data)).transpose()
+    };
+    let Some((work, labels)) = common.begin(task, ready)? else { return Ok(()) };
 
     let (embedding, relation) = embeddings(name, recipe.seed, &distill.training, &data, None);
     let training = &distill.training;
@@ -55,6 +60,16 @@ fn parameters(distill: &Distill) -> serde_json::Value {
         Objective::None => serde_json::json!({ "objective": "none", "training": distill.training }),
         _ => serde_json::json!(distill),
     }
+}
+
+/// Strategies double with every teacher.
+fn require_few(teachers: usize) -> Result<()> {
+    const MOST: usize = 8;
+    if teachers > MOST {
+        let message = format!("{teachers} teachers have too many strategies; at most {MOST} teachers");
+        return Err(Error::usage(message).hint("name those to learn from in `soft_labels.teachers`"));
+    }
+    Ok(())
 }
 
 fn require_memory(data: &Data, distill: &Distill, teachers: usize) -> Result<()> {

@@ -7,8 +7,8 @@ use kge::{ComplEx, Objective as RowObjective, StepLoss, Trainer, row};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
-use stage::manifest::Work;
 use stage::recipe::{Action, Distill, Selection};
+use stage::work::Work;
 use stage::{Error, Result, seed};
 use std::sync::atomic::{AtomicU32, Ordering};
 use training::{Data, Learner, MODEL};
@@ -393,3 +393,6 @@ impl Student<'_> {
         self.tally.outcomes += outcomes.len() as u64;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 
 use mkg::graph::{ENTITIES, RELATIONS, read_triples};
 use mkg::{KnownAnswers, Split, Triple, Vocabulary};
-use stage::manifest::Task;
+use stage::task::Task;
 use stage::{Error, Result, Run};
 
 /// The graph with all its splits.

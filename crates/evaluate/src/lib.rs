@@ -23,9 +23,11 @@ use kge::{Rank, rank_triples};
 use mkg::{QuerySet, Split};
 use serde::Serialize;
 use stage::files::{read_json, write_json};
-use stage::manifest::{Manifest, Task, Work};
+use stage::manifest::Manifest;
 use stage::progress::Progress;
 use stage::recipe::Recipe;
+use stage::task::Task;
+use stage::work::Work;
 use stage::{Common, Error, Modality, Result, Run, args, interrupt};
 use std::path::Path;
 
@@ -77,7 +79,7 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     graph.require(&splits)?;
     let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary)?;
 
-    if let Some(work) = common.begin(task)? {
+    if let Some((work, ())) = common.begin(task, || Ok(()))? {
         evaluate(work, &graph, &models, &splits, (examples, recipe.seed))?;
     }
     if common.is_status() || common.is_quiet() { Ok(()) } else { print(&run, examples > 0) }

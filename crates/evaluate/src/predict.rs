@@ -3,7 +3,7 @@
 use kge::{Matrix, Scorer, row};
 use mkg::{EntityId, Query, RelationId, Vocabulary};
 use serde::Serialize;
-use stage::manifest::Task;
+use stage::task::Task;
 use stage::{Error, Kind, Result, Run};
 use training::Data;
 

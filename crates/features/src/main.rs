@@ -64,7 +64,7 @@ fn run(args: &Args) -> Result<()> {
         }
     }
     for Plan { modality, task, source } in plans {
-        let Some(work) = args.common.begin(task)? else { continue };
+        let Some((work, ())) = args.common.begin(task, || Ok(()))? else { continue };
         let setting = Setting {
             modality: &modality,
             entities: &entities,

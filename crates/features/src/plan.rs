@@ -3,8 +3,9 @@
 
 use mkg::graph::{ENTITIES, Entity};
 use serde_json::{Value, json};
-use stage::manifest::{Manifest, Task};
+use stage::manifest::Manifest;
 use stage::recipe::Features;
+use stage::task::Task;
 use stage::{Error, Modality, Result, Run};
 use std::path::{Path, PathBuf};
 

@@ -3,7 +3,8 @@
 use candle_core::Device;
 use mkg::graph::Entity;
 use serde_json::{Value, json};
-use stage::manifest::{CHECKPOINT, Work};
+use stage::manifest::CHECKPOINT;
+use stage::work::Work;
 use stage::{Error, Modality, Result};
 use std::path::Path;
 use std::time::Instant;

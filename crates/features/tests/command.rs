@@ -7,7 +7,8 @@ use mkg::Vocabulary;
 use mkg::graph::Entity;
 use serde_json::{Value, json};
 use stage::Run;
-use stage::manifest::{Manifest, Task};
+use stage::manifest::Manifest;
+use stage::task::Task;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -62,7 +63,7 @@ impl Fixture {
     /// Does what `dsom-import` does.
     fn import(&self, entities: Vec<Entity>, summary: Value) {
         let task = Task::new(&self.run(), "dsom-import", self.run().graph(), &json!({}), 0);
-        let work = task.begin(true).unwrap().unwrap();
+        let (work, ()) = task.begin(true, || Ok(())).unwrap().unwrap();
         Vocabulary { entities, relations: Vec::new() }.write(&self.run().graph()).unwrap();
         std::fs::create_dir_all(work.path("images")).unwrap();
         for (name, colour) in [("a.png", [255, 0, 0]), ("b.png", [0, 0, 255])] {
@@ -220,7 +221,7 @@ fn another_image_makes_the_features_stale() {
     // A graph whose stage drew another image: the entities are the same.
     let image = image::RgbImage::from_pixel(60, 40, image::Rgb([0, 255, 0]));
     let task = Task::new(&fixture.run(), "dsom-import", fixture.run().graph(), &json!({ "drawn": 2 }), 0);
-    let work = task.begin(true).unwrap().unwrap();
+    let (work, ()) = task.begin(true, || Ok(())).unwrap().unwrap();
     Vocabulary { entities: countries(), relations: Vec::new() }.write(&fixture.run().graph()).unwrap();
     std::fs::create_dir_all(work.path("images")).unwrap();
     ["a.png", "b.png"].iter().for_each(|name| image.save(work.path("images").join(name)).unwrap());

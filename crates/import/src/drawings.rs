@@ -2,7 +2,7 @@
 
 use mkg::Vocabulary;
 use mkg::raw::read_rows;
-use stage::manifest::Work;
+use stage::work::Work;
 use stage::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;

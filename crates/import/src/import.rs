@@ -6,8 +6,9 @@ use mkg::graph::write_triples;
 use mkg::raw::{Dataset, Parts, Plan};
 use serde_json::{Value, json};
 use stage::args::print_line;
-use stage::manifest::{Task, Work};
 use stage::recipe::Import;
+use stage::task::Task;
+use stage::work::Work;
 use stage::{Error, Result, interrupt};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -26,7 +27,7 @@ pub fn import(args: &Args) -> Result<()> {
     let run = args.common.run();
     let mut task = Task::new(&run, "dsom-import", run.graph(), &import, recipe.seed);
     source.add_inputs(&plan, &mut task)?;
-    let Some(work) = args.common.begin(task)? else { return Ok(()) };
+    let Some((work, ())) = args.common.begin(task, || Ok(()))? else { return Ok(()) };
     source.write(&work)?;
     work.finish(source.summary(&plan)?)?;
     match args.common.is_quiet() {

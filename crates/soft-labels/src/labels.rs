@@ -3,8 +3,9 @@
 use half::f16;
 use memmap2::{Mmap, MmapMut};
 use rayon::prelude::*;
-use stage::manifest::{Manifest, Task, Work};
+use stage::manifest::Manifest;
 use stage::progress::Progress;
+use stage::task::Task;
 use stage::{Error, Modality, Result, Run, interrupt, resources};
 use std::path::{Path, PathBuf};
 use training::Data;
@@ -48,6 +49,19 @@ impl SoftLabels {
         parts.map(|output| folder.join(&output.path)).collect()
     }
 
+    /// Soft labels from memory, `rows` laid out `(query, teacher, entity)`.
+    ///
+    /// # Panics
+    /// If `rows` does not hold whole rows.
+    pub fn from_rows(teachers: Vec<Modality>, entities: usize, rows: &[f16]) -> Result<SoftLabels> {
+        assert_eq!(rows.len() % (teachers.len() * entities), 0, "whole rows");
+        let bytes: &[u8] = bytemuck::cast_slice(rows);
+        let io = |e| Error::io("soft labels in memory", e);
+        let mut map = MmapMut::map_anon(bytes.len()).map_err(io)?;
+        map.copy_from_slice(bytes);
+        Ok(SoftLabels { teachers, entities, scores: map.make_read_only().map_err(io)? })
+    }
+
     /// The teachers, in the order of strategies' bits.
     pub fn teachers(&self) -> &[Modality] {
         &self.teachers
@@ -67,21 +81,21 @@ impl Opened {
         &self.teachers
     }
 
-    /// Copies the scores into a scratch file in the folder of `work`, checking every row against the graph.
-    pub fn read(self, work: &Work, data: &Data) -> Result<SoftLabels> {
+    /// Copies the scores into a scratch file on the disk of `run`, checking every row against the graph.
+    pub fn read(self, run: &Run, data: &Data) -> Result<SoftLabels> {
         let Opened { files, teachers } = self;
         let entities = data.entities();
         let bytes = schema::scores_bytes(data.queries.len(), entities, teachers.len());
-        let folder = work.path("");
+        let folder = run.root();
         resources::require_disk(
-            &folder,
+            folder,
             bytes,
             "the scratch copy of the soft labels",
             "free some disk space",
         )?;
-        let mut map = scratch(&folder, bytes)?;
+        let mut map = scratch(folder, bytes)?;
         copy(&files, &teachers, data, &mut map)?;
-        let scores = map.make_read_only().map_err(|e| Error::io(&folder, e))?;
+        let scores = map.make_read_only().map_err(|e| Error::io(folder, e))?;
         Ok(SoftLabels { teachers, entities, scores })
     }
 }

@@ -21,8 +21,9 @@ pub use labels::SoftLabels;
 pub use write::{Teacher, write_labels};
 
 use mkg::Vocabulary;
-use stage::manifest::{self, Task};
+use stage::manifest;
 use stage::recipe::Recipe;
+use stage::task::Task;
 use stage::{Common, Error, Modality, Result, Run, resources};
 use training::{Data, open_model};
 
@@ -33,13 +34,9 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let data = Data::open(&run, &mut task)?;
     let teachers = open_teachers(&run, recipe, &mut task, &data.vocabulary)?;
     let bytes = schema::scores_bytes(data.queries.len(), data.entities(), teachers.len());
-    let Some(work) = common.begin(task)? else { return Ok(()) };
-    resources::require_disk(
-        &run.soft_labels(),
-        bytes,
-        "the soft labels",
-        "name fewer `soft_labels.teachers`",
-    )?;
+    let fits =
+        || resources::require_disk(run.root(), bytes, "the soft labels", "name fewer `soft_labels.teachers`");
+    let Some((work, ())) = common.begin(task, fits)? else { return Ok(()) };
     write_labels(&work, &data, &teachers, recipe.soft_labels.rows_per_file)?;
     let names: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
     work.finish(serde_json::json!({

@@ -4,8 +4,9 @@ use clap::{ArgAction, Args};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::manifest::{Task, Work};
 use crate::recipe::Recipe;
+use crate::task::Task;
+use crate::work::Work;
 use crate::{Error, Kind, Result, Run, interrupt, progress};
 
 /// Arguments of every stage.
@@ -53,14 +54,15 @@ impl Common {
         Recipe::load(&self.recipe, &sets)
     }
 
-    /// Begins `task` unless it is fresh; with `--status`, prints how it stands and begins nothing.
-    pub fn begin(&self, task: Task) -> Result<Option<Work>> {
+    /// Begins `task` unless it is fresh; with `--status`, prints how it stands and begins nothing. `ready` does what
+    /// may still fail before anything is touched: see [`Task::begin`].
+    pub fn begin<T>(&self, task: Task, ready: impl FnOnce() -> Result<T>) -> Result<Option<(Work, T)>> {
         if self.status {
             let folder = task.folder().strip_prefix(&self.run).unwrap_or(task.folder());
             print_line(&format!("{:24} {}", folder.display(), task.status()?));
             return Ok(None);
         }
-        task.begin(self.force)
+        task.begin(self.force, ready)
     }
 
     /// Whether `-q` was given: results are not printed then.

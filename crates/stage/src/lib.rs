@@ -6,6 +6,7 @@
 //! [errors](error) that become exit codes, [seeds](seed), [progress](progress), logging and interruption.
 
 pub mod args;
+mod changes;
 pub mod error;
 pub mod files;
 pub mod interrupt;
@@ -16,6 +17,8 @@ pub mod recipe;
 pub mod resources;
 pub mod run;
 pub mod seed;
+pub mod task;
+pub mod work;
 
 pub use args::{Common, main};
 pub use error::{Error, Kind, Result};

@@ -9,8 +9,9 @@ use kge::checkpoint::{Reader, Tensors};
 use kge::{ComplEx, CrossEntropy, Matrix, N3, StepLoss, Trainer};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use stage::manifest::{Task, Work};
 use stage::recipe::{Recipe, Training};
+use stage::task::Task;
+use stage::work::Work;
 use stage::{Common, Modality, Result, Run, resources};
 use training::{Data, Fitted, Learner, MODEL, embeddings, fit};
 
@@ -52,10 +53,12 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let features =
         if projected { Some(open_features(&run, &mut task, modality, recipe, &data)?) } else { None };
     let width = features.as_ref().map_or(0, |(features, _)| features.columns());
-    let Some(work) = common.begin(task)? else { return Ok(()) };
-    let bytes =
-        Trainer::memory(data.entities(), 2 * training.rank, data.largest_batch(training.batch), width);
-    resources::require_memory(bytes, "training a teacher", "lower `teachers.batch` or `teachers.rank`")?;
+    let fits = || {
+        let bytes =
+            Trainer::memory(data.entities(), 2 * training.rank, data.largest_batch(training.batch), width);
+        resources::require_memory(bytes, "training a teacher", "lower `teachers.batch` or `teachers.rank`")
+    };
+    let Some((work, ())) = common.begin(task, fits)? else { return Ok(()) };
 
     let name = format!("teacher {modality}");
     let (embedding, relation) = embeddings(&name, recipe.seed, &training, &data, features);

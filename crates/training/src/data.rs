@@ -5,8 +5,8 @@ use kge::model::normal;
 use kge::{ComplEx, Embedding, Matrix};
 use mkg::graph::{ENTITIES, RELATIONS, read_triples};
 use mkg::{KnownAnswers, QuerySet, Split, Triple, Vocabulary};
-use stage::manifest::Task;
 use stage::recipe::Training;
+use stage::task::Task;
 use stage::{Error, Result, Run, seed};
 use std::path::Path;
 

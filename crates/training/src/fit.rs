@@ -6,9 +6,10 @@ use kge::{ComplEx, StepLoss, rank_triples};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
-use stage::manifest::{CHECKPOINT, Work};
+use stage::manifest::CHECKPOINT;
 use stage::progress::Progress;
 use stage::recipe::Training;
+use stage::work::Work;
 use stage::{Result, interrupt, seed};
 use std::time::Instant;
 

@@ -5,7 +5,9 @@ use mkg::graph::write_triples;
 use mkg::{Entity, Relation, Split, Triple, Vocabulary};
 use serde_json::{Value, json};
 use stage::Run;
-use stage::manifest::{FILE, Task, Work};
+use stage::manifest::FILE;
+use stage::task::Task;
+use stage::work::Work;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -63,7 +65,7 @@ impl Lab {
     /// Leaves a student behind whose training was cut short.
     pub(crate) fn cut_short(&self, name: &str) {
         let task = Task::new(&self.run(), "dsom-distill", self.run().student(name), &json!({}), 0);
-        drop(task.begin(false).unwrap().unwrap());
+        drop(task.begin(false, || Ok(())).unwrap().unwrap());
     }
 
     fn model(&self, program: &'static str, folder: &Path, model: &ComplEx<f32>) {
@@ -73,7 +75,7 @@ impl Lab {
 
     fn finish(&self, program: &'static str, folder: &Path, summary: Value, write: impl FnOnce(&Work)) {
         let task = Task::new(&self.run(), program, folder.to_owned(), &json!({}), 0);
-        let work = task.begin(false).unwrap().unwrap();
+        let (work, ()) = task.begin(false, || Ok(())).unwrap().unwrap();
         write(&work);
         work.finish(summary).unwrap();
     }

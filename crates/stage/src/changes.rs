@@ -1,0 +1,84 @@
+//! Why a stage is stale: changed parameters, changed inputs, and inputs whose own stage is stale.
+
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::Run;
+use crate::manifest::{FILE, FileRecord, Manifest};
+
+/// The stage folders inside the run that hold any of `inputs`.
+pub(crate) fn stages_of(run: &Run, inputs: &[FileRecord]) -> Vec<PathBuf> {
+    let mut folders: Vec<PathBuf> = inputs
+        .iter()
+        .map(|record| run.root().join(&record.path))
+        .filter_map(|path| Some(path.parent()?.to_owned()))
+        .filter(|folder| folder.starts_with(run.root()) && folder.join(FILE).is_file())
+        .collect();
+    folders.sort();
+    folders.dedup();
+    folders
+}
+
+/// Why a finished stage no longer matches the stages it read from, if so; looks all the way up.
+pub(crate) fn upstream_change(run: &Run, folder: &Path) -> Option<String> {
+    let manifest = Manifest::read(folder).ok()?;
+    for record in &manifest.inputs {
+        let path = run.root().join(&record.path);
+        let above = path.parent()?;
+        let (Ok(current), Some(name)) = (Manifest::read(above), path.file_name()) else { continue };
+        match current.outputs.iter().find(|output| *output.path == *name.to_string_lossy()) {
+            Some(output) if output.sha256 == record.sha256 => {}
+            _ => return Some(format!("its input `{}` changed", record.path)),
+        }
+    }
+    stages_of(run, &manifest.inputs).iter().find_map(|above| {
+        let name = above.strip_prefix(run.root()).unwrap_or(above).display();
+        upstream_change(run, above).map(|reason| format!("`{name}` is stale: {reason}"))
+    })
+}
+
+pub(crate) fn changed_inputs(before: &[FileRecord], now: &[FileRecord]) -> Vec<String> {
+    let by_path = |records: &[FileRecord]| -> BTreeMap<String, String> {
+        records.iter().map(|record| (record.path.clone(), record.sha256.clone())).collect()
+    };
+    let (before, now) = (by_path(before), by_path(now));
+    let changed = now.iter().filter_map(|(path, sha256)| match before.get(path) {
+        None => Some(format!("input `{path}` is new")),
+        Some(was) if was != sha256 => Some(format!("input `{path}` changed")),
+        Some(_) => None,
+    });
+    let gone =
+        before.keys().filter(|path| !now.contains_key(*path)).map(|path| format!("input `{path}` is gone"));
+    changed.chain(gone).collect()
+}
+
+pub(crate) fn changed_parameters(before: &Value, now: &Value) -> Vec<String> {
+    let (before, now) = (flatten(before), flatten(now));
+    let names: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    let show = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
+    names
+        .into_iter()
+        .filter(|name| before.get(*name) != now.get(*name))
+        .map(|name| format!("parameter `{name}` was {}, now {}", show(before.get(name)), show(now.get(name))))
+        .collect()
+}
+
+/// `{"a": {"b": 1}}` as `{"a.b": 1}`.
+fn flatten(value: &Value) -> BTreeMap<String, Value> {
+    fn walk(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+        match value {
+            Value::Object(fields) => fields.iter().for_each(|(name, value)| {
+                let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+                walk(&path, value, into);
+            }),
+            Value::Null => {}
+            other => {
+                into.insert(prefix.to_owned(), other.clone());
+            }
+        }
+    }
+    let mut flat = BTreeMap::new();
+    walk("", value, &mut flat);
+    flat
+}

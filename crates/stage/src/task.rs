@@ -1,0 +1,323 @@
+//! What a program is asked to do, and how that stands to what is there: fresh, stale (and why) or incomplete.
+
+use serde::Serialize;
+use serde_json::Value;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::changes::{changed_inputs, changed_parameters, stages_of, upstream_change};
+use crate::files::{self, digest, read_json};
+use crate::manifest::{FILE, FileRecord, INCOMPLETE, Manifest};
+use crate::work::Work;
+use crate::{Result, Run};
+
+/// How a folder stands to what is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Nothing is there.
+    Absent,
+    /// Work was begun and not finished.
+    Incomplete {
+        /// Whether it was asked for exactly the same, so that it can be continued.
+        resumable: bool,
+    },
+    /// It is whole, but not what is asked for; each line is a reason.
+    Stale(Vec<String>),
+    /// It is what is asked for.
+    Fresh,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Status::Absent => f.write_str("absent"),
+            Status::Incomplete { resumable: true } => f.write_str("incomplete: cut short, to be continued"),
+            Status::Incomplete { resumable: false } => {
+                f.write_str("incomplete: cut short with other parameters or inputs, to be done anew")
+            }
+            Status::Stale(reasons) => write!(f, "stale: {}", reasons.join("; ")),
+            Status::Fresh => f.write_str("fresh"),
+        }
+    }
+}
+
+/// What a program is asked to do: with these parameters, from these inputs, into this folder.
+#[derive(Debug)]
+pub struct Task {
+    pub(crate) run: Run,
+    pub(crate) program: &'static str,
+    pub(crate) folder: PathBuf,
+    pub(crate) parameters: Value,
+    pub(crate) seed: u64,
+    pub(crate) inputs: Vec<FileRecord>,
+}
+
+impl Task {
+    /// A task of `program` that writes `folder`. `parameters` is everything the outputs depend on beside the
+    /// inputs and the seed.
+    pub fn new(
+        run: &Run,
+        program: &'static str,
+        folder: PathBuf,
+        parameters: &impl Serialize,
+        seed: u64,
+    ) -> Self {
+        let parameters = serde_json::to_value(parameters).expect("parameters are plain data");
+        Task { run: run.clone(), program, folder, parameters, seed, inputs: Vec::new() }
+    }
+
+    /// Adds a file another stage wrote, by that stage's own record of it.
+    pub fn stage_input(&mut self, folder: &Path, name: &str) -> Result<PathBuf> {
+        let manifest = Manifest::read(folder)?;
+        let record = manifest.output(folder, name)?;
+        let path = folder.join(name);
+        self.inputs.push(FileRecord { path: self.relative(&path), ..record.clone() });
+        Ok(path)
+    }
+
+    /// Adds a file from outside the run, by its digest. It is recorded as `label` (`raw/train.txt`), so that a
+    /// folder that moved is still the same input.
+    pub fn external_input(&mut self, path: &Path, label: impl Into<String>) -> Result<()> {
+        let (sha256, bytes) = digest(path)?;
+        self.inputs.push(FileRecord { path: label.into(), sha256, bytes });
+        Ok(())
+    }
+
+    /// Adds something from outside the run that is no single file, by text that changes when it does: a listing
+    /// of a large folder.
+    pub fn external_listing(&mut self, listing: &str, label: impl Into<String>) {
+        let (sha256, bytes) = (files::digest_of(listing.as_bytes()), listing.len() as u64);
+        self.inputs.push(FileRecord { path: label.into(), sha256, bytes });
+    }
+
+    fn relative(&self, path: &Path) -> String {
+        path.strip_prefix(self.run.root()).unwrap_or(path).to_string_lossy().into_owned()
+    }
+
+    /// The folder this task writes.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// How the folder stands to this task.
+    pub fn status(&self) -> Result<Status> {
+        if !self.folder.join(FILE).is_file() {
+            let begun = self.folder.join(INCOMPLETE).is_file();
+            return Ok(if begun {
+                Status::Incomplete { resumable: self.is_begun() }
+            } else {
+                Status::Absent
+            });
+        }
+        let there = match Manifest::read(&self.folder) {
+            Ok(manifest) => manifest,
+            Err(error) => return Ok(Status::Stale(vec![error.to_string()])),
+        };
+        let mut reasons = self.differences(&there);
+        reasons.extend(there.outputs.iter().filter_map(|record| {
+            there.output(&self.folder, &record.path).err().map(|error| format!("output {error}"))
+        }));
+        reasons.extend(self.stale_inputs());
+        Ok(if reasons.is_empty() { Status::Fresh } else { Status::Stale(reasons) })
+    }
+
+    fn differences(&self, there: &Manifest) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if there.program != self.program {
+            reasons.push(format!("written by `{}`", there.program));
+        }
+        if there.seed != self.seed {
+            reasons.push(format!("seed was {}, now {}", there.seed, self.seed));
+        }
+        reasons.extend(changed_parameters(&there.parameters, &self.parameters));
+        reasons.extend(changed_inputs(&there.inputs, &self.inputs));
+        reasons
+    }
+
+    /// Reasons why the stages that wrote our inputs are themselves stale.
+    fn stale_inputs(&self) -> Vec<String> {
+        stages_of(&self.run, &self.inputs)
+            .into_iter()
+            .filter_map(|folder| {
+                let reason = upstream_change(&self.run, &folder)?;
+                Some(format!("its input stage `{}` is stale: {reason}", self.relative(&folder)))
+            })
+            .collect()
+    }
+
+    /// Starts the work, or answers `None` if the folder is fresh and `force` is not given.
+    ///
+    /// `ready` does what may still fail before anything is touched: checking and reading inputs, memory, disk. Only
+    /// after it is whatever the folder held removed, except for the checkpoint of an interrupted start that was
+    /// asked for exactly the same.
+    pub fn begin<T>(self, force: bool, ready: impl FnOnce() -> Result<T>) -> Result<Option<(Work, T)>> {
+        let status = self.status()?;
+        let name = self.relative(&self.folder);
+        match &status {
+            Status::Fresh if !force => {
+                tracing::info!("{name} is fresh");
+                return Ok(None);
+            }
+            Status::Absent | Status::Fresh => {}
+            other => tracing::info!("{name} is {other}"),
+        }
+        for reason in self.stale_inputs() {
+            tracing::warn!("{reason}");
+        }
+        let ready = ready()?;
+        Ok(Some((Work::claim(self, force)?, ready)))
+    }
+
+    /// What the marker of an unfinished start holds.
+    pub(crate) fn identity(&self) -> Value {
+        serde_json::json!({
+            "program": self.program, "parameters": self.parameters, "seed": self.seed, "inputs": self.inputs,
+        })
+    }
+
+    /// Whether exactly this task was begun and not finished.
+    pub(crate) fn is_begun(&self) -> bool {
+        read_json::<Value>(&self.folder.join(INCOMPLETE)).is_ok_and(|before| before == self.identity())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+    use crate::manifest::CHECKPOINT;
+    use serde_json::json;
+
+    struct Fixture {
+        dir: tempfile::TempDir,
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
+            std::fs::write(fixture.dir.path().join("raw.txt"), "raw").unwrap();
+            fixture
+        }
+
+        fn run(&self) -> Run {
+            Run::new(self.dir.path().join("run"))
+        }
+
+        fn import(&self, parameter: u32) -> Task {
+            let parameters = json!({ "deep": { "parameter": parameter } });
+            let mut task = Task::new(&self.run(), "dsom-import", self.run().graph(), &parameters, 1);
+            task.external_input(&self.dir.path().join("raw.txt"), "raw/raw.txt").unwrap();
+            task
+        }
+
+        fn soft_labels(&self) -> Task {
+            let mut task =
+                Task::new(&self.run(), "dsom-soft-labels", self.run().soft_labels(), &json!({}), 1);
+            task.stage_input(&self.run().graph(), "out").unwrap();
+            task
+        }
+
+        fn distill(&self) -> Task {
+            let mut task =
+                Task::new(&self.run(), "dsom-distill", self.run().student("student"), &json!({}), 1);
+            task.stage_input(&self.run().soft_labels(), "out").unwrap();
+            task
+        }
+    }
+
+    fn begun(task: Task, force: bool) -> Option<Work> {
+        task.begin(force, || Ok(())).unwrap().map(|(work, ())| work)
+    }
+
+    fn finish(task: Task, content: &str) {
+        let work = begun(task, false).expect("there is work to do");
+        std::fs::write(work.path("out"), content).unwrap();
+        work.finish(json!({})).unwrap();
+    }
+
+    #[test]
+    fn a_finished_stage_is_fresh_until_a_parameter_changes() {
+        let fixture = Fixture::new();
+        assert_eq!(fixture.import(1).status().unwrap(), Status::Absent);
+        finish(fixture.import(1), "a");
+        assert_eq!(fixture.import(1).status().unwrap(), Status::Fresh);
+        assert!(begun(fixture.import(1), false).is_none());
+        let reasons = vec!["parameter `deep.parameter` was 1, now 2".to_owned()];
+        assert_eq!(fixture.import(2).status().unwrap(), Status::Stale(reasons));
+    }
+
+    #[test]
+    fn a_change_makes_exactly_the_later_stages_stale() {
+        let fixture = Fixture::new();
+        finish(fixture.import(1), "a");
+        finish(fixture.soft_labels(), "b");
+        finish(fixture.distill(), "c");
+        finish(fixture.import(2), "changed");
+        assert_eq!(fixture.import(2).status().unwrap(), Status::Fresh);
+        let stale = |task: Task| match task.status().unwrap() {
+            Status::Stale(reasons) => reasons.join("; "),
+            other => panic!("expected stale, found {other}"),
+        };
+        assert_eq!(stale(fixture.soft_labels()), "input `graph/out` changed");
+        assert_eq!(
+            stale(fixture.distill()),
+            "its input stage `soft-labels` is stale: its input `graph/out` changed"
+        );
+        // The same bytes as before: nothing further down has to run.
+        finish(fixture.soft_labels(), "b");
+        assert_eq!(fixture.distill().status().unwrap(), Status::Fresh);
+    }
+
+    #[test]
+    fn a_truncated_output_is_seen() {
+        let fixture = Fixture::new();
+        finish(fixture.import(1), "long content");
+        std::fs::write(fixture.run().graph().join("out"), "long").unwrap();
+        assert!(matches!(fixture.import(1).status().unwrap(), Status::Stale(_)));
+        let mut task = Task::new(&fixture.run(), "x", fixture.run().soft_labels(), &json!({}), 1);
+        let error = task.stage_input(&fixture.run().graph(), "out").unwrap_err();
+        assert_eq!(error.kind(), Kind::Data);
+        assert!(error.to_string().contains("4 bytes, but stage.json says 12"), "{error}");
+    }
+
+    #[test]
+    fn a_checkpoint_survives_only_for_the_same_task() {
+        let fixture = Fixture::new();
+        let work = begun(fixture.import(1), false).unwrap();
+        std::fs::write(work.path(CHECKPOINT), "state").unwrap();
+        drop(work);
+        assert_eq!(fixture.import(1).status().unwrap(), Status::Incomplete { resumable: true });
+        assert_eq!(fixture.import(2).status().unwrap(), Status::Incomplete { resumable: false });
+        let same = begun(fixture.import(1), false).unwrap();
+        assert!(same.checkpoint().is_some());
+        drop(same);
+        let other = begun(fixture.import(2), false).unwrap();
+        assert!(other.checkpoint().is_none() && !other.path(CHECKPOINT).exists());
+    }
+
+    #[test]
+    fn what_is_not_ready_destroys_nothing() {
+        let fixture = Fixture::new();
+        finish(fixture.import(1), "a");
+        let refused = fixture.import(2).begin(true, || Err::<(), _>(crate::Error::data("bad input")));
+        assert!(refused.is_err());
+        assert_eq!(fixture.import(1).status().unwrap(), Status::Fresh);
+    }
+
+    #[test]
+    fn two_processes_cannot_write_one_folder() {
+        let fixture = Fixture::new();
+        let _first = begun(fixture.import(1), false).unwrap();
+        let second = fixture.import(1).begin(false, || Ok(()));
+        assert!(second.is_err_and(|e| e.to_string().contains("another process")));
+    }
+
+    #[test]
+    fn a_foreign_folder_is_not_touched() {
+        let fixture = Fixture::new();
+        std::fs::create_dir_all(fixture.run().graph()).unwrap();
+        std::fs::write(fixture.run().graph().join("thesis.tex"), "dear").unwrap();
+        assert!(fixture.import(1).begin(true, || Ok(())).is_err_and(|e| e.kind() == Kind::Usage));
+        assert!(fixture.run().graph().join("thesis.tex").is_file());
+    }
+}
