@@ -1,9 +1,9 @@
 //! What every pipeline stage shares, and nothing about graphs or tensors.
 //!
 //! A stage is one program that reads files earlier stages finished and writes one directory of its own.
-//! This crate holds the parts that must be the same everywhere: the [recipe](recipe) that says what to do,
+//! This crate holds the parts that must be the same everywhere: the [recipe] that says what to do,
 //! the [run](run::Run) directory that says where, the [`stage.json`](manifest) that says what was done,
-//! [errors](error) that become exit codes, [seeds](seed), [progress](progress), logging and interruption.
+//! [errors](error) that become exit codes, [seeds](seed), [progress], logging and interruption.
 
 pub mod args;
 mod changes;

@@ -9,7 +9,7 @@ use kge::checkpoint::{Reader, Tensors};
 use kge::{ComplEx, CrossEntropy, Matrix, N3, StepLoss, Trainer};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use stage::recipe::{Recipe, Training};
+use stage::recipe::{Absent, Recipe, Training};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Common, Modality, Result, Run, resources};
@@ -28,6 +28,8 @@ struct Parameters<'a> {
     unit_norm: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     feature_scale: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    absent: Option<Absent>,
 }
 
 /// The modalities a run can have teachers for: the graph itself, and whatever features are finished.
@@ -47,6 +49,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
         training: training.clone(),
         unit_norm: projected.then_some(recipe.teachers.unit_norm),
         feature_scale: projected.then_some(recipe.teachers.feature_scale),
+        absent: projected.then_some(recipe.teachers.absent),
     };
     let mut task = Task::new(&run, "dsom-teachers", run.teacher(modality), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;
@@ -80,13 +83,29 @@ fn open_features(
 ) -> Result<(Matrix<f32>, f64)> {
     let path = task.stage_input(&run.features(modality), FEATURES)?;
     let table = FeatureTable::read(&path, data.entities())?;
-    let mut features = Matrix::from_values(data.entities(), table.width, table.values);
-    if recipe.teachers.unit_norm {
-        for row in 0..features.rows() {
-            normalise(features.row_mut(row));
+    Ok((
+        feature_matrix(&table, recipe.teachers.unit_norm, recipe.teachers.absent),
+        recipe.teachers.feature_scale,
+    ))
+}
+
+/// The rows to project. The embedding that absent entities share is the projection of a feature of their own: a
+/// last column that is 1 for them and 0 for all others.
+fn feature_matrix(table: &FeatureTable, unit_norm: bool, absent: Absent) -> Matrix<f32> {
+    let entities = table.present.len();
+    let width = table.width + usize::from(absent == Absent::Learned);
+    let mut features = Matrix::zeros(entities, width);
+    for (entity, present) in table.present.iter().enumerate() {
+        let row = features.row_mut(entity);
+        row[..table.width].copy_from_slice(table.row(entity));
+        if unit_norm {
+            normalise(row);
+        }
+        if absent == Absent::Learned && !present {
+            row[table.width] = 1.0;
         }
     }
-    Ok((features, recipe.teachers.feature_scale))
+    features
 }
 
 /// Divides a row by its Euclidean norm; a zero row (an absent modality) stays zero.
@@ -154,5 +173,12 @@ mod tests {
         normalise(&mut present);
         normalise(&mut absent);
         assert_eq!((present, absent), ([0.6, 0.8], [0.0, 0.0]));
+    }
+
+    #[test]
+    fn absent_entities_share_a_feature_of_their_own_or_have_none() {
+        let table = FeatureTable { width: 2, values: vec![3.0, 4.0, 0.0, 0.0], present: vec![true, false] };
+        assert_eq!(feature_matrix(&table, true, Absent::Learned).values(), [0.6, 0.8, 0.0, 0.0, 0.0, 1.0]);
+        assert_eq!(feature_matrix(&table, false, Absent::Zero).values(), [3.0, 4.0, 0.0, 0.0]);
     }
 }

@@ -1,0 +1,77 @@
+//! `[features.NAME]`: one modality each.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Stage 2: where one modality's feature vectors come from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "from", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Features {
+    /// A BERT-architecture encoder over texts, mean over tokens.
+    Text {
+        /// Which texts, joined by `. `: `name`, `description`, `caption`.
+        #[serde(default = "default_fields")]
+        fields: Vec<TextField>,
+        /// Checkpoint directory, or `random` for a small encoder with seeded random weights;
+        /// `--text-model` where it is left out.
+        #[serde(default)]
+        encoder: Option<PathBuf>,
+        /// Longer texts are cut after this many tokens.
+        #[serde(default = "default_tokens")]
+        max_tokens: usize,
+        /// Texts per batch.
+        #[serde(default = "default_batch")]
+        batch: usize,
+    },
+    /// A ViT-architecture encoder over images, the CLS token after the final norm, mean over an entity's images.
+    Images {
+        /// `random`: a small encoder with seeded random weights.
+        #[serde(default)]
+        encoder: Option<PathBuf>,
+        /// Images per batch.
+        #[serde(default = "default_batch")]
+        batch: usize,
+    },
+    /// Given features: `.npy` (rows in the order of entity ids, or of `keys`) or `.safetensors`.
+    File {
+        /// The matrix, `(entity, width)`.
+        file: PathBuf,
+        /// `.safetensors`: which tensor; the only one by default.
+        #[serde(default)]
+        tensor: Option<String>,
+        /// One entity key per line, naming the rows; without it row i is entity i.
+        #[serde(default)]
+        keys: Option<PathBuf>,
+        /// An all-zero row means that the entity has no features.
+        #[serde(default = "default_true")]
+        zero_is_absent: bool,
+    },
+}
+
+/// A text of an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TextField {
+    /// Its name.
+    Name,
+    /// Its description.
+    Description,
+    /// The caption of its images.
+    Caption,
+}
+
+fn default_fields() -> Vec<TextField> {
+    vec![TextField::Name, TextField::Description]
+}
+
+fn default_tokens() -> usize {
+    128
+}
+
+fn default_batch() -> usize {
+    32
+}
+
+fn default_true() -> bool {
+    true
+}

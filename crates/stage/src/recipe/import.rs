@@ -1,0 +1,183 @@
+//! `[import]`: the raw dataset.
+
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// Stage 1: where the raw dataset's parts lie and how they are joined. Paths are relative to the raw folder;
+/// what is left out is detected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Import {
+    /// Name for tables and reports; the raw folder's name by default.
+    pub name: Option<String>,
+    /// Format of the triple files.
+    pub format: TripleFormat,
+    /// Id map of the entities (or a table with a `key` column).
+    pub entities: Option<PathBuf>,
+    /// Id map of the relations.
+    pub relations: Option<PathBuf>,
+    /// Training triples.
+    pub train: Option<PathBuf>,
+    /// Validation triples.
+    pub valid: Option<PathBuf>,
+    /// Test triples.
+    pub test: Option<PathBuf>,
+    /// Entity names; the first file that has one wins.
+    pub names: Vec<TextSource>,
+    /// Entity descriptions; the first file that has one wins.
+    pub descriptions: Vec<TextSource>,
+    /// Sentences that a vision-language model wrote from an entity's images.
+    pub captions: Vec<TextSource>,
+    /// Relation names.
+    pub relation_names: Vec<TextSource>,
+    /// What no source names is called by its key: `http://dbpedia.org/resource/Mountain_View` is `Mountain View`.
+    pub names_from_keys: bool,
+    /// Folder with one sub-folder of images per entity.
+    pub images: Option<PathBuf>,
+    /// Flags to draw, as `key<TAB>description` (the embedded demo's visual modality).
+    pub flags: Option<PathBuf>,
+    /// Where validation triples come from.
+    pub validation: Validation,
+    /// `validation = "auto"` holds out part of train when more than this share of the published validation
+    /// triples also stand in train or test.
+    pub overlap_threshold: f64,
+    /// The share of train that `auto` holds out then.
+    pub holdout_fraction: f64,
+}
+
+impl Default for Import {
+    fn default() -> Self {
+        Import {
+            name: None,
+            format: TripleFormat::Auto,
+            entities: None,
+            relations: None,
+            train: None,
+            valid: None,
+            test: None,
+            names: Vec::new(),
+            descriptions: Vec::new(),
+            captions: Vec::new(),
+            relation_names: Vec::new(),
+            names_from_keys: false,
+            images: None,
+            flags: None,
+            validation: Validation::Auto,
+            overlap_threshold: 0.05,
+            holdout_fraction: 0.1,
+        }
+    }
+}
+
+/// How lines of a triple file read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TripleFormat {
+    /// Decided from the file: a count line means `openke`, three integers `ids`, anything else `named`.
+    #[default]
+    Auto,
+    /// A count line, then `head tail relation` ids.
+    Openke,
+    /// `head relation tail` ids.
+    Ids,
+    /// `head relation tail` keys, with or without a trailing ` .`.
+    Named,
+}
+
+/// Where validation triples come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Validation {
+    /// Published, unless it overlaps train or test by more than `overlap_threshold`.
+    #[default]
+    Auto,
+    /// As published, whatever it overlaps with.
+    Published,
+    /// This share of train, drawn with the run's seed; the published split is not used.
+    Holdout(f64),
+}
+
+impl TryFrom<String> for Validation {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let fraction = |text: &str| text.parse().ok().filter(|fraction| *fraction > 0.0 && *fraction < 1.0);
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Validation::Auto),
+            None if text == "published" => Ok(Validation::Published),
+            Some(("holdout", share)) if fraction(share).is_some() => {
+                Ok(Validation::Holdout(fraction(share).unwrap_or_default()))
+            }
+            _ => {
+                Err(format!("`{text}` is not a validation: use auto, published or holdout:FRACTION (0 to 1)"))
+            }
+        }
+    }
+}
+
+impl From<Validation> for String {
+    fn from(validation: Validation) -> String {
+        match validation {
+            Validation::Auto => "auto".into(),
+            Validation::Published => "published".into(),
+            Validation::Holdout(fraction) => format!("holdout:{fraction}"),
+        }
+    }
+}
+
+/// A file with texts of entities or relations, and how its lines find theirs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextSource {
+    /// Two columns (`key<TAB>text`, perhaps after a count line), or a JSON object by key; relative to the raw folder.
+    pub file: PathBuf,
+    /// What the file's keys are.
+    #[serde(default)]
+    pub join: Join,
+    /// JSON: the field of each entry that holds the text.
+    #[serde(default)]
+    pub field: Option<String>,
+    /// JSON: the field of each entry that stands in the place of its key.
+    #[serde(default)]
+    pub key_field: Option<String>,
+    /// What to cut off the front of the file's keys (`https://en.wikipedia.org/wiki/`); keys without it find
+    /// nothing, and `%2C` in the rest reads as a comma.
+    #[serde(default)]
+    pub key_prefix: Option<String>,
+    /// The id map of another dataset: the file's keys are its ids, and are translated to its keys.
+    #[serde(default)]
+    pub ids: Option<PathBuf>,
+    /// A file of links `other-key <SameAs> key .` that translates the file's keys to the dataset's.
+    #[serde(default)]
+    pub via: Option<PathBuf>,
+    /// The text holds name and description as `name, description`; take this part.
+    #[serde(default)]
+    pub part: Option<TextPart>,
+}
+
+/// What the keys of a text file are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Join {
+    /// Whichever of the others finds most entities.
+    #[default]
+    Auto,
+    /// The entity's id.
+    Id,
+    /// The entity's key.
+    Key,
+    /// What follows the last `/` or `#` of the entity's key, without a closing `>`.
+    LastSegment,
+    /// The entity's key without its first letter (WordNet's `n00004475` and `00004475`).
+    WithoutFirstLetter,
+}
+
+/// A part of a text that holds `name, description`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextPart {
+    /// What stands before the first comma.
+    BeforeComma,
+    /// What stands after the first comma.
+    AfterComma,
+}

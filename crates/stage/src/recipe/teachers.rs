@@ -1,0 +1,133 @@
+//! `[teachers]`, and how any ComplEx model is trained.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::require;
+use crate::{Modality, Result};
+
+/// How a ComplEx model is trained: teachers and student alike.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Training {
+    /// Complex rank k: an embedding is 2k reals.
+    pub rank: usize,
+    /// Passes over the training queries, at most.
+    pub epochs: usize,
+    /// Triples per step (a query brings all its triples).
+    pub batch: usize,
+    /// Adagrad's learning rate.
+    pub learning_rate: f64,
+    /// Weight of the N3 regulariser.
+    pub n3: f64,
+    /// Standard deviation of the initial embeddings.
+    pub init_scale: f64,
+    /// Epochs between validations.
+    pub validate_every: usize,
+    /// Validations without a better MRR after which training stops.
+    pub patience: usize,
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Training {
+            rank: 256,
+            epochs: 60,
+            batch: 1000,
+            learning_rate: 0.1,
+            n3: 0.01,
+            init_scale: 1e-3,
+            validate_every: 3,
+            patience: 4,
+        }
+    }
+}
+
+/// What an entity without features is to a modality's teacher.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Absent {
+    /// Nothing: its embedding is zero, it scores zero, and so does everything it asks for.
+    #[default]
+    Zero,
+    /// One embedding, learned, that all such entities share.
+    Learned,
+}
+
+/// What one modality's teacher does differently; what is left out is as in [`Teachers`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TeacherOverride {
+    /// See [`Training::epochs`].
+    pub epochs: Option<usize>,
+    /// See [`Training::learning_rate`].
+    pub learning_rate: Option<f64>,
+    /// See [`Training::n3`].
+    pub n3: Option<f64>,
+    /// See [`Training::patience`].
+    pub patience: Option<usize>,
+}
+
+/// Stage 3.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Teachers {
+    /// How each teacher is trained.
+    #[serde(flatten)]
+    pub training: Training,
+    /// Divide every feature row by its Euclidean norm.
+    pub unit_norm: bool,
+    /// Divide the projected embeddings by this (MoSE: 20, with raw features).
+    pub feature_scale: f64,
+    /// What an entity without features is.
+    pub absent: Absent,
+    /// Differences by modality.
+    pub modality: BTreeMap<Modality, TeacherOverride>,
+}
+
+impl Default for Teachers {
+    fn default() -> Self {
+        Teachers {
+            training: Training::default(),
+            unit_norm: true,
+            feature_scale: 1.0,
+            absent: Absent::default(),
+            modality: BTreeMap::new(),
+        }
+    }
+}
+
+impl Teachers {
+    /// How the teacher of `modality` is trained.
+    pub fn training_of(&self, modality: &Modality) -> Training {
+        let mut training = self.training.clone();
+        if let Some(own) = self.modality.get(modality) {
+            training.epochs = own.epochs.unwrap_or(training.epochs);
+            training.learning_rate = own.learning_rate.unwrap_or(training.learning_rate);
+            training.n3 = own.n3.unwrap_or(training.n3);
+            training.patience = own.patience.unwrap_or(training.patience);
+        }
+        training
+    }
+}
+
+impl Training {
+    pub(super) fn check(&self, section: &str) -> Result<()> {
+        let counts = [
+            ("rank", self.rank),
+            ("epochs", self.epochs),
+            ("batch", self.batch),
+            ("validate_every", self.validate_every),
+            ("patience", self.patience),
+        ];
+        for (key, count) in counts {
+            require(count > 0, &format!("{section}.{key}"), "must be above zero")?;
+        }
+        require(self.learning_rate > 0.0, &format!("{section}.learning_rate"), "must be above zero")?;
+        require(
+            self.n3 >= 0.0 && self.init_scale >= 0.0,
+            &format!("{section}.n3, init_scale"),
+            "must not be negative",
+        )
+    }
+}
