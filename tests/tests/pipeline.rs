@@ -101,7 +101,7 @@ fn only_the_evaluation_opens_the_test_split() {
 
 #[test]
 fn killed_training_continues_to_the_same_bytes() {
-    let long = ["--set", "teachers.epochs=40", "--set", "teachers.patience=40", "--modality", "structural"];
+    let long = ["--set", "teachers.epochs=120", "--set", "teachers.patience=120", "--modality", "structural"];
     let whole = Run::finished();
     whole.succeeds("dsom-teachers", &long);
     let killed = Run::finished();
