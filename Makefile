@@ -94,4 +94,4 @@ check-slow: build
 
 ## bench: a training step against automatic differentiation
 bench:
-	$(CARGO) bench --workspace --profile dev
+	$(CARGO) bench -p dsom-benches --profile dev
