@@ -44,12 +44,6 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 });
     let mut student = Student::new(&data, labels.as_ref(), trainer, distill, recipe.seed);
     let fitted = fit(&work, name, recipe.seed, training, &data, &mut student)?;
-    tracing::info!(
-        "{name}: validation MRR {:.4} at epoch {} of {}",
-        fitted.valid_mrr,
-        fitted.best_epoch,
-        fitted.epochs
-    );
     work.finish(serde_json::json!(fitted))?;
     Ok(())
 }

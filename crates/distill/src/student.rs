@@ -259,8 +259,8 @@ impl Teachers<'_> {
             scores(teacher).convert_to_f32_slice(single);
             row::add_scaled(combined, 1.0, single);
         }
-        if strategy.len() > 1 {
-            row::scale(combined, 1.0 / strategy.len() as f32);
+        if strategy.size() > 1 {
+            row::scale(combined, 1.0 / strategy.size() as f32);
         }
     }
 
@@ -275,7 +275,7 @@ impl Teachers<'_> {
     /// The combination's score of one entity.
     fn score(&self, strategy: Strategy, entity: usize) -> f64 {
         let sum: f64 = strategy.members().map(|m| f64::from(self.labels.scores(self.query, m)[entity])).sum();
-        sum / strategy.len() as f64
+        sum / strategy.size() as f64
     }
 }
 

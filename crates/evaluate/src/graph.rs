@@ -1,9 +1,9 @@
 //! The graph with all its splits: what only the evaluation reads.
 
-use mkg::graph::{ENTITIES, RELATIONS, read_triples};
 use mkg::{KnownAnswers, Split, Triple, Vocabulary};
 use stage::task::Task;
 use stage::{Error, Result, Run};
+use training::{open_triples, open_vocabulary};
 
 /// The graph with all its splits.
 pub struct Graph {
@@ -18,14 +18,8 @@ pub struct Graph {
 impl Graph {
     /// Reads the graph's folder and records what was read as inputs of `task`.
     pub fn open(run: &Run, task: &mut Task) -> Result<Graph> {
-        let folder = run.graph();
-        for table in [ENTITIES, RELATIONS] {
-            task.stage_input(&folder, table)?;
-        }
-        let vocabulary = Vocabulary::read(&folder)?;
-        let (entities, relations) = (vocabulary.entities.len(), vocabulary.relations.len());
-        let mut read =
-            |split: Split| read_triples(&task.stage_input(&folder, &split.file())?, entities, relations);
+        let vocabulary = open_vocabulary(run, task)?;
+        let mut read = |split| open_triples(run, task, &vocabulary, split);
         let splits = [read(Split::Train)?, read(Split::Valid)?, read(Split::Test)?];
         Ok(Graph::new(vocabulary, splits))
     }

@@ -129,11 +129,7 @@ fn teachers_of_soft_labels(run: &Run) -> Result<Option<Vec<Modality>>> {
         Err(error) if error.kind() == Kind::Missing => return Ok(None),
         manifest => manifest?,
     };
-    let teachers = serde_json::from_value(manifest.summary["teachers"].clone());
-    teachers.map(Some).map_err(|e| {
-        let error = Error::data("the summary names no teachers").at(folder.join(manifest::FILE));
-        error.hint("rerun `dsom-soft-labels` with --force").because(e)
-    })
+    manifest.summary_field(&folder, "teachers").map(Some)
 }
 
 /// Models in memory.

@@ -215,6 +215,13 @@ pub fn for_each_batch(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<
     Ok(())
 }
 
+/// The number of rows of a Parquet file, by its footer.
+pub fn count_rows(path: &Path) -> Result<usize> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| in_table(path, e))?;
+    Ok(builder.metadata().file_metadata().num_rows() as usize)
+}
+
 /// A column by name.
 pub fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     batch.column_by_name(name).ok_or_else(|| Error::data(format!("no column `{name}`")))

@@ -2,6 +2,7 @@
 
 use half::f16;
 use memmap2::{Mmap, MmapMut};
+use mkg::graph::count_rows;
 use rayon::prelude::*;
 use stage::manifest::Manifest;
 use stage::progress::Progress;
@@ -34,8 +35,7 @@ impl SoftLabels {
     pub fn open(run: &Run, task: &mut Task) -> Result<Opened> {
         let folder = run.soft_labels();
         let manifest = Manifest::read(&folder)?;
-        let teachers: Vec<Modality> = serde_json::from_value(manifest.summary["teachers"].clone())
-            .map_err(|e| Error::data(format!("summary.teachers: {e}")).at(folder.join("stage.json")))?;
+        let teachers = manifest.summary_field(&folder, "teachers")?;
         let files = Self::files(&manifest, &folder);
         for file in &files {
             task.stage_input(&folder, &file.file_name().unwrap_or_default().to_string_lossy())?;
@@ -115,7 +115,7 @@ fn copy(files: &[PathBuf], teachers: &[Modality], data: &Data, map: &mut MmapMut
     let mut slots = Vec::new();
     let mut first = 0;
     for file in files {
-        let rows = rows_of(file)?;
+        let rows = count_rows(file)?;
         if rows * row > rest.len() {
             return Err(too_many(data));
         }
@@ -144,13 +144,4 @@ fn copy(files: &[PathBuf], teachers: &[Modality], data: &Data, map: &mut MmapMut
 fn too_many(data: &Data) -> Error {
     Error::data(format!("more rows than the graph's {} training queries", data.queries.len()))
         .hint("rerun `dsom-soft-labels`")
-}
-
-/// The number of rows in a part, by its footer.
-fn rows_of(path: &Path) -> Result<usize> {
-    use parquet::file::reader::{FileReader, SerializedFileReader};
-    let file = std::fs::File::open(path).map_err(|e| Error::io(path, e))?;
-    let reader = SerializedFileReader::new(file)
-        .map_err(|e| Error::data("not a readable Parquet file").at(path).because(e))?;
-    Ok(reader.metadata().file_metadata().num_rows() as usize)
 }

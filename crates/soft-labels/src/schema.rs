@@ -7,7 +7,6 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use stage::Modality;
-use std::sync::Arc;
 
 /// Version of the layout.
 pub(crate) const FORMAT: &str = "1";
@@ -60,9 +59,4 @@ pub(crate) fn properties(schema: &Schema, entities: usize) -> WriterProperties {
             .set_column_statistics_enabled(column, EnabledStatistics::None);
     }
     builder.build()
-}
-
-/// The schema behind an `Arc`, as writers take it.
-pub(crate) fn shared(schema: Schema) -> Arc<Schema> {
-    Arc::new(schema)
 }

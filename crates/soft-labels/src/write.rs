@@ -61,7 +61,7 @@ fn write_part(
     progress: &Progress,
 ) -> Result<()> {
     let modalities: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
-    let schema = schema::shared(schema::schema(data.entities(), &modalities));
+    let schema = Arc::new(schema::schema(data.entities(), &modalities));
     let properties = schema::properties(&schema, data.entities());
     let step = schema::rows_per_group(data.entities(), teachers.len());
     write_atomically(path, |file| {

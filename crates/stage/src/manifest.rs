@@ -4,6 +4,7 @@
 //! that the folder is whole. Files ending in `.jsonl` are logs: kept, not digested, because they hold wall-clock
 //! times while outputs must be the same bytes for the same inputs and seed.
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::path::Path;
@@ -79,6 +80,14 @@ impl Manifest {
                 .hint("update the program, or rerun the stage with this one"));
         }
         Ok(manifest)
+    }
+
+    /// A field of the summary, of the stage in `folder`.
+    pub fn summary_field<T: DeserializeOwned>(&self, folder: &Path, name: &str) -> Result<T> {
+        serde_json::from_value(self.summary[name].clone()).map_err(|e| {
+            let error = Error::data(format!("the summary's `{name}` is not readable")).at(folder.join(FILE));
+            error.hint(format!("rerun `{}` with --force", self.program)).because(e)
+        })
     }
 
     /// The record of an output, checked against the size of the file that is there.

@@ -4,7 +4,7 @@
 //! teacher is saved with its entity embeddings as they score, so later stages read a plain ComplEx model and no
 //! features; the trained projection is kept beside them.
 
-use dsom_features::FeatureTable;
+use dsom_features::{FeatureTable, table};
 use kge::checkpoint::{Reader, Tensors};
 use kge::{ComplEx, CrossEntropy, Matrix, N3, StepLoss, Trainer};
 use serde::Serialize;
@@ -13,10 +13,7 @@ use stage::recipe::{Absent, Recipe, Training};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Common, Modality, Result, Run, resources};
-use training::{Data, Fitted, Learner, MODEL, embeddings, fit};
-
-/// The file of a modality's features in their stage's folder.
-const FEATURES: &str = "features.safetensors";
+use training::{Data, Learner, MODEL, embeddings, fit};
 
 /// What a teacher depends on beside its inputs and the seed.
 #[derive(Serialize)]
@@ -68,7 +65,6 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 });
     let mut teacher = Teacher { data: &data, trainer };
     let fitted = fit(&work, &name, recipe.seed, &training, &data, &mut teacher)?;
-    report(&name, &fitted);
     work.finish(serde_json::json!(fitted))?;
     Ok(())
 }
@@ -81,10 +77,10 @@ fn open_features(
     recipe: &Recipe,
     data: &Data,
 ) -> Result<(Matrix<f32>, f64)> {
-    let path = task.stage_input(&run.features(modality), FEATURES)?;
-    let table = FeatureTable::read(&path, data.entities())?;
+    let path = task.stage_input(&run.features(modality), table::FILE)?;
+    let features = FeatureTable::read(&path, data.entities())?;
     Ok((
-        feature_matrix(&table, recipe.teachers.unit_norm, recipe.teachers.absent),
+        feature_matrix(&features, recipe.teachers.unit_norm, recipe.teachers.absent),
         recipe.teachers.feature_scale,
     ))
 }
@@ -114,11 +110,6 @@ fn normalise(row: &mut [f32]) {
     if norm > 0.0 {
         row.iter_mut().for_each(|x| *x /= norm);
     }
-}
-
-fn report(name: &str, fitted: &Fitted) {
-    let Fitted { epochs, best_epoch, valid_mrr, .. } = fitted;
-    tracing::info!("{name}: validation MRR {valid_mrr:.4} at epoch {best_epoch} of {epochs}");
 }
 
 struct Teacher<'a> {

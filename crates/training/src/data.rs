@@ -25,20 +25,17 @@ pub struct Data {
 impl Data {
     /// Reads the graph's folder and records what was read as inputs of `task`.
     pub fn open(run: &Run, task: &mut Task) -> Result<Data> {
-        let folder = run.graph();
-        for table in [ENTITIES, RELATIONS] {
-            task.stage_input(&folder, table)?;
-        }
-        let vocabulary = Vocabulary::read(&folder)?;
-        let (entities, relations) = (vocabulary.entities.len(), vocabulary.relations.len());
+        let vocabulary = open_vocabulary(run, task)?;
         let mut read = |split: Split| {
-            let triples = read_triples(&task.stage_input(&folder, &split.file())?, entities, relations)?;
+            let triples = open_triples(run, task, &vocabulary, split)?;
             if triples.is_empty() {
-                return Err(Error::data(format!("the {split} split is empty")).at(folder.join(split.file())));
+                let message = format!("the {split} split is empty");
+                return Err(Error::data(message).at(run.graph().join(split.file())));
             }
             Ok(triples)
         };
         let (train, valid) = (read(Split::Train)?, read(Split::Valid)?);
+        let relations = vocabulary.relations.len();
         let known = KnownAnswers::new([train.as_slice(), valid.as_slice()], relations);
         Ok(Data { queries: QuerySet::new(&train, relations), valid, known, vocabulary })
     }
@@ -57,6 +54,25 @@ impl Data {
     pub fn largest_batch(&self, pairs: usize) -> usize {
         pairs.min(self.queries.len())
     }
+}
+
+/// Reads the graph's entities and relations and records them as inputs of `task`.
+pub fn open_vocabulary(run: &Run, task: &mut Task) -> Result<Vocabulary> {
+    for table in [ENTITIES, RELATIONS] {
+        task.stage_input(&run.graph(), table)?;
+    }
+    Vocabulary::read(&run.graph())
+}
+
+/// Reads one split's triples and records them as an input of `task`.
+pub fn open_triples(
+    run: &Run,
+    task: &mut Task,
+    vocabulary: &Vocabulary,
+    split: Split,
+) -> Result<Vec<Triple>> {
+    let path = task.stage_input(&run.graph(), &split.file())?;
+    read_triples(&path, vocabulary.entities.len(), vocabulary.relations.len())
 }
 
 /// Reads the model in a finished stage's `folder` and records it as an input of `task`.

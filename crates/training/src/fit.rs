@@ -84,6 +84,8 @@ pub fn fit(
         events.write(event)?;
         progress.advance(1);
     }
+    let Fitted { epochs, best_epoch, valid_mrr, .. } = fitted;
+    tracing::info!("{name}: validation MRR {valid_mrr:.4} at epoch {best_epoch} of {epochs}");
     Ok(fitted)
 }
 

@@ -6,7 +6,7 @@ mod data;
 mod events;
 mod fit;
 
-pub use data::{Data, embeddings, open_model};
+pub use data::{Data, embeddings, open_model, open_triples, open_vocabulary};
 pub use fit::{Fitted, Learner, fit};
 
 /// The file of a trained model in its stage's folder.
