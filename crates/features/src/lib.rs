@@ -14,6 +14,7 @@ pub mod images;
 pub mod matrix;
 pub mod parallel;
 pub mod plan;
+pub mod preparation;
 pub mod random;
 pub mod table;
 pub mod text;

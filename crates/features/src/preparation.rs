@@ -1,0 +1,236 @@
+//! A decoded image becomes the numbers that a ViT sees, as the checkpoint's `preprocessor_config.json` says: resized,
+//! cropped to its centre where it says so, rescaled and normalised.
+//!
+//! Resizing is PIL's: 8-bit, with the filter widened where the image shrinks. `shortest_edge` sizes need a centre crop,
+//! because the encoder takes images of one size only. An image longer than [`MAX_RATIO`] times its width is cut to that
+//! first, so that a strip of pixels does not grow into gigabytes.
+
+use fast_image_resize::images::{Image, ImageRef};
+use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer};
+use image::RgbImage;
+use serde::Deserialize;
+use stage::files::read_json;
+use stage::{Error, Result};
+use std::path::Path;
+
+/// Where a checkpoint says how its images are prepared.
+pub const FILE: &str = "preprocessor_config.json";
+
+/// The longest image that is resized by its shortest edge, as length over width.
+const MAX_RATIO: u32 = 8;
+
+/// How images become pixels.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Preparation {
+    resized: Size,
+    algorithm: ResizeAlg,
+    /// Height and width of what is cut from the centre.
+    crop: Option<(u32, u32)>,
+    factor: f32,
+    mean: [f32; 3],
+    deviation: [f32; 3],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Size {
+    /// Height and width, whatever the image's own ratio.
+    Exact(u32, u32),
+    /// The shorter of the two; the ratio is kept.
+    ShortestEdge(u32),
+}
+
+impl Preparation {
+    /// What ViT's own processor does where nothing says otherwise, for images of `size` x `size` pixels: bilinear, -1 to 1.
+    pub fn vit(size: usize) -> Preparation {
+        Preparation {
+            resized: Size::Exact(size as u32, size as u32),
+            algorithm: ResizeAlg::Convolution(FilterType::Bilinear),
+            crop: None,
+            factor: 1.0 / 255.0,
+            mean: [0.5; 3],
+            deviation: [0.5; 3],
+        }
+    }
+
+    /// What the file at `path` says, for an encoder of images of `size` x `size` pixels; [`Preparation::vit`] fills in.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Data`] where the file is damaged, or does not give images of that size.
+    pub fn read(path: &Path, size: usize) -> Result<Preparation> {
+        let config: Config = read_json(path)?;
+        let preparation = config.preparation(size).map_err(|message| Error::data(message).at(path))?;
+        match preparation.size() {
+            (height, width) if (height, width) == (size, size) => Ok(preparation),
+            (height, width) => Err(Error::data(format!(
+                "gives images of {height} x {width}, the encoder takes {size} x {size}"
+            ))
+            .at(path)),
+        }
+    }
+
+    /// Height and width of prepared images, in pixels.
+    pub fn size(&self) -> (usize, usize) {
+        let (height, width) = match (self.crop, self.resized) {
+            (Some(crop), _) => crop,
+            (None, Size::Exact(height, width)) => (height, width),
+            (None, Size::ShortestEdge(edge)) => (edge, edge),
+        };
+        (height as usize, width as usize)
+    }
+
+    /// The image as `(channel, row, column)`, as the encoder takes it.
+    pub fn pixels(&self, image: &RgbImage) -> Vec<f32> {
+        let (width, height, bytes) = self.resize(image);
+        let (rows, columns) = self.size();
+        let (top, left) = ((height as usize - rows) / 2, (width as usize - columns) / 2);
+        let (bytes, width) = (&bytes, width as usize);
+        let channel = move |c: usize| {
+            // Through a table: a channel has no more than 256 different values.
+            let value = |byte: u8| (f32::from(byte) * self.factor - self.mean[c]) / self.deviation[c];
+            let table: [f32; 256] = std::array::from_fn(|byte| value(byte as u8));
+            let row = move |y: usize| (0..columns).map(move |x| 3 * ((top + y) * width + left + x) + c);
+            (0..rows).flat_map(row).map(move |i| table[usize::from(bytes[i])])
+        };
+        (0..3).flat_map(channel).collect()
+    }
+
+    /// Width, height and bytes of the image before it is cropped.
+    fn resize(&self, image: &RgbImage) -> (u32, u32, Vec<u8>) {
+        let (width, height) = image.dimensions();
+        let mut options = ResizeOptions::new().resize_alg(self.algorithm);
+        let (new_width, new_height) = match self.resized {
+            Size::Exact(new_height, new_width) => (new_width, new_height),
+            Size::ShortestEdge(edge) => {
+                let most = width.min(height).saturating_mul(MAX_RATIO);
+                let (w, h) = (width.min(most), height.min(most));
+                let middle = |whole: u32, part: u32| f64::from((whole - part) / 2);
+                options = options.crop(middle(width, w), middle(height, h), f64::from(w), f64::from(h));
+                by_shortest_edge(w, h, edge)
+            }
+        };
+        let mut resized = Image::new(new_width, new_height, PixelType::U8x3);
+        // It fails for images whose bytes do not fit their size, and for a crop outside: there are none here.
+        if let Ok(image) = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3) {
+            let outcome = Resizer::new().resize(&image, &mut resized, Some(&options));
+            debug_assert!(outcome.is_ok() || width * height == 0, "{outcome:?}");
+        }
+        (new_width, new_height, resized.into_vec())
+    }
+}
+
+/// Width and height once the shorter is `edge`: the longer is rounded down, as the processors do.
+fn by_shortest_edge(width: u32, height: u32, edge: u32) -> (u32, u32) {
+    let longer = |long: u32, short: u32| (u64::from(edge) * u64::from(long) / u64::from(short.max(1))) as u32;
+    if width <= height { (edge, longer(height, width).max(edge)) } else { (longer(width, height), edge) }
+}
+
+/// The file, as far as it is about pixels.
+#[derive(Deserialize)]
+struct Config {
+    do_resize: Option<bool>,
+    size: Option<SizeConfig>,
+    resample: Option<u8>,
+    do_center_crop: Option<bool>,
+    crop_size: Option<SizeConfig>,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f32>,
+    do_normalize: Option<bool>,
+    image_mean: Option<Vec<f32>>,
+    image_std: Option<Vec<f32>>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+enum SizeConfig {
+    Both { height: u32, width: u32 },
+    Shortest { shortest_edge: u32 },
+    Square(u32),
+}
+
+impl Config {
+    fn preparation(&self, size: usize) -> Result<Preparation, String> {
+        let defaults = Preparation::vit(size);
+        if self.do_resize == Some(false) {
+            return Err("`do_resize` is false, but entities have images of every size".to_owned());
+        }
+        let resized = match self.size {
+            None => defaults.resized,
+            Some(SizeConfig::Both { height, width }) => Size::Exact(height, width),
+            Some(SizeConfig::Square(edge)) => Size::Exact(edge, edge),
+            Some(SizeConfig::Shortest { shortest_edge }) => Size::ShortestEdge(shortest_edge),
+        };
+        let crop = if self.do_center_crop == Some(true) { Some(self.crop(size)?) } else { None };
+        check_sizes(resized, crop)?;
+        // Images without rescaling stay at 0 to 255; without normalising, nothing is subtracted.
+        let (mean, deviation) = match self.do_normalize {
+            Some(false) => ([0.0; 3], [1.0; 3]),
+            _ => (
+                channels("image_mean", self.image_mean.as_deref(), defaults.mean)?,
+                channels("image_std", self.image_std.as_deref(), defaults.deviation)?,
+            ),
+        };
+        if let Some(bad) = deviation.iter().find(|x| !x.is_finite() || **x <= 0.0) {
+            return Err(format!("`image_std` has {bad}"));
+        }
+        let factor = match self.do_rescale {
+            Some(false) => 1.0,
+            _ => self.rescale_factor.unwrap_or(defaults.factor),
+        };
+        let algorithm = algorithm(self.resample.unwrap_or(2))?;
+        Ok(Preparation { resized, algorithm, crop, factor, mean, deviation })
+    }
+
+    fn crop(&self, size: usize) -> Result<(u32, u32), String> {
+        match self.crop_size {
+            None => Ok((size as u32, size as u32)),
+            Some(SizeConfig::Both { height, width }) => Ok((height, width)),
+            Some(SizeConfig::Square(edge)) => Ok((edge, edge)),
+            Some(SizeConfig::Shortest { .. }) => Err("`crop_size` needs a height and a width".to_owned()),
+        }
+    }
+}
+
+/// The crop lies inside of what is resized.
+fn check_sizes(resized: Size, crop: Option<(u32, u32)>) -> Result<(), String> {
+    let (height, width) = match resized {
+        Size::Exact(height, width) => (height, width),
+        Size::ShortestEdge(edge) => (edge, edge),
+    };
+    match (resized, crop) {
+        (Size::ShortestEdge(_), None) => {
+            Err("`shortest_edge` without a centre crop gives images of different sizes".to_owned())
+        }
+        (_, Some((rows, columns))) if rows > height || columns > width => {
+            Err(format!("the crop of {rows} x {columns} is larger than the image of {height} x {width}"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A number per channel; one number stands for all three.
+fn channels(name: &str, values: Option<&[f32]>, default: [f32; 3]) -> Result<[f32; 3], String> {
+    match values {
+        None => Ok(default),
+        Some([value]) => Ok([*value; 3]),
+        Some([red, green, blue]) => Ok([*red, *green, *blue]),
+        Some(values) => Err(format!("`{name}` has {} numbers, an image has 3 channels", values.len())),
+    }
+}
+
+/// PIL's number of a filter.
+fn algorithm(resample: u8) -> Result<ResizeAlg, String> {
+    let filter = match resample {
+        0 => return Ok(ResizeAlg::Nearest),
+        1 => FilterType::Lanczos3,
+        2 => FilterType::Bilinear,
+        3 => FilterType::CatmullRom,
+        4 => FilterType::Box,
+        5 => FilterType::Hamming,
+        other => return Err(format!("`resample` is {other}, known are 0 to 5")),
+    };
+    Ok(ResizeAlg::Convolution(filter))
+}
+
+#[cfg(test)]
+#[path = "preparation/tests.rs"]
+mod tests;

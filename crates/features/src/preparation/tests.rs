@@ -1,0 +1,91 @@
+use super::*;
+use image::Rgb;
+
+fn read(json: &str, size: usize) -> Result<Preparation> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    std::fs::write(&path, json).unwrap();
+    Preparation::read(&path, size)
+}
+
+/// A gradient from left to right.
+fn gradient(width: u32, height: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| Rgb([(255 * x / width.max(2)) as u8, y as u8, 7]))
+}
+
+#[test]
+fn a_published_configuration_reads_as_the_defaults() {
+    let published = r#"{"do_normalize": true, "do_resize": true, "image_mean": [0.5, 0.5, 0.5],
+        "image_std": [0.5, 0.5, 0.5], "size": 224}"#;
+    assert_eq!(read(published, 224).unwrap(), Preparation::vit(224));
+    let newer = r#"{"do_convert_rgb": null, "do_rescale": true, "rescale_factor": 0.00392156862745098,
+        "resample": 2, "image_processor_type": "ViTImageProcessor", "size": {"height": 224, "width": 224}}"#;
+    assert_eq!(read(newer, 224).unwrap(), Preparation::vit(224));
+    assert_eq!(read("{}", 48).unwrap(), Preparation::vit(48));
+}
+
+#[test]
+fn pixels_are_normalised_channel_by_channel() {
+    let image = RgbImage::from_pixel(90, 60, Rgb([255, 0, 51]));
+    let pixels = Preparation::vit(4).pixels(&image);
+    assert_eq!(pixels.len(), 48);
+    assert!(pixels[..16].iter().all(|x| *x == 1.0) && pixels[16..32].iter().all(|x| *x == -1.0));
+    let json = r#"{"image_mean": [0.5, 0.5, 0.1], "image_std": [0.5, 0.5, 0.2]}"#;
+    assert!(read(json, 4).unwrap().pixels(&image)[32..].iter().all(|x| (x - 0.5).abs() < 1e-6));
+    assert_eq!(read(r#"{"do_normalize": false}"#, 4).unwrap().pixels(&image)[0], 1.0);
+    assert_eq!(read(r#"{"do_normalize": false, "do_rescale": false}"#, 4).unwrap().pixels(&image)[0], 255.0);
+}
+
+#[test]
+fn an_image_of_the_right_size_stays_as_it_is() {
+    let image = gradient(8, 8);
+    let pixels = Preparation::vit(8).pixels(&image);
+    let expected = |c: usize, y: u32, x: u32| (f32::from(image.get_pixel(x, y)[c]) / 255.0 - 0.5) / 0.5;
+    for (i, pixel) in pixels.iter().enumerate() {
+        let (c, y, x) = (i / 64, i / 8 % 8, i % 8);
+        assert!((pixel - expected(c, y as u32, x as u32)).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn the_centre_is_cropped() {
+    let json = r#"{"size": {"shortest_edge": 10}, "do_center_crop": true, "crop_size": 4, "resample": 3,
+        "do_normalize": false, "do_rescale": false}"#;
+    let preparation = read(json, 4).unwrap();
+    let pixels = preparation.pixels(&gradient(20, 10));
+    // Columns 8 to 11 of 20; 255 / 20 levels per column.
+    assert_eq!(&pixels[..4], &[102.0, 114.0, 127.0, 140.0]);
+    assert_eq!((pixels[16], pixels[20]), (3.0, 4.0));
+    let deit = r#"{"size": 256, "do_center_crop": true, "crop_size": {"height": 224, "width": 224}}"#;
+    assert_eq!(read(deit, 224).unwrap().size(), (224, 224));
+}
+
+#[test]
+fn strips_and_single_pixels_are_prepared() {
+    let json = r#"{"size": {"shortest_edge": 6}, "do_center_crop": true, "crop_size": 6}"#;
+    for preparation in [Preparation::vit(6), read(json, 6).unwrap()] {
+        for (width, height) in [(1, 1), (20_000, 1), (1, 20_000), (3, 50), (0, 0)] {
+            assert_eq!(preparation.pixels(&gradient(width, height)).len(), 108, "{width} x {height}");
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_followed_is_refused() {
+    let refused = [
+        (r#"{"size": 384}"#, "gives images of 384 x 384, the encoder takes 224 x 224"),
+        (r#"{"do_resize": false}"#, "`do_resize` is false"),
+        (r#"{"size": {"shortest_edge": 224}}"#, "without a centre crop"),
+        (r#"{"size": 200, "do_center_crop": true}"#, "larger than the image"),
+        (r#"{"resample": 9}"#, "`resample` is 9"),
+        (r#"{"image_mean": [0.5, 0.5]}"#, "`image_mean` has 2 numbers"),
+        (r#"{"image_std": [0.5, 0, 0.5]}"#, "`image_std` has 0"),
+        (r#"{"size": "large"}"#, "line 1"),
+        ("junk", "line 1"),
+    ];
+    for (json, reason) in refused {
+        let error = read(json, 224).unwrap_err();
+        assert_eq!(error.kind(), stage::Kind::Data);
+        assert!(error.to_string().contains(reason) && error.to_string().contains(FILE), "{error}");
+    }
+}
