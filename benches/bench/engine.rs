@@ -1,0 +1,148 @@
+//! Timing the engine on a workload.
+
+use clap::Args;
+use dsom_distill::Student;
+use dsom_soft_labels::SoftLabels;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use kge::{CrossEntropy, Embedding, Matrix, N3, Scorer, StepLoss, Trainer};
+use mkg::graph::Entity;
+use mkg::{KnownAnswers, QuerySet, Vocabulary};
+use serde_json::{Value, json};
+use stage::args::print_line;
+use stage::recipe::{Distill, Selection, Training};
+use stage::{Error, Modality, Result};
+use std::time::Instant;
+use training::{Data, Learner};
+
+use crate::parameters::{even, widened};
+use crate::workload::Workload;
+
+/// What is timed.
+#[derive(Args, Debug)]
+pub(crate) struct Case {
+    /// "student", or a teacher's modality
+    #[arg(long)]
+    model: String,
+    /// Complex rank
+    #[arg(long)]
+    rank: usize,
+    /// Worker threads
+    #[arg(long, default_value_t = 1)]
+    pub(crate) threads: usize,
+    /// Steps to time, after one that is not
+    #[arg(long, default_value_t = 5)]
+    steps: usize,
+    /// The student always takes all teachers: nothing is drawn, so its losses can be compared
+    #[arg(long)]
+    all: bool,
+}
+
+/// Times the case's steps and reports seconds and losses of each.
+pub(crate) fn run(workload: &Workload, case: &Case) -> Result<Value> {
+    let (queries, batches) = workload.queries();
+    let figures = match case.model.as_str() {
+        "student" => student(workload, case, queries, &batches)?,
+        teacher => self::teacher(workload, case, teacher, &queries, &batches)?,
+    };
+    Ok(figures)
+}
+
+fn teacher(
+    workload: &Workload,
+    case: &Case,
+    name: &str,
+    queries: &QuerySet,
+    batches: &[Vec<u32>],
+) -> Result<Value> {
+    let modality: Modality = name.parse()?;
+    let features = match workload.plan.teachers.get(&modality) {
+        None => return Err(Error::usage(format!("the workload has no teacher `{name}`"))),
+        Some(0) => None,
+        Some(_) => Some(workload.tensors.matrix(&format!("{name}.features"))?),
+    };
+    let (plan, width) = (&workload.plan, 2 * case.rank);
+    let relation = even(2 * plan.relations, width, 0.1, 2);
+    let embedding = match features {
+        None => Embedding::Table(even(plan.entities, width, 0.1, 1)),
+        Some(features) => {
+            Embedding::Projected { projection: even(features.columns(), width, 0.1, 1), features, scale: 1.0 }
+        }
+    };
+    let training = Training::default();
+    let mut trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 });
+    let objective = CrossEntropy { queries };
+    ready(0);
+    let figures = timed(batches, case.steps, |batch| Ok(trainer.step(queries, batch, &objective)?.0))?;
+    Ok(figures)
+}
+
+fn student(workload: &Workload, case: &Case, queries: QuerySet, batches: &[Vec<u32>]) -> Result<Value> {
+    let (plan, width) = (&workload.plan, 2 * case.rank);
+    let labels = soft_labels(workload, &queries)?;
+    let cached = queries.len() * plan.teachers.len() * plan.entities * size_of::<f16>();
+    let data = Data {
+        queries,
+        valid: Vec::new(),
+        known: KnownAnswers::default(),
+        vocabulary: Vocabulary { entities: vec![Entity::default(); plan.entities], relations: Vec::new() },
+    };
+    let (entity, relation) = if plan.student {
+        let model = workload.model("student")?;
+        (widened(&model.entity, case.rank), widened(&model.relation, case.rank))
+    } else {
+        (even(plan.entities, width, 0.1, 1), even(2 * plan.relations, width, 0.1, 2))
+    };
+    let selection = if case.all { Selection::All } else { Selection::Policy };
+    let training = Training { rank: case.rank, ..Training::default() };
+    let recipe = Distill { training, selection, ..Distill::default() };
+    let n3 = N3 { weight: recipe.training.n3 };
+    let trainer = Trainer::new(Embedding::Table(entity), relation, recipe.training.learning_rate, n3);
+    let mut student = Student::new(&data, Some(&labels), trainer, &recipe, 0);
+    student.begin_epoch(1);
+    ready(cached);
+    let mut figures = timed(batches, case.steps, |batch| student.step(batch))?;
+    figures["of_the_epoch"] = json!(student.end_epoch());
+    Ok(figures)
+}
+
+/// The teachers' scores of the workload's queries.
+fn soft_labels(workload: &Workload, queries: &QuerySet) -> Result<SoftLabels> {
+    let plan = &workload.plan;
+    let (teachers, entities) = (plan.teachers.len(), plan.entities);
+    let mut rows = vec![f16::ZERO; queries.len() * teachers * entities];
+    let mut scores = Matrix::zeros(0, 0);
+    for (teacher, modality) in plan.teachers.keys().enumerate() {
+        let model = workload.model(modality.as_str())?;
+        for (part, asked) in queries.queries().chunks(1000).enumerate() {
+            model.scores(asked, &mut scores);
+            for row in 0..asked.len() {
+                let from = ((part * 1000 + row) * teachers + teacher) * entities;
+                rows[from..from + entities].convert_from_f32_slice(scores.row(row));
+            }
+        }
+    }
+    SoftLabels::from_rows(plan.teachers.keys().cloned().collect(), entities, &rows)
+}
+
+/// Says that work begins now, and how much of the memory is the cache, which a real run maps from a file.
+fn ready(cached: usize) {
+    print_line(&json!({ "ready": true, "cached": cached }).to_string());
+}
+
+fn timed(
+    batches: &[Vec<u32>],
+    steps: usize,
+    mut step: impl FnMut(&[u32]) -> Result<StepLoss>,
+) -> Result<Value> {
+    let (mut seconds, mut losses, mut pairs, mut queries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for batch in batches.iter().cycle().take(steps + 1) {
+        let started = Instant::now();
+        let loss = step(batch)?;
+        seconds.push(started.elapsed().as_secs_f64());
+        losses.push([loss.objective, loss.regulariser]);
+        pairs.push(loss.pairs);
+        queries.push(batch.len());
+    }
+    Ok(json!({ "seconds": seconds, "losses": losses, "pairs": pairs, "queries": queries }))
+}

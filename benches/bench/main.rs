@@ -1,0 +1,105 @@
+//! Our side of the comparison with PyTorch: cuts a workload out of a run, and times the engine on it.
+//!
+//! A workload is a folder that any program can read: the batches of a few steps as JSON, features and trained teachers
+//! as safetensors. `harness.py` hands it to this program and to both references, each in a process of its own.
+
+mod engine;
+mod parameters;
+mod products;
+mod workload;
+
+use clap::{Parser, Subcommand};
+use stage::args::print_line;
+use stage::{Result, Run};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use engine::Case;
+use workload::Workload;
+
+/// Times the training engine; see benches/harness.py, which calls it
+#[derive(Parser)]
+#[command(name = "dsom-bench")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Cut the workload of a few steps out of a run with a graph, features, teachers and a student
+    Cut {
+        /// The run
+        run: PathBuf,
+        /// The workload's folder
+        workload: PathBuf,
+        /// How many steps
+        #[arg(long, default_value_t = 12)]
+        steps: usize,
+    },
+    /// Make the workload of a random graph
+    Synthetic {
+        /// The workload's folder
+        workload: PathBuf,
+        /// How many entities
+        #[arg(long)]
+        entities: usize,
+        /// How many steps
+        #[arg(long, default_value_t = 4)]
+        steps: usize,
+    },
+    /// Time training steps of one model
+    Run {
+        /// The workload's folder
+        workload: PathBuf,
+        #[command(flatten)]
+        case: Case,
+    },
+    /// Time the products of a step alone, and the machine's peak
+    Products {
+        /// Queries of a step
+        #[arg(long)]
+        queries: usize,
+        /// Entities
+        #[arg(long)]
+        entities: usize,
+        /// Reals of an embedding
+        #[arg(long)]
+        width: usize,
+        /// Worker threads
+        #[arg(long, default_value_t = 1)]
+        threads: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    stage::progress::init_logging(0);
+    stage::args::exit(run(arguments.command))
+}
+
+fn run(command: Command) -> Result<()> {
+    let report = match command {
+        Command::Cut { run, workload, steps } => {
+            return workload::cut(&Run::new(run), &workload, steps);
+        }
+        Command::Synthetic { workload, entities, steps } => {
+            return workload::synthetic(&workload, entities, steps);
+        }
+        Command::Run { workload, case } => {
+            limit_threads(case.threads);
+            engine::run(&Workload::read(&workload)?, &case)?
+        }
+        Command::Products { queries, entities, width, threads } => {
+            limit_threads(threads);
+            products::run(queries, entities, width)
+        }
+    };
+    print_line(&report.to_string());
+    Ok(())
+}
+
+fn limit_threads(threads: usize) {
+    // Fails only where a pool is there already.
+    let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
+}

@@ -1,0 +1,198 @@
+//! The workload: batches, features and teachers, in files that any program can read.
+
+use dsom_features::{FeatureTable, table};
+use kge::checkpoint::{Reader, Tensors};
+use kge::{ComplEx, Matrix};
+use mkg::{EntityId, Query, QuerySet, RelationId, Triple};
+use rand::seq::SliceRandom;
+use serde::{Deserialize, Serialize};
+use stage::task::Task;
+use stage::{Error, Modality, Result, Run, seed};
+use std::collections::BTreeMap;
+use std::path::Path;
+use training::{Data, MODEL, open_model};
+
+use crate::parameters::even;
+
+/// Pairs of query and tail in a step, as everywhere in the paper's code.
+const BATCH: usize = 1000;
+const FILE: &str = "workload.json";
+const TENSORS: &str = "tensors.safetensors";
+
+/// A query with its tails, by ids.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Asked(pub(crate) u32, pub(crate) u32, pub(crate) Vec<u32>);
+
+/// What `workload.json` holds.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// Number of entities.
+    pub(crate) entities: usize,
+    /// Number of relations, without inverses.
+    pub(crate) relations: usize,
+    /// Pairs of query and tail in a whole epoch.
+    pub(crate) pairs: usize,
+    /// Distinct queries in a whole epoch.
+    pub(crate) queries: usize,
+    /// The steps of those that group triples by query.
+    pub(crate) batches: Vec<Vec<Asked>>,
+    /// The steps of those that do not: a tail each, with its query and all tails of that.
+    pub(crate) triples: Vec<Vec<(u32, Asked)>>,
+    /// The teachers, with the width of their features; 0 for a free table.
+    pub(crate) teachers: BTreeMap<Modality, usize>,
+    /// Whether there is a trained student to start from.
+    pub(crate) student: bool,
+}
+
+/// A workload that was read.
+pub(crate) struct Workload {
+    pub(crate) plan: Plan,
+    pub(crate) tensors: Reader,
+}
+
+impl Workload {
+    pub(crate) fn read(folder: &Path) -> Result<Workload> {
+        let plan = stage::files::read_json(&folder.join(FILE))?;
+        Ok(Workload { plan, tensors: Reader::open(&folder.join(TENSORS))? })
+    }
+
+    /// The model saved under `prefix.`: entities as they score, and relations.
+    pub(crate) fn model(&self, prefix: &str) -> Result<ComplEx<f32>> {
+        let matrix = |name: &str| self.tensors.matrix(&format!("{prefix}.{name}"));
+        Ok(ComplEx { entity: matrix("entity")?, relation: matrix("relation")? })
+    }
+
+    /// The batches' queries as a set, and each batch as numbers in it.
+    pub(crate) fn queries(&self) -> (QuerySet, Vec<Vec<u32>>) {
+        let query = |asked: &Asked| Query { head: EntityId(asked.0), relation: RelationId(asked.1) };
+        let asked = self.plan.batches.iter().flatten();
+        let pairs =
+            asked.flat_map(|asked| asked.2.iter().map(move |&tail| (query(asked), EntityId(tail)))).collect();
+        let set = QuerySet::from_pairs(pairs);
+        let number = |asked: &Asked| {
+            set.queries().binary_search(&query(asked)).expect("the set holds every batch's queries") as u32
+        };
+        let batches = self.plan.batches.iter().map(|batch| batch.iter().map(number).collect()).collect();
+        (set, batches)
+    }
+}
+
+/// Cuts the first `steps` steps of an epoch out of `run`.
+pub(crate) fn cut(run: &Run, folder: &Path, steps: usize) -> Result<()> {
+    let mut task = Task::new(run, "dsom-bench", folder.to_owned(), &(), 0);
+    let data = Data::open(run, &mut task)?;
+    let mut plan = plan(&data.queries, data.entities(), data.relations(), steps);
+    let mut matrices = Vec::new();
+    for modality in run.finished("teachers") {
+        let model = open_model(&mut task, &run.teacher(&modality), &data.vocabulary)?;
+        let mut width = 0;
+        if !modality.is_structural() {
+            let path = task.stage_input(&run.features(&modality), table::FILE)?;
+            let features = unit_rows(&FeatureTable::read(&path, data.entities())?);
+            width = features.columns();
+            matrices.push((format!("{modality}.features"), features));
+            let reader = Reader::open(&run.teacher(&modality).join(MODEL))?;
+            matrices.push((format!("{modality}.projection"), reader.matrix("projection")?));
+        }
+        push_model(&mut matrices, modality.as_str(), model);
+        plan.teachers.insert(modality, width);
+    }
+    for student in ["student", "student-alone"].map(|name| run.student(name)) {
+        if !plan.student && student.join(stage::manifest::FILE).is_file() {
+            push_model(&mut matrices, "student", open_model(&mut task, &student, &data.vocabulary)?);
+            plan.student = true;
+        }
+    }
+    write(folder, &plan, &matrices)
+}
+
+/// A random graph with the proportions of MKG-W: 2.3 triples per entity, and a tenth of a relation per root of them.
+/// Its three teachers are random and of a low rank: their scores cost what scores cost, and mean nothing.
+pub(crate) fn synthetic(folder: &Path, entities: usize, steps: usize) -> Result<()> {
+    const RANK: usize = 8;
+    let (entities32, relations) = (entities as u32, 169u32);
+    let count = (entities * 23 / 10).max(BATCH);
+    let mut generator = seed::generator(0, "synthetic", entities as u64);
+    let triples: Vec<Triple> = (0..count)
+        .map(|_| {
+            // The cube makes a few entities and relations frequent, as they are in real graphs.
+            let mut draw = |below: u32| {
+                let even: f64 = rand::RngExt::random(&mut generator);
+                (even.powi(3) * f64::from(below)) as u32
+            };
+            Triple::new(draw(entities32), draw(relations), draw(entities32))
+        })
+        .collect();
+    let mut plan = plan(&QuerySet::new(&triples, relations as usize), entities, relations as usize, steps);
+    let mut matrices = Vec::new();
+    for (stream, name) in [Modality::structural().as_str(), "textual", "visual"].into_iter().enumerate() {
+        let model = ComplEx {
+            entity: even(entities, 2 * RANK, 1.0, 10 + stream as u32),
+            relation: even(2 * relations as usize, 2 * RANK, 1.0, 20 + stream as u32),
+        };
+        push_model(&mut matrices, name, model);
+        plan.teachers.insert(name.parse()?, 0);
+    }
+    write(folder, &plan, &matrices)
+}
+
+fn plan(queries: &QuerySet, entities: usize, relations: usize, steps: usize) -> Plan {
+    let mut generator = seed::generator(0, "workload", 0);
+    let mut order: Vec<u32> = (0..queries.len() as u32).collect();
+    order.shuffle(&mut generator);
+    let (mut batches, mut batch, mut filled) = (Vec::new(), Vec::new(), 0);
+    for &number in &order {
+        filled += queries.tails(number as usize).len();
+        batch.push(asked(queries, number as usize));
+        if filled >= BATCH {
+            batches.push(std::mem::take(&mut batch));
+            filled = 0;
+        }
+        if batches.len() == steps {
+            break;
+        }
+    }
+    if batches.is_empty() {
+        batches.push(batch);
+    }
+    let mut pairs: Vec<(u32, usize)> = (0..queries.len())
+        .flat_map(|number| queries.tails(number).iter().map(move |tail| (tail.0, number)))
+        .collect();
+    pairs.shuffle(&mut generator);
+    let with_query = |&(tail, number): &(u32, usize)| (tail, asked(queries, number));
+    let triples =
+        pairs.chunks(BATCH).take(steps).map(|batch| batch.iter().map(with_query).collect()).collect();
+    let teachers = BTreeMap::new();
+    let (count, pairs) = (queries.len(), queries.pairs());
+    Plan { entities, relations, pairs, queries: count, batches, triples, teachers, student: false }
+}
+
+fn asked(queries: &QuerySet, number: usize) -> Asked {
+    let query = queries.query(number);
+    Asked(query.head.0, query.relation.0, queries.tails(number).iter().map(|tail| tail.0).collect())
+}
+
+/// The features as the teachers see them: rows of unit norm, zero where absent.
+fn unit_rows(table: &FeatureTable) -> Matrix<f32> {
+    let mut features = Matrix::zeros(table.entities(), table.width);
+    for entity in 0..table.entities() {
+        let norm = table.row(entity).iter().map(|x| x * x).sum::<f32>().sqrt();
+        let rate = if norm > 0.0 { 1.0 / norm } else { 0.0 };
+        features.row_mut(entity).iter_mut().zip(table.row(entity)).for_each(|(to, from)| *to = from * rate);
+    }
+    features
+}
+
+fn push_model(matrices: &mut Vec<(String, Matrix<f32>)>, prefix: &str, model: ComplEx<f32>) {
+    matrices.push((format!("{prefix}.entity"), model.entity));
+    matrices.push((format!("{prefix}.relation"), model.relation));
+}
+
+fn write(folder: &Path, plan: &Plan, matrices: &[(String, Matrix<f32>)]) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    let tensors = matrices
+        .iter()
+        .fold(Tensors::default(), |tensors, (name, matrix)| tensors.matrix(name.clone(), matrix));
+    tensors.write(&folder.join(TENSORS))?;
+    stage::files::write_json(&folder.join(FILE), plan)
+}
