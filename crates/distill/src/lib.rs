@@ -68,8 +68,13 @@ fn require_few(teachers: usize) -> Result<()> {
 
 fn require_memory(data: &Data, distill: &Distill, teachers: usize) -> Result<()> {
     let training = &distill.training;
-    let mut bytes =
-        Trainer::memory(data.entities(), 2 * training.rank, data.largest_batch(training.batch), 0);
+    let mut bytes = Trainer::memory(
+        data.entities(),
+        2 * training.rank,
+        training.batch,
+        data.largest_batch(training.batch),
+        0,
+    );
     if teachers > 0 && distill.selection == Selection::Policy {
         let queries = data.largest_batch(training.batch);
         bytes += Policy::<f32>::memory(data.entities(), teachers, distill.policy_hidden, queries);

@@ -331,11 +331,11 @@ impl Learner for Student<'_> {
         figures
     }
 
-    fn model(&self) -> &ComplEx<f32> {
+    fn model(&mut self) -> &ComplEx<f32> {
         self.trainer.model()
     }
 
-    fn require_finite(&self) -> Result<()> {
+    fn require_finite(&mut self) -> Result<()> {
         self.trainer.require_finite()?;
         self.policy().map_or(Ok(()), Policy::require_finite)
     }
@@ -364,7 +364,7 @@ impl Learner for Student<'_> {
         }
     }
 
-    fn write_best(&self, work: &Work) -> Result<()> {
+    fn write_best(&mut self, work: &Work) -> Result<()> {
         self.model().tensors().write(&work.path(MODEL))?;
         match (self.policy(), &self.teaching) {
             (Some(policy), Some(teaching)) => {

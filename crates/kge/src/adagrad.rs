@@ -22,23 +22,31 @@ impl<T: Real> Adagrad<T> {
 
     /// `s += g²; x -= lr · g / (√s + ε)`, on all cores.
     pub fn step(&mut self, parameters: &mut Matrix<T>, gradient: &Matrix<T>) {
-        const CHUNK: usize = 1 << 14;
-        let (learning_rate, epsilon) = (self.learning_rate, T::from_f64(EPSILON));
-        let sums = self.sum_of_squares.values_mut().par_chunks_mut(CHUNK);
-        let gradients = gradient.values().par_chunks(CHUNK);
-        parameters.values_mut().par_chunks_mut(CHUNK).zip(sums).zip(gradients).for_each(
-            |((xs, sums), gs)| {
-                pulp::Arch::new().dispatch(
-                    #[inline(always)]
-                    || {
-                        for ((x, sum), &g) in xs.iter_mut().zip(sums.iter_mut()).zip(gs) {
-                            *sum += g * g;
-                            *x -= learning_rate * g / (sum.sqrt() + epsilon);
-                        }
-                    },
-                );
-            },
-        );
+        const ROWS: usize = 32;
+        let gradients = gradient.values().par_chunks(ROWS * gradient.columns().max(1));
+        self.blocks(parameters, ROWS).zip(gradients).for_each(|(block, gradient)| block.step_by(gradient));
+    }
+
+    /// The same for the rows numbered `rows` alone: one without a gradient would not move.
+    pub fn step_rows(&mut self, parameters: &mut Matrix<T>, rows: &[u32], gradient: &Matrix<T>) {
+        for (i, &row) in rows.iter().enumerate() {
+            let row = row as usize;
+            let (parameters, sums) = (parameters.row_mut(row), self.sum_of_squares.row_mut(row));
+            Block { learning_rate: self.learning_rate, parameters, sums }.step_by(gradient.row(i));
+        }
+    }
+
+    /// Parameters and state in blocks of so many `rows`, to step side by side.
+    pub fn blocks<'a>(
+        &'a mut self,
+        parameters: &'a mut Matrix<T>,
+        rows: usize,
+    ) -> impl IndexedParallelIterator<Item = Block<'a, T>> {
+        let learning_rate = self.learning_rate;
+        let values = rows * parameters.columns().max(1);
+        let sums = self.sum_of_squares.values_mut().par_chunks_mut(values);
+        let parameters = parameters.values_mut().par_chunks_mut(values);
+        parameters.zip(sums).map(move |(parameters, sums)| Block { learning_rate, parameters, sums })
     }
 
     /// The accumulated squares, for checkpoints.
@@ -49,5 +57,34 @@ impl<T: Real> Adagrad<T> {
     /// The accumulated squares, for checkpoints.
     pub fn state_mut(&mut self) -> &mut Matrix<T> {
         &mut self.sum_of_squares
+    }
+}
+
+/// Some rows of parameters with their state.
+#[derive(Debug)]
+pub struct Block<'a, T> {
+    learning_rate: T,
+    parameters: &'a mut [T],
+    sums: &'a mut [T],
+}
+
+impl<T: Real> Block<'_, T> {
+    /// The step of these rows.
+    pub fn step(self, gradient: &Matrix<T>) {
+        self.step_by(gradient.values());
+    }
+
+    fn step_by(self, gradient: &[T]) {
+        let Block { learning_rate, parameters, sums } = self;
+        let epsilon = T::from_f64(EPSILON);
+        pulp::Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for ((x, sum), &g) in parameters.iter_mut().zip(sums.iter_mut()).zip(gradient) {
+                    *sum += g * g;
+                    *x -= learning_rate * g / (sum.sqrt() + epsilon);
+                }
+            },
+        );
     }
 }

@@ -4,17 +4,24 @@
 //! `Re(<e_h, w_r, conj(e_t)>)`, is the real dot product of the query vector `q = e_h ∘ w_r` (complex product) with
 //! `e_t`, so a query is composed once and scores all entities by a matrix product.
 
-use crate::Real;
+use pulp::Arch;
+
+use crate::{Real, row};
 
 /// `q = head ∘ relation`, all `(2k)`.
 pub fn compose<T: Real>(head: &[T], relation: &[T], query: &mut [T]) {
     let k = head.len() / 2;
     let ((h_re, h_im), (r_re, r_im)) = (head.split_at(k), relation.split_at(k));
     let (q_re, q_im) = query.split_at_mut(k);
-    for i in 0..k {
-        q_re[i] = h_re[i] * r_re[i] - h_im[i] * r_im[i];
-        q_im[i] = h_re[i] * r_im[i] + h_im[i] * r_re[i];
-    }
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for i in 0..k {
+                q_re[i] = h_re[i] * r_re[i] - h_im[i] * r_im[i];
+                q_im[i] = h_re[i] * r_im[i] + h_im[i] * r_re[i];
+            }
+        },
+    );
 }
 
 /// Adds to `onto` the gradient of [`compose`] for one factor: `gradient ∘ conj(other)`.
@@ -24,10 +31,15 @@ pub fn add_compose_gradient<T: Real>(gradient: &[T], other: &[T], onto: &mut [T]
     let k = other.len() / 2;
     let ((g_re, g_im), (o_re, o_im)) = (gradient.split_at(k), other.split_at(k));
     let (to_re, to_im) = onto.split_at_mut(k);
-    for i in 0..k {
-        to_re[i] += g_re[i] * o_re[i] + g_im[i] * o_im[i];
-        to_im[i] += g_im[i] * o_re[i] - g_re[i] * o_im[i];
-    }
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for i in 0..k {
+                to_re[i] += g_re[i] * o_re[i] + g_im[i] * o_im[i];
+                to_im[i] += g_im[i] * o_re[i] - g_re[i] * o_im[i];
+            }
+        },
+    );
 }
 
 /// The nuclear 3-norm regulariser: `weight · Σ |x|³` over the complex moduli of head, relation and tail.
@@ -38,27 +50,27 @@ pub struct N3 {
 }
 
 impl N3 {
-    /// The value for one embedding `(2k)`, times `factor`.
-    pub fn value<T: Real>(self, x: &[T], factor: f64) -> f64 {
-        let (re, im) = x.split_at(x.len() / 2);
-        let cubes = re.iter().zip(im).map(|(&re, &im)| {
-            let square = re * re + im * im;
-            square * square.sqrt()
-        });
-        self.weight * factor * cubes.sum::<T>().to_f64()
-    }
-
-    /// Adds the gradient of [`N3::value`] to `onto`: `3 |x| x`, times weight and factor.
-    pub fn add_gradient<T: Real>(self, x: &[T], factor: f64, onto: &mut [T]) {
+    /// The value for one embedding `(2k)`, times `factor`; adds its gradient, `3 |x| x` times weight and factor, to
+    /// `onto`.
+    pub fn add<T: Real>(self, x: &[T], factor: f64, onto: &mut [T]) -> f64 {
+        if self.weight == 0.0 {
+            return 0.0;
+        }
         let k = x.len() / 2;
         let (re, im) = x.split_at(k);
         let (to_re, to_im) = onto.split_at_mut(k);
-        let factor = T::from_f64(3.0 * self.weight * factor);
-        for i in 0..k {
-            let scale = factor * (re[i] * re[i] + im[i] * im[i]).sqrt();
-            to_re[i] += scale * re[i];
-            to_im[i] += scale * im[i];
-        }
+        let slope = T::from_f64(3.0 * self.weight * factor);
+        Arch::new().dispatch(
+            #[inline(always)]
+            || {
+                for i in 0..k {
+                    let scale = slope * (re[i] * re[i] + im[i] * im[i]).sqrt();
+                    to_re[i] += scale * re[i];
+                    to_im[i] += scale * im[i];
+                }
+            },
+        );
+        self.weight * factor * row::sum_cubed_moduli(re, im).to_f64()
     }
 }
 
@@ -93,8 +105,10 @@ mod tests {
             let mut gradient = [0.0; 6];
             add_compose_gradient(&upstream, &relation, &mut gradient);
             let n3 = N3 { weight: 0.3 };
-            n3.add_gradient(&head, 2.0, &mut gradient);
-            let value = |head: &[f64]| dot(&composed(head, &relation), &upstream) + n3.value(head, 2.0);
+            n3.add(&head, 2.0, &mut gradient);
+            let value = |head: &[f64]| {
+                dot(&composed(head, &relation), &upstream) + n3.add(head, 2.0, &mut [0.0; 6])
+            };
             for i in 0..6 {
                 let step = 1e-5;
                 let moved = |by: f64| { let mut x = head; x[i] += by; value(&x) };

@@ -1,6 +1,7 @@
 //! A row-major matrix and the products of a training step.
 
 use rayon::prelude::*;
+use std::ops::Range;
 
 use crate::Real;
 
@@ -73,10 +74,19 @@ impl<T: Real> Matrix<T> {
         self.values.par_chunks(1 << 16).all(crate::row::all_finite)
     }
 
+    /// Copies the rows numbered `rows` of `from`, on all cores, into this matrix, which it resizes.
+    pub fn gather(&mut self, from: &Matrix<T>, rows: &[u32]) {
+        self.resize(rows.len(), from.columns);
+        let columns = from.columns.max(1);
+        self.values
+            .par_chunks_mut(columns)
+            .zip(rows)
+            .for_each(|(to, &row)| to.copy_from_slice(from.row(row as usize)));
+    }
+
     /// The matrix, read with rows and columns exchanged.
     pub fn transposed(&self) -> View<'_, T> {
-        let View { rows, columns, row_stride, column_stride, values } = self.view();
-        View { rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, values }
+        self.view().transposed()
     }
 
     /// The matrix as it is.
@@ -103,15 +113,35 @@ impl<T: Real> Matrix<T> {
             }
             return;
         }
-        gemm_call(self, keep, factor, a, b);
+        gemm_call(self, keep, factor, a, b, gemm::Parallelism::Rayon(rayon::current_num_threads()));
+    }
+
+    /// `self = a · b` on the calling thread alone: for work that is divided already.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn product_here(&mut self, a: View<'_, T>, b: View<'_, T>) {
+        assert_eq!(a.columns, b.rows, "inner dimensions");
+        assert_eq!((self.rows, self.columns), (a.rows, b.columns), "shape of the product");
+        if self.values.is_empty() || a.columns == 0 {
+            self.values.fill(T::ZERO);
+            return;
+        }
+        gemm_call(self, false, T::ONE, a, b, gemm::Parallelism::None);
     }
 }
 
 #[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
-fn gemm_call<T: Real>(c: &mut Matrix<T>, keep: bool, factor: T, a: View<'_, T>, b: View<'_, T>) {
+fn gemm_call<T: Real>(
+    c: &mut Matrix<T>,
+    keep: bool,
+    factor: T,
+    a: View<'_, T>,
+    b: View<'_, T>,
+    threads: gemm::Parallelism,
+) {
     let alpha = if keep { T::ONE } else { T::ZERO };
     let stride = |stride: usize| isize::try_from(stride).expect("strides are below the address space");
-    let threads = gemm::Parallelism::Rayon(rayon::current_num_threads());
     // SAFETY: the views cover their slices (checked when they were made: `from_values` and `resize` keep
     // `values.len() == rows * columns`), the shapes fit (checked by the caller), and `c` is borrowed uniquely.
     unsafe {
@@ -149,6 +179,29 @@ pub struct View<'a, T> {
     values: &'a [T],
 }
 
+impl<T> View<'_, T> {
+    /// Rows and columns exchanged.
+    pub fn transposed(self) -> Self {
+        View {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            values: self.values,
+        }
+    }
+
+    /// Some of the columns.
+    ///
+    /// # Panics
+    /// If there are not so many columns.
+    pub fn columns(self, range: Range<usize>) -> Self {
+        assert!(range.start <= range.end && range.end <= self.columns, "columns of the view");
+        let from = (range.start * self.column_stride).min(self.values.len());
+        View { columns: range.len(), values: &self.values[from..], ..self }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +216,20 @@ mod tests {
         let mut d = Matrix::from_values(3, 3, vec![1.0; 9]);
         d.product(true, 2.0, a.transposed(), b.view());
         assert_eq!(d.values(), [3.0, 9.0, 5.0, 5.0, 11.0, 9.0, 7.0, 13.0, 13.0]);
+    }
+
+    #[test]
+    fn products_of_some_columns() {
+        let a = Matrix::from_values(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let b = Matrix::from_values(2, 2, vec![1.0, 0.0, 0.0, 10.0]);
+        let mut c = Matrix::zeros(2, 2);
+        c.product_here(a.view().columns(1..3).transposed(), b.view());
+        assert_eq!(c.values(), [2.0, 50.0, 3.0, 60.0]);
+        let mut none = Matrix::zeros(0, 2);
+        none.product_here(a.view().columns(3..3).transposed(), b.view());
+        let mut rows = Matrix::zeros(0, 0);
+        rows.gather(&a, &[1, 0, 1]);
+        assert_eq!(rows.values(), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     }
 
     #[test]

@@ -67,6 +67,15 @@ pub fn sum_squares<T: Real>(xs: &[T], mean: T) -> T {
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs| acc + (x - mean) * (x - mean))
 }
 
+/// `Σ |re + i im|³`; both of one length.
+pub fn sum_cubed_moduli<T: Real>(re: &[T], im: &[T]) -> T {
+    assert_eq!(re.len(), im.len(), "rows of one length");
+    fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in re, y in im| {
+        let square = x * x + y * y;
+        acc + square * square.sqrt()
+    })
+}
+
 /// `Σ w (a - b)`; all of one length.
 pub fn dot_difference<T: Real>(ws: &[T], a: &[T], b: &[T]) -> T {
     assert!(ws.len() == a.len() && ws.len() == b.len(), "rows of one length");

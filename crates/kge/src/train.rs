@@ -6,8 +6,10 @@
 //! ```text
 //! S  = Q Eᵀ                     scores (query, entity)
 //! G  = ∂loss/∂S                 row by row, in place: the objective's part
-//! ∂Q = G E,   ∂E = Gᵀ Q         then ∂Q flows on to heads and relations
+//! ∂Q = G E,   ∂E = Gᵀ Q         ∂Q flows on to heads and relations
 //! ```
+//!
+//! Projected embeddings have a shorter way to the same numbers: see `Embedding`.
 
 use mkg::QuerySet;
 use rayon::prelude::*;
@@ -17,6 +19,13 @@ use crate::adagrad::Adagrad;
 use crate::checkpoint::{Reader, Tensors, require_finite};
 use crate::complex::{self, N3};
 use crate::{ComplEx, Matrix, Real, row};
+
+mod entities;
+mod uses;
+
+pub use entities::Embedding;
+use entities::{Entities, Gradients, Projected, Way};
+use uses::Uses;
 
 /// What a row of scores should become.
 pub trait Objective<T>: Sync {
@@ -68,38 +77,6 @@ impl<T: Real> Objective<T> for CrossEntropy<'_> {
     }
 }
 
-/// Where entity embeddings come from.
-#[derive(Clone, Debug)]
-pub enum Embedding<T> {
-    /// A free table `(entity, 2k)`: structural teacher and student.
-    Table(Matrix<T>),
-    /// `features · projection / scale`: fixed features `(entity, f)`, a trained projection `(f, 2k)`.
-    Projected {
-        /// Zero rows for entities without features: no evidence, no embedding.
-        features: Matrix<T>,
-        /// What is trained.
-        projection: Matrix<T>,
-        /// Divides the product.
-        scale: f64,
-    },
-}
-
-impl<T: Real> Embedding<T> {
-    /// The trained matrix.
-    fn parameters(&mut self) -> &mut Matrix<T> {
-        match self {
-            Embedding::Table(table) => table,
-            Embedding::Projected { projection, .. } => projection,
-        }
-    }
-
-    fn write_table(&self, table: &mut Matrix<T>) {
-        if let Embedding::Projected { features, projection, scale } = self {
-            table.product(false, T::from_f64(1.0 / scale), features.view(), projection.view());
-        }
-    }
-}
-
 /// Mean losses of one step, per triple.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepLoss {
@@ -111,67 +88,109 @@ pub struct StepLoss {
     pub pairs: usize,
 }
 
-/// A ComplEx model in training: parameters, optimiser and preallocated buffers.
+/// A ComplEx model in training: parameters, optimisers and preallocated buffers.
 #[derive(Debug)]
 pub struct Trainer<T> {
-    embedding: Embedding<T>,
-    /// Entity and relation tables as they score; the entity table is recomputed from a projection.
+    /// Entity and relation tables as they score; where entities are projected, theirs may lag behind.
     model: ComplEx<T>,
-    n3: N3,
-    entity_optimiser: Adagrad<T>,
+    entities: Entities<T>,
     relation_optimiser: Adagrad<T>,
+    n3: N3,
+    buffers: Buffers<T>,
+}
+
+/// The matrices of a step.
+#[derive(Debug)]
+struct Buffers<T> {
+    /// The embeddings of entities that the batch uses itself `(use, 2k)`, and their gradient.
+    used: Matrix<T>,
+    used_gradient: Matrix<T>,
+    /// `Q (query, 2k)`, and its gradient.
     vectors: Matrix<T>,
-    scores: Matrix<T>,
     vector_gradient: Matrix<T>,
-    entity_gradient: Matrix<T>,
+    /// `S (query, entity)`, then `G`.
+    scores: Matrix<T>,
+    /// Of the relations that the batch uses `(use, 2k)`.
     relation_gradient: Matrix<T>,
-    projection_gradient: Matrix<T>,
+}
+
+impl<T: Real> Buffers<T> {
+    fn new() -> Self {
+        let empty = || Matrix::zeros(0, 0);
+        Buffers {
+            used: empty(),
+            used_gradient: empty(),
+            vectors: empty(),
+            vector_gradient: empty(),
+            scores: empty(),
+            relation_gradient: empty(),
+        }
+    }
+}
+
+/// The entities and relations that a batch of queries uses itself.
+#[derive(Debug)]
+struct Batch {
+    entities: Uses,
+    relations: Uses,
+    /// The relation's index at each position.
+    relation_of: Vec<u32>,
+    pairs: usize,
+}
+
+impl Batch {
+    fn new(queries: &QuerySet, numbers: &[u32]) -> Batch {
+        let query = |number: &u32| queries.query(*number as usize);
+        let tails = |number: &u32| queries.tails(*number as usize);
+        let pairs = |number: &u32| tails(number).len() as u32;
+        let heads = numbers.iter().map(|number| (query(number).head.0, pairs(number)));
+        let relations = numbers.iter().map(|number| (query(number).relation.0, pairs(number)));
+        Batch {
+            entities: Uses::new(heads, numbers.iter().flat_map(tails).map(|tail| tail.0)),
+            relations: Uses::new(relations, std::iter::empty()),
+            relation_of: numbers.iter().map(|number| query(number).relation.0).collect(),
+            pairs: numbers.iter().map(|number| tails(number).len()).sum(),
+        }
+    }
 }
 
 impl<T: Real> Trainer<T> {
     /// Starts from initial `embedding` and `relation` `(relation and inverse, 2k)`.
-    pub fn new(mut embedding: Embedding<T>, relation: Matrix<T>, learning_rate: f64, n3: N3) -> Self {
-        let (entities, width) = match &embedding {
-            Embedding::Table(table) => (table.rows(), table.columns()),
-            Embedding::Projected { features, projection, .. } => (features.rows(), projection.columns()),
+    pub fn new(embedding: Embedding<T>, relation: Matrix<T>, learning_rate: f64, n3: N3) -> Self {
+        let (entity, entities) = match embedding {
+            Embedding::Table(table) => {
+                let optimiser = Adagrad::new(learning_rate, table.rows(), table.columns());
+                (table, Entities::Free(optimiser))
+            }
+            Embedding::Projected { features, projection, scale } => {
+                assert_eq!(projection.columns(), relation.columns(), "entities and relations have one rank");
+                let projected = Projected::new(features, projection, scale, learning_rate);
+                (Matrix::zeros(0, relation.columns()), Entities::Projected(projected))
+            }
         };
-        assert_eq!(relation.columns(), width, "entities and relations have one rank");
-        let (rows, columns) = (embedding.parameters().rows(), embedding.parameters().columns());
-        let empty = || Matrix::zeros(0, 0);
-        let mut entity = empty();
-        if let Embedding::Projected { .. } = embedding {
-            entity.resize(entities, width);
-        } else {
-            std::mem::swap(&mut entity, embedding.parameters());
-        }
-        let mut trainer = Trainer {
-            entity_optimiser: Adagrad::new(learning_rate, rows, columns),
-            relation_optimiser: Adagrad::new(learning_rate, relation.rows(), width),
-            relation_gradient: Matrix::zeros(relation.rows(), width),
-            entity_gradient: Matrix::zeros(entities, width),
-            projection_gradient: empty(),
-            vectors: empty(),
-            scores: empty(),
-            vector_gradient: empty(),
+        assert_eq!(entity.columns(), relation.columns(), "entities and relations have one rank");
+        Trainer {
+            relation_optimiser: Adagrad::new(learning_rate, relation.rows(), relation.columns()),
             model: ComplEx { entity, relation },
-            embedding,
+            entities,
             n3,
-        };
-        trainer.embedding.write_table(&mut trainer.model.entity);
-        trainer
+            buffers: Buffers::new(),
+        }
     }
 
     /// The model as it stands.
-    pub fn model(&self) -> &ComplEx<T> {
-        &self.model
+    pub fn model(&mut self) -> &ComplEx<T> {
+        self.parts().0
     }
 
-    /// The trained projection, if there is one.
-    pub fn projection(&self) -> Option<&Matrix<T>> {
-        match &self.embedding {
-            Embedding::Table(_) => None,
-            Embedding::Projected { projection, .. } => Some(projection),
-        }
+    /// The model as it stands, and the trained projection, if there is one.
+    pub fn parts(&mut self) -> (&ComplEx<T>, Option<&Matrix<T>>) {
+        self.entities.write_table(&mut self.model.entity);
+        let projection = match &self.entities {
+            Entities::Free(_) => None,
+            Entities::Projected(projected) => Some(&projected.projection),
+        };
+        (&self.model, projection)
     }
 
     /// One step of Adagrad on the queries numbered `batch`; what each row left behind is in the batch's order.
@@ -181,38 +200,44 @@ impl<T: Real> Trainer<T> {
         batch: &[u32],
         objective: &O,
     ) -> Result<(StepLoss, Vec<O::Row>)> {
-        let (loss, rows) = self.gradient(queries, batch, objective)?;
-        self.update();
+        let uses = Batch::new(queries, batch);
+        let (loss, rows) = self.differentiate(&uses, batch, objective)?;
+        self.update(&uses);
         Ok((loss, rows))
     }
 
-    /// Fills the gradient buffers.
-    pub(crate) fn gradient<O: Objective<T>>(
+    /// Fills the buffers with the gradients that [`Trainer::update`] needs.
+    fn differentiate<O: Objective<T>>(
         &mut self,
-        queries: &QuerySet,
+        uses: &Batch,
         batch: &[u32],
         objective: &O,
     ) -> Result<(StepLoss, Vec<O::Row>)> {
-        let pairs: usize = batch.iter().map(|&query| queries.tails(query as usize).len()).sum();
-        self.score(queries, batch);
-        let (objective_loss, rows) = self.differentiate_rows(batch, objective, 1.0 / pairs as f64);
+        self.score(uses);
+        let scale = 1.0 / uses.pairs as f64;
+        let (objective_loss, rows) = self.differentiate_rows(batch, objective, scale);
         if !objective_loss.is_finite() {
             let hint = "lower the learning rate; the last checkpoint and the best model are kept";
             return Err(Error::new(Kind::Diverged, "the loss is no longer finite").hint(hint));
         }
-        self.vector_gradient.resize(batch.len(), self.model.entity.columns());
-        self.vector_gradient.product(false, T::ONE, self.scores.view(), self.model.entity.view());
-        self.entity_gradient.product(false, T::ONE, self.scores.transposed(), self.vectors.view());
-        let regulariser = self.propagate(queries, batch, 1.0 / pairs as f64);
-        let objective = objective_loss / pairs as f64;
-        Ok((StepLoss { objective, regulariser, pairs }, rows))
+        let Buffers { scores, vector_gradient, .. } = &mut self.buffers;
+        self.entities.differentiate(&self.model.entity, scores, vector_gradient);
+        let regulariser = self.propagate(uses, scale);
+        Ok((StepLoss { objective: objective_loss * scale, regulariser, pairs: uses.pairs }, rows))
     }
 
-    fn score(&mut self, queries: &QuerySet, batch: &[u32]) {
-        let asked: Vec<_> = batch.iter().map(|&query| queries.query(query as usize)).collect();
-        self.model.queries(&asked, &mut self.vectors);
-        self.scores.resize(batch.len(), self.model.entity.rows());
-        self.scores.product(false, T::ONE, self.vectors.view(), self.model.entity.transposed());
+    /// Composes the batch's queries and scores all entities.
+    fn score(&mut self, batch: &Batch) {
+        let Buffers { used, vectors, scores, .. } = &mut self.buffers;
+        let (queries, width) = (batch.relation_of.len(), self.model.relation.columns());
+        self.entities.prepare(&mut self.model.entity, queries, &batch.entities, used);
+        vectors.resize(queries, width);
+        let rows = vectors.values_mut().par_chunks_mut(width).zip(&batch.relation_of).enumerate();
+        rows.for_each(|(position, (vector, &relation))| {
+            let head = used.row(batch.entities.number(position));
+            complex::compose(head, self.model.relation.row(relation as usize), vector);
+        });
+        self.entities.score(&self.model.entity, vectors, scores);
     }
 
     fn differentiate_rows<O: Objective<T>>(
@@ -221,9 +246,10 @@ impl<T: Real> Trainer<T> {
         objective: &O,
         scale: f64,
     ) -> (f64, Vec<O::Row>) {
-        let entities = self.model.entity.rows();
+        let entities = self.buffers.scores.columns();
         let scale = T::from_f64(scale);
         let (losses, rows): (Vec<f64>, Vec<O::Row>) = self
+            .buffers
             .scores
             .values_mut()
             .par_chunks_mut(entities)
@@ -240,88 +266,116 @@ impl<T: Real> Trainer<T> {
         (losses.iter().sum(), rows)
     }
 
-    /// From query vectors to heads and relations, and N3 on head, relation and tail of every triple.
-    fn propagate(&mut self, queries: &QuerySet, batch: &[u32], scale: f64) -> f64 {
-        let (entity, relation, n3) = (&self.model.entity, &self.model.relation, self.n3);
-        self.relation_gradient.clear();
-        let mut value = 0.0;
-        for (position, &number) in batch.iter().enumerate() {
-            let (query, tails) = (queries.query(number as usize), queries.tails(number as usize));
-            let (h, r) = (query.head.index(), query.relation.index());
-            let gradient = self.vector_gradient.row(position);
-            complex::add_compose_gradient(gradient, relation.row(r), self.entity_gradient.row_mut(h));
-            complex::add_compose_gradient(gradient, entity.row(h), self.relation_gradient.row_mut(r));
-            if n3.weight == 0.0 {
-                continue;
-            }
-            let factor = scale * tails.len() as f64;
-            value += n3.value(entity.row(h), factor) + n3.value(relation.row(r), factor);
-            n3.add_gradient(entity.row(h), factor, self.entity_gradient.row_mut(h));
-            n3.add_gradient(relation.row(r), factor, self.relation_gradient.row_mut(r));
-            for tail in tails {
-                value += n3.value(entity.row(tail.index()), scale);
-                n3.add_gradient(entity.row(tail.index()), scale, self.entity_gradient.row_mut(tail.index()));
-            }
-        }
-        value
+    /// From query vectors on to heads and relations, and N3 on head, relation and tail of every triple.
+    fn propagate(&mut self, batch: &Batch, scale: f64) -> f64 {
+        let Buffers { used, used_gradient, vector_gradient, relation_gradient, .. } = &mut self.buffers;
+        let (relations, n3) = (&self.model.relation, self.n3);
+        let head_of = |position: u32| used.row(batch.entities.number(position as usize));
+        let relation_of = |position: u32| relations.row(batch.relation_of[position as usize] as usize);
+        let of_relation = |number: usize| relations.row(batch.relations.rows()[number] as usize);
+        let flow = Flow { vector_gradient, n3, scale };
+        flow.into_rows(&batch.entities, relation_of, |number| used.row(number), used_gradient)
+            + flow.into_rows(&batch.relations, head_of, of_relation, relation_gradient)
     }
 
-    fn update(&mut self) {
-        match &mut self.embedding {
-            Embedding::Table(_) => self.entity_optimiser.step(&mut self.model.entity, &self.entity_gradient),
-            Embedding::Projected { features, projection, scale } => {
-                let gradient = &mut self.projection_gradient;
-                gradient.resize(projection.rows(), projection.columns());
-                let factor = T::from_f64(1.0 / *scale);
-                gradient.product(false, factor, features.transposed(), self.entity_gradient.view());
-                self.entity_optimiser.step(projection, gradient);
-            }
-        }
-        self.relation_optimiser.step(&mut self.model.relation, &self.relation_gradient);
-        self.embedding.write_table(&mut self.model.entity);
+    fn update(&mut self, batch: &Batch) {
+        let Buffers { scores, vectors, used_gradient, relation_gradient, .. } = &self.buffers;
+        let gradients = Gradients { scores, vectors, uses: &batch.entities, used: used_gradient };
+        self.entities.update(&mut self.model.entity, &gradients);
+        let (table, rows) = (&mut self.model.relation, batch.relations.rows());
+        self.relation_optimiser.step_rows(table, rows, relation_gradient);
+    }
+}
+
+/// What flows from query vectors into one of their two factors.
+struct Flow<'a, T> {
+    /// `(query, 2k)`.
+    vector_gradient: &'a Matrix<T>,
+    n3: N3,
+    /// One over the batch's pairs.
+    scale: f64,
+}
+
+impl<T: Real> Flow<'_, T> {
+    /// Writes the gradient of the rows of `uses` and returns their part of the regulariser. `other` is the second
+    /// factor at a position, `row` a row's own embedding.
+    fn into_rows<'b>(
+        &self,
+        uses: &Uses,
+        other: impl Fn(u32) -> &'b [T] + Sync,
+        row: impl Fn(usize) -> &'b [T] + Sync,
+        gradient: &mut Matrix<T>,
+    ) -> f64 {
+        let width = self.vector_gradient.columns();
+        gradient.resize(uses.rows().len(), width);
+        let rows = gradient.values_mut().par_chunks_mut(width).enumerate();
+        let values: Vec<f64> = rows
+            .map(|(number, onto)| {
+                onto.fill(T::ZERO);
+                for &position in uses.positions(number) {
+                    let gradient = self.vector_gradient.row(position as usize);
+                    complex::add_compose_gradient(gradient, other(position), onto);
+                }
+                self.n3.add(row(number), self.scale * f64::from(uses.pairs(number)), onto)
+            })
+            .collect();
+        values.iter().sum()
     }
 }
 
 impl Trainer<f32> {
-    /// Bytes that training takes at most, for `entities x width` embeddings and batches of `batch` queries, over
-    /// features of `features` columns (0 for a free table).
-    pub fn memory(entities: usize, width: usize, batch: usize, features: usize) -> u64 {
-        let tables = 4 * entities * width + batch * (entities + 2 * width);
-        let projection = entities * features + 3 * features * width;
-        4 * (tables + projection) as u64
+    /// Bytes that training takes at most, for `entities x width` embeddings and batches of `pairs` pairs of query
+    /// and tail in at most so many `queries`, over features of `features` columns (0 for a free table).
+    pub fn memory(entities: usize, width: usize, pairs: usize, queries: usize, features: usize) -> u64 {
+        let used = (queries + pairs).min(entities);
+        let step = queries * (entities + 2 * width) + 2 * used * width;
+        let parameters = match features {
+            0 => 2 * entities * width,
+            // The table is there for validation, its gradient where the step goes through the entities.
+            _ => {
+                let tables = match Way::cheaper(entities, features, width, queries, used) {
+                    Way::Entities => 2 * entities * width,
+                    Way::Features => entities * width + (queries + used) * features,
+                };
+                tables + entities * features + 3 * features * width
+            }
+        };
+        4 * (parameters + step) as u64
     }
 
     /// Everything needed to go on: parameters and optimiser.
     pub fn state(&self) -> Tensors<'_> {
-        let parameters = match &self.embedding {
-            Embedding::Table(_) => &self.model.entity,
-            Embedding::Projected { projection, .. } => projection,
+        let (parameters, optimiser) = match &self.entities {
+            Entities::Free(optimiser) => (&self.model.entity, optimiser),
+            Entities::Projected(projected) => (&projected.projection, &projected.optimiser),
         };
         Tensors::default()
             .matrix("parameters", parameters)
             .matrix("relation", &self.model.relation)
-            .matrix("parameters_squares", self.entity_optimiser.state())
+            .matrix("parameters_squares", optimiser.state())
             .matrix("relation_squares", self.relation_optimiser.state())
     }
 
     /// Takes up a state saved under `prefix.`.
     pub fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()> {
-        let parameters = match &mut self.embedding {
-            Embedding::Table(_) => &mut self.model.entity,
-            Embedding::Projected { projection, .. } => projection,
+        let (parameters, optimiser) = match &mut self.entities {
+            Entities::Free(optimiser) => (&mut self.model.entity, optimiser),
+            Entities::Projected(projected) => {
+                projected.stale = true;
+                (&mut projected.projection, &mut projected.optimiser)
+            }
         };
         reader.load(&format!("{prefix}.parameters"), parameters)?;
         reader.load(&format!("{prefix}.relation"), &mut self.model.relation)?;
-        reader.load(&format!("{prefix}.parameters_squares"), self.entity_optimiser.state_mut())?;
-        reader.load(&format!("{prefix}.relation_squares"), self.relation_optimiser.state_mut())?;
-        self.embedding.write_table(&mut self.model.entity);
-        Ok(())
+        reader.load(&format!("{prefix}.parameters_squares"), optimiser.state_mut())?;
+        reader.load(&format!("{prefix}.relation_squares"), self.relation_optimiser.state_mut())
     }
 
     /// Refuses parameters that are no longer finite.
-    pub fn require_finite(&self) -> Result<()> {
-        require_finite("entity", &self.model.entity)?;
-        require_finite("relation", &self.model.relation)
+    pub fn require_finite(&mut self) -> Result<()> {
+        let model = self.model();
+        require_finite("entity", &model.entity)?;
+        require_finite("relation", &model.relation)
     }
 }
 

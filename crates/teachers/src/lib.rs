@@ -54,8 +54,13 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
         if projected { Some(open_features(&run, &mut task, modality, recipe, &data)?) } else { None };
     let width = features.as_ref().map_or(0, |(features, _)| features.columns());
     let fits = || {
-        let bytes =
-            Trainer::memory(data.entities(), 2 * training.rank, data.largest_batch(training.batch), width);
+        let bytes = Trainer::memory(
+            data.entities(),
+            2 * training.rank,
+            training.batch,
+            data.largest_batch(training.batch),
+            width,
+        );
         resources::require_memory(bytes, "training a teacher", "lower `teachers.batch` or `teachers.rank`")
     };
     let Some((work, ())) = common.begin(task, fits)? else { return Ok(()) };
@@ -129,11 +134,11 @@ impl Learner for Teacher<'_> {
         Map::new()
     }
 
-    fn model(&self) -> &ComplEx<f32> {
+    fn model(&mut self) -> &ComplEx<f32> {
         self.trainer.model()
     }
 
-    fn require_finite(&self) -> Result<()> {
+    fn require_finite(&mut self) -> Result<()> {
         self.trainer.require_finite()
     }
 
@@ -145,9 +150,10 @@ impl Learner for Teacher<'_> {
         self.trainer.restore(state, "teacher")
     }
 
-    fn write_best(&self, work: &Work) -> Result<()> {
-        let mut tensors = self.model().tensors();
-        if let Some(projection) = self.trainer.projection() {
+    fn write_best(&mut self, work: &Work) -> Result<()> {
+        let (model, projection) = self.trainer.parts();
+        let mut tensors = model.tensors();
+        if let Some(projection) = projection {
             tensors = tensors.matrix("projection", projection);
         }
         tensors.write(&work.path(MODEL))

@@ -25,9 +25,9 @@ pub trait Learner {
     /// The epoch ends; figures of its own for the event log.
     fn end_epoch(&mut self) -> Map<String, serde_json::Value>;
     /// The model as it stands.
-    fn model(&self) -> &ComplEx<f32>;
+    fn model(&mut self) -> &ComplEx<f32>;
     /// An error if any parameter is no longer finite.
-    fn require_finite(&self) -> Result<()>;
+    fn require_finite(&mut self) -> Result<()>;
     /// Everything needed to go on.
     fn state(&self) -> Tensors<'_>;
     /// Whole numbers that belong to the state, such as an optimiser's steps.
@@ -37,7 +37,7 @@ pub trait Learner {
     /// Takes up a saved state.
     fn restore(&mut self, state: &Reader, counters: &[u64]) -> Result<()>;
     /// Writes the model's files: it is the best so far.
-    fn write_best(&self, work: &Work) -> Result<()>;
+    fn write_best(&mut self, work: &Work) -> Result<()>;
 }
 
 /// How training went.
@@ -148,7 +148,7 @@ fn batches(data: &Data, pairs: usize, name: &str, seed: u64, epoch: usize) -> Ve
 fn validate(
     work: &Work,
     data: &Data,
-    learner: &impl Learner,
+    learner: &mut impl Learner,
     fitted: &mut Fitted,
     event: &mut Map<String, serde_json::Value>,
 ) -> Result<()> {

@@ -39,58 +39,139 @@ fn golden_trainer(golden: &Value) -> Trainer<f64> {
     Trainer::new(Embedding::Table(matrix(&golden["ent"])), matrix(&golden["rel"]), learning_rate, n3)
 }
 
+/// Gradients of all parameters as a step would use them: scores' loss, entities or projection, relations.
+fn gradients(
+    trainer: &mut Trainer<f64>,
+    queries: &QuerySet,
+    objective: &CrossEntropy<'_>,
+) -> (StepLoss, Matrix<f64>, Matrix<f64>) {
+    let uses = Batch::new(queries, &all(queries));
+    let (loss, _) = trainer.differentiate(&uses, &all(queries), objective).unwrap();
+    let Buffers { scores, vectors, used_gradient, relation_gradient, .. } = &trainer.buffers;
+    let mut entities = Matrix::zeros(0, 0);
+    Gradients { scores, vectors, uses: &uses.entities, used: used_gradient }.of_all(&mut entities);
+    let mut relations = Matrix::zeros(trainer.model.relation.rows(), trainer.model.relation.columns());
+    for (number, &row) in uses.relations.rows().iter().enumerate() {
+        relations.row_mut(row as usize).copy_from_slice(relation_gradient.row(number));
+    }
+    (loss, entities, relations)
+}
+
+fn squares<T>(trainer: &Trainer<T>) -> &Matrix<T>
+where
+    T: Real,
+{
+    match &trainer.entities {
+        Entities::Free(optimiser) => optimiser.state(),
+        Entities::Projected(projected) => projected.optimiser.state(),
+    }
+}
+
 #[test]
 fn scores_losses_gradients_and_steps_equal_the_reference() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     let queries = golden_queries(&golden);
     let mut trainer = golden_trainer(&golden);
-    trainer.score(&queries, &all(&queries));
+    trainer.score(&Batch::new(&queries, &all(&queries)));
     let scores = matrix(&golden["scores"]);
     for (triple, expected) in golden["triples"].as_array().unwrap().iter().zip(0..) {
         let ids: [u32; 3] = serde_json::from_value(triple.clone()).unwrap();
         let index = queries.queries().binary_search(&pair(ids[0], ids[1], 0).0).unwrap();
-        assert_close(trainer.scores.row(index), scores.row(expected), "scores");
+        assert_close(trainer.buffers.scores.row(index), scores.row(expected), "scores");
     }
     let objective = CrossEntropy { queries: &queries };
-    let (loss, _) = trainer.gradient(&queries, &all(&queries), &objective).unwrap();
+    let (loss, entities, relations) = gradients(&mut trainer, &queries, &objective);
     assert_close(&[loss.objective], &[golden["ce_mean"].as_f64().unwrap()], "cross-entropy");
     assert_close(&[loss.regulariser], &[0.01 * golden["n3"].as_f64().unwrap()], "N3");
-    assert_close(trainer.entity_gradient.values(), matrix(&golden["grad_ent"]).values(), "entity gradient");
-    assert_close(
-        trainer.relation_gradient.values(),
-        matrix(&golden["grad_rel"]).values(),
-        "relation gradient",
-    );
+    assert_close(entities.values(), matrix(&golden["grad_ent"]).values(), "entity gradient");
+    assert_close(relations.values(), matrix(&golden["grad_rel"]).values(), "relation gradient");
     for step in golden["adagrad"]["steps"].as_array().unwrap() {
         let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
         assert_close(&[loss.objective + loss.regulariser], &[step["loss_before"].as_f64().unwrap()], "loss");
         assert_close(trainer.model.entity.values(), matrix(&step["ent"]).values(), "entities");
         assert_close(trainer.model.relation.values(), matrix(&step["rel"]).values(), "relations");
-        let squares = trainer.entity_optimiser.state().values();
-        assert_close(squares, matrix(&step["ent_sum_sq"]).values(), "squares");
+        assert_close(squares(&trainer).values(), matrix(&step["ent_sum_sq"]).values(), "squares");
     }
 }
 
 #[test]
 fn the_projected_teacher_equals_the_reference() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
-    let projected = &golden["projected"];
+    let expected = &golden["projected"];
     let queries = golden_queries(&golden);
     let embedding = Embedding::Projected {
-        features: matrix(&projected["feats"]),
-        projection: matrix(&projected["W"]),
-        scale: projected["scale"].as_f64().unwrap(),
+        features: matrix(&expected["feats"]),
+        projection: matrix(&expected["W"]),
+        scale: expected["scale"].as_f64().unwrap(),
     };
-    // With a learning rate of 1 from a fresh state, Adagrad's step is g / |g|; the gradient itself is what we check.
     let mut trainer = Trainer::new(embedding, matrix(&golden["rel"]), 1.0, N3 { weight: 0.0 });
     let objective = CrossEntropy { queries: &queries };
     let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
-    assert_close(&[loss.objective], &[projected["ce_mean"].as_f64().unwrap()], "cross-entropy");
-    assert_close(
-        trainer.projection_gradient.values(),
-        matrix(&projected["grad_W"]).values(),
-        "projection gradient",
-    );
+    assert_close(&[loss.objective], &[expected["ce_mean"].as_f64().unwrap()], "cross-entropy");
+    let Entities::Projected(projected) = &trainer.entities else { panic!("not projected") };
+    assert_close(projected.gradient.values(), matrix(&expected["grad_W"]).values(), "projection gradient");
+}
+
+/// One step with a learning rate of 1 on `entities` with features of so many columns: the way it went, and the
+/// projection's gradient, which must equal the change of a free table's loss.
+fn projection_gradient_by_differences(features: usize, rank: usize) -> Way {
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(11);
+    let entities = 30;
+    let queries = QuerySet::from_pairs((0..9).map(|i| pair(i * 7 % 30, i % 4, i * 11 % 30)).collect());
+    let objective = CrossEntropy { queries: &queries };
+    let features = normal::<f64>(entities, features, 1.0, &mut generator);
+    let projection = normal::<f64>(features.columns(), 2 * rank, 0.3, &mut generator);
+    let relation = normal::<f64>(4, 2 * rank, 0.7, &mut generator);
+    let (scale, n3) = (2.0, N3 { weight: 0.05 });
+    let loss_at = |projection: &Matrix<f64>| {
+        let mut table = Matrix::zeros(entities, 2 * rank);
+        table.product(false, 1.0 / scale, features.view(), projection.view());
+        let mut trainer = Trainer::new(Embedding::Table(table), relation.clone(), 1.0, n3);
+        let (loss, ..) = gradients(&mut trainer, &queries, &objective);
+        loss.objective + loss.regulariser
+    };
+    let embedding =
+        Embedding::Projected { features: features.clone(), projection: projection.clone(), scale };
+    let mut trainer = Trainer::new(embedding, relation.clone(), 1.0, n3);
+    let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
+    assert!((loss.objective + loss.regulariser - loss_at(&projection)).abs() < 1e-12);
+    let Entities::Projected(projected) = &trainer.entities else { panic!("not projected") };
+    for i in 0..projection.values().len() {
+        let moved = |by: f64| {
+            let mut projection = projection.clone();
+            projection.values_mut()[i] += by;
+            loss_at(&projection)
+        };
+        let difference = (moved(1e-6) - moved(-1e-6)) / 2e-6;
+        assert!((difference - projected.gradient.values()[i]).abs() < 1e-8, "projection value {i}");
+    }
+    projected.way
+}
+
+#[test]
+fn both_ways_of_a_projection_equal_finite_differences() {
+    assert_eq!(projection_gradient_by_differences(3, 8), Way::Features);
+    assert_eq!(projection_gradient_by_differences(20, 2), Way::Entities);
+}
+
+#[test]
+fn the_table_of_a_projection_follows_it() {
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(12);
+    let queries = QuerySet::from_pairs(vec![pair(0, 0, 1), pair(2, 1, 0)]);
+    let features = normal::<f64>(3, 2, 1.0, &mut generator);
+    let embedding = Embedding::Projected {
+        features: features.clone(),
+        projection: normal(2, 4, 1.0, &mut generator),
+        scale: 1.0,
+    };
+    let mut trainer = Trainer::new(embedding, normal(2, 4, 1.0, &mut generator), 0.1, N3 { weight: 0.0 });
+    for _ in 0..2 {
+        trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
+        let (model, projection) = trainer.parts();
+        let mut expected = Matrix::zeros(3, 4);
+        expected.product(false, 1.0, features.view(), projection.unwrap().view());
+        assert_eq!(model.entity, expected);
+    }
 }
 
 #[test]
@@ -103,11 +184,11 @@ fn gradients_equal_finite_differences() {
         Trainer::new(Embedding::Table(entity.clone()), relation.clone(), 0.1, N3 { weight: 0.05 })
     };
     let loss_at = |entity: &Matrix<f64>, relation: &Matrix<f64>| {
-        let (loss, _) = trainer_at(entity, relation).gradient(&queries, &all(&queries), &objective).unwrap();
+        let (loss, ..) = gradients(&mut trainer_at(entity, relation), &queries, &objective);
         loss.objective + loss.regulariser
     };
     let mut trainer = trainer_at(&entity, &relation);
-    trainer.gradient(&queries, &all(&queries), &objective).unwrap();
+    let (_, of_entities, of_relations) = gradients(&mut trainer, &queries, &objective);
     let step = 1e-6;
     let moved = |matrix: &Matrix<f64>, at: usize, by: f64| {
         let mut matrix = matrix.clone();
@@ -117,12 +198,12 @@ fn gradients_equal_finite_differences() {
     for i in 0..entity.values().len() {
         let loss = |by| loss_at(&moved(&entity, i, by), &relation);
         let difference = (loss(step) - loss(-step)) / (2.0 * step);
-        assert!((difference - trainer.entity_gradient.values()[i]).abs() < 1e-8, "entity value {i}");
+        assert!((difference - of_entities.values()[i]).abs() < 1e-8, "entity value {i}");
     }
     for i in 0..relation.values().len() {
         let loss = |by| loss_at(&entity, &moved(&relation, i, by));
         let difference = (loss(step) - loss(-step)) / (2.0 * step);
-        assert!((difference - trainer.relation_gradient.values()[i]).abs() < 1e-8, "relation value {i}");
+        assert!((difference - of_relations.values()[i]).abs() < 1e-8, "relation value {i}");
     }
 }
 
@@ -136,7 +217,8 @@ fn gradients_equal_automatic_differentiation() {
     let queries = QuerySet::from_pairs(pairs.clone());
     let mut trainer =
         Trainer::new(Embedding::Table(entity.clone()), relation.clone(), 0.1, N3 { weight: 0.0 });
-    trainer.gradient(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
+    let (_, of_entities, of_relations) =
+        gradients(&mut trainer, &queries, &CrossEntropy { queries: &queries });
 
     let var = |m: &Matrix<f64>| {
         Var::from_tensor(&Tensor::from_slice(m.values(), (m.rows(), m.columns()), &Device::Cpu).unwrap())
@@ -156,7 +238,7 @@ fn gradients_equal_automatic_differentiation() {
     let of_tails = scores.gather(&tails, 1).unwrap().squeeze(1).unwrap();
     let loss = (scores.log_sum_exp(D::Minus1).unwrap() - of_tails).unwrap().mean_all().unwrap();
     let gradients = loss.backward().unwrap();
-    for (var, ours) in [(&entity, &trainer.entity_gradient), (&relation, &trainer.relation_gradient)] {
+    for (var, ours) in [(&entity, &of_entities), (&relation, &of_relations)] {
         let theirs = gradients.get(var).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
         assert_close(ours.values(), &theirs, "gradient");
     }

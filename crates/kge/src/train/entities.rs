@@ -1,0 +1,278 @@
+//! The two kinds of entity embeddings in training, and how each is scored and learns.
+//!
+//! A free table `E` scores queries `Q` as `S = Q Eᵀ`. A projected one, `E = F W / s` with fixed features `F`, can do
+//! the same through the entities, or never form `E` at all:
+//!
+//! ```text
+//!                     through the entities            through the features
+//! scores              E = F W / s,  S = Q Eᵀ           K = Q Wᵀ / s,  S = K Fᵀ
+//! ∂Q                  G E                             ∂K = G F,  ∂Q = ∂K W / s
+//! ∂W                  ∂E = Gᵀ Q + ∂U,  Fᵀ ∂E / s        (∂Kᵀ Q + Fᵤᵀ ∂U) / s
+//! ```
+//!
+//! `∂U` is what flows into the embeddings that the batch uses itself, as heads and under the regulariser. Both ways
+//! give the same numbers up to rounding; the shapes decide which takes fewer operations.
+
+use rayon::prelude::*;
+
+use super::Uses;
+use crate::adagrad::Adagrad;
+use crate::{Matrix, Real, row};
+
+/// Where entity embeddings come from.
+#[derive(Clone, Debug)]
+pub enum Embedding<T> {
+    /// A free table `(entity, 2k)`: structural teacher and student.
+    Table(Matrix<T>),
+    /// `features · projection / scale`: fixed features `(entity, f)`, a trained projection `(f, 2k)`.
+    Projected {
+        /// Zero rows for entities without features: no evidence, no embedding.
+        features: Matrix<T>,
+        /// What is trained.
+        projection: Matrix<T>,
+        /// Divides the product.
+        scale: f64,
+    },
+}
+
+/// Which matrices a projected step multiplies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    Entities,
+    Features,
+}
+
+impl Way {
+    /// The cheaper one, in multiplications of a step of so many `queries` that uses `used` entities itself.
+    pub(crate) fn cheaper(
+        entities: usize,
+        features: usize,
+        width: usize,
+        queries: usize,
+        used: usize,
+    ) -> Way {
+        let through_entities = 2 * entities * features * width + 3 * queries * entities * width;
+        let through_features =
+            2 * queries * entities * features + (3 * queries + 2 * used) * features * width;
+        if through_features < through_entities { Way::Features } else { Way::Entities }
+    }
+}
+
+/// Entity embeddings with their optimiser. `table` is the entity table `(entity, 2k)` of the model: the parameters
+/// themselves where embeddings are free, and where they are projected a product that may lag behind.
+#[derive(Debug)]
+pub(crate) enum Entities<T> {
+    Free(Adagrad<T>),
+    Projected(Projected<T>),
+}
+
+impl<T: Real> Entities<T> {
+    /// Prepares a step on so many queries that uses the entities `uses`, and reads their embeddings.
+    pub(crate) fn prepare(
+        &mut self,
+        table: &mut Matrix<T>,
+        queries: usize,
+        uses: &Uses,
+        into: &mut Matrix<T>,
+    ) {
+        match self {
+            Entities::Free(_) => into.gather(table, uses.rows()),
+            Entities::Projected(projected) => projected.prepare(table, queries, uses.rows(), into),
+        }
+    }
+
+    /// `scores (query, entity)` of the query `vectors (query, 2k)`.
+    pub(crate) fn score(&mut self, table: &Matrix<T>, vectors: &Matrix<T>, scores: &mut Matrix<T>) {
+        scores.resize(vectors.rows(), self.count(table));
+        match self {
+            Entities::Projected(projected) if projected.way == Way::Features => {
+                projected.score(vectors, scores)
+            }
+            _ => scores.product(false, T::ONE, vectors.view(), table.transposed()),
+        }
+    }
+
+    /// The gradient of the query vectors, from the scores' gradient.
+    pub(crate) fn differentiate(&mut self, table: &Matrix<T>, scores: &Matrix<T>, into: &mut Matrix<T>) {
+        match self {
+            Entities::Projected(projected) if projected.way == Way::Features => {
+                projected.differentiate(scores, into);
+            }
+            _ => {
+                into.resize(scores.rows(), table.columns());
+                into.product(false, T::ONE, scores.view(), table.view());
+            }
+        }
+    }
+
+    /// One step of the optimiser, from the gradients of the scores and of the embeddings used.
+    pub(crate) fn update(&mut self, table: &mut Matrix<T>, gradients: &Gradients<'_, T>) {
+        match self {
+            Entities::Free(optimiser) => gradients
+                .for_each_block(optimiser.blocks(table, BLOCK), |block, gradient| block.step(gradient)),
+            Entities::Projected(projected) => projected.update(gradients),
+        }
+    }
+
+    /// Brings the table up to date.
+    pub(crate) fn write_table(&mut self, table: &mut Matrix<T>) {
+        if let Entities::Projected(projected) = self {
+            projected.write_table(table);
+        }
+    }
+
+    fn count(&self, table: &Matrix<T>) -> usize {
+        match self {
+            Entities::Free(_) => table.rows(),
+            Entities::Projected(projected) => projected.features.rows(),
+        }
+    }
+}
+
+/// Entities whose gradient is computed and used at a time: a block stays in the cache, and the gradient of the
+/// whole table is never there.
+pub(crate) const BLOCK: usize = 512;
+
+/// What flows into entity embeddings.
+pub(crate) struct Gradients<'a, T> {
+    /// Of the scores `(query, entity)`.
+    pub(crate) scores: &'a Matrix<T>,
+    /// The query vectors `(query, 2k)`.
+    pub(crate) vectors: &'a Matrix<T>,
+    /// The entities that the batch uses itself.
+    pub(crate) uses: &'a Uses,
+    /// Of their embeddings `(use, 2k)`.
+    pub(crate) used: &'a Matrix<T>,
+}
+
+impl<T: Real> Gradients<'_, T> {
+    /// Hands each of `blocks`, of [`BLOCK`] entities, its gradient `Gᵀ Q + ∂U`; blocks side by side.
+    pub(crate) fn for_each_block<B: Send>(
+        &self,
+        blocks: impl IndexedParallelIterator<Item = B>,
+        each: impl Fn(B, &Matrix<T>) + Sync + Send,
+    ) {
+        blocks.enumerate().for_each_init(
+            || Matrix::zeros(0, 0),
+            |gradient, (index, block)| {
+                self.of_block(index, gradient);
+                each(block, gradient);
+            },
+        );
+    }
+
+    fn of_block(&self, index: usize, gradient: &mut Matrix<T>) {
+        let range = index * BLOCK..((index + 1) * BLOCK).min(self.scores.columns());
+        gradient.resize(range.len(), self.vectors.columns());
+        gradient.product_here(self.scores.view().columns(range.clone()).transposed(), self.vectors.view());
+        let rows = self.uses.rows();
+        let from = rows.partition_point(|row| (*row as usize) < range.start);
+        let to = rows.partition_point(|row| (*row as usize) < range.end);
+        for number in from..to {
+            let at = rows[number] as usize - range.start;
+            row::add_scaled(gradient.row_mut(at), T::ONE, self.used.row(number));
+        }
+    }
+
+    /// `Gᵀ Q + ∂U` of all entities.
+    pub(crate) fn of_all(&self, into: &mut Matrix<T>) {
+        let (entities, width) = (self.scores.columns(), self.vectors.columns());
+        into.resize(entities, width);
+        let blocks = into.values_mut().par_chunks_mut(BLOCK * width);
+        self.for_each_block(blocks, |block, gradient| block.copy_from_slice(gradient.values()));
+    }
+}
+
+/// Projected embeddings.
+#[derive(Debug)]
+pub(crate) struct Projected<T> {
+    features: Matrix<T>,
+    pub(crate) projection: Matrix<T>,
+    scale: f64,
+    pub(crate) optimiser: Adagrad<T>,
+    /// Whether the model's table is older than the projection.
+    pub(crate) stale: bool,
+    pub(crate) way: Way,
+    /// `K (query, f)` or its gradient.
+    keys: Matrix<T>,
+    /// Rows of the features that a batch uses.
+    used: Matrix<T>,
+    entity_gradient: Matrix<T>,
+    pub(crate) gradient: Matrix<T>,
+}
+
+impl<T: Real> Projected<T> {
+    pub(crate) fn new(features: Matrix<T>, projection: Matrix<T>, scale: f64, learning_rate: f64) -> Self {
+        let empty = || Matrix::zeros(0, 0);
+        Projected {
+            optimiser: Adagrad::new(learning_rate, projection.rows(), projection.columns()),
+            gradient: Matrix::zeros(projection.rows(), projection.columns()),
+            features,
+            projection,
+            scale,
+            stale: true,
+            way: Way::Entities,
+            keys: empty(),
+            used: empty(),
+            entity_gradient: empty(),
+        }
+    }
+
+    fn factor(&self) -> T {
+        T::from_f64(1.0 / self.scale)
+    }
+
+    fn prepare(&mut self, table: &mut Matrix<T>, queries: usize, uses: &[u32], into: &mut Matrix<T>) {
+        let (entities, width) = (self.features.rows(), self.projection.columns());
+        self.way = Way::cheaper(entities, self.features.columns(), width, queries, uses.len());
+        match self.way {
+            Way::Entities => {
+                self.write_table(table);
+                into.gather(table, uses);
+            }
+            Way::Features => {
+                self.used.gather(&self.features, uses);
+                into.resize(uses.len(), width);
+                into.product(false, self.factor(), self.used.view(), self.projection.view());
+            }
+        }
+    }
+
+    fn write_table(&mut self, table: &mut Matrix<T>) {
+        if self.stale {
+            table.resize(self.features.rows(), self.projection.columns());
+            table.product(false, self.factor(), self.features.view(), self.projection.view());
+            self.stale = false;
+        }
+    }
+
+    fn score(&mut self, vectors: &Matrix<T>, scores: &mut Matrix<T>) {
+        let factor = self.factor();
+        self.keys.resize(vectors.rows(), self.features.columns());
+        self.keys.product(false, factor, vectors.view(), self.projection.transposed());
+        scores.product(false, T::ONE, self.keys.view(), self.features.transposed());
+    }
+
+    fn differentiate(&mut self, scores: &Matrix<T>, into: &mut Matrix<T>) {
+        self.keys.product(false, T::ONE, scores.view(), self.features.view());
+        into.resize(scores.rows(), self.projection.columns());
+        into.product(false, self.factor(), self.keys.view(), self.projection.view());
+    }
+
+    fn update(&mut self, gradients: &Gradients<'_, T>) {
+        let factor = self.factor();
+        match self.way {
+            Way::Entities => {
+                gradients.of_all(&mut self.entity_gradient);
+                let (features, entities) = (self.features.transposed(), self.entity_gradient.view());
+                self.gradient.product(false, factor, features, entities);
+            }
+            Way::Features => {
+                self.gradient.product(false, factor, self.keys.transposed(), gradients.vectors.view());
+                self.gradient.product(true, factor, self.used.transposed(), gradients.used.view());
+            }
+        }
+        self.optimiser.step(&mut self.projection, &self.gradient);
+        self.stale = true;
+    }
+}
