@@ -148,6 +148,29 @@ fn an_interrupted_student_says_so_and_continues_to_the_same_bytes() {
 }
 
 #[test]
+fn hidden_modalities_are_recorded_and_go_through_the_pipeline() {
+    let run = Run::finished();
+    let summary = |run: &Run| -> Value {
+        serde_json::from_slice(&bytes(run, "teachers/visual/stage.json")).expect("stage.json is JSON")
+    };
+    let present = |run: &Run| summary(run)["summary"]["present"].as_u64().expect("a count");
+    let all = present(&run);
+    let hide = ["--modality", "visual", "--missing-rate", "0.5", "--missing-seed", "3"];
+    for absent in ["zero", "mean", "learned", "noise"] {
+        let strategy = format!("teachers.absent={absent}");
+        run.succeeds("dsom-teachers", &[&hide[..], &["--set", &strategy]].concat());
+        let left = present(&run);
+        assert!(left > all / 4 && left < all * 3 / 4, "{absent}: {left} of {all}");
+    }
+    assert_eq!(summary(&run)["parameters"]["missing"], serde_json::json!({ "rate": 0.5, "seed": 3 }));
+    assert_eq!(summary(&run)["summary"]["hidden"].as_u64(), Some(all - present(&run)));
+    for stage in ["dsom-features", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"] {
+        run.succeeds(stage, &[]);
+    }
+    assert!(metrics(&run)["models"]["visual"]["test"]["both"]["mrr"].is_f64());
+}
+
+#[test]
 fn outputs_do_not_depend_on_the_number_of_threads() {
     let (one, two) = (Run::finished(), Run::finished());
     for (run, threads) in [(&one, "1"), (&two, "2")] {

@@ -1,14 +1,15 @@
 //! Stage 2: images and descriptions of entities become feature vectors.
 //!
 //! Every modality of the recipe's `[features]` becomes one [`FeatureTable`], a row per entity, from one of three
-//! sources: [texts](text) through a BERT-architecture encoder, [images] through a ViT-architecture encoder, or a
-//! [given] matrix. An entity without a text or an image keeps a row of zeros and is marked absent: missing data
+//! sources: [texts](text) through a BERT-architecture encoder, [images] ([decoded](decode) from files) through a
+//! ViT-architecture encoder, or a [given] matrix. An entity without a text or an image keeps a row of zeros and is marked absent: missing data
 //! is a value that later stages see, never noise that they cannot tell from a feature.
 //!
 //! Encoders run in `f32` and never train, so several batches run side by side, each on one thread (see
 //! [`parallel`]). What a batch holds depends on the data alone: the same bytes come out on any number of threads.
 
 pub mod bert;
+pub mod decode;
 pub mod given;
 pub mod images;
 pub mod matrix;

@@ -1,13 +1,15 @@
 //! Stage 2: feature vectors of entities from their texts and images.
 
 use clap::Parser;
+use dsom_features::images;
 use dsom_features::plan::{Context, Plan, Planned};
 use dsom_features::work::Setting;
 use mkg::Vocabulary;
+use serde_json::Value;
 use stage::manifest::Manifest;
 use stage::recipe::{Features, Recipe};
 use stage::{Common, Error, Modality, Result};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// Turn the texts and images of entities into feature vectors
@@ -26,6 +28,9 @@ struct Args {
     /// Image folder, where it is not the one that the graph's stage.json names
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
+    /// Refuse an unreadable image; without it, it is named and counted as absent
+    #[arg(long)]
+    strict: bool,
 }
 
 fn main() -> ExitCode {
@@ -64,17 +69,32 @@ fn run(args: &Args) -> Result<()> {
         }
     }
     for Plan { modality, task, source } in plans {
-        let Some((work, ())) = args.common.begin(task, || Ok(()))? else { continue };
+        let folder = task.folder().to_owned();
+        let Some((work, ())) = args.common.begin(task, || Ok(()))? else {
+            if args.strict && !args.common.is_status() {
+                require_readable(&folder)?;
+            }
+            continue;
+        };
         let setting = Setting {
             modality: &modality,
             entities: &entities,
             seed: recipe.seed,
             device: &candle_core::Device::Cpu,
             threads: rayon::current_num_threads(),
+            strict: args.strict,
         };
         setting.run(&source, work)?;
     }
     Ok(())
+}
+
+/// What is fresh may have been made without `--strict`.
+fn require_readable(folder: &Path) -> Result<()> {
+    match Manifest::read(folder)?.summary["unreadable"].get(0).and_then(Value::as_str) {
+        Some(first) => Err(images::unreadable(first).at(folder)),
+        None => Ok(()),
+    }
 }
 
 /// The modalities asked for, or all that the recipe has.

@@ -9,6 +9,7 @@ use stage::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Computes `work` of every batch on so many `threads` and hands each batch with its result to `take`, on the
 /// calling thread and in the order of the batches. Stops at the first error, and between batches when a stop was asked for.
@@ -36,6 +37,46 @@ pub fn in_order<'b, B: Sync, R: Send>(
         // The receiver is dropped on return, so after an error the threads find nobody to send to and end.
         deliver(batches, receiver, take)
     })
+}
+
+/// So many threads may do one thing at the same time, the others wait.
+///
+/// ```
+/// use dsom_features::parallel::Permits;
+/// let permits = Permits::new(1);
+/// let first = permits.acquire();
+/// drop(first);
+/// let _second = permits.acquire();
+/// ```
+pub struct Permits {
+    left: Mutex<usize>,
+    returned: Condvar,
+}
+
+impl Permits {
+    /// `count` permits, at least one.
+    pub fn new(count: usize) -> Self {
+        Permits { left: Mutex::new(count.max(1)), returned: Condvar::new() }
+    }
+
+    /// Waits for a permit; it is returned when dropped.
+    pub fn acquire(&self) -> Permit<'_> {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left =
+            self.returned.wait_while(left, |left| *left == 0).unwrap_or_else(PoisonError::into_inner);
+        *left -= 1;
+        Permit(self)
+    }
+}
+
+/// See [`Permits::acquire`].
+pub struct Permit<'a>(&'a Permits);
+
+impl Drop for Permit<'_> {
+    fn drop(&mut self) {
+        *self.0.left.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.returned.notify_one();
+    }
 }
 
 /// Has the tensor library use one thread per operation; for the first line of `main`.
@@ -117,6 +158,24 @@ mod tests {
         assert_eq!(error.to_string(), "nine");
         let error = in_order(&batches, 3, |batch| Ok(*batch), |_, _| Err(Error::data("full"))).unwrap_err();
         assert_eq!(error.to_string(), "full");
+    }
+
+    #[test]
+    fn no_more_threads_than_permits_work_at_once() {
+        let (permits, working) = (Permits::new(2), AtomicUsize::new(0));
+        let batches: Vec<u64> = (0..40).collect();
+        let work = |_: &u64| {
+            let _permit = permits.acquire();
+            let others = working.fetch_add(1, Ordering::SeqCst);
+            std::thread::sleep(std::time::Duration::from_micros(200));
+            working.fetch_sub(1, Ordering::SeqCst);
+            Ok(others)
+        };
+        in_order(&batches, 6, work, |_, others| {
+            assert!(others < 2);
+            Ok(())
+        })
+        .unwrap();
     }
 
     #[test]

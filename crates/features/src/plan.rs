@@ -4,7 +4,7 @@
 use mkg::graph::{ENTITIES, Entity};
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
-use stage::recipe::Features;
+use stage::recipe::{Features, Pool};
 use stage::task::Task;
 use stage::{Error, Modality, Result, Run};
 use std::path::{Path, PathBuf};
@@ -43,12 +43,7 @@ pub enum Source {
         batch: usize,
     },
     /// Images, for the encoder with random weights.
-    Images {
-        /// The images.
-        images: ImageSet,
-        /// Images per batch.
-        batch: usize,
-    },
+    Images(ImageSource),
     /// A given matrix.
     Given {
         /// The matrix.
@@ -60,6 +55,18 @@ pub enum Source {
         /// Whether a row of zeros is no features.
         zero_is_absent: bool,
     },
+}
+
+/// Images and what is made of them.
+pub struct ImageSource {
+    /// The images.
+    pub images: ImageSet,
+    /// How an entity's images become one row.
+    pub pool: Pool,
+    /// Whether images are turned by their EXIF orientation.
+    pub upright: bool,
+    /// Images per batch.
+    pub batch: usize,
 }
 
 /// Where a text encoder comes from.
@@ -111,12 +118,13 @@ impl Context<'_> {
                 let encoder = self.text_source(modality, encoder.as_deref())?;
                 Ok(Ok(Source::Text { texts, encoder, max_tokens: *max_tokens, batch: *batch }))
             }
-            Features::Images { encoder, batch } => {
+            Features::Images { encoder, pool, upright, batch } => {
                 let Some(images) = self.images()? else {
                     return Ok(Err("no entity has an image".to_owned()));
                 };
                 require_random(modality, encoder.as_deref())?;
-                Ok(Ok(Source::Images { images, batch: *batch }))
+                let source = ImageSource { images, pool: *pool, upright: *upright, batch: *batch };
+                Ok(Ok(Source::Images(source)))
             }
             Features::File { file, tensor, keys, zero_is_absent } => Ok(Ok(Source::Given {
                 file: file.clone(),
@@ -169,7 +177,7 @@ impl Context<'_> {
             Source::Text { encoder: TextSource::Random, .. } => {
                 parameters["encoder"] = json!({ "random": bert::RANDOM });
             }
-            Source::Images { .. } => {
+            Source::Images(_) => {
                 parameters["encoder"] = json!({ "random": vit::RANDOM });
             }
             Source::Given { file, keys, .. } => {
@@ -187,7 +195,7 @@ impl Context<'_> {
         for (path, label) in files {
             task.external_input(&path, label)?;
         }
-        if let Source::Images { images, .. } = source {
+        if let Source::Images(ImageSource { images, .. }) = source {
             task.external_listing(&self.listing(images), "images");
         }
         Ok(task)

@@ -48,6 +48,12 @@ impl FeatureTable {
         self.present[i] = true;
     }
 
+    /// Takes entity `i` its features.
+    pub fn clear(&mut self, i: usize) {
+        self.values[i * self.width..(i + 1) * self.width].fill(0.0);
+        self.present[i] = false;
+    }
+
     /// How many entities there are, present or not.
     pub fn entities(&self) -> usize {
         self.present.len()

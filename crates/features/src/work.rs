@@ -10,9 +10,10 @@ use std::path::Path;
 use std::time::Instant;
 
 use crate::bert::{TextEncoder, random_for, tokenizer};
-use crate::images::{ImageSet, encode};
+use crate::images::ImageWork;
 use crate::matrix::Matrix;
-use crate::plan::{Source, TextSource};
+use crate::plan::{ImageSource, Source, TextSource};
+use crate::preparation::Preparation;
 use crate::text::TextWork;
 use crate::tokens::Tokens;
 use crate::vit::ImageEncoder;
@@ -30,6 +31,8 @@ pub struct Setting<'a> {
     pub device: &'a Device,
     /// Batches at the same time.
     pub threads: usize,
+    /// Whether an unreadable image is an error.
+    pub strict: bool,
 }
 
 impl Setting<'_> {
@@ -65,7 +68,7 @@ impl Setting<'_> {
                 // `Work::checkpoint` names it only where it continues the same work.
                 self.texts(texts, encoder, (*max_tokens, *batch), &work.path(CHECKPOINT))
             }
-            Source::Images { images, batch } => self.images(images, *batch),
+            Source::Images(source) => self.images(source, work),
             Source::Given { file, tensor, keys, zero_is_absent } => {
                 let matrix = Matrix::read(file, tensor.as_deref())?;
                 let table = given::join(&matrix, file, keys.as_deref(), *zero_is_absent, self.entities)?;
@@ -109,25 +112,30 @@ impl Setting<'_> {
         Ok((table, json!({ "texts_truncated": tokens.truncated, "encoder": origin })))
     }
 
-    fn images(&self, images: &ImageSet, batch: usize) -> Result<(FeatureTable, Value)> {
+    fn images(&self, source: &ImageSource, work: &Work) -> Result<(FeatureTable, Value)> {
+        let ImageSource { images, pool, upright, batch } = source;
         self.warn_of_random_weights("image");
         let encoder = ImageEncoder::random(self.seed, self.device)?;
-        let entities = self.entities.len();
-        let (table, counts) = encode(images, &encoder, entities, batch, self.threads, self.modality)?;
-        if counts.read == 0 {
-            let message = format!("none of {} images could be read", counts.unreadable);
-            let first = counts.examples.first().cloned().unwrap_or_default();
+        let image_work = ImageWork {
+            images,
+            encoder: &encoder,
+            preparation: &Preparation::vit(encoder.image_size()),
+            pool: *pool,
+            upright: *upright,
+            batch: *batch,
+            threads: self.threads,
+            strict: self.strict,
+            modality: self.modality,
+        };
+        let (table, report) = image_work.run(self.entities.len())?;
+        if report.digests.is_empty() {
+            let message = format!("none of {} images could be read", report.unreadable.len());
+            let first = report.first_unreadable().unwrap_or_default();
             return Err(Error::data(message).at(&images.root).hint(format!("the first is {first}")));
         }
-        for example in &counts.examples {
-            tracing::warn!("{}: unreadable image {example}", self.modality);
-        }
-        let about = json!({
-            "images_read": counts.read,
-            "images_unreadable": counts.unreadable,
-            "unreadable": counts.examples,
-            "encoder": self.random_weights(),
-        });
+        report.write(work, self.modality)?;
+        let mut about = report.summary();
+        about["encoder"] = self.random_weights().into();
         Ok((table, about))
     }
 

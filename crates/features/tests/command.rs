@@ -174,6 +174,23 @@ fn texts_and_images_become_features() {
 }
 
 #[test]
+fn an_unreadable_image_is_listed_or_refused() {
+    let fixture = Fixture::new();
+    let only = ["--modality", "visual"];
+    let said = fixture.fails(&[&only[..], &["--strict"]].concat(), 65);
+    assert!(said.contains("damaged.png: unreadable image: not an image"), "{said}");
+    assert!(fixture.succeeds(&only).contains("unreadable image damaged.png: not an image"));
+    let list = std::fs::read_to_string(fixture.folder("visual").join("unreadable.tsv")).unwrap();
+    assert_eq!(list, "damaged.png\tnot an image\n");
+    let said = fixture.fails(&[&only[..], &["--strict"]].concat(), 65);
+    assert!(said.contains("features/visual: unreadable image: damaged.png"), "{said}");
+    let first = fixture.table("visual");
+    fixture.succeeds(&[&only[..], &["--set", "features.visual.pool=first"]].concat());
+    assert_eq!(fixture.table("visual"), first, "one readable image each");
+    assert_eq!(fixture.summary("visual")["images_read"], 2);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_bytes_whatever_the_threads() {
     let (one, two) = (Fixture::new(), Fixture::new());
     one.succeeds(&["--threads", "1"]);

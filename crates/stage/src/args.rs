@@ -49,8 +49,14 @@ impl Common {
 
     /// The recipe files in order, with `--set` and `--seed` on top.
     pub fn recipe(&self) -> Result<Recipe> {
+        self.recipe_with(&[])
+    }
+
+    /// The same with a program's own flags, as `KEY=VALUE`, on top of all.
+    pub fn recipe_with(&self, flags: &[String]) -> Result<Recipe> {
         let mut sets = self.set.clone();
         sets.extend(self.seed.map(|seed| format!("seed={seed}")));
+        sets.extend_from_slice(flags);
         Recipe::load(&self.recipe, &sets)
     }
 

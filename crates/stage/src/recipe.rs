@@ -16,7 +16,7 @@ mod import;
 mod teachers;
 
 pub use distill::{Action, Distill, Neighbours, Objective, Selection};
-pub use features::{Features, TextField};
+pub use features::{Features, Pool, TextField};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};
 pub use teachers::{Absent, TeacherOverride, Teachers, Training};
 
@@ -113,6 +113,11 @@ impl Recipe {
         require(
             self.import.holdout_fraction > 0.0 && self.import.holdout_fraction < 1.0,
             "import.holdout_fraction",
+            "must lie between 0 and 1",
+        )?;
+        require(
+            (0.0..=1.0).contains(&self.teachers.missing_rate),
+            "teachers.missing_rate",
             "must lie between 0 and 1",
         )?;
         require(
@@ -215,9 +220,14 @@ mod tests {
 
     #[test]
     fn senseless_values_are_refused() {
-        for set in
-            ["distill.tau=0", "teachers.rank=0", "import.validation=holdout:2", "distill.objective=x", "seed"]
-        {
+        for set in [
+            "distill.tau=0",
+            "teachers.rank=0",
+            "teachers.missing_rate=1.5",
+            "import.validation=holdout:2",
+            "distill.objective=x",
+            "seed",
+        ] {
             assert_eq!(Recipe::load(&[], &[set.to_owned()]).unwrap_err().kind().exit_code(), 2, "{set}");
         }
     }

@@ -2,9 +2,10 @@
 //!
 //! Teachers are independent of each other, so each is a stage folder of its own and can be a job of its own. A
 //! teacher is saved with its entity embeddings as they score, so later stages read a plain ComplEx model and no
-//! features; the trained projection is kept beside them.
+//! features; the trained projection and which entities had features ([`PRESENT`]) are kept beside them.
 
 use dsom_features::{FeatureTable, table};
+
 use kge::checkpoint::{Reader, Tensors};
 use kge::{ComplEx, CrossEntropy, Matrix, N3, StepLoss, Trainer};
 use serde::Serialize;
@@ -14,6 +15,11 @@ use stage::task::Task;
 use stage::work::Work;
 use stage::{Common, Modality, Result, Run, resources};
 use training::{Data, Learner, MODEL, embeddings, fit};
+
+pub mod missing;
+
+/// The tensor of a projected teacher's model that says which entities had features, `(entity, 1)` of 1 and 0.
+pub const PRESENT: &str = "present";
 
 /// What a teacher depends on beside its inputs and the seed.
 #[derive(Serialize)]
@@ -27,6 +33,15 @@ struct Parameters<'a> {
     feature_scale: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     absent: Option<Absent>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<Missing>,
+}
+
+/// What is hidden; absent where nothing is.
+#[derive(Serialize)]
+struct Missing {
+    rate: f64,
+    seed: u64,
 }
 
 /// The modalities a run can have teachers for: the graph itself, and whatever features are finished.
@@ -47,12 +62,14 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
         unit_norm: projected.then_some(recipe.teachers.unit_norm),
         feature_scale: projected.then_some(recipe.teachers.feature_scale),
         absent: projected.then_some(recipe.teachers.absent),
+        missing: (projected && recipe.teachers.missing_rate > 0.0)
+            .then_some(Missing { rate: recipe.teachers.missing_rate, seed: recipe.teachers.missing_seed }),
     };
     let mut task = Task::new(&run, "dsom-teachers", run.teacher(modality), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;
     let features =
-        if projected { Some(open_features(&run, &mut task, modality, recipe, &data)?) } else { None };
-    let width = features.as_ref().map_or(0, |(features, _)| features.columns());
+        if projected { Some(Features::open(&run, &mut task, modality, recipe, &data)?) } else { None };
+    let width = features.as_ref().map_or(0, |features| features.rows.columns());
     let fits = || {
         let bytes = Trainer::memory(
             data.entities(),
@@ -66,60 +83,58 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let Some((work, ())) = common.begin(task, fits)? else { return Ok(()) };
 
     let name = format!("teacher {modality}");
-    let (embedding, relation) = embeddings(&name, recipe.seed, &training, &data, features);
+    let (projected, presence, mut summary) = match features {
+        Some(Features { rows, presence, summary }) => {
+            (Some((rows, recipe.teachers.feature_scale)), Some(presence), summary)
+        }
+        None => (None, None, Map::new()),
+    };
+    let (embedding, relation) = embeddings(&name, recipe.seed, &training, &data, projected);
     let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 });
-    let mut teacher = Teacher { data: &data, trainer };
+    let mut teacher = Teacher { data: &data, trainer, presence };
     let fitted = fit(&work, &name, recipe.seed, &training, &data, &mut teacher)?;
-    work.finish(serde_json::json!(fitted))?;
+    if let Value::Object(fitted) = serde_json::json!(fitted) {
+        summary.extend(fitted);
+    }
+    work.finish(Value::Object(summary))?;
     Ok(())
 }
 
-/// Reads a modality's features as the matrix to project `(entity, width)` and its scale.
-fn open_features(
-    run: &Run,
-    task: &mut Task,
-    modality: &Modality,
-    recipe: &Recipe,
-    data: &Data,
-) -> Result<(Matrix<f32>, f64)> {
-    let path = task.stage_input(&run.features(modality), table::FILE)?;
-    let features = FeatureTable::read(&path, data.entities())?;
-    Ok((
-        feature_matrix(&features, recipe.teachers.unit_norm, recipe.teachers.absent),
-        recipe.teachers.feature_scale,
-    ))
+/// A modality's features as its teacher sees them.
+struct Features {
+    /// What is projected, `(entity, width)`.
+    rows: Matrix<f32>,
+    /// Which entities have features, `(entity, 1)`.
+    presence: Matrix<f32>,
+    /// How many have, and how many were hidden.
+    summary: Map<String, Value>,
 }
 
-/// The rows to project. The embedding that absent entities share is the projection of a feature of their own: a
-/// last column that is 1 for them and 0 for all others.
-fn feature_matrix(table: &FeatureTable, unit_norm: bool, absent: Absent) -> Matrix<f32> {
-    let entities = table.present.len();
-    let width = table.width + usize::from(absent == Absent::Learned);
-    let mut features = Matrix::zeros(entities, width);
-    for (entity, present) in table.present.iter().enumerate() {
-        let row = features.row_mut(entity);
-        row[..table.width].copy_from_slice(table.row(entity));
-        if unit_norm {
-            normalise(row);
+impl Features {
+    fn open(
+        run: &Run,
+        task: &mut Task,
+        modality: &Modality,
+        recipe: &Recipe,
+        data: &Data,
+    ) -> Result<Features> {
+        let path = task.stage_input(&run.features(modality), table::FILE)?;
+        let mut table = FeatureTable::read(&path, data.entities())?;
+        let hidden = missing::hide(&mut table, &recipe.teachers, modality, &data.vocabulary.entities)?;
+        let mut summary = Map::from_iter([("present".to_owned(), table.count_present().into())]);
+        if recipe.teachers.missing_rate > 0.0 {
+            tracing::info!("{modality}: {hidden} entities hidden, {} present", table.count_present());
+            summary.insert("hidden".to_owned(), hidden.into());
         }
-        if absent == Absent::Learned && !present {
-            row[table.width] = 1.0;
-        }
-    }
-    features
-}
-
-/// Divides a row by its Euclidean norm; a zero row (an absent modality) stays zero.
-fn normalise(row: &mut [f32]) {
-    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-    if norm > 0.0 {
-        row.iter_mut().for_each(|x| *x /= norm);
+        let rows = missing::feature_matrix(&table, &recipe.teachers, modality, recipe.seed);
+        Ok(Features { rows, presence: missing::presence(&table), summary })
     }
 }
 
 struct Teacher<'a> {
     data: &'a Data,
     trainer: Trainer<f32>,
+    presence: Option<Matrix<f32>>,
 }
 
 impl Learner for Teacher<'_> {
@@ -156,26 +171,9 @@ impl Learner for Teacher<'_> {
         if let Some(projection) = projection {
             tensors = tensors.matrix("projection", projection);
         }
+        if let Some(presence) = &self.presence {
+            tensors = tensors.matrix(PRESENT, presence);
+        }
         tensors.write(&work.path(MODEL))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn rows_get_unit_norm_and_absent_ones_stay_zero() {
-        let (mut present, mut absent) = ([3.0, 4.0], [0.0, 0.0]);
-        normalise(&mut present);
-        normalise(&mut absent);
-        assert_eq!((present, absent), ([0.6, 0.8], [0.0, 0.0]));
-    }
-
-    #[test]
-    fn absent_entities_share_a_feature_of_their_own_or_have_none() {
-        let table = FeatureTable { width: 2, values: vec![3.0, 4.0, 0.0, 0.0], present: vec![true, false] };
-        assert_eq!(feature_matrix(&table, true, Absent::Learned).values(), [0.6, 0.8, 0.0, 0.0, 0.0, 1.0]);
-        assert_eq!(feature_matrix(&table, false, Absent::Zero).values(), [3.0, 4.0, 0.0, 0.0]);
     }
 }

@@ -18,6 +18,21 @@ struct Arguments {
     /// Train only this modality's teacher (repeatable) [default: structural and all finished features]
     #[arg(long, value_name = "NAME")]
     modality: Vec<Modality>,
+    /// Hide the features of this share of the entities, for experiments [default: teachers.missing_rate]
+    #[arg(long, value_name = "R")]
+    missing_rate: Option<f64>,
+    /// Which entities are hidden [default: teachers.missing_seed]
+    #[arg(long, value_name = "N")]
+    missing_seed: Option<u64>,
+}
+
+impl Arguments {
+    /// The recipe's keys that have flags of their own.
+    fn overrides(&self) -> Vec<String> {
+        let rate = self.missing_rate.map(|rate| format!("teachers.missing_rate={rate}"));
+        let seed = self.missing_seed.map(|seed| format!("teachers.missing_seed={seed}"));
+        rate.into_iter().chain(seed).collect()
+    }
 }
 
 fn main() -> ExitCode {
@@ -26,7 +41,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let recipe = arguments.common.recipe()?;
+    let recipe = arguments.common.recipe_with(&arguments.overrides())?;
     let modalities = match arguments.modality.as_slice() {
         [] => available(&arguments.common.run()),
         chosen => chosen.to_vec(),

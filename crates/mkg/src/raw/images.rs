@@ -10,7 +10,7 @@ use super::keys::KeyMap;
 use super::names::last_segment;
 
 /// What the encoders can decode.
-const EXTENSIONS: [&str; 4] = ["jpeg", "jpg", "png", "webp"];
+const EXTENSIONS: [&str; 5] = ["gif", "jpeg", "jpg", "png", "webp"];
 
 /// One image file.
 #[derive(Clone, Debug, PartialEq, Eq)]

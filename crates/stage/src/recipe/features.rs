@@ -23,11 +23,17 @@ pub enum Features {
         #[serde(default = "default_batch")]
         batch: usize,
     },
-    /// A ViT-architecture encoder over images, the CLS token after the final norm, mean over an entity's images.
+    /// A ViT-architecture encoder over images, pooled over an entity's images.
     Images {
         /// `random`: a small encoder with seeded random weights.
         #[serde(default)]
         encoder: Option<PathBuf>,
+        /// How several images of an entity become one row.
+        #[serde(default)]
+        pool: Pool,
+        /// Whether images are turned upright as their EXIF orientation says.
+        #[serde(default = "default_true")]
+        upright: bool,
         /// Images per batch.
         #[serde(default = "default_batch")]
         batch: usize,
@@ -46,6 +52,19 @@ pub enum Features {
         #[serde(default = "default_true")]
         zero_is_absent: bool,
     },
+}
+
+/// How the vectors of an entity's images become one row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pool {
+    /// Their mean.
+    #[default]
+    Mean,
+    /// The first readable image's; the others are not read.
+    First,
+    /// The largest number of each column.
+    Max,
 }
 
 /// A text of an entity.

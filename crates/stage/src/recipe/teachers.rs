@@ -50,8 +50,12 @@ pub enum Absent {
     /// Nothing: its embedding is zero, it scores zero, and so does everything it asks for.
     #[default]
     Zero,
+    /// As an entity with the mean feature of those that have any.
+    Mean,
     /// One embedding, learned, that all such entities share.
     Learned,
+    /// As an entity whose features are drawn from N(0, 1), before `unit_norm`: MoSE's way, a baseline.
+    Noise,
 }
 
 /// What one modality's teacher does differently; what is left out is as in [`Teachers`].
@@ -81,6 +85,10 @@ pub struct Teachers {
     pub feature_scale: f64,
     /// What an entity without features is.
     pub absent: Absent,
+    /// Share of the entities whose features are hidden, in each modality others of them (0: none).
+    pub missing_rate: f64,
+    /// Which ones.
+    pub missing_seed: u64,
     /// Differences by modality.
     pub modality: BTreeMap<Modality, TeacherOverride>,
 }
@@ -92,6 +100,8 @@ impl Default for Teachers {
             unit_norm: true,
             feature_scale: 1.0,
             absent: Absent::default(),
+            missing_rate: 0.0,
+            missing_seed: 0,
             modality: BTreeMap::new(),
         }
     }

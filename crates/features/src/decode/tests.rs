@@ -1,0 +1,297 @@
+//! Every kind of file in the module's table, made here.
+
+use super::*;
+use image::{Frame, Rgb, Rgba, RgbaImage, codecs};
+use std::path::Path;
+
+const RED: [u8; 3] = [220, 30, 20];
+const BLUE: [u8; 3] = [10, 20, 230];
+
+/// Two halves, so that turning shows: red on the left, blue on the right.
+fn picture() -> RgbImage {
+    RgbImage::from_fn(32, 16, |x, _| Rgb(if x < 16 { RED } else { BLUE }))
+}
+
+fn encoded(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.into().write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn png() -> Vec<u8> {
+    encoded(picture(), ImageFormat::Png)
+}
+
+fn jpeg() -> Vec<u8> {
+    encoded(picture(), ImageFormat::Jpeg)
+}
+
+fn animated_gif() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = codecs::gif::GifEncoder::new(&mut bytes);
+    let frame = |colour: [u8; 3]| {
+        let [r, g, b] = colour;
+        Frame::new(RgbaImage::from_pixel(32, 16, Rgba([r, g, b, 255])))
+    };
+    encoder.encode_frames([frame(RED), frame(BLUE)]).unwrap();
+    drop(encoder);
+    bytes
+}
+
+fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut bytes = [name.as_slice(), &(data.len() as u32).to_le_bytes(), data].concat();
+    bytes.resize(bytes.len().next_multiple_of(2), 0);
+    bytes
+}
+
+/// Two frames, each the picture data of a still WebP file.
+fn animated_webp() -> Vec<u8> {
+    let frame = |colour: [u8; 3]| {
+        let still = encoded(RgbImage::from_pixel(32, 16, Rgb(colour)), ImageFormat::WebP);
+        // Left, top, width - 1, height - 1, duration: 3 bytes each; then flags.
+        let place = [0, 0, 0, 0, 0, 0, 31, 0, 0, 15, 0, 0, 100, 0, 0, 0];
+        chunk(b"ANMF", &[&place, &still[12..]].concat())
+    };
+    let canvas = chunk(b"VP8X", &[0b10, 0, 0, 0, 31, 0, 0, 15, 0, 0]);
+    let body = [b"WEBP".to_vec(), canvas, chunk(b"ANIM", &[0; 6]), frame(RED), frame(BLUE)].concat();
+    chunk(b"RIFF", &body)
+}
+
+/// An indexed PNG whose second colour is transparent.
+fn palette() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 32, 16);
+    encoder.set_color(png::ColorType::Indexed);
+    encoder.set_palette([RED, BLUE].concat());
+    encoder.set_trns(vec![255, 0]);
+    let indices: Vec<u8> = (0..32 * 16).map(|i| u8::from(i % 32 >= 16)).collect();
+    encoder.write_header().unwrap().write_image_data(&indices).unwrap();
+    bytes
+}
+
+/// Adobe's inverted CMYK, as photo agencies ship it.
+fn cmyk() -> Vec<u8> {
+    let ink = |[r, g, b]: [u8; 3]| [255 - r, 255 - g, 255 - b, 0];
+    let pixels: Vec<u8> = picture().pixels().flat_map(|pixel| ink(pixel.0)).collect();
+    let mut bytes = Vec::new();
+    let encoder = jpeg_encoder::Encoder::new(&mut bytes, 95);
+    encoder.encode(&pixels, 32, 16, jpeg_encoder::ColorType::CmykAsYcck).unwrap();
+    bytes
+}
+
+/// The picture lying on its side, with the orientation that turns it upright again.
+fn turned() -> Vec<u8> {
+    let lying = image::imageops::rotate270(&picture());
+    // A little-endian TIFF header and one directory of one entry: orientation (0x112), short, one of them, 6.
+    let exif = [&b"II*\0\x08\0\0\0\x01\0"[..], &[0x12, 1, 3, 0, 1, 0, 0, 0, 6, 0, 0, 0], &[0; 4]].concat();
+    let mut bytes = Vec::new();
+    let mut encoder = codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, 95);
+    image::ImageEncoder::set_exif_metadata(&mut encoder, exif).unwrap();
+    encoder.encode_image(&lying).unwrap();
+    bytes
+}
+
+/// A PNG whose header says so many pixels, with a check sum that fits.
+fn png_of(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = png();
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let sum = crc(&bytes[12..29]).to_be_bytes();
+    bytes[29..33].copy_from_slice(&sum);
+    bytes
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(u32::MAX, |crc, byte| {
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+    }) ^ u32::MAX
+}
+
+fn half(bytes: Vec<u8>) -> Vec<u8> {
+    bytes[..bytes.len() / 2].to_vec()
+}
+
+fn edited(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
+    bytes[at] ^= 0x55;
+    bytes
+}
+
+/// What a kind of file gets.
+enum Gets {
+    /// The picture, within so much for each colour.
+    Picture(u8),
+    /// Its left half alone, all over.
+    Red,
+    /// The picture without its colours.
+    Grey,
+    /// A reason with these words.
+    Refused(&'static str),
+}
+use Gets::{Grey, Picture, Red, Refused};
+
+const DECODER: Gets = Refused("");
+
+/// The kinds of files by content: the row of the module's table, the content, and what it gets.
+fn contents() -> Vec<(&'static str, Vec<u8>, Gets)> {
+    let dynamic = DynamicImage::from(picture());
+    let see_through = RgbaImage::from_fn(32, 16, |x, _| {
+        let [r, g, b] = if x < 16 { RED } else { BLUE };
+        Rgba([r, g, b, if x < 16 { 255 } else { 0 }])
+    });
+    let page = b"<!DOCTYPE html><html><body>404 Not Found</body></html>".to_vec();
+    vec![
+        ("JPEG, PNG, WebP, GIF", jpeg(), Picture(60)),
+        ("JPEG, PNG, WebP, GIF", png(), Picture(0)),
+        ("JPEG, PNG, WebP, GIF", encoded(picture(), ImageFormat::WebP), Picture(0)),
+        ("JPEG, PNG, WebP, GIF", encoded(picture(), ImageFormat::Gif), Picture(0)),
+        ("greyscale, palette, alpha, 16-bit PNG", encoded(dynamic.to_luma8(), ImageFormat::Png), Grey),
+        ("greyscale, palette, alpha, 16-bit PNG", palette(), Picture(0)),
+        ("greyscale, palette, alpha, 16-bit PNG", encoded(see_through, ImageFormat::Png), Picture(0)),
+        ("greyscale, palette, alpha, 16-bit PNG", encoded(dynamic.to_rgb16(), ImageFormat::Png), Picture(1)),
+        ("CMYK and YCCK JPEG", cmyk(), Picture(60)),
+        ("EXIF orientation", turned(), Picture(60)),
+        ("animated GIF, animated WebP", animated_gif(), Red),
+        ("animated GIF, animated WebP", animated_webp(), Red),
+        ("bytes after the end", [jpeg(), page.clone()].concat(), Picture(60)),
+        ("bytes after the end", [png(), page.clone()].concat(), Picture(0)),
+        ("empty", Vec::new(), Refused("an empty file")),
+        ("not an image", b"no image".to_vec(), Refused("not an image")),
+        ("web page", page, Refused("not an image")),
+        ("format not supported (BMP, TIFF, ...)", b"BM\x46\0\0\0\0\0".to_vec(), Refused("is not supported")),
+        ("header only", b"\x89PNG\r\n\x1a\n".to_vec(), DECODER),
+        ("header only", b"GIF89a".to_vec(), DECODER),
+        ("truncated PNG, WebP, GIF", half(png()), DECODER),
+        ("truncated PNG, WebP, GIF", half(encoded(picture(), ImageFormat::WebP)), DECODER),
+        ("truncated PNG, WebP, GIF", half(encoded(picture(), ImageFormat::Gif)), DECODER),
+        ("truncated JPEG", half(jpeg()), Refused("ends before the image does")),
+        ("truncated JPEG", jpeg()[..jpeg().len() - 2].to_vec(), Refused("ends before the image does")),
+        ("wrong check sum", edited(png(), 29), DECODER),
+        ("zero-sized", png_of(0, 16), DECODER),
+        ("absurd dimensions", png_of(60_000, 60_000), Refused("pixels, at most")),
+        ("absurd dimensions", png_of(1, 30_000), Refused("pixels, at most")),
+        ("decompression bomb", bomb(), Refused("pixels, at most")),
+    ]
+}
+
+/// 144 million white pixels in 40 kilobytes.
+fn bomb() -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, 12_000, 12_000);
+    encoder.set_color(png::ColorType::Grayscale);
+    encoder.set_depth(png::BitDepth::One);
+    encoder.write_header().unwrap().write_image_data(&vec![0xff; 1500 * 12_000]).unwrap();
+    assert!(bytes.len() < 50_000, "{}", bytes.len());
+    bytes
+}
+
+/// The image's two halves' colours.
+fn halves(image: &RgbImage) -> [[u8; 3]; 2] {
+    assert_eq!(image.dimensions(), (32, 16));
+    [image.get_pixel(4, 8).0, image.get_pixel(28, 8).0]
+}
+
+fn check(kind: &str, found: Result<RgbImage, String>, gets: &Gets) {
+    let documented = include_str!("../decode.rs");
+    assert!(documented.contains(&format!("//! | {kind} | ")), "the module's table lacks `{kind}`");
+    let far = |a: [u8; 3], b: [u8; 3]| a.iter().zip(b).map(|(a, b)| a.abs_diff(b)).max().unwrap();
+    let grey = |[r, g, b]: [u8; 3]| {
+        DynamicImage::from(RgbImage::from_pixel(1, 1, Rgb([r, g, b]))).to_luma8()[(0, 0)].0[0]
+    };
+    let (wanted, within) = match gets {
+        Picture(within) => ([RED, BLUE], *within),
+        Red => ([RED, RED], 4),
+        Grey => ([[grey(RED); 3], [grey(BLUE); 3]], 0),
+        Refused(words) => {
+            let reason = found.expect_err(kind);
+            assert!(!reason.is_empty() && reason.contains(words), "{kind}: {reason}");
+            assert!(
+                words.is_empty() || documented.contains(&format!("//! | {kind} | `{words}` |")),
+                "{kind}"
+            );
+            return;
+        }
+    };
+    let halves = halves(&found.unwrap_or_else(|reason| panic!("{kind}: {reason}")));
+    assert!(far(halves[0], wanted[0]) <= within && far(halves[1], wanted[1]) <= within, "{kind}: {halves:?}");
+}
+
+#[test]
+fn every_kind_of_content_gets_what_the_table_says() {
+    let contents = contents();
+    assert!(contents.len() >= 15);
+    for (kind, bytes, gets) in contents {
+        check(kind, decode(&bytes, true), &gets);
+    }
+}
+
+#[test]
+fn no_beginning_of_a_file_is_a_panic_or_a_whole_image() {
+    let whole = [jpeg(), png(), encoded(picture(), ImageFormat::WebP), cmyk(), turned()];
+    for bytes in whole {
+        for length in (0..bytes.len() - 12).step_by(7) {
+            assert!(decode(&bytes[..length], true).is_err(), "{length} of {} bytes", bytes.len());
+        }
+    }
+}
+
+#[test]
+fn an_image_is_turned_only_where_that_is_asked_for() {
+    assert_eq!(decode(&turned(), true).unwrap().dimensions(), (32, 16));
+    assert_eq!(decode(&turned(), false).unwrap().dimensions(), (16, 32));
+}
+
+fn folder() -> (tempfile::TempDir, Folder) {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("images");
+    std::fs::create_dir_all(root.join("a")).unwrap();
+    std::fs::write(root.join("a/1.png"), png()).unwrap();
+    std::fs::write(dir.path().join("secret.png"), png()).unwrap();
+    let folder = Folder::open(&root).unwrap();
+    (dir, folder)
+}
+
+fn read(folder: &Folder, path: &str) -> Result<RgbImage, String> {
+    decode(&folder.read(path)?, true)
+}
+
+#[test]
+fn files_that_are_absent_or_no_files_are_refused() {
+    let (dir, folder) = folder();
+    let root = dir.path().join("images");
+    std::fs::write(root.join("a/2.jpg"), png()).unwrap();
+    check("wrong extension", read(&folder, "a/2.jpg"), &Picture(0));
+    check("absent", read(&folder, "a/9.png"), &Refused("no such file"));
+    std::fs::create_dir(root.join("a/folder.jpg")).unwrap();
+    check("directory named .jpg", read(&folder, "a/folder.jpg"), &Refused("not a file"));
+    let huge = File::create(root.join("huge.png")).unwrap();
+    huge.set_len(MAX_FILE + 1).unwrap();
+    check("huge file", read(&folder, "huge.png"), &Refused("bytes, at most"));
+}
+
+#[cfg(unix)]
+#[test]
+fn links_pipes_and_forbidden_files_are_refused() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let (dir, folder) = folder();
+    let root = dir.path().join("images");
+    let link = |target: &Path, name: &str| symlink(target, root.join(name)).unwrap();
+    link(Path::new("a/1.png"), "inside.png");
+    link(&dir.path().join("secret.png"), "outside.png");
+    link(Path::new("/nowhere"), "dangling.png");
+    check("link within the folder", read(&folder, "inside.png"), &Picture(0));
+    check("dangling link", read(&folder, "dangling.png"), &Refused("no such file"));
+    check("link out of the folder", read(&folder, "outside.png"), &Refused("leads out of the image folder"));
+    check(
+        "link out of the folder",
+        read(&folder, "../secret.png"),
+        &Refused("leads out of the image folder"),
+    );
+    let made = std::process::Command::new("mkfifo").arg(root.join("pipe.png")).status().unwrap();
+    assert!(made.success());
+    check("pipe", read(&folder, "pipe.png"), &Refused("not a file"));
+    let forbidden = root.join("a/1.png");
+    std::fs::set_permissions(&forbidden, std::fs::Permissions::from_mode(0)).unwrap();
+    // The superuser reads it all the same.
+    let gets = if File::open(&forbidden).is_ok() { Picture(0) } else { Refused("Permission denied") };
+    check("unreadable permissions", read(&folder, "a/1.png"), &gets);
+}

@@ -1,0 +1,189 @@
+//! Missing modalities: hiding some for experiments, and what an entity without features is to a teacher.
+//!
+//! Which entities are hidden depends on the seed, the modality and the entity's key alone: every program that asks
+//! [`is_hidden`] gets the same answer, features need not be made again, and what is hidden at one rate is hidden at
+//! every higher one.
+
+use dsom_features::FeatureTable;
+use kge::Matrix;
+use kge::model::normal;
+use mkg::graph::Entity;
+use rand::Rng;
+use stage::recipe::{Absent, Teachers};
+use stage::{Error, Modality, Result, seed};
+
+/// Whether an experiment at this `rate` hides the entity's modality.
+///
+/// ```
+/// use dsom_teachers::missing::is_hidden;
+/// let visual = "visual".parse().unwrap();
+/// let hidden = |rate| is_hidden(rate, 7, &visual, "Q42");
+/// assert!(!hidden(0.0) && hidden(1.0));
+/// ```
+pub fn is_hidden(rate: f64, seed: u64, modality: &Modality, key: &str) -> bool {
+    let mut generator = seed::generator(seed, &format!("missing/{modality}/{key}"), 0);
+    // 53 bits are what an f64 holds: uniform in [0, 1).
+    let place = (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
+    place < rate
+}
+
+/// Makes the entities absent that the recipe hides, and returns how many had features.
+///
+/// # Errors
+/// [`stage::Kind::Data`] where nobody keeps features.
+pub fn hide(
+    table: &mut FeatureTable,
+    teachers: &Teachers,
+    modality: &Modality,
+    entities: &[Entity],
+) -> Result<usize> {
+    let before = table.count_present();
+    for (i, entity) in entities.iter().enumerate() {
+        if table.present[i] && is_hidden(teachers.missing_rate, teachers.missing_seed, modality, &entity.key)
+        {
+            table.clear(i);
+        }
+    }
+    if table.count_present() == 0 {
+        let message = format!("no entity of {} with features of `{modality}` keeps them", entities.len());
+        return Err(Error::data(message).hint("lower `teachers.missing_rate`"));
+    }
+    Ok(before - table.count_present())
+}
+
+/// The rows to project, `(entity, width)`.
+///
+/// An absent entity's row is zero, the mean of all others, or noise of variance 1. The embedding that absent entities
+/// share when it is learned is the projection of a feature of their own: a last column that is 1 for them and 0 for all
+/// others. `seed` is the run's: noise depends on it, on the modality and on the entity's id.
+pub fn feature_matrix(
+    table: &FeatureTable,
+    teachers: &Teachers,
+    modality: &Modality,
+    seed: u64,
+) -> Matrix<f32> {
+    let learned = teachers.absent == Absent::Learned;
+    let mean = if teachers.absent == Absent::Mean { mean(table) } else { Vec::new() };
+    let mut features = Matrix::zeros(table.entities(), table.width + usize::from(learned));
+    for (entity, present) in table.present.iter().enumerate() {
+        let row = features.row_mut(entity);
+        match teachers.absent {
+            Absent::Mean if !present => row.copy_from_slice(&mean),
+            Absent::Noise if !present => {
+                let mut generator = seed::generator(seed, &format!("noise/{modality}"), entity as u64);
+                row.copy_from_slice(normal(1, table.width, 1.0, &mut generator).values());
+            }
+            _ => row[..table.width].copy_from_slice(table.row(entity)),
+        }
+        if teachers.unit_norm {
+            normalise(row);
+        }
+        if learned && !present {
+            row[table.width] = 1.0;
+        }
+    }
+    features
+}
+
+/// The mean row of the entities that have one.
+fn mean(table: &FeatureTable) -> Vec<f32> {
+    let mut sum = vec![0f64; table.width];
+    let present = (0..table.entities()).filter(|i| table.present[*i]);
+    present.for_each(|i| sum.iter_mut().zip(table.row(i)).for_each(|(sum, x)| *sum += f64::from(*x)));
+    let count = table.count_present().max(1) as f64;
+    sum.into_iter().map(|sum| (sum / count) as f32).collect()
+}
+
+/// Divides a row by its Euclidean norm; a zero row stays zero.
+fn normalise(row: &mut [f32]) {
+    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    if norm > 0.0 {
+        row.iter_mut().for_each(|x| *x /= norm);
+    }
+}
+
+/// Whether each entity has features, `(entity, 1)` of 1 and 0, as it is saved beside the model.
+pub fn presence(table: &FeatureTable) -> Matrix<f32> {
+    let values = table.present.iter().map(|present| f32::from(u8::from(*present)));
+    Matrix::from_values(table.entities(), 1, values.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn visual() -> Modality {
+        "visual".parse().unwrap()
+    }
+
+    fn table() -> FeatureTable {
+        let mut table = FeatureTable::absent(4, 2);
+        table.set(0, &[3.0, 4.0]);
+        table.set(2, &[1.0, 0.0]);
+        table
+    }
+
+    fn rows(absent: Absent, unit_norm: bool) -> Matrix<f32> {
+        let teachers = Teachers { absent, unit_norm, ..Teachers::default() };
+        feature_matrix(&table(), &teachers, &visual(), 5)
+    }
+
+    #[test]
+    fn absent_entities_are_zero_or_the_mean_or_share_a_feature_of_their_own() {
+        assert_eq!(rows(Absent::Zero, false).values(), [3.0, 4.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
+        assert_eq!(rows(Absent::Zero, true).row(0), [0.6, 0.8]);
+        assert_eq!(rows(Absent::Mean, false).row(1), [2.0, 2.0]);
+        assert_eq!(rows(Absent::Mean, true).row(3), [0.5f32.sqrt(); 2]);
+        let learned = [0.6, 0.8, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+        assert_eq!(rows(Absent::Learned, true).values(), learned);
+    }
+
+    #[test]
+    fn noise_is_normal_and_depends_on_seed_modality_and_entity_alone() {
+        let noise = rows(Absent::Noise, false);
+        assert_eq!(noise.row(0), [3.0, 4.0]);
+        assert!(noise.row(1) != noise.row(3) && noise.values().iter().all(|x| x.is_finite()));
+        assert_eq!(noise, rows(Absent::Noise, false));
+        let teachers = Teachers { absent: Absent::Noise, ..Teachers::default() };
+        let of = |seed, modality: &str| {
+            feature_matrix(&FeatureTable::absent(500, 20), &teachers, &modality.parse().unwrap(), seed)
+        };
+        assert!(of(1, "visual") != of(2, "visual") && of(1, "visual") != of(1, "textual"));
+        let teachers = Teachers { unit_norm: false, ..teachers };
+        let wide = feature_matrix(&FeatureTable::absent(500, 20), &teachers, &visual(), 1);
+        let square = wide.values().iter().map(|x| f64::from(x * x)).sum::<f64>() / 1e4;
+        assert!((square - 1.0).abs() < 0.06, "{square}");
+    }
+
+    #[test]
+    fn more_is_hidden_at_a_higher_rate_and_all_of_what_was_hidden_before() {
+        let keys: Vec<String> = (0..4000).map(|i| format!("Q{i}")).collect();
+        let hidden = |rate, seed, modality: &str| -> Vec<bool> {
+            let modality = modality.parse().unwrap();
+            keys.iter().map(|key| is_hidden(rate, seed, &modality, key)).collect()
+        };
+        let share = |hidden: &[bool]| hidden.iter().filter(|hidden| **hidden).count() as f64 / 4000.0;
+        let (few, many) = (hidden(0.2, 1, "visual"), hidden(0.4, 1, "visual"));
+        assert!((share(&few) - 0.2).abs() < 0.03 && (share(&many) - 0.4).abs() < 0.03);
+        assert!(few.iter().zip(&many).all(|(few, many)| *many || !few));
+        assert!(few != hidden(0.2, 2, "visual") && few != hidden(0.2, 1, "textual"));
+        // Frozen: published experiments shall hide the same entities with later versions.
+        let first: Vec<usize> = (0..30).filter(|i| few[*i]).collect();
+        assert_eq!(first, [2, 3, 19, 29]);
+    }
+
+    #[test]
+    fn hidden_entities_lose_their_row_and_somebody_must_keep_theirs() {
+        let entities: Vec<Entity> =
+            (0..4).map(|i| Entity { key: format!("Q{i}"), ..Entity::default() }).collect();
+        let mut whole = table();
+        let mut teachers = Teachers::default();
+        assert_eq!(hide(&mut whole, &teachers, &visual(), &entities).unwrap(), 0);
+        assert_eq!(whole, table());
+        teachers.missing_rate = 1.0;
+        let error = hide(&mut whole, &teachers, &visual(), &entities).unwrap_err();
+        assert_eq!(error.kind(), stage::Kind::Data);
+        whole.check().unwrap();
+        assert_eq!(presence(&table()).values(), [1.0, 0.0, 1.0, 0.0]);
+    }
+}
