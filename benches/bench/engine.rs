@@ -122,7 +122,7 @@ fn soft_labels(workload: &Workload, queries: &QuerySet) -> Result<SoftLabels> {
             }
         }
     }
-    SoftLabels::from_rows(plan.teachers.keys().cloned().collect(), entities, &rows)
+    Ok(SoftLabels::from_rows(plan.teachers.keys().cloned().collect(), entities, &rows))
 }
 
 /// Says that work begins now, and how much of the memory is the cache, which a real run maps from a file.

@@ -21,12 +21,13 @@ def main(run: pathlib.Path) -> None:
     table = pyarrow.concat_tables(pyarrow.parquet.read_table(file) for file in files)
     assert table.num_rows == manifest["summary"]["rows"], "rows"
     frame = polars.read_parquet(files)
-    for teacher in manifest["summary"]["teachers"]:
-        column = f"scores_{teacher}"
+    teachers = manifest["summary"]["teachers"]
+    for column in [f"{kind}_{teacher}" for kind in ("scores", "vector") for teacher in teachers]:
         kind = table.schema.field(column).type
         assert kind == pyarrow.list_(pyarrow.field("item", pyarrow.float16(), nullable=False), kind.list_size), kind
         arrow = table[column].combine_chunks().flatten().to_numpy(zero_copy_only=False).reshape(table.num_rows, -1)
-        assert arrow.shape[1] == manifest["summary"]["entities"], arrow.shape
+        if column.startswith("scores_"):
+            assert arrow.shape[1] == manifest["summary"]["entities"], arrow.shape
         by_polars = np.asarray(frame[column].to_list(), dtype=np.float16)
         assert np.array_equal(arrow, by_polars), f"Polars reads other numbers in {column}"
         rows = duckdb.sql(f"select {column} from read_parquet({[str(file) for file in files]}) order by head, relation")

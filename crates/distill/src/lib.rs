@@ -35,7 +35,7 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
     let ready = || {
         require_memory(&data, distill, teachers)?;
-        labels.map(|labels| labels.read(&run, &data)).transpose()
+        labels.map(|labels| labels.read(&data)).transpose()
     };
     let Some((work, labels)) = common.begin(task, ready)? else { return Ok(()) };
 

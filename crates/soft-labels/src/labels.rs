@@ -1,33 +1,56 @@
 //! The cache as training reads it: any row at once, in any order, whatever the size of memory.
 
+use bytes::Bytes;
 use half::f16;
-use memmap2::{Mmap, MmapMut};
-use mkg::graph::count_rows;
+use half::slice::HalfFloatSliceExt;
+use kge::Matrix;
 use rayon::prelude::*;
 use stage::manifest::Manifest;
-use stage::progress::Progress;
 use stage::task::Task;
-use stage::{Error, Modality, Result, Run, interrupt, resources};
+use stage::{Error, Modality, Result, Run, interrupt};
 use std::path::{Path, PathBuf};
 use training::Data;
 
-use crate::{part, schema};
+use crate::part::Part;
+use crate::schema::{scores_column, vector_column};
 
-/// All teachers' scores for all training queries.
+/// All teachers' scores and query vectors for all training queries.
 ///
-/// Parquet is for people and tools; a random row of it costs the decoding of a page. So the scores are copied once
-/// into a nameless scratch file laid out `(query, teacher, entity)` and mapped: the operating system keeps in
-/// memory what fits, and drops the file with the process.
+/// The Parquet files are mapped and their rows read where they lie: nothing is copied, and the operating system
+/// keeps in memory what fits.
 pub struct SoftLabels {
     teachers: Vec<Modality>,
-    entities: usize,
-    scores: Mmap,
+    files: Vec<Bytes>,
+    scores: Vec<Rows>,
+    vectors: Vec<Rows>,
+}
+
+/// A column: where its rows lie.
+struct Rows {
+    width: usize,
+    places: Vec<Place>,
+}
+
+/// The beginning of a row of f16.
+#[derive(Clone, Copy)]
+struct Place {
+    file: u32,
+    offset: u64,
+}
+
+/// Numbers that can pass for a file.
+struct Numbers(Vec<f16>);
+
+impl AsRef<[u8]> for Numbers {
+    fn as_ref(&self) -> &[u8] {
+        bytemuck::cast_slice(&self.0)
+    }
 }
 
 /// The finished soft labels of a run, not read yet.
 pub struct Opened {
-    files: Vec<PathBuf>,
-    teachers: Vec<Modality>,
+    pub(crate) files: Vec<PathBuf>,
+    pub(crate) teachers: Vec<Modality>,
 }
 
 impl SoftLabels {
@@ -35,31 +58,44 @@ impl SoftLabels {
     pub fn open(run: &Run, task: &mut Task) -> Result<Opened> {
         let folder = run.soft_labels();
         let manifest = Manifest::read(&folder)?;
-        let teachers = manifest.summary_field(&folder, "teachers")?;
-        let files = Self::files(&manifest, &folder);
-        for file in &files {
+        let opened = Opened::find(&manifest, &folder)?;
+        for file in &opened.files {
             task.stage_input(&folder, &file.file_name().unwrap_or_default().to_string_lossy())?;
         }
-        Ok(Opened { files, teachers })
+        Ok(opened)
     }
 
-    /// The parts, in order.
-    pub(crate) fn files(manifest: &Manifest, folder: &Path) -> Vec<PathBuf> {
-        let parts = manifest.outputs.iter().filter(|output| output.path.ends_with(".parquet"));
-        parts.map(|output| folder.join(&output.path)).collect()
-    }
-
-    /// Soft labels from memory, `rows` laid out `(query, teacher, entity)`.
+    /// Soft labels from memory, `rows` laid out `(query, teacher, entity)`, without query vectors.
     ///
     /// # Panics
     /// If `rows` does not hold whole rows.
-    pub fn from_rows(teachers: Vec<Modality>, entities: usize, rows: &[f16]) -> Result<SoftLabels> {
-        assert_eq!(rows.len() % (teachers.len() * entities), 0, "whole rows");
-        let bytes: &[u8] = bytemuck::cast_slice(rows);
-        let io = |e| Error::io("soft labels in memory", e);
-        let mut map = MmapMut::map_anon(bytes.len()).map_err(io)?;
-        map.copy_from_slice(bytes);
-        Ok(SoftLabels { teachers, entities, scores: map.make_read_only().map_err(io)? })
+    pub fn from_rows(teachers: Vec<Modality>, entities: usize, rows: &[f16]) -> SoftLabels {
+        let row = teachers.len() * entities;
+        assert_eq!(rows.len() % row, 0, "whole rows");
+        let place = |query: usize, teacher: usize| Place {
+            file: 0,
+            offset: 2 * (query * row + teacher * entities) as u64,
+        };
+        let of_teacher = |teacher: usize| Rows {
+            width: entities,
+            places: (0..rows.len() / row).map(|query| place(query, teacher)).collect(),
+        };
+        let scores = (0..teachers.len()).map(of_teacher).collect();
+        let files = vec![Bytes::from_owner(Numbers(rows.to_vec()))];
+        SoftLabels { teachers, files, scores, vectors: Vec::new() }
+    }
+
+    /// The same with query vectors `(query, width)` of each teacher.
+    pub fn with_vectors(mut self, vectors: &[Matrix<f32>]) -> SoftLabels {
+        for vectors in vectors {
+            let width = vectors.columns();
+            let file = self.files.len() as u32;
+            let place = |query: usize| Place { file, offset: 2 * (query * width) as u64 };
+            self.vectors.push(Rows { width, places: (0..vectors.rows()).map(place).collect() });
+            let numbers = vectors.values().iter().map(|x| f16::from_f32(*x)).collect();
+            self.files.push(Bytes::from_owner(Numbers(numbers)));
+        }
+        self
     }
 
     /// The teachers, in the order of strategies' bits.
@@ -69,79 +105,85 @@ impl SoftLabels {
 
     /// A teacher's scores of all entities for a query.
     pub fn scores(&self, query: usize, teacher: usize) -> &[f16] {
-        let scores: &[f16] = bytemuck::cast_slice(&self.scores);
-        let from = (query * self.teachers.len() + teacher) * self.entities;
-        &scores[from..from + self.entities]
+        self.row(&self.scores[teacher], query)
+    }
+
+    /// A teacher's query vector `q = e_h ∘ w_r`, `[re | im]`: its product with an entity's embedding is the score.
+    pub fn vector(&self, query: usize, teacher: usize) -> &[f16] {
+        self.row(&self.vectors[teacher], query)
+    }
+
+    /// A teacher's query vectors `(query, 2k)`.
+    pub fn vectors(&self, teacher: usize) -> Matrix<f32> {
+        let Rows { width, places } = &self.vectors[teacher];
+        let mut matrix = Matrix::zeros(places.len(), *width);
+        for query in 0..places.len() {
+            self.vector(query, teacher).convert_to_f32_slice(matrix.row_mut(query));
+        }
+        matrix
+    }
+
+    fn row(&self, rows: &Rows, query: usize) -> &[f16] {
+        let Place { file, offset } = rows.places[query];
+        let from = offset as usize;
+        bytemuck::cast_slice(&self.files[file as usize][from..from + 2 * rows.width])
     }
 }
 
 impl Opened {
+    /// The parts of a finished stage, in order.
+    pub(crate) fn find(manifest: &Manifest, folder: &Path) -> Result<Opened> {
+        let teachers = manifest.summary_field(folder, "teachers")?;
+        let parts = manifest.outputs.iter().filter(|output| output.path.ends_with(".parquet"));
+        Ok(Opened { files: parts.map(|output| folder.join(&output.path)).collect(), teachers })
+    }
+
     /// The teachers, in the order of strategies' bits.
     pub fn teachers(&self) -> &[Modality] {
         &self.teachers
     }
 
-    /// Copies the scores into a scratch file on the disk of `run`, checking every row against the graph.
-    pub fn read(self, run: &Run, data: &Data) -> Result<SoftLabels> {
+    /// Maps the files, finds every row, and checks that they are the graph's queries and entities.
+    pub fn read(self, data: &Data) -> Result<SoftLabels> {
         let Opened { files, teachers } = self;
-        let entities = data.entities();
-        let bytes = schema::scores_bytes(data.queries.len(), entities, teachers.len());
-        let folder = run.root();
-        resources::require_disk(
-            folder,
-            bytes,
-            "the scratch copy of the soft labels",
-            "free some disk space",
-        )?;
-        let mut map = scratch(folder, bytes)?;
-        copy(&files, &teachers, data, &mut map)?;
-        let scores = map.make_read_only().map_err(|e| Error::io(folder, e))?;
-        Ok(SoftLabels { teachers, entities, scores })
-    }
-}
-
-#[expect(unsafe_code, reason = "mapping a file is unsafe: another process could change it")]
-fn scratch(folder: &Path, bytes: u64) -> Result<MmapMut> {
-    let file = tempfile::tempfile_in(folder).map_err(|e| Error::io(folder, e))?;
-    file.set_len(bytes).map_err(|e| Error::io(folder, e))?;
-    // SAFETY: the file has no name, so no other process can open it.
-    unsafe { MmapMut::map_mut(&file) }.map_err(|e| Error::io(folder, e))
-}
-
-fn copy(files: &[PathBuf], teachers: &[Modality], data: &Data, map: &mut MmapMut) -> Result<()> {
-    let progress = Progress::new("reading soft labels", data.queries.len() as u64, "queries");
-    let row = teachers.len() * data.entities();
-    let mut rest: &mut [f16] = bytemuck::cast_slice_mut(map);
-    let mut slots = Vec::new();
-    let mut first = 0;
-    for file in files {
-        let rows = count_rows(file)?;
-        if rows * row > rest.len() {
-            return Err(too_many(data));
+        let parts: Vec<Part> = files.iter().map(|file| Part::open(file)).collect::<Result<_>>()?;
+        let mut first = 0;
+        let mut begins = Vec::with_capacity(parts.len());
+        for part in &parts {
+            begins.push(first);
+            first += part.rows();
         }
-        let (slot, after) = rest.split_at_mut(rows * row);
-        slots.push((file, first, slot));
-        (rest, first) = (after, first + rows);
-    }
-    if first != data.queries.len() {
-        let message =
-            format!("{first} rows in all, but the graph has {} training queries", data.queries.len());
-        return Err(Error::data(message)
-            .at(files.first().map_or(Path::new(""), |f| f))
-            .hint("rerun `dsom-soft-labels`"));
-    }
-    slots.into_par_iter().try_for_each(|(file, first, slot)| {
-        interrupt::check()?;
-        let rows = part::for_each_scores(file, data, first, teachers, |query, teacher, scores| {
-            let from = (query - first) * row + teacher * data.entities();
-            slot[from..from + data.entities()].copy_from_slice(scores);
+        if first != data.queries.len() {
+            let message = format!("{first} rows, but the graph has {} training queries", data.queries.len());
+            let at = files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));
+            return Err(Error::data(message).at(at).hint("rerun `dsom-soft-labels`"));
+        }
+        parts.par_iter().zip(begins).try_for_each(|(part, first)| {
+            interrupt::check()?;
+            part.check_queries(data, first)
         })?;
-        progress.advance(rows as u64);
-        Ok(())
-    })
+        let column = |name: String| rows(&parts, &name);
+        let scores: Vec<Rows> = teachers.iter().map(|m| column(scores_column(m))).collect::<Result<_>>()?;
+        let vectors = teachers.iter().map(|m| column(vector_column(m))).collect::<Result<_>>()?;
+        if let Some(other) = scores.iter().map(|rows| rows.width).find(|width| *width != data.entities()) {
+            let message = format!("{other} scores a row, the graph has {} entities", data.entities());
+            return Err(Error::data(message).hint("rerun `dsom-soft-labels`"));
+        }
+        let files = parts.iter().map(|part| part.bytes().clone()).collect();
+        Ok(SoftLabels { teachers, files, scores, vectors })
+    }
 }
 
-fn too_many(data: &Data) -> Error {
-    Error::data(format!("more rows than the graph's {} training queries", data.queries.len()))
-        .hint("rerun `dsom-soft-labels`")
+/// The rows of a list column in all parts.
+fn rows(parts: &[Part], name: &str) -> Result<Rows> {
+    let width = parts.first().map_or(Ok(0), |part| part.width(name))?;
+    let of_part = |(file, part): (usize, &Part)| -> Result<Vec<Place>> {
+        if part.width(name)? != width {
+            return Err(Error::data(format!("lists of `{name}` differ in width between the parts")));
+        }
+        let place = |offset| Place { file: file as u32, offset };
+        Ok(part.places(name)?.into_iter().map(place).collect())
+    };
+    let places: Vec<Vec<Place>> = parts.par_iter().enumerate().map(of_part).collect::<Result<_>>()?;
+    Ok(Rows { width, places: places.concat() })
 }

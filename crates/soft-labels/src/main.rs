@@ -7,7 +7,8 @@ use std::process::ExitCode;
 /// Stage 4: cache the teachers' scores of all entities for every training query
 ///
 /// Reads graph/ and teachers/, writes soft-labels/part-*.parquet: one row per distinct query (both directions)
-/// with its ids, names, neighbours and one Float16 list per teacher. DuckDB, Polars and pyarrow open them.
+/// with its ids, names, neighbours and, per teacher, Float16 lists of its scores and its
+/// query vector. DuckDB, Polars and pyarrow open them.
 #[derive(Parser)]
 #[command(name = "dsom-soft-labels", version)]
 struct Arguments {

@@ -1,62 +1,86 @@
-//! The columns, and how Parquet is told to store them.
+//! The columns, and how many rows lie together.
 
 use arrow::datatypes::{DataType, Field, Schema};
 use mkg::graph::list_item;
-use parquet::basic::{Compression, Encoding, ZstdLevel};
+use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use parquet::schema::types::ColumnPath;
+use parquet::file::properties::WriterProperties;
 use stage::Modality;
 
 /// Version of the layout.
-pub(crate) const FORMAT: &str = "1";
-/// Score bytes per row group, about: bounds the memory of writing and reading.
-const ROW_GROUP_BYTES: usize = 64 << 20;
+pub(crate) const FORMAT: u32 = 2;
+/// Bytes of all lists per row group, about: bounds the memory of writing.
+const GROUP_BYTES: usize = 64 << 20;
+/// Bytes per page, about: what a reader of Parquet decodes at least.
+const PAGE_BYTES: usize = 1 << 20;
 
 /// The column of a teacher's scores.
 pub(crate) fn scores_column(modality: &Modality) -> String {
     format!("scores_{modality}")
 }
 
-/// What a row group of so many entities and teachers holds.
-pub(crate) fn rows_per_group(entities: usize, teachers: usize) -> usize {
-    (ROW_GROUP_BYTES / (2 * entities * teachers).max(1)).clamp(16, 4096)
+/// The column of a teacher's query vectors.
+pub(crate) fn vector_column(modality: &Modality) -> String {
+    format!("vector_{modality}")
 }
 
-/// Bytes that all scores take.
-pub(crate) fn scores_bytes(queries: usize, entities: usize, teachers: usize) -> u64 {
-    2 * (queries * entities * teachers) as u64
+/// Rows of lists of `width` that make a page.
+pub(crate) fn rows_per_page(width: usize) -> usize {
+    (PAGE_BYTES / (2 * width).max(1)).max(1)
 }
 
-pub(crate) fn schema(entities: usize, teachers: &[&Modality]) -> Schema {
-    let scores = DataType::FixedSizeList(list_item(DataType::Float16), entities as i32);
-    let mut fields = vec![
-        Field::new("head", DataType::UInt32, false),
-        Field::new("relation", DataType::UInt32, false),
-        Field::new("head_name", DataType::Utf8, false),
-        Field::new("relation_name", DataType::Utf8, false),
-        Field::new("neighbours", DataType::List(list_item(DataType::UInt32)), false),
-    ];
-    fields.extend(teachers.iter().map(|modality| Field::new(scores_column(modality), scores.clone(), false)));
-    Schema::new(fields)
+/// The shape of the cache: how many scores a list has, and each teacher's width of a query vector.
+pub(crate) struct Layout<'a> {
+    pub(crate) entities: usize,
+    pub(crate) teachers: Vec<(&'a Modality, usize)>,
 }
 
-pub(crate) fn properties(schema: &Schema, entities: usize) -> WriterProperties {
-    let teachers = schema.fields().iter().filter(|field| field.name().starts_with("scores_")).count();
-    let mut builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(rows_per_group(entities, teachers)))
-        .set_key_value_metadata(Some(vec![
-            KeyValue::new("dsom.format".into(), FORMAT.to_owned()),
-            KeyValue::new("dsom.entities".into(), entities.to_string()),
-        ]));
-    for field in schema.fields().iter().filter(|field| field.name().starts_with("scores_")) {
-        let column = ColumnPath::new(vec![field.name().clone(), "list".into(), "item".into()]);
-        builder = builder
-            .set_column_compression(column.clone(), Compression::UNCOMPRESSED)
-            .set_column_encoding(column.clone(), Encoding::PLAIN)
-            .set_column_dictionary_enabled(column.clone(), false)
-            .set_column_statistics_enabled(column, EnabledStatistics::None);
+impl Layout<'_> {
+    /// Bytes of a row's lists.
+    fn row_bytes(&self) -> usize {
+        self.teachers.iter().map(|(_, vector)| 2 * (vector + self.entities)).sum()
     }
-    builder.build()
+
+    /// Bytes that the lists of so many queries take.
+    pub(crate) fn bytes(&self, queries: usize) -> u64 {
+        queries as u64 * self.row_bytes() as u64
+    }
+
+    /// Rows of a row group.
+    pub(crate) fn rows_per_group(&self) -> usize {
+        (GROUP_BYTES / self.row_bytes().max(1)).clamp(16, 4096)
+    }
+
+    /// Bytes that writing one part takes: one teacher's scores of a row group as f32, as pages, and joined.
+    pub(crate) fn memory(&self, rows_per_file: usize) -> u64 {
+        let widest = self.teachers.iter().map(|(_, vector)| *vector).fold(self.entities, usize::max);
+        (self.rows_per_group().min(rows_per_file) * widest) as u64 * (4 + 2 + 2)
+    }
+
+    pub(crate) fn schema(&self) -> Schema {
+        let list = |name: String, width: usize| {
+            Field::new(name, DataType::FixedSizeList(list_item(DataType::Float16), width as i32), false)
+        };
+        let mut fields = vec![
+            Field::new("head", DataType::UInt32, false),
+            Field::new("relation", DataType::UInt32, false),
+            Field::new("head_name", DataType::Utf8, false),
+            Field::new("relation_name", DataType::Utf8, false),
+            Field::new("neighbours", DataType::List(list_item(DataType::UInt32)), false),
+        ];
+        fields.extend(self.teachers.iter().map(|(modality, width)| list(vector_column(modality), *width)));
+        fields.extend(self.teachers.iter().map(|(modality, _)| list(scores_column(modality), self.entities)));
+        Schema::new(fields)
+    }
+
+    /// How the columns that are no lists of numbers are written, and what the file says of itself.
+    pub(crate) fn properties(&self) -> WriterProperties {
+        WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::default()))
+            .set_key_value_metadata(Some(vec![
+                KeyValue::new("dsom.format".into(), FORMAT.to_string()),
+                KeyValue::new("dsom.entities".into(), self.entities.to_string()),
+            ]))
+            .build()
+    }
 }

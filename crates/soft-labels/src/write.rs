@@ -1,28 +1,28 @@
 //! Writing the cache: parts side by side, each in row groups of bounded size.
 
-use arrow::array::{
-    ArrayRef, FixedSizeListArray, Float16Array, ListBuilder, RecordBatch, StringArray, UInt32Array,
-    UInt32Builder,
-};
-use arrow::buffer::ScalarBuffer;
-use arrow::datatypes::{DataType, Schema};
+use arrow::array::{ArrayRef, ListBuilder, StringArray, UInt32Array, UInt32Builder};
+use arrow::datatypes::{DataType, SchemaRef};
 use half::f16;
-use half::slice::HalfFloatSliceExt;
 use kge::{ComplEx, Matrix, Scorer};
 use mkg::Query;
 use mkg::graph::list_item;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::errors::ParquetError;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use rayon::prelude::*;
 use stage::files::write_atomically;
 use stage::progress::Progress;
 use stage::work::Work;
 use stage::{Error, Kind, Modality, Result, interrupt};
+use std::io::Write;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use training::Data;
 
-use crate::schema;
+use crate::pages;
+use crate::schema::Layout;
 
 /// A trained teacher.
 pub struct Teacher {
@@ -32,8 +32,14 @@ pub struct Teacher {
     pub model: ComplEx<f32>,
 }
 
+/// The shape of these teachers' cache.
+pub(crate) fn layout<'a>(data: &Data, teachers: &'a [Teacher]) -> Layout<'a> {
+    let widths = teachers.iter().map(|teacher| (&teacher.modality, 2 * teacher.model.rank())).collect();
+    Layout { entities: data.entities(), teachers: widths }
+}
+
 /// The name of part `index`.
-pub(crate) fn part_name(index: usize) -> String {
+fn part_name(index: usize) -> String {
     format!("part-{index:05}.parquet")
 }
 
@@ -53,26 +59,29 @@ pub fn write_labels(work: &Work, data: &Data, teachers: &[Teacher], rows_per_fil
     })
 }
 
-fn write_part(
+/// Writes the queries `rows` as one file.
+pub(crate) fn write_part(
     path: &Path,
     data: &Data,
     teachers: &[Teacher],
     rows: Range<usize>,
     progress: &Progress,
 ) -> Result<()> {
-    let modalities: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
-    let schema = Arc::new(schema::schema(data.entities(), &modalities));
-    let properties = schema::properties(&schema, data.entities());
-    let step = schema::rows_per_group(data.entities(), teachers.len());
+    let layout = layout(data, teachers);
+    let schema = Arc::new(layout.schema());
     write_atomically(path, |file| {
-        let parquet = |e| Error::new(Kind::Io, "cannot write Parquet").because(e);
-        let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(parquet)?;
-        for from in rows.clone().step_by(step) {
+        let writer =
+            ArrowWriter::try_new(file, schema.clone(), Some(layout.properties())).map_err(parquet)?;
+        let (mut writer, factory) = writer.into_serialized_writer().map_err(parquet)?;
+        for (index, from) in rows.clone().step_by(layout.rows_per_group()).enumerate() {
             interrupt::check()?;
-            let rows = from..(from + step).min(rows.end);
+            let rows = from..(from + layout.rows_per_group()).min(rows.end);
             let count = rows.len() as u64;
-            writer.write(&batch(&schema, data, teachers, rows)?).map_err(parquet)?;
-            writer.flush().map_err(parquet)?;
+            let facts =
+                encode_facts(&factory, index, &schema, &facts(data, rows.clone())).map_err(parquet)?;
+            let mut group = Group::begin(&mut writer, facts).map_err(parquet)?;
+            write_lists(&mut group, &data.queries.queries()[rows], teachers)?;
+            group.writer.close().map_err(parquet)?;
             progress.advance(count);
         }
         writer.close().map_err(parquet)?;
@@ -80,7 +89,12 @@ fn write_part(
     })
 }
 
-fn batch(schema: &Arc<Schema>, data: &Data, teachers: &[Teacher], rows: Range<usize>) -> Result<RecordBatch> {
+fn parquet(error: ParquetError) -> Error {
+    Error::new(Kind::Io, "cannot write Parquet").because(error)
+}
+
+/// The columns that say what a row is of.
+fn facts(data: &Data, rows: Range<usize>) -> Vec<ArrayRef> {
     let queries = &data.queries.queries()[rows.clone()];
     let mut neighbours = ListBuilder::new(UInt32Builder::new()).with_field(list_item(DataType::UInt32));
     for row in rows {
@@ -88,7 +102,7 @@ fn batch(schema: &Arc<Schema>, data: &Data, teachers: &[Teacher], rows: Range<us
         neighbours.append(true);
     }
     let head_name = |query: &Query| data.vocabulary.entities[query.head.index()].label();
-    let mut columns: Vec<ArrayRef> = vec![
+    vec![
         Arc::new(UInt32Array::from_iter_values(queries.iter().map(|query| query.head.0))),
         Arc::new(UInt32Array::from_iter_values(queries.iter().map(|query| query.relation.0))),
         Arc::new(StringArray::from_iter_values(queries.iter().map(head_name))),
@@ -96,30 +110,86 @@ fn batch(schema: &Arc<Schema>, data: &Data, teachers: &[Teacher], rows: Range<us
             queries.iter().map(|q| data.vocabulary.relation_label(q.relation)),
         )),
         Arc::new(neighbours.finish()),
-    ];
-    let mut scores = Matrix::zeros(0, 0);
-    for teacher in teachers {
-        teacher.model.scores(queries, &mut scores);
-        columns.push(
-            half_precision(&scores).map_err(|e| e.hint(format!("retrain teacher {}", teacher.modality)))?,
-        );
-    }
-    RecordBatch::try_new(schema.clone(), columns).map_err(|e| Error::data(e.to_string()))
+    ]
 }
 
-/// Scores as a fixed-size list column of f16.
-fn half_precision(scores: &Matrix<f32>) -> Result<ArrayRef> {
-    let mut halves = vec![f16::ZERO; scores.values().len()];
-    halves.par_chunks_mut(1 << 16).zip(scores.values().par_chunks(1 << 16)).for_each(|(to, from)| {
-        to.convert_from_f32_slice(from);
-    });
-    let largest = scores.values().par_iter().map(|score| score.abs()).reduce(|| 0.0, f32::max);
-    if !scores.is_finite() || largest > f32::from(f16::MAX) {
-        let message = format!("scores up to {largest} do not fit half precision (at most {})", f16::MAX);
-        return Err(Error::new(Kind::Diverged, message));
+fn encode_facts(
+    factory: &ArrowRowGroupWriterFactory,
+    group: usize,
+    schema: &SchemaRef,
+    facts: &[ArrayRef],
+) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
+    let writers = factory.create_column_writers(group)?;
+    let columns = writers.into_iter().zip(schema.fields()).zip(facts);
+    columns
+        .map(|((mut writer, field), values)| {
+            compute_leaves(field, values)?.iter().try_for_each(|leaf| writer.write(leaf))?;
+            writer.close()
+        })
+        .collect()
+}
+
+/// A row group that knows where in the file it stands and which column is next.
+struct Group<'a, W: Write> {
+    writer: SerializedRowGroupWriter<'a, W>,
+    columns: std::vec::IntoIter<parquet::schema::types::ColumnDescPtr>,
+    offset: u64,
+}
+
+impl<'a, W: Write + Send> Group<'a, W> {
+    fn begin(
+        file: &'a mut SerializedFileWriter<W>,
+        facts: Vec<ArrowColumnChunk>,
+    ) -> Result<Self, ParquetError> {
+        let columns = file.schema_descr().columns()[facts.len()..].to_vec().into_iter();
+        let mut offset = file.bytes_written() as u64;
+        let mut writer = file.next_row_group()?;
+        for chunk in facts {
+            offset += chunk.close().bytes_written;
+            chunk.append_to_row_group(&mut writer)?;
+        }
+        Ok(Group { writer, columns, offset })
     }
-    let values = Arc::new(Float16Array::new(ScalarBuffer::from(halves), None));
-    let list =
-        FixedSizeListArray::try_new(list_item(DataType::Float16), scores.columns() as i32, values, None);
-    Ok(Arc::new(list.map_err(|e| Error::data(e.to_string()))?))
+
+    fn append(&mut self, rows: &Matrix<f32>) -> Result<(), ParquetError> {
+        let column = self.columns.next().ok_or_else(|| ParquetError::General("no column is left".into()))?;
+        let chunk = pages::encode(&column, rows, self.offset)?;
+        self.offset += chunk.bytes.len() as u64;
+        self.writer.append_column(&chunk.bytes, chunk.close)
+    }
+}
+
+fn write_lists<W: Write + Send>(
+    group: &mut Group<'_, W>,
+    queries: &[Query],
+    teachers: &[Teacher],
+) -> Result<()> {
+    let mut rows = Matrix::zeros(0, 0);
+    for Teacher { modality, model } in teachers {
+        model.queries(queries, &mut rows);
+        require_half(&rows, "query vectors", modality)?;
+        group.append(&rows).map_err(parquet)?;
+    }
+    for Teacher { modality, model } in teachers {
+        model.scores(queries, &mut rows);
+        require_half(&rows, "scores", modality)?;
+        group.append(&rows).map_err(parquet)?;
+    }
+    Ok(())
+}
+
+/// Refuses numbers that half precision cannot hold.
+fn require_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Result<()> {
+    let most = f32::from(f16::MAX);
+    // A fold, not `all`: without the early exit it is vectorised. NaN fits nothing.
+    let fits = |part: &[f32]| part.iter().fold(true, |fits, x| fits & (x.abs() <= most));
+    if rows.values().par_chunks(1 << 16).all(fits) {
+        return Ok(());
+    }
+    let largest = rows.values().iter().map(|x| x.abs()).fold(0.0, f32::max);
+    let message = match largest <= most {
+        true => format!("{what} are not numbers"),
+        false => format!("{what} up to {largest} do not fit half precision (at most {most})"),
+    };
+    Err(Error::new(Kind::Diverged, message).hint(format!("retrain teacher {modality}")))
 }

@@ -26,7 +26,7 @@ fn fixture() -> Fixture {
     let of_query = |query: usize| teachers.iter().flat_map(move |scores| scores[query].clone());
     let scores: Vec<f16> = (0..queries.len()).flat_map(of_query).map(f16::from_f32).collect();
     let names = ["structural", "visual", "textual"].map(|name| name.parse::<Modality>().unwrap());
-    let labels = SoftLabels::from_rows(names.to_vec(), teachers[0][0].len(), &scores).unwrap();
+    let labels = SoftLabels::from_rows(names.to_vec(), teachers[0][0].len(), &scores);
     let (known, vocabulary) = (KnownAnswers::default(), Vocabulary::default());
     Fixture { golden, data: Data { queries, valid: Vec::new(), known, vocabulary }, labels }
 }
