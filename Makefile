@@ -97,6 +97,6 @@ target/torch: tests/slow/torch.txt tests/slow/torch.sh
 	tests/slow/torch.sh $@
 	@touch $@
 
-## bench: a training step against automatic differentiation
+## bench: a training step against automatic differentiation, the cache against arrow
 bench:
 	$(CARGO) bench -p dsom-benches --profile dev

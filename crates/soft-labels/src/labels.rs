@@ -49,8 +49,8 @@ impl AsRef<[u8]> for Numbers {
 
 /// The finished soft labels of a run, not read yet.
 pub struct Opened {
-    pub(crate) files: Vec<PathBuf>,
-    pub(crate) teachers: Vec<Modality>,
+    files: Vec<PathBuf>,
+    teachers: Vec<Modality>,
 }
 
 impl SoftLabels {
@@ -63,6 +63,36 @@ impl SoftLabels {
             task.stage_input(&folder, &file.file_name().unwrap_or_default().to_string_lossy())?;
         }
         Ok(opened)
+    }
+
+    /// Maps the files of the cache, in order, finds every row, and checks that they are the graph's queries and
+    /// entities.
+    pub fn map(files: &[PathBuf], teachers: Vec<Modality>, data: &Data) -> Result<SoftLabels> {
+        let parts: Vec<Part> = files.iter().map(|file| Part::open(file)).collect::<Result<_>>()?;
+        let mut first = 0;
+        let mut begins = Vec::with_capacity(parts.len());
+        for part in &parts {
+            begins.push(first);
+            first += part.rows();
+        }
+        if first != data.queries.len() {
+            let message = format!("{first} rows, but the graph has {} training queries", data.queries.len());
+            let at = files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));
+            return Err(Error::data(message).at(at).hint("rerun `dsom-soft-labels`"));
+        }
+        parts.par_iter().zip(begins).try_for_each(|(part, first)| {
+            interrupt::check()?;
+            part.check_queries(data, first)
+        })?;
+        let column = |name: String| rows(&parts, &name);
+        let scores: Vec<Rows> = teachers.iter().map(|m| column(scores_column(m))).collect::<Result<_>>()?;
+        let vectors = teachers.iter().map(|m| column(vector_column(m))).collect::<Result<_>>()?;
+        if let Some(other) = scores.iter().map(|rows| rows.width).find(|width| *width != data.entities()) {
+            let message = format!("{other} scores a row, the graph has {} entities", data.entities());
+            return Err(Error::data(message).hint("rerun `dsom-soft-labels`"));
+        }
+        let files = parts.iter().map(|part| part.bytes().clone()).collect();
+        Ok(SoftLabels { teachers, files, scores, vectors })
     }
 
     /// Soft labels from memory, `rows` laid out `(query, teacher, entity)`, without query vectors.
@@ -145,32 +175,7 @@ impl Opened {
 
     /// Maps the files, finds every row, and checks that they are the graph's queries and entities.
     pub fn read(self, data: &Data) -> Result<SoftLabels> {
-        let Opened { files, teachers } = self;
-        let parts: Vec<Part> = files.iter().map(|file| Part::open(file)).collect::<Result<_>>()?;
-        let mut first = 0;
-        let mut begins = Vec::with_capacity(parts.len());
-        for part in &parts {
-            begins.push(first);
-            first += part.rows();
-        }
-        if first != data.queries.len() {
-            let message = format!("{first} rows, but the graph has {} training queries", data.queries.len());
-            let at = files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));
-            return Err(Error::data(message).at(at).hint("rerun `dsom-soft-labels`"));
-        }
-        parts.par_iter().zip(begins).try_for_each(|(part, first)| {
-            interrupt::check()?;
-            part.check_queries(data, first)
-        })?;
-        let column = |name: String| rows(&parts, &name);
-        let scores: Vec<Rows> = teachers.iter().map(|m| column(scores_column(m))).collect::<Result<_>>()?;
-        let vectors = teachers.iter().map(|m| column(vector_column(m))).collect::<Result<_>>()?;
-        if let Some(other) = scores.iter().map(|rows| rows.width).find(|width| *width != data.entities()) {
-            let message = format!("{other} scores a row, the graph has {} entities", data.entities());
-            return Err(Error::data(message).hint("rerun `dsom-soft-labels`"));
-        }
-        let files = parts.iter().map(|part| part.bytes().clone()).collect();
-        Ok(SoftLabels { teachers, files, scores, vectors })
+        SoftLabels::map(&self.files, self.teachers, data)
     }
 }
 

@@ -27,7 +27,7 @@ mod tests;
 mod write;
 
 pub use labels::{Opened, SoftLabels};
-pub use write::{Teacher, write_labels};
+pub use write::{Teacher, write_labels, write_part};
 
 use mkg::Vocabulary;
 use stage::manifest;

@@ -14,9 +14,11 @@ use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::ColumnChunkMetaData;
+use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 use rayon::prelude::*;
+use std::io::Write;
 use std::ops::Range;
 
 use crate::schema::rows_per_page;
@@ -54,47 +56,101 @@ fn run(into: &mut Vec<u8>, length: usize, level: u8, wide: bool) {
     into.push(level);
 }
 
-/// A column chunk, encoded.
-pub(crate) struct Chunk {
-    /// Its pages.
-    pub(crate) bytes: Bytes,
-    /// What the footer says of it.
+/// A buffer in which column chunks are encoded, one after the other.
+#[derive(Default)]
+pub(crate) struct Encoder {
+    /// Numbers rather than bytes, so that what lies at an even place has an even address.
+    buffer: Vec<f16>,
+}
+
+/// A column chunk, encoded: its pages, and what the footer says of it.
+pub(crate) struct Chunk<'a> {
+    pub(crate) bytes: Borrowed<'a>,
     pub(crate) close: ColumnCloseResult,
 }
 
-/// Encodes `rows` as one column chunk that will begin at `offset` of its file.
-pub(crate) fn encode(column: &ColumnDescPtr, rows: &Matrix<f32>, offset: u64) -> Result<Chunk> {
-    let plans = plan(rows.rows(), rows.columns(), offset)?;
-    let pages: Vec<CompressedPage> = plans.into_par_iter().map(|plan| page(rows, plan)).collect();
-    let length: usize = pages.iter().map(|page| page.data().len() + 64).sum();
-    let mut sink = TrackedWrite::new(Vec::with_capacity(length));
-    let mut writer = SerializedPageWriter::new(&mut sink);
-    pages.into_iter().try_for_each(|page| writer.write_page(page).map(drop))?;
-    let bytes = Bytes::from(sink.into_inner()?);
-    let metadata = ColumnChunkMetaData::builder(column.clone())
-        .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
-        .set_compression(Compression::UNCOMPRESSED)
-        .set_num_values(rows.values().len() as i64)
-        .set_total_compressed_size(bytes.len() as i64)
-        .set_total_uncompressed_size(bytes.len() as i64)
-        .set_data_page_offset(0)
-        .build()?;
-    let close = ColumnCloseResult {
-        bytes_written: bytes.len() as u64,
-        rows_written: rows.rows() as u64,
-        metadata,
-        bloom_filter: None,
-        column_index: None,
-        offset_index: None,
-    };
-    Ok(Chunk { bytes, close })
+impl Encoder {
+    /// Encodes `rows` as a column chunk that will begin at `offset` of its file; `None` if a number is not finite or
+    /// beyond half precision.
+    pub(crate) fn encode(
+        &mut self,
+        column: &ColumnDescPtr,
+        rows: &Matrix<f32>,
+        offset: u64,
+    ) -> Result<Option<Chunk<'_>>> {
+        let plans = plan(rows.rows(), rows.columns(), offset)?;
+        let length: usize = plans.iter().map(Plan::length).sum();
+        // An odd place in the file is an odd place in the buffer.
+        let begin = (offset % 2) as usize;
+        self.buffer.resize((begin + length).div_ceil(2), f16::ZERO);
+        let bytes = &mut bytemuck::cast_slice_mut(&mut self.buffer)[begin..begin + length];
+        let mut rest = &mut *bytes;
+        let mut pages = Vec::with_capacity(plans.len());
+        for plan in &plans {
+            let (page, after) = rest.split_at_mut(plan.length());
+            pages.push((plan, page));
+            rest = after;
+        }
+        let fits: Vec<bool> = pages.into_par_iter().map(|(plan, page)| plan.write(rows, page)).collect();
+        if fits.contains(&false) {
+            return Ok(None);
+        }
+        let metadata = ColumnChunkMetaData::builder(column.clone())
+            .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
+            .set_compression(Compression::UNCOMPRESSED)
+            .set_num_values(rows.values().len() as i64)
+            .set_total_compressed_size(length as i64)
+            .set_total_uncompressed_size(length as i64)
+            .set_data_page_offset(0)
+            .build()?;
+        let close = ColumnCloseResult {
+            bytes_written: length as u64,
+            rows_written: rows.rows() as u64,
+            metadata,
+            bloom_filter: None,
+            column_index: None,
+            offset_index: None,
+        };
+        Ok(Some(Chunk { bytes: Borrowed(bytes), close }))
+    }
 }
 
-/// The rows of one page, with their levels.
+/// The rows of one page, with what stands in front of them.
 struct Plan {
     rows: Range<usize>,
+    width: usize,
+    header: Vec<u8>,
     levels: Vec<u8>,
 }
+
+impl Plan {
+    /// Bytes of the page.
+    fn length(&self) -> usize {
+        self.header.len() + self.levels.len() + 2 * self.rows.len() * self.width
+    }
+
+    /// Writes the page; answers whether every number fits half precision.
+    fn write(&self, rows: &Matrix<f32>, page: &mut [u8]) -> bool {
+        let (header, page) = page.split_at_mut(self.header.len());
+        let (levels, values) = page.split_at_mut(self.levels.len());
+        header.copy_from_slice(&self.header);
+        levels.copy_from_slice(&self.levels);
+        let numbers = &rows.values()[self.rows.start * self.width..self.rows.end * self.width];
+        let halves: &mut [f16] = bytemuck::cast_slice_mut(values);
+        let most = f32::from(f16::MAX);
+        let mut fits = true;
+        // Checked piece by piece while it is in the cache, by a fold without early exit: that is vectorised.
+        for (numbers, halves) in numbers.chunks(PIECE).zip(halves.chunks_mut(PIECE)) {
+            // NaN fits nothing.
+            fits &= numbers.iter().fold(true, |fits, x| fits & (x.abs() <= most));
+            halves.convert_from_f32_slice(numbers);
+        }
+        fits
+    }
+}
+
+/// Numbers that are checked and converted at once.
+const PIECE: usize = 4096;
 
 /// Cuts rows into pages whose values begin at even offsets.
 fn plan(rows: usize, width: usize, mut offset: u64) -> Result<Vec<Plan>> {
@@ -102,56 +158,78 @@ fn plan(rows: usize, width: usize, mut offset: u64) -> Result<Vec<Plan>> {
     let mut plans = Vec::with_capacity(rows.div_ceil(step));
     for from in (0..rows).step_by(step) {
         let rows = from..(from + step).min(rows);
-        let mut chosen = None;
-        for wide in [false, true] {
+        let candidate = |wide: bool| -> Result<Plan> {
             let levels = levels(rows.len(), width, wide);
-            let length = levels.len() + 2 * rows.len() * width;
-            let header = header_length(length, rows.len() * width)?;
-            if (offset + header + levels.len() as u64).is_multiple_of(2) {
-                offset += header + length as u64;
-                chosen = Some(Plan { rows, levels });
-                break;
-            }
+            let header = header(levels.len() + 2 * rows.len() * width, rows.len() * width)?;
+            Ok(Plan { rows: rows.clone(), width, header, levels })
+        };
+        let even = |plan: &Plan| (offset as usize + plan.header.len() + plan.levels.len()).is_multiple_of(2);
+        let mut plan = candidate(false)?;
+        if !even(&plan) {
+            plan = candidate(true)?;
         }
-        plans.push(chosen.ok_or_else(|| ParquetError::General("no page begins at an even offset".into()))?);
+        if !even(&plan) {
+            return Err(ParquetError::General("no page begins at an even offset".into()));
+        }
+        offset += plan.length() as u64;
+        plans.push(plan);
     }
     Ok(plans)
 }
 
-/// Bytes of a page's header: it depends on the page's length and number of values alone.
-fn header_length(length: usize, values: usize) -> Result<u64> {
-    let mut sink = TrackedWrite::new(std::io::sink());
-    // Never touched but for its length, so it takes no memory.
-    let page = data_page(Bytes::from(vec![0; length]), values);
-    let written = SerializedPageWriter::new(&mut sink).write_page(page)?;
-    Ok(written.bytes_written - length as u64)
-}
-
-fn page(rows: &Matrix<f32>, plan: Plan) -> CompressedPage {
-    let values = &rows.values()[plan.rows.start * rows.columns()..plan.rows.end * rows.columns()];
-    let mut bytes = Vec::with_capacity(plan.levels.len() + 2 * values.len());
-    bytes.extend(plan.levels);
-    // The values may lie at an odd address here, so they pass through a piece that does not.
-    let mut piece = [f16::ZERO; 4096];
-    for values in values.chunks(piece.len()) {
-        let piece = &mut piece[..values.len()];
-        piece.convert_from_f32_slice(values);
-        bytes.extend_from_slice(bytemuck::cast_slice(piece));
-    }
-    data_page(Bytes::from(bytes), values.len())
-}
-
-fn data_page(buf: Bytes, values: usize) -> CompressedPage {
-    let length = buf.len();
+/// The header of a page of `length` bytes that holds so many values.
+fn header(length: usize, values: usize) -> Result<Vec<u8>> {
     let page = Page::DataPage {
-        buf,
+        // Only its length counts here, and zeros that nobody reads take no memory.
+        buf: Bytes::from(vec![0; length]),
         num_values: values as u32,
         encoding: Encoding::PLAIN,
         def_level_encoding: Encoding::RLE,
         rep_level_encoding: Encoding::RLE,
         statistics: None,
     };
-    CompressedPage::new(page, length)
+    let mut sink = TrackedWrite::new(Front(Vec::new()));
+    let spec = SerializedPageWriter::new(&mut sink).write_page(CompressedPage::new(page, length))?;
+    let mut front = sink.into_inner()?.0;
+    front.truncate((spec.bytes_written - length as u64) as usize);
+    Ok(front)
+}
+
+/// Keeps the first bytes written to it, more than any header has.
+struct Front(Vec<u8>);
+
+impl Write for Front {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let room = 256_usize.saturating_sub(self.0.len()).min(bytes.len());
+        self.0.extend(&bytes[..room]);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Bytes that Parquet's writer copies a chunk from.
+pub(crate) struct Borrowed<'a>(pub(crate) &'a [u8]);
+
+impl Length for Borrowed<'_> {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+}
+
+impl<'a> ChunkReader for Borrowed<'a> {
+    type T = &'a [u8];
+
+    fn get_read(&self, start: u64) -> Result<&'a [u8]> {
+        self.0.get(start as usize..).ok_or_else(|| ParquetError::EOF("beyond the chunk".into()))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
+        let bytes = self.get_read(start)?.get(..length);
+        bytes.map(Bytes::copy_from_slice).ok_or_else(|| ParquetError::EOF("beyond the chunk".into()))
+    }
 }
 
 #[cfg(test)]
@@ -174,14 +252,16 @@ mod tests {
 
     /// The chunk's pages, which must have values at even offsets, as a general reader of Parquet takes them.
     fn read(column: &ColumnDescPtr, rows: &Matrix<f32>, offset: u64) -> (Vec<i16>, Vec<i16>, Vec<f16>) {
-        let chunk = encode(column, rows, offset).unwrap();
+        let mut encoder = Encoder::default();
+        let chunk = encoder.encode(column, rows, offset).unwrap().unwrap();
+        let bytes = Bytes::copy_from_slice(chunk.bytes.0);
         let open = || {
-            let (bytes, metadata) = (Arc::new(chunk.bytes.clone()), &chunk.close.metadata);
-            SerializedPageReader::new(bytes, metadata, rows.rows(), None).unwrap()
+            let metadata = &chunk.close.metadata;
+            SerializedPageReader::new(Arc::new(bytes.clone()), metadata, rows.rows(), None).unwrap()
         };
         for page in open() {
             let page = page.unwrap();
-            let end = page.buffer().as_ptr_range().end as usize - chunk.bytes.as_ptr() as usize;
+            let end = page.buffer().as_ptr_range().end as usize - bytes.as_ptr() as usize;
             assert!((offset as usize + end).is_multiple_of(2), "values end, and so begin, at an even offset");
         }
         let pages: Box<dyn PageReader> = Box::new(open());

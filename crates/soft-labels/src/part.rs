@@ -85,7 +85,7 @@ impl Part {
         let field = self.schema.field_with_name(name);
         let field = field.map_err(|_| self.unexpected(format!("no column `{name}`")))?;
         match field.data_type() {
-            DataType::FixedSizeList(item, width) if item.data_type() == &DataType::Float16 => {
+            DataType::FixedSizeList(item, width) if item.data_type() == &DataType::Float16 && *width > 0 => {
                 Ok(*width as usize)
             }
             other => {

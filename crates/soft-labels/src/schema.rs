@@ -51,10 +51,10 @@ impl Layout<'_> {
         (GROUP_BYTES / self.row_bytes().max(1)).clamp(16, 4096)
     }
 
-    /// Bytes that writing one part takes: one teacher's scores of a row group as f32, as pages, and joined.
+    /// Bytes that writing one part takes: one teacher's scores of a row group as f32 and as pages.
     pub(crate) fn memory(&self, rows_per_file: usize) -> u64 {
         let widest = self.teachers.iter().map(|(_, vector)| *vector).fold(self.entities, usize::max);
-        (self.rows_per_group().min(rows_per_file) * widest) as u64 * (4 + 2 + 2)
+        (self.rows_per_group().min(rows_per_file) * widest) as u64 * (4 + 2)
     }
 
     pub(crate) fn schema(&self) -> Schema {

@@ -11,10 +11,9 @@ use parquet::arrow::ArrowWriter;
 use proptest::prelude::*;
 use stage::progress::Progress;
 use stage::{Kind, Result, seed};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use training::Data;
 
-use crate::labels::Opened;
 use crate::schema::{scores_column, vector_column};
 use crate::write::{Teacher, layout, write_part};
 use crate::{SoftLabels, part::Part};
@@ -51,8 +50,8 @@ fn teachers(data: &Data) -> Vec<Teacher> {
     vec![teacher("structural", 3, data), teacher("textual", 5, data)]
 }
 
-/// Writes the graph's queries in two parts and opens them.
-fn write(folder: &Path, data: &Data, teachers: &[Teacher]) -> Result<Opened> {
+/// Writes the graph's queries in two parts.
+fn write(folder: &Path, data: &Data, teachers: &[Teacher]) -> Result<[PathBuf; 2]> {
     let progress = Progress::new("test", data.queries.len() as u64, "queries");
     let cut = data.queries.len() / 3;
     let parts = [(0..cut), (cut..data.queries.len())];
@@ -60,8 +59,11 @@ fn write(folder: &Path, data: &Data, teachers: &[Teacher]) -> Result<Opened> {
     for (file, rows) in files.iter().zip(parts) {
         write_part(file, data, teachers, rows, &progress)?;
     }
-    let teachers = teachers.iter().map(|teacher| teacher.modality.clone()).collect();
-    Ok(Opened { files: files.to_vec(), teachers })
+    Ok(files)
+}
+
+fn map(files: &[PathBuf], data: &Data) -> Result<SoftLabels> {
+    SoftLabels::map(files, ["structural", "textual"].map(|name| name.parse().unwrap()).to_vec(), data)
 }
 
 fn halves(values: &[f32]) -> Vec<f16> {
@@ -90,7 +92,7 @@ fn every_row_is_what_the_teacher_says_however_rows_fall_into_pages() {
         let data = graph(entities, queries);
         let teachers = teachers(&data);
         let folder = tempfile::tempdir().unwrap();
-        let labels = write(folder.path(), &data, &teachers).unwrap().read(&data).unwrap();
+        let labels = map(&write(folder.path(), &data, &teachers).unwrap(), &data).unwrap();
         assert_told(&labels, &data, &teachers);
     }
 }
@@ -100,9 +102,8 @@ fn other_readers_of_parquet_see_typed_columns_of_the_same_numbers() {
     let data = graph(40_000, 70);
     let teachers = teachers(&data);
     let folder = tempfile::tempdir().unwrap();
-    let opened = write(folder.path(), &data, &teachers).unwrap();
-    let files = opened.files.clone();
-    let labels = opened.read(&data).unwrap();
+    let files = write(folder.path(), &data, &teachers).unwrap();
+    let labels = map(&files, &data).unwrap();
     for (index, teacher) in teachers.iter().enumerate() {
         for (name, scores) in
             [(scores_column(&teacher.modality), true), (vector_column(&teacher.modality), false)]
@@ -143,8 +144,8 @@ fn numbers_that_half_precision_cannot_hold_are_refused() {
 fn soft_labels_of_another_graph_are_refused() {
     let data = graph(10, 30);
     let folder = tempfile::tempdir().unwrap();
-    let opened = || write(folder.path(), &data, &teachers(&data)).unwrap();
-    let said = |other: &Data| opened().read(other).err().unwrap().to_string();
+    let files = write(folder.path(), &data, &teachers(&data)).unwrap();
+    let said = |other: &Data| map(&files, other).err().unwrap().to_string();
     assert!(said(&graph(10, 31)).contains("30 rows, but the graph has 31 training queries"));
     assert!(said(&graph(11, 30)).contains("is not what the graph has at this row"));
     let mut larger = graph(10, 30);
@@ -156,8 +157,8 @@ fn soft_labels_of_another_graph_are_refused() {
 fn pages_of_another_writer_are_refused_not_misread() {
     let data = graph(10, 30);
     let (teachers, folder) = (teachers(&data), tempfile::tempdir().unwrap());
-    let opened = write(folder.path(), &data, &teachers).unwrap();
-    let file = &opened.files[0];
+    let files = write(folder.path(), &data, &teachers).unwrap();
+    let file = &files[0];
     let schema = std::sync::Arc::new(layout(&data, &teachers).schema());
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
     for_each_batch(file, |batch| {
@@ -166,7 +167,7 @@ fn pages_of_another_writer_are_refused_not_misread() {
     })
     .unwrap();
     std::fs::write(file, writer.into_inner().unwrap()).unwrap();
-    let error = opened.read(&data).err().unwrap();
+    let error = map(&files, &data).err().unwrap();
     assert!(error.to_string().contains("has pages this program did not write"), "{error}");
     assert_eq!(error.hint_text(), Some("rerun `dsom-soft-labels` with --force"));
 }
@@ -177,8 +178,8 @@ proptest! {
     fn damage_is_an_error_or_harmless_but_never_a_panic(at in 0.0..1.0, byte: u8, keep in 0.0..1.0) {
         let data = graph(10, 30);
         let folder = tempfile::tempdir().unwrap();
-        let opened = write(folder.path(), &data, &teachers(&data)).unwrap();
-        let bytes = std::fs::read(&opened.files[0]).unwrap();
+        let files = write(folder.path(), &data, &teachers(&data)).unwrap();
+        let bytes = std::fs::read(&files[0]).unwrap();
         let mut damaged = bytes.clone();
         damaged[(at * bytes.len() as f64) as usize] = byte;
         for damaged in [&damaged[..], &bytes[..(keep * bytes.len() as f64) as usize]] {

@@ -21,7 +21,7 @@ use std::path::Path;
 use std::sync::Arc;
 use training::Data;
 
-use crate::pages;
+use crate::pages::Encoder;
 use crate::schema::Layout;
 
 /// A trained teacher.
@@ -59,8 +59,8 @@ pub fn write_labels(work: &Work, data: &Data, teachers: &[Teacher], rows_per_fil
     })
 }
 
-/// Writes the queries `rows` as one file.
-pub(crate) fn write_part(
+/// Writes the queries `rows` as one file, whole or not at all.
+pub fn write_part(
     path: &Path,
     data: &Data,
     teachers: &[Teacher],
@@ -69,6 +69,7 @@ pub(crate) fn write_part(
 ) -> Result<()> {
     let layout = layout(data, teachers);
     let schema = Arc::new(layout.schema());
+    let mut buffers = Buffers { rows: Matrix::zeros(0, 0), encoder: Encoder::default() };
     write_atomically(path, |file| {
         let writer =
             ArrowWriter::try_new(file, schema.clone(), Some(layout.properties())).map_err(parquet)?;
@@ -80,7 +81,7 @@ pub(crate) fn write_part(
             let facts =
                 encode_facts(&factory, index, &schema, &facts(data, rows.clone())).map_err(parquet)?;
             let mut group = Group::begin(&mut writer, facts).map_err(parquet)?;
-            write_lists(&mut group, &data.queries.queries()[rows], teachers)?;
+            buffers.write_lists(&mut group, &data.queries.queries()[rows], teachers)?;
             group.writer.close().map_err(parquet)?;
             progress.advance(count);
         }
@@ -151,45 +152,53 @@ impl<'a, W: Write + Send> Group<'a, W> {
         Ok(Group { writer, columns, offset })
     }
 
-    fn append(&mut self, rows: &Matrix<f32>) -> Result<(), ParquetError> {
+    /// Appends `rows` as the next list column; `false` if a number does not fit half precision.
+    fn append(&mut self, rows: &Matrix<f32>, encoder: &mut Encoder) -> Result<bool, ParquetError> {
         let column = self.columns.next().ok_or_else(|| ParquetError::General("no column is left".into()))?;
-        let chunk = pages::encode(&column, rows, self.offset)?;
-        self.offset += chunk.bytes.len() as u64;
-        self.writer.append_column(&chunk.bytes, chunk.close)
+        let Some(chunk) = encoder.encode(&column, rows, self.offset)? else { return Ok(false) };
+        self.offset += chunk.close.bytes_written;
+        self.writer.append_column(&chunk.bytes, chunk.close)?;
+        Ok(true)
     }
 }
 
-fn write_lists<W: Write + Send>(
-    group: &mut Group<'_, W>,
-    queries: &[Query],
-    teachers: &[Teacher],
-) -> Result<()> {
-    let mut rows = Matrix::zeros(0, 0);
-    for Teacher { modality, model } in teachers {
-        model.queries(queries, &mut rows);
-        require_half(&rows, "query vectors", modality)?;
-        group.append(&rows).map_err(parquet)?;
-    }
-    for Teacher { modality, model } in teachers {
-        model.scores(queries, &mut rows);
-        require_half(&rows, "scores", modality)?;
-        group.append(&rows).map_err(parquet)?;
-    }
-    Ok(())
+/// What the list columns of one row group after another are made in: fresh memory costs more than the work.
+struct Buffers {
+    rows: Matrix<f32>,
+    encoder: Encoder,
 }
 
-/// Refuses numbers that half precision cannot hold.
-fn require_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Result<()> {
+impl Buffers {
+    fn write_lists<W: Write + Send>(
+        &mut self,
+        group: &mut Group<'_, W>,
+        queries: &[Query],
+        teachers: &[Teacher],
+    ) -> Result<()> {
+        let Buffers { rows, encoder } = self;
+        for Teacher { modality, model } in teachers {
+            model.queries(queries, rows);
+            if !group.append(rows, encoder).map_err(parquet)? {
+                return Err(beyond_half(rows, "query vectors", modality));
+            }
+        }
+        for Teacher { modality, model } in teachers {
+            model.scores(queries, rows);
+            if !group.append(rows, encoder).map_err(parquet)? {
+                return Err(beyond_half(rows, "scores", modality));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error for numbers that half precision cannot hold.
+fn beyond_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Error {
     let most = f32::from(f16::MAX);
-    // A fold, not `all`: without the early exit it is vectorised. NaN fits nothing.
-    let fits = |part: &[f32]| part.iter().fold(true, |fits, x| fits & (x.abs() <= most));
-    if rows.values().par_chunks(1 << 16).all(fits) {
-        return Ok(());
-    }
     let largest = rows.values().iter().map(|x| x.abs()).fold(0.0, f32::max);
     let message = match largest <= most {
         true => format!("{what} are not numbers"),
         false => format!("{what} up to {largest} do not fit half precision (at most {most})"),
     };
-    Err(Error::new(Kind::Diverged, message).hint(format!("retrain teacher {modality}")))
+    Error::new(Kind::Diverged, message).hint(format!("retrain teacher {modality}"))
 }

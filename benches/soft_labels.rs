@@ -1,0 +1,206 @@
+//! The cache of soft labels: writing and reading it, against arrow's general writer and reader on the same columns.
+//!
+//! ```text
+//! cargo bench -p dsom-benches --bench soft_labels -- [ENTITIES [QUERIES [TEACHERS [RANK]]]]
+//! ```
+//!
+//! At rank 1, the default, scoring is next to nothing and what is timed is the cache; a higher rank adds the
+//! products. Files go to the temporary folder (`TMPDIR`) and are read back from memory. The two take turns, and the
+//! medians of the ratios are what to quote. Writing includes waiting for the disk, for both.
+
+use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float16Array, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Float16Type};
+use dsom_soft_labels::{SoftLabels, Teacher, write_part};
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use kge::model::normal;
+use kge::{ComplEx, Matrix, Scorer};
+use mkg::graph::{Entity, Relation, for_each_batch, list_item};
+use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
+use parquet::arrow::ArrowWriter;
+use parquet::basic::Encoding;
+use parquet::file::properties::{EnabledStatistics, WriterProperties};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use stage::args::print_line;
+use stage::files::write_atomically;
+use stage::progress::Progress;
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
+use training::Data;
+
+const ROUNDS: usize = 3;
+/// Rows that arrow gets at once: as many as a row group of ours holds at the default shape.
+const ROWS: usize = 728;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let number = |i: usize, default: usize| numbers.get(i).copied().unwrap_or(default);
+    let (entities, queries, count, rank) = (number(0, 15_000), number(1, 3000), number(2, 3), number(3, 1));
+    let data = graph(entities, queries);
+    let teachers = teachers(&data, count, rank)?;
+    let folder = tempfile::tempdir()?;
+    let (our_file, their_file) = (folder.path().join("ours.parquet"), folder.path().join("arrow.parquet"));
+    let megabytes = (queries * entities * count * size_of::<f16>()) as f64 / 1e6;
+
+    let mut write = Side::new("write");
+    let mut scan = Side::new("read in order");
+    let mut random = Vec::new();
+    for _ in 0..ROUNDS {
+        let ours = timed(|| Ok(write_part(&our_file, &data, &teachers, 0..queries, &quiet(queries))?))?;
+        let theirs = timed(|| write_by_arrow(&their_file, &data, &teachers))?;
+        write.add(ours.0, theirs.0);
+        let names = teachers.iter().map(|teacher| teacher.modality.clone()).collect();
+        let ours = timed(|| {
+            let labels = SoftLabels::map(std::slice::from_ref(&our_file), names, &data)?;
+            Ok((sum(&labels, 0..queries), labels))
+        })?;
+        let theirs = timed(|| scan_by_arrow(&their_file, count))?;
+        assert_eq!(ours.1.0, theirs.1, "the two read the same numbers");
+        scan.add(ours.0, theirs.0);
+        let mut order: Vec<usize> = (0..queries).collect();
+        order.shuffle(&mut rand_chacha::ChaCha8Rng::seed_from_u64(1));
+        random.push(timed(|| Ok(std::hint::black_box(sum(&ours.1.1, order))))?.0);
+    }
+    print_line(&format!(
+        "{queries} queries, {entities} entities, {count} teachers, rank {rank}: {megabytes:.0} MB"
+    ));
+    print_line("                   ours       arrow      ratio");
+    write.print(megabytes);
+    scan.print(megabytes);
+    print_line(&format!("{:<14} {:7.0} MB/s", "random rows", megabytes / median(&mut random)));
+    Ok(())
+}
+
+/// Seconds of one task, ours and arrow's.
+struct Side {
+    task: &'static str,
+    ours: Vec<f64>,
+    theirs: Vec<f64>,
+    ratios: Vec<f64>,
+}
+
+impl Side {
+    fn new(task: &'static str) -> Side {
+        Side { task, ours: Vec::new(), theirs: Vec::new(), ratios: Vec::new() }
+    }
+
+    fn add(&mut self, ours: f64, theirs: f64) {
+        self.ours.push(ours);
+        self.theirs.push(theirs);
+        self.ratios.push(theirs / ours);
+    }
+
+    fn print(mut self, megabytes: f64) {
+        let rate = |seconds: &mut [f64]| megabytes / median(seconds);
+        let (ours, theirs) = (rate(&mut self.ours), rate(&mut self.theirs));
+        let ratio = median(&mut self.ratios);
+        print_line(&format!("{:<14} {ours:7.0} MB/s {theirs:7.0} MB/s {ratio:7.1}", self.task));
+    }
+}
+
+fn timed<T>(work: impl FnOnce() -> Result<T, Box<dyn Error>>) -> Result<(f64, T), Box<dyn Error>> {
+    let started = Instant::now();
+    let done = work()?;
+    Ok((started.elapsed().as_secs_f64(), done))
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+fn quiet(queries: usize) -> Progress {
+    Progress::new("writing", queries as u64, "queries")
+}
+
+fn graph(entities: usize, queries: usize) -> Data {
+    let relations = queries.div_ceil(entities);
+    let pair = |i: usize| {
+        let query =
+            Query { head: EntityId((i % entities) as u32), relation: RelationId((i / entities) as u32) };
+        (query, EntityId((i * 7 % entities) as u32))
+    };
+    Data {
+        queries: QuerySet::from_pairs((0..queries).map(pair).collect()),
+        valid: Vec::new(),
+        known: KnownAnswers::default(),
+        vocabulary: Vocabulary {
+            entities: vec![Entity { key: "entity".into(), ..Entity::default() }; entities],
+            relations: vec![Relation { key: "relation".into(), name: None }; relations],
+        },
+    }
+}
+
+fn teachers(data: &Data, count: usize, rank: usize) -> Result<Vec<Teacher>, Box<dyn Error>> {
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(1);
+    let mut table = |rows: usize| normal(rows, 2 * rank, 1.0, &mut generator);
+    (0..count)
+        .map(|i| {
+            let model = ComplEx { entity: table(data.entities()), relation: table(2 * data.relations()) };
+            Ok(Teacher { modality: format!("m{i}").parse()?, model })
+        })
+        .collect()
+}
+
+fn write_by_arrow(path: &Path, data: &Data, teachers: &[Teacher]) -> Result<(), Box<dyn Error>> {
+    let properties = WriterProperties::builder()
+        .set_encoding(Encoding::PLAIN)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .build();
+    let mut scores = Matrix::zeros(0, 0);
+    let mut batch = |queries: &[Query]| -> RecordBatch {
+        let ids = queries.iter().map(|query| query.head.0);
+        let mut columns: Vec<(String, ArrayRef)> =
+            vec![("head".into(), Arc::new(UInt32Array::from_iter_values(ids)))];
+        for Teacher { modality, model } in teachers {
+            model.scores(queries, &mut scores);
+            let mut halves = vec![f16::ZERO; scores.values().len()];
+            halves.convert_from_f32_slice(scores.values());
+            let (item, values) = (list_item(DataType::Float16), Float16Array::from(halves));
+            let lists = FixedSizeListArray::new(item, data.entities() as i32, Arc::new(values), None);
+            columns.push((modality.to_string(), Arc::new(lists)));
+        }
+        let columns = columns.into_iter().map(|(name, values)| (name, values, false));
+        RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+    };
+    let schema = batch(&data.queries.queries()[..1]).schema();
+    write_atomically(path, |file| {
+        let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).expect("a valid schema");
+        for queries in data.queries.queries().chunks(ROWS) {
+            writer.write(&batch(queries)).and_then(|()| writer.flush()).expect("it can be written");
+        }
+        writer.close().expect("it can be written");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+/// The sum of all scores' bits: work that memory alone limits.
+fn sum(labels: &SoftLabels, queries: impl IntoIterator<Item = usize>) -> u64 {
+    let teachers = labels.teachers().len();
+    queries.into_iter().map(|query| (0..teachers).map(|t| bits(labels.scores(query, t))).sum::<u64>()).sum()
+}
+
+fn scan_by_arrow(path: &Path, teachers: usize) -> Result<u64, Box<dyn Error>> {
+    let mut sum = 0;
+    for_each_batch(path, |batch| {
+        for column in &batch.columns()[1..=teachers] {
+            let values = column.as_fixed_size_list().values().as_primitive::<Float16Type>();
+            sum += values.values().chunks(1000).map(bits).sum::<u64>();
+        }
+        Ok(())
+    })?;
+    Ok(sum)
+}
+
+fn bits(values: &[f16]) -> u64 {
+    values
+        .reinterpret_cast()
+        .chunks(1 << 16)
+        .map(|part| u64::from(part.iter().map(|bits| u32::from(*bits)).sum::<u32>()))
+        .sum()
+}
