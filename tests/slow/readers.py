@@ -1,4 +1,5 @@
-"""Opens a run's soft labels with pyarrow, DuckDB and Polars and checks that all three read the same numbers.
+"""Opens a run's soft labels, and its features if they were exported to RUN/export, with pyarrow, DuckDB and Polars and
+checks that all three read the same numbers.
 
 Usage: readers.py RUN   (needs the packages of requirements.txt beside this file)
 """
@@ -14,7 +15,25 @@ import pyarrow
 import pyarrow.parquet
 
 
+def features(file: pathlib.Path, run: pathlib.Path) -> None:
+    """Exported features are those of the safetensors file, in all three."""
+    bytes_ = (run / "features" / file.stem / "features.safetensors").read_bytes()
+    length = int.from_bytes(bytes_[:8], "little")
+    header = json.loads(bytes_[8 : 8 + length])
+    begin, end = header["features"]["data_offsets"]
+    expected = np.frombuffer(bytes_[8 + length :][begin:end], dtype="<f4").reshape(header["features"]["shape"])
+    arrow = pyarrow.parquet.read_table(file)["features"].combine_chunks().flatten().to_numpy().reshape(expected.shape)
+    by_polars = np.asarray(polars.read_parquet(file)["features"].to_list(), dtype=np.float32)
+    rows = duckdb.sql(f"select features from read_parquet('{file}') order by id").fetchall()
+    by_duckdb = np.asarray([row[0] for row in rows], dtype=np.float32)
+    for reader, numbers in [("pyarrow", arrow), ("Polars", by_polars), ("DuckDB", by_duckdb)]:
+        assert np.array_equal(expected, numbers), f"{reader} reads other numbers in {file}"
+    print(f"{file.stem}: {expected.shape[0]} rows of {expected.shape[1]} features, equal in all three")
+
+
 def main(run: pathlib.Path) -> None:
+    for file in sorted((run / "export").glob("*.parquet")):
+        features(file, run)
     folder = run / "soft-labels"
     manifest = json.loads((folder / "stage.json").read_text())
     files = sorted(folder.glob("part-*.parquet"))

@@ -8,6 +8,7 @@
 
 use candle_core::Device;
 use dsom_features::bert::{TextEncoder, tokenizer};
+use dsom_features::shard::Shard;
 use dsom_features::text::TextWork;
 use dsom_features::tokens::Tokens;
 use std::path::Path;
@@ -29,6 +30,7 @@ fn main() -> stage::Result<()> {
     let tokenised = started.elapsed().as_secs_f64();
     let (batch, threads) = (number(2, 32), number(3, 2));
     let modality = "textual".parse()?;
+    let scratch = tempfile::tempdir().map_err(|e| stage::Error::io(std::env::temp_dir(), e))?;
     let started = Instant::now();
     let table = TextWork {
         encoder: &encoder,
@@ -36,7 +38,8 @@ fn main() -> stage::Result<()> {
         batch,
         threads,
         modality: &modality,
-        checkpoint: None,
+        shard: Shard::WHOLE,
+        journal: scratch.path().join("journal"),
     }
     .run()?;
     let seconds = started.elapsed().as_secs_f64();

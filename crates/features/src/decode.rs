@@ -1,9 +1,10 @@
 //! Image files become upright RGB images, whatever the web has put into them.
 //!
 //! Colours are converted as Pillow's `convert("RGB")` does, on which the published encoders' preparation rests: grey is
-//! repeated, alpha is dropped (nothing is laid under it), a palette is looked up, of 16 bits the upper 8 are kept,
-//! CMYK is multiplied out, a colour profile is ignored. Of an animation the first frame counts. Unlike there, an
-//! image is turned upright as its EXIF orientation says, unless that is asked not to be.
+//! repeated, alpha is dropped (nothing is laid under it), a palette is looked up, CMYK is multiplied out, a colour
+//! profile is ignored. Of an animation the first frame counts. Two things are unlike there: of 16 bits the upper 8 are
+//! kept, where Pillow takes what is above 255 for white; and an image is turned upright as its EXIF orientation says,
+//! unless that is asked not to be.
 //!
 //! What cannot be decoded is a reason, never a panic and never an allocation that the limits do not bound:
 //!

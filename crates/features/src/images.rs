@@ -8,20 +8,24 @@ use image::RgbImage;
 use stage::progress::Progress;
 use stage::recipe::Pool;
 use stage::{Error, Modality, Result};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
 
 use crate::FeatureTable;
 use crate::decode::{Folder, decode};
-use crate::parallel::{Permits, in_order};
+use crate::journal::{Entry, Head, Journal};
+use crate::outcome::Covered;
+use crate::parallel::{Permits, as_done};
 use crate::preparation::Preparation;
+use crate::shard::Shard;
 use crate::vit::ImageEncoder;
 
 pub mod pooling;
 pub mod report;
 pub mod set;
 
-pub use pooling::Pooled;
-pub use report::Report;
+pub use pooling::{EntityRows, Pooled};
+pub use report::{Report, unreadable};
 pub use set::{Illustrated, ImageSet};
 
 /// Encodes images in groups of about the same number.
@@ -44,6 +48,10 @@ pub struct ImageWork<'a> {
     pub strict: bool,
     /// Shown beside the progress.
     pub modality: &'a Modality,
+    /// Which groups are done here.
+    pub shard: Shard,
+    /// Where finished groups are kept, and looked for.
+    pub journal: PathBuf,
 }
 
 impl ImageWork<'_> {
@@ -54,19 +62,47 @@ impl ImageWork<'_> {
     pub fn run(&self, entities: usize) -> Result<(FeatureTable, Report)> {
         let folder = Folder::open(&self.images.root)?;
         let mut table = FeatureTable::absent(entities, self.encoder.width());
-        let mut report = Report::default();
-        let progress = Progress::new(self.modality.as_str(), self.images.count() as u64, "images");
-        let groups = self.images.groups(self.batch.max(1));
-        let permits = Permits::new(self.threads);
-        let encode = |group: &&[Illustrated]| self.encode(&folder, group, &permits);
-        in_order(&groups, self.threads + 1, encode, |group, (rows, part)| {
-            self.require_readable(&part)?;
-            rows.iter().for_each(|(entity, row)| table.set(*entity, row));
-            progress.advance(group.iter().map(|(_, paths)| paths.len() as u64).sum());
-            report.add(part);
-            Ok(())
+        let mut reports: BTreeMap<usize, Report> = BTreeMap::new();
+        let mut journal = Journal::open(&self.journal, |entry| {
+            let report = report_of(&entry.head)?;
+            self.require_readable(&report)?;
+            reports.insert(entry.head.batch, report);
+            table.take(&entry.head.entities, &entry.rows)
         })?;
-        Ok((table, report))
+        let groups = self.groups();
+        let images = |groups: &[Group]| groups.iter().map(Group::images).sum::<u64>();
+        let progress = Progress::new(self.modality.as_str(), images(&groups), "images");
+        let left: Vec<Group> =
+            groups.iter().filter(|group| !reports.contains_key(&group.number)).copied().collect();
+        let done = images(&groups) - images(&left);
+        progress.start_at(done);
+        if done > 0 {
+            tracing::info!("{}: continues with {done} images done", self.modality);
+        }
+        tracing::info!("{}: encodes {} images", self.modality, images(&left));
+        let permits = Permits::new(self.threads);
+        let encode = |group: &Group| self.encode(&folder, group.entities, &permits);
+        as_done(&left, self.threads + 1, encode, |group, (pooled, report)| {
+            self.require_readable(&report)?;
+            let entry = entry(group.number, pooled, &report)?;
+            table.take(&entry.head.entities, &entry.rows)?;
+            progress.advance(group.images());
+            reports.insert(group.number, report);
+            journal.append(&entry)
+        })?;
+        Ok((table, Report::of_groups(reports.into_values())))
+    }
+
+    /// The entities whose images are looked at here.
+    pub fn covered(&self) -> Covered {
+        let entities = self.groups().into_iter().flat_map(|group| group.entities).map(|(entity, _)| *entity);
+        Covered { entities: entities.collect(), of: self.images.of_entities.len() }
+    }
+
+    fn groups(&self) -> Vec<Group<'_>> {
+        let groups = self.images.groups(self.batch.max(1)).into_iter().enumerate();
+        let groups = groups.map(|(number, entities)| Group { number, entities });
+        groups.filter(|group| self.shard.has(group.number)).collect()
     }
 
     fn encode(
@@ -74,7 +110,7 @@ impl ImageWork<'_> {
         folder: &Folder,
         group: &[Illustrated],
         permits: &Permits,
-    ) -> Result<(Vec<(usize, Vec<f32>)>, Report)> {
+    ) -> Result<(EntityRows, Report)> {
         let mut report = Report::default();
         let mut batch =
             Batch { work: self, permits, owners: vec![], pixels: vec![], rows: Pooled::new(self.pool) };
@@ -103,21 +139,37 @@ impl ImageWork<'_> {
             }
         }
         batch.encode()?;
-        Ok((batch.rows.rows().collect(), report))
+        Ok((batch.rows.rows(), report))
     }
 
     fn require_readable(&self, report: &Report) -> Result<()> {
-        match report.unreadable.first() {
-            Some((path, reason)) if self.strict => Err(unreadable(reason).at(self.images.root.join(path))),
-            _ => Ok(()),
-        }
+        if self.strict { report.require_all(&self.images.root) } else { Ok(()) }
     }
 }
 
-/// The error that an unreadable image is with `--strict`.
-pub fn unreadable(reason: &str) -> Error {
-    Error::data(format!("unreadable image: {reason}"))
-        .hint("replace or remove it and import again; without --strict it is counted as absent")
+/// Entities whose images are encoded together.
+#[derive(Clone, Copy)]
+struct Group<'a> {
+    number: usize,
+    entities: &'a [Illustrated],
+}
+
+impl Group<'_> {
+    fn images(&self) -> u64 {
+        self.entities.iter().map(|(_, paths)| paths.len() as u64).sum()
+    }
+}
+
+/// A group's rows and report as they are kept.
+fn entry(batch: usize, pooled: EntityRows, report: &Report) -> Result<Entry> {
+    let note = serde_json::to_value(report).map_err(|e| Error::data(e.to_string()))?;
+    let (entities, rows): (Vec<usize>, Vec<Vec<f32>>) = pooled.into_iter().unzip();
+    Ok(Entry { head: Head { batch, entities, note }, rows: rows.concat() })
+}
+
+fn report_of(head: &Head) -> Result<Report> {
+    serde_json::from_value(head.note.clone())
+        .map_err(|e| Error::data("the saved work is unusable").because(e).hint("use --force"))
 }
 
 /// Prepared images that wait to be encoded together.

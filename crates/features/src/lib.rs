@@ -2,7 +2,7 @@
 //!
 //! Every modality of the recipe's `[features]` becomes one [`FeatureTable`], a row per entity, from one of three
 //! sources: [texts](text) through a BERT-architecture encoder, [images] ([decoded](decode) from files) through a
-//! ViT-architecture encoder, or a [given] matrix. An entity without a text or an image keeps a row of zeros and is marked absent: missing data
+//! ViT-architecture encoder, or [given] rows. An entity without a text or an image keeps a row of zeros and is marked absent: missing data
 //! is a value that later stages see, never noise that they cannot tell from a feature.
 //!
 //! Encoders run in `f32` and never train, so several batches run side by side, each on one thread (see
@@ -10,13 +10,16 @@
 
 pub mod bert;
 pub mod decode;
+pub mod export;
 pub mod given;
 pub mod images;
-pub mod matrix;
+pub mod journal;
+pub mod outcome;
 pub mod parallel;
 pub mod plan;
 pub mod preparation;
 pub mod random;
+pub mod shard;
 pub mod table;
 pub mod text;
 pub mod tokens;

@@ -1,14 +1,17 @@
 //! Stage 2: feature vectors of entities from their texts and images.
 
 use clap::Parser;
-use dsom_features::images;
-use dsom_features::plan::{Context, Plan, Planned};
+use dsom_features::outcome::Outcome;
+use dsom_features::plan::{Context, Plan, Planned, Source};
+use dsom_features::shard::Shard;
 use dsom_features::work::Setting;
+use dsom_features::{FeatureTable, export, images, table};
 use mkg::Vocabulary;
 use serde_json::Value;
 use stage::manifest::Manifest;
 use stage::recipe::{Features, Recipe};
-use stage::{Common, Error, Modality, Result};
+use stage::task::{Status, Task};
+use stage::{Common, Error, Modality, Result, Run};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -28,6 +31,15 @@ struct Args {
     /// Image folder, where it is not the one that the graph's stage.json names
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
+    /// Do only every N-th batch, from the I-th on, in a folder of its own, for array jobs; then --merge N
+    #[arg(long, value_name = "I/N", conflicts_with = "merge")]
+    shard: Option<Shard>,
+    /// Put N finished shards together: the same bytes as without shards
+    #[arg(long, value_name = "N")]
+    merge: Option<usize>,
+    /// Write the features to DIR/<modality>.parquet as well, for other programs
+    #[arg(long, value_name = "DIR", conflicts_with = "shard")]
+    export: Option<PathBuf>,
     /// Refuse an unreadable image; without it, it is named and counted as absent
     #[arg(long)]
     strict: bool,
@@ -69,13 +81,6 @@ fn run(args: &Args) -> Result<()> {
         }
     }
     for Plan { modality, task, source } in plans {
-        let folder = task.folder().to_owned();
-        let Some((work, ())) = args.common.begin(task, || Ok(()))? else {
-            if args.strict && !args.common.is_status() {
-                require_readable(&folder)?;
-            }
-            continue;
-        };
         let setting = Setting {
             modality: &modality,
             entities: &entities,
@@ -83,18 +88,75 @@ fn run(args: &Args) -> Result<()> {
             device: &candle_core::Device::Cpu,
             threads: rayon::current_num_threads(),
             strict: args.strict,
+            shard: args.shard,
         };
-        setting.run(&source, work)?;
+        let folder = task.folder().to_owned();
+        args.work(&run, &setting, task, &source)?;
+        if let Some(to) = args.export.as_deref().filter(|_| !args.common.is_status()) {
+            let features = FeatureTable::read(&folder.join(table::FILE), entities.len())?;
+            export::write(&to.join(format!("{modality}.parquet")), &features, &entities)?;
+        }
     }
     Ok(())
 }
 
-/// What is fresh may have been made without `--strict`.
-fn require_readable(folder: &Path) -> Result<()> {
-    match Manifest::read(folder)?.summary["unreadable"].get(0).and_then(Value::as_str) {
-        Some(first) => Err(images::unreadable(first).at(folder)),
-        None => Ok(()),
+impl Args {
+    /// Does one modality's task, or a shard of it, or puts its shards together.
+    fn work(&self, run: &Run, setting: &Setting, task: Task, source: &Source) -> Result<()> {
+        let whole = matches!(source, Source::Given { .. });
+        match (self.shard, self.merge) {
+            (Some(_), _) if whole => {
+                tracing::info!("{}: given features have no shards, --merge makes them", setting.modality);
+                Ok(())
+            }
+            (Some(shard), _) => self.make(setting, shard.task(run, setting.modality, &task), source),
+            (None, Some(count)) if !whole => {
+                let shards: Vec<Task> =
+                    Shard::all(count).map(|shard| shard.task(run, setting.modality, &task)).collect();
+                let (folder, entities) = (task.folder().to_owned(), setting.entities.len());
+                match self.common.begin(task, || merged(&shards, entities))? {
+                    Some((work, outcome)) => setting.finish(source, outcome, work),
+                    None => self.left_alone(&folder),
+                }
+            }
+            _ => self.make(setting, task, source),
+        }
     }
+
+    fn make(&self, setting: &Setting, task: Task, source: &Source) -> Result<()> {
+        let folder = task.folder().to_owned();
+        match self.common.begin(task, || Ok(()))? {
+            Some((work, ())) => setting.run(source, work),
+            None => self.left_alone(&folder),
+        }
+    }
+
+    /// What is fresh may have been made without `--strict`.
+    fn left_alone(&self, folder: &Path) -> Result<()> {
+        if !self.strict || self.common.is_status() {
+            return Ok(());
+        }
+        match Manifest::read(folder)?.summary["unreadable"].get(0).and_then(Value::as_str) {
+            Some(first) => Err(images::unreadable(first).at(folder)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the finished shards are together.
+fn merged(shards: &[Task], entities: usize) -> Result<Outcome> {
+    for shard in shards {
+        match shard.status()? {
+            Status::Fresh => {}
+            other => {
+                return Err(Error::missing(format!("this shard is {other}"))
+                    .at(shard.folder())
+                    .hint("run it with the same recipe and --shard"));
+            }
+        }
+    }
+    let folders: Vec<&Path> = shards.iter().map(Task::folder).collect();
+    Outcome::merge(&folders, entities)
 }
 
 /// The modalities asked for, or all that the recipe has.

@@ -1,4 +1,4 @@
-//! Batches on several threads, results in order.
+//! Batches on several threads, results as they come.
 //!
 //! A batch of an encoder is a chain of small matrix products and element-wise steps. Splitting each of them over the
 //! cores leaves the cores waiting for each other at every step; giving each core a batch of its own does not. Measured
@@ -6,18 +6,18 @@
 //! side by side whose steps are split as well. Memory is that of one batch per thread.
 
 use stage::{Error, Kind, Result};
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 /// Computes `work` of every batch on so many `threads` and hands each batch with its result to `take`, on the
-/// calling thread and in the order of the batches. Stops at the first error, and between batches when a stop was asked for.
-pub fn in_order<'b, B: Sync, R: Send>(
+/// calling thread, as soon as it is done: what one slow batch holds up could not be saved. Stops at the first error, and
+/// between batches when a stop was asked for.
+pub fn as_done<'b, B: Sync, R: Send>(
     batches: &'b [B],
     threads: usize,
     work: impl Fn(&'b B) -> Result<R> + Sync,
-    take: impl FnMut(&'b B, R) -> Result<()>,
+    mut take: impl FnMut(&'b B, R) -> Result<()>,
 ) -> Result<()> {
     let (next, work) = (AtomicUsize::new(0), &work);
     std::thread::scope(|scope| {
@@ -35,7 +35,7 @@ pub fn in_order<'b, B: Sync, R: Send>(
         }
         drop(sender);
         // The receiver is dropped on return, so after an error the threads find nobody to send to and end.
-        deliver(batches, receiver, take)
+        receiver.into_iter().try_for_each(|(i, result)| take(&batches[i], result?))
     })
 }
 
@@ -112,28 +112,12 @@ fn run<'b, B, R>(
     }
 }
 
-fn deliver<'b, B, R>(
-    batches: &'b [B],
-    receiver: Receiver<Numbered<R>>,
-    mut take: impl FnMut(&'b B, R) -> Result<()>,
-) -> Result<()> {
-    let (mut early, mut turn) = (BTreeMap::new(), 0);
-    for (i, result) in receiver {
-        early.insert(i, result?);
-        while let Some(result) = early.remove(&turn) {
-            take(&batches[turn], result)?;
-            turn += 1;
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn results_come_in_order_whatever_the_threads() {
+    fn every_batch_is_done_once_whatever_the_threads() {
         let batches: Vec<u64> = (0..50).collect();
         for threads in [1, 2, 7] {
             let mut seen = Vec::new();
@@ -141,11 +125,12 @@ mod tests {
                 std::thread::sleep(std::time::Duration::from_micros(batch * 37 % 300));
                 Ok(batch * 2)
             };
-            in_order(&batches, threads, work, |batch, result| {
+            as_done(&batches, threads, work, |batch, result| {
                 seen.push(result - batch);
                 Ok(())
             })
             .unwrap();
+            seen.sort_unstable();
             assert_eq!(seen, batches);
         }
     }
@@ -154,9 +139,9 @@ mod tests {
     fn an_error_ends_all_threads() {
         let batches: Vec<u64> = (0..1000).collect();
         let work = |batch: &u64| if *batch == 9 { Err(Error::data("nine")) } else { Ok(*batch) };
-        let error = in_order(&batches, 3, work, |_, _| Ok(())).unwrap_err();
+        let error = as_done(&batches, 3, work, |_, _| Ok(())).unwrap_err();
         assert_eq!(error.to_string(), "nine");
-        let error = in_order(&batches, 3, |batch| Ok(*batch), |_, _| Err(Error::data("full"))).unwrap_err();
+        let error = as_done(&batches, 3, |batch| Ok(*batch), |_, _| Err(Error::data("full"))).unwrap_err();
         assert_eq!(error.to_string(), "full");
     }
 
@@ -171,7 +156,7 @@ mod tests {
             working.fetch_sub(1, Ordering::SeqCst);
             Ok(others)
         };
-        in_order(&batches, 6, work, |_, others| {
+        as_done(&batches, 6, work, |_, others| {
             assert!(others < 2);
             Ok(())
         })
@@ -180,6 +165,6 @@ mod tests {
 
     #[test]
     fn nothing_to_do_is_done() {
-        in_order(&[] as &[u64], 2, |batch| Ok(*batch), |_, _| Ok(())).unwrap();
+        as_done(&[] as &[u64], 2, |batch| Ok(*batch), |_, _| Ok(())).unwrap();
     }
 }

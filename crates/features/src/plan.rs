@@ -4,7 +4,7 @@
 use mkg::graph::{ENTITIES, Entity};
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
-use stage::recipe::{Features, Pool};
+use stage::recipe::{Features, Pool, UnknownKeys};
 use stage::task::Task;
 use stage::{Error, Modality, Result, Run};
 use std::path::{Path, PathBuf};
@@ -44,14 +44,16 @@ pub enum Source {
     },
     /// Images, for the encoder with random weights.
     Images(ImageSource),
-    /// A given matrix.
+    /// Given rows.
     Given {
-        /// The matrix.
+        /// The file they are in.
         file: PathBuf,
         /// Which tensor of it.
         tensor: Option<String>,
         /// The keys of its rows.
         keys: Option<PathBuf>,
+        /// What a key that no entity has is.
+        unknown_keys: UnknownKeys,
         /// Whether a row of zeros is no features.
         zero_is_absent: bool,
     },
@@ -126,10 +128,11 @@ impl Context<'_> {
                 let source = ImageSource { images, pool: *pool, upright: *upright, batch: *batch };
                 Ok(Ok(Source::Images(source)))
             }
-            Features::File { file, tensor, keys, zero_is_absent } => Ok(Ok(Source::Given {
+            Features::File { file, tensor, keys, unknown_keys, zero_is_absent } => Ok(Ok(Source::Given {
                 file: file.clone(),
                 tensor: tensor.clone(),
                 keys: keys.clone(),
+                unknown_keys: *unknown_keys,
                 zero_is_absent: *zero_is_absent,
             })),
         }

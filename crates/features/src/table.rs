@@ -48,6 +48,21 @@ impl FeatureTable {
         self.present[i] = true;
     }
 
+    /// Gives entities their features, `rows` one after the other.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Data`] where there are too few or too many numbers, or an entity is beyond the table.
+    pub fn take(&mut self, entities: &[usize], rows: &[f32]) -> Result<()> {
+        if rows.len() != entities.len() * self.width || entities.iter().any(|i| *i >= self.entities()) {
+            let message =
+                format!("{} numbers for {} entities of width {}", rows.len(), entities.len(), self.width);
+            return Err(Error::data(message).hint("written by another version? use --force"));
+        }
+        let rows = rows.chunks_exact(self.width.max(1));
+        entities.iter().zip(rows).for_each(|(i, row)| self.set(*i, row));
+        Ok(())
+    }
+
     /// Takes entity `i` its features.
     pub fn clear(&mut self, i: usize) {
         self.values[i * self.width..(i + 1) * self.width].fill(0.0);

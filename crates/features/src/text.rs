@@ -1,19 +1,19 @@
 //! Texts of entities become features.
 
 use mkg::graph::Entity;
+use serde_json::Value;
 use stage::progress::Progress;
 use stage::recipe::TextField;
-use stage::{Error, Modality, Result};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use stage::{Modality, Result};
+use std::path::PathBuf;
 
 use crate::FeatureTable;
 use crate::bert::TextEncoder;
-use crate::parallel::in_order;
+use crate::journal::{Entry, Head, Journal};
+use crate::outcome::Covered;
+use crate::parallel::as_done;
+use crate::shard::Shard;
 use crate::tokens::Tokens;
-
-/// How often unfinished work is saved.
-const SAVE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// For each entity the `fields` it has, joined by `. `; empty where it has none.
 ///
@@ -47,8 +47,10 @@ pub struct TextWork<'a> {
     pub threads: usize,
     /// Shown beside the progress.
     pub modality: &'a Modality,
-    /// Where unfinished work is saved, and looked for.
-    pub checkpoint: Option<PathBuf>,
+    /// Which batches are done here.
+    pub shard: Shard,
+    /// Where finished batches are kept, and looked for.
+    pub journal: PathBuf,
 }
 
 impl TextWork<'_> {
@@ -58,31 +60,35 @@ impl TextWork<'_> {
     /// same bytes.
     pub fn run(&self) -> Result<FeatureTable> {
         self.require_memory()?;
-        let mut table = self.resumed();
-        let left: Vec<Vec<usize>> =
-            self.batches().into_iter().filter(|batch| !batch.iter().all(|i| table.present[*i])).collect();
-        let texts = left.iter().flatten().count();
-        let tokens: usize = left.iter().flatten().map(|i| self.tokens.ids[*i].len()).sum();
-        tracing::info!("{}: encodes {texts} texts of {tokens} tokens", self.modality);
-        let progress = Progress::new(self.modality.as_str(), texts as u64, "texts");
-        let mut saved = Instant::now();
-        let encode = |batch: &Vec<usize>| self.encode(batch);
-        let outcome = in_order(&left, self.threads, encode, |batch, rows| {
-            for (i, row) in batch.iter().zip(rows.chunks_exact(self.encoder.width())) {
-                table.set(*i, row);
-            }
-            progress.advance(batch.len() as u64);
-            if saved.elapsed() > SAVE_INTERVAL {
-                self.save(&table)?;
-                saved = Instant::now();
-            }
-            Ok(())
-        });
-        if let Err(error) = outcome {
-            self.save(&table)?;
-            return Err(error);
+        let mut table = FeatureTable::absent(self.tokens.ids.len(), self.encoder.width());
+        let mut journal =
+            Journal::open(&self.journal, |entry| table.take(&entry.head.entities, &entry.rows))?;
+        let done = table.count_present();
+        if done > 0 {
+            tracing::info!("{}: continues with {done} texts done", self.modality);
         }
+        let mut left = self.batches();
+        left.retain(|(_, batch)| !batch.iter().all(|i| table.present[*i]));
+        let entities = || left.iter().flat_map(|(_, batch)| batch);
+        let (texts, tokens) =
+            (entities().count(), entities().map(|i| self.tokens.ids[*i].len()).sum::<usize>());
+        tracing::info!("{}: encodes {texts} texts of {tokens} tokens", self.modality);
+        let progress = Progress::new(self.modality.as_str(), (done + texts) as u64, "texts");
+        progress.start_at(done as u64);
+        let encode = |(_, batch): &(usize, Vec<usize>)| self.encode(batch);
+        as_done(&left, self.threads, encode, |(number, batch), rows| {
+            table.take(batch, &rows)?;
+            progress.advance(batch.len() as u64);
+            let head = Head { batch: *number, entities: batch.clone(), note: Value::Null };
+            journal.append(&Entry { head, rows })
+        })?;
         Ok(table)
+    }
+
+    /// The entities whose texts are encoded here.
+    pub fn covered(&self) -> Covered {
+        let entities = self.batches().into_iter().flat_map(|(_, batch)| batch).collect();
+        Covered { entities, of: self.tokens.ids.iter().filter(|ids| !ids.is_empty()).count() }
     }
 
     fn encode(&self, batch: &[usize]) -> Result<Vec<f32>> {
@@ -90,12 +96,14 @@ impl TextWork<'_> {
         self.encoder.encode(&texts)
     }
 
-    /// Entities by the length of their texts, the longest first, so that the last batches to end are short ones.
-    fn batches(&self) -> Vec<Vec<usize>> {
+    /// The shard's batches with their numbers: entities by the length of their texts, the longest first, so that the last
+    /// batches to end are short ones.
+    fn batches(&self) -> Vec<(usize, Vec<usize>)> {
         let ids = &self.tokens.ids;
         let mut order: Vec<usize> = (0..ids.len()).filter(|i| !ids[*i].is_empty()).collect();
         order.sort_by_key(|i| std::cmp::Reverse(ids[*i].len()));
-        order.chunks(self.batch.max(1)).map(<[usize]>::to_vec).collect()
+        let batches = order.chunks(self.batch.max(1)).map(<[usize]>::to_vec).enumerate();
+        batches.filter(|(number, _)| self.shard.has(*number)).collect()
     }
 
     fn require_memory(&self) -> Result<()> {
@@ -106,38 +114,6 @@ impl TextWork<'_> {
             format!("lower `features.{0}.batch` or `features.{0}.max_tokens`, or --threads", self.modality);
         stage::resources::require_memory(bytes, "encoding texts", &knob)
     }
-
-    fn resumed(&self) -> FeatureTable {
-        let (entities, width) = (self.tokens.ids.len(), self.encoder.width());
-        let saved =
-            self.checkpoint.as_deref().filter(|path| path.is_file()).map(|path| load(path, entities, width));
-        match saved {
-            Some(Ok(table)) => {
-                tracing::info!("{}: continues with {} texts done", self.modality, table.count_present());
-                table
-            }
-            Some(Err(error)) => {
-                tracing::warn!("{}: begins anew, the saved work is unusable: {error}", self.modality);
-                FeatureTable::absent(entities, width)
-            }
-            None => FeatureTable::absent(entities, width),
-        }
-    }
-
-    fn save(&self, table: &FeatureTable) -> Result<()> {
-        match &self.checkpoint {
-            Some(path) if table.count_present() > 0 => table.write(path, self.modality),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn load(path: &Path, entities: usize, width: usize) -> Result<FeatureTable> {
-    let table = FeatureTable::read(path, entities)?;
-    if table.width != width {
-        return Err(Error::data(format!("width {}, expected {width}", table.width)).at(path));
-    }
-    Ok(table)
 }
 
 #[cfg(test)]
@@ -145,6 +121,7 @@ mod tests {
     use super::*;
     use crate::bert::random_for;
     use candle_core::Device;
+    use std::path::Path;
 
     fn texts() -> Vec<String> {
         let text =
@@ -152,21 +129,33 @@ mod tests {
         (0..40).map(|i| if i % 9 == 0 { String::new() } else { text(i) }).collect()
     }
 
-    fn run(batch: usize, threads: usize, checkpoint: Option<PathBuf>) -> FeatureTable {
+    fn run_at(journal: &Path, batch: usize, threads: usize, shard: Shard) -> (FeatureTable, Vec<usize>) {
         let texts = texts();
         let (encoder, tokenizer) = random_for(&texts, 1, 16, &Device::Cpu).unwrap();
         let tokens = Tokens::new(&texts, &tokenizer, 16).unwrap();
-        let modality = "textual".parse().unwrap();
-        TextWork { encoder: &encoder, tokens: &tokens, batch, threads, modality: &modality, checkpoint }
-            .run()
-            .unwrap()
+        let (modality, journal) = ("textual".parse().unwrap(), journal.to_owned());
+        let work = TextWork {
+            encoder: &encoder,
+            tokens: &tokens,
+            batch,
+            threads,
+            modality: &modality,
+            shard,
+            journal,
+        };
+        (work.run().unwrap(), work.covered().entities)
+    }
+
+    fn run(batch: usize, threads: usize) -> FeatureTable {
+        let dir = tempfile::tempdir().unwrap();
+        run_at(&dir.path().join("journal"), batch, threads, Shard::WHOLE).0
     }
 
     #[test]
     fn threads_do_not_change_a_bit_and_batches_hardly() {
-        let table = run(4, 1, None);
-        assert_eq!(table, run(4, 3, None));
-        let single = run(1, 2, None);
+        let table = run(4, 1);
+        assert_eq!(table, run(4, 3));
+        let single = run(1, 2);
         assert_eq!(single.present, table.present);
         let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
         assert!(table.values.iter().zip(&single.values).all(close));
@@ -174,16 +163,31 @@ mod tests {
     }
 
     #[test]
-    fn saved_work_is_taken_up() {
+    fn finished_batches_are_taken_up_wherever_the_journal_was_cut() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("checkpoint.safetensors");
-        let whole = run(4, 2, None);
-        let mut half = FeatureTable::absent(whole.entities(), whole.width);
-        (0..20).filter(|i| whole.present[*i]).for_each(|i| half.set(i, whole.row(i)));
-        half.write(&path, &"textual".parse().unwrap()).unwrap();
-        assert_eq!(run(4, 2, Some(path.clone())), whole);
-        std::fs::write(&path, "junk").unwrap();
-        assert_eq!(run(4, 2, Some(path)), whole);
+        let path = dir.path().join("journal");
+        let whole = run_at(&path, 4, 2, Shard::WHOLE).0;
+        let bytes = std::fs::read(&path).unwrap();
+        for length in [0, 5, bytes.len() / 3, bytes.len() - 1, bytes.len()] {
+            std::fs::write(&path, &bytes[..length]).unwrap();
+            assert_eq!(run_at(&path, 4, 2, Shard::WHOLE).0, whole);
+            assert_eq!(std::fs::metadata(&path).unwrap().len(), bytes.len() as u64);
+        }
+    }
+
+    #[test]
+    fn shards_have_the_same_rows_and_every_text_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let whole = run(4, 2);
+        let mut covered = Vec::new();
+        for index in 1..=3 {
+            let shard = Shard { index, of: 3 };
+            let (table, own) = run_at(&dir.path().join(index.to_string()), 4, 1, shard);
+            assert!(own.iter().all(|i| table.row(*i) == whole.row(*i)) && !own.is_empty());
+            covered.extend(own);
+        }
+        covered.sort_unstable();
+        assert_eq!(covered, (0..40).filter(|i| whole.present[*i]).collect::<Vec<_>>());
     }
 
     #[test]

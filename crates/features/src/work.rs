@@ -2,22 +2,21 @@
 
 use candle_core::Device;
 use mkg::graph::Entity;
-use serde_json::{Value, json};
-use stage::manifest::CHECKPOINT;
+use serde_json::json;
 use stage::work::Work;
-use stage::{Error, Modality, Result};
-use std::path::Path;
-use std::time::Instant;
+use stage::{Modality, Result};
+use std::path::PathBuf;
 
 use crate::bert::{TextEncoder, random_for, tokenizer};
 use crate::images::ImageWork;
-use crate::matrix::Matrix;
+use crate::outcome::{Covered, Outcome};
 use crate::plan::{ImageSource, Source, TextSource};
 use crate::preparation::Preparation;
+use crate::shard::Shard;
 use crate::text::TextWork;
 use crate::tokens::Tokens;
 use crate::vit::ImageEncoder;
-use crate::{FeatureTable, given, table};
+use crate::{given, journal};
 
 /// What the work on one modality needs beside its source.
 pub struct Setting<'a> {
@@ -33,46 +32,46 @@ pub struct Setting<'a> {
     pub threads: usize,
     /// Whether an unreadable image is an error.
     pub strict: bool,
+    /// The share of the work that is done.
+    pub shard: Option<Shard>,
 }
 
 impl Setting<'_> {
     /// Makes the features and finishes the stage's folder.
     pub fn run(&self, source: &Source, work: Work) -> Result<()> {
-        let started = Instant::now();
-        let (table, about) = self.features(source, &work)?;
-        table.write(&work.path(table::FILE), self.modality)?;
-        let mut summary = json!({
-            "entities": table.entities(),
-            "present": table.count_present(),
-            "coverage": table.coverage(),
-            "width": table.width,
-        });
-        if let (Value::Object(summary), Value::Object(about)) = (&mut summary, about) {
-            summary.extend(about);
+        let outcome = self.outcome(source, &work)?;
+        match self.shard {
+            Some(_) => outcome.finish_shard(self.modality, work),
+            None => self.finish(source, outcome, work),
         }
-        tracing::info!(
-            "{}: {} of {} entities, width {}, {:.1} s",
-            self.modality,
-            table.count_present(),
-            table.entities(),
-            table.width,
-            started.elapsed().as_secs_f64()
-        );
-        work.finish(summary).map(|_| ())
     }
 
-    /// The table, and what the summary says of how it was made.
-    fn features(&self, source: &Source, work: &Work) -> Result<(FeatureTable, Value)> {
+    /// Finishes the stage's folder with features that are made.
+    pub fn finish(&self, source: &Source, outcome: Outcome, work: Work) -> Result<()> {
+        if let (Source::Images(source), Some(report)) = (source, &outcome.report) {
+            report.require_any(&source.images.root)?;
+            if self.strict {
+                report.require_all(&source.images.root)?;
+            }
+        }
+        outcome.finish(self.modality, work)
+    }
+
+    fn outcome(&self, source: &Source, work: &Work) -> Result<Outcome> {
+        // `Work` leaves it there only where it continues the same work.
+        let journal = work.path(journal::FILE);
         match source {
             Source::Text { texts, encoder, max_tokens, batch } => {
-                // `Work::checkpoint` names it only where it continues the same work.
-                self.texts(texts, encoder, (*max_tokens, *batch), &work.path(CHECKPOINT))
+                self.texts(texts, encoder, (*max_tokens, *batch), journal)
             }
-            Source::Images(source) => self.images(source, work),
-            Source::Given { file, tensor, keys, zero_is_absent } => {
-                let matrix = Matrix::read(file, tensor.as_deref())?;
-                let table = given::join(&matrix, file, keys.as_deref(), *zero_is_absent, self.entities)?;
-                Ok((table, json!({})))
+            Source::Images(source) => self.images(source, journal),
+            Source::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
+                let rows = given::read(file, tensor.as_deref())?;
+                let keys = keys.as_deref();
+                let mapping =
+                    given::Mapping { keys, unknown: *unknown_keys, zero_is_absent: *zero_is_absent };
+                let table = given::join(&rows, file, mapping, self.entities)?;
+                Ok(Outcome { table, covered: Covered::default(), about: json!({}), report: None })
             }
         }
     }
@@ -82,8 +81,8 @@ impl Setting<'_> {
         texts: &[String],
         source: &TextSource,
         (max_tokens, batch): (usize, usize),
-        checkpoint: &Path,
-    ) -> Result<(FeatureTable, Value)> {
+        journal: PathBuf,
+    ) -> Result<Outcome> {
         let (encoder, tokenizer) = match source {
             TextSource::Checkpoint(folder) => (TextEncoder::load(folder, self.device)?, tokenizer(folder)?),
             TextSource::Random => {
@@ -96,23 +95,25 @@ impl Setting<'_> {
             tracing::warn!("{modality}: the encoder takes {most} tokens, not {max_tokens}");
         }
         let tokens = Tokens::new(texts, &tokenizer, max_tokens.min(encoder.max_tokens()))?;
-        let table = TextWork {
+        let text_work = TextWork {
             encoder: &encoder,
             tokens: &tokens,
             batch,
             threads: self.threads,
             modality: self.modality,
-            checkpoint: Some(checkpoint.to_owned()),
-        }
-        .run()?;
+            shard: self.shard.unwrap_or(Shard::WHOLE),
+            journal,
+        };
         let origin = match source {
             TextSource::Checkpoint(_) => "checkpoint".to_owned(),
             TextSource::Random => self.random_weights(),
         };
-        Ok((table, json!({ "texts_truncated": tokens.truncated, "encoder": origin })))
+        let (table, covered) = (text_work.run()?, text_work.covered());
+        let about = json!({ "texts_truncated": tokens.truncated, "encoder": origin });
+        Ok(Outcome { table, covered, about, report: None })
     }
 
-    fn images(&self, source: &ImageSource, work: &Work) -> Result<(FeatureTable, Value)> {
+    fn images(&self, source: &ImageSource, journal: PathBuf) -> Result<Outcome> {
         let ImageSource { images, pool, upright, batch } = source;
         self.warn_of_random_weights("image");
         let encoder = ImageEncoder::random(self.seed, self.device)?;
@@ -126,17 +127,12 @@ impl Setting<'_> {
             threads: self.threads,
             strict: self.strict,
             modality: self.modality,
+            shard: self.shard.unwrap_or(Shard::WHOLE),
+            journal,
         };
         let (table, report) = image_work.run(self.entities.len())?;
-        if report.digests.is_empty() {
-            let message = format!("none of {} images could be read", report.unreadable.len());
-            let first = report.first_unreadable().unwrap_or_default();
-            return Err(Error::data(message).at(&images.root).hint(format!("the first is {first}")));
-        }
-        report.write(work, self.modality)?;
-        let mut about = report.summary();
-        about["encoder"] = self.random_weights().into();
-        Ok((table, about))
+        let about = json!({ "encoder": self.random_weights() });
+        Ok(Outcome { table, covered: image_work.covered(), about, report: Some(report) })
     }
 
     fn random_weights(&self) -> String {

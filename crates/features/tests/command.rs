@@ -336,9 +336,83 @@ fn interrupted_work_is_continued_to_the_same_bytes() {
     assert!(kill.success());
     let rest: Vec<String> = log.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(75), "{rest:?}");
-    assert!(fixture.folder("textual").join("checkpoint.safetensors").is_file());
+    assert!(fixture.folder("textual").join("done.tmp").is_file());
     assert!(fixture.succeeds(&only).contains("textual: continues with "));
     let continued = file_bytes(&fixture.folder("textual"));
     fixture.succeeds(&[&only[..], &["--force"]].concat());
     assert!(continued == file_bytes(&fixture.folder("textual")));
+}
+
+/// Kills the program as soon as it has kept some batches, and says how it went on.
+fn killed_and_continued(fixture: &Fixture, modality: &str, arguments: &[&str]) -> String {
+    let mut child = fixture.prepared(arguments).args(["--threads", "1"]).spawn().unwrap();
+    let (journal, started) = (fixture.folder(modality).join("done.tmp"), std::time::Instant::now());
+    while !journal.metadata().is_ok_and(|data| data.len() > 20_000) && started.elapsed().as_secs() < 60 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!fixture.folder(modality).join("stage.json").exists(), "it was killed too late to show anything");
+    fixture.succeeds(arguments)
+}
+
+#[test]
+fn killed_work_is_continued_to_the_same_bytes() {
+    let text = |i: usize| format!("{} and so on", "island river republic ".repeat(20 + i % 9));
+    let images: Vec<String> = (0..500).map(|i| format!("{i}.png")).collect();
+    let entity = |i: usize| country(&format!("Q{i}"), Some(&text(i)), &[&images[i]]);
+    let fixture = Fixture::of((0..500).map(entity).collect(), json!({ "images_root": "../pictures" }));
+    std::fs::create_dir(fixture.path("run/pictures")).unwrap();
+    for (i, name) in images.iter().enumerate().filter(|(i, _)| i % 10 != 0) {
+        let noise = image::RgbImage::from_fn(200, 150, |x, y| image::Rgb([(x * y) as u8, y as u8, i as u8]));
+        noise.save(fixture.path("run/pictures").join(name)).unwrap();
+    }
+    for (modality, unit) in [("textual", "texts"), ("visual", "images")] {
+        let (batch, tokens) = (format!("features.{modality}.batch=8"), "features.textual.max_tokens=64");
+        let only = ["--modality", modality, "--set", &batch, "--set", tokens];
+        let said = killed_and_continued(&fixture, modality, &only);
+        assert!(said.contains(&format!("{modality}: continues with ")) && said.contains(unit), "{said}");
+        let (continued, summary) = (file_bytes(&fixture.folder(modality)), fixture.summary(modality));
+        fixture.succeeds(&[&only[..], &["--force"]].concat());
+        assert!(continued == file_bytes(&fixture.folder(modality)), "{modality}");
+        assert_eq!(summary, fixture.summary(modality));
+        assert!(!fixture.folder(modality).join("done.tmp").exists());
+    }
+    assert_eq!(fixture.summary("visual")["images_unreadable"], 50);
+}
+
+#[test]
+fn shards_merge_to_the_same_bytes() {
+    let (whole, sharded) = (Fixture::new(), Fixture::new());
+    let small = ["--set", "features.textual.batch=1", "--set", "features.visual.batch=1"];
+    whole.succeeds(&small);
+    for shard in ["1/3", "3/3"] {
+        sharded.succeeds(&[&small[..], &["--shard", shard]].concat());
+    }
+    let merge = [&small[..], &["--merge", "3"]].concat();
+    let said = sharded.fails(&merge, 66);
+    assert!(said.contains("shard-2-of-3: this shard is absent"), "{said}");
+    sharded.succeeds(&[&small[..], &["--shard", "2/3"]].concat());
+    assert!(sharded.succeeds(&[&small[..], &["--shard", "2/3"]].concat()).contains("is fresh"));
+    // A shard of another recipe is not one of these.
+    assert!(sharded.fails(&["--merge", "3"], 66).contains("this shard is stale"));
+    sharded.succeeds(&merge);
+    for modality in ["textual", "visual"] {
+        assert_eq!(file_bytes(&whole.folder(modality)), file_bytes(&sharded.folder(modality)));
+        assert_eq!(whole.summary(modality), sharded.summary(modality));
+    }
+    assert!(
+        sharded.succeeds(&[&small[..], &["--status"]].concat()).contains("features/visual          fresh")
+    );
+    assert!(sharded.fails(&["--shard", "4/3"], 2).contains("is no shard"));
+}
+
+#[test]
+fn features_are_exported_as_parquet() {
+    let fixture = Fixture::new();
+    let out = fixture.path("out");
+    fixture.succeeds(&["--export", out.to_str().unwrap()]);
+    for modality in ["textual", "visual"] {
+        assert_eq!(mkg::graph::count_rows(&out.join(format!("{modality}.parquet"))).unwrap(), 4);
+    }
 }

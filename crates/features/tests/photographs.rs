@@ -2,10 +2,11 @@
 //!
 //! They lie outside the repository, in `../shared/data`; where they are not, this test passes without looking.
 
-#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use dsom_features::images::{ImageSet, ImageWork};
 use dsom_features::preparation::Preparation;
+use dsom_features::shard::Shard;
 use dsom_features::vit::ImageEncoder;
 use mkg::graph::Entity;
 use std::path::Path;
@@ -40,6 +41,7 @@ fn every_photograph_of_the_datasets_is_read() {
         }
         let entities = entities(&root);
         let images = ImageSet::new(root, &entities).unwrap();
+        let scratch = tempfile::tempdir().unwrap();
         let encoder = ImageEncoder::random(1, &candle_core::Device::Cpu).unwrap();
         let work = ImageWork {
             images: &images,
@@ -51,6 +53,8 @@ fn every_photograph_of_the_datasets_is_read() {
             threads: 2,
             strict: true,
             modality: &"visual".parse().unwrap(),
+            shard: Shard::WHOLE,
+            journal: scratch.path().join("journal"),
         };
         let (table, report) = work.run(entities.len()).unwrap();
         assert_eq!((report.digests.len(), report.unreadable.len()), (30, 0), "{dataset}");

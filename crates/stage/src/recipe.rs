@@ -15,10 +15,10 @@ mod features;
 mod import;
 mod teachers;
 
-pub use distill::{Action, Distill, Neighbours, Objective, Selection};
-pub use features::{Features, Pool, TextField};
+pub use distill::{Action, Distill, Neighbours, Objective, PolicyState, Selection};
+pub use features::{Features, Pool, TextField, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};
-pub use teachers::{Absent, TeacherOverride, Teachers, Training};
+pub use teachers::{Absent, Precision, TeacherOverride, Teachers, Training};
 
 /// All stages' parameters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -66,6 +66,14 @@ impl Task {
         Task { run: run.clone(), program, folder, parameters, seed, inputs: Vec::new() }
     }
 
+    /// The same task with one parameter more, in another folder: a part of the work.
+    pub fn part(&self, folder: PathBuf, name: &str, value: impl Into<Value>) -> Task {
+        let mut parameters = self.parameters.clone();
+        parameters[name] = value.into();
+        let (run, inputs) = (self.run.clone(), self.inputs.clone());
+        Task { run, program: self.program, folder, parameters, seed: self.seed, inputs }
+    }
+
     /// Adds a file another stage wrote, by that stage's own record of it.
     pub fn stage_input(&mut self, folder: &Path, name: &str) -> Result<PathBuf> {
         let manifest = Manifest::read(folder)?;

@@ -290,8 +290,38 @@ fn links_pipes_and_forbidden_files_are_refused() {
     assert!(made.success());
     check("pipe", read(&folder, "pipe.png"), &Refused("not a file"));
     let forbidden = root.join("a/1.png");
-    std::fs::set_permissions(&forbidden, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&forbidden, std::fs::Permissions::from_mode(0o000)).unwrap();
     // The superuser reads it all the same.
     let gets = if File::open(&forbidden).is_ok() { Picture(0) } else { Refused("Permission denied") };
     check("unreadable permissions", read(&folder, "a/1.png"), &gets);
+}
+
+/// What `tests/slow/pillow.py` wrote.
+#[derive(serde::Deserialize)]
+struct Golden {
+    images: Vec<GoldenImage>,
+}
+
+#[derive(serde::Deserialize)]
+struct GoldenImage {
+    name: String,
+    file: String,
+    rgb: String,
+}
+
+fn from_hex(digits: &str) -> Vec<u8> {
+    let byte = |i: usize| u8::from_str_radix(&digits[i..i + 2], 16).unwrap();
+    (0..digits.len()).step_by(2).map(byte).collect()
+}
+
+#[test]
+fn colours_are_converted_as_pillow_does() {
+    let golden: Golden = serde_json::from_str(include_str!("../../../../tests/golden/pillow.json")).unwrap();
+    assert_eq!(golden.images.len(), 14);
+    for GoldenImage { name, file, rgb } in golden.images {
+        let image = decode(&from_hex(&file), false).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        let far = image.as_raw().iter().zip(from_hex(&rgb)).map(|(a, b)| a.abs_diff(b)).max().unwrap();
+        let within = if name.contains("JPEG") { 2 } else { 0 };
+        assert!(far <= within, "{name}: {far}");
+    }
 }

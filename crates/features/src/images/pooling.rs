@@ -9,6 +9,9 @@ pub struct Pooled {
     rows: Vec<Row>,
 }
 
+/// Entities, each with its row.
+pub type EntityRows = Vec<(usize, Vec<f32>)>;
+
 #[derive(Debug)]
 struct Row {
     entity: usize,
@@ -40,13 +43,15 @@ impl Pooled {
     }
 
     /// The entities with their rows.
-    pub fn rows(self) -> impl Iterator<Item = (usize, Vec<f32>)> {
-        self.rows.into_iter().map(move |mut row| {
-            if self.pool == Pool::Mean {
+    pub fn rows(self) -> EntityRows {
+        let pool = self.pool;
+        let finished = |mut row: Row| {
+            if pool == Pool::Mean {
                 row.values.iter_mut().for_each(|x| *x /= row.count as f32);
             }
             (row.entity, row.values)
-        })
+        };
+        self.rows.into_iter().map(finished).collect()
     }
 }
 
@@ -59,7 +64,7 @@ mod tests {
         for (entity, vector) in [(3, [1.0, -2.0]), (3, [3.0, -6.0]), (5, [1.0, 1.0])] {
             pooled.add(entity, &vector);
         }
-        pooled.rows().collect()
+        pooled.rows()
     }
 
     #[test]

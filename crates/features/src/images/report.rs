@@ -4,13 +4,20 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage::files::write_bytes;
 use stage::work::Work;
-use stage::{Modality, Result};
+use stage::{Error, Modality, Result};
 use std::collections::HashSet;
+use std::path::Path;
 
 /// The list of unreadable images in the stage's folder.
 pub const UNREADABLE: &str = "unreadable.tsv";
 /// Unreadable images that are named in the log and in `stage.json`.
 const MAX_NAMED: usize = 20;
+
+/// The error that an unreadable image is with `--strict`.
+pub fn unreadable(reason: &str) -> Error {
+    Error::data(format!("unreadable image: {reason}"))
+        .hint("replace or remove it and import again; without --strict it is counted as absent")
+}
 
 /// What became of some images.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,13 +31,20 @@ pub struct Report {
 }
 
 impl Report {
+    /// All of some groups', the unreadable ones by path, whatever the order of the groups.
+    pub fn of_groups(groups: impl IntoIterator<Item = Report>) -> Report {
+        let mut all = Report::default();
+        groups.into_iter().for_each(|group| all.add(group));
+        all.unreadable.sort();
+        all
+    }
+
     /// Files looked at.
     pub fn files(&self) -> usize {
         self.digests.len() + self.unreadable.len()
     }
 
-    /// Adds what follows it.
-    pub fn add(&mut self, other: Report) {
+    fn add(&mut self, other: Report) {
         self.digests.extend(other.digests);
         self.copies += other.copies;
         self.unreadable.extend(other.unreadable);
@@ -41,9 +55,22 @@ impl Report {
         self.digests.len() - self.digests.iter().collect::<HashSet<_>>().len()
     }
 
-    /// An unreadable image, as it is named.
-    pub fn first_unreadable(&self) -> Option<String> {
-        self.named().next()
+    /// Refuses images of which any could not be decoded.
+    pub fn require_all(&self, root: &Path) -> Result<()> {
+        match self.unreadable.first() {
+            Some((path, reason)) => Err(unreadable(reason).at(root.join(path))),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses images of which not one could be decoded.
+    pub fn require_any(&self, root: &Path) -> Result<()> {
+        if !self.digests.is_empty() {
+            return Ok(());
+        }
+        let message = format!("none of {} images could be read", self.unreadable.len());
+        let first = self.named().next().unwrap_or_default();
+        Err(Error::data(message).at(root).hint(format!("the first is {first}")))
     }
 
     fn named(&self) -> impl Iterator<Item = String> {

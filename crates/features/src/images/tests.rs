@@ -34,6 +34,7 @@ fn run(dir: &Path, images: &[&[&str]], change: Change) -> Result<(FeatureTable, 
     let images = ImageSet::new(dir.to_owned(), &entities(images)).unwrap();
     let encoder = ImageEncoder::random(1, &Device::Cpu).unwrap();
     let modality = "visual".parse().unwrap();
+    let scratch = tempfile::tempdir().unwrap();
     let mut work = ImageWork {
         images: &images,
         encoder: &encoder,
@@ -44,6 +45,8 @@ fn run(dir: &Path, images: &[&[&str]], change: Change) -> Result<(FeatureTable, 
         threads: 1,
         strict: false,
         modality: &modality,
+        shard: Shard::WHOLE,
+        journal: scratch.path().join("journal"),
     };
     change(&mut work);
     let entities = work.images.of_entities.iter().map(|(entity, _)| entity + 1).max().unwrap_or(0);
@@ -60,7 +63,7 @@ fn features_are_the_mean_over_readable_images() {
     assert_eq!(table.present, [true, false, true, false, true]);
     assert_eq!((report.digests.len(), report.files()), (4, 7));
     let named: Vec<&str> = report.unreadable.iter().map(|(path, _)| path.as_str()).collect();
-    assert_eq!(named, ["junk.png", "half.png", "gone.png"]);
+    assert_eq!(named, ["gone.png", "half.png", "junk.png"]);
     let mean = table.row(0).iter().zip(table.row(4)).map(|(a, b)| (a + b) / 2.0);
     assert!(mean.zip(table.row(2)).all(|(a, b)| (a - b).abs() < 1e-5));
     table.check().unwrap();

@@ -29,11 +29,13 @@ pub struct Distill {
     pub beta: f64,
     /// NDKD: whether `p_N` is the mean (the paper) or the sum of the neighbours' probabilities.
     pub neighbours: Neighbours,
+    /// What the policy sees of a query.
+    pub policy_state: PolicyState,
     /// Width of the policy's hidden layer.
     pub policy_hidden: usize,
     /// Adam's learning rate for the policy.
     pub policy_learning_rate: f64,
-    /// Give the policy each teacher's scores with mean 0 and variance 1.
+    /// Give the policy each teacher's scores with mean 0 and variance 1, or its query vectors with mean square 1.
     pub standardise: bool,
     /// Reward when the chosen teachers' cross-entropy is below the student's.
     pub reward: f64,
@@ -54,6 +56,7 @@ impl Default for Distill {
             alpha: 1.0,
             beta: 1.0,
             neighbours: Neighbours::Mean,
+            policy_state: PolicyState::Query,
             policy_hidden: 1024,
             policy_learning_rate: 1e-4,
             standardise: true,
@@ -89,6 +92,19 @@ pub enum Selection {
     All,
     /// A strategy drawn evenly, every time anew: the control.
     Random,
+}
+
+/// What the policy sees of a query.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyState {
+    /// All teachers' scores of all entities (Eq. 5).
+    Scores,
+    /// The teachers' query vectors, of which those scores are a linear image.
+    #[default]
+    Query,
+    /// Each teacher's highest probabilities, entropy and margin, the teachers' agreement, and the relation.
+    Summary,
 }
 
 /// How often an action is sampled.

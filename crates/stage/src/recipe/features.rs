@@ -38,16 +38,19 @@ pub enum Features {
         #[serde(default = "default_batch")]
         batch: usize,
     },
-    /// Given features: `.npy` (rows in the order of entity ids, or of `keys`) or `.safetensors`.
+    /// Given features: `.npy`, `.npz`, `.safetensors`, or a PyTorch file of plain tensors.
     File {
-        /// The matrix, `(entity, width)`.
+        /// The rows: a matrix `(entity, width)`, or one vector per entity key.
         file: PathBuf,
-        /// `.safetensors`: which tensor; the only one by default.
+        /// Which tensor of several; the only one with two axes by default.
         #[serde(default)]
         tensor: Option<String>,
         /// One entity key per line, naming the rows; without it row i is entity i.
         #[serde(default)]
         keys: Option<PathBuf>,
+        /// What a key that no entity has is.
+        #[serde(default)]
+        unknown_keys: UnknownKeys,
         /// An all-zero row means that the entity has no features.
         #[serde(default = "default_true")]
         zero_is_absent: bool,
@@ -65,6 +68,17 @@ pub enum Pool {
     First,
     /// The largest number of each column.
     Max,
+}
+
+/// What a key of given features that no entity has is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownKeys {
+    /// An error: the features belong to another graph.
+    #[default]
+    Refuse,
+    /// Passed over: the features are of more entities than the graph has.
+    Skip,
 }
 
 /// A text of an entity.

@@ -26,6 +26,19 @@ pub struct Training {
     pub validate_every: usize,
     /// Validations without a better MRR after which training stops.
     pub patience: usize,
+    /// Of the matrix products with scores.
+    pub precision: Precision,
+}
+
+/// How matrix products with scores are computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// Single precision.
+    #[default]
+    F32,
+    /// Factors rounded to bf16, sums in single precision, where the processor can; else as `F32`.
+    Bf16,
 }
 
 impl Default for Training {
@@ -39,6 +52,7 @@ impl Default for Training {
             init_scale: 1e-3,
             validate_every: 3,
             patience: 4,
+            precision: Precision::default(),
         }
     }
 }
