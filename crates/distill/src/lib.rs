@@ -4,22 +4,27 @@
 //! reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
 //! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple.
 
+mod inputs;
 mod objective;
 mod policy;
 mod strategy;
 mod student;
+mod summary;
+mod teaching;
 
 pub use objective::{Distillation, Pass};
-pub use policy::{Outcome, Policy};
 pub use strategy::{Strategy, strategies};
 pub use student::Student;
+pub use teaching::Teaching;
 
 use dsom_soft_labels::SoftLabels;
-use kge::{N3, Trainer};
-use stage::recipe::{Distill, Objective, Recipe, Selection};
+use kge::{ComplEx, N3, Precision, Trainer};
+use stage::recipe::{Distill, Objective, PolicyState, Recipe, Selection};
 use stage::task::Task;
-use stage::{Common, Error, Result, resources};
-use training::{Data, embeddings, fit};
+use stage::{Common, Error, Modality, Result, Run, resources};
+use training::{Data, embeddings, fit, open_model, precision};
+
+use policy::Policy;
 
 /// Trains the student called `name`, unless it is fresh.
 pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
@@ -30,21 +35,28 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
         Objective::None => None,
         _ => Some(SoftLabels::open(&run, &mut task)?),
     };
-    let teachers = labels.as_ref().map_or(0, |labels| labels.teachers().len());
-    require_few(teachers)?;
+    let modalities = labels.as_ref().map_or(&[][..], |labels| labels.teachers());
+    require_few(modalities.len())?;
+    let models = factorable(distill, &run, &mut task, &data, modalities)?;
+    let precision = precision(distill.training.precision);
     // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
     let ready = || {
-        require_memory(&data, distill, teachers)?;
-        labels.map(|labels| labels.read(&data)).transpose()
+        let labels = labels.map(|labels| labels.read(&data)).transpose()?;
+        require_memory(&data, distill, precision, labels.as_ref())?;
+        Ok(labels)
     };
     let Some((work, labels)) = common.begin(task, ready)? else { return Ok(()) };
 
     let (embedding, relation) = embeddings(name, recipe.seed, &distill.training, &data, None);
     let training = &distill.training;
-    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 });
-    let mut student = Student::new(&data, labels.as_ref(), trainer, distill, recipe.seed);
+    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
+        .with_precision(precision);
+    let teaching = labels.as_ref().map(|labels| Teaching::new(&data, labels, models, distill, recipe.seed));
+    let mut student = Student::new(&data, teaching, trainer, distill, recipe.seed);
     let fitted = fit(&work, name, recipe.seed, training, &data, &mut student)?;
-    work.finish(serde_json::json!(fitted))?;
+    let mut summary = serde_json::json!(fitted);
+    summary["products"] = precision.to_string().into();
+    work.finish(summary)?;
     Ok(())
 }
 
@@ -66,22 +78,45 @@ fn require_few(teachers: usize) -> Result<()> {
     Ok(())
 }
 
-fn require_memory(data: &Data, distill: &Distill, teachers: usize) -> Result<()> {
+/// For each modality its teacher, where a policy that sees scores would rather multiply its factors: where the
+/// embeddings are narrower than a batch has queries.
+fn factorable(
+    distill: &Distill,
+    run: &Run,
+    task: &mut Task,
+    data: &Data,
+    modalities: &[Modality],
+) -> Result<Vec<Option<ComplEx<f32>>>> {
+    if distill.selection != Selection::Policy || distill.policy_state != PolicyState::Scores {
+        return Ok(modalities.iter().map(|_| None).collect());
+    }
+    let queries = data.largest_batch(distill.training.batch);
+    let open = |modality: &Modality| {
+        let model = open_model(task, &run.teacher(modality), &data.vocabulary)?;
+        Ok((2 * model.rank() < queries).then_some(model))
+    };
+    modalities.iter().map(open).collect()
+}
+
+fn require_memory(
+    data: &Data,
+    distill: &Distill,
+    precision: Precision,
+    labels: Option<&SoftLabels>,
+) -> Result<()> {
     let training = &distill.training;
-    let mut bytes = Trainer::memory(
-        data.entities(),
-        2 * training.rank,
-        training.batch,
-        data.largest_batch(training.batch),
-        0,
-    );
-    if teachers > 0 && distill.selection == Selection::Policy {
-        let queries = data.largest_batch(training.batch);
-        bytes += Policy::<f32>::memory(data.entities(), teachers, distill.policy_hidden, queries);
+    let queries = data.largest_batch(training.batch);
+    let mut bytes = Trainer::memory(data.entities(), 2 * training.rank, training.batch, queries, 0)
+        + precision.memory(data.entities(), queries);
+    if let Some(labels) = labels
+        && distill.selection == Selection::Policy
+    {
+        let widths = inputs::widths(distill, data, labels);
+        bytes += Policy::<f32>::memory(&widths, distill.policy_hidden, queries);
     }
     resources::require_memory(
         bytes,
         "distillation",
-        "lower `distill.policy_hidden`, `distill.batch` or `distill.rank`",
+        "lower `distill.policy_hidden`, `distill.batch` or `distill.rank`, or set `distill.policy_state = \"query\"`",
     )
 }

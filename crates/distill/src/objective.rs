@@ -20,7 +20,8 @@
 //! other entities (handled by vectorised passes with the tails masked). Probabilities of the rest are summed
 //! directly, never as one minus the others, so a confident student loses no digits.
 
-use kge::{Real, row};
+use kge::Real;
+use kge::row::{self, Power};
 use mkg::EntityId;
 use stage::recipe::{Distill, Neighbours, Objective};
 
@@ -82,12 +83,10 @@ struct Side {
 }
 
 impl Side {
-    /// Takes the tails' scores out of a row and writes `exp((score - shift) / τ)` of the others.
-    fn new<T: Real>(scores: &[T], of_tails: &[f64], tau: f64, softened: &mut [T]) -> Side {
-        let shift = shift(scores, of_tails);
-        row::exp_into(scores, T::from_f64(shift), T::from_f64(1.0 / tau), softened);
+    /// From the tails' scores and `Σ exp((score - shift) / τ)` of the others.
+    fn new(of_tails: &[f64], shift: f64, tau: f64, sum: f64) -> Side {
         let tails = of_tails.iter().map(|score| (score - shift) / tau).collect();
-        Side { tails, others: row::sum(softened).to_f64().ln(), shift }
+        Side { tails, others: sum.ln(), shift }
     }
 
     fn total(&self) -> f64 {
@@ -118,6 +117,9 @@ pub struct Pass<'a, T> {
     tail_gradients: Vec<f64>,
     /// Factor of `exp((score - shift) / τ)` in the others' gradient.
     softened_factor: f64,
+    /// Factor of `exp((teacher - shift) / τ)` of the last combination distilled; those before are in the buffer.
+    teacher_factor: f64,
+    power: Power,
 }
 
 /// Rows of scores that a thread needs beside the one it works on.
@@ -127,15 +129,17 @@ pub struct Buffers<T> {
     softened: Vec<T>,
     /// The same of the teacher at hand.
     teacher: Vec<T>,
-    /// What the teachers add to the gradient.
+    /// What the teachers before it add to the gradient.
     gradient: Vec<T>,
+    /// How many combinations were distilled.
+    combinations: usize,
 }
 
 impl<T: Real> Buffers<T> {
     /// For rows of `entities` scores.
     pub fn new(entities: usize) -> Self {
         let row = || vec![T::ZERO; entities];
-        Buffers { softened: row(), teacher: row(), gradient: row() }
+        Buffers { softened: row(), teacher: row(), gradient: row(), combinations: 0 }
     }
 }
 
@@ -148,24 +152,33 @@ impl<'a, T: Real> Pass<'a, T> {
         buffers: &'a mut Buffers<T>,
     ) -> Self {
         let of_tails = mask(scores, tails);
-        let shift = shift(scores, &of_tails);
-        let others = shift + row::sum_exp(scores, T::from_f64(shift), T::ONE).to_f64().ln();
-        let log_sum_exp = log_add(others, log_sum(&of_tails));
-        let student = match terms.objective {
-            Objective::None => Side { tails: Vec::new(), others, shift },
-            _ => Side::new(scores, &of_tails, terms.tau, &mut buffers.softened),
+        let (shift, tau) = (shift(scores, &of_tails), terms.tau);
+        let power = Power::of(tau);
+        let (student, sum) = match terms.objective {
+            Objective::None => {
+                let sum = row::sum_exp(scores, T::from_f64(shift), T::ONE);
+                (Side { tails: Vec::new(), others: f64::NEG_INFINITY, shift }, sum)
+            }
+            _ => {
+                let rate = T::from_f64(1.0 / tau);
+                let [soft, sum] = row::soften(scores, T::from_f64(shift), rate, power, &mut buffers.softened);
+                (Side::new(&of_tails, shift, tau, soft.to_f64()), sum)
+            }
         };
-        buffers.gradient.fill(T::ZERO);
+        let others = shift + sum.to_f64().ln();
+        buffers.combinations = 0;
         Pass {
             tail_gradients: vec![0.0; tails.len()],
             softened_factor: 0.0,
+            teacher_factor: 0.0,
+            log_sum_exp: log_add(others, log_sum(&of_tails)),
+            power,
             scores,
             tails,
             buffers,
             terms,
             of_tails,
             student,
-            log_sum_exp,
         }
     }
 
@@ -180,10 +193,14 @@ impl<'a, T: Real> Pass<'a, T> {
     pub fn distil(&mut self, teacher: &mut [T], positions: &[usize], scale: f64) -> f64 {
         let tau = self.terms.tau;
         let of_tails = mask(teacher, self.tails);
-        let side = Side::new(teacher, &of_tails, tau, &mut self.buffers.teacher);
+        self.keep_teacher();
+        let (shift, rate) = (shift(teacher, &of_tails), T::from_f64(1.0 / tau));
+        let softened = &mut self.buffers.teacher;
+        let sums = row::soften_against(teacher, self.scores, T::from_f64(shift), rate, softened);
+        let [sum, gap] = sums.map(Real::to_f64);
+        let side = Side::new(&of_tails, shift, tau, sum);
         // The mean of (c - z) / τ over the others, weighted by exp(c / τ), and relative as everything else.
-        let gap = row::dot_difference(&self.buffers.teacher, teacher, self.scores).to_f64();
-        let gap = (gap / side.others.exp() - (side.shift - self.student.shift)) / tau;
+        let gap = (gap / sum - (side.shift - self.student.shift)) / tau;
         let gap = if side.others == f64::NEG_INFINITY { 0.0 } else { gap };
         let scale = scale * self.terms.weight / tau;
         let (value, student_factor, teacher_factor) = match self.terms.objective {
@@ -193,8 +210,20 @@ impl<'a, T: Real> Pass<'a, T> {
             Objective::Dkd => self.by_target(&side, gap, positions, scale),
         };
         self.softened_factor += student_factor;
-        row::add_scaled(&mut self.buffers.gradient, T::from_f64(teacher_factor), &self.buffers.teacher);
+        self.teacher_factor = teacher_factor;
+        self.buffers.combinations += 1;
         value
+    }
+
+    /// Makes room for another combination; most rows have only one.
+    fn keep_teacher(&mut self) {
+        let Buffers { teacher, gradient, combinations, .. } = &mut *self.buffers;
+        match combinations {
+            0 => return,
+            1 => gradient.fill(T::ZERO),
+            _ => {}
+        }
+        row::add_scaled(gradient, T::from_f64(self.teacher_factor), teacher);
     }
 
     /// Eq. 2. Returns the value and the factors of both sides' `exp((score - shift) / τ)` in the others' gradient.
@@ -278,12 +307,21 @@ impl<'a, T: Real> Pass<'a, T> {
     /// distilled. Returns the cross-entropy, summed over the tails.
     pub fn finish(self, scale: f64) -> f64 {
         let count = self.tails.len() as f64;
-        row::exp_in_place(self.scores, T::from_f64(self.student.shift), T::ONE);
+        let shift = T::from_f64(self.student.shift);
         let factor = count * scale * (self.student.shift - self.log_sum_exp).exp();
-        row::scale(self.scores, T::from_f64(factor));
-        if self.terms.objective != Objective::None {
-            row::add_scaled(self.scores, T::from_f64(self.softened_factor), &self.buffers.softened);
-            row::add_scaled(self.scores, T::ONE, &self.buffers.gradient);
+        match self.buffers.combinations {
+            0 => {
+                row::exp_and_sum(self.scores, shift);
+                row::scale(self.scores, T::from_f64(factor));
+            }
+            combinations => {
+                let factors = [factor, self.softened_factor, self.teacher_factor].map(T::from_f64);
+                let Buffers { softened, teacher, gradient, .. } = &*self.buffers;
+                row::blend(self.scores, shift, self.power, softened, teacher, factors);
+                if combinations > 1 {
+                    row::add_scaled(self.scores, T::ONE, gradient);
+                }
+            }
         }
         let mut cross_entropy = 0.0;
         for (i, tail) in self.tails.iter().enumerate() {

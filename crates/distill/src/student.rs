@@ -1,22 +1,18 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
-use half::f16;
-use half::slice::HalfFloatSliceExt;
+use dsom_soft_labels::SoftLabels;
 use kge::checkpoint::{Reader, Tensors};
-use kge::{ComplEx, Objective as RowObjective, StepLoss, Trainer, row};
-use rand::RngExt;
-use rand_chacha::ChaCha8Rng;
+use kge::{ComplEx, Objective as RowObjective, StepLoss, Trainer};
 use serde_json::{Map, Value, json};
-use stage::recipe::{Action, Distill, Selection};
+use stage::recipe::{Distill, Selection};
 use stage::work::Work;
-use stage::{Error, Result, seed};
-use std::sync::atomic::{AtomicU32, Ordering};
+use stage::{Error, Result};
 use training::{Data, Learner, MODEL};
 
 use crate::objective::{Buffers, Distillation, Pass};
 use crate::policy::{Outcome, Policy};
 use crate::strategy::{Strategy, strategies};
-use dsom_soft_labels::SoftLabels;
+use crate::teaching::{LogSums, Teachers, Teaching};
 
 /// The file of the trained policy.
 const POLICY: &str = "policy.safetensors";
@@ -29,14 +25,6 @@ pub struct Student<'a> {
     seed: u64,
     teaching: Option<Teaching<'a>>,
     tally: Tally,
-}
-
-/// The teachers' side: soft labels, the policy if there is one, and this epoch's random stream.
-struct Teaching<'a> {
-    labels: &'a SoftLabels,
-    log_sums: LogSums,
-    policy: Option<Policy<f32>>,
-    draws: ChaCha8Rng,
 }
 
 /// Figures of one epoch for the event log.
@@ -52,91 +40,15 @@ struct Tally {
 }
 
 impl<'a> Student<'a> {
-    /// A student that starts from `trainer`; without `labels` it learns alone.
+    /// A student that starts from `trainer`; without `teaching` it learns alone.
     pub fn new(
         data: &'a Data,
-        labels: Option<&'a SoftLabels>,
+        teaching: Option<Teaching<'a>>,
         trainer: Trainer<f32>,
         recipe: &'a Distill,
         seed: u64,
     ) -> Self {
-        let teaching = labels.map(|labels| {
-            let teachers = labels.teachers().len();
-            let policy = (recipe.selection == Selection::Policy).then(|| {
-                let mut generator = seed::generator(seed, "policy/initial", 0);
-                let (hidden, rate) = (recipe.policy_hidden, recipe.policy_learning_rate);
-                Policy::new(data.entities(), teachers, hidden, rate, &mut generator)
-            });
-            let log_sums = LogSums::new(data.queries.len(), strategies(teachers));
-            Teaching { labels, log_sums, policy, draws: seed::generator(seed, "policy/actions", 0) }
-        });
         Student { data, trainer, recipe, seed, teaching, tally: Tally::default() }
-    }
-}
-
-impl Teaching<'_> {
-    /// The actions of a batch, for each of its queries: one for all tails, or one for each.
-    fn act(&mut self, data: &Data, batch: &[u32], recipe: &Distill) -> Vec<Vec<Strategy>> {
-        let teachers = self.labels.teachers().len();
-        if let Some(policy) = &mut self.policy {
-            let labels = self.labels;
-            policy.forward(batch.len(), &|teacher: usize, row: usize, into: &mut [f32]| {
-                policy_state(labels, batch[row] as usize, teacher, recipe.standardise, into);
-            });
-        }
-        let mut actions = Vec::with_capacity(batch.len());
-        for (row, &query) in batch.iter().enumerate() {
-            let samples = match recipe.action {
-                Action::Query => 1,
-                Action::Triple => data.queries.tails(query as usize).len(),
-            };
-            let mut sample = || match (&self.policy, recipe.selection) {
-                (Some(policy), _) => policy.sample(row, self.draws.random()),
-                (None, Selection::Random) => {
-                    Strategy(self.draws.random_range(0..strategies(teachers) as u16))
-                }
-                (None, _) => Strategy::all(teachers),
-            };
-            actions.push((0..samples).map(|_| sample()).collect());
-        }
-        actions
-    }
-}
-
-/// A teacher's scores as the policy sees them.
-fn policy_state(labels: &SoftLabels, query: usize, teacher: usize, standardise: bool, into: &mut [f32]) {
-    labels.scores(query, teacher).convert_to_f32_slice(into);
-    if standardise {
-        let mean = row::sum(into) / into.len() as f32;
-        let deviation = (row::sum_squares(into, mean) / into.len() as f32).sqrt();
-        let rate = if deviation > 0.0 { 1.0 / deviation } else { 0.0 };
-        into.iter_mut().for_each(|x| *x = (*x - mean) * rate);
-    }
-}
-
-/// `ln Σ exp` of every query's every strategy, computed when first asked for: teachers do not change.
-struct LogSums {
-    strategies: usize,
-    /// Bits of f32; NaN where not computed yet. Every thread would compute the same value.
-    values: Vec<AtomicU32>,
-}
-
-impl LogSums {
-    fn new(queries: usize, strategies: usize) -> Self {
-        let unknown = || AtomicU32::new(f32::NAN.to_bits());
-        LogSums { strategies, values: std::iter::repeat_with(unknown).take(queries * strategies).collect() }
-    }
-
-    fn get(&self, query: usize, strategy: Strategy, compute: impl FnOnce() -> f64) -> f64 {
-        let slot = &self.values[query * self.strategies + strategy.index()];
-        let known = f32::from_bits(slot.load(Ordering::Relaxed));
-        if !known.is_nan() {
-            return f64::from(known);
-        }
-        // Rounded before its first use, so that later uses see the same number.
-        let value = compute() as f32;
-        slot.store(value.to_bits(), Ordering::Relaxed);
-        f64::from(value)
     }
 }
 
@@ -241,49 +153,11 @@ impl Distil<'_> {
     }
 }
 
-/// All teachers' scores of one query.
-struct Teachers<'a> {
-    labels: &'a SoftLabels,
-    log_sums: &'a LogSums,
-    query: usize,
-}
-
-impl Teachers<'_> {
-    /// The mean of the strategy's teachers' scores (Eq. 7) into `combined`; `single` is a buffer.
-    fn combine(&self, strategy: Strategy, combined: &mut [f32], single: &mut [f32]) {
-        let scores = |teacher: usize| -> &[f16] { self.labels.scores(self.query, teacher) };
-        let mut members = strategy.members();
-        let first = members.next().expect("a strategy holds at least one teacher");
-        scores(first).convert_to_f32_slice(combined);
-        for teacher in members {
-            scores(teacher).convert_to_f32_slice(single);
-            row::add_scaled(combined, 1.0, single);
-        }
-        if strategy.size() > 1 {
-            row::scale(combined, 1.0 / strategy.size() as f32);
-        }
-    }
-
-    /// `ln Σ exp` of the combination.
-    fn log_sum(&self, strategy: Strategy, combined: &mut [f32], single: &mut [f32]) -> f64 {
-        self.log_sums.get(self.query, strategy, || {
-            self.combine(strategy, combined, single);
-            row::log_sum_exp(combined, 1.0)
-        })
-    }
-
-    /// The combination's score of one entity.
-    fn score(&self, strategy: Strategy, entity: usize) -> f64 {
-        let sum: f64 = strategy.members().map(|m| f64::from(self.labels.scores(self.query, m)[entity])).sum();
-        sum / strategy.size() as f64
-    }
-}
-
 impl Learner for Student<'_> {
     fn begin_epoch(&mut self, epoch: usize) {
         self.tally = Tally::default();
         if let Some(teaching) = &mut self.teaching {
-            teaching.draws = seed::generator(self.seed, "policy/actions", epoch as u64);
+            teaching.begin_epoch(self.seed, epoch);
             self.tally.actions = vec![0; strategies(teaching.labels.teachers().len())];
         }
     }
@@ -305,7 +179,7 @@ impl Learner for Student<'_> {
         self.tally.distillation += rows.iter().map(|row| row.distillation).sum::<f64>();
         actions.iter().flatten().for_each(|strategy| self.tally.actions[strategy.index()] += 1);
         let outcomes: Vec<Outcome> = rows.into_iter().flat_map(|row| row.outcomes).collect();
-        self.reinforce(batch, &outcomes);
+        self.reinforce(&outcomes);
         Ok(loss)
     }
 
@@ -366,26 +240,18 @@ impl Learner for Student<'_> {
 
     fn write_best(&mut self, work: &Work) -> Result<()> {
         self.model().tensors().write(&work.path(MODEL))?;
-        match (self.policy(), &self.teaching) {
-            (Some(policy), Some(teaching)) => {
-                policy.tensors(teaching.labels.teachers()).write(&work.path(POLICY))
-            }
-            _ => Ok(()),
-        }
+        self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
     }
 }
 
 impl Student<'_> {
-    fn policy(&self) -> Option<&Policy<f32>> {
+    fn policy(&self) -> Option<&Policy<'_, f32>> {
         self.teaching.as_ref().and_then(|teaching| teaching.policy.as_ref())
     }
 
-    fn reinforce(&mut self, batch: &[u32], outcomes: &[Outcome]) {
-        let Some(Teaching { labels, policy: Some(policy), .. }) = &mut self.teaching else { return };
-        let standardise = self.recipe.standardise;
-        let loss = policy.reinforce(outcomes, &|teacher: usize, row: usize, into: &mut [f32]| {
-            policy_state(labels, batch[row] as usize, teacher, standardise, into);
-        });
+    fn reinforce(&mut self, outcomes: &[Outcome]) {
+        let Some(Teaching { policy: Some(policy), .. }) = &mut self.teaching else { return };
+        let loss = policy.reinforce(outcomes);
         self.tally.policy_loss += loss * outcomes.len() as f64;
         self.tally.reward += outcomes.iter().map(|outcome| outcome.reward).sum::<f64>();
         self.tally.with_advantage +=

@@ -17,7 +17,7 @@ pub mod row;
 pub mod train;
 
 pub use complex::N3;
-pub use matrix::Matrix;
+pub use matrix::{Matrix, Precision};
 pub use model::{Average, ComplEx, Scorer};
 pub use rank::{Rank, TieRule, rank_triples};
 pub use real::Real;

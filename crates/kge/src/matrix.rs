@@ -1,9 +1,15 @@
 //! A row-major matrix and the products of a training step.
 
-use rayon::prelude::*;
+use std::any::TypeId;
+use std::fmt::{self, Display, Formatter};
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use crate::Real;
+
+pub mod bf16;
+mod pages;
 
 /// A dense row-major matrix.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,7 +22,7 @@ pub struct Matrix<T> {
 impl<T: Real> Matrix<T> {
     /// All zeros.
     pub fn zeros(rows: usize, columns: usize) -> Self {
-        Matrix { rows, columns, values: vec![T::ZERO; rows * columns] }
+        Matrix { rows, columns, values: pages::zeros(rows * columns) }
     }
 
     /// From values in row-major order.
@@ -58,9 +64,12 @@ impl<T: Real> Matrix<T> {
         &mut self.values[row * self.columns..(row + 1) * self.columns]
     }
 
-    /// Makes it `rows x columns`, keeping the allocation; the content is unspecified.
+    /// Makes it `rows x columns`, in the memory it has if that is enough; the content is unspecified.
     pub fn resize(&mut self, rows: usize, columns: usize) {
         (self.rows, self.columns) = (rows, columns);
+        if rows * columns > self.values.capacity() {
+            self.values = pages::zeros(rows * columns);
+        }
         self.values.resize(rows * columns, T::ZERO);
     }
 
@@ -105,29 +114,85 @@ impl<T: Real> Matrix<T> {
     /// # Panics
     /// If the shapes do not fit.
     pub fn product(&mut self, keep: bool, factor: T, a: View<'_, T>, b: View<'_, T>) {
-        assert_eq!(a.columns, b.rows, "inner dimensions");
-        assert_eq!((self.rows, self.columns), (a.rows, b.columns), "shape of the product");
-        if self.values.is_empty() || a.columns == 0 {
-            if !keep {
-                self.clear();
-            }
-            return;
-        }
-        gemm_call(self, keep, factor, a, b, gemm::Parallelism::Rayon(rayon::current_num_threads()));
+        self.product_in(Precision::Full, keep, factor, a, b);
+    }
+
+    /// The same in a precision to choose: in bf16 it is `keep · self + bf16(factor · a) · bf16(b)`.
+    ///
+    /// # Panics
+    /// If the shapes do not fit.
+    pub fn product_in(
+        &mut self,
+        precision: Precision,
+        keep: bool,
+        factor: T,
+        a: View<'_, T>,
+        b: View<'_, T>,
+    ) {
+        self.multiply(precision, rayon::current_num_threads(), keep, factor, a, b);
     }
 
     /// `self = a · b` on the calling thread alone: for work that is divided already.
     ///
     /// # Panics
     /// If the shapes do not fit.
-    pub fn product_here(&mut self, a: View<'_, T>, b: View<'_, T>) {
+    pub fn product_here(&mut self, precision: Precision, a: View<'_, T>, b: View<'_, T>) {
+        self.multiply(precision, 1, false, T::ONE, a, b);
+    }
+
+    fn multiply(
+        &mut self,
+        precision: Precision,
+        threads: usize,
+        keep: bool,
+        factor: T,
+        a: View<'_, T>,
+        b: View<'_, T>,
+    ) {
         assert_eq!(a.columns, b.rows, "inner dimensions");
         assert_eq!((self.rows, self.columns), (a.rows, b.columns), "shape of the product");
         if self.values.is_empty() || a.columns == 0 {
-            self.values.fill(T::ZERO);
-            return;
+            if !keep {
+                self.values.fill(T::ZERO);
+            }
+        } else if let Precision::Bf16(kernel) = precision
+            && let (Some(a), Some(b)) = (a.as_f32(), b.as_f32())
+        {
+            let columns = self.columns;
+            let values = bytemuck::cast_slice_mut(&mut self.values);
+            kernel.multiply(threads, (values, columns), keep, factor.to_f64() as f32, a, b);
+        } else {
+            gemm_call(self, keep, factor, a, b, threads);
         }
-        gemm_call(self, false, T::ONE, a, b, gemm::Parallelism::None);
+    }
+}
+
+/// How a product is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Precision {
+    /// In the precision of the numbers.
+    #[default]
+    Full,
+    /// `f32` is rounded to bf16 and summed in `f32`. `f64` stays what it is.
+    Bf16(bf16::Kernel),
+}
+
+impl Precision {
+    /// Bytes that the products of a step take beside the matrices: the packed gradient of the scores, at most.
+    pub fn memory(self, entities: usize, queries: usize) -> u64 {
+        match self {
+            Precision::Full => 0,
+            Precision::Bf16(_) => 2 * (entities * queries) as u64,
+        }
+    }
+}
+
+impl Display for Precision {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Precision::Full => formatter.write_str("full precision"),
+            Precision::Bf16(kernel) => write!(formatter, "bf16 by {kernel}"),
+        }
     }
 }
 
@@ -138,8 +203,9 @@ fn gemm_call<T: Real>(
     factor: T,
     a: View<'_, T>,
     b: View<'_, T>,
-    threads: gemm::Parallelism,
+    threads: usize,
 ) {
+    let threads = if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
     let alpha = if keep { T::ONE } else { T::ZERO };
     let stride = |stride: usize| isize::try_from(stride).expect("strides are below the address space");
     // SAFETY: the views cover their slices (checked when they were made: `from_values` and `resize` keep
@@ -179,7 +245,16 @@ pub struct View<'a, T> {
     values: &'a [T],
 }
 
-impl<T> View<'_, T> {
+impl<'a, T: Real> View<'a, T> {
+    /// The same, if that is what it is.
+    fn as_f32(self) -> Option<View<'a, f32>> {
+        let View { rows, columns, row_stride, column_stride, values } = self;
+        (TypeId::of::<T>() == TypeId::of::<f32>()).then(|| {
+            let values = bytemuck::cast_slice(values);
+            View { rows, columns, row_stride, column_stride, values }
+        })
+    }
+
     /// Rows and columns exchanged.
     pub fn transposed(self) -> Self {
         View {
@@ -189,6 +264,14 @@ impl<T> View<'_, T> {
             column_stride: self.row_stride,
             values: self.values,
         }
+    }
+
+    /// Some of the rows.
+    ///
+    /// # Panics
+    /// If there are not so many rows.
+    pub fn rows(self, range: Range<usize>) -> Self {
+        self.transposed().columns(range).transposed()
     }
 
     /// Some of the columns.
@@ -223,10 +306,10 @@ mod tests {
         let a = Matrix::from_values(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let b = Matrix::from_values(2, 2, vec![1.0, 0.0, 0.0, 10.0]);
         let mut c = Matrix::zeros(2, 2);
-        c.product_here(a.view().columns(1..3).transposed(), b.view());
+        c.product_here(Precision::Full, a.view().columns(1..3).transposed(), b.view());
         assert_eq!(c.values(), [2.0, 50.0, 3.0, 60.0]);
         let mut none = Matrix::zeros(0, 2);
-        none.product_here(a.view().columns(3..3).transposed(), b.view());
+        none.product_here(Precision::Full, a.view().columns(3..3).transposed(), b.view());
         let mut rows = Matrix::zeros(0, 0);
         rows.gather(&a, &[1, 0, 1]);
         assert_eq!(rows.values(), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);

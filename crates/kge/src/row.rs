@@ -62,6 +62,12 @@ pub fn sum_exp<T: Real>(xs: &[T], shift: T, rate: T) -> T {
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs| acc + ((x - shift) * rate).exp())
 }
 
+/// `Σ x y`; both of one length.
+pub fn dot<T: Real>(xs: &[T], ys: &[T]) -> T {
+    assert_eq!(xs.len(), ys.len(), "rows of one length");
+    fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs, y in ys| acc + x * y)
+}
+
 /// `Σ (x - mean)²`.
 pub fn sum_squares<T: Real>(xs: &[T], mean: T) -> T {
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs| acc + (x - mean) * (x - mean))
@@ -74,12 +80,6 @@ pub fn sum_cubed_moduli<T: Real>(re: &[T], im: &[T]) -> T {
         let square = x * x + y * y;
         acc + square * square.sqrt()
     })
-}
-
-/// `Σ w (a - b)`; all of one length.
-pub fn dot_difference<T: Real>(ws: &[T], a: &[T], b: &[T]) -> T {
-    assert!(ws.len() == a.len() && ws.len() == b.len(), "rows of one length");
-    fold!(T::ZERO, |a: T, b: T| a + b, |acc, w in ws, a in a, b in b| acc + w * (a - b))
 }
 
 /// How many elements exceed `x`, and how many equal it.
@@ -104,6 +104,141 @@ pub fn all_finite<T: Real>(xs: &[T]) -> bool {
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs| acc + x * T::ZERO) == T::ZERO
 }
 
+/// Writes `step(x, y)`'s first result to `out` and sums the two others, in lanes.
+#[inline(always)]
+fn write_and_sum<T: Real>(xs: &[T], ys: &[T], out: &mut [T], step: impl Fn(T, T) -> [T; 3]) -> [T; 2] {
+    assert!(xs.len() == ys.len() && xs.len() == out.len(), "rows of one length");
+    let mut sums = [[T::ZERO; LANES]; 2];
+    let whole = xs.len() / LANES * LANES;
+    let (xs, xs_rest) = xs.split_at(whole);
+    let (ys, ys_rest) = ys.split_at(whole);
+    let (out, out_rest) = out.split_at_mut(whole);
+    for ((xs, ys), out) in xs.chunks_exact(LANES).zip(ys.chunks_exact(LANES)).zip(out.chunks_exact_mut(LANES))
+    {
+        for lane in 0..LANES {
+            let [written, first, second] = step(xs[lane], ys[lane]);
+            out[lane] = written;
+            sums[0][lane] += first;
+            sums[1][lane] += second;
+        }
+    }
+    for (lane, ((&x, &y), out)) in xs_rest.iter().zip(ys_rest).zip(out_rest).enumerate() {
+        let [written, first, second] = step(x, y);
+        *out = written;
+        sums[0][lane] += first;
+        sums[1][lane] += second;
+    }
+    sums.map(|lanes| lanes.into_iter().fold(T::ZERO, |a, b| a + b))
+}
+
+/// How `e^x` is had from `e^(x / τ)`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    /// `τ = 1`.
+    First,
+    /// `τ = 2`.
+    Second,
+    /// `τ = 4`.
+    Fourth,
+    /// Not by a few products: it is computed anew.
+    Other,
+}
+
+impl Power {
+    /// For a temperature.
+    pub fn of(tau: f64) -> Power {
+        match tau {
+            1.0 => Power::First,
+            2.0 => Power::Second,
+            4.0 => Power::Fourth,
+            _ => Power::Other,
+        }
+    }
+}
+
+/// Calls a body with `$full` bound to the function from a shifted score and its softened exponential to `e^x`.
+macro_rules! with_power {
+    ($power:expr, |$full:ident| $body:expr) => {
+        match $power {
+            Power::First => {
+                let $full = |_x: T, soft: T| soft;
+                $body
+            }
+            Power::Second => {
+                let $full = |_x: T, soft: T| soft * soft;
+                $body
+            }
+            Power::Fourth => {
+                let $full = |_x: T, soft: T| (soft * soft) * (soft * soft);
+                $body
+            }
+            Power::Other => {
+                let $full = |x: T, _soft: T| x.exp();
+                $body
+            }
+        }
+    };
+}
+
+/// `out = exp((x - shift) / τ)`; returns `Σ out` and `Σ exp(x - shift)`. `rate` is `1 / τ`.
+pub fn soften<T: Real>(xs: &[T], shift: T, rate: T, power: Power, out: &mut [T]) -> [T; 2] {
+    with_power!(power, |full| Arch::new().dispatch(
+        #[inline(always)]
+        || write_and_sum(xs, xs, out, |x, _| {
+            let soft = ((x - shift) * rate).exp();
+            [soft, soft, full(x - shift, soft)]
+        })
+    ))
+}
+
+/// `out = exp((x - shift) · rate)`; returns `Σ out` and `Σ out (x - y)`.
+pub fn soften_against<T: Real>(xs: &[T], ys: &[T], shift: T, rate: T, out: &mut [T]) -> [T; 2] {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            write_and_sum(xs, ys, out, |x, y| {
+                let soft = ((x - shift) * rate).exp();
+                [soft, soft, soft * (x - y)]
+            })
+        },
+    )
+}
+
+/// `x = a · exp(x - shift) + b · soft + c · y`, where `soft` is what [`soften`] wrote.
+pub fn blend<T: Real>(xs: &mut [T], shift: T, power: Power, soft: &[T], ys: &[T], [a, b, c]: [T; 3]) {
+    assert!(xs.len() == soft.len() && xs.len() == ys.len(), "rows of one length");
+    with_power!(power, |full| Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            for ((x, &soft), &y) in xs.iter_mut().zip(soft).zip(ys) {
+                *x = a * full(*x - shift, soft) + b * soft + c * y;
+            }
+        }
+    ));
+}
+
+/// `x = exp(x - shift)`; returns their sum.
+pub fn exp_and_sum<T: Real>(xs: &mut [T], shift: T) -> T {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || {
+            let mut sums = [T::ZERO; LANES];
+            let (chunks, rest) = xs.split_at_mut(xs.len() / LANES * LANES);
+            for chunk in chunks.chunks_exact_mut(LANES) {
+                for lane in 0..LANES {
+                    chunk[lane] = (chunk[lane] - shift).exp();
+                    sums[lane] += chunk[lane];
+                }
+            }
+            for (x, sum) in rest.iter_mut().zip(&mut sums) {
+                *x = (*x - shift).exp();
+                *sum += *x;
+            }
+            sums.into_iter().fold(T::ZERO, |a, b| a + b)
+        },
+    )
+}
+
 /// `out = exp((x - shift) · rate)`.
 pub fn exp_into<T: Real>(xs: &[T], shift: T, rate: T, out: &mut [T]) {
     assert_eq!(xs.len(), out.len(), "rows of one length");
@@ -117,23 +252,19 @@ pub fn exp_into<T: Real>(xs: &[T], shift: T, rate: T, out: &mut [T]) {
     );
 }
 
-/// `x = exp((x - shift) · rate)`.
-pub fn exp_in_place<T: Real>(xs: &mut [T], shift: T, rate: T) {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for x in xs.iter_mut() {
-                *x = ((*x - shift) * rate).exp();
-            }
-        },
-    );
-}
-
 /// `x = a · x`.
 pub fn scale<T: Real>(xs: &mut [T], a: T) {
     Arch::new().dispatch(
         #[inline(always)]
         || xs.iter_mut().for_each(|x| *x *= a),
+    );
+}
+
+/// `x = (x - shift) · rate`.
+pub fn shift_and_scale<T: Real>(xs: &mut [T], shift: T, rate: T) {
+    Arch::new().dispatch(
+        #[inline(always)]
+        || xs.iter_mut().for_each(|x| *x = (*x - shift) * rate),
     );
 }
 
@@ -169,12 +300,40 @@ mod tests {
             let expected: f64 = wide.iter().map(|x| (x / 4.0).exp()).sum::<f64>().ln();
             prop_assert!((log_sum_exp(&xs, 0.25f32) - expected).abs() < 1e-5);
             prop_assert!((log_sum_exp(&wide, 0.25) - expected).abs() < 1e-12);
-            let zeros = vec![0.0; wide.len()];
-            let (dot, direct) = (dot_difference(&wide, &wide, &zeros), wide.iter().map(|x| x * x).sum::<f64>());
-            prop_assert!((dot - direct).abs() <= 1e-12 * direct.abs());
+            let direct = wide.iter().map(|x| x * x).sum::<f64>();
+            prop_assert!((dot(&wide, &wide) - direct).abs() <= 1e-12 * direct.abs());
             let above = xs.iter().filter(|x| **x > xs[0]).count();
             let equal = xs.iter().filter(|x| **x == xs[0]).count();
             prop_assert_eq!(count_above_and_equal(&xs, xs[0]), (above, equal));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn fused_passes_equal_their_definitions(
+            xs in prop::collection::vec(-30f64..5.0, 1..200),
+            tau in prop::sample::select(vec![1.0, 2.0, 3.0, 4.0]),
+        ) {
+            let (power, shift) = (Power::of(tau), 5.0);
+            let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs().max(1e-3);
+            let soft: Vec<f64> = xs.iter().map(|x| ((x - shift) / tau).exp()).collect();
+            let full: Vec<f64> = xs.iter().map(|x| (x - shift).exp()).collect();
+            let mut out = vec![0.0; xs.len()];
+            let [of_soft, of_full] = soften(&xs, shift, 1.0 / tau, power, &mut out);
+            prop_assert!(close(of_soft, soft.iter().sum()) && close(of_full, full.iter().sum()));
+            let ys: Vec<f64> = xs.iter().map(|x| x.sin()).collect();
+            let mut blended = xs.clone();
+            blend(&mut blended, shift, power, &out, &ys, [2.0, 3.0, 5.0]);
+            for i in 0..xs.len() {
+                prop_assert!(close(out[i], soft[i]));
+                prop_assert!(close(blended[i], 2.0 * full[i] + 3.0 * soft[i] + 5.0 * ys[i]));
+            }
+            let [of_soft, gap] = soften_against(&xs, &ys, shift, 1.0 / tau, &mut out);
+            let expected: f64 = (0..xs.len()).map(|i| soft[i] * (xs[i] - ys[i])).sum();
+            prop_assert!(close(of_soft, soft.iter().sum()) && (gap - expected).abs() < 1e-9);
+            let mut exponentials = xs.clone();
+            prop_assert!(close(exp_and_sum(&mut exponentials, shift), full.iter().sum()));
+            prop_assert!(exponentials.iter().zip(&full).all(|(a, b)| close(*a, *b)));
         }
     }
 

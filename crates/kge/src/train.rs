@@ -18,7 +18,7 @@ use stage::{Error, Kind, Result};
 use crate::adagrad::Adagrad;
 use crate::checkpoint::{Reader, Tensors, require_finite};
 use crate::complex::{self, N3};
-use crate::{ComplEx, Matrix, Real, row};
+use crate::{ComplEx, Matrix, Precision, Real, row};
 
 mod entities;
 mod uses;
@@ -66,8 +66,7 @@ impl<T: Real> Objective<T> for CrossEntropy<'_> {
         let tails = self.queries.tails(query);
         let shift = row::max(scores);
         let of_tails: f64 = tails.iter().map(|tail| scores[tail.index()].to_f64()).sum();
-        row::exp_in_place(scores, shift, T::ONE);
-        let sum = row::sum(scores);
+        let sum = row::exp_and_sum(scores, shift);
         let count = tails.len() as f64;
         row::scale(scores, T::from_f64(count) * scale / sum);
         for tail in tails {
@@ -96,6 +95,7 @@ pub struct Trainer<T> {
     entities: Entities<T>,
     relation_optimiser: Adagrad<T>,
     n3: N3,
+    precision: Precision,
     buffers: Buffers<T>,
 }
 
@@ -174,8 +174,15 @@ impl<T: Real> Trainer<T> {
             model: ComplEx { entity, relation },
             entities,
             n3,
+            precision: Precision::Full,
             buffers: Buffers::new(),
         }
+    }
+
+    /// The same with the products that read or write scores in this precision. Everything else, parameters and
+    /// optimisers among it, stays in the trainer's own.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Trainer { precision, ..self }
     }
 
     /// The model as it stands.
@@ -221,7 +228,7 @@ impl<T: Real> Trainer<T> {
             return Err(Error::new(Kind::Diverged, "the loss is no longer finite").hint(hint));
         }
         let Buffers { scores, vector_gradient, .. } = &mut self.buffers;
-        self.entities.differentiate(&self.model.entity, scores, vector_gradient);
+        self.entities.differentiate(self.precision, &self.model.entity, scores, vector_gradient);
         let regulariser = self.propagate(uses, scale);
         Ok((StepLoss { objective: objective_loss * scale, regulariser, pairs: uses.pairs }, rows))
     }
@@ -237,7 +244,7 @@ impl<T: Real> Trainer<T> {
             let head = used.row(batch.entities.number(position));
             complex::compose(head, self.model.relation.row(relation as usize), vector);
         });
-        self.entities.score(&self.model.entity, vectors, scores);
+        self.entities.score(self.precision, &self.model.entity, vectors, scores);
     }
 
     fn differentiate_rows<O: Objective<T>>(
@@ -280,7 +287,8 @@ impl<T: Real> Trainer<T> {
 
     fn update(&mut self, batch: &Batch) {
         let Buffers { scores, vectors, used_gradient, relation_gradient, .. } = &self.buffers;
-        let gradients = Gradients { scores, vectors, uses: &batch.entities, used: used_gradient };
+        let (precision, uses) = (self.precision, &batch.entities);
+        let gradients = Gradients { precision, scores, vectors, uses, used: used_gradient };
         self.entities.update(&mut self.model.entity, &gradients);
         let (table, rows) = (&mut self.model.relation, batch.relations.rows());
         self.relation_optimiser.step_rows(table, rows, relation_gradient);

@@ -14,7 +14,7 @@ use stage::recipe::{Absent, Recipe, Training};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Common, Modality, Result, Run, resources};
-use training::{Data, Learner, MODEL, embeddings, fit};
+use training::{Data, Learner, MODEL, embeddings, fit, precision};
 
 pub mod missing;
 
@@ -70,14 +70,11 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let features =
         if projected { Some(Features::open(&run, &mut task, modality, recipe, &data)?) } else { None };
     let width = features.as_ref().map_or(0, |features| features.rows.columns());
+    let precision = precision(training.precision);
     let fits = || {
-        let bytes = Trainer::memory(
-            data.entities(),
-            2 * training.rank,
-            training.batch,
-            data.largest_batch(training.batch),
-            width,
-        );
+        let queries = data.largest_batch(training.batch);
+        let bytes = Trainer::memory(data.entities(), 2 * training.rank, training.batch, queries, width)
+            + precision.memory(data.entities(), queries);
         resources::require_memory(bytes, "training a teacher", "lower `teachers.batch` or `teachers.rank`")
     };
     let Some((work, ())) = common.begin(task, fits)? else { return Ok(()) };
@@ -90,9 +87,11 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
         None => (None, None, Map::new()),
     };
     let (embedding, relation) = embeddings(&name, recipe.seed, &training, &data, projected);
-    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 });
+    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
+        .with_precision(precision);
     let mut teacher = Teacher { data: &data, trainer, presence };
     let fitted = fit(&work, &name, recipe.seed, &training, &data, &mut teacher)?;
+    summary.insert("products".to_owned(), precision.to_string().into());
     if let Value::Object(fitted) = serde_json::json!(fitted) {
         summary.extend(fitted);
     }

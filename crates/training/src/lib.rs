@@ -5,9 +5,11 @@
 mod data;
 mod events;
 mod fit;
+mod precision;
 
 pub use data::{Data, embeddings, open_model, open_triples, open_vocabulary};
 pub use fit::{Fitted, Learner, fit};
+pub use precision::precision;
 
 /// The file of a trained model in its stage's folder.
 pub const MODEL: &str = "model.safetensors";

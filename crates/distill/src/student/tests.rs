@@ -1,3 +1,4 @@
+use half::f16;
 use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
 use serde_json::Value;
 use stage::Modality;

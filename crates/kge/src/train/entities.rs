@@ -17,7 +17,7 @@ use rayon::prelude::*;
 
 use super::Uses;
 use crate::adagrad::Adagrad;
-use crate::{Matrix, Real, row};
+use crate::{Matrix, Precision, Real, row};
 
 /// Where entity embeddings come from.
 #[derive(Clone, Debug)]
@@ -82,25 +82,37 @@ impl<T: Real> Entities<T> {
     }
 
     /// `scores (query, entity)` of the query `vectors (query, 2k)`.
-    pub(crate) fn score(&mut self, table: &Matrix<T>, vectors: &Matrix<T>, scores: &mut Matrix<T>) {
+    pub(crate) fn score(
+        &mut self,
+        precision: Precision,
+        table: &Matrix<T>,
+        vectors: &Matrix<T>,
+        scores: &mut Matrix<T>,
+    ) {
         scores.resize(vectors.rows(), self.count(table));
         match self {
             Entities::Projected(projected) if projected.way == Way::Features => {
-                projected.score(vectors, scores)
+                projected.score(precision, vectors, scores)
             }
-            _ => scores.product(false, T::ONE, vectors.view(), table.transposed()),
+            _ => scores.product_in(precision, false, T::ONE, vectors.view(), table.transposed()),
         }
     }
 
     /// The gradient of the query vectors, from the scores' gradient.
-    pub(crate) fn differentiate(&mut self, table: &Matrix<T>, scores: &Matrix<T>, into: &mut Matrix<T>) {
+    pub(crate) fn differentiate(
+        &mut self,
+        precision: Precision,
+        table: &Matrix<T>,
+        scores: &Matrix<T>,
+        into: &mut Matrix<T>,
+    ) {
         match self {
             Entities::Projected(projected) if projected.way == Way::Features => {
-                projected.differentiate(scores, into);
+                projected.differentiate(precision, scores, into);
             }
             _ => {
                 into.resize(scores.rows(), table.columns());
-                into.product(false, T::ONE, scores.view(), table.view());
+                into.product_in(precision, false, T::ONE, scores.view(), table.view());
             }
         }
     }
@@ -135,6 +147,8 @@ pub(crate) const BLOCK: usize = 512;
 
 /// What flows into entity embeddings.
 pub(crate) struct Gradients<'a, T> {
+    /// Of the products with the scores' gradient.
+    pub(crate) precision: Precision,
     /// Of the scores `(query, entity)`.
     pub(crate) scores: &'a Matrix<T>,
     /// The query vectors `(query, 2k)`.
@@ -164,7 +178,8 @@ impl<T: Real> Gradients<'_, T> {
     fn of_block(&self, index: usize, gradient: &mut Matrix<T>) {
         let range = index * BLOCK..((index + 1) * BLOCK).min(self.scores.columns());
         gradient.resize(range.len(), self.vectors.columns());
-        gradient.product_here(self.scores.view().columns(range.clone()).transposed(), self.vectors.view());
+        let scores = self.scores.view().columns(range.clone()).transposed();
+        gradient.product_here(self.precision, scores, self.vectors.view());
         let rows = self.uses.rows();
         let from = rows.partition_point(|row| (*row as usize) < range.start);
         let to = rows.partition_point(|row| (*row as usize) < range.end);
@@ -246,15 +261,15 @@ impl<T: Real> Projected<T> {
         }
     }
 
-    fn score(&mut self, vectors: &Matrix<T>, scores: &mut Matrix<T>) {
+    fn score(&mut self, precision: Precision, vectors: &Matrix<T>, scores: &mut Matrix<T>) {
         let factor = self.factor();
         self.keys.resize(vectors.rows(), self.features.columns());
         self.keys.product(false, factor, vectors.view(), self.projection.transposed());
-        scores.product(false, T::ONE, self.keys.view(), self.features.transposed());
+        scores.product_in(precision, false, T::ONE, self.keys.view(), self.features.transposed());
     }
 
-    fn differentiate(&mut self, scores: &Matrix<T>, into: &mut Matrix<T>) {
-        self.keys.product(false, T::ONE, scores.view(), self.features.view());
+    fn differentiate(&mut self, precision: Precision, scores: &Matrix<T>, into: &mut Matrix<T>) {
+        self.keys.product_in(precision, false, T::ONE, scores.view(), self.features.view());
         into.resize(scores.rows(), self.projection.columns());
         into.product(false, self.factor(), self.keys.view(), self.projection.view());
     }

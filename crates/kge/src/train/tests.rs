@@ -3,6 +3,7 @@ use rand::SeedableRng;
 use serde_json::Value;
 
 use super::*;
+use crate::matrix::bf16::Kernel;
 use crate::model::normal;
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/complex.json");
@@ -49,7 +50,8 @@ fn gradients(
     let (loss, _) = trainer.differentiate(&uses, &all(queries), objective).unwrap();
     let Buffers { scores, vectors, used_gradient, relation_gradient, .. } = &trainer.buffers;
     let mut entities = Matrix::zeros(0, 0);
-    Gradients { scores, vectors, uses: &uses.entities, used: used_gradient }.of_all(&mut entities);
+    let precision = Precision::Full;
+    Gradients { precision, scores, vectors, uses: &uses.entities, used: used_gradient }.of_all(&mut entities);
     let mut relations = Matrix::zeros(trainer.model.relation.rows(), trainer.model.relation.columns());
     for (number, &row) in uses.relations.rows().iter().enumerate() {
         relations.row_mut(row as usize).copy_from_slice(relation_gradient.row(number));
@@ -263,25 +265,44 @@ fn single_scores_equal_rows_of_scores() {
     }
 }
 
+/// Three steps on a table, and on features that are scored through, on so many threads: losses and models.
+fn trained(precision: Precision, threads: usize) -> Vec<(f64, ComplEx<f32>)> {
+    let queries = QuerySet::from_pairs((0..300).map(|i| pair(i * 7 % 500, i % 4, i * 11 % 500)).collect());
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(8);
+    let table = Embedding::Table(normal(500, 64, 0.1, &mut generator));
+    let (features, projection) = (normal(500, 20, 0.3, &mut generator), normal(20, 64, 0.1, &mut generator));
+    let projected = Embedding::Projected { features, projection, scale: 1.0 };
+    let relation = normal(4, 64, 0.1, &mut generator);
+    let train = |embedding| {
+        let trainer = Trainer::new(embedding, relation.clone(), 0.1, N3 { weight: 0.01 });
+        let mut trainer = trainer.with_precision(precision);
+        let mut step =
+            || trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
+        let loss = (0..3).map(|_| step().0.objective).last().unwrap();
+        (loss, trainer.model().clone())
+    };
+    pool.install(|| vec![train(table), train(projected)])
+}
+
 #[test]
 fn a_step_does_not_depend_on_the_number_of_threads() {
-    let queries = QuerySet::from_pairs((0..300).map(|i| pair(i * 7 % 500, i % 4, i * 11 % 500)).collect());
-    let trained = |threads: usize| {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        pool.install(|| {
-            let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(8);
-            let (entity, relation) =
-                (normal(500, 64, 0.1, &mut generator), normal(4, 64, 0.1, &mut generator));
-            let mut trainer =
-                Trainer::<f32>::new(Embedding::Table(entity), relation, 0.1, N3 { weight: 0.01 });
-            for _ in 0..3 {
-                trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
-            }
-            trainer.model
-        })
-    };
-    let one = trained(1);
-    assert!(trained(2) == one && trained(3) == one);
+    let bf16 = Kernel::all().into_iter().map(Precision::Bf16);
+    for precision in std::iter::once(Precision::Full).chain(bf16) {
+        let one = trained(precision, 1);
+        assert!(trained(precision, 2) == one && trained(precision, 3) == one, "{precision}");
+    }
+}
+
+#[test]
+fn steps_in_bf16_are_near_those_in_full_precision() {
+    let full = trained(Precision::Full, 1);
+    for kernel in Kernel::all() {
+        for ((loss, model), (full_loss, full)) in trained(Precision::Bf16(kernel), 1).iter().zip(&full) {
+            assert!(model != full, "{kernel} was not used");
+            assert!((loss - full_loss).abs() < 1e-2 * full_loss, "{loss} by {kernel}, {full_loss} in f32");
+        }
+    }
 }
 
 #[test]

@@ -1,0 +1,250 @@
+//! The policy's inputs: what it sees of a query, by the recipe's `policy_state`.
+//!
+//! With query vectors `q_m` and entity tables `E_m`, the paper's state is the teachers' scores `E_m q_m` (Eq. 5). A first
+//! layer on them computes `W_m E_m q_m`; since `W_m E_m` can be any matrix where `E_m` has full column rank, a layer on
+//! `q_m` itself is the same class of functions, at a cost that does not grow with the entities.
+
+use dsom_soft_labels::SoftLabels;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use kge::{ComplEx, row};
+use stage::recipe::{Distill, PolicyState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use training::Data;
+
+use crate::policy::{Block, Dense, Factored, Input, Statistics};
+use crate::summary::Summary;
+
+/// The widths of the inputs, for an estimate of memory.
+pub(crate) fn widths(recipe: &Distill, data: &Data, labels: &SoftLabels) -> Vec<usize> {
+    let teachers = labels.teachers().len();
+    match recipe.policy_state {
+        PolicyState::Scores => (0..teachers).map(|teacher| labels.scores(0, teacher).len()).collect(),
+        PolicyState::Query => (0..teachers).map(|teacher| labels.vector(0, teacher).len()).collect(),
+        PolicyState::Summary => vec![Summary::width(teachers), 2 * data.relations()],
+    }
+}
+
+/// The inputs. `models` are the teachers whose scores may be cheaper to factor than to read.
+pub(crate) fn inputs<'a>(
+    recipe: &Distill,
+    data: &'a Data,
+    labels: &'a SoftLabels,
+    models: Vec<Option<ComplEx<f32>>>,
+) -> Vec<Input<'a, f32>> {
+    let standardise = recipe.standardise;
+    let teachers = labels.teachers().iter().enumerate();
+    match recipe.policy_state {
+        PolicyState::Scores => teachers
+            .zip(models)
+            .map(|((teacher, modality), model)| Input {
+                name: modality.to_string(),
+                block: scores(labels, teacher, data, standardise, model),
+            })
+            .collect(),
+        PolicyState::Query => teachers
+            .map(|(teacher, modality)| Input {
+                name: modality.to_string(),
+                block: vectors(labels, teacher, standardise),
+            })
+            .collect(),
+        PolicyState::Summary => {
+            let summary = Summary::of(data, labels);
+            let width = Summary::width(labels.teachers().len());
+            let numbers = move |query: usize, into: &mut [f32]| into.copy_from_slice(summary.row(query));
+            let relation = |query: usize, into: &mut [f32]| {
+                into.fill(0.0);
+                into[data.queries.query(query).relation.index()] = 1.0;
+            };
+            vec![
+                Input { name: "summary".to_owned(), block: Box::new(Dense::new(width, numbers)) },
+                Input {
+                    name: "relation".to_owned(),
+                    block: Box::new(Dense::new(2 * data.relations(), relation)),
+                },
+            ]
+        }
+    }
+}
+
+/// A teacher's scores of all entities.
+fn scores<'a>(
+    labels: &'a SoftLabels,
+    teacher: usize,
+    data: &Data,
+    standardise: bool,
+    model: Option<ComplEx<f32>>,
+) -> Box<dyn Block<f32> + 'a> {
+    let entities = labels.scores(0, teacher).len();
+    let known = Arc::new(Standards::new(data.queries.len()));
+    let read = move |query: usize, into: &mut [f32]| {
+        labels.scores(query, teacher).convert_to_f32_slice(into);
+    };
+    let statistics = move |query: usize, scores: &[f32]| match standardise {
+        true => known.get(query, || Statistics::of(scores)),
+        false => Statistics::NONE,
+    };
+    let of_scores = statistics.clone();
+    let fill = move |query: usize, into: &mut [f32]| {
+        read(query, into);
+        of_scores(query, into).apply(into);
+    };
+    match model {
+        None => Box::new(Dense::new(entities, fill)),
+        Some(model) => {
+            let vector = move |query: usize, into: &mut [f32]| {
+                labels.vector(query, teacher).convert_to_f32_slice(into);
+            };
+            let of_query = move |query: usize| {
+                let mut scores = vec![0.0; entities];
+                read(query, &mut scores);
+                statistics(query, &scores)
+            };
+            Box::new(Factored::new(model.entity, fill, vector, of_query))
+        }
+    }
+}
+
+/// A teacher's query vector.
+fn vectors(labels: &SoftLabels, teacher: usize, standardise: bool) -> Box<dyn Block<f32> + '_> {
+    let width = labels.vector(0, teacher).len();
+    let fill = move |query: usize, into: &mut [f32]| {
+        let vector: &[f16] = labels.vector(query, teacher);
+        vector.convert_to_f32_slice(into);
+        if standardise {
+            let square = row::sum_squares(into, 0.0) / into.len() as f32;
+            // A head without this modality has no vector, and keeps none.
+            row::scale(into, if square > 0.0 { 1.0 / square.sqrt() } else { 0.0 });
+        }
+    };
+    Box::new(Dense::new(width, fill))
+}
+
+/// How each query's scores are standardised, computed when first asked for: teachers do not change.
+struct Standards {
+    /// Mean and rate as bits of f32; all ones where not computed yet. Every thread would compute the same value.
+    values: Vec<AtomicU64>,
+}
+
+impl Standards {
+    fn new(queries: usize) -> Self {
+        Standards { values: std::iter::repeat_with(|| AtomicU64::new(u64::MAX)).take(queries).collect() }
+    }
+
+    fn get(&self, query: usize, compute: impl FnOnce() -> Statistics<f32>) -> Statistics<f32> {
+        let bits = self.values[query].load(Ordering::Relaxed);
+        if bits != u64::MAX {
+            return Statistics {
+                mean: f32::from_bits(bits as u32),
+                rate: f32::from_bits((bits >> 32) as u32),
+            };
+        }
+        let found = compute();
+        let bits = u64::from(found.mean.to_bits()) | u64::from(found.rate.to_bits()) << 32;
+        self.values[query].store(bits, Ordering::Relaxed);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kge::Matrix;
+    use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
+
+    use super::*;
+
+    const ENTITIES: usize = 7;
+
+    /// Two teachers of rank 1 and 2; the second knows nothing of query 1.
+    fn labels() -> (Vec<ComplEx<f32>>, Vec<Matrix<f32>>, SoftLabels) {
+        let wave = |rows: usize, columns: usize, of: usize| {
+            let values = (0..rows * columns).map(|i| ((i * 31 + of * 17) % 64) as f32 / 32.0 - 1.0);
+            Matrix::from_values(rows, columns, values.collect())
+        };
+        let model = |width: usize, of| ComplEx {
+            entity: wave(ENTITIES, width, of),
+            relation: Matrix::zeros(2, width),
+        };
+        let models = vec![model(2, 1), model(4, 2)];
+        let mut vectors = vec![wave(3, 2, 3), wave(3, 4, 4)];
+        vectors[1].row_mut(1).fill(0.0);
+        let mut rows = Vec::new();
+        for query in 0..3 {
+            for (model, vectors) in models.iter().zip(&vectors) {
+                for entity in 0..ENTITIES {
+                    rows.push(f16::from_f32(row::dot(vectors.row(query), model.entity.row(entity))));
+                }
+            }
+        }
+        let names = ["structural", "textual"].map(|name| name.parse().expect("a modality"));
+        let labels = SoftLabels::from_rows(names.to_vec(), ENTITIES, &rows).with_vectors(&vectors);
+        (models, vectors, labels)
+    }
+
+    fn data() -> Data {
+        let pair = |head: u32| (Query { head: EntityId(head), relation: RelationId(0) }, EntityId(0));
+        let queries = QuerySet::from_pairs((0..3).map(pair).collect());
+        Data { queries, valid: vec![], known: KnownAnswers::default(), vocabulary: Vocabulary::default() }
+    }
+
+    /// The first layer's output for all queries, with the identity as weights: the state itself.
+    fn state(input: &mut Input<'_, f32>, queries: &[u32]) -> Matrix<f32> {
+        let width = input.block.width();
+        let identity = (0..width * width).map(|i| f32::from(u8::from(i % (width + 1) == 0)));
+        let mut hidden = Matrix::zeros(queries.len(), width);
+        input.block.forward(queries, &Matrix::from_values(width, width, identity.collect()), &mut hidden);
+        hidden
+    }
+
+    #[test]
+    fn scores_are_standardised_whichever_way_they_are_had() {
+        let (models, _, labels) = labels();
+        let (data, recipe) = (data(), Distill { policy_state: PolicyState::Scores, ..Distill::default() });
+        let queries = [2, 0, 1];
+        let read = inputs(&recipe, &data, &labels, vec![None, None]);
+        let factored = inputs(&recipe, &data, &labels, models.into_iter().map(Some).collect());
+        for (teacher, (mut read, mut factored)) in read.into_iter().zip(factored).enumerate() {
+            // The first teacher's two columns are fewer than three queries, the second's four are not.
+            let (read, factored) = (state(&mut read, &queries), state(&mut factored, &queries));
+            for (row, &query) in queries.iter().enumerate() {
+                let knows = (teacher, query) != (1, 1);
+                let squares = row::dot(read.row(row), read.row(row)) / ENTITIES as f32;
+                assert!((squares - f32::from(u8::from(knows))).abs() < 1e-5, "{teacher} {query}: {squares}");
+                assert!(row::sum(read.row(row)).abs() < 1e-4);
+                let differences = read.row(row).iter().zip(factored.row(row)).map(|(a, b)| (a - b).abs());
+                // The cache has 11 bits of each score.
+                assert!(differences.fold(0.0, f32::max) < 5e-3);
+            }
+        }
+    }
+
+    #[test]
+    fn query_vectors_have_mean_square_one_or_are_zero() {
+        let (_, vectors, labels) = labels();
+        let (data, recipe) = (data(), Distill::default());
+        for (teacher, mut input) in inputs(&recipe, &data, &labels, vec![None, None]).into_iter().enumerate()
+        {
+            let found = state(&mut input, &[0, 1, 2]);
+            for query in 0..3 {
+                let square = row::sum_squares(vectors[teacher].row(query), 0.0) / found.columns() as f32;
+                for (x, vector) in found.row(query).iter().zip(vectors[teacher].row(query)) {
+                    let expected = if square > 0.0 { vector / square.sqrt() } else { 0.0 };
+                    assert!((x - expected).abs() < 2e-3, "{x} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn widths_are_those_of_the_inputs() {
+        let (_, _, labels) = labels();
+        let data = data();
+        for state in [PolicyState::Scores, PolicyState::Query] {
+            let recipe = Distill { policy_state: state, ..Distill::default() };
+            let inputs = inputs(&recipe, &data, &labels, vec![None, None]);
+            let found: Vec<usize> = inputs.iter().map(|input| input.block.width()).collect();
+            assert_eq!(found, widths(&recipe, &data, &labels));
+        }
+    }
+}

@@ -1,0 +1,232 @@
+//! Operands, rounded to bf16 and laid out as the kernels read them.
+//!
+//! Either operand of a product has an outer dimension (rows of the left, columns of the right one) and a depth, the
+//! dimension that is summed over. A [`Tile`] is 16 of the outer by 32 of the depth, which is one tile register of AMX
+//! and 16 vectors of AVX-512. The kernels multiply pairs of neighbouring depths, so a tile is 16 x 16 words of 32
+//! bits: `[outer][pair]` for the left operand, `[pair][outer]` for the right one. A panel is 32 of the outer: two
+//! tiles for each 32 of the depth. What lies beyond the edge of the matrix is zero.
+
+use std::arch::x86_64::*;
+use std::ops::Range;
+
+use super::super::View;
+
+/// Outer dimension of a tile.
+const OUTER: usize = 16;
+/// Depth of a tile.
+pub(super) const DEPTH: usize = 32;
+/// Tiles of the depth that are fetched from memory before they are packed.
+const AHEAD: usize = 2;
+/// Outer dimension of a panel.
+pub(super) const PANEL: usize = 2 * OUTER;
+
+/// 16 of the outer dimension by 32 of the depth.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Tile(pub(super) [[u32; 16]; 16]);
+
+impl Tile {
+    pub(super) const ZERO: Self = Tile([[0; 16]; 16]);
+
+    #[inline]
+    #[expect(unsafe_code, reason = "vectors are written through pointers")]
+    #[target_feature(enable = "avx512f")]
+    fn write(&mut self, words: [__m512i; 16]) {
+        for (row, words) in self.0.iter_mut().zip(words) {
+            // SAFETY: a row is 64 bytes, and aligned as the tile is.
+            unsafe { _mm512_store_si512(row.as_mut_ptr().cast(), words) };
+        }
+    }
+}
+
+/// Which operand of the product.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Side {
+    Left,
+    Right,
+}
+
+/// One operand, not yet packed.
+#[derive(Clone, Copy)]
+pub(super) struct Operand<'a> {
+    values: &'a [f32],
+    outer: usize,
+    depth: usize,
+    outer_stride: usize,
+    depth_stride: usize,
+    /// Multiplies every value before it is rounded.
+    factor: f32,
+    side: Side,
+}
+
+impl<'a> Operand<'a> {
+    /// The left operand: its rows are the product's.
+    pub(super) fn left(a: View<'a, f32>, factor: f32) -> Self {
+        Operand {
+            values: a.values,
+            outer: a.rows,
+            depth: a.columns,
+            outer_stride: a.row_stride,
+            depth_stride: a.column_stride,
+            factor,
+            side: Side::Left,
+        }
+        .checked()
+    }
+
+    /// The right operand: its columns are the product's.
+    pub(super) fn right(b: View<'a, f32>) -> Self {
+        Operand {
+            values: b.values,
+            outer: b.columns,
+            depth: b.rows,
+            outer_stride: b.column_stride,
+            depth_stride: b.row_stride,
+            factor: 1.0,
+            side: Side::Right,
+        }
+        .checked()
+    }
+
+    /// Packing reads vectors along the stride of 1 without looking: the last value must lie in the slice.
+    fn checked(self) -> Self {
+        assert!(self.outer > 0 && self.depth > 0, "an empty operand");
+        assert!(self.outer_stride == 1 || self.depth_stride == 1, "neighbours in one of the dimensions");
+        let last = (self.outer - 1) * self.outer_stride + (self.depth - 1) * self.depth_stride;
+        assert!(last < self.values.len(), "a view covers its values");
+        self
+    }
+
+    pub(super) fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Panels of the outer dimension.
+    pub(super) fn panels(&self) -> usize {
+        self.outer.div_ceil(PANEL)
+    }
+
+    /// Tiles of the depth.
+    pub(super) fn depth_tiles(&self) -> usize {
+        self.depth.div_ceil(DEPTH)
+    }
+
+    /// Packs some panels, of each the tiles `depths` of the depth: panel after panel, and for each depth the tile of
+    /// the panel's first 16 of the outer dimension, then that of its last 16.
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    pub(super) fn pack(&self, panels: Range<usize>, depths: Range<usize>, tiles: &mut [Tile]) {
+        let (outers, inners) = (panels.len(), depths.len());
+        let mut pair = |panel: usize, depth: usize| {
+            let tiles = &mut tiles[2 * (panel * inners + depth)..][..2];
+            self.pack_pair((panels.start + panel) * PANEL, (depths.start + depth) * DEPTH, tiles);
+        };
+        // In the order in which the values lie in memory.
+        if self.depth_stride == 1 {
+            (0..outers).for_each(|panel| (0..inners).for_each(|depth| pair(panel, depth)));
+        } else {
+            (0..inners).for_each(|depth| (0..outers).for_each(|panel| pair(panel, depth)));
+        }
+    }
+
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn pack_pair(&self, outer: usize, depth: usize, tiles: &mut [Tile]) {
+        let along_depth = self.depth_stride == 1;
+        // Words come as [outer][pair] where the depth is contiguous, as [pair][outer] otherwise.
+        let transposed = along_depth != (self.side == Side::Left);
+        for (i, tile) in tiles.iter_mut().enumerate() {
+            let outer = outer + i * OUTER;
+            let words = if along_depth { self.rows(outer, depth) } else { self.columns(outer, depth) };
+            tile.write(if transposed { transpose(words) } else { words });
+        }
+    }
+
+    /// One vector for each of the outer dimension: 16 pairs of the depth, which is contiguous.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn rows(&self, outer: usize, depth: usize) -> [__m512i; 16] {
+        let mut words = [_mm512_setzero_si512(); 16];
+        for (i, word) in words.iter_mut().enumerate().take(self.outer.saturating_sub(outer)) {
+            let start = (outer + i) * self.outer_stride;
+            let (low, high) = (self.read(start, depth, self.depth), self.read(start, depth + 16, self.depth));
+            *word = round(low, high);
+        }
+        words
+    }
+
+    /// One vector for each pair of the depth: 16 of the outer dimension, which is contiguous.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
+    fn columns(&self, outer: usize, depth: usize) -> [__m512i; 16] {
+        let interleave = _mm512_set_epi16(
+            31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+            18, 2, 17, 1, 16, 0,
+        );
+        let zero = _mm512_setzero_ps();
+        let mut words = [_mm512_setzero_si512(); 16];
+        for (i, word) in words.iter_mut().enumerate() {
+            let depth = depth + 2 * i;
+            let line = |depth: usize| match depth < self.depth {
+                true => self.read(depth * self.depth_stride, outer, self.outer),
+                false => zero,
+            };
+            *word = _mm512_permutexvar_epi16(interleave, round(line(depth), line(depth + 1)));
+        }
+        words
+    }
+
+    /// 16 neighbours from `start + from` on, zero from `start + end` on, times the factor.
+    #[inline]
+    #[expect(unsafe_code, reason = "vectors are read through pointers")]
+    #[target_feature(enable = "avx512f")]
+    fn read(&self, start: usize, from: usize, end: usize) -> __m512 {
+        let count = end.saturating_sub(from);
+        let mask = if count >= 16 { u16::MAX } else { (1u16 << count) - 1 };
+        let pointer = self.values.as_ptr().wrapping_add(start + from);
+        // Neighbouring tiles lie far apart in memory: the processor does not guess where the next ones are.
+        let ahead = pointer.wrapping_add(AHEAD * DEPTH * self.depth_stride);
+        _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
+        // SAFETY: the mask selects only values below `end` of a row that `checked` found to lie in the slice.
+        let values = unsafe { _mm512_maskz_loadu_ps(mask, pointer) };
+        _mm512_mul_ps(values, _mm512_set1_ps(self.factor))
+    }
+}
+
+/// 32 numbers to the nearest bf16, ties to even.
+#[inline]
+#[expect(unsafe_code, reason = "a vector of bf16 is read as one of words")]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn round(low: __m512, high: __m512) -> __m512i {
+    // SAFETY: both are 64 bytes, and any bytes are words.
+    unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
+}
+
+/// 16 x 16 words with rows and columns exchanged.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn transpose(rows: [__m512i; 16]) -> [__m512i; 16] {
+    let mut pairs = rows;
+    for i in (0..16).step_by(2) {
+        pairs[i] = _mm512_unpacklo_epi32(rows[i], rows[i + 1]);
+        pairs[i + 1] = _mm512_unpackhi_epi32(rows[i], rows[i + 1]);
+    }
+    // Lane l of fours[4 g + c] is column 4 l + c of the rows 4 g to 4 g + 3.
+    let mut fours = rows;
+    for i in (0..16).step_by(4) {
+        fours[i] = _mm512_unpacklo_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 1] = _mm512_unpackhi_epi64(pairs[i], pairs[i + 2]);
+        fours[i + 2] = _mm512_unpacklo_epi64(pairs[i + 1], pairs[i + 3]);
+        fours[i + 3] = _mm512_unpackhi_epi64(pairs[i + 1], pairs[i + 3]);
+    }
+    let mut columns = rows;
+    for c in 0..4 {
+        let [a, b, d, e] = [fours[c], fours[4 + c], fours[8 + c], fours[12 + c]];
+        let (ab_even, ab_odd) = (_mm512_shuffle_i32x4::<0x88>(a, b), _mm512_shuffle_i32x4::<0xDD>(a, b));
+        let (de_even, de_odd) = (_mm512_shuffle_i32x4::<0x88>(d, e), _mm512_shuffle_i32x4::<0xDD>(d, e));
+        columns[c] = _mm512_shuffle_i32x4::<0x88>(ab_even, de_even);
+        columns[4 + c] = _mm512_shuffle_i32x4::<0x88>(ab_odd, de_odd);
+        columns[8 + c] = _mm512_shuffle_i32x4::<0xDD>(ab_even, de_even);
+        columns[12 + c] = _mm512_shuffle_i32x4::<0xDD>(ab_odd, de_odd);
+    }
+    columns
+}

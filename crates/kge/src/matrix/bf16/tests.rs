@@ -1,0 +1,147 @@
+use half::bf16;
+
+use super::*;
+use crate::Matrix;
+use crate::matrix::Precision;
+
+/// Numbers of all sizes, small ones too.
+fn numbers(rows: usize, columns: usize, seed: usize) -> Matrix<f32> {
+    let value = |i: usize| {
+        let x = ((i + 1) * (seed + 7919)) % 10_007;
+        (x as f32 / 10_007.0 - 0.4) * 10f32.powi((x % 5) as i32 - 6)
+    };
+    Matrix::from_values(rows, columns, (0..rows * columns).map(value).collect())
+}
+
+/// The kernels that this machine has; a message where it has none.
+#[expect(clippy::print_stderr, reason = "a test that has nothing to run says so")]
+fn kernels() -> Vec<Kernel> {
+    let all = Kernel::all();
+    if all.is_empty() {
+        eprintln!("skipped: no instructions for bf16");
+    }
+    all
+}
+
+fn value(view: &View<'_, f32>, row: usize, column: usize) -> f32 {
+    view.values[row * view.row_stride + column * view.column_stride]
+}
+
+/// Holds `c = kept + factor · a · b` against the product in `f64` of the same rounded numbers.
+fn assert_product(
+    c: &Matrix<f32>,
+    kept: Option<&Matrix<f32>>,
+    factor: f32,
+    a: View<'_, f32>,
+    b: View<'_, f32>,
+) {
+    let rounded = |x: f32| bf16::from_f32(x).to_f64();
+    for row in 0..c.rows() {
+        for column in 0..c.columns() {
+            let start = kept.map_or(0.0, |kept| f64::from(kept.row(row)[column]));
+            let (mut exact, mut size) = (start, start.abs());
+            for k in 0..a.columns {
+                let term = rounded(factor * value(&a, row, k)) * rounded(value(&b, k, column));
+                exact += term;
+                size += term.abs();
+            }
+            let ours = f64::from(c.row(row)[column]);
+            // What additions of pairs in f32 may lose, one after another.
+            let bound = (a.columns as f64 / 2.0 + 3.0) * f64::from(f32::EPSILON) / 2.0 * size;
+            assert!((ours - exact).abs() <= bound, "({row}, {column}): {ours}, exactly {exact}");
+        }
+    }
+}
+
+#[test]
+fn products_in_all_orientations_and_odd_shapes() {
+    for kernel in kernels() {
+        for (m, n, k) in [(1, 1, 1), (16, 32, 64), (33, 31, 35), (5, 100, 545), (97, 3, 1200), (300, 70, 2)] {
+            for (a_transposed, b_transposed) in [(false, false), (false, true), (true, false), (true, true)] {
+                let a = if a_transposed { numbers(k, m, 1) } else { numbers(m, k, 1) };
+                let b = if b_transposed { numbers(n, k, 2) } else { numbers(k, n, 2) };
+                let a = if a_transposed { a.transposed() } else { a.view() };
+                let b = if b_transposed { b.transposed() } else { b.view() };
+                let mut c = numbers(m, n, 3);
+                c.values_mut().fill(f32::NAN);
+                c.product_in(Precision::Bf16(kernel), false, 1.0, a, b);
+                assert_product(&c, None, 1.0, a, b);
+                let kept = numbers(m, n, 4);
+                let mut c = kept.clone();
+                c.product_in(Precision::Bf16(kernel), true, -0.3, a, b);
+                assert_product(&c, Some(&kept), -0.3, a, b);
+            }
+        }
+    }
+}
+
+#[test]
+fn nothing_to_multiply() {
+    for kernel in kernels() {
+        let mut c = numbers(3, 4, 1);
+        c.product_in(
+            Precision::Bf16(kernel),
+            true,
+            1.0,
+            Matrix::zeros(3, 0).view(),
+            Matrix::zeros(0, 4).view(),
+        );
+        assert_eq!(c, numbers(3, 4, 1));
+        c.product_in(
+            Precision::Bf16(kernel),
+            false,
+            1.0,
+            Matrix::zeros(3, 0).view(),
+            Matrix::zeros(0, 4).view(),
+        );
+        assert_eq!(c, Matrix::zeros(3, 4));
+    }
+}
+
+#[test]
+fn extremes_stay_what_they_are() {
+    for kernel in kernels() {
+        let mut a = Matrix::from_values(1, 3, vec![f32::NAN, 1.0, 1.0]);
+        let b = Matrix::from_values(3, 1, vec![0.0, 1e30, 1e30]);
+        let mut c = Matrix::zeros(1, 1);
+        c.product_in(Precision::Bf16(kernel), false, 1.0, a.view(), b.view());
+        assert!(c.values()[0].is_nan());
+        a.values_mut().copy_from_slice(&[1.0, f32::INFINITY, 1.0]);
+        c.product_in(Precision::Bf16(kernel), false, 1.0, a.view(), b.view());
+        assert_eq!(c.values(), [f32::INFINITY]);
+        // Gradients are tiny: bf16 has the exponents of f32.
+        a.values_mut().copy_from_slice(&[0.0, 1e-30, 1e-36]);
+        c.product_in(Precision::Bf16(kernel), false, 1.0, a.view(), b.view());
+        assert!((c.values()[0] - 1.0).abs() < 1e-2);
+    }
+}
+
+/// Enough panels for several tasks, groups and chunks.
+#[test]
+fn products_do_not_depend_on_the_number_of_threads() {
+    let (a, b) = (numbers(530, 611, 1), numbers(1203, 611, 2));
+    for kernel in kernels() {
+        let product = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let mut scores = Matrix::zeros(530, 1203);
+                scores.product_in(Precision::Bf16(kernel), false, 1.0, a.view(), b.transposed());
+                let mut left = Matrix::zeros(530, 611);
+                left.product_in(Precision::Bf16(kernel), false, 1.0, scores.view(), b.view());
+                let mut right = Matrix::zeros(1203, 611);
+                right.product_in(Precision::Bf16(kernel), false, 1.0, scores.transposed(), a.view());
+                (scores, left, right)
+            })
+        };
+        let one = product(1);
+        assert!((2..6).all(|threads| product(threads) == one), "{kernel}");
+        let scores = |rows: usize| Matrix::from_values(rows, 1203, one.0.values()[..rows * 1203].to_vec());
+        assert_product(
+            &scores(2),
+            None,
+            1.0,
+            Matrix::from_values(2, 611, a.values()[..2 * 611].to_vec()).view(),
+            b.transposed(),
+        );
+    }
+}

@@ -1,0 +1,17 @@
+//! Which products a recipe's precision means on this machine.
+
+use kge::Precision;
+use kge::matrix::bf16::Kernel;
+use stage::recipe;
+
+/// The precision that is asked for, or full precision and a warning where the processor has none other.
+pub fn precision(asked: recipe::Precision) -> Precision {
+    match (asked, Kernel::fastest()) {
+        (recipe::Precision::F32, _) => Precision::Full,
+        (recipe::Precision::Bf16, Some(kernel)) => Precision::Bf16(kernel),
+        (recipe::Precision::Bf16, None) => {
+            tracing::warn!("this processor has no instructions for bf16: products are in f32");
+            Precision::Full
+        }
+    }
+}
