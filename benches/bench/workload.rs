@@ -1,6 +1,5 @@
 //! The workload: batches, features and teachers, in files that any program can read.
 
-use dsom_features::{FeatureTable, table};
 use kge::checkpoint::{Reader, Tensors};
 use kge::{ComplEx, Matrix};
 use mkg::{EntityId, Query, QuerySet, RelationId, Triple};
@@ -18,6 +17,8 @@ use crate::parameters::even;
 const BATCH: usize = 1000;
 const FILE: &str = "workload.json";
 const TENSORS: &str = "tensors.safetensors";
+/// What stage 2 writes. Its own reader would bring the encoders' libraries into this program.
+const FEATURES: &str = "features.safetensors";
 
 /// A query with its tails, by ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -87,8 +88,9 @@ pub(crate) fn cut(run: &Run, folder: &Path, steps: usize) -> Result<()> {
         let model = open_model(&mut task, &run.teacher(&modality), &data.vocabulary)?;
         let mut width = 0;
         if !modality.is_structural() {
-            let path = task.stage_input(&run.features(&modality), table::FILE)?;
-            let features = unit_rows(&FeatureTable::read(&path, data.entities())?);
+            let path = task.stage_input(&run.features(&modality), FEATURES)?;
+            let mut features = Reader::open(&path)?.matrix("features")?;
+            unit_rows(&mut features);
             width = features.columns();
             matrices.push((format!("{modality}.features"), features));
             let reader = Reader::open(&run.teacher(&modality).join(MODEL))?;
@@ -152,7 +154,7 @@ fn plan(queries: &QuerySet, entities: usize, relations: usize, steps: usize) -> 
             break;
         }
     }
-    if batches.is_empty() {
+    if !batch.is_empty() {
         batches.push(batch);
     }
     let mut pairs: Vec<(u32, usize)> = (0..queries.len())
@@ -173,14 +175,13 @@ fn asked(queries: &QuerySet, number: usize) -> Asked {
 }
 
 /// The features as the teachers see them: rows of unit norm, zero where absent.
-fn unit_rows(table: &FeatureTable) -> Matrix<f32> {
-    let mut features = Matrix::zeros(table.entities(), table.width);
-    for entity in 0..table.entities() {
-        let norm = table.row(entity).iter().map(|x| x * x).sum::<f32>().sqrt();
+fn unit_rows(features: &mut Matrix<f32>) {
+    for entity in 0..features.rows() {
+        let row = features.row_mut(entity);
+        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
         let rate = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-        features.row_mut(entity).iter_mut().zip(table.row(entity)).for_each(|(to, from)| *to = from * rate);
+        row.iter_mut().for_each(|x| *x *= rate);
     }
-    features
 }
 
 fn push_model(matrices: &mut Vec<(String, Matrix<f32>)>, prefix: &str, model: ComplEx<f32>) {

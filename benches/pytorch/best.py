@@ -187,7 +187,7 @@ class Student:
         state = self.buffers.get("state", len(rows), rows.shape[1] * rows.shape[2]).view(rows.shape)
         state.copy_(rows)
         variance, mean = torch.var_mean(state, 2, correction=0, keepdim=True)
-        return state.sub_(mean).mul_(variance.rsqrt_()).flatten(1)
+        return state.sub_(mean).mul_(variance.add_(1e-12).rsqrt_()).flatten(1)
 
     def combine(self, rows: torch.Tensor, weights: torch.Tensor, name: str) -> torch.Tensor:
         into = self.buffers.get(name, len(rows), rows.shape[2])

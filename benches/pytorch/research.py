@@ -49,7 +49,7 @@ class Policy(nn.Module):
         self.layers = nn.Sequential(nn.Linear(inputs, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, strategies))
 
     def forward(self, scores: torch.Tensor) -> torch.Tensor:
-        standard = (scores - scores.mean(2, keepdim=True)) / scores.std(2, keepdim=True)
+        standard = (scores - scores.mean(2, keepdim=True)) / (scores.std(2, keepdim=True) + 1e-6)
         return F.log_softmax(self.layers(standard.flatten(1)), 1)
 
 
