@@ -152,19 +152,11 @@ impl<'a, T: Real> Pass<'a, T> {
         buffers: &'a mut Buffers<T>,
     ) -> Self {
         let of_tails = mask(scores, tails);
-        let (shift, tau) = (shift(scores, &of_tails), terms.tau);
-        let power = Power::of(tau);
-        let (student, sum) = match terms.objective {
-            Objective::None => {
-                let sum = row::sum_exp(scores, T::from_f64(shift), T::ONE);
-                (Side { tails: Vec::new(), others: f64::NEG_INFINITY, shift }, sum)
-            }
-            _ => {
-                let rate = T::from_f64(1.0 / tau);
-                let [soft, sum] = row::soften(scores, T::from_f64(shift), rate, power, &mut buffers.softened);
-                (Side::new(&of_tails, shift, tau, soft.to_f64()), sum)
-            }
-        };
+        // Without a distillation term nothing is softened: the same pass then has the plain exponentials.
+        let tau = if terms.objective == Objective::None { 1.0 } else { terms.tau };
+        let (shift, power, rate) = (shift(scores, &of_tails), Power::of(tau), T::from_f64(1.0 / tau));
+        let [soft, sum] = row::soften(scores, T::from_f64(shift), rate, power, &mut buffers.softened);
+        let student = Side::new(&of_tails, shift, tau, soft.to_f64());
         let others = shift + sum.to_f64().ln();
         buffers.combinations = 0;
         Pass {
@@ -309,19 +301,11 @@ impl<'a, T: Real> Pass<'a, T> {
         let count = self.tails.len() as f64;
         let shift = T::from_f64(self.student.shift);
         let factor = count * scale * (self.student.shift - self.log_sum_exp).exp();
-        match self.buffers.combinations {
-            0 => {
-                row::exp_and_sum(self.scores, shift);
-                row::scale(self.scores, T::from_f64(factor));
-            }
-            combinations => {
-                let factors = [factor, self.softened_factor, self.teacher_factor].map(T::from_f64);
-                let Buffers { softened, teacher, gradient, .. } = &*self.buffers;
-                row::blend(self.scores, shift, self.power, softened, teacher, factors);
-                if combinations > 1 {
-                    row::add_scaled(self.scores, T::ONE, gradient);
-                }
-            }
+        let factors = [factor, self.softened_factor, self.teacher_factor].map(T::from_f64);
+        let Buffers { softened, teacher, gradient, combinations } = &*self.buffers;
+        row::blend(self.scores, shift, self.power, softened, teacher, factors);
+        if *combinations > 1 {
+            row::add_scaled(self.scores, T::ONE, gradient);
         }
         let mut cross_entropy = 0.0;
         for (i, tail) in self.tails.iter().enumerate() {
