@@ -6,7 +6,8 @@
 A measurement is a few training steps of one model: a teacher of each modality, or the student with its policy. The
 soft labels are those of these steps' queries alone, so a graph whose whole cache would be 13 GB can be timed as well.
 Steps differ in size, since the grouped ones hold every tail of their queries: seconds are per epoch, so many steps as
-an epoch has pairs of query and tail. Sides take turns; a ratio is the median over the rounds. What was measured is kept
+an epoch has pairs of query and tail. Ours is timed as it runs by default, and with its options: products in bf16, and
+the policy on the teachers' scores, as the references have it, instead of their query vectors. Sides take turns; a ratio is the median over the rounds. What was measured is kept
 in target/bench/measured.jsonl, and an interrupted start goes on there, until a program or a reference changes.
 """
 
@@ -24,7 +25,10 @@ from process import measure
 from runs import prepare
 
 HERE = pathlib.Path(__file__).parent
-SIDES = ["ours", "best", "research"]
+REFERENCES = ["best", "research"]
+# Our side as it runs by default, and with options.
+OURS = {"ours": [], "ours, bf16": ["--precision", "bf16"], "ours, policy on scores": ["--policy-state", "scores"]}
+SIDES = [*OURS, *REFERENCES]
 CASES = {
     "mkg-w-128": ("mkg-w", 128),
     "mkg-w-512": ("mkg-w", 512),
@@ -32,8 +36,8 @@ CASES = {
     "mkg-w-2000": ("mkg-w", 2000),
 }
 DEMO = {"nations-128": ("nations", 128)}
-# Research, best and we, in seconds for a thousand million multiplications and additions: a first guess.
-GUESS = {"research": 0.03, "best": 0.03, "ours": 0.03}
+# Seconds for a thousand million multiplications and additions: a first guess.
+GUESS = 0.03
 
 
 def arguments() -> argparse.Namespace:
@@ -70,7 +74,7 @@ class Bench:
                 record = json.loads(line)
                 if record["identity"] == self.identity:
                     self.measured[tuple(record["key"])] = record["report"]
-        self.rates = dict(GUESS)
+        self.rates = dict.fromkeys(SIDES, GUESS)
 
     def cases(self) -> dict:
         chosen = {name: case for name, case in (CASES | DEMO).items() if name in (self.options.case or CASES)}
@@ -107,9 +111,9 @@ class Bench:
         return sys.maxsize if whole else len(plan["batches"])
 
     def command(self, side: str, workload: pathlib.Path, model: str, rank: int, threads: int, *more: str) -> list:
-        if side == "ours":
+        if side in OURS:
             begin = [self.program, "run"]
-            more = [argument for argument in more if argument != "--same-batches"]
+            more = [*OURS[side], *(argument for argument in more if argument != "--same-batches")]
         else:
             begin = [sys.executable, HERE / "pytorch" / f"{side}.py"]
         case = ["--model", model, "--rank", rank, "--threads", threads, "--steps", self.options.steps]
@@ -151,7 +155,8 @@ class Bench:
             for threads in self.options.threads:
                 for number in range(self.options.runs):
                     for model in models:
-                        keys += [(case, side, model, threads, self.options.steps, number) for side in SIDES]
+                        sides = sides_of(model)
+                        keys += [(case, side, model, threads, self.options.steps, number) for side in sides]
         todo = [key for key in keys if key not in self.measured]
         for number, key in enumerate(todo):
             left = self.seconds_left(todo[number:])
@@ -172,24 +177,26 @@ class Bench:
             plan = self.plan(dataset)
             for threads in self.options.threads:
                 for name, models in [("teachers", list(plan["teachers"])), ("student", ["student"])]:
-                    results.append(self.result(case, plan, threads, name, models))
+                    for ours in [side for side in sides_of(models[0]) if side in OURS]:
+                        results.append(self.result(case, plan, threads, name, models, ours))
                 results[-1]["products"] = self.products(case, plan, rank, threads)
         return results
 
-    def result(self, case: str, plan: dict, threads: int, name: str, models: list) -> dict:
+    def result(self, case: str, plan: dict, threads: int, name: str, models: list, ours: str) -> dict:
         numbers = range(self.options.runs)
+        sides = {"ours": ours} | {side: side for side in REFERENCES}
 
         def reports(side: str, number: int) -> list:
-            return [self.measure((case, side, model, threads, self.options.steps, number)) for model in models]
+            return [self.measure((case, sides[side], model, threads, self.options.steps, number)) for model in models]
 
-        seconds = {side: [sum(self.epoch(r, plan["pairs"]) for r in reports(side, n)) for n in numbers] for side in SIDES}
-        peak = {side: statistics.median(max(r["peak_mb"] for r in reports(side, n)) for n in numbers) for side in SIDES}
+        seconds = {side: [sum(self.epoch(r, plan["pairs"]) for r in reports(side, n)) for n in numbers] for side in sides}
+        peak = {side: statistics.median(max(r["peak_mb"] for r in reports(side, n)) for n in numbers) for side in sides}
 
         def ratio(side: str) -> float:
             return statistics.median(theirs / ours for theirs, ours in zip(seconds[side], seconds["ours"]))
 
         return {
-            "name": f"{case} {name}",
+            "name": f"{case} {name}{ours.removeprefix('ours')}",
             "threads": threads,
             "ratio_vs_research": round(ratio("research"), 3),
             "ratio_vs_best": round(ratio("best"), 3),
@@ -198,8 +205,8 @@ class Bench:
             "runs": self.options.runs,
             "clock": self.options.clock,
             "steps": self.options.steps,
-            "seconds_per_epoch": {side: round(statistics.median(seconds[side]), 3) for side in SIDES},
-            "peak_mb": {side: round(peak[side], 1) for side in SIDES},
+            "seconds_per_epoch": {side: round(statistics.median(seconds[side]), 3) for side in sides},
+            "peak_mb": {side: round(peak[side], 1) for side in sides},
         }
 
     def products(self, case: str, plan: dict, rank: int, threads: int) -> dict:
@@ -222,15 +229,20 @@ class Bench:
             for model in [*self.plan(dataset)["teachers"], "student"]:
                 more = ["--all"] if model == "student" else []
                 losses = {}
-                for side in SIDES:
+                for side in ["ours", *REFERENCES]:
                     same = ["--same-batches"] if side == "research" else []
                     command = self.command(side, workload, model, rank, self.options.threads[0], *more, *same)
                     losses[side] = measure(command, self.options.threads[0])["losses"]
-                for side in SIDES[1:]:
+                for side in REFERENCES:
                     gaps = [abs(a - b) / max(abs(a), 1) for x, y in zip(losses["ours"], losses[side]) for a, b in zip(x, y)]
                     print(f"{case} {model}: {len(losses['ours'])} steps, {side} differs by at most {max(gaps):.1e}")
                     if not max(gaps) < 1e-3:
                         raise SystemExit(f"other losses:\n{losses['ours']}\n{losses[side]}")
+
+
+def sides_of(model: str) -> list:
+    """Only the student has a policy."""
+    return [side for side in SIDES if model == "student" or side != "ours, policy on scores"]
 
 
 def work(plan: dict, side: str, model: str, rank: int, steps: int) -> float:
@@ -259,9 +271,10 @@ def digest(files: list) -> str:
 def table(results: list) -> str:
     rows = [["", "threads", "ours s/epoch", "best", "research", "ours MB", "best", "research",
              "faster than best", "than research", "smaller than research"]]
+    sides = ["ours", *REFERENCES]
     for r in results:
-        rows.append([r["name"], str(r["threads"]), *(f"{r['seconds_per_epoch'][side]:.1f}" for side in SIDES),
-                     *(f"{r['peak_mb'][side]:.0f}" for side in SIDES),
+        rows.append([r["name"], str(r["threads"]), *(f"{r['seconds_per_epoch'][side]:.1f}" for side in sides),
+                     *(f"{r['peak_mb'][side]:.0f}" for side in sides),
                      *(f"{r[key]:.2f}x" for key in ["ratio_vs_best", "ratio_vs_research", "memory_ratio_vs_research"])])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = ["  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths)))

@@ -5,15 +5,16 @@ use dsom_distill::{Student, Teaching};
 use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::{CrossEntropy, Embedding, Matrix, N3, Scorer, StepLoss, Trainer};
+use kge::{ComplEx, CrossEntropy, Embedding, Matrix, N3, Scorer, StepLoss, Trainer};
 use mkg::graph::Entity;
 use mkg::{KnownAnswers, QuerySet, Vocabulary};
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use stage::args::print_line;
-use stage::recipe::{Distill, Selection, Training};
+use stage::recipe::{Distill, PolicyState, Precision, Selection, Training};
 use stage::{Error, Modality, Result};
 use std::time::Instant;
-use training::{Data, Learner};
+use training::{Data, Learner, precision};
 
 use crate::parameters::{even, widened};
 use crate::workload::Workload;
@@ -33,23 +34,33 @@ pub(crate) struct Case {
     /// Steps to time, after one that is not
     #[arg(long, default_value_t = 5)]
     steps: usize,
+    /// Of the products with scores, as recipes name it
+    #[arg(long, default_value = "f32", value_parser = named::<Precision>)]
+    precision: Precision,
+    /// What the student's policy sees, as recipes name it
+    #[arg(long, default_value = "query", value_parser = named::<PolicyState>)]
+    policy_state: PolicyState,
     /// The student always takes all teachers: nothing is drawn, so its losses can be compared
     #[arg(long)]
     all: bool,
 }
 
+/// A value as recipes spell it.
+fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+    serde_json::from_value(name.into()).map_err(|error| error.to_string())
+}
+
 /// Times the case's steps and reports seconds and losses of each.
-pub(crate) fn run(workload: &Workload, case: &Case) -> Result<Value> {
+pub(crate) fn run(workload: Workload, case: &Case) -> Result<Value> {
     let (queries, batches) = workload.queries();
-    let figures = match case.model.as_str() {
-        "student" => student(workload, case, queries, &batches)?,
-        teacher => self::teacher(workload, case, teacher, &queries, &batches)?,
-    };
-    Ok(figures)
+    match case.model.as_str() {
+        "student" => student(workload, case, queries, &batches),
+        teacher => self::teacher(workload, case, teacher, &queries, &batches),
+    }
 }
 
 fn teacher(
-    workload: &Workload,
+    workload: Workload,
     case: &Case,
     name: &str,
     queries: &QuerySet,
@@ -70,16 +81,18 @@ fn teacher(
         }
     };
     let training = Training::default();
-    let mut trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 });
+    let mut trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
+        .with_precision(precision(case.precision));
     let objective = CrossEntropy { queries };
+    // What is in files is no part of what training takes.
+    drop(workload);
     ready(0);
-    let figures = timed(batches, case.steps, |batch| Ok(trainer.step(queries, batch, &objective)?.0))?;
-    Ok(figures)
+    timed(batches, case.steps, |batch| Ok(trainer.step(queries, batch, &objective)?.0))
 }
 
-fn student(workload: &Workload, case: &Case, queries: QuerySet, batches: &[Vec<u32>]) -> Result<Value> {
+fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u32>]) -> Result<Value> {
     let (plan, width) = (&workload.plan, 2 * case.rank);
-    let labels = soft_labels(workload, &queries, case.rank)?;
+    let labels = soft_labels(&workload, &queries, case.rank)?;
     let cached = queries.len() * plan.teachers.len() * (plan.entities + width) * size_of::<f16>();
     let data = Data {
         queries,
@@ -95,10 +108,13 @@ fn student(workload: &Workload, case: &Case, queries: QuerySet, batches: &[Vec<u
     };
     let selection = if case.all { Selection::All } else { Selection::Policy };
     let training = Training { rank: case.rank, ..Training::default() };
-    let recipe = Distill { training, selection, ..Distill::default() };
+    let recipe = Distill { training, selection, policy_state: case.policy_state, ..Distill::default() };
     let n3 = N3 { weight: recipe.training.n3 };
-    let trainer = Trainer::new(Embedding::Table(entity), relation, recipe.training.learning_rate, n3);
-    let models = labels.teachers().iter().map(|_| None).collect();
+    let trainer = Trainer::new(Embedding::Table(entity), relation, recipe.training.learning_rate, n3)
+        .with_precision(precision(case.precision));
+    let largest = batches.iter().map(Vec::len).max().unwrap_or(0);
+    let models = factors(&workload, case, labels.teachers(), largest)?;
+    drop(workload);
     let teaching = Teaching::new(&data, &labels, models, &recipe, 0);
     let mut student = Student::new(&data, Some(teaching), trainer, &recipe, 0);
     student.begin_epoch(1);
@@ -106,6 +122,22 @@ fn student(workload: &Workload, case: &Case, queries: QuerySet, batches: &[Vec<u
     let mut figures = timed(batches, case.steps, |batch| student.step(batch))?;
     figures["of_the_epoch"] = json!(student.end_epoch());
     Ok(figures)
+}
+
+/// The teachers' models where `dsom-distill` would rather multiply them than read their scores.
+fn factors(
+    workload: &Workload,
+    case: &Case,
+    teachers: &[Modality],
+    queries: usize,
+) -> Result<Vec<Option<ComplEx<f32>>>> {
+    let wanted = case.policy_state == PolicyState::Scores && 2 * case.rank < queries;
+    let open = |modality: &Modality| -> Result<_> {
+        let model = workload.model(modality.as_str())?;
+        let [entity, relation] = [&model.entity, &model.relation].map(|table| widened(table, case.rank));
+        Ok(ComplEx { entity, relation })
+    };
+    teachers.iter().map(|modality| wanted.then(|| open(modality)).transpose()).collect()
 }
 
 /// The teachers' scores of the workload's queries, and their query vectors at complex rank `rank`.

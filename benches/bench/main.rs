@@ -88,7 +88,7 @@ fn run(command: Command) -> Result<()> {
         }
         Command::Run { workload, case } => {
             limit_threads(case.threads);
-            engine::run(&Workload::read(&workload)?, &case)?
+            engine::run(Workload::read(&workload)?, &case)?
         }
         Command::Products { queries, entities, width, threads } => {
             limit_threads(threads);
