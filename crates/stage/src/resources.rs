@@ -9,9 +9,32 @@ pub fn peak_memory() -> Option<u64> {
     kilobytes("/proc/self/status", "VmHWM:")
 }
 
-/// Memory that a new allocation could get without swapping, in bytes, where the system tells (Linux).
+/// Memory that a new allocation could get without swapping, in bytes, where the system tells (Linux): what the machine
+/// has, or what the control groups of this process leave of it, as in containers and batch jobs.
 pub fn available_memory() -> Option<u64> {
-    kilobytes("/proc/meminfo", "MemAvailable:")
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let of_groups = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
+    kilobytes("/proc/meminfo", "MemAvailable:").into_iter().chain(of_groups).min()
+}
+
+/// What the limits of control groups (version 2, below `root`) leave; `groups` is the process's list of them.
+fn left_in_groups(root: &Path, groups: &str) -> Option<u64> {
+    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let number = |file: &Path| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
+    let left = |folder: &Path| {
+        // A group without a limit says "max", which is no number.
+        let limit = number(&folder.join("memory.max"))?;
+        let used = number(&folder.join("memory.current"))?;
+        Some(limit.saturating_sub(used.saturating_sub(reclaimable(folder))))
+    };
+    root.join(own).ancestors().take_while(|folder| folder.starts_with(root)).filter_map(left).min()
+}
+
+/// Files that a group has in memory and does not use.
+fn reclaimable(folder: &Path) -> u64 {
+    let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
+    let field = statistics.lines().find_map(|line| line.strip_prefix("inactive_file "));
+    field.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 
 fn kilobytes(file: &str, field: &str) -> Option<u64> {
@@ -67,6 +90,24 @@ mod tests {
         assert_eq!(human(12), "12 B");
         assert_eq!(human(1536), "1.5 KiB");
         assert_eq!(human(3 << 30), "3.0 GiB");
+    }
+
+    #[test]
+    fn the_tightest_control_group_counts() {
+        let root = tempfile::tempdir().unwrap();
+        let job = root.path().join("slurm/job/step");
+        std::fs::create_dir_all(&job).unwrap();
+        let write = |folder: &Path, name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
+        assert_eq!(left_in_groups(root.path(), "0::/slurm/job/step\n"), None);
+        write(&job, "memory.max", "max\n");
+        write(&job, "memory.current", "100\n");
+        let parent = job.parent().unwrap();
+        write(parent, "memory.max", "1000\n");
+        write(parent, "memory.current", "700\n");
+        assert_eq!(left_in_groups(root.path(), "9:x:/\n0::/slurm/job/step\n"), Some(300));
+        write(parent, "memory.stat", "anon 200\ninactive_file 450\n");
+        assert_eq!(left_in_groups(root.path(), "0::/slurm/job/step\n"), Some(750));
+        assert_eq!(left_in_groups(root.path(), "8:memory:/old\n"), None);
     }
 
     #[test]
