@@ -122,9 +122,11 @@ unsafe impl Sync for Task<'_> {}
 impl Task<'_> {
     /// The blocks of the panels `own` with all panels of the shared operand.
     fn run(&self, own: Range<usize>) {
-        let group = (HELD / (own.len() * PANEL * PANEL)).max(1);
-        // With several groups, what was packed for the first one serves the others.
-        let kept = self.shared.panels() > group;
+        let most = (HELD / (own.len() * PANEL * PANEL)).max(1);
+        // With several groups, what was packed for the first one serves the others; of one size, so that none is too
+        // small for what it reads again.
+        let groups = self.shared.panels().div_ceil(most);
+        let (group, kept) = (self.shared.panels().div_ceil(groups), groups > 1);
         let deepest = if kept { self.depth.tiles } else { self.depth.tiles.div_ceil(self.depth.chunks) };
         with_buffer(&OWNED, 2 * deepest * own.len(), |packed| {
             let session = self.kernel.begin();
