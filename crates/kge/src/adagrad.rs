@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use crate::{Matrix, Real};
+use crate::{Matrix, Real, widest};
 
 /// Added to the root so that a parameter never touched stays where it is.
 const EPSILON: f64 = 1e-10;
@@ -77,14 +77,11 @@ impl<T: Real> Block<'_, T> {
     fn step_by(self, gradient: &[T]) {
         let Block { learning_rate, parameters, sums } = self;
         let epsilon = T::from_f64(EPSILON);
-        pulp::Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for ((x, sum), &g) in parameters.iter_mut().zip(sums.iter_mut()).zip(gradient) {
-                    *sum += g * g;
-                    *x -= learning_rate * g / (sum.sqrt() + epsilon);
-                }
-            },
-        );
+        widest!({
+            for ((x, sum), &g) in parameters.iter_mut().zip(sums.iter_mut()).zip(gradient) {
+                *sum += g * g;
+                *x -= learning_rate * g / (sum.sqrt() + epsilon);
+            }
+        });
     }
 }

@@ -4,24 +4,19 @@
 //! `Re(<e_h, w_r, conj(e_t)>)`, is the real dot product of the query vector `q = e_h ∘ w_r` (complex product) with
 //! `e_t`, so a query is composed once and scores all entities by a matrix product.
 
-use pulp::Arch;
-
-use crate::{Real, row};
+use crate::{Real, row, widest};
 
 /// `q = head ∘ relation`, all `(2k)`.
 pub fn compose<T: Real>(head: &[T], relation: &[T], query: &mut [T]) {
     let k = head.len() / 2;
     let ((h_re, h_im), (r_re, r_im)) = (head.split_at(k), relation.split_at(k));
     let (q_re, q_im) = query.split_at_mut(k);
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for i in 0..k {
-                q_re[i] = h_re[i] * r_re[i] - h_im[i] * r_im[i];
-                q_im[i] = h_re[i] * r_im[i] + h_im[i] * r_re[i];
-            }
-        },
-    );
+    widest!({
+        for i in 0..k {
+            q_re[i] = h_re[i] * r_re[i] - h_im[i] * r_im[i];
+            q_im[i] = h_re[i] * r_im[i] + h_im[i] * r_re[i];
+        }
+    });
 }
 
 /// Adds to `onto` the gradient of [`compose`] for one factor: `gradient ∘ conj(other)`.
@@ -31,15 +26,12 @@ pub fn add_compose_gradient<T: Real>(gradient: &[T], other: &[T], onto: &mut [T]
     let k = other.len() / 2;
     let ((g_re, g_im), (o_re, o_im)) = (gradient.split_at(k), other.split_at(k));
     let (to_re, to_im) = onto.split_at_mut(k);
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for i in 0..k {
-                to_re[i] += g_re[i] * o_re[i] + g_im[i] * o_im[i];
-                to_im[i] += g_im[i] * o_re[i] - g_re[i] * o_im[i];
-            }
-        },
-    );
+    widest!({
+        for i in 0..k {
+            to_re[i] += g_re[i] * o_re[i] + g_im[i] * o_im[i];
+            to_im[i] += g_im[i] * o_re[i] - g_re[i] * o_im[i];
+        }
+    });
 }
 
 /// The nuclear 3-norm regulariser: `weight · Σ |x|³` over the complex moduli of head, relation and tail.
@@ -60,16 +52,13 @@ impl N3 {
         let (re, im) = x.split_at(k);
         let (to_re, to_im) = onto.split_at_mut(k);
         let slope = T::from_f64(3.0 * self.weight * factor);
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
-                for i in 0..k {
-                    let scale = slope * (re[i] * re[i] + im[i] * im[i]).sqrt();
-                    to_re[i] += scale * re[i];
-                    to_im[i] += scale * im[i];
-                }
-            },
-        );
+        widest!({
+            for i in 0..k {
+                let scale = slope * (re[i] * re[i] + im[i] * im[i]).sqrt();
+                to_re[i] += scale * re[i];
+                to_im[i] += scale * im[i];
+            }
+        });
         self.weight * factor * row::sum_cubed_moduli(re, im).to_f64()
     }
 }

@@ -15,6 +15,7 @@ pub mod rank;
 pub mod real;
 pub mod row;
 pub mod train;
+pub mod widest;
 
 pub use complex::N3;
 pub use matrix::{Matrix, Precision};

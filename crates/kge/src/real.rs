@@ -91,7 +91,8 @@ impl Real for f32 {
     }
 
     /// `2^n · e^r` with `n` the nearest integer to `x / ln 2` and a polynomial for `e^r` (Cephes' `expf`), within
-    /// 2 units in the last place. The library's own `expf` would be called once per element.
+    /// 2 units in the last place. The library's own `expf` would be called once per element. Multiplications are fused
+    /// with additions, which every processor of the last ten years does in one instruction.
     #[inline(always)]
     fn exp(self) -> Self {
         // Adding 1.5 · 2^23 leaves the nearest integer in the low bits of the mantissa.
@@ -100,16 +101,16 @@ impl Real for f32 {
         const LN2_LOW: f32 = -2.121_944_4e-4;
         let x = if self > 88.0 { 88.0 } else { self };
         let clamped = if x < -87.0 { -87.0 } else { x };
-        let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
+        let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
-        let r = (clamped - n * LN2_HIGH) - n * LN2_LOW;
-        let mut p = 1.987_569_1e-4;
-        p = p * r + 1.398_199_9e-3;
-        p = p * r + 8.333_452e-3;
-        p = p * r + 4.166_579_6e-2;
-        p = p * r + 1.666_666_5e-1;
-        p = p * r + 5e-1;
-        let e_r = p * r * r + r + 1.0;
+        let r = (-n).mul_add(LN2_LOW, (-n).mul_add(LN2_HIGH, clamped));
+        let mut p = 1.987_569_1e-4f32;
+        p = p.mul_add(r, 1.398_199_9e-3);
+        p = p.mul_add(r, 8.333_452e-3);
+        p = p.mul_add(r, 4.166_579_6e-2);
+        p = p.mul_add(r, 1.666_666_5e-1);
+        p = p.mul_add(r, 5e-1);
+        let e_r = (p * r).mul_add(r, r) + 1.0;
         let power = f32::from_bits(((shifted.to_bits() as i32 - ROUND.to_bits() as i32 + 127) << 23) as u32);
         // Below -87 the result is under the smallest normal number: 0, so that masked entries count for nothing.
         if x < -87.0 { 0.0 } else { e_r * power }

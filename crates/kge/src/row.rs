@@ -4,9 +4,7 @@
 //! products and read better than one long one. Sums run over a fixed number of lanes: the order of additions,
 //! and so the result, depends on the length alone.
 
-use pulp::Arch;
-
-use crate::Real;
+use crate::{Real, widest};
 
 /// Partial sums per pass; a multiple of the widest vector.
 const LANES: usize = 32;
@@ -14,9 +12,7 @@ const LANES: usize = 32;
 /// Folds `step` over the elements of `$xs` (and of the other slices) in lanes, then over the lanes.
 macro_rules! fold {
     ($start:expr, $join:expr, |$acc:ident, $($x:ident in $xs:ident),+| $step:expr) => {{
-        Arch::new().dispatch(
-            #[inline(always)]
-            || {
+        widest!({
                 let mut lanes = [$start; LANES];
                 let whole = fold!(@len $($xs),+) / LANES * LANES;
                 $(let $x = &$xs[..];)+
@@ -33,8 +29,7 @@ macro_rules! fold {
                     lanes[lane] = $step;
                 }
                 lanes.into_iter().fold($start, $join)
-            },
-        )
+            })
     }};
     (@len $first:expr $(, $rest:expr)*) => { $first.len() };
     (@chunk $lanes:ident, $from:ident, $to:ident, |$acc:ident, $($x:ident),+| $step:expr) => {{
@@ -84,18 +79,15 @@ pub fn sum_cubed_moduli<T: Real>(re: &[T], im: &[T]) -> T {
 
 /// How many elements exceed `x`, and how many equal it.
 pub fn count_above_and_equal<T: Real>(xs: &[T], x: T) -> (usize, usize) {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            // 32-bit counters keep as many lanes as 32-bit scores.
-            let (mut above, mut equal) = (0u32, 0u32);
-            for &other in xs {
-                above += u32::from(other > x);
-                equal += u32::from(other == x);
-            }
-            (above as usize, equal as usize)
-        },
-    )
+    widest!({
+        // 32-bit counters keep as many lanes as 32-bit scores.
+        let (mut above, mut equal) = (0u32, 0u32);
+        for &other in xs {
+            above += u32::from(other > x);
+            equal += u32::from(other == x);
+        }
+        (above as usize, equal as usize)
+    })
 }
 
 /// Whether every element is finite.
@@ -182,103 +174,79 @@ macro_rules! with_power {
 
 /// `out = exp((x - shift) / τ)`; returns `Σ out` and `Σ exp(x - shift)`. `rate` is `1 / τ`.
 pub fn soften<T: Real>(xs: &[T], shift: T, rate: T, power: Power, out: &mut [T]) -> [T; 2] {
-    with_power!(power, |full| Arch::new().dispatch(
-        #[inline(always)]
-        || write_and_sum(xs, xs, out, |x, _| {
-            let soft = ((x - shift) * rate).exp();
-            [soft, soft, full(x - shift, soft)]
-        })
-    ))
+    with_power!(power, |full| widest!(write_and_sum(xs, xs, out, |x, _| {
+        let soft = ((x - shift) * rate).exp();
+        [soft, soft, full(x - shift, soft)]
+    })))
 }
 
 /// `out = exp((x - shift) · rate)`; returns `Σ out` and `Σ out (x - y)`.
 pub fn soften_against<T: Real>(xs: &[T], ys: &[T], shift: T, rate: T, out: &mut [T]) -> [T; 2] {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            write_and_sum(xs, ys, out, |x, y| {
-                let soft = ((x - shift) * rate).exp();
-                [soft, soft, soft * (x - y)]
-            })
-        },
-    )
+    widest!({
+        write_and_sum(xs, ys, out, |x, y| {
+            let soft = ((x - shift) * rate).exp();
+            [soft, soft, soft * (x - y)]
+        })
+    })
 }
 
 /// `x = a · exp(x - shift) + b · soft + c · y`, where `soft` is what [`soften`] wrote.
 pub fn blend<T: Real>(xs: &mut [T], shift: T, power: Power, soft: &[T], ys: &[T], [a, b, c]: [T; 3]) {
     assert!(xs.len() == soft.len() && xs.len() == ys.len(), "rows of one length");
-    with_power!(power, |full| Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for ((x, &soft), &y) in xs.iter_mut().zip(soft).zip(ys) {
-                *x = a * full(*x - shift, soft) + b * soft + c * y;
-            }
+    with_power!(power, |full| widest!({
+        for ((x, &soft), &y) in xs.iter_mut().zip(soft).zip(ys) {
+            *x = a * full(*x - shift, soft) + b * soft + c * y;
         }
-    ));
+    }));
 }
 
 /// `x = exp(x - shift)`; returns their sum.
 pub fn exp_and_sum<T: Real>(xs: &mut [T], shift: T) -> T {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let mut sums = [T::ZERO; LANES];
-            let (chunks, rest) = xs.split_at_mut(xs.len() / LANES * LANES);
-            for chunk in chunks.chunks_exact_mut(LANES) {
-                for lane in 0..LANES {
-                    chunk[lane] = (chunk[lane] - shift).exp();
-                    sums[lane] += chunk[lane];
-                }
+    widest!({
+        let mut sums = [T::ZERO; LANES];
+        let (chunks, rest) = xs.split_at_mut(xs.len() / LANES * LANES);
+        for chunk in chunks.chunks_exact_mut(LANES) {
+            for lane in 0..LANES {
+                chunk[lane] = (chunk[lane] - shift).exp();
+                sums[lane] += chunk[lane];
             }
-            for (x, sum) in rest.iter_mut().zip(&mut sums) {
-                *x = (*x - shift).exp();
-                *sum += *x;
-            }
-            sums.into_iter().fold(T::ZERO, |a, b| a + b)
-        },
-    )
+        }
+        for (x, sum) in rest.iter_mut().zip(&mut sums) {
+            *x = (*x - shift).exp();
+            *sum += *x;
+        }
+        sums.into_iter().fold(T::ZERO, |a, b| a + b)
+    })
 }
 
 /// `out = exp((x - shift) · rate)`.
 pub fn exp_into<T: Real>(xs: &[T], shift: T, rate: T, out: &mut [T]) {
     assert_eq!(xs.len(), out.len(), "rows of one length");
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (out, &x) in out.iter_mut().zip(xs) {
-                *out = ((x - shift) * rate).exp();
-            }
-        },
-    );
+    widest!({
+        for (out, &x) in out.iter_mut().zip(xs) {
+            *out = ((x - shift) * rate).exp();
+        }
+    });
 }
 
 /// `x = a · x`.
 pub fn scale<T: Real>(xs: &mut [T], a: T) {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || xs.iter_mut().for_each(|x| *x *= a),
-    );
+    widest!(xs.iter_mut().for_each(|x| *x *= a));
 }
 
 /// `x = (x - shift) · rate`.
 pub fn shift_and_scale<T: Real>(xs: &mut [T], shift: T, rate: T) {
-    Arch::new().dispatch(
-        #[inline(always)]
-        || xs.iter_mut().for_each(|x| *x = (*x - shift) * rate),
-    );
+    widest!(xs.iter_mut().for_each(|x| *x = (*x - shift) * rate));
 }
 
 /// `x = x + a · y`.
 pub fn add_scaled<T: Real>(xs: &mut [T], a: T, ys: &[T]) {
     assert_eq!(xs.len(), ys.len(), "rows of one length");
-    Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            for (x, &y) in xs.iter_mut().zip(ys) {
-                *x += a * y;
-            }
-        },
-    );
+    widest!({
+        for (x, &y) in xs.iter_mut().zip(ys) {
+            *x += a * y;
+        }
+    });
 }
 
 /// `ln Σ exp(x · rate)` without overflow, and the shift it was computed with.

@@ -69,17 +69,14 @@ fn update<T: Real>(step: AdamStep, parameters: &mut [T], gradient: &[T], means: 
     let rest = (T::from_f64(1.0 - AdamStep::BETAS.0), T::from_f64(1.0 - AdamStep::BETAS.1));
     let (rate, correction) = (T::from_f64(step.rate), T::from_f64(1.0 / step.correction));
     let epsilon = T::from_f64(AdamStep::EPSILON);
-    pulp::Arch::new().dispatch(
-        #[inline(always)]
-        || {
-            let moments = means.iter_mut().zip(squares.iter_mut());
-            for ((x, &g), (mean, square)) in parameters.iter_mut().zip(gradient).zip(moments) {
-                *mean = beta.0 * *mean + rest.0 * g;
-                *square = beta.1 * *square + rest.1 * g * g;
-                *x -= rate * *mean / ((*square * correction).sqrt() + epsilon);
-            }
-        },
-    );
+    kge::widest!({
+        let moments = means.iter_mut().zip(squares.iter_mut());
+        for ((x, &g), (mean, square)) in parameters.iter_mut().zip(gradient).zip(moments) {
+            *mean = beta.0 * *mean + rest.0 * g;
+            *square = beta.1 * *square + rest.1 * g * g;
+            *x -= rate * *mean / ((*square * correction).sqrt() + epsilon);
+        }
+    });
 }
 
 #[cfg(test)]
