@@ -165,7 +165,7 @@ impl<T: Real> Trainer<T> {
             Embedding::Projected { features, projection, scale } => {
                 assert_eq!(projection.columns(), relation.columns(), "entities and relations have one rank");
                 let projected = Projected::new(features, projection, scale, learning_rate);
-                (Matrix::zeros(0, relation.columns()), Entities::Projected(projected))
+                (Matrix::zeros(0, relation.columns()), Entities::Projected(Box::new(projected)))
             }
         };
         assert_eq!(entity.columns(), relation.columns(), "entities and relations have one rank");
@@ -281,8 +281,8 @@ impl<T: Real> Trainer<T> {
         let relation_of = |position: u32| relations.row(batch.relation_of[position as usize] as usize);
         let of_relation = |number: usize| relations.row(batch.relations.rows()[number] as usize);
         let flow = Flow { vector_gradient, n3, scale };
-        flow.into_rows(&batch.entities, relation_of, |number| used.row(number), used_gradient)
-            + flow.into_rows(&batch.relations, head_of, of_relation, relation_gradient)
+        flow.write_rows(&batch.entities, relation_of, |number| used.row(number), used_gradient)
+            + flow.write_rows(&batch.relations, head_of, of_relation, relation_gradient)
     }
 
     fn update(&mut self, batch: &Batch) {
@@ -307,7 +307,7 @@ struct Flow<'a, T> {
 impl<T: Real> Flow<'_, T> {
     /// Writes the gradient of the rows of `uses` and returns their part of the regulariser. `other` is the second
     /// factor at a position, `row` a row's own embedding.
-    fn into_rows<'b>(
+    fn write_rows<'b>(
         &self,
         uses: &Uses,
         other: impl Fn(u32) -> &'b [T] + Sync,

@@ -142,7 +142,7 @@ impl<'a, W: Write + Send> Group<'a, W> {
         file: &'a mut SerializedFileWriter<W>,
         facts: Vec<ArrowColumnChunk>,
     ) -> Result<Self, ParquetError> {
-        let columns = file.schema_descr().columns()[facts.len()..].to_vec().into_iter();
+        let columns = Vec::from(&file.schema_descr().columns()[facts.len()..]).into_iter();
         let mut offset = file.bytes_written() as u64;
         let mut writer = file.next_row_group()?;
         for chunk in facts {

@@ -63,7 +63,7 @@ impl Way {
 #[derive(Debug)]
 pub(crate) enum Entities<T> {
     Free(Adagrad<T>),
-    Projected(Projected<T>),
+    Projected(Box<Projected<T>>),
 }
 
 impl<T: Real> Entities<T> {
@@ -183,9 +183,8 @@ impl<T: Real> Gradients<'_, T> {
         let rows = self.uses.rows();
         let from = rows.partition_point(|row| (*row as usize) < range.start);
         let to = rows.partition_point(|row| (*row as usize) < range.end);
-        for number in from..to {
-            let at = rows[number] as usize - range.start;
-            row::add_scaled(gradient.row_mut(at), T::ONE, self.used.row(number));
+        for (number, row) in (from..to).zip(&rows[from..to]) {
+            row::add_scaled(gradient.row_mut(*row as usize - range.start), T::ONE, self.used.row(number));
         }
     }
 

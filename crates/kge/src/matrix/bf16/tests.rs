@@ -14,7 +14,6 @@ fn numbers(rows: usize, columns: usize, seed: usize) -> Matrix<f32> {
 }
 
 /// The kernels that this machine has; a message where it has none.
-#[expect(clippy::print_stderr, reason = "a test that has nothing to run says so")]
 fn kernels() -> Vec<Kernel> {
     let all = Kernel::all();
     if all.is_empty() {
