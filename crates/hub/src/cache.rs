@@ -46,7 +46,7 @@ impl Cache {
         self.folder.join("blobs").join(etag)
     }
 
-    /// The part of a blob that has come; huggingface_hub continues it, too.
+    /// The part of a blob that has come, for the next process to continue.
     pub(crate) fn incomplete(&self, etag: &str) -> PathBuf {
         self.folder.join("blobs").join(format!("{etag}.incomplete"))
     }
@@ -159,23 +159,25 @@ impl Cache {
         let pointer = self.snapshot(commit).join(name);
         let folder = pointer.parent().unwrap_or(&self.folder);
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        // Beside it and renamed, since another process may do the same now.
-        let temporary = folder.join(format!(".{}.{}.tmp", etag, std::process::id()));
         let up = "../".repeat(2 + name.matches('/').count());
-        let linked = link(&self.blob(etag), Path::new(&format!("{up}blobs/{etag}")), &temporary);
-        linked.and_then(|()| std::fs::rename(&temporary, &pointer)).map_err(|e| Error::io(&pointer, e))?;
+        let relative = PathBuf::from(format!("{up}blobs/{etag}"));
+        // Beside it and renamed, since another process may do the same now.
+        let linked = tempfile::Builder::new()
+            .prefix(".")
+            .suffix(".tmp")
+            .make_in(folder, |path| link(&self.blob(etag), &relative, path));
+        let renamed = linked.and_then(|link| link.into_temp_path().persist(&pointer).map_err(|e| e.error));
+        renamed.map_err(|e| Error::io(&pointer, e))?;
         Ok(pointer)
     }
 }
 
 #[cfg(unix)]
 fn link(_blob: &Path, relative: &Path, pointer: &Path) -> std::io::Result<()> {
-    let _ = std::fs::remove_file(pointer);
     std::os::unix::fs::symlink(relative, pointer)
 }
 
 #[cfg(not(unix))]
 fn link(blob: &Path, _relative: &Path, pointer: &Path) -> std::io::Result<()> {
-    let _ = std::fs::remove_file(pointer);
     std::fs::hard_link(blob, pointer)
 }

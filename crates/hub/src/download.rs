@@ -1,4 +1,8 @@
 //! One file's content into the cache: continued where it was cut off, checked before it counts.
+//!
+//! A lock keeps processes from downloading the same at once. On file systems of clusters it may keep out nobody (Lustre,
+//! GPFS and some NFS mounts grant it to every caller), so nothing rests on it: a part is written at its offsets and not
+//! appended to, so that two writers write the same bytes to the same places, and whoever is first renames it.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Seek, Write};
@@ -80,7 +84,6 @@ async fn lock(path: &Path, name: &str) -> Result<Option<File>> {
                 }
                 tokio::time::sleep(LOCK_PAUSE).await;
             }
-            // Some network file systems have no locks; the digest finds what two writers spoil.
             Err(TryLockError::Error(e)) => {
                 tracing::warn!("{}: cannot lock: {e}", path.display());
                 return Ok(None);
@@ -204,6 +207,10 @@ impl<'a> Part<'a> {
     fn keep(self, blob: &Path) -> Result<()> {
         self.content.sync_all().map_err(|e| Error::io(&self.path, e))?;
         files::make_readable(&self.content, &self.path)?;
-        std::fs::rename(&self.path, blob).map_err(|e| Error::io(blob, e))
+        match std::fs::rename(&self.path, blob) {
+            // Another process was first.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && blob.is_file() => Ok(()),
+            renamed => renamed.map_err(|e| Error::io(blob, e)),
+        }
     }
 }

@@ -57,8 +57,13 @@ impl Client {
         format!("{error}\n{}", error.hint_text().unwrap_or_default())
     }
 
+    /// The repository's part of the cache.
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join("models--owner--model")
+    }
+
     fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join("models--owner--model").join(name)
+        self.folder().join(name)
     }
 
     /// Names in a folder of the repository's part of the cache, sorted.

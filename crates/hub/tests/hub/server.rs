@@ -30,6 +30,8 @@ pub(crate) enum Fault {
     Drop(usize),
     /// Nothing comes after so many bytes, and the connection stays.
     Stall(usize),
+    /// The rest comes a while after so many bytes.
+    Pause(usize),
     /// All comes, whatever range was asked for.
     IgnoreRange,
     /// One byte is another.
@@ -286,13 +288,18 @@ impl Answer {
         head.push_str("\r\n");
         let sent = match fault {
             _ if head_only => 0,
-            Some(Fault::Drop(bytes) | Fault::Stall(bytes)) => bytes,
+            Some(Fault::Drop(bytes) | Fault::Stall(bytes) | Fault::Pause(bytes)) => bytes,
             _ => self.body.len(),
         };
         // A client that has gone is no failure of the server.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&self.body[..sent]));
-        if let Some(Fault::Stall(_)) = fault {
-            std::thread::sleep(Duration::from_secs(600));
+        match fault {
+            Some(Fault::Stall(_)) => std::thread::sleep(Duration::from_secs(600)),
+            Some(Fault::Pause(_)) => {
+                std::thread::sleep(Duration::from_millis(300));
+                let _ = stream.write_all(&self.body[sent..]);
+            }
+            _ => {}
         }
     }
 }

@@ -130,6 +130,24 @@ fn processes_do_not_download_the_same_twice() {
 }
 
 #[test]
+fn where_locks_keep_out_nobody_the_content_is_whole() {
+    let hub = hub().fault(Of::Content, Fault::Pause(100_000)).fault(Of::Content, Fault::Pause(100_000));
+    let (one, other) = (Client::of(&hub), Client::of(&hub));
+    std::fs::create_dir_all(one.path("blobs")).unwrap();
+    // The same folder with locks of its own, as on another node.
+    std::os::unix::fs::symlink(one.folder(), other.folder()).unwrap();
+    std::thread::scope(|scope| {
+        let running = [&one, &other].map(|client| scope.spawn(|| client.model()));
+        for snapshot in running {
+            snapshot.join().unwrap().unwrap();
+        }
+    });
+    assert_eq!(hub.ranges().len(), 2);
+    assert_eq!(content(&one.fetch(COMMIT, &[Want::required(&["model.bin"])]).unwrap()), bytes(LENGTH));
+    assert_eq!(one.listing("blobs"), [stage::files::digest_of(&bytes(LENGTH))]);
+}
+
+#[test]
 fn what_does_not_fit_on_the_disk_is_not_begun() {
     let size = ("X-Linked-Size", (u64::MAX / 2).to_string());
     let headers = vec![("X-Linked-Etag", "a".repeat(64)), size];
