@@ -21,6 +21,7 @@
 //! | `HF_TOKEN` | the token for private and gated repositories | what the file `HF_TOKEN_PATH` says, or `HF_HOME/token` |
 //! | `HF_HUB_DISABLE_IMPLICIT_TOKEN` | `1`: no token is sent | |
 //! | `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` | `1`: only what is cached is used | |
+//! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | certificates that are trusted | the system's |
 //! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | a proxy, and what goes without it | no proxy |
 //!
 //! ```no_run

@@ -180,8 +180,7 @@ impl<'a> Remote<'a> {
 
     async fn send(&self, request: RequestBuilder, subject: &str) -> Result<Response, Failure> {
         tracing::debug!("asking for {subject}");
-        let answer = request.send().with_subscriber(NoSubscriber::new()).await;
-        answer.map_err(|error| unanswered(subject, error))
+        request.send().await.map_err(|error| unanswered(subject, error))
     }
 
     fn refused(&self, subject: &str, answer: &Response) -> Failure {
