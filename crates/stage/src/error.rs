@@ -17,7 +17,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// | 66 | an input is missing, or an earlier stage has not finished | run that stage |
 /// | 70 | numbers stopped being finite | lower the learning rate; the last checkpoint is kept |
 /// | 71 | memory or disk would not suffice | use the knob the message names |
-/// | 74 | reading or writing failed | look at the disk |
+/// | 74 | reading or writing failed, or the connection | look at the disk or the network |
 /// | 75 | interrupted; the work so far is kept | run the same command again |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -33,7 +33,7 @@ pub enum Kind {
     Diverged,
     /// Memory or disk would not suffice.
     Resource,
-    /// Reading or writing failed.
+    /// Reading or writing failed, on the disk or over a connection.
     Io,
     /// The user or the cluster asked the program to stop.
     Interrupted,

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::resources::human;
+
 /// How often a log without a terminal gets a line about the same work.
 const LOG_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -63,6 +65,8 @@ impl Write for AboveBars {
 pub struct Progress {
     title: String,
     total: u64,
+    /// How a count is written in log lines.
+    written: fn(u64) -> String,
     done: AtomicU64,
     started: Instant,
     last_line_ms: AtomicU64,
@@ -72,9 +76,18 @@ pub struct Progress {
 impl Progress {
     /// Begins; `unit` is the plural of what is counted (`"epochs"`, `"queries"`).
     pub fn new(title: impl Into<String>, total: u64, unit: &str) -> Self {
-        let title = title.into();
+        Progress::with(title.into(), total, &format!("{{pos}}/{{len}} {unit} {{msg}}"), |n| n.to_string())
+    }
+
+    /// Begins to count bytes, shown in KiB, MiB and so on, with their rate.
+    pub fn of_bytes(title: impl Into<String>, total: u64) -> Self {
+        let counted = "{binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
+        Progress::with(title.into(), total, counted, human)
+    }
+
+    fn with(title: String, total: u64, counted: &str, written: fn(u64) -> String) -> Self {
         let bar = BARS.get().map(|bars| {
-            let template = format!("{{prefix:>22}} {{wide_bar}} {{pos}}/{{len}} {unit} {{msg}} {{eta}} left");
+            let template = format!("{{prefix:>22}} {{wide_bar}} {counted} {{eta}} left");
             let style =
                 ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
             bars.add(ProgressBar::new(total).with_style(style).with_prefix(title.clone()))
@@ -82,6 +95,7 @@ impl Progress {
         Progress {
             title,
             total,
+            written,
             done: AtomicU64::new(0),
             started: Instant::now(),
             last_line_ms: AtomicU64::new(0),
@@ -122,7 +136,8 @@ impl Progress {
         if due && self.last_line_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         {
             let left = elapsed.mul_f64(self.total.saturating_sub(done) as f64 / done.max(1) as f64);
-            tracing::info!("{}: {done} of {}, about {} s left", self.title, self.total, left.as_secs());
+            let (done, total) = ((self.written)(done), (self.written)(self.total));
+            tracing::info!("{}: {done} of {total}, about {} s left", self.title, left.as_secs());
         }
     }
 }
