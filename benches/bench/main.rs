@@ -1,8 +1,9 @@
-//! Our side of the comparison with PyTorch: cuts a workload out of a run, and times the engine on it.
+//! Our side of the comparisons with PyTorch: cuts a workload out of a run and times the engine on it; times encoders.
 //!
 //! A workload is a folder that any program can read: the batches of a few steps as JSON, features and trained teachers
 //! as safetensors. `harness.py` hands it to this program and to both references, each in a process of its own.
 
+mod encoders;
 mod engine;
 mod parameters;
 mod products;
@@ -14,10 +15,11 @@ use stage::{Result, Run};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use encoders::Encoding;
 use engine::Case;
 use workload::Workload;
 
-/// Times the training engine; see benches/harness.py, which calls it
+/// Times the training engine and the encoders; see benches/harness.py and benches/encoders.py, which call it
 #[derive(Parser)]
 #[command(name = "dsom-bench")]
 struct Arguments {
@@ -55,6 +57,11 @@ enum Command {
         #[command(flatten)]
         case: Case,
     },
+    /// Time an encoder; see benches/encoders.py, which calls it
+    Encode {
+        #[command(flatten)]
+        encoding: Encoding,
+    },
     /// Time the products of a step alone, and the machine's peak
     Products {
         /// Queries of a step
@@ -73,6 +80,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    dsom_features::parallel::one_thread_per_operation();
     let arguments = Arguments::parse();
     stage::progress::init_logging(0);
     stage::args::exit(run(arguments.command))
@@ -90,6 +98,7 @@ fn run(command: Command) -> Result<()> {
             limit_threads(case.threads);
             engine::run(Workload::read(&workload)?, &case)?
         }
+        Command::Encode { encoding } => encoders::run(&encoding)?,
         Command::Products { queries, entities, width, threads } => {
             limit_threads(threads);
             products::run(queries, entities, width)

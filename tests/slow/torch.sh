@@ -11,7 +11,7 @@ set -eu
 folder=$1
 here=$(dirname "$0")
 python3 -m venv "$folder"
-"$folder/bin/pip" install --quiet --no-deps --requirement "$here/torch.txt"
+"$folder/bin/python" -m pip install --quiet --no-deps --requirement "$here/torch.txt"
 libraries=$("$folder/bin/python" -c 'import pathlib, sysconfig; print(pathlib.Path(sysconfig.get_path("platlib"), "torch", "lib"))')
 cd "$libraries"
 

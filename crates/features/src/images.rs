@@ -18,12 +18,13 @@ use crate::outcome::Covered;
 use crate::parallel::{Permits, as_done};
 use crate::preparation::Preparation;
 use crate::shard::Shard;
-use crate::vit::ImageEncoder;
 
+pub mod encoder;
 pub mod pooling;
 pub mod report;
 pub mod set;
 
+pub use encoder::ImageEncoder;
 pub use pooling::{EntityRows, Pooled};
 pub use report::{Report, unreadable};
 pub use set::{Illustrated, ImageSet};

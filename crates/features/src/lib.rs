@@ -9,6 +9,7 @@
 //! [`parallel`]). What a batch holds depends on the data alone: the same bytes come out on any number of threads.
 
 pub mod bert;
+pub mod checkpoint;
 pub mod decode;
 pub mod export;
 pub mod given;
@@ -23,7 +24,8 @@ pub mod shard;
 pub mod table;
 pub mod text;
 pub mod tokens;
-pub mod vit;
+mod transformer;
+mod vit;
 pub mod work;
 
 pub use table::FeatureTable;

@@ -28,6 +28,9 @@ struct Args {
     /// BERT, or `random`
     #[arg(long, value_name = "DIR", env = "DSOM_TEXT_MODEL")]
     text_model: Option<PathBuf>,
+    /// Image encoder where the recipe names none: a folder with config.json and model.safetensors of a ViT, or `random`
+    #[arg(long, value_name = "DIR", env = "DSOM_IMAGE_MODEL")]
+    image_model: Option<PathBuf>,
     /// Image folder, where it is not the one that the graph's stage.json names
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
@@ -67,6 +70,7 @@ fn run(args: &Args) -> Result<()> {
         graph: &graph,
         entities: &entities,
         text_model: args.text_model.as_deref(),
+        image_model: args.image_model.as_deref(),
         images: args.images.as_deref(),
     };
     let mut plans: Vec<Plan> = Vec::new();
@@ -125,8 +129,8 @@ impl Args {
 
     fn make(&self, setting: &Setting, task: Task, source: &Source) -> Result<()> {
         let folder = task.folder().to_owned();
-        match self.common.begin(task, || Ok(()))? {
-            Some((work, ())) => setting.run(source, work),
+        match self.common.begin(task, || setting.ready(source))? {
+            Some((work, ready)) => setting.run(source, ready, work),
             None => self.left_alone(&folder),
         }
     }

@@ -2,16 +2,18 @@
 //! any stage folder is touched.
 
 use mkg::graph::{ENTITIES, Entity};
+use serde::Serialize;
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
-use stage::recipe::{Features, Pool, UnknownKeys};
+use stage::recipe::{Features, ImageOutput, Pool, TextOutput, UnknownKeys};
 use stage::task::Task;
 use stage::{Error, Modality, Result, Run};
 use std::path::{Path, PathBuf};
 
+use crate::checkpoint::{CONFIG, Checkpoint};
 use crate::images::ImageSet;
 use crate::text::texts_of;
-use crate::{bert, vit};
+use crate::{bert, preparation, random};
 
 /// The graph, and what the command line says beside the recipe.
 pub struct Context<'a> {
@@ -25,6 +27,8 @@ pub struct Context<'a> {
     pub entities: &'a [Entity],
     /// The encoder of texts whose recipe names none.
     pub text_model: Option<&'a Path>,
+    /// The encoder of images whose recipe names none.
+    pub image_model: Option<&'a Path>,
     /// The image folder, where it is not the one that the graph names.
     pub images: Option<&'a Path>,
 }
@@ -36,13 +40,13 @@ pub enum Source {
         /// One per entity, empty where there is none.
         texts: Vec<String>,
         /// Where the encoder comes from.
-        encoder: TextSource,
+        encoder: EncoderSource<TextOutput>,
         /// Tokens per text, at most.
         max_tokens: usize,
         /// Texts per batch.
         batch: usize,
     },
-    /// Images, for the encoder with random weights.
+    /// Images.
     Images(ImageSource),
     /// Given rows.
     Given {
@@ -63,6 +67,8 @@ pub enum Source {
 pub struct ImageSource {
     /// The images.
     pub images: ImageSet,
+    /// Where the encoder comes from.
+    pub encoder: EncoderSource<ImageOutput>,
     /// How an entity's images become one row.
     pub pool: Pool,
     /// Whether images are turned by their EXIF orientation.
@@ -71,11 +77,11 @@ pub struct ImageSource {
     pub batch: usize,
 }
 
-/// Where a text encoder comes from.
+/// Where an encoder comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TextSource {
-    /// A checkpoint's folder.
-    Checkpoint(PathBuf),
+pub enum EncoderSource<O> {
+    /// A checkpoint, and what of it is the feature.
+    Checkpoint(Checkpoint, O),
     /// Weights drawn from the run's seed.
     Random,
 }
@@ -112,20 +118,23 @@ impl Context<'_> {
 
     fn source(&self, modality: &Modality, section: &Features) -> Result<Result<Source, String>> {
         match section {
-            Features::Text { fields, encoder, max_tokens, batch } => {
+            Features::Text { fields, encoder, output, max_tokens, batch } => {
                 let texts = texts_of(self.entities, fields);
                 if texts.iter().all(String::is_empty) {
                     return Ok(Err("no entity has such a text".to_owned()));
                 }
-                let encoder = self.text_source(modality, encoder.as_deref())?;
+                let named = encoder.as_deref().or(self.text_model);
+                let encoder = encoder_source(modality, named, *output, &[bert::TOKENIZER], "--text-model")?;
                 Ok(Ok(Source::Text { texts, encoder, max_tokens: *max_tokens, batch: *batch }))
             }
-            Features::Images { encoder, pool, upright, batch } => {
+            Features::Images { encoder, output, pool, upright, batch } => {
                 let Some(images) = self.images()? else {
                     return Ok(Err("no entity has an image".to_owned()));
                 };
-                require_random(modality, encoder.as_deref())?;
-                let source = ImageSource { images, pool: *pool, upright: *upright, batch: *batch };
+                let named = encoder.as_deref().or(self.image_model);
+                let encoder = encoder_source(modality, named, *output, &[], "--image-model")?;
+                let (pool, upright, batch) = (*pool, *upright, *batch);
+                let source = ImageSource { images, encoder, pool, upright, batch };
                 Ok(Ok(Source::Images(source)))
             }
             Features::File { file, tensor, keys, unknown_keys, zero_is_absent } => Ok(Ok(Source::Given {
@@ -135,18 +144,6 @@ impl Context<'_> {
                 unknown_keys: *unknown_keys,
                 zero_is_absent: *zero_is_absent,
             })),
-        }
-    }
-
-    fn text_source(&self, modality: &Modality, encoder: Option<&Path>) -> Result<TextSource> {
-        match encoder.or(self.text_model) {
-            Some(encoder) if encoder == Path::new("random") => Ok(TextSource::Random),
-            Some(folder) => {
-                bert::require_checkpoint(folder)?;
-                Ok(TextSource::Checkpoint(folder.to_owned()))
-            }
-            None => Err(Error::usage(format!("the recipe names no encoder for `{modality}`"))
-                .hint(format!("give --text-model DIR or --set features.{modality}.encoder=DIR (or random)"))),
         }
     }
 
@@ -173,15 +170,13 @@ impl Context<'_> {
         let mut parameters = serde_json::to_value(section).unwrap_or_default();
         let mut files = Vec::new();
         match source {
-            Source::Text { encoder: TextSource::Checkpoint(folder), .. } => {
-                parameters["encoder"] = "checkpoint".into();
-                files.extend(bert::FILES.map(|name| (folder.join(name), format!("encoder/{name}"))));
+            Source::Text { encoder, .. } => {
+                encoder.describe(&mut parameters, json!(random::bert::RANDOM));
+                files.extend(encoder.files(bert::TOKENIZER));
             }
-            Source::Text { encoder: TextSource::Random, .. } => {
-                parameters["encoder"] = json!({ "random": bert::RANDOM });
-            }
-            Source::Images(_) => {
-                parameters["encoder"] = json!({ "random": vit::RANDOM });
+            Source::Images(ImageSource { encoder, .. }) => {
+                encoder.describe(&mut parameters, json!(random::vit::RANDOM));
+                files.extend(encoder.files(preparation::FILE));
             }
             Source::Given { file, keys, .. } => {
                 for (name, path) in [("file", Some(file)), ("keys", keys.as_ref())] {
@@ -226,14 +221,51 @@ impl Context<'_> {
     }
 }
 
-fn require_random(modality: &Modality, encoder: Option<&Path>) -> Result<()> {
-    match encoder {
-        Some(encoder) if encoder == Path::new("random") => Ok(()),
-        Some(_) => {
-            Err(Error::usage(format!("`features.{modality}.encoder`: no image checkpoints can be read yet"))
-                .hint("only `random` is available; features made elsewhere come in with from = \"file\""))
+impl<O: Serialize> EncoderSource<O> {
+    /// Writes to a task's parameters what the features depend on beside the files.
+    fn describe(&self, parameters: &mut Value, sizes: Value) {
+        match self {
+            EncoderSource::Checkpoint(_, output) => {
+                parameters["encoder"] = "checkpoint".into();
+                parameters["output"] = json!(output);
+            }
+            EncoderSource::Random => {
+                parameters["encoder"] = json!({ "random": sizes });
+                parameters["output"] = Value::Null;
+            }
         }
-        None => Err(Error::usage(format!("the recipe names no encoder for `{modality}`"))
-            .hint(format!("give --set features.{modality}.encoder=random"))),
+    }
+
+    /// The checkpoint's files that the features depend on, with what they are called in the stage's inputs.
+    fn files(&self, other: &str) -> Vec<(PathBuf, String)> {
+        let EncoderSource::Checkpoint(checkpoint, _) = self else { return Vec::new() };
+        let named = |path: PathBuf| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (path, format!("encoder/{name}"))
+        };
+        let weights = checkpoint.weights_file().to_owned();
+        [checkpoint.path(CONFIG), weights].into_iter().chain(checkpoint.optional(other)).map(named).collect()
+    }
+}
+
+fn encoder_source<O: Default>(
+    modality: &Modality,
+    named: Option<&Path>,
+    output: Option<O>,
+    needs: &[&str],
+    flag: &str,
+) -> Result<EncoderSource<O>> {
+    match (named, output) {
+        (Some(encoder), None) if encoder == Path::new("random") => Ok(EncoderSource::Random),
+        (Some(encoder), Some(_)) if encoder == Path::new("random") => {
+            let message = format!("`features.{modality}.output`: random weights have an output of their own");
+            Err(Error::usage(message).hint("leave it out, or name a checkpoint"))
+        }
+        (Some(folder), output) => {
+            let checkpoint = Checkpoint::open(folder, needs)?;
+            Ok(EncoderSource::Checkpoint(checkpoint, output.unwrap_or_default()))
+        }
+        (None, _) => Err(Error::usage(format!("the recipe names no encoder for `{modality}`"))
+            .hint(format!("give {flag} DIR or --set features.{modality}.encoder=DIR (or random)"))),
     }
 }

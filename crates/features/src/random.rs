@@ -9,6 +9,9 @@ use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use rand::Rng;
 
+pub mod bert;
+pub mod vit;
+
 /// Standard deviation of position, segment and class embeddings beside content of about 1: enough to tell
 /// positions apart, too little to drown the content.
 const PLACE_SCALE: f64 = 0.1;

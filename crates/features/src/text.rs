@@ -8,12 +8,15 @@ use stage::{Modality, Result};
 use std::path::PathBuf;
 
 use crate::FeatureTable;
-use crate::bert::TextEncoder;
 use crate::journal::{Entry, Head, Journal};
 use crate::outcome::Covered;
 use crate::parallel::as_done;
 use crate::shard::Shard;
 use crate::tokens::Tokens;
+
+pub mod encoder;
+
+pub use encoder::TextEncoder;
 
 /// For each entity the `fields` it has, joined by `. `; empty where it has none.
 ///
@@ -119,7 +122,7 @@ impl TextWork<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bert::random_for;
+    use crate::random::bert::encoder_for;
     use candle_core::Device;
     use std::path::Path;
 
@@ -131,7 +134,7 @@ mod tests {
 
     fn run_at(journal: &Path, batch: usize, threads: usize, shard: Shard) -> (FeatureTable, Vec<usize>) {
         let texts = texts();
-        let (encoder, tokenizer) = random_for(&texts, 1, 16, &Device::Cpu).unwrap();
+        let (encoder, tokenizer) = encoder_for(&texts, 1, 16, &Device::Cpu).unwrap();
         let tokens = Tokens::new(&texts, &tokenizer, 16).unwrap();
         let (modality, journal) = ("textual".parse().unwrap(), journal.to_owned());
         let work = TextWork {

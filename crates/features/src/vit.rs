@@ -1,173 +1,204 @@
-//! The image encoder: a ViT with random weights.
-//!
-//! What a trained ViT gathers in its CLS token, a random one does not: its attention is nearly uniform, so the CLS
-//! token, like the mean over all patches, knows which colours an image has and not where. The flags of France, the
-//! Netherlands and Russia come out nearly the same (cosine 0.98 and more after centring). So the feature here is the mean
-//! over the patches of each cell of a 3 x 3 grid, after the final layer norm, side by side: the flags that look alike are
-//! then the near ones, and the mean over all patches is still a linear image of it.
+//! ViT: patches become tokens after one for the class, and [layers](crate::transformer) with the norm before each part.
 
-use candle_core::{Device, Module, Tensor};
-use candle_nn::LayerNorm;
-use candle_transformers::models::vit::{Config, Embeddings, Encoder};
-use serde::Serialize;
-use stage::Result;
+use candle_core::{Device, IndexOp, Tensor};
+use candle_nn::{Activation, VarBuilder};
+use serde::Deserialize;
+use stage::recipe::ImageOutput;
+use stage::{Error, Result};
 
-use crate::{random, tensor_error};
+use crate::checkpoint::{CONFIG, Checkpoint, Weights};
+use crate::images::encoder::ImageModel;
+use crate::transformer::{self, LayerNorm, Layers, Linear, Norms};
 
-/// Sizes of the encoder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Sizes {
-    /// Height and width of an image in pixels.
-    pub image: usize,
-    /// Height and width of a patch in pixels.
-    pub patch: usize,
-    /// Width of the hidden states.
-    pub hidden: usize,
-    /// Layers.
-    pub layers: usize,
-    /// Attention heads per layer.
-    pub heads: usize,
-    /// Width of the feed-forward part.
-    pub intermediate: usize,
-    /// Cells of the grid along each side.
-    pub grid: usize,
-}
+const NAME: &str = "vit";
 
-/// The sizes in use.
-pub const RANDOM: Sizes =
-    Sizes { image: 48, patch: 8, hidden: 64, layers: 2, heads: 2, intermediate: 128, grid: 3 };
+/// Images that go through the layers together on the CPU: more no longer fit the caches.
+const CPU_IMAGES: usize = 2;
 
-/// A ViT-architecture encoder in `f32`. It never changes, so threads share it.
-pub struct ImageEncoder {
-    embeddings: Embeddings,
-    encoder: Encoder,
+/// A ViT from a checkpoint.
+pub(crate) struct Vit {
+    config: Config,
+    patches: Linear,
+    /// The class token where an image begins, `(1, hidden)`, with its position.
+    class: Tensor,
+    /// `(patch, hidden)`.
+    positions: Tensor,
+    layers: Layers,
     norm: LayerNorm,
-    device: Device,
+    output: Output,
 }
 
-impl ImageEncoder {
-    /// An encoder with [`RANDOM`] sizes and weights drawn from `seed`.
-    pub fn random(seed: u64, device: &Device) -> Result<ImageEncoder> {
-        Self::build(seed, device).map_err(tensor_error("building the image encoder"))
+/// What is taken from the last hidden states.
+enum Output {
+    Cls,
+    Patches,
+    Pooler(Linear),
+    Logits(Linear),
+}
+
+/// The part of a `config.json` that decides the numbers; what older ones lack has the default of that time.
+#[derive(Deserialize)]
+struct Config {
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    image_size: usize,
+    patch_size: usize,
+    #[serde(default = "three")]
+    num_channels: usize,
+    #[serde(default = "yes")]
+    qkv_bias: bool,
+    #[serde(default)]
+    hidden_act: Activation,
+    #[serde(default = "transformer::default_epsilon")]
+    layer_norm_eps: f64,
+}
+
+fn three() -> usize {
+    3
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Config {
+    /// Checks what would otherwise only be noticed by a panic or a wrong result.
+    fn check(&self) -> Result<(), String> {
+        let (image, patch) = (self.image_size, self.patch_size);
+        if self.num_channels != 3 {
+            return Err(format!("num_channels is {}, images have 3", self.num_channels));
+        }
+        if patch == 0 || image == 0 || image % patch != 0 {
+            return Err(format!("image_size {image} is no multiple of patch_size {patch}"));
+        }
+        self.layers().check()
     }
 
-    fn build(seed: u64, device: &Device) -> candle_core::Result<ImageEncoder> {
-        let config = Config {
-            hidden_size: RANDOM.hidden,
-            num_hidden_layers: RANDOM.layers,
-            num_attention_heads: RANDOM.heads,
-            intermediate_size: RANDOM.intermediate,
-            image_size: RANDOM.image,
-            patch_size: RANDOM.patch,
-            ..Config::vit_base_patch16_224()
+    fn layers(&self) -> transformer::Config {
+        transformer::Config {
+            hidden: self.hidden_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            intermediate: self.intermediate_size,
+            activation: self.hidden_act,
+            epsilon: self.layer_norm_eps,
+            attention_bias: self.qkv_bias,
+            norms: Norms::Before,
+        }
+    }
+
+    /// Patches along each side.
+    fn grid(&self) -> usize {
+        self.image_size / self.patch_size
+    }
+}
+
+impl Vit {
+    /// The encoder of a checkpoint.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Data`] where the checkpoint is damaged, of another architecture, or has not the `output` asked for.
+    pub(crate) fn load(checkpoint: &Checkpoint, output: ImageOutput, device: &Device) -> Result<Vit> {
+        let config: Config = checkpoint.config(NAME)?;
+        config.check().map_err(|message| Error::data(message).at(checkpoint.path(CONFIG)))?;
+        let weights = checkpoint.weights(NAME, "embeddings.cls_token", device)?;
+        let head = match output {
+            ImageOutput::Pooler => Some(("pooler", weights.body.contains_tensor("pooler.dense.weight"))),
+            ImageOutput::Logits => Some(("classifier", weights.all.contains_tensor("classifier.weight"))),
+            ImageOutput::Cls | ImageOutput::Patches => None,
         };
-        let weights = random::weights(seed, "features/random-vit", device);
-        Ok(ImageEncoder {
-            embeddings: Embeddings::new(&config, false, weights.pp("embeddings"))?,
-            encoder: Encoder::new(&config, weights.pp("encoder"))?,
-            norm: candle_nn::layer_norm(RANDOM.hidden, config.layer_norm_eps, weights.pp("layernorm"))?,
-            device: device.clone(),
+        match head {
+            Some((name, false)) => Err(checkpoint.headless(name)),
+            _ => Self::build(config, &weights, output).map_err(|e| checkpoint.damaged(e)),
+        }
+    }
+
+    fn build(config: Config, weights: &Weights, output: ImageOutput) -> candle_core::Result<Vit> {
+        let (hidden, patch, channels) = (config.hidden_size, config.patch_size, config.num_channels);
+        let count = config.grid().pow(2);
+        let Weights { body, all } = weights;
+        let embeddings = body.pp("embeddings");
+        let positions = embeddings.get((1, count + 1, hidden), "position_embeddings")?.i(0)?;
+        let projection = embeddings.pp("patch_embeddings.projection");
+        let projected = projection.get((hidden, channels, patch, patch), "weight")?.flatten_from(1)?;
+        let class = embeddings.get((1, 1, hidden), "cls_token")?.i(0)?;
+        Ok(Vit {
+            patches: Linear::new(&projected, projection.get(hidden, "bias")?)?,
+            class: (class + positions.narrow(0, 0, 1)?)?,
+            positions: positions.narrow(0, 1, count)?,
+            layers: Layers::load(&config.layers(), body.pp("encoder"))?,
+            norm: LayerNorm::load(hidden, config.layer_norm_eps, body.pp("layernorm"))?,
+            output: match output {
+                ImageOutput::Cls => Output::Cls,
+                ImageOutput::Patches => Output::Patches,
+                ImageOutput::Pooler => Output::Pooler(Linear::load(hidden, hidden, body.pp("pooler.dense"))?),
+                ImageOutput::Logits => Output::Logits(classifier(hidden, all.pp("classifier"))?),
+            },
+            config,
         })
     }
 
-    /// Height and width of the images it takes, in pixels.
-    pub fn image_size(&self) -> usize {
-        RANDOM.image
+    /// The tokens `(token, hidden)` of images, one after the other.
+    fn tokens(&self, pixels: &[f32], images: usize) -> candle_core::Result<Tensor> {
+        let (grid, patch, channels) = (self.config.grid(), self.config.patch_size, self.config.num_channels);
+        let shape = [images, channels, grid, patch, grid, patch];
+        let pixels = Tensor::from_slice(pixels, &shape[..], self.class.device())?;
+        // A convolution whose windows do not overlap is a product with the patches as rows.
+        let rows =
+            pixels.permute([0, 2, 4, 1, 3, 5])?.reshape((images * grid * grid, channels * patch * patch))?;
+        let patches = self.patches.forward(&rows)?;
+        let mut tokens = Vec::with_capacity(2 * images);
+        for image in 0..images {
+            let patches = patches.narrow(0, image * grid * grid, grid * grid)?;
+            tokens.extend([self.class.clone(), (patches + &self.positions)?]);
+        }
+        Tensor::cat(&tokens, 0)
     }
 
-    /// Numbers per image.
-    pub fn width(&self) -> usize {
-        RANDOM.grid * RANDOM.grid * RANDOM.hidden
-    }
-
-    /// Encodes `pixels`, `(image, channel, row, column)` in -1 to 1: `(image, width)`, row after row.
-    pub fn encode(&self, pixels: Vec<f32>) -> Result<Vec<f32>> {
-        self.forward(pixels).map_err(tensor_error("encoding images"))
-    }
-
-    fn forward(&self, pixels: Vec<f32>) -> candle_core::Result<Vec<f32>> {
-        let Sizes { image, patch, hidden, grid, .. } = RANDOM;
-        let count = pixels.len() / (3 * image * image);
-        let pixels = Tensor::from_vec(pixels, (count, 3, image, image), &self.device)?;
-        let states = self.encoder.forward(&self.embeddings.forward(&pixels, None, false)?)?;
-        let states = self.norm.forward(&states)?;
-        let cell = image / patch / grid;
-        let patches = states.narrow(1, 1, (cell * grid).pow(2))?;
-        let cells = patches.reshape(&[count, grid, cell, grid, cell, hidden][..])?.mean(4)?.mean(2)?;
-        cells.flatten_all()?.to_vec1()
+    fn forward(&self, pixels: &[f32], images: usize) -> candle_core::Result<Vec<f32>> {
+        let lengths = vec![self.config.grid().pow(2) + 1; images];
+        let states = self.layers.forward(self.tokens(pixels, images)?, &lengths)?;
+        // The norm is each token's own: where only the first token counts, only that is normalised.
+        let first = || self.norm.forward(transformer::firsts(&states, &lengths)?);
+        let rows = match &self.output {
+            Output::Cls => first()?,
+            Output::Pooler(dense) => dense.forward(&first()?)?.tanh()?,
+            Output::Logits(classifier) => classifier.forward(&first()?)?,
+            Output::Patches => {
+                let states = self.norm.forward(states)?;
+                let patches = |image: &Tensor| image.narrow(0, 1, image.dim(0)? - 1)?.mean_keepdim(0);
+                transformer::of_each(&states, &lengths, patches)?
+            }
+        };
+        rows.flatten_all()?.to_vec1()
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// The head that gives class logits; how many classes there are, the weights say.
+fn classifier(hidden: usize, weights: VarBuilder) -> candle_core::Result<Linear> {
+    let classes = weights.get_unchecked("bias")?.elem_count();
+    Linear::load(hidden, classes, weights)
+}
 
-    const RED: [f32; 3] = [0.8, -0.9, -0.6];
-    const WHITE: [f32; 3] = [1.0, 1.0, 1.0];
-    const BLUE: [f32; 3] = [-1.0, -0.4, 0.3];
-    const GREEN: [f32; 3] = [-1.0, 0.1, -0.5];
-    const YELLOW: [f32; 3] = [1.0, 0.7, -0.9];
-
-    /// Three bands, from the top or from the left.
-    fn bands(upright: bool, colours: [[f32; 3]; 3]) -> Vec<f32> {
-        let size = RANDOM.image;
-        let at =
-            |channel: usize, y: usize, x: usize| colours[if upright { x } else { y } * 3 / size][channel];
-        (0..3 * size * size).map(|i| at(i / (size * size), i / size % size, i % size)).collect()
-    }
-
-    fn centred_cosines(rows: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let mean: Vec<f32> = (0..rows[0].len())
-            .map(|i| rows.iter().map(|row| row[i]).sum::<f32>() / rows.len() as f32)
-            .collect();
-        let centred = |row: &Vec<f32>| -> Vec<f32> {
-            let row: Vec<f32> = row.iter().zip(&mean).map(|(x, mean)| x - mean).collect();
-            let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
-            row.iter().map(|x| x / norm).collect()
-        };
-        let rows: Vec<Vec<f32>> = rows.iter().map(centred).collect();
-        let dot = |a: &Vec<f32>, b: &Vec<f32>| a.iter().zip(b).map(|(a, b)| a * b).sum();
-        rows.iter().map(|a| rows.iter().map(|b| dot(a, b)).collect()).collect()
-    }
-
-    fn encode(images: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let encoder = ImageEncoder::random(1, &Device::Cpu).unwrap();
-        let rows = encoder.encode(images.concat()).unwrap();
-        rows.chunks(encoder.width()).map(<[f32]>::to_vec).collect()
-    }
-
-    #[test]
-    fn flags_that_look_alike_are_near_each_other() {
-        let flags = [
-            ("france", bands(true, [BLUE, WHITE, RED])),
-            ("italy", bands(true, [GREEN, WHITE, RED])),
-            ("netherlands", bands(false, [RED, WHITE, BLUE])),
-            ("hungary", bands(false, [RED, WHITE, GREEN])),
-            ("russia", bands(false, [WHITE, BLUE, RED])),
-            ("mali", bands(true, [GREEN, YELLOW, RED])),
-            ("bolivia", bands(false, [RED, YELLOW, GREEN])),
-            ("austria", bands(false, [RED, WHITE, RED])),
-        ];
-        let images: Vec<Vec<f32>> = flags.iter().map(|(_, image)| image.clone()).collect();
-        let cosines = centred_cosines(&encode(&images));
-        let nearest = |i: usize| {
-            let others = (0..flags.len()).filter(|j| *j != i);
-            others.max_by(|a, b| cosines[i][*a].total_cmp(&cosines[i][*b])).map(|j| flags[j].0).unwrap()
-        };
-        assert_eq!([nearest(0), nearest(1)], ["italy", "france"]);
-        assert_eq!([nearest(2), nearest(3)], ["hungary", "netherlands"]);
-        // The same colours the other way round are another flag.
-        assert!(cosines[0][1] > 0.5 && cosines[0][2] < 0.2, "{:?}", cosines[0]);
-    }
-
-    #[test]
-    fn an_image_does_not_depend_on_its_batch() {
-        let images = [bands(true, [BLUE, WHITE, RED]), bands(false, [RED, YELLOW, GREEN])];
-        let together = encode(&images);
-        for (image, row) in images.iter().zip(&together) {
-            let single = &encode(std::slice::from_ref(image))[0];
-            assert!(single.iter().zip(row).all(|(a, b)| (a - b).abs() < 1e-5));
+impl ImageModel for Vit {
+    fn width(&self) -> usize {
+        match &self.output {
+            Output::Logits(classifier) => classifier.outputs(),
+            _ => self.config.hidden_size,
         }
-        assert_eq!(together, encode(&images));
+    }
+
+    fn image_size(&self) -> usize {
+        self.config.image_size
+    }
+
+    fn encode(&self, pixels: Vec<f32>) -> candle_core::Result<Vec<f32>> {
+        let one = self.config.num_channels * self.config.image_size.pow(2);
+        let images = pixels.len() / one;
+        let at_once = if self.class.device().is_cpu() { CPU_IMAGES } else { images.max(1) };
+        let chunks = pixels.chunks(at_once * one).map(|pixels| self.forward(pixels, pixels.len() / one));
+        Ok(chunks.collect::<candle_core::Result<Vec<_>>>()?.concat())
     }
 }

@@ -3,20 +3,20 @@
 use candle_core::Device;
 use mkg::graph::Entity;
 use serde_json::json;
+use stage::recipe::TextOutput;
 use stage::work::Work;
 use stage::{Modality, Result};
 use std::path::PathBuf;
 
-use crate::bert::{TextEncoder, random_for, tokenizer};
-use crate::images::ImageWork;
+use crate::images::{ImageEncoder, ImageWork};
 use crate::outcome::{Covered, Outcome};
-use crate::plan::{ImageSource, Source, TextSource};
+use crate::plan::{EncoderSource, ImageSource, Source};
 use crate::preparation::Preparation;
+use crate::random::bert::encoder_for;
 use crate::shard::Shard;
-use crate::text::TextWork;
+use crate::text::{TextEncoder, TextWork};
 use crate::tokens::Tokens;
-use crate::vit::ImageEncoder;
-use crate::{given, journal};
+use crate::{FeatureTable, bert, given, journal, preparation};
 
 /// What the work on one modality needs beside its source.
 pub struct Setting<'a> {
@@ -36,10 +36,108 @@ pub struct Setting<'a> {
     pub shard: Option<Shard>,
 }
 
+/// Everything that can be wrong with the inputs is behind us: what is left is work.
+pub enum Ready<'a> {
+    /// An encoder and what it will see.
+    Text {
+        /// The encoder.
+        encoder: TextEncoder,
+        /// The texts.
+        tokens: Tokens,
+        /// Texts per batch.
+        batch: usize,
+        /// Where the encoder comes from, for the summary.
+        origin: String,
+    },
+    /// An encoder and how images become what it takes.
+    Images {
+        /// The encoder.
+        encoder: ImageEncoder,
+        /// The preparation.
+        preparation: Preparation,
+        /// The images.
+        source: &'a ImageSource,
+        /// Where the encoder comes from, for the summary.
+        origin: String,
+    },
+    /// Given features, joined.
+    Given(FeatureTable),
+}
+
 impl Setting<'_> {
+    /// Reads and checks what the work needs, before the stage's folder is touched.
+    pub fn ready<'a>(&self, source: &'a Source) -> Result<Ready<'a>> {
+        match source {
+            Source::Text { texts, encoder, max_tokens, batch } => {
+                self.ready_texts(texts, encoder, *max_tokens, *batch)
+            }
+            Source::Images(source) => self.ready_images(source),
+            Source::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
+                let rows = given::read(file, tensor.as_deref())?;
+                let keys = keys.as_deref();
+                let mapping =
+                    given::Mapping { keys, unknown: *unknown_keys, zero_is_absent: *zero_is_absent };
+                Ok(Ready::Given(given::join(&rows, file, mapping, self.entities)?))
+            }
+        }
+    }
+
+    fn ready_texts(
+        &self,
+        texts: &[String],
+        source: &EncoderSource<TextOutput>,
+        max_tokens: usize,
+        batch: usize,
+    ) -> Result<Ready<'static>> {
+        let (encoder, tokenizer) = match source {
+            EncoderSource::Checkpoint(checkpoint, output) => {
+                (TextEncoder::load(checkpoint, *output, self.device)?, bert::tokenizer(checkpoint)?)
+            }
+            EncoderSource::Random => {
+                self.warn_of_random_weights("text");
+                encoder_for(texts, self.seed, max_tokens, self.device)?
+            }
+        };
+        if max_tokens > encoder.max_tokens() {
+            let (modality, most) = (self.modality, encoder.max_tokens());
+            tracing::warn!("{modality}: the encoder takes {most} tokens, not {max_tokens}");
+        }
+        let tokens = Tokens::new(texts, &tokenizer, max_tokens.min(encoder.max_tokens()))?;
+        Ok(Ready::Text { encoder, tokens, batch, origin: self.origin(source) })
+    }
+
+    fn ready_images<'a>(&self, source: &'a ImageSource) -> Result<Ready<'a>> {
+        let (encoder, prepared) = match &source.encoder {
+            EncoderSource::Checkpoint(checkpoint, output) => {
+                let encoder = ImageEncoder::load(checkpoint, *output, self.device)?;
+                (encoder, checkpoint.optional(preparation::FILE))
+            }
+            EncoderSource::Random => {
+                self.warn_of_random_weights("image");
+                (ImageEncoder::random(self.seed, self.device)?, None)
+            }
+        };
+        let size = encoder.image_size();
+        let preparation =
+            prepared.map_or(Ok(Preparation::vit(size)), |path| Preparation::read(&path, size))?;
+        Ok(Ready::Images { encoder, preparation, source, origin: self.origin(&source.encoder) })
+    }
+
     /// Makes the features and finishes the stage's folder.
-    pub fn run(&self, source: &Source, work: Work) -> Result<()> {
-        let outcome = self.outcome(source, &work)?;
+    pub fn run(&self, source: &Source, ready: Ready, work: Work) -> Result<()> {
+        // `Work` leaves it there only where it continues the same work.
+        let journal = work.path(journal::FILE);
+        let outcome = match ready {
+            Ready::Text { encoder, tokens, batch, origin } => {
+                self.texts(&encoder, &tokens, batch, origin, journal)?
+            }
+            Ready::Images { encoder, preparation, source, origin } => {
+                self.images(&encoder, &preparation, source, origin, journal)?
+            }
+            Ready::Given(table) => {
+                Outcome { table, covered: Covered::default(), about: json!({}), report: None }
+            }
+        };
         match self.shard {
             Some(_) => outcome.finish_shard(self.modality, work),
             None => self.finish(source, outcome, work),
@@ -57,82 +155,52 @@ impl Setting<'_> {
         outcome.finish(self.modality, work)
     }
 
-    fn outcome(&self, source: &Source, work: &Work) -> Result<Outcome> {
-        // `Work` leaves it there only where it continues the same work.
-        let journal = work.path(journal::FILE);
-        match source {
-            Source::Text { texts, encoder, max_tokens, batch } => {
-                self.texts(texts, encoder, (*max_tokens, *batch), journal)
-            }
-            Source::Images(source) => self.images(source, journal),
-            Source::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
-                let rows = given::read(file, tensor.as_deref())?;
-                let keys = keys.as_deref();
-                let mapping =
-                    given::Mapping { keys, unknown: *unknown_keys, zero_is_absent: *zero_is_absent };
-                let table = given::join(&rows, file, mapping, self.entities)?;
-                Ok(Outcome { table, covered: Covered::default(), about: json!({}), report: None })
-            }
-        }
-    }
-
     fn texts(
         &self,
-        texts: &[String],
-        source: &TextSource,
-        (max_tokens, batch): (usize, usize),
+        encoder: &TextEncoder,
+        tokens: &Tokens,
+        batch: usize,
+        origin: String,
         journal: PathBuf,
     ) -> Result<Outcome> {
-        let (encoder, tokenizer) = match source {
-            TextSource::Checkpoint(folder) => (TextEncoder::load(folder, self.device)?, tokenizer(folder)?),
-            TextSource::Random => {
-                self.warn_of_random_weights("text");
-                random_for(texts, self.seed, max_tokens, self.device)?
-            }
-        };
-        if max_tokens > encoder.max_tokens() {
-            let (modality, most) = (self.modality, encoder.max_tokens());
-            tracing::warn!("{modality}: the encoder takes {most} tokens, not {max_tokens}");
-        }
-        let tokens = Tokens::new(texts, &tokenizer, max_tokens.min(encoder.max_tokens()))?;
-        let text_work = TextWork {
-            encoder: &encoder,
-            tokens: &tokens,
-            batch,
-            threads: self.threads,
-            modality: self.modality,
-            shard: self.shard.unwrap_or(Shard::WHOLE),
-            journal,
-        };
-        let origin = match source {
-            TextSource::Checkpoint(_) => "checkpoint".to_owned(),
-            TextSource::Random => self.random_weights(),
-        };
-        let (table, covered) = (text_work.run()?, text_work.covered());
+        let (modality, threads, shard) = (self.modality, self.threads, self.shard.unwrap_or(Shard::WHOLE));
+        let work = TextWork { encoder, tokens, batch, threads, modality, shard, journal };
+        let (table, covered) = (work.run()?, work.covered());
         let about = json!({ "texts_truncated": tokens.truncated, "encoder": origin });
         Ok(Outcome { table, covered, about, report: None })
     }
 
-    fn images(&self, source: &ImageSource, journal: PathBuf) -> Result<Outcome> {
-        let ImageSource { images, pool, upright, batch } = source;
-        self.warn_of_random_weights("image");
-        let encoder = ImageEncoder::random(self.seed, self.device)?;
-        let image_work = ImageWork {
-            images,
-            encoder: &encoder,
-            preparation: &Preparation::vit(encoder.image_size()),
-            pool: *pool,
-            upright: *upright,
-            batch: *batch,
+    fn images(
+        &self,
+        encoder: &ImageEncoder,
+        preparation: &Preparation,
+        source: &ImageSource,
+        origin: String,
+        journal: PathBuf,
+    ) -> Result<Outcome> {
+        let work = ImageWork {
+            images: &source.images,
+            encoder,
+            preparation,
+            pool: source.pool,
+            upright: source.upright,
+            batch: source.batch,
             threads: self.threads,
             strict: self.strict,
             modality: self.modality,
             shard: self.shard.unwrap_or(Shard::WHOLE),
             journal,
         };
-        let (table, report) = image_work.run(self.entities.len())?;
-        let about = json!({ "encoder": self.random_weights() });
-        Ok(Outcome { table, covered: image_work.covered(), about, report: Some(report) })
+        let (table, report) = work.run(self.entities.len())?;
+        let about = json!({ "encoder": origin });
+        Ok(Outcome { table, covered: work.covered(), about, report: Some(report) })
+    }
+
+    fn origin<O>(&self, source: &EncoderSource<O>) -> String {
+        match source {
+            EncoderSource::Checkpoint(..) => "checkpoint".to_owned(),
+            EncoderSource::Random => self.random_weights(),
+        }
     }
 
     fn random_weights(&self) -> String {

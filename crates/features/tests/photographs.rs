@@ -4,12 +4,14 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
-use dsom_features::images::{ImageSet, ImageWork};
+use candle_core::Device;
+use dsom_features::checkpoint::Checkpoint;
+use dsom_features::images::{ImageEncoder, ImageSet, ImageWork};
 use dsom_features::preparation::Preparation;
 use dsom_features::shard::Shard;
-use dsom_features::vit::ImageEncoder;
 use mkg::graph::Entity;
-use std::path::Path;
+use stage::recipe::ImageOutput;
+use std::path::{Path, PathBuf};
 
 /// One entity for each sub-folder, with the files in it.
 fn entities(root: &Path) -> Vec<Entity> {
@@ -30,8 +32,8 @@ fn entities(root: &Path) -> Vec<Entity> {
         .collect()
 }
 
-#[test]
-fn every_photograph_of_the_datasets_is_read() {
+/// Passes the photographs of each dataset that is there through `encoder`.
+fn read_all(encoder: &ImageEncoder) {
     for dataset in ["wn9", "fb15k-237"] {
         let root =
             Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data").join(dataset).join("images");
@@ -42,10 +44,9 @@ fn every_photograph_of_the_datasets_is_read() {
         let entities = entities(&root);
         let images = ImageSet::new(root, &entities).unwrap();
         let scratch = tempfile::tempdir().unwrap();
-        let encoder = ImageEncoder::random(1, &candle_core::Device::Cpu).unwrap();
         let work = ImageWork {
             images: &images,
-            encoder: &encoder,
+            encoder,
             preparation: &Preparation::vit(encoder.image_size()),
             pool: stage::recipe::Pool::Mean,
             upright: true,
@@ -58,7 +59,20 @@ fn every_photograph_of_the_datasets_is_read() {
         };
         let (table, report) = work.run(entities.len()).unwrap();
         assert_eq!((report.digests.len(), report.unreadable.len()), (30, 0), "{dataset}");
-        assert_eq!(table.coverage(), 1.0);
+        assert_eq!((table.coverage(), table.width), (1.0, encoder.width()));
         table.check().unwrap();
     }
+}
+
+#[test]
+fn every_photograph_of_the_datasets_is_read() {
+    read_all(&ImageEncoder::random(1, &Device::Cpu).unwrap());
+}
+
+#[test]
+#[ignore = "needs the folder that tests/slow/encoders.py writes, in DSOM_PARITY"]
+fn every_photograph_passes_through_an_encoder_of_true_size() {
+    let folder = PathBuf::from(std::env::var_os("DSOM_PARITY").expect("DSOM_PARITY names a folder"));
+    let checkpoint = Checkpoint::open(&folder.join("vit-base"), &[]).unwrap();
+    read_all(&ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu).unwrap());
 }

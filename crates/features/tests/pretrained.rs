@@ -6,8 +6,11 @@
 //! ```
 
 use candle_core::Device;
-use dsom_features::bert::{TextEncoder, tokenizer};
+use dsom_features::bert::{TOKENIZER, tokenizer};
+use dsom_features::checkpoint::Checkpoint;
+use dsom_features::text::TextEncoder;
 use dsom_features::tokens::Tokens;
+use stage::recipe::TextOutput;
 use std::path::PathBuf;
 
 /// The example on the model's page at Hugging Face: similarities to the first sentence.
@@ -22,9 +25,10 @@ const SENTENCES: [(&str, f32); 4] = [
 #[ignore = "needs all-MiniLM-L6-v2 in DSOM_TEXT_MODEL"]
 fn mini_lm_gives_the_published_similarities() {
     let folder = PathBuf::from(std::env::var_os("DSOM_TEXT_MODEL").expect("DSOM_TEXT_MODEL names a folder"));
-    let encoder = TextEncoder::load(&folder, &Device::Cpu).unwrap();
+    let checkpoint = Checkpoint::open(&folder, &[TOKENIZER]).unwrap();
+    let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu).unwrap();
     let texts = SENTENCES.map(|(text, _)| text.to_owned());
-    let tokens = Tokens::new(&texts, &tokenizer(&folder).unwrap(), 128).unwrap();
+    let tokens = Tokens::new(&texts, &tokenizer(&checkpoint).unwrap(), 128).unwrap();
     let batch: Vec<&[u32]> = tokens.ids.iter().map(Vec::as_slice).collect();
     let rows = encoder.encode(&batch).unwrap();
     let rows: Vec<&[f32]> = rows.chunks(encoder.width()).collect();

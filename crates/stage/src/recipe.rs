@@ -16,7 +16,7 @@ mod import;
 mod teachers;
 
 pub use distill::{Action, Distill, Neighbours, Objective, PolicyState, Selection};
-pub use features::{Features, Pool, TextField, UnknownKeys};
+pub use features::{Features, ImageOutput, Pool, TextField, TextOutput, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};
 pub use teachers::{Absent, Precision, TeacherOverride, Teachers, Training};
 

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Features {
-    /// A BERT-architecture encoder over texts, mean over tokens.
+    /// A BERT-architecture encoder over texts.
     Text {
         /// Which texts, joined by `. `: `name`, `description`, `caption`.
         #[serde(default = "default_fields")]
@@ -16,6 +16,9 @@ pub enum Features {
         /// `--text-model` where it is left out.
         #[serde(default)]
         encoder: Option<PathBuf>,
+        /// What of the encoder is the feature; of random weights it is the mean.
+        #[serde(default)]
+        output: Option<TextOutput>,
         /// Longer texts are cut after this many tokens.
         #[serde(default = "default_tokens")]
         max_tokens: usize,
@@ -25,9 +28,13 @@ pub enum Features {
     },
     /// A ViT-architecture encoder over images, pooled over an entity's images.
     Images {
-        /// `random`: a small encoder with seeded random weights.
+        /// Checkpoint directory, or `random` for a small encoder with seeded random weights;
+        /// `--image-model` where it is left out.
         #[serde(default)]
         encoder: Option<PathBuf>,
+        /// What of the encoder is the feature; one with random weights has an output of its own.
+        #[serde(default)]
+        output: Option<ImageOutput>,
         /// How several images of an entity become one row.
         #[serde(default)]
         pool: Pool,
@@ -55,6 +62,36 @@ pub enum Features {
         #[serde(default = "default_true")]
         zero_is_absent: bool,
     },
+}
+
+/// What of a text encoder is the feature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum TextOutput {
+    /// The mean of the last layer's hidden states over all tokens.
+    #[default]
+    Mean,
+    /// The last layer's hidden state of the first token.
+    Cls,
+    /// The pooler: a layer with tanh over that.
+    Pooler,
+    /// The mean of the second-last layer's hidden states over all tokens, as MoSE took it.
+    SecondLast,
+}
+
+/// What of an image encoder is the feature.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageOutput {
+    /// The class token's hidden state after the final layer norm.
+    #[default]
+    Cls,
+    /// The mean of the patches' hidden states after the final layer norm.
+    Patches,
+    /// The pooler: a layer with tanh over the class token's.
+    Pooler,
+    /// The classifier's logits, as MoSE took them.
+    Logits,
 }
 
 /// How the vectors of an entity's images become one row.

@@ -1,0 +1,94 @@
+//! Timing an encoder on batches that are prepared: no tokenising, no decoding.
+
+use candle_core::{Device, Tensor};
+use clap::Args;
+use dsom_features::checkpoint::Checkpoint;
+use dsom_features::images::ImageEncoder;
+use dsom_features::parallel::as_done;
+use dsom_features::text::TextEncoder;
+use serde_json::{Value, json};
+use stage::args::print_line;
+use stage::recipe::{ImageOutput, TextOutput};
+use stage::{Error, Result};
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// What is timed.
+#[derive(Args, Debug)]
+pub(crate) struct Encoding {
+    /// The checkpoint's folder
+    checkpoint: PathBuf,
+    /// A safetensors file with `pixels`, or with `ids` and `lengths`
+    inputs: PathBuf,
+    /// Images or texts per batch
+    #[arg(long, default_value_t = 32)]
+    batch: usize,
+    /// Batches at the same time
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// Rounds over all inputs
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+}
+
+/// Encodes the inputs again and again; reports the seconds of each round and the sum of the first row.
+pub(crate) fn run(encoding: &Encoding) -> Result<Value> {
+    let read = candle_core::safetensors::load(&encoding.inputs, &Device::Cpu);
+    let inputs = read.map_err(|e| damaged(encoding, e))?;
+    let checkpoint = Checkpoint::open(&encoding.checkpoint, &[])?;
+    match inputs.get("pixels") {
+        Some(pixels) => {
+            let encoder = ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu)?;
+            let images = rows(pixels).map_err(|e| damaged(encoding, e))?;
+            time(encoding, &images, |batch| encoder.encode(batch.concat()))
+        }
+        None => {
+            let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu)?;
+            let texts = texts(&inputs["ids"], &inputs["lengths"]).map_err(|e| damaged(encoding, e))?;
+            time(encoding, &texts, |batch| {
+                encoder.encode(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>())
+            })
+        }
+    }
+}
+
+fn damaged(encoding: &Encoding, error: candle_core::Error) -> Error {
+    Error::data("not the inputs of an encoder").at(&encoding.inputs).because(error)
+}
+
+fn rows(pixels: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
+    pixels.flatten_from(1)?.to_vec2()
+}
+
+fn texts(ids: &Tensor, lengths: &Tensor) -> candle_core::Result<Vec<Vec<u32>>> {
+    let texts = ids.to_vec2::<i64>()?.into_iter().zip(lengths.to_vec1::<i64>()?);
+    Ok(texts.map(|(ids, length)| ids[..length as usize].iter().map(|id| *id as u32).collect()).collect())
+}
+
+fn time<I: Sync>(
+    encoding: &Encoding,
+    inputs: &[I],
+    encode: impl Fn(&[I]) -> Result<Vec<f32>> + Sync,
+) -> Result<Value> {
+    let batches: Vec<&[I]> = inputs.chunks(encoding.batch.max(1)).collect();
+    // Pages and caches are warm after it.
+    encode(&inputs[..1])?;
+    print_line(&json!({ "ready": true, "cached": 0 }).to_string());
+    let (mut seconds, mut sum) = (Vec::new(), 0.0);
+    for _ in 0..encoding.rounds {
+        let started = Instant::now();
+        as_done(
+            &batches,
+            encoding.threads,
+            |batch| encode(batch),
+            |batch, rows| {
+                if batch.as_ptr() == inputs.as_ptr() {
+                    sum = rows[..rows.len() / batch.len()].iter().map(|x| x.abs()).sum();
+                }
+                Ok(())
+            },
+        )?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    Ok(json!({ "seconds": seconds, "count": inputs.len(), "sum": sum }))
+}
