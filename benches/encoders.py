@@ -1,4 +1,4 @@
-"""Times our encoders against transformers on PyTorch: the same checkpoint, the same prepared inputs, each in a process of
+"""Times our encoders against transformers on PyTorch, and against candle-transformers' own layers: the same checkpoint, the same prepared inputs, each in a process of
 its own, in turns.
 
     make bench-encoders                                                   every case, on one thread and on two
@@ -7,7 +7,7 @@ its own, in turns.
 The checkpoints are those of the parity test (`tests/slow/encoders.py`): ViT-B/16 and BERT-base with random weights of true
 size, and all-MiniLM-L6-v2. Texts have between 6 and 48 tokens and come sorted by length, as dsom-features sorts them. A
 figure is the median over the runs of the fastest round (with `--clock cpu`, of seconds that all threads worked per round);
-both sides give the same first row, or this stops.
+all sides give the same first row, or this stops.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from process import measure
 from safetensors.numpy import save_file
 
 HERE = pathlib.Path(__file__).parent
-SIDES = ["ours", "pytorch"]
+SIDES = ["ours", "pytorch", "candle"]
 # How many inputs; about ten seconds of one thread.
 CASES = {"vit-base": 16, "bert-base": 96, "mini-lm": 768}
 
@@ -56,6 +56,8 @@ def seconds(options: argparse.Namespace, side: str, case: str, threads: int) -> 
     begin = [options.programs / "dsom-bench", "encode"]
     if side == "pytorch":
         begin = [sys.executable, HERE / "pytorch/encoders.py"]
+    if side == "candle":
+        begin.append("--candle")
     case = [options.checkpoints / case, options.folder / f"{case}.safetensors"]
     report = measure([*begin, *case, "--threads", threads, "--batch", options.batch], threads)
     rounds = report["seconds"]
@@ -65,7 +67,8 @@ def seconds(options: argparse.Namespace, side: str, case: str, threads: int) -> 
 
 def main() -> None:
     options = arguments()
-    print(f"{'':12}{'threads':>8}{'ours/s':>10}{'PyTorch/s':>11}{'ratio':>8}{'ours MB':>10}{'PyTorch MB':>12}")
+    print(f"{'':12}{'threads':>8}" + "".join(f"{side + '/s':>12}" for side in SIDES)
+          + "".join(f"{'to ' + side:>12}" for side in SIDES[1:]) + "".join(f"{side + ' MB':>12}" for side in SIDES))
     results = []
     for case in options.case:
         if not (options.checkpoints / case).is_dir():
@@ -82,11 +85,13 @@ def main() -> None:
                 raise SystemExit(f"{case}: the sides give other rows, {sums}")
             rate = {side: statistics.median(r["count"] / r["best"] for r in found[side]) for side in SIDES}
             peak = {side: statistics.median(r["peak_mb"] for r in found[side]) for side in SIDES}
-            pairs = zip(found["pytorch"], found["ours"])
-            ratio = statistics.median(theirs["best"] / ours["best"] for theirs, ours in pairs)
-            results.append({"case": case, "threads": threads, "ratio": ratio, "per_second": rate, "peak_mb": peak})
-            print(f"{case:12}{threads:8}{rate['ours']:10.2f}{rate['pytorch']:11.2f}{ratio:8.2f}"
-                  f"{peak['ours']:10.0f}{peak['pytorch']:12.0f}", flush=True)
+            ratio = {side: statistics.median(theirs["best"] / ours["best"] for theirs, ours in zip(found[side], found["ours"]))
+                     for side in SIDES[1:]}
+            results.append({"case": case, "threads": threads, "clock": options.clock, "faster_than": ratio,
+                            "per_second": rate, "peak_mb": peak})
+            print(f"{case:12}{threads:8}" + "".join(f"{rate[side]:12.2f}" for side in SIDES)
+                  + "".join(f"{value:12.2f}" for value in ratio.values())
+                  + "".join(f"{peak[side]:12.0f}" for side in SIDES), flush=True)
     out = options.folder / "results.json"
     out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"written to {out}")

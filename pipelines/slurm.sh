@@ -21,7 +21,8 @@ submit() { # DEPENDENCIES PROGRAM ARGUMENTS...
 }
 
 graph=$(submit "" dsom-import "${stage[@]}" --raw "$RAW")
-features=$(submit "$graph" dsom-features "${stage[@]}" ${TEXT_MODEL:+--text-model "$TEXT_MODEL"})
+features=$(submit "$graph" dsom-features "${stage[@]}" ${TEXT_MODEL:+--text-model "$TEXT_MODEL"} \
+    ${IMAGE_MODEL:+--image-model "$IMAGE_MODEL"})
 teachers=()
 for modality in $modalities; do
     teachers+=("$(submit "$features" dsom-teachers "${stage[@]}" --modality "$modality")")

@@ -13,6 +13,8 @@ use stage::{Error, Result};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use crate::candle;
+
 /// What is timed.
 #[derive(Args, Debug)]
 pub(crate) struct Encoding {
@@ -26,6 +28,9 @@ pub(crate) struct Encoding {
     /// Batches at the same time
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// By candle-transformers' layers instead of ours
+    #[arg(long)]
+    candle: bool,
     /// Rounds over all inputs
     #[arg(long, default_value_t = 3)]
     rounds: usize,
@@ -35,32 +40,44 @@ pub(crate) struct Encoding {
 pub(crate) fn run(encoding: &Encoding) -> Result<Value> {
     let read = candle_core::safetensors::load(&encoding.inputs, &Device::Cpu);
     let inputs = read.map_err(|e| damaged(encoding, e))?;
-    let checkpoint = Checkpoint::open(&encoding.checkpoint, &[])?;
     match inputs.get("pixels") {
-        Some(pixels) => {
-            let encoder = ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu)?;
-            let images = rows(pixels).map_err(|e| damaged(encoding, e))?;
-            time(encoding, &images, |batch| encoder.encode(batch.concat()))
-        }
+        Some(pixels) => images(encoding, &rows(pixels).map_err(|e| damaged(encoding, e))?),
         None => {
-            let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu)?;
-            let texts = texts(&inputs["ids"], &inputs["lengths"]).map_err(|e| damaged(encoding, e))?;
-            time(encoding, &texts, |batch| {
-                encoder.encode(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>())
-            })
+            let read = texts_of(&inputs["ids"], &inputs["lengths"]);
+            texts(encoding, &read.map_err(|e| damaged(encoding, e))?)
         }
     }
 }
 
+fn images(encoding: &Encoding, images: &[Vec<f32>]) -> Result<Value> {
+    if encoding.candle {
+        let encoder = candle::Images::load(&encoding.checkpoint).map_err(|e| damaged(encoding, e))?;
+        return time(encoding, images, |batch| encoder.encode(batch).map_err(|e| damaged(encoding, e)));
+    }
+    let checkpoint = Checkpoint::open(&encoding.checkpoint, &[])?;
+    let encoder = ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu)?;
+    time(encoding, images, |batch| encoder.encode(batch.concat()))
+}
+
+fn texts(encoding: &Encoding, texts: &[Vec<u32>]) -> Result<Value> {
+    if encoding.candle {
+        let encoder = candle::Texts::load(&encoding.checkpoint).map_err(|e| damaged(encoding, e))?;
+        return time(encoding, texts, |batch| encoder.encode(batch).map_err(|e| damaged(encoding, e)));
+    }
+    let checkpoint = Checkpoint::open(&encoding.checkpoint, &[])?;
+    let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu)?;
+    time(encoding, texts, |batch| encoder.encode(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()))
+}
+
 fn damaged(encoding: &Encoding, error: candle_core::Error) -> Error {
-    Error::data("not the inputs of an encoder").at(&encoding.inputs).because(error)
+    Error::data("not what an encoder takes").at(&encoding.inputs).because(error)
 }
 
 fn rows(pixels: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
     pixels.flatten_from(1)?.to_vec2()
 }
 
-fn texts(ids: &Tensor, lengths: &Tensor) -> candle_core::Result<Vec<Vec<u32>>> {
+fn texts_of(ids: &Tensor, lengths: &Tensor) -> candle_core::Result<Vec<Vec<u32>>> {
     let texts = ids.to_vec2::<i64>()?.into_iter().zip(lengths.to_vec1::<i64>()?);
     Ok(texts.map(|(ids, length)| ids[..length as usize].iter().map(|id| *id as u32).collect()).collect())
 }

@@ -19,6 +19,8 @@ pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 pub struct Checkpoint {
     folder: PathBuf,
     weights: PathBuf,
+    /// Its name and commit on the hub.
+    origin: Option<String>,
 }
 
 impl Checkpoint {
@@ -30,7 +32,7 @@ impl Checkpoint {
         let missing = |path: PathBuf| {
             let names = [&[CONFIG], others].concat().join(", ");
             Error::new(Kind::Missing, "no such file in the encoder's folder").at(path).hint(format!(
-                "an encoder is a folder with {names} and {}, or `random`",
+                "an encoder is a folder with {names} and {}, owner/name on the Hugging Face hub, or `random`",
                 WEIGHTS.join(" or ")
             ))
         };
@@ -40,7 +42,17 @@ impl Checkpoint {
         }
         let weights = WEIGHTS.map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
         let weights = weights.ok_or_else(|| missing(folder.join(WEIGHTS[0])))?;
-        Ok(Checkpoint { folder: folder.to_owned(), weights })
+        Ok(Checkpoint { folder: folder.to_owned(), weights, origin: None })
+    }
+
+    /// The same, of the hub, where `origin` is its name and commit.
+    pub fn of_hub(self, origin: String) -> Checkpoint {
+        Checkpoint { origin: Some(origin), ..self }
+    }
+
+    /// Its name and commit on the hub, if it is of there.
+    pub fn origin(&self) -> Option<&str> {
+        self.origin.as_deref()
     }
 
     /// The path of the file called `name`.

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod preparation;
 pub mod random;
 pub mod shard;
+pub mod source;
 pub mod table;
 pub mod text;
 pub mod tokens;

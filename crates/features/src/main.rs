@@ -25,12 +25,13 @@ struct Args {
     #[arg(long, value_name = "M")]
     modality: Vec<Modality>,
     /// Text encoder where the recipe names none: a folder with config.json, tokenizer.json and model.safetensors of a
-    /// BERT, or `random`
-    #[arg(long, value_name = "DIR", env = "DSOM_TEXT_MODEL")]
-    text_model: Option<PathBuf>,
-    /// Image encoder where the recipe names none: a folder with config.json and model.safetensors of a ViT, or `random`
-    #[arg(long, value_name = "DIR", env = "DSOM_IMAGE_MODEL")]
-    image_model: Option<PathBuf>,
+    /// BERT, OWNER/NAME[@REVISION] on the Hugging Face hub, or `random` [default: google-bert/bert-base-uncased]
+    #[arg(long, value_name = "MODEL", env = "DSOM_TEXT_MODEL")]
+    text_model: Option<String>,
+    /// Image encoder where the recipe names none: the same of a ViT, without a tokenizer [default:
+    /// google/vit-base-patch16-224]
+    #[arg(long, value_name = "MODEL", env = "DSOM_IMAGE_MODEL")]
+    image_model: Option<String>,
     /// Image folder, where it is not the one that the graph's stage.json names
     #[arg(long, value_name = "DIR")]
     images: Option<PathBuf>,
@@ -71,6 +72,7 @@ fn run(args: &Args) -> Result<()> {
         entities: &entities,
         text_model: args.text_model.as_deref(),
         image_model: args.image_model.as_deref(),
+        only_asks: args.common.is_status(),
         images: args.images.as_deref(),
     };
     let mut plans: Vec<Plan> = Vec::new();
@@ -81,6 +83,9 @@ fn run(args: &Args) -> Result<()> {
                 let older = run.features(modality).join(stage::manifest::FILE).is_file();
                 let kept = if older { "; its features from another graph are still there" } else { "" };
                 tracing::warn!("{modality}: skipped, {reason}{kept}");
+            }
+            Planned::Unknown(encoder) => {
+                args.common.say(&run.features(modality), &format!("unknown until {encoder} is fetched"));
             }
         }
     }

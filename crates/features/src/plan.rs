@@ -2,18 +2,17 @@
 //! any stage folder is touched.
 
 use mkg::graph::{ENTITIES, Entity};
-use serde::Serialize;
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
 use stage::recipe::{Features, ImageOutput, Pool, TextOutput, UnknownKeys};
-use stage::task::Task;
+use stage::task::{Status, Task};
 use stage::{Error, Modality, Result, Run};
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{CONFIG, Checkpoint};
 use crate::images::ImageSet;
+use crate::random;
+use crate::source::{self, Asked, EncoderSource, Lookup};
 use crate::text::texts_of;
-use crate::{bert, preparation, random};
 
 /// The graph, and what the command line says beside the recipe.
 pub struct Context<'a> {
@@ -26,9 +25,11 @@ pub struct Context<'a> {
     /// The graph's entities.
     pub entities: &'a [Entity],
     /// The encoder of texts whose recipe names none.
-    pub text_model: Option<&'a Path>,
+    pub text_model: Option<&'a str>,
     /// The encoder of images whose recipe names none.
-    pub image_model: Option<&'a Path>,
+    pub image_model: Option<&'a str>,
+    /// Whether nothing will be done: then nothing is fetched either.
+    pub only_asks: bool,
     /// The image folder, where it is not the one that the graph names.
     pub images: Option<&'a Path>,
 }
@@ -63,6 +64,16 @@ pub enum Source {
     },
 }
 
+impl Source {
+    fn is_of_hub(&self) -> bool {
+        match self {
+            Source::Text { encoder, .. } => encoder.is_of_hub(),
+            Source::Images(ImageSource { encoder, .. }) => encoder.is_of_hub(),
+            Source::Given { .. } => false,
+        }
+    }
+}
+
 /// Images and what is made of them.
 pub struct ImageSource {
     /// The images.
@@ -75,15 +86,6 @@ pub struct ImageSource {
     pub upright: bool,
     /// Images per batch.
     pub batch: usize,
-}
-
-/// Where an encoder comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EncoderSource<O> {
-    /// A checkpoint, and what of it is the feature.
-    Checkpoint(Checkpoint, O),
-    /// Weights drawn from the run's seed.
-    Random,
 }
 
 /// One modality's work.
@@ -102,40 +104,85 @@ pub enum Planned {
     Work(Box<Plan>),
     /// No entity has what this modality is made from.
     Nothing(String),
+    /// It depends on an encoder of this name, which has not been fetched from the hub.
+    Unknown(String),
+}
+
+/// Why there is no source.
+enum Lack {
+    Nothing(&'static str),
+    Unfetched(String),
 }
 
 impl Context<'_> {
     /// The plan for one modality.
+    ///
+    /// What is fresh with the encoder that the hub's cache holds needs no network: the hub is asked where there is work.
     pub fn plan(&self, modality: &Modality, section: &Features) -> Result<Planned> {
-        match self.source(modality, section)? {
+        let planned = self.plan_with(modality, section, Lookup::Cached)?;
+        let may_change = match &planned {
+            Planned::Nothing(_) => false,
+            Planned::Unknown(_) => true,
+            Planned::Work(plan) => plan.source.is_of_hub() && plan.task.status()? != Status::Fresh,
+        };
+        match may_change && !self.only_asks {
+            true => self.plan_with(modality, section, Lookup::Fetch),
+            false => Ok(planned),
+        }
+    }
+
+    fn plan_with(&self, modality: &Modality, section: &Features, lookup: Lookup) -> Result<Planned> {
+        match self.source(modality, section, lookup)? {
             Ok(source) => {
                 let task = self.task(modality, section, &source)?;
                 Ok(Planned::Work(Box::new(Plan { modality: modality.clone(), task, source })))
             }
-            Err(reason) => Ok(Planned::Nothing(reason)),
+            Err(Lack::Nothing(reason)) => Ok(Planned::Nothing(reason.to_owned())),
+            Err(Lack::Unfetched(name)) => Ok(Planned::Unknown(name)),
         }
     }
 
-    fn source(&self, modality: &Modality, section: &Features) -> Result<Result<Source, String>> {
+    fn source(
+        &self,
+        modality: &Modality,
+        section: &Features,
+        lookup: Lookup,
+    ) -> Result<Result<Source, Lack>> {
+        let section_name = format!("features.{modality}");
         match section {
-            Features::Text { fields, encoder, output, max_tokens, batch } => {
+            Features::Text { fields, encoder, revision, output, max_tokens, batch } => {
                 let texts = texts_of(self.entities, fields);
                 if texts.iter().all(String::is_empty) {
-                    return Ok(Err("no entity has such a text".to_owned()));
+                    return Ok(Err(Lack::Nothing("no entity has such a text")));
                 }
-                let named = encoder.as_deref().or(self.text_model);
-                let encoder = encoder_source(modality, named, *output, &[bert::TOKENIZER], "--text-model")?;
-                Ok(Ok(Source::Text { texts, encoder, max_tokens: *max_tokens, batch: *batch }))
-            }
-            Features::Images { encoder, output, pool, upright, batch } => {
-                let Some(images) = self.images()? else {
-                    return Ok(Err("no entity has an image".to_owned()));
+                let (encoder, revision) = (encoder.as_deref(), revision.as_deref());
+                let asked = Asked {
+                    section: section_name,
+                    encoder,
+                    revision,
+                    flag: self.text_model,
+                    output: *output,
                 };
-                let named = encoder.as_deref().or(self.image_model);
-                let encoder = encoder_source(modality, named, *output, &[], "--image-model")?;
+                let encoder = source::TEXT.source(asked, lookup)?.map_err(Lack::Unfetched);
+                let (max_tokens, batch) = (*max_tokens, *batch);
+                Ok(encoder.map(|encoder| Source::Text { texts, encoder, max_tokens, batch }))
+            }
+            Features::Images { encoder, revision, output, pool, upright, batch } => {
+                let Some(images) = self.images()? else {
+                    return Ok(Err(Lack::Nothing("no entity has an image")));
+                };
+                let (encoder, revision) = (encoder.as_deref(), revision.as_deref());
+                let asked = Asked {
+                    section: section_name,
+                    encoder,
+                    revision,
+                    flag: self.image_model,
+                    output: *output,
+                };
+                let encoder = source::IMAGES.source(asked, lookup)?.map_err(Lack::Unfetched);
                 let (pool, upright, batch) = (*pool, *upright, *batch);
-                let source = ImageSource { images, encoder, pool, upright, batch };
-                Ok(Ok(Source::Images(source)))
+                let source = |encoder| ImageSource { images, encoder, pool, upright, batch };
+                Ok(encoder.map(source).map(Source::Images))
             }
             Features::File { file, tensor, keys, unknown_keys, zero_is_absent } => Ok(Ok(Source::Given {
                 file: file.clone(),
@@ -172,11 +219,11 @@ impl Context<'_> {
         match source {
             Source::Text { encoder, .. } => {
                 encoder.describe(&mut parameters, json!(random::bert::RANDOM));
-                files.extend(encoder.files(bert::TOKENIZER));
+                files.extend(encoder.files(&source::TEXT));
             }
             Source::Images(ImageSource { encoder, .. }) => {
                 encoder.describe(&mut parameters, json!(random::vit::RANDOM));
-                files.extend(encoder.files(preparation::FILE));
+                files.extend(encoder.files(&source::IMAGES));
             }
             Source::Given { file, keys, .. } => {
                 for (name, path) in [("file", Some(file)), ("keys", keys.as_ref())] {
@@ -218,54 +265,5 @@ impl Context<'_> {
             listing.push_str(&format!("{path}\t{state}\n"));
         }
         listing
-    }
-}
-
-impl<O: Serialize> EncoderSource<O> {
-    /// Writes to a task's parameters what the features depend on beside the files.
-    fn describe(&self, parameters: &mut Value, sizes: Value) {
-        match self {
-            EncoderSource::Checkpoint(_, output) => {
-                parameters["encoder"] = "checkpoint".into();
-                parameters["output"] = json!(output);
-            }
-            EncoderSource::Random => {
-                parameters["encoder"] = json!({ "random": sizes });
-                parameters["output"] = Value::Null;
-            }
-        }
-    }
-
-    /// The checkpoint's files that the features depend on, with what they are called in the stage's inputs.
-    fn files(&self, other: &str) -> Vec<(PathBuf, String)> {
-        let EncoderSource::Checkpoint(checkpoint, _) = self else { return Vec::new() };
-        let named = |path: PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (path, format!("encoder/{name}"))
-        };
-        let weights = checkpoint.weights_file().to_owned();
-        [checkpoint.path(CONFIG), weights].into_iter().chain(checkpoint.optional(other)).map(named).collect()
-    }
-}
-
-fn encoder_source<O: Default>(
-    modality: &Modality,
-    named: Option<&Path>,
-    output: Option<O>,
-    needs: &[&str],
-    flag: &str,
-) -> Result<EncoderSource<O>> {
-    match (named, output) {
-        (Some(encoder), None) if encoder == Path::new("random") => Ok(EncoderSource::Random),
-        (Some(encoder), Some(_)) if encoder == Path::new("random") => {
-            let message = format!("`features.{modality}.output`: random weights have an output of their own");
-            Err(Error::usage(message).hint("leave it out, or name a checkpoint"))
-        }
-        (Some(folder), output) => {
-            let checkpoint = Checkpoint::open(folder, needs)?;
-            Ok(EncoderSource::Checkpoint(checkpoint, output.unwrap_or_default()))
-        }
-        (None, _) => Err(Error::usage(format!("the recipe names no encoder for `{modality}`"))
-            .hint(format!("give {flag} DIR or --set features.{modality}.encoder=DIR (or random)"))),
     }
 }

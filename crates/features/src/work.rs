@@ -10,10 +10,11 @@ use std::path::PathBuf;
 
 use crate::images::{ImageEncoder, ImageWork};
 use crate::outcome::{Covered, Outcome};
-use crate::plan::{EncoderSource, ImageSource, Source};
+use crate::plan::{ImageSource, Source};
 use crate::preparation::Preparation;
 use crate::random::bert::encoder_for;
 use crate::shard::Shard;
+use crate::source::EncoderSource;
 use crate::text::{TextEncoder, TextWork};
 use crate::tokens::Tokens;
 use crate::{FeatureTable, bert, given, journal, preparation};
@@ -198,7 +199,9 @@ impl Setting<'_> {
 
     fn origin<O>(&self, source: &EncoderSource<O>) -> String {
         match source {
-            EncoderSource::Checkpoint(..) => "checkpoint".to_owned(),
+            EncoderSource::Checkpoint(checkpoint, _) => {
+                checkpoint.origin().unwrap_or("checkpoint").to_owned()
+            }
             EncoderSource::Random => self.random_weights(),
         }
     }

@@ -3,7 +3,7 @@
 //! `tests/slow/encoders.py` makes the checkpoints and what they are to give: tiny ones, which lie in
 //! `tests/golden/encoders`, and those of true size, to which `DSOM_PARITY` leads in `make check-slow`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 use candle_core::{Device, Tensor, safetensors};
 use dsom_features::checkpoint::Checkpoint;

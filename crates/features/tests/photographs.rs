@@ -2,7 +2,7 @@
 //!
 //! They lie outside the repository, in `../shared/data`; where they are not, this test passes without looking.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+#![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
 
 use candle_core::Device;
 use dsom_features::checkpoint::Checkpoint;

@@ -1,7 +1,8 @@
 //! The command line that every program shares, and the frame around its `main`.
 
 use clap::{ArgAction, Args};
-use std::path::PathBuf;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use crate::recipe::Recipe;
@@ -64,11 +65,16 @@ impl Common {
     /// may still fail before anything is touched: see [`Task::begin`].
     pub fn begin<T>(&self, task: Task, ready: impl FnOnce() -> Result<T>) -> Result<Option<(Work, T)>> {
         if self.status {
-            let folder = task.folder().strip_prefix(&self.run).unwrap_or(task.folder());
-            print_line(&format!("{:24} {}", folder.display(), task.status()?));
+            self.say(task.folder(), &task.status()?);
             return Ok(None);
         }
         task.begin(self.force, ready)
+    }
+
+    /// Prints how a stage's folder stands.
+    pub fn say(&self, folder: &Path, status: &impl Display) {
+        let folder = folder.strip_prefix(&self.run).unwrap_or(folder);
+        print_line(&format!("{:24} {status}", folder.display()));
     }
 
     /// Whether `-q` was given: results are not printed then.

@@ -12,10 +12,13 @@ pub enum Features {
         /// Which texts, joined by `. `: `name`, `description`, `caption`.
         #[serde(default = "default_fields")]
         fields: Vec<TextField>,
-        /// Checkpoint directory, or `random` for a small encoder with seeded random weights;
-        /// `--text-model` where it is left out.
+        /// Checkpoint directory, `owner/name` on the Hugging Face hub, or `random` for a small encoder with seeded
+        /// random weights; `--text-model` where it is left out.
         #[serde(default)]
-        encoder: Option<PathBuf>,
+        encoder: Option<String>,
+        /// Branch, tag or commit of an encoder on the hub; `main` where it is left out.
+        #[serde(default)]
+        revision: Option<String>,
         /// What of the encoder is the feature; of random weights it is the mean.
         #[serde(default)]
         output: Option<TextOutput>,
@@ -28,10 +31,13 @@ pub enum Features {
     },
     /// A ViT-architecture encoder over images, pooled over an entity's images.
     Images {
-        /// Checkpoint directory, or `random` for a small encoder with seeded random weights;
-        /// `--image-model` where it is left out.
+        /// Checkpoint directory, `owner/name` on the Hugging Face hub, or `random` for a small encoder with seeded
+        /// random weights; `--image-model` where it is left out.
         #[serde(default)]
-        encoder: Option<PathBuf>,
+        encoder: Option<String>,
+        /// Branch, tag or commit of an encoder on the hub; `main` where it is left out.
+        #[serde(default)]
+        revision: Option<String>,
         /// What of the encoder is the feature; one with random weights has an output of its own.
         #[serde(default)]
         output: Option<ImageOutput>,

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+mod encoders;
+
 /// A run whose graph has four countries: three with texts, two with images of which one is damaged.
 struct Fixture {
     dir: tempfile::TempDir,
@@ -275,78 +277,12 @@ fn requests_that_cannot_be_met_are_refused_before_any_work() {
     let said = fixture.fails(&["--set", "features.textual.encoder=nowhere"], 66);
     assert!(said.contains("nowhere/config.json") && said.contains("tokenizer.json"), "{said}");
     fixture.write("recipe.toml", "[features.textual]\nfrom = \"text\"\n");
-    let said = fixture.fails(&[], 2);
-    assert!(said.contains("--text-model DIR"), "{said}");
+    let said = fixture.fails(&[], 66);
+    assert!(said.contains("HF_HUB_OFFLINE") && said.contains("google-bert/bert-base-uncased@"), "{said}");
+    assert!(said.contains("--text-model"), "{said}");
+    fixture.fails(&["--set", "features.textual.revision=main"], 2);
     assert!(!fixture.run().root().join("features").exists());
     fixture.succeeds(&["--text-model", "random"]);
-}
-
-/// The tiny checkpoints of the golden files in the fixture's folder, and the flags that choose them. The BERT gets a
-/// tokenizer for the countries' words.
-fn checkpoints(fixture: &Fixture) -> [String; 4] {
-    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/encoders");
-    for name in ["bert", "vit"] {
-        std::fs::create_dir(fixture.path(name)).unwrap();
-        for file in ["config.json", "model.safetensors"] {
-            std::fs::copy(golden.join(name).join(file), fixture.path(name).join(file)).unwrap();
-        }
-    }
-    let texts: Vec<String> = countries().into_iter().filter_map(|country| country.description).collect();
-    let tokenizer = dsom_features::tokens::word_level(&texts).unwrap();
-    tokenizer.save(fixture.path("bert/tokenizer.json"), false).unwrap();
-    fixture.write("recipe.toml", RECIPE.replace("encoder = \"random\"\n", ""));
-    ["--text-model", "./bert", "--image-model", "./vit"].map(str::to_owned)
-}
-
-#[test]
-fn checkpoints_are_encoders_and_every_output_is_another_feature() {
-    let fixture = Fixture::new();
-    let flags = checkpoints(&fixture);
-    let run = |more: &[&str]| {
-        let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
-        fixture.succeeds(&flags)
-    };
-    run(&[]);
-    assert_eq!(fixture.table("textual").present, [true, true, false, true]);
-    assert_eq!(fixture.table("visual").present, [true, true, false, false]);
-    assert_eq!((fixture.table("textual").width, fixture.table("visual").width), (16, 16));
-    let said = run(&["--set", "features.textual.output=mean", "--set", "features.visual.output=cls"]);
-    assert!(said.contains("textual is fresh") && said.contains("visual is fresh"), "{said}");
-    let mut seen = vec![file_bytes(&fixture.folder("textual")), file_bytes(&fixture.folder("visual"))];
-    for (modality, outputs) in
-        [("textual", ["cls", "pooler", "second-last"]), ("visual", ["patches", "pooler", "logits"])]
-    {
-        for output in outputs {
-            let set = format!("features.{modality}.output={output}");
-            let said = run(&["--modality", modality, "--set", &set]);
-            assert!(said.contains("parameter `output` was"), "{said}");
-            let bytes = file_bytes(&fixture.folder(modality));
-            assert!(!seen.contains(&bytes), "{modality} {output}");
-            seen.push(bytes);
-        }
-    }
-    assert_eq!(fixture.table("visual").width, 5, "classes");
-}
-
-#[test]
-fn what_a_checkpoint_says_of_images_is_followed_and_an_input() {
-    let fixture = Fixture::new();
-    let flags = checkpoints(&fixture);
-    let run =
-        || fixture.succeeds(&[&flags.each_ref().map(String::as_str)[..], &["--modality", "visual"]].concat());
-    run();
-    let plain = file_bytes(&fixture.folder("visual"));
-    fixture.write("vit/preprocessor_config.json", r#"{"size": 16, "image_mean": [0.5, 0.5, 0.5]}"#);
-    assert!(run().contains("stale: input `encoder/preprocessor_config.json` is new"));
-    assert!(plain == file_bytes(&fixture.folder("visual")), "it says what is assumed without it");
-    fixture.write("vit/preprocessor_config.json", r#"{"size": 16, "image_mean": [0.1, 0.5, 0.5]}"#);
-    run();
-    assert!(plain != file_bytes(&fixture.folder("visual")));
-    fixture.write("vit/preprocessor_config.json", r#"{"size": 32}"#);
-    let said = fixture.fails(&flags.each_ref().map(String::as_str), 65);
-    assert!(said.contains("gives images of 32 x 32, the encoder takes 16 x 16"), "{said}");
-    // Nothing was touched before that was found.
-    assert!(fixture.folder("visual").join("stage.json").is_file());
 }
 
 #[test]

@@ -1,0 +1,142 @@
+//! Encoders from folders and from the hub.
+
+use super::*;
+use server::{COMMIT, Hub, NAME};
+
+#[allow(dead_code, reason = "written for the tests of `hub`, which need more of it")]
+#[path = "../../../hub/tests/hub/server.rs"]
+mod server;
+
+/// The tiny checkpoints of the golden files in the fixture's folder, and the flags that choose them. The BERT gets a
+/// tokenizer for the countries' words.
+fn checkpoints(fixture: &Fixture) -> [String; 4] {
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/encoders");
+    for name in ["bert", "vit"] {
+        std::fs::create_dir(fixture.path(name)).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            std::fs::copy(golden.join(name).join(file), fixture.path(name).join(file)).unwrap();
+        }
+    }
+    let texts: Vec<String> = countries().into_iter().filter_map(|country| country.description).collect();
+    let tokenizer = dsom_features::tokens::word_level(&texts).unwrap();
+    tokenizer.save(fixture.path("bert/tokenizer.json"), false).unwrap();
+    fixture.write("recipe.toml", RECIPE.replace("encoder = \"random\"\n", ""));
+    ["--text-model", "./bert", "--image-model", "./vit"].map(str::to_owned)
+}
+
+#[test]
+fn checkpoints_are_encoders_and_every_output_is_another_feature() {
+    let fixture = Fixture::new();
+    let flags = checkpoints(&fixture);
+    let run = |more: &[&str]| {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        fixture.succeeds(&flags)
+    };
+    run(&[]);
+    assert_eq!(fixture.table("textual").present, [true, true, false, true]);
+    assert_eq!(fixture.table("visual").present, [true, true, false, false]);
+    assert_eq!((fixture.table("textual").width, fixture.table("visual").width), (16, 16));
+    let said = run(&["--set", "features.textual.output=mean", "--set", "features.visual.output=cls"]);
+    assert!(said.contains("textual is fresh") && said.contains("visual is fresh"), "{said}");
+    let mut seen = vec![file_bytes(&fixture.folder("textual")), file_bytes(&fixture.folder("visual"))];
+    for (modality, outputs) in
+        [("textual", ["cls", "pooler", "second-last"]), ("visual", ["patches", "pooler", "logits"])]
+    {
+        for output in outputs {
+            let set = format!("features.{modality}.output={output}");
+            let said = run(&["--modality", modality, "--set", &set]);
+            assert!(said.contains("parameter `output` was"), "{said}");
+            let bytes = file_bytes(&fixture.folder(modality));
+            assert!(!seen.contains(&bytes), "{modality} {output}");
+            seen.push(bytes);
+        }
+    }
+    assert_eq!(fixture.table("visual").width, 5, "classes");
+}
+
+#[test]
+fn what_a_checkpoint_says_of_images_is_followed_and_an_input() {
+    let fixture = Fixture::new();
+    let flags = checkpoints(&fixture);
+    let run =
+        || fixture.succeeds(&[&flags.each_ref().map(String::as_str)[..], &["--modality", "visual"]].concat());
+    run();
+    let plain = file_bytes(&fixture.folder("visual"));
+    fixture.write("vit/preprocessor_config.json", r#"{"size": 16, "image_mean": [0.5, 0.5, 0.5]}"#);
+    assert!(run().contains("stale: input `encoder/preprocessor_config.json` is new"));
+    assert!(plain == file_bytes(&fixture.folder("visual")), "it says what is assumed without it");
+    fixture.write("vit/preprocessor_config.json", r#"{"size": 16, "image_mean": [0.1, 0.5, 0.5]}"#);
+    run();
+    assert!(plain != file_bytes(&fixture.folder("visual")));
+    fixture.write("vit/preprocessor_config.json", r#"{"size": 32}"#);
+    let said = fixture.fails(&flags.each_ref().map(String::as_str), 65);
+    assert!(said.contains("gives images of 32 x 32, the encoder takes 16 x 16"), "{said}");
+    // Nothing was touched before that was found.
+    assert!(fixture.folder("visual").join("stage.json").is_file());
+}
+
+/// The default text encoder in the hub's cache, as other tools leave it there.
+fn cache_default(fixture: &Fixture) {
+    let (name, commit) = dsom_features::source::TEXT.default.split_once('@').unwrap();
+    let folder = fixture.path("hf/hub").join(format!("models--{}", name.replace('/', "--")));
+    let snapshot = folder.join("snapshots").join(commit);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    for file in ["config.json", "tokenizer.json", "model.safetensors"] {
+        std::fs::copy(fixture.path("bert").join(file), snapshot.join(file)).unwrap();
+    }
+}
+
+#[test]
+fn the_default_encoder_is_taken_from_the_cache_of_the_hub() {
+    let fixture = Fixture::new();
+    checkpoints(&fixture);
+    let textual = ["--modality", "textual"];
+    let said = fixture.succeeds(&["--status"]);
+    assert!(said.contains("textual         unknown until google-bert/bert-base-uncased@86b5"), "{said}");
+    assert!(said.contains("visual          unknown until google/vit-base-patch16-224@3f49"), "{said}");
+    cache_default(&fixture);
+    assert!(fixture.succeeds(&[&textual[..], &["--status"]].concat()).contains("absent"));
+    fixture.succeeds(&textual);
+    let origin = fixture.summary("textual")["encoder"].as_str().unwrap().to_owned();
+    assert!(origin.starts_with("google-bert/bert-base-uncased at 86b5e0934494bd"), "{origin}");
+    // The same files in a folder of one's own are the same encoder.
+    let said = fixture.succeeds(&[&textual[..], &["--text-model", "./bert", "--status"]].concat());
+    assert!(said.contains("textual         fresh"), "{said}");
+}
+
+#[test]
+fn an_encoder_is_fetched_once_and_asked_for_only_where_there_is_work() {
+    let fixture = Fixture::new();
+    checkpoints(&fixture);
+    let read = |file: &str| std::fs::read(fixture.path("vit").join(file)).unwrap();
+    let hub = Hub::start()
+        .small("config.json", &read("config.json"))
+        .small("preprocessor_config.json", br#"{"size": 16}"#)
+        .large("model.safetensors", &read("model.safetensors"));
+    let run = |more: &[&str]| {
+        let only = ["--modality", "visual", "--image-model", NAME];
+        let mut command = fixture.prepared(&[&only[..], more].concat());
+        let output = command.env("HF_HUB_OFFLINE", "0").env("HF_ENDPOINT", hub.address()).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        (said(&output), hub.requests().len())
+    };
+    assert!(run(&["--status"]).0.contains("unknown until owner/model@main is fetched"));
+    assert_eq!(hub.requests().len(), 0);
+    let (_, fetched) = run(&[]);
+    assert_eq!(fixture.summary("visual")["encoder"], format!("{NAME} at {COMMIT}"));
+    let inputs: Vec<String> = Manifest::read(&fixture.folder("visual"))
+        .unwrap()
+        .inputs
+        .into_iter()
+        .map(|record| record.path)
+        .collect();
+    let files =
+        ["config.json", "model.safetensors", "preprocessor_config.json"].map(|f| format!("encoder/{f}"));
+    assert!(files.iter().all(|file| inputs.contains(file)), "{inputs:?}");
+    let (said, requests) = run(&[]);
+    assert!(said.contains("features/visual is fresh") && requests == fetched, "{said}");
+    let (said, requests) = run(&["--set", "features.visual.output=patches", "--status"]);
+    assert!(said.contains("parameter `output` was") && requests == fetched, "{said}");
+    let (_, requests) = run(&["--set", "features.visual.output=patches"]);
+    assert_eq!(requests, fetched + 1, "where the branch is");
+}
