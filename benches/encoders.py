@@ -1,5 +1,5 @@
-"""Times our encoders against transformers on PyTorch, and against candle-transformers' own layers: the same checkpoint, the same prepared inputs, each in a process of
-its own, in turns.
+"""Times our encoders against transformers on PyTorch, and against candle-transformers' own layers: the same checkpoint, the
+same prepared inputs, each in a process of its own, in turns.
 
     make bench-encoders                                                   every case, on one thread and on two
     make bench-encoders BENCH='--case vit-base --threads 1 --runs 5'      one of them
