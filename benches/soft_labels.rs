@@ -1,12 +1,14 @@
 //! The cache of soft labels: writing and reading it, against arrow's general writer and reader on the same columns.
 //!
 //! ```text
-//! cargo bench -p dsom-benches --bench soft_labels -- [ENTITIES [QUERIES [TEACHERS [RANK]]]]
+//! cargo bench -p dsom-benches --bench soft_labels -- [ENTITIES [QUERIES [TEACHERS [RANK [TOP]]]]]
 //! ```
 //!
 //! At rank 1, the default, scoring is next to nothing and what is timed is the cache; a higher rank adds the
 //! products. Files go to the temporary folder (`TMPDIR`) and are read back from memory. The two take turns, and the
-//! medians of the ratios are what to quote. Writing includes waiting for the disk, for both.
+//! medians of the ratios are what to quote. Writing includes waiting for the disk, for both. Then the whole cache against
+//! the lossy one that keeps `TOP` entities (256), with teachers of rank 128 unless another is given: writing it, and
+//! filling rows of scores from it.
 
 use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float16Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Float16Type};
@@ -49,7 +51,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut scan = Side::new("read in order");
     let mut random = Vec::new();
     for _ in 0..ROUNDS {
-        let ours = timed(|| Ok(write_part(&our_file, &data, &teachers, 0..queries, &quiet(queries))?))?;
+        let ours = timed(|| Ok(write_part(&our_file, &data, &teachers, 0, 0..queries, &quiet(queries))?))?;
         let theirs = timed(|| write_by_arrow(&their_file, &data, &teachers))?;
         write.add(ours.0, theirs.0);
         let names = teachers.iter().map(|teacher| teacher.modality.clone()).collect();
@@ -71,7 +73,49 @@ fn main() -> Result<(), Box<dyn Error>> {
     write.print(megabytes);
     scan.print(megabytes);
     print_line(&format!("{:<14} {:7.0} MB/s", "random rows", megabytes / median(&mut random)));
+    let teachers = self::teachers(&data, count, number(3, 128))?;
+    compare_lossy(folder.path(), &data, &teachers, number(4, 256))
+}
+
+/// Rows a second of the whole and of the lossy cache.
+fn compare_lossy(folder: &Path, data: &Data, teachers: &[Teacher], top: usize) -> Result<(), Box<dyn Error>> {
+    let (queries, names) = (data.queries.len(), || teachers.iter().map(|teacher| teacher.modality.clone()));
+    let (mut write, mut fill) = (Side::new("write"), Side::new("fill"));
+    let mut sizes = [0, 0];
+    for _ in 0..ROUNDS {
+        let mut seconds = [(0.0, 0.0); 2];
+        for (i, top) in [0, top].into_iter().enumerate() {
+            let file = folder.join(format!("top-{top}.parquet"));
+            let written = timed(|| Ok(write_part(&file, data, teachers, top, 0..queries, &quiet(queries))?))?;
+            sizes[i] = file.metadata()?.len();
+            let labels = SoftLabels::map(&[file], names().collect(), data)?;
+            let filled = timed(|| Ok(std::hint::black_box(fill_all(&labels, queries))))?;
+            seconds[i] = (written.0, filled.0);
+        }
+        write.add(seconds[1].0, seconds[0].0);
+        fill.add(seconds[1].1, seconds[0].1);
+    }
+    let share = 100.0 * sizes[1] as f64 / sizes[0] as f64;
+    print_line(&format!("top {top}, rank {}: {share:.1} % of the bytes", teachers[0].model.rank()));
+    print_line("rows           lossy       whole      ratio");
+    let rows = (queries * teachers.len()) as f64;
+    for side in [write, fill] {
+        side.print_rate(rows, "/s");
+    }
     Ok(())
+}
+
+/// Fills every row, in an order that is not the file's.
+fn fill_all(labels: &SoftLabels, queries: usize) -> f32 {
+    let mut row = vec![0.0; labels.entities()];
+    let mut sum = 0.0;
+    for query in (0..queries).map(|i| i * 7919 % queries) {
+        for teacher in 0..labels.teachers().len() {
+            labels.fill(query, teacher, 4.0, &mut row);
+            sum += row[query % row.len()];
+        }
+    }
+    sum
 }
 
 /// Seconds of one task, ours and arrow's.
@@ -93,11 +137,15 @@ impl Side {
         self.ratios.push(theirs / ours);
     }
 
-    fn print(mut self, megabytes: f64) {
-        let rate = |seconds: &mut [f64]| megabytes / median(seconds);
+    fn print(self, megabytes: f64) {
+        self.print_rate(megabytes, "MB/s");
+    }
+
+    fn print_rate(mut self, amount: f64, unit: &str) {
+        let rate = |seconds: &mut [f64]| amount / median(seconds);
         let (ours, theirs) = (rate(&mut self.ours), rate(&mut self.theirs));
         let ratio = median(&mut self.ratios);
-        print_line(&format!("{:<14} {ours:7.0} MB/s {theirs:7.0} MB/s {ratio:7.1}", self.task));
+        print_line(&format!("{:<14} {ours:7.0} {unit} {theirs:7.0} {unit} {ratio:7.1}", self.task));
     }
 }
 
@@ -182,7 +230,7 @@ fn write_by_arrow(path: &Path, data: &Data, teachers: &[Teacher]) -> Result<(), 
 /// The sum of all scores' bits: work that memory alone limits.
 fn sum(labels: &SoftLabels, queries: impl IntoIterator<Item = usize>) -> u64 {
     let teachers = labels.teachers().len();
-    queries.into_iter().map(|query| (0..teachers).map(|t| bits(labels.scores(query, t))).sum::<u64>()).sum()
+    queries.into_iter().map(|query| (0..teachers).map(|t| bits(labels.stored(query, t))).sum::<u64>()).sum()
 }
 
 fn scan_by_arrow(path: &Path, teachers: usize) -> Result<u64, Box<dyn Error>> {

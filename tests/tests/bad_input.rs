@@ -44,6 +44,14 @@ fn a_stage_without_its_input_says_what_to_run() {
 }
 
 #[test]
+fn more_entities_than_there_are_cannot_be_kept() {
+    let run = Run::finished();
+    let top = ["--set", "soft_labels.top=769"];
+    run.fails("dsom-soft-labels", &top, 2, &["`soft_labels.top` is 769, but the graph has 768 entities"]);
+    assert!(run.path("soft-labels/stage.json").is_file(), "the earlier soft labels are whole");
+}
+
+#[test]
 fn truncated_files_are_found() {
     for keep in [0.0, 0.5, 0.99] {
         let run = Run::finished();

@@ -171,6 +171,35 @@ fn hidden_modalities_are_recorded_and_go_through_the_pipeline() {
 }
 
 #[test]
+fn a_lossy_cache_goes_through_the_pipeline() {
+    let runs = [Run::finished(), Run::finished()];
+    let lossy = ["--set", "soft_labels.top=16"];
+    let whole = bytes(&runs[0], "soft-labels/part-00000.parquet").len();
+    let status = runs[0].status("dsom-soft-labels", &lossy);
+    assert!(status.contains("stale: parameter `top` was unset, now 16"), "{status}");
+    for (run, threads) in runs.iter().zip(["1", "2"]) {
+        run.succeeds("dsom-soft-labels", &[&lossy[..], &["--threads", threads]].concat());
+        run.succeeds("dsom-soft-labels", &["--verify"]);
+        for (name, state) in
+            [("student", "query"), ("student-scores", "scores"), ("student-summary", "summary")]
+        {
+            let state = format!("distill.policy_state={state}");
+            run.succeeds("dsom-distill", &["--set", &state, "--name", name, "--threads", threads]);
+        }
+        run.succeeds("dsom-evaluate", &[]);
+    }
+    let part = bytes(&runs[0], "soft-labels/part-00000.parquet");
+    assert!(part.len() < whole / 3, "{} of {whole} bytes", part.len());
+    assert!(part == bytes(&runs[1], "soft-labels/part-00000.parquet"), "the cache depends on threads");
+    for name in ["student", "student-scores", "student-summary"] {
+        let model = format!("{name}/model.safetensors");
+        assert!(bytes(&runs[0], &model) == bytes(&runs[1], &model), "{name} depends on threads");
+        let mrr = metrics(&runs[0])["models"][name]["test"]["both"]["mrr"].as_f64().expect("a number");
+        assert!(mrr > 0.2, "{name}: {mrr}");
+    }
+}
+
+#[test]
 fn outputs_do_not_depend_on_the_number_of_threads() {
     let (one, two) = (Run::finished(), Run::finished());
     for (run, threads) in [(&one, "1"), (&two, "2")] {

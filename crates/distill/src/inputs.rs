@@ -20,7 +20,7 @@ use crate::summary::Summary;
 pub(crate) fn widths(recipe: &Distill, data: &Data, labels: &SoftLabels) -> Vec<usize> {
     let teachers = labels.teachers().len();
     match recipe.policy_state {
-        PolicyState::Scores => (0..teachers).map(|teacher| labels.scores(0, teacher).len()).collect(),
+        PolicyState::Scores => vec![labels.entities(); teachers],
         PolicyState::Query => (0..teachers).map(|teacher| labels.vector(0, teacher).len()).collect(),
         PolicyState::Summary => vec![Summary::width(teachers), 2 * data.relations()],
     }
@@ -76,11 +76,10 @@ fn scores<'a>(
     standardise: bool,
     model: Option<ComplEx<f32>>,
 ) -> Box<dyn Block<f32> + 'a> {
-    let entities = labels.scores(0, teacher).len();
+    let entities = labels.entities();
     let known = Arc::new(Standards::new(data.queries.len()));
-    let read = move |query: usize, into: &mut [f32]| {
-        labels.scores(query, teacher).convert_to_f32_slice(into);
-    };
+    // To a linear layer the mean says most of what a lossy cache leaves out.
+    let read = move |query: usize, into: &mut [f32]| labels.fill(query, teacher, f64::INFINITY, into);
     let statistics = move |query: usize, scores: &[f32]| match standardise {
         true => known.get(query, || Statistics::of(scores)),
         false => Statistics::NONE,
@@ -91,8 +90,8 @@ fn scores<'a>(
         of_scores(query, into).apply(into);
     };
     match model {
-        None => Box::new(Dense::new(entities, fill)),
-        Some(model) => {
+        // The factors say the same as the scores only if these are all there.
+        Some(model) if labels.is_whole() => {
             let vector = move |query: usize, into: &mut [f32]| {
                 labels.vector(query, teacher).convert_to_f32_slice(into);
             };
@@ -103,6 +102,7 @@ fn scores<'a>(
             };
             Box::new(Factored::new(model.entity, fill, vector, of_query))
         }
+        _ => Box::new(Dense::new(entities, fill)),
     }
 }
 

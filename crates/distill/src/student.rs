@@ -100,7 +100,7 @@ impl RowObjective<f32> for Distil<'_> {
             let teachers = Teachers { labels, log_sums, query };
             row.outcomes = self.rewards(&teachers, position, &pass, combined, single);
             for (strategy, positions) in self.groups(position, query) {
-                teachers.combine(strategy, combined, single);
+                teachers.combine(strategy, self.terms.tau, combined, single);
                 row.distillation += pass.distil(combined, &positions, scale);
             }
         }
@@ -141,7 +141,7 @@ impl Distil<'_> {
         let all = Strategy::all(teachers.labels.teachers().len());
         let mut reward = |strategy: Strategy, i: usize| {
             let log_sum = teachers.log_sum(strategy, combined, single);
-            let cross_entropy = log_sum - teachers.score(strategy, tails[i].index());
+            let cross_entropy = log_sum - teachers.score(strategy, tails[i]);
             if cross_entropy < pass.cross_entropy(i) { self.recipe.reward } else { self.recipe.penalty }
         };
         (0..tails.len())

@@ -6,7 +6,6 @@
 //! is scaled to about one.
 
 use dsom_soft_labels::SoftLabels;
-use half::slice::HalfFloatSliceExt;
 use kge::{Matrix, row};
 use rayon::prelude::*;
 use training::Data;
@@ -42,7 +41,7 @@ impl Summary {
             |(scores, buffer), (query, into)| {
                 let mut favourites = Vec::with_capacity(teachers);
                 for (teacher, into) in into.chunks_mut(OF_TEACHER).take(teachers).enumerate() {
-                    labels.scores(query, teacher).convert_to_f32_slice(scores);
+                    labels.fill(query, teacher, 1.0, scores);
                     favourites.push(describe(scores, buffer, into));
                 }
                 compare(&favourites, &mut into[teachers * OF_TEACHER..]);

@@ -1,9 +1,8 @@
 //! The teachers' side: their soft labels, and the policy that chooses among them.
 
 use dsom_soft_labels::SoftLabels;
-use half::f16;
-use half::slice::HalfFloatSliceExt;
 use kge::{ComplEx, row};
+use mkg::EntityId;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use stage::recipe::{Action, Distill, Selection};
@@ -110,14 +109,15 @@ pub(crate) struct Teachers<'a> {
 }
 
 impl Teachers<'_> {
-    /// The mean of the strategy's teachers' scores (Eq. 7) into `combined`; `single` is a buffer.
-    pub(crate) fn combine(&self, strategy: Strategy, combined: &mut [f32], single: &mut [f32]) {
-        let scores = |teacher: usize| -> &[f16] { self.labels.scores(self.query, teacher) };
+    /// The mean of the strategy's teachers' scores (Eq. 7), for temperature `tau`, into `combined`; `single` is a buffer.
+    pub(crate) fn combine(&self, strategy: Strategy, tau: f64, combined: &mut [f32], single: &mut [f32]) {
+        // A mean of scores softens each of them that much more.
+        let tau = tau * strategy.size() as f64;
         let mut members = strategy.members();
         let first = members.next().expect("a strategy holds at least one teacher");
-        scores(first).convert_to_f32_slice(combined);
+        self.labels.fill(self.query, first, tau, combined);
         for teacher in members {
-            scores(teacher).convert_to_f32_slice(single);
+            self.labels.fill(self.query, teacher, tau, single);
             row::add_scaled(combined, 1.0, single);
         }
         if strategy.size() > 1 {
@@ -128,14 +128,15 @@ impl Teachers<'_> {
     /// `ln Σ exp` of the combination.
     pub(crate) fn log_sum(&self, strategy: Strategy, combined: &mut [f32], single: &mut [f32]) -> f64 {
         self.log_sums.get(self.query, strategy, || {
-            self.combine(strategy, combined, single);
+            self.combine(strategy, 1.0, combined, single);
             row::log_sum_exp(combined, 1.0)
         })
     }
 
     /// The combination's score of one entity.
-    pub(crate) fn score(&self, strategy: Strategy, entity: usize) -> f64 {
-        let sum: f64 = strategy.members().map(|m| f64::from(self.labels.scores(self.query, m)[entity])).sum();
+    pub(crate) fn score(&self, strategy: Strategy, entity: EntityId) -> f64 {
+        let score = |teacher: usize| f64::from(self.labels.score(self.query, teacher, entity));
+        let sum: f64 = strategy.members().map(score).sum();
         sum / strategy.size() as f64
     }
 }

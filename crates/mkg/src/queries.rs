@@ -1,6 +1,7 @@
 //! Distinct queries with their tails, and the filter of known answers.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use crate::{EntityId, Query, Triple};
 
@@ -69,7 +70,12 @@ impl QuerySet {
 
     /// The tails of the query at `index`, ascending.
     pub fn tails(&self, index: usize) -> &[EntityId] {
-        &self.tails[self.starts[index]..self.starts[index + 1]]
+        &self.tails[self.pairs_of(index)]
+    }
+
+    /// Which of all pairs of query and tail, counted query by query, are those of the query at `index`.
+    pub fn pairs_of(&self, index: usize) -> Range<usize> {
+        self.starts[index]..self.starts[index + 1]
     }
 
     /// All queries in order.

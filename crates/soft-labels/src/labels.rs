@@ -4,6 +4,7 @@ use bytes::Bytes;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kge::Matrix;
+use mkg::EntityId;
 use rayon::prelude::*;
 use stage::manifest::Manifest;
 use stage::task::Task;
@@ -11,8 +12,10 @@ use stage::{Error, Modality, Result, Run, interrupt};
 use std::path::{Path, PathBuf};
 use training::Data;
 
+use crate::excerpt::{Excerpts, Kept, OfTeacher};
+use crate::pages::Stored;
 use crate::part::Part;
-use crate::schema::{scores_column, vector_column};
+use crate::schema::{TOP, scores_column, vector_column};
 
 /// All teachers' scores and query vectors for all training queries.
 ///
@@ -20,9 +23,18 @@ use crate::schema::{scores_column, vector_column};
 /// keeps in memory what fits.
 pub struct SoftLabels {
     teachers: Vec<Modality>,
+    entities: usize,
     files: Vec<Bytes>,
     scores: Vec<Rows>,
     vectors: Vec<Rows>,
+    /// What a lossy cache has instead of the scores of all entities.
+    lossy: Option<Lossy>,
+}
+
+/// Which entities the scores are of, and what there is of others.
+struct Lossy {
+    top: Rows,
+    excerpts: Excerpts,
 }
 
 /// A column: where its rows lie.
@@ -31,7 +43,7 @@ struct Rows {
     places: Vec<Place>,
 }
 
-/// The beginning of a row of f16.
+/// The beginning of a row.
 #[derive(Clone, Copy)]
 struct Place {
     file: u32,
@@ -69,30 +81,28 @@ impl SoftLabels {
     /// entities.
     pub fn map(files: &[PathBuf], teachers: Vec<Modality>, data: &Data) -> Result<SoftLabels> {
         let parts: Vec<Part> = files.iter().map(|file| Part::open(file)).collect::<Result<_>>()?;
-        let mut first = 0;
-        let mut begins = Vec::with_capacity(parts.len());
-        for part in &parts {
-            begins.push(first);
-            first += part.rows();
-        }
-        if first != data.queries.len() {
-            let message = format!("{first} rows, but the graph has {} training queries", data.queries.len());
-            let at = files.first().and_then(|file| file.parent()).unwrap_or(Path::new(""));
-            return Err(Error::data(message).at(at).hint("rerun `dsom-soft-labels`"));
-        }
-        parts.par_iter().zip(begins).try_for_each(|(part, first)| {
+        let begins = begins(&parts, data)?;
+        parts.par_iter().zip(&begins).try_for_each(|(part, first)| {
             interrupt::check()?;
-            part.check_queries(data, first)
+            part.check_queries(data, *first)
         })?;
-        let column = |name: String| rows(&parts, &name);
+        let column = |name: String| rows::<f16>(&parts, &name);
         let scores: Vec<Rows> = teachers.iter().map(|m| column(scores_column(m))).collect::<Result<_>>()?;
         let vectors = teachers.iter().map(|m| column(vector_column(m))).collect::<Result<_>>()?;
-        if let Some(other) = scores.iter().map(|rows| rows.width).find(|width| *width != data.entities()) {
-            let message = format!("{other} scores a row, the graph has {} entities", data.entities());
+        let lossy = match parts.first().is_some_and(|part| part.has(TOP)) {
+            true => Some(Lossy::read(&parts, &begins, &teachers, data)?),
+            false => None,
+        };
+        let expected = lossy.as_ref().map_or(data.entities(), |lossy| lossy.top.width);
+        if let Some(other) = scores.iter().map(|rows| rows.width).find(|width| *width != expected) {
+            let message = match lossy {
+                Some(_) => format!("{other} scores a row of {expected} entities kept"),
+                None => format!("{other} scores a row, the graph has {expected} entities"),
+            };
             return Err(Error::data(message).hint("rerun `dsom-soft-labels`"));
         }
         let files = parts.iter().map(|part| part.bytes().clone()).collect();
-        Ok(SoftLabels { teachers, files, scores, vectors })
+        Ok(SoftLabels { teachers, entities: data.entities(), files, scores, vectors, lossy })
     }
 
     /// Soft labels from memory, `rows` laid out `(query, teacher, entity)`, without query vectors.
@@ -112,7 +122,7 @@ impl SoftLabels {
         };
         let scores = (0..teachers.len()).map(of_teacher).collect();
         let files = vec![Bytes::from_owner(Numbers(rows.to_vec()))];
-        SoftLabels { teachers, files, scores, vectors: Vec::new() }
+        SoftLabels { teachers, entities, files, scores, vectors: Vec::new(), lossy: None }
     }
 
     /// The same with query vectors `(query, width)` of each teacher.
@@ -133,14 +143,45 @@ impl SoftLabels {
         &self.teachers
     }
 
-    /// A teacher's scores of all entities for a query.
-    pub fn scores(&self, query: usize, teacher: usize) -> &[f16] {
-        self.row(&self.scores[teacher], query)
+    /// How many entities are scored.
+    pub fn entities(&self) -> usize {
+        self.entities
+    }
+
+    /// Whether the scores of all entities are there.
+    pub fn is_whole(&self) -> bool {
+        self.lossy.is_none()
+    }
+
+    /// Writes a teacher's scores of all entities for a query. In a lossy cache those left out have one score in common,
+    /// which sums to what theirs do when softened at temperature `tau`; for an infinite one it is their mean.
+    ///
+    /// # Panics
+    /// If `into` is not of [`SoftLabels::entities`].
+    pub fn fill(&self, query: usize, teacher: usize, tau: f64, into: &mut [f32]) {
+        assert_eq!(into.len(), self.entities, "a row of all entities");
+        match &self.lossy {
+            None => self.stored(query, teacher).convert_to_f32_slice(into),
+            Some(lossy) => lossy.excerpts.fill(self.kept(lossy, query, teacher), teacher, tau, into),
+        }
+    }
+
+    /// A teacher's score of one entity for a query; of one that a lossy cache leaves out, as at temperature 1.
+    pub fn score(&self, query: usize, teacher: usize, entity: EntityId) -> f32 {
+        match &self.lossy {
+            None => self.stored(query, teacher)[entity.index()].to_f32(),
+            Some(lossy) => lossy.excerpts.score(self.kept(lossy, query, teacher), teacher, entity),
+        }
+    }
+
+    /// A teacher's scores as they lie in a row: of all entities, or of those that a lossy cache keeps.
+    pub fn stored(&self, query: usize, teacher: usize) -> &[f16] {
+        bytemuck::cast_slice(self.row::<f16>(&self.scores[teacher], query))
     }
 
     /// A teacher's query vector `q = e_h ∘ w_r`, `[re | im]`: its product with an entity's embedding is the score.
     pub fn vector(&self, query: usize, teacher: usize) -> &[f16] {
-        self.row(&self.vectors[teacher], query)
+        bytemuck::cast_slice(self.row::<f16>(&self.vectors[teacher], query))
     }
 
     /// A teacher's query vectors `(query, 2k)`.
@@ -153,10 +194,36 @@ impl SoftLabels {
         matrix
     }
 
-    fn row(&self, rows: &Rows, query: usize) -> &[f16] {
+    fn kept(&self, lossy: &Lossy, query: usize, teacher: usize) -> Kept<'_> {
+        Kept { query, top: self.row::<u32>(&lossy.top, query), scores: self.stored(query, teacher) }
+    }
+
+    fn row<S: Stored>(&self, rows: &Rows, query: usize) -> &[u8] {
         let Place { file, offset } = rows.places[query];
         let from = offset as usize;
-        bytemuck::cast_slice(&self.files[file as usize][from..from + 2 * rows.width])
+        &self.files[file as usize][from..from + size_of::<S>() * rows.width]
+    }
+}
+
+impl Lossy {
+    /// Reads what is of no fixed width, and checks that every entity kept is one of the graph's. The part at each
+    /// position begins with the row in `begins`.
+    fn read(parts: &[Part], begins: &[usize], teachers: &[Modality], data: &Data) -> Result<Lossy> {
+        let top = rows::<u32>(parts, TOP)?;
+        let of_part = |(part, first): (&Part, &usize)| -> Result<Vec<OfTeacher>> {
+            interrupt::check()?;
+            let places = &top.places[*first..first + part.rows()];
+            part.check_top(places.iter().map(|place| place.offset), top.width, data.entities(), *first)?;
+            teachers.iter().map(|modality| part.excerpts(modality, data, *first)).collect()
+        };
+        let by_part: Vec<Vec<OfTeacher>> =
+            parts.par_iter().zip(begins).map(of_part).collect::<Result<_>>()?;
+        let mut excerpts: Vec<OfTeacher> = teachers.iter().map(|_| OfTeacher::default()).collect();
+        for (whole, part) in by_part.into_iter().flat_map(|part| part.into_iter().enumerate()) {
+            excerpts[whole].append(part);
+        }
+        let queries = data.queries.clone();
+        Ok(Lossy { top, excerpts: Excerpts::new(data.entities(), queries, excerpts) })
     }
 }
 
@@ -179,15 +246,31 @@ impl Opened {
     }
 }
 
+/// The number of each part's first row, if there are as many rows as the graph has queries.
+fn begins(parts: &[Part], data: &Data) -> Result<Vec<usize>> {
+    let mut rows = 0;
+    let mut begins = Vec::with_capacity(parts.len());
+    for part in parts {
+        begins.push(rows);
+        rows += part.rows();
+    }
+    if rows == data.queries.len() {
+        return Ok(begins);
+    }
+    let message = format!("{rows} rows, but the graph has {} training queries", data.queries.len());
+    let at = parts.first().and_then(|part| part.path().parent()).unwrap_or(Path::new(""));
+    Err(Error::data(message).at(at).hint("rerun `dsom-soft-labels`"))
+}
+
 /// The rows of a list column in all parts.
-fn rows(parts: &[Part], name: &str) -> Result<Rows> {
-    let width = parts.first().map_or(Ok(0), |part| part.width(name))?;
+fn rows<S: Stored>(parts: &[Part], name: &str) -> Result<Rows> {
+    let width = parts.first().map_or(Ok(0), |part| part.width::<S>(name))?;
     let of_part = |(file, part): (usize, &Part)| -> Result<Vec<Place>> {
-        if part.width(name)? != width {
+        if part.width::<S>(name)? != width {
             return Err(Error::data(format!("lists of `{name}` differ in width between the parts")));
         }
         let place = |offset| Place { file: file as u32, offset };
-        Ok(part.places(name)?.into_iter().map(place).collect())
+        Ok(part.places::<S>(name)?.into_iter().map(place).collect())
     };
     let places: Vec<Vec<Place>> = parts.par_iter().enumerate().map(of_part).collect::<Result<_>>()?;
     Ok(Rows { width, places: places.concat() })

@@ -7,9 +7,22 @@
 //! | `head`, `relation` | u32 | ids; a relation from `R` on is an inverse |
 //! | `head_name`, `relation_name` | text | names, or keys where there are none; inverses end in `⁻¹` |
 //! | `neighbours` | list of u32 | the query's known train tails, ascending |
+//! | `vector_<modality>` | fixed-size list of f16 | the teacher's query vector `e_h ∘ w_r`, `[re \| im]` |
 //! | `scores_<modality>` | fixed-size list of f16 | the teacher's score of every entity, by id |
 //!
-//! | `vector_<modality>` | fixed-size list of f16 | the teacher's query vector `e_h ∘ w_r`, `[re | im]` |
+//! With `soft_labels.top = k` the cache is lossy: a row keeps the scores of its neighbours and of `k` other entities, and
+//! of all others, the rest, what their softened scores sum to:
+//!
+//! | column | type | |
+//! |---|---|---|
+//! | `neighbour_scores_<modality>` | list of f32 | the teacher's scores of the `neighbours` |
+//! | `rest_<modality>` | f64 | `ln Σ exp` of its scores of the rest, exactly; −∞ of none |
+//! | `rest_mean_<modality>` | f64 | their mean; 0 of none |
+//! | `top` | fixed-size list of u32 | the entities outside the neighbours that some teacher ranks highest, by id |
+//! | `scores_<modality>` | fixed-size list of f16 | the teacher's scores of the entities in `top` |
+//!
+//! The entities are everyone's first, then everyone's second, and so on, until there are `k`; of equal scores the lower
+//! id ranks higher. Where fewer than `k` are left, neighbours fill the list.
 //!
 //! Lists of numbers are written without dictionary, statistics or compression: they hardly compress, every reader of
 //! Parquet takes them as numbers, and training reads their rows where they lie in the mapped file.
@@ -18,6 +31,7 @@
 //! and an absolute one of at most 3e-8 below. Scores and vectors beyond are refused. A vector's product with an
 //! embedding therefore differs from the score by about as much as the score's own rounding.
 
+mod excerpt;
 mod labels;
 mod pages;
 mod part;
@@ -31,7 +45,7 @@ pub use write::{Teacher, write_labels, write_part};
 
 use mkg::Vocabulary;
 use stage::manifest;
-use stage::recipe::Recipe;
+use stage::recipe::{self, Recipe};
 use stage::task::Task;
 use stage::{Common, Error, Modality, Result, Run, resources};
 use training::{Data, open_model};
@@ -41,13 +55,17 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let (run, options) = (common.run(), &recipe.soft_labels);
     let parameters = serde_json::json!({
         "format": schema::FORMAT, "teachers": options.teachers, "rows_per_file": options.rows_per_file,
+        "top": (options.top > 0).then_some(options.top),
     });
     let mut task = Task::new(&run, "dsom-soft-labels", run.soft_labels(), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;
     let teachers = open_teachers(&run, recipe, &mut task, &data.vocabulary)?;
-    let fits = || require_room(&run, &data, &teachers, options.rows_per_file);
+    let fits = || {
+        require_entities(options.top, data.entities())?;
+        require_room(&run, &data, &teachers, options)
+    };
     let Some((work, ())) = common.begin(task, fits)? else { return Ok(()) };
-    write_labels(&work, &data, &teachers, options.rows_per_file)?;
+    write_labels(&work, &data, &teachers, options)?;
     let names: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
     work.finish(serde_json::json!({
         "rows": data.queries.len(), "entities": data.entities(), "teachers": names,
@@ -55,15 +73,24 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
+/// Refuses to keep more entities than there are.
+fn require_entities(top: usize, entities: usize) -> Result<()> {
+    if top <= entities {
+        return Ok(());
+    }
+    let message = format!("recipe: `soft_labels.top` is {top}, but the graph has {entities} entities");
+    Err(Error::usage(message).hint("0 keeps the scores of all"))
+}
+
 /// Refuses a cache that the disk cannot hold or memory cannot write.
-fn require_room(run: &Run, data: &Data, teachers: &[Teacher], rows_per_file: usize) -> Result<()> {
-    let layout = write::layout(data, teachers);
+fn require_room(run: &Run, data: &Data, teachers: &[Teacher], options: &recipe::SoftLabels) -> Result<()> {
+    let layout = write::layout(data, teachers, options.top);
     let queries = data.queries.len();
-    let parts_at_once = queries.div_ceil(rows_per_file).min(rayon::current_num_threads()) as u64;
-    let bytes = parts_at_once * layout.memory(rows_per_file);
+    let parts_at_once = queries.div_ceil(options.rows_per_file).min(rayon::current_num_threads()) as u64;
+    let bytes = parts_at_once * layout.memory(options.rows_per_file);
     resources::require_memory(bytes, "writing the soft labels", "lower --threads")?;
-    let knob = "name fewer `soft_labels.teachers`";
-    resources::require_disk(run.root(), layout.bytes(queries), "the soft labels", knob)
+    let knob = "set `soft_labels.top`, or name fewer `soft_labels.teachers`";
+    resources::require_disk(run.root(), layout.bytes(queries, data.queries.pairs()), "the soft labels", knob)
 }
 
 /// The recipe's teachers, or all that are finished.

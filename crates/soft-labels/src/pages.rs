@@ -1,14 +1,15 @@
 //! Lists of numbers as Parquet pages whose values lie in the file as they lie in memory.
 //!
-//! A page is a header, repetition and definition levels, and the values in PLAIN encoding: little-endian f16, row
+//! A page is a header, repetition and definition levels, and the values in PLAIN encoding: little-endian numbers, row
 //! after row. The levels of a page depend on its shape alone, so they are composed here instead of being derived
 //! from every single value, which is what makes general writers slow. Where the values would begin at an odd
 //! offset, one number in the levels is spelled with a byte more, so that a mapped file can be read as `[f16]`.
 
+use arrow::datatypes::DataType;
+use bytemuck::Pod;
 use bytes::Bytes;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::Matrix;
 use parquet::basic::{Compression, Encoding};
 use parquet::column::page::{CompressedPage, Page, PageWriter};
 use parquet::column::writer::ColumnCloseResult;
@@ -22,6 +23,52 @@ use std::io::Write;
 use std::ops::Range;
 
 use crate::schema::rows_per_page;
+
+/// A number as it lies in a file.
+pub(crate) trait Stored: Pod {
+    /// What it is in memory.
+    type Number: Copy + Sync;
+    /// Its type to other readers.
+    const TYPE: DataType;
+    /// Stores numbers; answers whether every one of them fits.
+    fn store(numbers: &[Self::Number], bytes: &mut [u8]) -> bool;
+}
+
+impl Stored for f16 {
+    type Number = f32;
+    const TYPE: DataType = DataType::Float16;
+
+    fn store(numbers: &[f32], bytes: &mut [u8]) -> bool {
+        let halves: &mut [f16] = bytemuck::cast_slice_mut(bytes);
+        let mut fits = true;
+        // Checked piece by piece while it is in the cache.
+        for (numbers, halves) in numbers.chunks(PIECE).zip(halves.chunks_mut(PIECE)) {
+            fits &= fits_half(numbers);
+            halves.convert_from_f32_slice(numbers);
+        }
+        fits
+    }
+}
+
+impl Stored for u32 {
+    type Number = u32;
+    const TYPE: DataType = DataType::UInt32;
+
+    fn store(numbers: &[u32], bytes: &mut [u8]) -> bool {
+        // Byte by byte: their place is even, which is not enough for a slice of u32.
+        bytes.copy_from_slice(bytemuck::cast_slice(numbers));
+        true
+    }
+}
+
+/// Numbers that are checked and converted at once.
+pub(crate) const PIECE: usize = 4096;
+
+/// Whether half precision can hold all the numbers; NaN it does not.
+pub(crate) fn fits_half(numbers: &[f32]) -> bool {
+    // A fold without early exit is vectorised.
+    numbers.iter().fold(true, |fits, x| fits & (x.abs() <= f32::from(f16::MAX)))
+}
 
 /// The levels in front of a page's values: each of `rows` lists has `width` numbers, none is missing.
 ///
@@ -70,15 +117,17 @@ pub(crate) struct Chunk<'a> {
 }
 
 impl Encoder {
-    /// Encodes `rows` as a column chunk that will begin at `offset` of its file; `None` if a number is not finite or
-    /// beyond half precision.
-    pub(crate) fn encode(
+    /// Encodes rows of `width` numbers as a column chunk that will begin at `offset` of its file; `None` if a number is
+    /// not finite or beyond what is stored of it.
+    pub(crate) fn encode<S: Stored>(
         &mut self,
         column: &ColumnDescPtr,
-        rows: &Matrix<f32>,
+        numbers: &[S::Number],
+        width: usize,
         offset: u64,
     ) -> Result<Option<Chunk<'_>>> {
-        let plans = plan(rows.rows(), rows.columns(), offset)?;
+        let rows = numbers.len() / width;
+        let plans = plan(rows, width, size_of::<S>(), offset)?;
         let length: usize = plans.iter().map(Plan::length).sum();
         // An odd place in the file is an odd place in the buffer.
         let begin = (offset % 2) as usize;
@@ -91,21 +140,22 @@ impl Encoder {
             pages.push((plan, page));
             rest = after;
         }
-        let fits: Vec<bool> = pages.into_par_iter().map(|(plan, page)| plan.write(rows, page)).collect();
+        let fits: Vec<bool> =
+            pages.into_par_iter().map(|(plan, page)| plan.write::<S>(numbers, page)).collect();
         if fits.contains(&false) {
             return Ok(None);
         }
         let metadata = ColumnChunkMetaData::builder(column.clone())
             .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
             .set_compression(Compression::UNCOMPRESSED)
-            .set_num_values(rows.values().len() as i64)
+            .set_num_values(numbers.len() as i64)
             .set_total_compressed_size(length as i64)
             .set_total_uncompressed_size(length as i64)
             .set_data_page_offset(0)
             .build()?;
         let close = ColumnCloseResult {
             bytes_written: length as u64,
-            rows_written: rows.rows() as u64,
+            rows_written: rows as u64,
             metadata,
             bloom_filter: None,
             column_index: None,
@@ -121,47 +171,36 @@ struct Plan {
     width: usize,
     header: Vec<u8>,
     levels: Vec<u8>,
+    /// Bytes of the values.
+    values: usize,
 }
 
 impl Plan {
     /// Bytes of the page.
     fn length(&self) -> usize {
-        self.header.len() + self.levels.len() + 2 * self.rows.len() * self.width
+        self.header.len() + self.levels.len() + self.values
     }
 
-    /// Writes the page; answers whether every number fits half precision.
-    fn write(&self, rows: &Matrix<f32>, page: &mut [u8]) -> bool {
+    /// Writes the page; answers whether every number fits.
+    fn write<S: Stored>(&self, numbers: &[S::Number], page: &mut [u8]) -> bool {
         let (header, page) = page.split_at_mut(self.header.len());
         let (levels, values) = page.split_at_mut(self.levels.len());
         header.copy_from_slice(&self.header);
         levels.copy_from_slice(&self.levels);
-        let numbers = &rows.values()[self.rows.start * self.width..self.rows.end * self.width];
-        let halves: &mut [f16] = bytemuck::cast_slice_mut(values);
-        let most = f32::from(f16::MAX);
-        let mut fits = true;
-        // Checked piece by piece while it is in the cache, by a fold without early exit: that is vectorised.
-        for (numbers, halves) in numbers.chunks(PIECE).zip(halves.chunks_mut(PIECE)) {
-            // NaN fits nothing.
-            fits &= numbers.iter().fold(true, |fits, x| fits & (x.abs() <= most));
-            halves.convert_from_f32_slice(numbers);
-        }
-        fits
+        S::store(&numbers[self.rows.start * self.width..self.rows.end * self.width], values)
     }
 }
 
-/// Numbers that are checked and converted at once.
-const PIECE: usize = 4096;
-
-/// Cuts rows into pages whose values begin at even offsets.
-fn plan(rows: usize, width: usize, mut offset: u64) -> Result<Vec<Plan>> {
-    let step = rows_per_page(width);
+/// Cuts rows into pages whose values, of `size` bytes each, begin at even offsets.
+fn plan(rows: usize, width: usize, size: usize, mut offset: u64) -> Result<Vec<Plan>> {
+    let step = rows_per_page(size * width);
     let mut plans = Vec::with_capacity(rows.div_ceil(step));
     for from in (0..rows).step_by(step) {
         let rows = from..(from + step).min(rows);
         let candidate = |wide: bool| -> Result<Plan> {
-            let levels = levels(rows.len(), width, wide);
-            let header = header(levels.len() + 2 * rows.len() * width, rows.len() * width)?;
-            Ok(Plan { rows: rows.clone(), width, header, levels })
+            let (levels, count) = (levels(rows.len(), width, wide), rows.len() * width);
+            let header = header(levels.len() + size * count, count)?;
+            Ok(Plan { rows: rows.clone(), width, header, levels, values: size * count })
         };
         let even = |plan: &Plan| (offset as usize + plan.header.len() + plan.levels.len()).is_multiple_of(2);
         let mut plan = candidate(false)?;
@@ -235,29 +274,34 @@ impl<'a> ChunkReader for Borrowed<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use arrow::datatypes::{DataType, Field, Schema};
+    use arrow::datatypes::{Field, Schema};
     use mkg::graph::list_item;
     use parquet::arrow::ArrowSchemaConverter;
     use parquet::column::page::PageReader;
     use parquet::column::reader::ColumnReaderImpl;
-    use parquet::data_type::FixedLenByteArrayType;
+    use parquet::data_type::{FixedLenByteArrayType, Int32Type};
     use parquet::file::serialized_reader::SerializedPageReader;
     use std::sync::Arc;
 
-    fn column(width: usize) -> ColumnDescPtr {
-        let list = DataType::FixedSizeList(list_item(DataType::Float16), width as i32);
-        let schema = Schema::new(vec![Field::new("scores", list, false)]);
+    fn column<S: Stored>(width: usize) -> ColumnDescPtr {
+        let list = DataType::FixedSizeList(list_item(S::TYPE), width as i32);
+        let schema = Schema::new(vec![Field::new("numbers", list, false)]);
         ArrowSchemaConverter::new().convert(&schema).unwrap().column(0)
     }
 
-    /// The chunk's pages, which must have values at even offsets, as a general reader of Parquet takes them.
-    fn read(column: &ColumnDescPtr, rows: &Matrix<f32>, offset: u64) -> (Vec<i16>, Vec<i16>, Vec<f16>) {
-        let mut encoder = Encoder::default();
-        let chunk = encoder.encode(column, rows, offset).unwrap().unwrap();
+    /// The chunk's pages, which must have values at even offsets, as a general reader of Parquet takes them: levels of
+    /// definition and repetition, and values.
+    fn read<S: Stored, P: parquet::data_type::DataType>(
+        numbers: &[S::Number],
+        width: usize,
+        offset: u64,
+    ) -> (Vec<i16>, Vec<i16>, Vec<P::T>) {
+        let (column, mut encoder, rows) = (column::<S>(width), Encoder::default(), numbers.len() / width);
+        let chunk = encoder.encode::<S>(&column, numbers, width, offset).unwrap().unwrap();
         let bytes = Bytes::copy_from_slice(chunk.bytes.0);
         let open = || {
             let metadata = &chunk.close.metadata;
-            SerializedPageReader::new(Arc::new(bytes.clone()), metadata, rows.rows(), None).unwrap()
+            SerializedPageReader::new(Arc::new(bytes.clone()), metadata, rows, None).unwrap()
         };
         for page in open() {
             let page = page.unwrap();
@@ -265,28 +309,30 @@ mod tests {
             assert!((offset as usize + end).is_multiple_of(2), "values end, and so begin, at an even offset");
         }
         let pages: Box<dyn PageReader> = Box::new(open());
-        let mut reader = ColumnReaderImpl::<FixedLenByteArrayType>::new(column.clone(), pages);
+        let mut reader = ColumnReaderImpl::<P>::new(column, pages);
         let (mut definition, mut repetition, mut values) = (Vec::new(), Vec::new(), Vec::new());
-        let levels = (Some(&mut definition), Some(&mut repetition));
-        reader.read_records(rows.rows(), levels.0, levels.1, &mut values).unwrap();
-        let half = |value: &parquet::data_type::FixedLenByteArray| {
-            f16::from_le_bytes(value.data().try_into().unwrap())
-        };
-        (definition, repetition, values.iter().map(half).collect())
+        reader.read_records(rows, Some(&mut definition), Some(&mut repetition), &mut values).unwrap();
+        (definition, repetition, values)
     }
 
     #[test]
     fn a_general_reader_finds_lists_of_one_width_wherever_the_chunk_begins() {
         for (rows, width) in [(1, 1), (1, 2), (3, 1), (5, 3), (40, 64), (9, 200_000), (70_000, 8)] {
-            let column = column(width);
-            let values = (0..rows * width).map(|i| (i % 1999) as f32).collect();
-            let matrix = Matrix::from_values(rows, width, values);
-            for offset in [4, 5] {
-                let (definition, repetition, values) = read(&column, &matrix, offset);
+            let check_levels = |definition: Vec<i16>, repetition: Vec<i16>| {
                 assert!(definition.len() == rows * width && definition.iter().all(|level| *level == 1));
                 assert!(repetition.iter().enumerate().all(|(i, level)| (*level == 0) == (i % width == 0)));
-                assert!(values.iter().zip(matrix.values()).all(|(half, x)| half.to_f32() == *x));
-                assert_eq!(values.len(), rows * width);
+            };
+            let scores: Vec<f32> = (0..rows * width).map(|i| (i % 1999) as f32).collect();
+            let ids: Vec<u32> = (0..(rows * width) as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+            for offset in [4, 5] {
+                let (definition, repetition, found) =
+                    read::<f16, FixedLenByteArrayType>(&scores, width, offset);
+                check_levels(definition, repetition);
+                let halves = found.iter().map(|half| f16::from_le_bytes(half.data().try_into().unwrap()));
+                assert!(halves.map(f16::to_f32).eq(scores.iter().copied()));
+                let (definition, repetition, found) = read::<u32, Int32Type>(&ids, width, offset);
+                check_levels(definition, repetition);
+                assert!(found.iter().map(|id| *id as u32).eq(ids.iter().copied()));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! One part as it lies on the disk: mapped, its ids checked against the graph, its rows found.
 
-use arrow::array::AsArray;
-use arrow::datatypes::{DataType, SchemaRef, UInt32Type};
+use arrow::array::{Array, AsArray, Float64Array, ListArray, RecordBatch};
+use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef, UInt32Type};
 use bytes::Bytes;
 use memmap2::Mmap;
 use mkg::graph::column;
@@ -9,15 +9,18 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageReader};
-use parquet::file::metadata::ParquetMetaData;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
-use stage::{Error, Result};
+use stage::{Error, Modality, Result};
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use training::Data;
 
-use crate::pages::levels;
+use crate::excerpt::{OfTeacher, Rest, ids};
+use crate::pages::{Stored, levels};
+use crate::schema::{TOP, neighbour_scores_column, rest_column, rest_mean_column};
 
 /// A mapped file of the cache.
 pub(crate) struct Part {
@@ -34,7 +37,16 @@ impl Part {
         let builder =
             ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).map_err(|e| unreadable(path, e))?;
         let (metadata, schema) = (builder.metadata().clone(), builder.schema().clone());
-        Ok(Part { path: path.to_owned(), bytes, metadata, schema })
+        let part = Part { path: path.to_owned(), bytes, metadata, schema };
+        match part.metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).all(is_somewhere) {
+            true => Ok(part),
+            false => Err(part.unexpected("its footer is damaged".to_owned())),
+        }
+    }
+
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// The whole file.
@@ -63,40 +75,58 @@ impl Part {
 
     /// Head and relation of each row.
     fn ids(&self) -> Result<Vec<(u32, u32)>> {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(self.bytes.clone())
-            .map_err(|e| unreadable(&self.path, e))?;
-        let mask = ProjectionMask::columns(builder.parquet_schema(), ["head", "relation"]);
-        let batches = builder.with_projection(mask).build().map_err(|e| unreadable(&self.path, e))?;
         let mut ids = Vec::with_capacity(self.rows());
-        for batch in batches {
-            let batch = batch.map_err(|e| unreadable(&self.path, e))?;
+        self.for_each_batch(&["head", "relation"], |batch| {
             let column = |name: &str| {
-                let ids = column(&batch, name)?.as_primitive_opt::<UInt32Type>();
+                let ids = column(batch, name)?.as_primitive_opt::<UInt32Type>();
                 ids.ok_or_else(|| Error::data(format!("column `{name}` is not UInt32")))
             };
             let (heads, relations) = (column("head")?, column("relation")?);
             ids.extend(heads.values().iter().copied().zip(relations.values().iter().copied()));
-        }
+            Ok(())
+        })?;
         Ok(ids)
     }
 
+    /// Visits batches of rows of some columns.
+    fn for_each_batch(&self, names: &[&str], mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+        let visit = || -> Result<()> {
+            let builder = ParquetRecordBatchReaderBuilder::try_new(self.bytes.clone())
+                .map_err(|e| unreadable(&self.path, e))?;
+            let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
+            for batch in builder.with_projection(mask).build().map_err(|e| unreadable(&self.path, e))? {
+                each(&batch.map_err(|e| unreadable(&self.path, e))?)?;
+            }
+            Ok(())
+        };
+        // Pages can be damaged such that their decoder panics. Nothing of what it leaves behind is used.
+        catch_unwind(AssertUnwindSafe(visit))
+            .unwrap_or_else(|_| Err(self.unexpected("its pages are damaged".to_owned())))
+    }
+
+    /// Whether there is a column `name`.
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.schema.field_with_name(name).is_ok()
+    }
+
     /// How many numbers a row of the list column `name` has.
-    pub(crate) fn width(&self, name: &str) -> Result<usize> {
+    pub(crate) fn width<S: Stored>(&self, name: &str) -> Result<usize> {
         let field = self.schema.field_with_name(name);
         let field = field.map_err(|_| self.unexpected(format!("no column `{name}`")))?;
         match field.data_type() {
-            DataType::FixedSizeList(item, width) if item.data_type() == &DataType::Float16 && *width > 0 => {
+            DataType::FixedSizeList(item, width) if item.data_type() == &S::TYPE && *width > 0 => {
                 Ok(*width as usize)
             }
             other => {
-                Err(self.unexpected(format!("column `{name}` is {other}, no fixed-size list of Float16")))
+                let message = format!("column `{name}` is {other}, no fixed-size list of {}", S::TYPE);
+                Err(self.unexpected(message))
             }
         }
     }
 
     /// Where in the file each row of the list column `name` begins.
-    pub(crate) fn places(&self, name: &str) -> Result<Vec<u64>> {
-        let width = self.width(name)?;
+    pub(crate) fn places<S: Stored>(&self, name: &str) -> Result<Vec<u64>> {
+        let width = self.width::<S>(name)?;
         let columns = self.metadata.file_metadata().schema_descr().columns();
         let column = columns.iter().position(|column| column.path().parts()[0] == name);
         let column = column.ok_or_else(|| self.unexpected(format!("no column `{name}`")))?;
@@ -108,10 +138,10 @@ impl Part {
             let mut pages =
                 SerializedPageReader::new(bytes, group.column(column), rows, None).map_err(unreadable)?;
             while let Some(page) = pages.get_next_page().map_err(unreadable)? {
-                let values = self.values(&page, width).ok_or_else(|| {
+                let values = self.values(&page, width, size_of::<S>()).ok_or_else(|| {
                     self.unexpected(format!("column `{name}` has pages this program did not write"))
                 })?;
-                places.extend(values.step_by(2 * width));
+                places.extend(values.step_by(size_of::<S>() * width));
             }
         }
         match places.len() == self.rows() {
@@ -120,11 +150,11 @@ impl Part {
         }
     }
 
-    /// The bytes of a page's values, if it is one as [`crate::pages`] writes them.
-    fn values(&self, page: &Page, width: usize) -> Option<std::ops::Range<u64>> {
+    /// The bytes of a page's values, of `size` bytes each, if it is one as [`crate::pages`] writes them.
+    fn values(&self, page: &Page, width: usize, size: usize) -> Option<std::ops::Range<u64>> {
         let Page::DataPage { buf, num_values, encoding: Encoding::PLAIN, .. } = page else { return None };
         let values = *num_values as usize;
-        let length = 2 * values;
+        let length = size * values;
         let before = buf.len().checked_sub(length)?;
         let rows = values / width;
         let ours = |wide| buf[..before] == levels(rows, width, wide);
@@ -137,9 +167,78 @@ impl Part {
         within.then_some(offset as u64..(offset + length) as u64)
     }
 
+    /// Checks that the ids at `places`, so many in each, are of entities; the first row is number `first`.
+    pub(crate) fn check_top(
+        &self,
+        places: impl Iterator<Item = u64>,
+        width: usize,
+        entities: usize,
+        first: usize,
+    ) -> Result<()> {
+        for (row, place) in places.enumerate() {
+            let from = place as usize;
+            let bytes = &self.bytes[from..from + size_of::<u32>() * width];
+            if let Some(other) = ids(bytes).find(|entity| *entity >= entities) {
+                let message = format!("column `{TOP}`: entity {other}, but the graph has {entities}");
+                return Err(self.unexpected(message).row((first + row) as u64));
+            }
+        }
+        Ok(())
+    }
+
+    /// A teacher's excerpts, of rows that are the graph's queries from `first` on.
+    pub(crate) fn excerpts(&self, modality: &Modality, data: &Data, first: usize) -> Result<OfTeacher> {
+        let names = [neighbour_scores_column(modality), rest_column(modality), rest_mean_column(modality)];
+        let [scores, log_sum, mean] = names.each_ref().map(String::as_str);
+        let mut excerpts = OfTeacher::default();
+        self.for_each_batch(&[scores, log_sum, mean], |batch| {
+            let (scores, log_sums, means) =
+                (lists(batch, scores)?, doubles(batch, log_sum)?, doubles(batch, mean)?);
+            for row in 0..batch.num_rows() {
+                let query = first + excerpts.rests.len();
+                let rest = Rest { log_sum: log_sums.value(row), mean: means.value(row) };
+                let wrong = |message: String| self.unexpected(message).row(query as u64);
+                if rest.log_sum.is_nan() || !rest.mean.is_finite() {
+                    return Err(wrong(format!("column `{log_sum}` or `{mean}` is no number")));
+                }
+                let (scores, neighbours) = (scores.value(row), data.queries.tails(query).len());
+                if scores.len() != neighbours {
+                    let found = scores.len();
+                    return Err(wrong(format!("{found} scores of neighbours, the graph has {neighbours}")));
+                }
+                excerpts.neighbours.extend(scores.as_primitive::<Float32Type>().values());
+                excerpts.rests.push(rest);
+            }
+            Ok(())
+        })
+        .map_err(|e| e.at(&self.path))?;
+        match excerpts.rests.len() == self.rows() {
+            true => Ok(excerpts),
+            false => Err(self.unexpected(format!("column `{log_sum}` has {} rows", excerpts.rests.len()))),
+        }
+    }
+
     fn unexpected(&self, message: String) -> Error {
         Error::data(message).at(&self.path).hint("rerun `dsom-soft-labels` with --force")
     }
+}
+
+/// Whether a chunk could be in a file at all: parquet panics where it could not.
+fn is_somewhere(chunk: &ColumnChunkMetaData) -> bool {
+    let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+    start >= 0 && chunk.compressed_size() >= 0
+}
+
+/// A column of lists of f32.
+fn lists<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ListArray> {
+    let lists = column(batch, name)?.as_list_opt::<i32>();
+    let lists = lists.filter(|lists| lists.value_type() == DataType::Float32);
+    lists.ok_or_else(|| Error::data(format!("column `{name}` is no list of Float32")))
+}
+
+fn doubles<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Float64Array> {
+    let numbers = column(batch, name)?.as_primitive_opt::<Float64Type>();
+    numbers.ok_or_else(|| Error::data(format!("column `{name}` is not Float64")))
 }
 
 fn unreadable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {

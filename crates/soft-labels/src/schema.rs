@@ -1,6 +1,7 @@
 //! The columns, and how many rows lie together.
 
 use arrow::datatypes::{DataType, Field, Schema};
+use half::f16;
 use mkg::graph::list_item;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::metadata::KeyValue;
@@ -24,43 +25,81 @@ pub(crate) fn vector_column(modality: &Modality) -> String {
     format!("vector_{modality}")
 }
 
-/// Rows of lists of `width` that make a page.
-pub(crate) fn rows_per_page(width: usize) -> usize {
-    (PAGE_BYTES / (2 * width).max(1)).max(1)
+/// The column of the entities whose scores a lossy cache keeps.
+pub(crate) const TOP: &str = "top";
+
+/// The column of a teacher's scores of the query's neighbours in a lossy cache.
+pub(crate) fn neighbour_scores_column(modality: &Modality) -> String {
+    format!("neighbour_scores_{modality}")
 }
 
-/// The shape of the cache: how many scores a list has, and each teacher's width of a query vector.
+/// The column of the log-sum-exp of a teacher's scores that a lossy cache leaves out.
+pub(crate) fn rest_column(modality: &Modality) -> String {
+    format!("rest_{modality}")
+}
+
+/// The column of the mean of these scores.
+pub(crate) fn rest_mean_column(modality: &Modality) -> String {
+    format!("rest_mean_{modality}")
+}
+
+/// Rows of so many bytes that make a page.
+pub(crate) fn rows_per_page(bytes: usize) -> usize {
+    (PAGE_BYTES / bytes.max(1)).max(1)
+}
+
+/// The shape of the cache.
 pub(crate) struct Layout<'a> {
     pub(crate) entities: usize,
+    /// How many entities' scores a row keeps beside its neighbours'; 0 for those of all.
+    pub(crate) top: usize,
+    /// Each teacher's width of a query vector.
     pub(crate) teachers: Vec<(&'a Modality, usize)>,
 }
 
 impl Layout<'_> {
-    /// Bytes of a row's lists.
-    fn row_bytes(&self) -> usize {
-        self.teachers.iter().map(|(_, vector)| 2 * (vector + self.entities)).sum()
+    /// Scores in a list.
+    fn scores(&self) -> usize {
+        if self.top == 0 { self.entities } else { self.top }
     }
 
-    /// Bytes that the lists of so many queries take.
-    pub(crate) fn bytes(&self, queries: usize) -> u64 {
-        queries as u64 * self.row_bytes() as u64
+    /// Bytes of a row's lists when they have so many scores.
+    fn row_bytes(&self, scores: usize) -> usize {
+        let ids = if self.top == 0 { 0 } else { size_of::<u32>() * self.top };
+        ids + self.teachers.iter().map(|(_, vector)| size_of::<f16>() * (vector + scores)).sum::<usize>()
     }
 
-    /// Rows of a row group.
+    /// Bytes that the lists of so many queries with so many neighbours in all take.
+    pub(crate) fn bytes(&self, queries: usize, neighbours: usize) -> u64 {
+        let excerpts = match self.top {
+            0 => 0,
+            _ => self.teachers.len() * (size_of::<f32>() * neighbours + 2 * size_of::<f64>() * queries),
+        };
+        (queries * self.row_bytes(self.scores()) + excerpts) as u64
+    }
+
+    /// Rows of a row group: as many as have their scores in memory at once.
     pub(crate) fn rows_per_group(&self) -> usize {
-        (GROUP_BYTES / self.row_bytes().max(1)).clamp(16, 4096)
+        (GROUP_BYTES / self.row_bytes(self.entities).max(1)).clamp(16, 4096)
     }
 
-    /// Bytes that writing one part takes: one teacher's scores of a row group as f32 and as pages.
+    /// Bytes that writing one part takes: one teacher's scores of a row group as f32 and as pages; or all teachers'
+    /// scores as f32 and what is kept of them, as numbers and as pages.
     pub(crate) fn memory(&self, rows_per_file: usize) -> u64 {
-        let widest = self.teachers.iter().map(|(_, vector)| *vector).fold(self.entities, usize::max);
-        (self.rows_per_group().min(rows_per_file) * widest) as u64 * (4 + 2)
+        let rows = self.rows_per_group().min(rows_per_file);
+        let widest = self.teachers.iter().map(|(_, vector)| *vector).fold(self.scores(), usize::max);
+        let a_row = match self.top {
+            0 => widest * (4 + 2),
+            top => self.teachers.len() * (self.entities + 2 * top) * 4 + 2 * 4 * top + widest * (4 + 2),
+        };
+        (rows * a_row) as u64
     }
 
     pub(crate) fn schema(&self) -> Schema {
-        let list = |name: String, width: usize| {
-            Field::new(name, DataType::FixedSizeList(list_item(DataType::Float16), width as i32), false)
+        let list = |name: String, item: DataType, width: usize| {
+            Field::new(name, DataType::FixedSizeList(list_item(item), width as i32), false)
         };
+        let halves = |name: String, width: usize| list(name, DataType::Float16, width);
         let mut fields = vec![
             Field::new("head", DataType::UInt32, false),
             Field::new("relation", DataType::UInt32, false),
@@ -68,19 +107,35 @@ impl Layout<'_> {
             Field::new("relation_name", DataType::Utf8, false),
             Field::new("neighbours", DataType::List(list_item(DataType::UInt32)), false),
         ];
-        fields.extend(self.teachers.iter().map(|(modality, width)| list(vector_column(modality), *width)));
-        fields.extend(self.teachers.iter().map(|(modality, _)| list(scores_column(modality), self.entities)));
+        if self.top > 0 {
+            let number = |name: String| Field::new(name, DataType::Float64, false);
+            for (modality, _) in &self.teachers {
+                let list = DataType::List(list_item(DataType::Float32));
+                fields.push(Field::new(neighbour_scores_column(modality), list, false));
+                fields.extend([number(rest_column(modality)), number(rest_mean_column(modality))]);
+            }
+        }
+        fields.extend(self.teachers.iter().map(|(modality, width)| halves(vector_column(modality), *width)));
+        if self.top > 0 {
+            fields.push(list(TOP.into(), DataType::UInt32, self.top));
+        }
+        let scores = |(modality, _): &(&Modality, usize)| halves(scores_column(modality), self.scores());
+        fields.extend(self.teachers.iter().map(scores));
         Schema::new(fields)
     }
 
-    /// How the columns that are no lists of numbers are written, and what the file says of itself.
+    /// How the columns that are no lists of one width are written, and what the file says of itself.
     pub(crate) fn properties(&self) -> WriterProperties {
+        let mut facts = vec![
+            KeyValue::new("dsom.format".into(), FORMAT.to_string()),
+            KeyValue::new("dsom.entities".into(), self.entities.to_string()),
+        ];
+        if self.top > 0 {
+            facts.push(KeyValue::new("dsom.top".into(), self.top.to_string()));
+        }
         WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
-            .set_key_value_metadata(Some(vec![
-                KeyValue::new("dsom.format".into(), FORMAT.to_string()),
-                KeyValue::new("dsom.entities".into(), self.entities.to_string()),
-            ]))
+            .set_key_value_metadata(Some(facts))
             .build()
     }
 }

@@ -14,9 +14,11 @@ use stage::{Kind, Result, seed};
 use std::path::{Path, PathBuf};
 use training::Data;
 
+use crate::SoftLabels;
 use crate::schema::{scores_column, vector_column};
 use crate::write::{Teacher, layout, write_part};
-use crate::{SoftLabels, part::Part};
+
+mod lossy;
 
 /// A graph of so many entities in which every entity asks one question.
 fn graph(entities: usize, queries: usize) -> Data {
@@ -50,14 +52,14 @@ fn teachers(data: &Data) -> Vec<Teacher> {
     vec![teacher("structural", 3, data), teacher("textual", 5, data)]
 }
 
-/// Writes the graph's queries in two parts.
-fn write(folder: &Path, data: &Data, teachers: &[Teacher]) -> Result<[PathBuf; 2]> {
+/// Writes the graph's queries in two parts, with all scores or those of `top` entities a row.
+fn write(folder: &Path, data: &Data, teachers: &[Teacher], top: usize) -> Result<[PathBuf; 2]> {
     let progress = Progress::new("test", data.queries.len() as u64, "queries");
     let cut = data.queries.len() / 3;
     let parts = [(0..cut), (cut..data.queries.len())];
     let files = [folder.join("a.parquet"), folder.join("b.parquet")];
     for (file, rows) in files.iter().zip(parts) {
-        write_part(file, data, teachers, rows, &progress)?;
+        write_part(file, data, teachers, top, rows, &progress)?;
     }
     Ok(files)
 }
@@ -78,7 +80,7 @@ fn assert_told(labels: &SoftLabels, data: &Data, teachers: &[Teacher]) {
         teacher.model.queries(data.queries.queries(), &mut vectors);
         let read = labels.vectors(index);
         for query in 0..data.queries.len() {
-            assert!(labels.scores(query, index) == halves(scores.row(query)), "scores of query {query}");
+            assert!(labels.stored(query, index) == halves(scores.row(query)), "scores of query {query}");
             assert!(labels.vector(query, index) == halves(vectors.row(query)), "vector of query {query}");
             assert!(halves(read.row(query)) == labels.vector(query, index), "matrix row {query}");
         }
@@ -92,7 +94,7 @@ fn every_row_is_what_the_teacher_says_however_rows_fall_into_pages() {
         let data = graph(entities, queries);
         let teachers = teachers(&data);
         let folder = tempfile::tempdir().unwrap();
-        let labels = map(&write(folder.path(), &data, &teachers).unwrap(), &data).unwrap();
+        let labels = map(&write(folder.path(), &data, &teachers, 0).unwrap(), &data).unwrap();
         assert_told(&labels, &data, &teachers);
     }
 }
@@ -102,7 +104,7 @@ fn other_readers_of_parquet_see_typed_columns_of_the_same_numbers() {
     let data = graph(40_000, 70);
     let teachers = teachers(&data);
     let folder = tempfile::tempdir().unwrap();
-    let files = write(folder.path(), &data, &teachers).unwrap();
+    let files = write(folder.path(), &data, &teachers, 0).unwrap();
     let labels = map(&files, &data).unwrap();
     for (index, teacher) in teachers.iter().enumerate() {
         for (name, scores) in
@@ -113,7 +115,7 @@ fn other_readers_of_parquet_see_typed_columns_of_the_same_numbers() {
                 for_each_batch(file, |batch| {
                     for row in column(batch, &name)?.as_fixed_size_list().iter() {
                         let expected =
-                            if scores { labels.scores(query, index) } else { labels.vector(query, index) };
+                            if scores { labels.stored(query, index) } else { labels.vector(query, index) };
                         assert!(row.unwrap().as_primitive::<Float16Type>().values() == expected);
                         query += 1;
                     }
@@ -133,7 +135,7 @@ fn numbers_that_half_precision_cannot_hold_are_refused() {
         let mut teachers = teachers(&data);
         teachers[1].model.entity.row_mut(4)[0] = value;
         let folder = tempfile::tempdir().unwrap();
-        let error = write(folder.path(), &data, &teachers).err().unwrap();
+        let error = write(folder.path(), &data, &teachers, 0).err().unwrap();
         assert_eq!(error.kind(), Kind::Diverged);
         assert!(error.to_string().contains(said), "{error}");
         assert_eq!(error.hint_text(), Some("retrain teacher textual"));
@@ -144,7 +146,7 @@ fn numbers_that_half_precision_cannot_hold_are_refused() {
 fn soft_labels_of_another_graph_are_refused() {
     let data = graph(10, 30);
     let folder = tempfile::tempdir().unwrap();
-    let files = write(folder.path(), &data, &teachers(&data)).unwrap();
+    let files = write(folder.path(), &data, &teachers(&data), 0).unwrap();
     let said = |other: &Data| map(&files, other).err().unwrap().to_string();
     assert!(said(&graph(10, 31)).contains("30 rows, but the graph has 31 training queries"));
     assert!(said(&graph(11, 30)).contains("is not what the graph has at this row"));
@@ -157,9 +159,9 @@ fn soft_labels_of_another_graph_are_refused() {
 fn pages_of_another_writer_are_refused_not_misread() {
     let data = graph(10, 30);
     let (teachers, folder) = (teachers(&data), tempfile::tempdir().unwrap());
-    let files = write(folder.path(), &data, &teachers).unwrap();
+    let files = write(folder.path(), &data, &teachers, 0).unwrap();
     let file = &files[0];
-    let schema = std::sync::Arc::new(layout(&data, &teachers).schema());
+    let schema = std::sync::Arc::new(layout(&data, &teachers, 0).schema());
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
     for_each_batch(file, |batch| {
         writer.write(batch).unwrap();
@@ -175,18 +177,20 @@ fn pages_of_another_writer_are_refused_not_misread() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
     #[test]
-    fn damage_is_an_error_or_harmless_but_never_a_panic(at in 0.0..1.0, byte: u8, keep in 0.0..1.0) {
+    fn damage_is_an_error_or_harmless_but_never_a_panic(
+        at in 0.0..1.0, byte: u8, keep in 0.0..1.0, top in prop::sample::select(vec![0, 4])
+    ) {
         let data = graph(10, 30);
         let folder = tempfile::tempdir().unwrap();
-        let files = write(folder.path(), &data, &teachers(&data)).unwrap();
+        let mut files = write(folder.path(), &data, &teachers(&data), top).unwrap();
         let bytes = std::fs::read(&files[0]).unwrap();
         let mut damaged = bytes.clone();
         damaged[(at * bytes.len() as f64) as usize] = byte;
+        files[0] = folder.path().join("damaged.parquet");
         for damaged in [&damaged[..], &bytes[..(keep * bytes.len() as f64) as usize]] {
-            let file = folder.path().join("damaged.parquet");
-            std::fs::write(&file, damaged).unwrap();
-            if let Ok(part) = Part::open(&file) {
-                let _ = (part.check_queries(&data, 0), part.places("scores_textual"));
+            std::fs::write(&files[0], damaged).unwrap();
+            if let Ok(labels) = map(&files, &data) {
+                (0..30).for_each(|query| labels.fill(query, 1, 2.0, &mut [0.0; 10]));
             }
         }
     }

@@ -13,6 +13,7 @@ use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
 use rayon::prelude::*;
 use stage::files::write_atomically;
 use stage::progress::Progress;
+use stage::recipe;
 use stage::work::Work;
 use stage::{Error, Kind, Modality, Result, interrupt};
 use std::io::Write;
@@ -21,7 +22,8 @@ use std::path::Path;
 use std::sync::Arc;
 use training::Data;
 
-use crate::pages::Encoder;
+use crate::excerpt::Excerpt;
+use crate::pages::{Encoder, PIECE, Stored, fits_half};
 use crate::schema::Layout;
 
 /// A trained teacher.
@@ -33,9 +35,9 @@ pub struct Teacher {
 }
 
 /// The shape of these teachers' cache.
-pub(crate) fn layout<'a>(data: &Data, teachers: &'a [Teacher]) -> Layout<'a> {
+pub(crate) fn layout<'a>(data: &Data, teachers: &'a [Teacher], top: usize) -> Layout<'a> {
     let widths = teachers.iter().map(|teacher| (&teacher.modality, 2 * teacher.model.rank())).collect();
-    Layout { entities: data.entities(), teachers: widths }
+    Layout { entities: data.entities(), top, teachers: widths }
 }
 
 /// The name of part `index`.
@@ -43,9 +45,14 @@ fn part_name(index: usize) -> String {
     format!("part-{index:05}.parquet")
 }
 
-/// Writes all parts of `rows_per_file` queries each. Parts that an interrupted start finished are kept.
-pub fn write_labels(work: &Work, data: &Data, teachers: &[Teacher], rows_per_file: usize) -> Result<()> {
-    let queries = data.queries.len();
+/// Writes all parts as the recipe says. Parts that an interrupted start finished are kept.
+pub fn write_labels(
+    work: &Work,
+    data: &Data,
+    teachers: &[Teacher],
+    recipe: &recipe::SoftLabels,
+) -> Result<()> {
+    let (queries, rows_per_file) = (data.queries.len(), recipe.rows_per_file);
     let progress = Progress::new("soft labels", queries as u64, "queries");
     let parts: Vec<Range<usize>> =
         (0..queries).step_by(rows_per_file).map(|from| from..(from + rows_per_file).min(queries)).collect();
@@ -55,21 +62,22 @@ pub fn write_labels(work: &Work, data: &Data, teachers: &[Teacher], rows_per_fil
             progress.advance(rows.len() as u64);
             return Ok(());
         }
-        write_part(&path, data, teachers, rows, &progress)
+        write_part(&path, data, teachers, recipe.top, rows, &progress)
     })
 }
 
-/// Writes the queries `rows` as one file, whole or not at all.
+/// Writes the queries `rows` as one file, whole or not at all; of each row all scores, or excerpts with `top` entities.
 pub fn write_part(
     path: &Path,
     data: &Data,
     teachers: &[Teacher],
+    top: usize,
     rows: Range<usize>,
     progress: &Progress,
 ) -> Result<()> {
-    let layout = layout(data, teachers);
+    let layout = layout(data, teachers, top);
     let schema = Arc::new(layout.schema());
-    let mut buffers = Buffers { rows: Matrix::zeros(0, 0), encoder: Encoder::default() };
+    let mut buffers = Buffers { rows: Matrix::zeros(0, 0), scores: Vec::new(), encoder: Encoder::default() };
     write_atomically(path, |file| {
         let writer =
             ArrowWriter::try_new(file, schema.clone(), Some(layout.properties())).map_err(parquet)?;
@@ -78,10 +86,20 @@ pub fn write_part(
             interrupt::check()?;
             let rows = from..(from + layout.rows_per_group()).min(rows.end);
             let count = rows.len() as u64;
-            let facts =
-                encode_facts(&factory, index, &schema, &facts(data, rows.clone())).map_err(parquet)?;
+            let excerpt = match top {
+                0 => None,
+                top => Some(buffers.excerpt(data, rows.clone(), teachers, top)?),
+            };
+            let mut facts = facts(data, rows.clone());
+            facts.extend(excerpt.iter().flat_map(Excerpt::columns));
+            let facts = encode_facts(&factory, index, &schema, &facts).map_err(parquet)?;
             let mut group = Group::begin(&mut writer, facts).map_err(parquet)?;
-            buffers.write_lists(&mut group, &data.queries.queries()[rows], teachers)?;
+            let queries = &data.queries.queries()[rows];
+            buffers.write_vectors(&mut group, queries, teachers)?;
+            match excerpt {
+                None => buffers.write_scores(&mut group, queries, teachers)?,
+                Some(excerpt) => buffers.write_excerpt(&mut group, &excerpt, top).map_err(parquet)?,
+            }
             group.writer.close().map_err(parquet)?;
             progress.advance(count);
         }
@@ -152,10 +170,16 @@ impl<'a, W: Write + Send> Group<'a, W> {
         Ok(Group { writer, columns, offset })
     }
 
-    /// Appends `rows` as the next list column; `false` if a number does not fit half precision.
-    fn append(&mut self, rows: &Matrix<f32>, encoder: &mut Encoder) -> Result<bool, ParquetError> {
+    /// Appends rows of `width` numbers as the next list column; `false` if one does not fit what is stored of it.
+    fn append<S: Stored>(
+        &mut self,
+        numbers: &[S::Number],
+        width: usize,
+        encoder: &mut Encoder,
+    ) -> Result<bool, ParquetError> {
         let column = self.columns.next().ok_or_else(|| ParquetError::General("no column is left".into()))?;
-        let Some(chunk) = encoder.encode(&column, rows, self.offset)? else { return Ok(false) };
+        let chunk = encoder.encode::<S>(&column, numbers, width, self.offset)?;
+        let Some(chunk) = chunk else { return Ok(false) };
         self.offset += chunk.close.bytes_written;
         self.writer.append_column(&chunk.bytes, chunk.close)?;
         Ok(true)
@@ -164,29 +188,74 @@ impl<'a, W: Write + Send> Group<'a, W> {
 
 /// What the list columns of one row group after another are made in: fresh memory costs more than the work.
 struct Buffers {
+    /// Query vectors, or scores, of one teacher after another.
     rows: Matrix<f32>,
+    /// Scores of all teachers.
+    scores: Vec<Matrix<f32>>,
     encoder: Encoder,
 }
 
 impl Buffers {
-    fn write_lists<W: Write + Send>(
+    fn write_vectors<W: Write + Send>(
         &mut self,
         group: &mut Group<'_, W>,
         queries: &[Query],
         teachers: &[Teacher],
     ) -> Result<()> {
-        let Buffers { rows, encoder } = self;
+        let Buffers { rows, encoder, .. } = self;
         for Teacher { modality, model } in teachers {
             model.queries(queries, rows);
-            if !group.append(rows, encoder).map_err(parquet)? {
+            if !group.append::<f16>(rows.values(), rows.columns(), encoder).map_err(parquet)? {
                 return Err(beyond_half(rows, "query vectors", modality));
             }
         }
+        Ok(())
+    }
+
+    fn write_scores<W: Write + Send>(
+        &mut self,
+        group: &mut Group<'_, W>,
+        queries: &[Query],
+        teachers: &[Teacher],
+    ) -> Result<()> {
+        let Buffers { rows, encoder, .. } = self;
         for Teacher { modality, model } in teachers {
             model.scores(queries, rows);
-            if !group.append(rows, encoder).map_err(parquet)? {
+            if !group.append::<f16>(rows.values(), rows.columns(), encoder).map_err(parquet)? {
                 return Err(beyond_half(rows, "scores", modality));
             }
+        }
+        Ok(())
+    }
+
+    /// Excerpts of the scores of the queries `rows`.
+    fn excerpt(
+        &mut self,
+        data: &Data,
+        rows: Range<usize>,
+        teachers: &[Teacher],
+        top: usize,
+    ) -> Result<Excerpt> {
+        self.scores.resize_with(teachers.len(), || Matrix::zeros(0, 0));
+        for (Teacher { modality, model }, scores) in teachers.iter().zip(&mut self.scores) {
+            model.scores(&data.queries.queries()[rows.clone()], scores);
+            if !scores.values().par_chunks(PIECE).all(fits_half) {
+                return Err(beyond_half(scores, "scores", modality));
+            }
+        }
+        Ok(Excerpt::of(&self.scores, &data.queries, rows, top))
+    }
+
+    fn write_excerpt<W: Write + Send>(
+        &mut self,
+        group: &mut Group<'_, W>,
+        excerpt: &Excerpt,
+        top: usize,
+    ) -> Result<(), ParquetError> {
+        group.append::<u32>(&excerpt.top, top, &mut self.encoder)?;
+        for teacher in &excerpt.teachers {
+            // They fit: all scores did.
+            group.append::<f16>(&teacher.scores, top, &mut self.encoder)?;
         }
         Ok(())
     }

@@ -48,11 +48,13 @@ pub struct SoftLabels {
     pub teachers: Vec<Modality>,
     /// Queries per Parquet file.
     pub rows_per_file: usize,
+    /// How many entities' scores are kept of a row beside its neighbours'; 0 keeps all of them.
+    pub top: usize,
 }
 
 impl Default for SoftLabels {
     fn default() -> Self {
-        SoftLabels { teachers: Vec::new(), rows_per_file: 20_000 }
+        SoftLabels { teachers: Vec::new(), rows_per_file: 20_000, top: 0 }
     }
 }
 

@@ -97,10 +97,11 @@ fn combinations_equal_the_reference_to_half_precision() {
             assert!((log_sum - exact).abs() < 2e-3, "{log_sum}, exactly {exact}");
             // The second time it is remembered, to the same bits.
             assert_eq!(teachers.log_sum(strategy, &mut combined, &mut single), log_sum);
-            teachers.combine(strategy, &mut combined, &mut single);
+            teachers.combine(strategy, 1.0, &mut combined, &mut single);
             for (entity, (found, expected)) in combined.iter().zip(expected).enumerate() {
                 assert!((found - expected).abs() < 2e-3, "{found}, expected {expected}");
-                assert!((teachers.score(strategy, entity) - f64::from(*expected)).abs() < 2e-3);
+                let score = teachers.score(strategy, EntityId(entity as u32));
+                assert!((score - f64::from(*expected)).abs() < 2e-3);
             }
         }
     }
