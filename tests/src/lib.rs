@@ -119,7 +119,8 @@ pub fn said(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+/// Copies a folder with all that is in it.
+pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder to copy to");
     for entry in std::fs::read_dir(from).expect("a folder to copy") {
         let path = entry.expect("an entry").path();

@@ -142,7 +142,7 @@ fn an_interrupted_student_says_so_and_continues_to_the_same_bytes() {
     assert!(run.status("dsom-distill", &long).contains("to be continued"));
     assert!(run.status("dsom-distill", &["--set", "distill.epochs=2"]).contains("to be done anew"));
     assert!(said(&run.output("dsom-distill", &long)).contains("continues after epoch"));
-    for file in ["student/model.safetensors", "student/policy.safetensors"] {
+    for file in ["student/model.safetensors", "student/policy.safetensors", "student/strategies.parquet"] {
         assert!(bytes(&run, file) == bytes(&whole, file), "{file} differs");
     }
 }
@@ -214,6 +214,7 @@ fn outputs_do_not_depend_on_the_number_of_threads() {
         "soft-labels/part-00000.parquet",
         "student/model.safetensors",
         "student/policy.safetensors",
+        "student/strategies.parquet",
         "evaluation/ranks.parquet",
         "evaluation/metrics.json",
     ];

@@ -4,6 +4,7 @@
 //! reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
 //! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple.
 
+mod choices;
 mod inputs;
 mod objective;
 mod policy;
@@ -54,6 +55,7 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     let teaching = labels.as_ref().map(|labels| Teaching::new(&data, labels, models, distill, recipe.seed));
     let mut student = Student::new(&data, teaching, trainer, distill, recipe.seed);
     let fitted = fit(&work, name, recipe.seed, training, &data, &mut student)?;
+    student.write_choices(&work)?;
     let mut summary = serde_json::json!(fitted);
     summary["products"] = precision.to_string().into();
     work.finish(summary)?;

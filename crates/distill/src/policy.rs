@@ -257,6 +257,14 @@ impl Policy<'_, f32> {
         Ok(())
     }
 
+    /// Takes up the network alone, as [`Policy::tensors`] has it: to be asked, not to go on.
+    pub(crate) fn load(&mut self, reader: &Reader) -> Result<()> {
+        let names: Vec<String> = self.layers().map(|(name, _)| name).collect();
+        let others = [&mut self.first_bias, &mut self.second, &mut self.second_bias];
+        let mut layers = names.iter().zip(self.first.iter_mut().chain(others));
+        layers.try_for_each(|(name, layer)| reader.load(name, &mut layer.parameters))
+    }
+
     /// Steps taken so far.
     pub(crate) fn steps(&self) -> u64 {
         self.steps

@@ -9,6 +9,7 @@ use stage::work::Work;
 use stage::{Error, Result};
 use training::{Data, Learner, MODEL};
 
+use crate::choices;
 use crate::objective::{Buffers, Distillation, Pass};
 use crate::policy::{Outcome, Policy};
 use crate::strategy::{Strategy, strategies};
@@ -247,6 +248,14 @@ impl Learner for Student<'_> {
 impl Student<'_> {
     fn policy(&self) -> Option<&Policy<'_, f32>> {
         self.teaching.as_ref().and_then(|teaching| teaching.policy.as_ref())
+    }
+
+    /// Writes what the policy that was kept thinks of every training query, if there is a policy.
+    pub(crate) fn write_choices(&mut self, work: &Work) -> Result<()> {
+        let Some(Teaching { policy: Some(policy), labels, .. }) = &mut self.teaching else { return Ok(()) };
+        policy.load(&Reader::open(&work.path(POLICY))?)?;
+        let at_once = self.data.largest_batch(self.recipe.training.batch);
+        choices::write(&work.path(choices::FILE), self.data, labels.teachers(), policy, at_once)
     }
 
     fn reinforce(&mut self, outcomes: &[Outcome]) {

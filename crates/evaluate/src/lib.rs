@@ -19,7 +19,7 @@ pub mod report;
 pub mod slices;
 pub mod table;
 
-use kge::{Rank, rank_triples};
+use kge::{Rank, judge_triples};
 use mkg::{QuerySet, Split};
 use serde::Serialize;
 use stage::files::{read_json, write_json};
@@ -37,15 +37,16 @@ use models::{AVERAGE, Catalogue, Models};
 use slices::Slicer;
 
 /// The figures.
-const METRICS: &str = "metrics.json";
+pub const METRICS: &str = "metrics.json";
 /// Every rank.
-const RANKS: &str = "ranks.parquet";
+pub const RANKS: &str = "ranks.parquet";
 /// Predictions by name.
-const EXAMPLES: &str = "examples.json";
+pub const EXAMPLES: &str = "examples.json";
 
 /// What an evaluation depends on beside its inputs and the seed.
 #[derive(Serialize)]
 struct Parameters<'a> {
+    format: u32,
     models: &'a [String],
     /// Whom `average` is of: the models' files alone would not show that it changed.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -62,6 +63,8 @@ pub struct Ranked {
     pub split: Split,
     /// Of each of the split's triples: the tail's rank and the head's.
     pub ranks: Vec<[Rank; 2]>,
+    /// How sure the model is of its first candidate for each of them.
+    pub confidences: Vec<[f32; 2]>,
 }
 
 /// Evaluates the recipe's models on its splits, unless that is fresh; prints the figures in either case.
@@ -73,7 +76,7 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let names = catalogue.choose(&recipe.evaluate.models)?;
     let examples = recipe.evaluate.examples;
     let average = names.iter().any(|name| name == AVERAGE).then(|| catalogue.averaged());
-    let parameters = Parameters { models: &names, average, splits: &splits, examples };
+    let parameters = Parameters { format: table::FORMAT, models: &names, average, splits: &splits, examples };
     let mut task = Task::new(&run, "dsom-evaluate", run.evaluation(), &parameters, recipe.seed);
     let graph = Graph::open(&run, &mut task)?;
     graph.require(&splits)?;
@@ -131,9 +134,12 @@ fn rank_all(graph: &Graph, models: &Models, splits: &[Split]) -> Result<Vec<Rank
                 progress.advance(queries as u64);
                 interrupt::check()
             };
-            let ranks = rank_triples(&models.scorer(i), triples, graph.relations(), &graph.known, advance);
-            let ranks = ranks.map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;
-            ranked.push(Ranked { model: model.clone(), split, ranks });
+            let judged = judge_triples(&models.scorer(i), triples, graph.relations(), &graph.known, advance);
+            let judged =
+                judged.map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;
+            let ranks = judged.iter().map(|sides| sides.map(|side| side.rank)).collect();
+            let confidences = judged.iter().map(|sides| sides.map(|side| side.confidence)).collect();
+            ranked.push(Ranked { model: model.clone(), split, ranks, confidences });
         }
     }
     Ok(ranked)

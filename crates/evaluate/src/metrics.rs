@@ -1,7 +1,7 @@
 //! Mean ranks and hits.
 
 use kge::{Rank, TieRule};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What is predicted of a triple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,11 @@ pub enum Direction {
 impl Direction {
     /// Both, in the order of [`kge::rank_triples`].
     pub const BOTH: [Direction; 2] = [Direction::Tail, Direction::Head];
+
+    /// The direction called so.
+    pub fn of_name(name: &str) -> Option<Direction> {
+        Direction::BOTH.into_iter().find(|direction| direction.as_str() == name)
+    }
 
     /// `tail` or `head`.
     pub fn as_str(self) -> &'static str {
@@ -34,7 +39,7 @@ impl Direction {
 }
 
 /// The figures of a set of ranks; all but the mean rank are fractions.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Mean reciprocal rank.
     pub mrr: f64,
@@ -75,7 +80,7 @@ impl Figures {
 }
 
 /// Figures under all tie rules; the realistic ones stand at the top.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AllRules {
     /// Under the realistic rule.
     #[serde(flatten)]

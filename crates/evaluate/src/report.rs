@@ -15,9 +15,11 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use kge::Rank;
 use mkg::{Split, Triple};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use stage::files::read_json;
 use stage::{Error, Result};
+use std::path::Path;
 
 use crate::Ranked;
 use crate::graph::Graph;
@@ -25,7 +27,7 @@ use crate::metrics::{AllRules, Direction};
 use crate::slices::{Slicer, Slices};
 
 /// The figures of one model on one split.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SplitMetrics {
     /// Both directions pooled.
     pub both: AllRules,
@@ -51,7 +53,7 @@ impl SplitMetrics {
 /// The content of `metrics.json`.
 pub fn metrics(graph: &Graph, slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
     let mut models: Map<String, Value> = Map::new();
-    for Ranked { model, split, ranks } in ranked {
+    for Ranked { model, split, ranks, .. } in ranked {
         let metrics = serde_json::to_value(SplitMetrics::of(graph.triples(*split), ranks, slicer));
         let metrics = metrics.map_err(|e| Error::data(e.to_string()))?;
         models.entry(model.clone()).or_insert_with(|| Value::Object(Map::new()))[split.as_str()] = metrics;
@@ -63,6 +65,23 @@ pub fn metrics(graph: &Graph, slicer: &Slicer, ranked: &[Ranked]) -> Result<Valu
     }
     top.insert("models".to_owned(), Value::Object(models));
     Ok(Value::Object(top))
+}
+
+/// The figures of one model by split, in the order of `metrics.json`.
+pub type OfModel = Vec<(Split, SplitMetrics)>;
+
+/// Reads `metrics.json`: every model's name with its figures, in the order of reports.
+pub fn read(path: &Path) -> Result<Vec<(String, OfModel)>> {
+    let metrics: Value = read_json(path)?;
+    let broken = |e: serde_json::Error| Error::data(e.to_string()).at(path).hint("rerun `dsom-evaluate`");
+    let of_split = |(split, figures): (&String, &Value)| {
+        Ok((split.parse()?, serde_json::from_value(figures.clone()).map_err(broken)?))
+    };
+    let of_model = |(model, splits): (&String, &Value)| {
+        let splits = splits.as_object().into_iter().flatten().map(of_split);
+        Ok((model.clone(), splits.collect::<Result<OfModel>>()?))
+    };
+    metrics["models"].as_object().into_iter().flatten().map(of_model).collect()
 }
 
 /// The first model's figures on test, or on the last split if test was not asked for.
@@ -131,6 +150,7 @@ mod tests {
             model: model.into(),
             split: Split::Test,
             ranks: vec![[Rank { above, tied: 0 }, Rank { above, tied: 2 }]],
+            confidences: vec![[0.5, 0.5]],
         };
         metrics(&graph, &Slicer::new(&graph), &[ranked("student", 0), ranked("average", 2)]).unwrap()
     }
@@ -143,6 +163,13 @@ mod tests {
         assert_eq!(metrics["test"]["head"]["optimistic"]["mrr"], 1.0);
         assert_eq!(metrics["test"], metrics["models"]["student"]["test"]);
         assert_eq!(metrics["models"]["average"]["test"]["tail"]["mr"], 3.0);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.json");
+        stage::files::write_json(&path, &metrics).unwrap();
+        let models = read(&path).unwrap();
+        assert_eq!(models.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["student", "average"]);
+        let (split, average) = &models[1].1[0];
+        assert_eq!((*split, average.tail.realistic.mr), (Split::Test, 3.0));
         let summary = summary(&metrics, &[Split::Test]);
         assert_eq!((&summary["model"], &summary["mr"]), (&"student".into(), &1.5.into()));
     }

@@ -2,7 +2,7 @@
 
 use kge::{Rank, TieRule};
 use mkg::{EntityId, RelationId, Split, Triple};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 
 use crate::graph::Graph;
@@ -52,7 +52,7 @@ fn distinct<T: std::hash::Hash + Eq>(
 }
 
 /// The figures of one slice, both directions pooled, under the realistic rule.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Slice {
     /// The figures.
     #[serde(flatten)]
@@ -69,7 +69,7 @@ impl Slice {
 }
 
 /// All slices of a split; a slice without triples is left out.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Slices {
     /// By relation, under its key.
     pub relation: BTreeMap<String, Slice>,

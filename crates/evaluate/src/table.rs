@@ -6,8 +6,13 @@
 //! | `head`, `relation`, `tail` | u32 | ids; never an inverse |
 //! | `head_key`, `relation_key`, `tail_key` | text | the dataset's own identifiers |
 //! | `rank`, `optimistic`, `pessimistic` | f64 | filtered; `rank` is the realistic one |
+//! | `confidence` | f32 | softmax probability of the first candidate that the filter leaves |
 
-use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, UInt32Array};
+mod read;
+
+pub use read::{RankTable, read};
+
+use arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, StringArray, UInt32Array};
 use arrow::datatypes::{DataType, Field, Schema};
 use kge::{Rank, TieRule};
 use mkg::{EntityId, Triple};
@@ -22,6 +27,9 @@ use std::sync::Arc;
 use crate::Ranked;
 use crate::graph::Graph;
 use crate::metrics::Direction;
+
+/// Version of the columns: 2 has `confidence`.
+pub(crate) const FORMAT: u32 = 2;
 
 /// Writes all ranks, atomically: model by model and split by split, a triple's tail before its head.
 pub fn write(path: &Path, graph: &Graph, ranked: &[Ranked]) -> Result<()> {
@@ -45,6 +53,7 @@ fn schema() -> Arc<Schema> {
         (DataType::UInt32, &["head", "relation", "tail"]),
         (DataType::Utf8, &["head_key", "relation_key", "tail_key"]),
         (DataType::Float64, &["rank", "optimistic", "pessimistic"]),
+        (DataType::Float32, &["confidence"]),
     ];
     let fields = columns
         .iter()
@@ -75,6 +84,7 @@ fn batch(schema: &Arc<Schema>, graph: &Graph, ranked: &Ranked) -> Result<RecordB
         ranks(&rows, TieRule::Realistic),
         ranks(&rows, TieRule::Optimistic),
         ranks(&rows, TieRule::Pessimistic),
+        Arc::new(Float32Array::from_iter_values(ranked.confidences.iter().flatten().copied())),
     ];
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| Error::data(e.to_string()))
 }

@@ -13,8 +13,9 @@ use stage::{Error, Result, interrupt};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
+use crate::Args;
 use crate::drawings::{self, Drawings};
-use crate::{Args, render};
+use crate::report::render;
 
 /// Up to so many image files are inputs of their own; beyond, a listing with their sizes stands for all.
 const SINGLE_IMAGES: usize = 2000;

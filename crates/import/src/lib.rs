@@ -7,10 +7,9 @@
 mod args;
 mod drawings;
 mod import;
-mod report;
 
 pub mod flags;
+pub mod report;
 
 pub use args::Args;
 pub use import::import;
-pub use report::render;

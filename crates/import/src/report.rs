@@ -2,7 +2,7 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use mkg::audit::{Audit, Coverage, Leakage, Neighbours, Overlap};
-use mkg::raw::TextKind;
+use mkg::raw::{TextKind, TextReport};
 use stage::recipe::Join;
 
 /// The audit in tables and words, without a line end after the last line.
@@ -61,16 +61,24 @@ fn validation(audit: &Audit) -> String {
 }
 
 fn findings(audit: &Audit) -> Table {
-    let mut table = table(&["finding", "count", "share"]);
-    let rows = overlap_rows(audit)
+    let mut table = table(&FINDINGS);
+    for row in finding_rows(audit) {
+        table.add_row(row);
+    }
+    table
+}
+
+/// The header of [`finding_rows`].
+pub const FINDINGS: [&str; 3] = ["finding", "count", "share"];
+
+/// What was counted: the finding, how many, and the share of its whole, if it is one.
+pub fn finding_rows(audit: &Audit) -> Vec<[String; 3]> {
+    overlap_rows(audit)
         .chain(train_rows(audit))
         .chain(neighbour_rows(&audit.neighbours))
         .chain(leakage_rows(&audit.leakage))
-        .chain(coverage_rows(audit));
-    rows.for_each(|row| {
-        table.add_row(row);
-    });
-    table
+        .chain(coverage_rows(audit))
+        .collect()
 }
 
 type Row = [String; 3];
@@ -148,12 +156,24 @@ fn coverage_rows(audit: &Audit) -> impl Iterator<Item = Row> {
     .into_iter()
 }
 
+/// The header of [`source_rows`].
+pub const SOURCES: [&str; 7] = ["texts", "from", "joined by", "rows", "unknown keys", "found", "used"];
+
+/// How every text source fared.
+pub fn source_rows(coverage: &Coverage) -> Vec<[String; 7]> {
+    let row = |source: &TextReport| {
+        let [rows, unknown, found, used] =
+            [source.rows, source.unknown, source.found, source.used].map(grouped);
+        let [kind, join] = [kind_name(source.kind), join_name(source.join)].map(str::to_owned);
+        [kind, source.file.clone(), join, rows, unknown, found, used]
+    };
+    coverage.sources.iter().map(row).collect()
+}
+
 fn sources(coverage: &Coverage) -> Table {
-    let mut table = table(&["texts", "from", "joined by", "rows", "unknown keys", "found", "used"]);
-    for source in &coverage.sources {
-        let numbers = [source.rows, source.unknown, source.found, source.used].map(grouped);
-        let words = [kind_name(source.kind), source.file.as_str(), join_name(source.join)];
-        table.add_row(words.map(str::to_owned).into_iter().chain(numbers));
+    let mut table = table(&SOURCES);
+    for row in source_rows(coverage) {
+        table.add_row(row);
     }
     for column in table.column_iter_mut().take(3) {
         column.set_cell_alignment(CellAlignment::Left);
@@ -181,7 +201,7 @@ fn join_name(join: Join) -> &'static str {
 }
 
 /// `12345` as `12,345`.
-fn grouped(number: usize) -> String {
+pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (i, digit) in digits.chars().enumerate() {

@@ -20,6 +20,6 @@ pub mod widest;
 pub use complex::N3;
 pub use matrix::{Matrix, Precision};
 pub use model::{Average, ComplEx, Scorer};
-pub use rank::{Rank, TieRule, rank_triples};
+pub use rank::{Judged, Rank, TieRule, judge_triples, rank_triples};
 pub use real::Real;
 pub use train::{CrossEntropy, Embedding, Objective, StepLoss, Trainer};

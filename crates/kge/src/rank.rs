@@ -3,12 +3,12 @@
 //! The rank of a target among all entities that are not known answers themselves. The target's score is taken
 //! from the row that is ranked, and a score that is not finite is an error, never a rank.
 
-use mkg::{KnownAnswers, Query, Triple};
+use mkg::{EntityId, KnownAnswers, Query, Triple};
 use rayon::prelude::*;
 use stage::{Error, Kind, Result};
 use std::collections::BTreeMap;
 
-use crate::{Matrix, Scorer, row};
+use crate::{Matrix, Real, Scorer, row};
 
 /// Queries scored at a time: bounds the memory, and is enough for the product to run at speed.
 const BLOCK: usize = 512;
@@ -51,6 +51,15 @@ impl Rank {
     }
 }
 
+/// A rank, and how sure the model is of its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Judged {
+    /// The target's rank.
+    pub rank: Rank,
+    /// The softmax probability of the first of the candidates that the filter leaves, among them all.
+    pub confidence: f32,
+}
+
 /// The rank of `target` in one row of scores, leaving out the other `known` answers.
 pub fn rank_in_row(scores: &[f32], target: usize, known: impl Iterator<Item = usize>) -> Rank {
     let score = scores[target];
@@ -71,47 +80,106 @@ pub fn rank_triples(
     triples: &[Triple],
     relations: usize,
     known: &KnownAnswers,
-    mut progress: impl FnMut(usize) -> Result<()>,
+    progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<[Rank; 2]>> {
-    // Query -> (triple, side, target); ordered, so that work and results are the same every time.
-    let mut targets: BTreeMap<Query, Vec<(usize, usize, usize)>> = BTreeMap::new();
-    for (i, triple) in triples.iter().enumerate() {
-        targets.entry(triple.tail_query()).or_default().push((i, 0, triple.tail.index()));
-        targets.entry(triple.head_query(relations)).or_default().push((i, 1, triple.head.index()));
-    }
-    let targets: Vec<(Query, Vec<_>)> = targets.into_iter().collect();
-    let mut ranks = vec![[Rank::default(); 2]; triples.len()];
+    measure_triples(scorer, triples, relations, known, progress, ranks)
+}
+
+/// The same with the model's confidence in each query's first candidate, for one more pass over each row.
+pub fn judge_triples(
+    scorer: &impl Scorer,
+    triples: &[Triple],
+    relations: usize,
+    known: &KnownAnswers,
+    progress: impl FnMut(usize) -> Result<()>,
+) -> Result<Vec<[Judged; 2]>> {
+    measure_triples(scorer, triples, relations, known, progress, judge)
+}
+
+/// What `measure` says of tail and head of each triple; it sees a query's scores, its targets and its known answers.
+fn measure_triples<T: Copy + Default + Send>(
+    scorer: &impl Scorer,
+    triples: &[Triple],
+    relations: usize,
+    known: &KnownAnswers,
+    mut progress: impl FnMut(usize) -> Result<()>,
+    measure: impl Fn(&[f32], &[EntityId], &[EntityId]) -> Vec<T> + Sync,
+) -> Result<Vec<[T; 2]>> {
+    let targets = targets(triples, relations);
+    let mut measures = vec![[T::default(); 2]; triples.len()];
     let mut scores = Matrix::zeros(0, 0);
     for block in targets.chunks(BLOCK) {
         let queries: Vec<Query> = block.iter().map(|(query, _)| *query).collect();
         scorer.scores(&queries, &mut scores);
-        let ranked: Vec<_> = block
+        let measured: Vec<Vec<T>> = block
             .par_iter()
             .enumerate()
-            .map(|(i, (query, targets))| rank_targets(scores.row(i), *query, targets, known))
+            .map(|(i, (query, targets))| {
+                require_finite(scores.row(i), *query)?;
+                let targets: Vec<EntityId> = targets.iter().map(|target| target.entity).collect();
+                Ok(measure(scores.row(i), &targets, known.of(*query)))
+            })
             .collect::<Result<_>>()?;
-        for (triple, side, rank) in ranked.into_iter().flatten() {
-            ranks[triple][side] = rank;
+        let places = block.iter().flat_map(|(_, targets)| targets);
+        for (target, measured) in places.zip(measured.into_iter().flatten()) {
+            measures[target.triple][target.side] = measured;
         }
         progress(block.len())?;
     }
-    Ok(ranks)
+    Ok(measures)
 }
 
-fn rank_targets(
-    scores: &[f32],
-    query: Query,
-    targets: &[(usize, usize, usize)],
-    known: &KnownAnswers,
-) -> Result<Vec<(usize, usize, Rank)>> {
-    if !row::all_finite(scores) {
-        let message = format!("scores of query ({}, {}) are not finite", query.head.0, query.relation.0);
-        return Err(Error::new(Kind::Diverged, message));
+/// An entity that a triple has as the answer of a query: its tail (side 0) or its head (side 1).
+struct Target {
+    triple: usize,
+    side: usize,
+    entity: EntityId,
+}
+
+/// The distinct queries of `triples` with their targets; ordered, so that work and results are the same every time.
+fn targets(triples: &[Triple], relations: usize) -> Vec<(Query, Vec<Target>)> {
+    let mut targets: BTreeMap<Query, Vec<Target>> = BTreeMap::new();
+    for (i, triple) in triples.iter().enumerate() {
+        let sides = [(triple.tail_query(), triple.tail), (triple.head_query(relations), triple.head)];
+        for (side, (query, entity)) in sides.into_iter().enumerate() {
+            targets.entry(query).or_default().push(Target { triple: i, side, entity });
+        }
     }
-    let rank = |&(triple, side, target): &(usize, usize, usize)| {
-        (triple, side, rank_in_row(scores, target, known.of(query).iter().map(|id| id.index())))
+    targets.into_iter().collect()
+}
+
+fn require_finite(scores: &[f32], query: Query) -> Result<()> {
+    match row::all_finite(scores) {
+        true => Ok(()),
+        false => {
+            let message = format!("scores of query ({}, {}) are not finite", query.head.0, query.relation.0);
+            Err(Error::new(Kind::Diverged, message))
+        }
+    }
+}
+
+fn ranks(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> Vec<Rank> {
+    let known = || known.iter().map(|id| id.index());
+    targets.iter().map(|target| rank_in_row(scores, target.index(), known())).collect()
+}
+
+fn judge(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> Vec<Judged> {
+    let mut rest = scores.to_vec();
+    known.iter().for_each(|id| rest[id.index()] = f32::MASKED);
+    let highest = row::max(&rest);
+    let (highest, sum) = (f64::from(highest), f64::from(row::sum_exp(&rest, highest, 1.0)));
+    let confidence = |target: &EntityId| match known.binary_search(target) {
+        // The target is a candidate beside the rest.
+        Ok(_) => {
+            let score = f64::from(scores[target.index()]);
+            let top = highest.max(score);
+            1.0 / (sum * (highest - top).exp() + (score - top).exp())
+        }
+        Err(_) => 1.0 / sum,
     };
-    Ok(targets.iter().map(rank).collect())
+    let ranks = ranks(scores, targets, known);
+    let judged = ranks.into_iter().zip(targets);
+    judged.map(|(rank, target)| Judged { rank, confidence: confidence(target) as f32 }).collect()
 }
 
 /// Mean reciprocal rank under the realistic rule, over both sides: what early stopping watches.
@@ -187,6 +255,20 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn confidence_is_of_the_candidates_that_the_filter_leaves() {
+        // Entities 1 and 2 are known; weights 1, 4, 5, 2, 2.
+        let scores = [1.0f32, 4.0, 5.0, 2.0, 2.0].map(f32::ln);
+        let (known, outside) = ([EntityId(1), EntityId(2)], [EntityId(3)]);
+        let confidence = |targets: &[EntityId]| judge(&scores, targets, &known).remove(0).confidence;
+        assert!((confidence(&known[..1]) - 4.0 / 9.0).abs() < 1e-6, "{}", confidence(&known[..1]));
+        assert!((confidence(&known[1..]) - 0.5).abs() < 1e-6);
+        assert!((confidence(&outside) - 0.4).abs() < 1e-6);
+        // Where everything else is known, the target is certain.
+        let all: Vec<EntityId> = (0..5).map(EntityId).collect();
+        assert_eq!(judge(&scores, &all[..1], &all)[0].confidence, 1.0);
     }
 
     #[test]

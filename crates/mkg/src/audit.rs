@@ -27,7 +27,7 @@ pub const FILE: &str = "audit.json";
 pub const RARE: usize = 5;
 
 /// Counts and findings about a dataset.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Audit {
     /// The dataset's name.
     pub name: String,
@@ -67,7 +67,7 @@ pub struct Train {
 }
 
 /// How many entities have which texts and images.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
     /// Entities with a name.
     pub names: usize,
@@ -195,6 +195,7 @@ mod tests {
         let audit = audited(&[("train", TRAIN), ("valid", "c\tr\tb\n"), ("test", "b\tr\ta\n")]);
         let dir = tempfile::tempdir().unwrap();
         audit.write(dir.path()).unwrap();
+        assert_eq!(stage::files::read_json::<Audit>(&dir.path().join(FILE)).unwrap(), audit);
         let value: serde_json::Value = stage::files::read_json(&dir.path().join(FILE)).unwrap();
         assert_eq!(value["validation"]["used"], "published");
         assert_eq!(value["overlaps"][1]["within"], "test");

@@ -22,7 +22,11 @@ pub(crate) fn stages_of(run: &Run, inputs: &[FileRecord]) -> Vec<PathBuf> {
 
 /// Why a finished stage no longer matches the stages it read from, if so; looks all the way up.
 pub(crate) fn upstream_change(run: &Run, folder: &Path) -> Option<String> {
-    let manifest = Manifest::read(folder).ok()?;
+    inputs_change(run, &Manifest::read(folder).ok()?)
+}
+
+/// The same of a stage whose manifest was read.
+pub(crate) fn inputs_change(run: &Run, manifest: &Manifest) -> Option<String> {
     for record in &manifest.inputs {
         let path = run.root().join(&record.path);
         let above = path.parent()?;

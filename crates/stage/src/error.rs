@@ -40,6 +40,19 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// The kind of failure that an exit code other than 0 tells of.
+    ///
+    /// ```
+    /// use stage::Kind;
+    /// assert_eq!(Kind::of_exit_code(75), Kind::Interrupted);
+    /// assert_eq!(Kind::of_exit_code(101), Kind::Unexpected);
+    /// ```
+    pub fn of_exit_code(code: i32) -> Kind {
+        use Kind::{Data, Diverged, Interrupted, Io, Missing, Resource, Usage};
+        let known = [Usage, Data, Missing, Diverged, Resource, Io, Interrupted];
+        known.into_iter().find(|kind| i32::from(kind.exit_code()) == code).unwrap_or(Kind::Unexpected)
+    }
+
     /// The process exit code for this kind of failure.
     pub fn exit_code(self) -> u8 {
         match self {

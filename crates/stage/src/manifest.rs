@@ -10,7 +10,7 @@ use serde_json::Value;
 use std::path::Path;
 
 use crate::files::{digest, read_json};
-use crate::{Error, Result};
+use crate::{Error, Result, Run};
 
 /// The name of the manifest in every stage's folder.
 pub const FILE: &str = "stage.json";
@@ -80,6 +80,11 @@ impl Manifest {
                 .hint("update the program, or rerun the stage with this one"));
         }
         Ok(manifest)
+    }
+
+    /// Why the stages it read from no longer have what it read, if so; looks all the way up.
+    pub fn stale(&self, run: &Run) -> Option<String> {
+        crate::changes::inputs_change(run, self)
     }
 
     /// A field of the summary, of the stage in `folder`.

@@ -51,8 +51,8 @@ fn every_rank_is_a_row() {
     .unwrap();
     // Two models, three triples, two directions.
     assert_eq!(rows, 12);
-    let expected =
-        "model split direction head relation tail head_key relation_key tail_key rank optimistic pessimistic";
+    let expected = "model split direction head relation tail head_key relation_key tail_key rank optimistic pessimistic \
+         confidence";
     assert_eq!(names.join(" "), expected);
 }
 

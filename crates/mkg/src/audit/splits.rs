@@ -1,13 +1,13 @@
 //! What the published splits hold, and what they share.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 
 use crate::raw::{Dataset, PublishedSplit};
 use crate::{Split, Triple};
 
 /// One published split.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitCounts {
     /// Which.
     pub split: Split,
@@ -22,7 +22,7 @@ pub struct SplitCounts {
 }
 
 /// What a published split shares with others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlap {
     /// Whose triples are counted.
     pub of: Split,

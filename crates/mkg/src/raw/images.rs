@@ -1,6 +1,6 @@
 //! Image folders: one sub-folder per entity.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stage::{Error, Result};
 use std::collections::HashMap;
 use std::fs::DirEntry;
@@ -22,7 +22,7 @@ pub struct ImageFile {
 }
 
 /// What an image folder holds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageReport {
     /// Sub-folders whose name belongs to no entity.
     pub unknown_folders: usize,

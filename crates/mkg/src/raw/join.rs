@@ -1,6 +1,6 @@
 //! Bringing texts to the entities or relations they belong to.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stage::recipe::{Join, TextPart, TextSource};
 use stage::{Error, Result};
 use std::borrow::Cow;
@@ -13,7 +13,7 @@ use super::names::last_segment;
 use super::texts::{TextRow, read_source};
 
 /// What a text is to its entity or relation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextKind {
     /// An entity's name.
@@ -27,7 +27,7 @@ pub enum TextKind {
 }
 
 /// How one text source fared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextReport {
     /// What its texts are.
     pub kind: TextKind,

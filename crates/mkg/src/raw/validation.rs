@@ -1,7 +1,7 @@
 //! Which triples are validation: the published ones, or a part of train.
 
 use rand::Rng;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use stage::recipe::{Import, Validation};
 use stage::{Error, Result};
 use std::collections::HashSet;
@@ -23,7 +23,7 @@ pub struct Parts {
 }
 
 /// Which validation is used, and why.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidationReport {
     /// What the recipe asks for.
     pub asked: Validation,

@@ -1,0 +1,192 @@
+//! What would be run, how things stand, and how long it may take.
+
+use stage::args::print_line;
+use stage::manifest::{FILE, Manifest};
+use stage::{Error, Result};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::execute::{Programs, command_line};
+use crate::grid::{Grid, Step};
+use crate::statistics::mean;
+
+/// How deep below the experiments' directory stages lie: experiment, dataset, run, `teachers`, modality.
+const DEPTH: usize = 6;
+
+/// How a step stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// It is done, and would say so at once.
+    Fresh,
+    /// It is not, for this reason.
+    Open(String),
+}
+
+/// A finished stage somewhere, for how long it took.
+#[derive(Clone, Debug)]
+struct Finished {
+    folder: PathBuf,
+    program: String,
+    seconds: f64,
+}
+
+/// Prints every step with its state and an estimate, and runs none of them.
+pub fn dry_run(grid: &Grid, programs: &Programs, out: &Path) -> Result<()> {
+    let finished = finished(out);
+    let (mut open, mut known, mut unknown) = (0, 0.0, 0);
+    for step in &grid.steps {
+        let arguments = grid.expected_arguments(step);
+        let state = state(grid, programs, step, &arguments)?;
+        let words = match &state {
+            State::Fresh => "fresh".to_owned(),
+            State::Open(why) => {
+                open += 1;
+                match estimate(step, &finished) {
+                    Some(seconds) => {
+                        known += seconds;
+                        format!("{why}, about {}", duration(seconds))
+                    }
+                    None => {
+                        unknown += 1;
+                        format!("{why}, time unknown")
+                    }
+                }
+            }
+        };
+        print_line(&format!("$ {}\n    {words}", command_line(step.program, &arguments)));
+    }
+    print_line(&total(grid, open, known, unknown));
+    Ok(())
+}
+
+fn total(grid: &Grid, open: usize, known: f64, unknown: usize) -> String {
+    let cells = grid.cells.len();
+    let steps = format!(
+        "{cells} cells, {} steps: {} fresh, {open} to run",
+        grid.steps.len(),
+        grid.steps.len() - open
+    );
+    match (open, unknown) {
+        (0, _) => steps,
+        (_, 0) => format!("{steps}, about {} in all", duration(known)),
+        (_, unknown) if unknown == open => {
+            format!("{steps}; how long is unknown: nothing like them has finished here")
+        }
+        _ => format!("{steps}, about {} and {unknown} of unknown length", duration(known)),
+    }
+}
+
+/// Asks the step's own program, where there is a run to ask about.
+fn state(grid: &Grid, programs: &Programs, step: &Step, arguments: &[String]) -> Result<State> {
+    if !grid.runs[step.run].root.is_dir() {
+        return Ok(State::Open("absent".to_owned()));
+    }
+    let path = programs.path(step.program)?;
+    let mut command = Command::new(&path);
+    command.args(arguments).arg("--status").env_remove("DSOM_RUN").stdin(std::process::Stdio::null());
+    let output = command.output().map_err(|e| Error::io(&path, e))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // Every line is a folder and how it stands.
+    let stand = text.lines().filter_map(|line| line.trim_start().split_once(char::is_whitespace));
+    let other = stand.map(|(_, state)| state.trim()).find(|state| *state != "fresh");
+    Ok(match (output.status.success(), other, text.trim().is_empty()) {
+        (true, None, _) => State::Fresh,
+        (true, Some(state), _) => State::Open(state.to_owned()),
+        (false, ..) => State::Open("waits for what is before it".to_owned()),
+    })
+}
+
+/// The stages that finished below the directory that holds the experiment's.
+fn finished(out: &Path) -> Vec<Finished> {
+    let mut found = Vec::new();
+    collect(out.parent().unwrap_or(out), DEPTH, &mut found);
+    found
+}
+
+fn collect(folder: &Path, depth: usize, found: &mut Vec<Finished>) {
+    if folder.join(FILE).is_file() {
+        let manifest = Manifest::read(folder).ok();
+        found.extend(manifest.map(|manifest| Finished {
+            folder: folder.to_owned(),
+            program: manifest.program,
+            seconds: manifest.wall_seconds,
+        }));
+    } else if depth > 0 {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        // A link is another run's folder, and counts there.
+        let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+        folders.for_each(|entry| collect(&entry.path(), depth - 1, found));
+    }
+}
+
+/// Seconds that a step may take: the mean of those of its kind on its dataset, of the same student if there is one. A
+/// step that does several modalities takes as long as all of them.
+fn estimate(step: &Step, finished: &[Finished]) -> Option<f64> {
+    let kind =
+        |of: &&Finished| of.program == step.program && of.folder.iter().any(|part| *part == *step.dataset);
+    let alike: Vec<&Finished> = finished.iter().filter(kind).collect();
+    let called = |of: &&&Finished| {
+        let name = of.folder.file_name().unwrap_or_default().to_string_lossy();
+        step.student.as_ref().is_some_and(|student| without_seed(&name) == without_seed(student))
+    };
+    let same: Vec<&Finished> = alike.iter().filter(called).copied().collect();
+    let chosen = if same.is_empty() { alike } else { same };
+    let mut by_run: std::collections::BTreeMap<&Path, f64> = std::collections::BTreeMap::new();
+    for of in &chosen {
+        let parent = of.folder.parent().unwrap_or(&of.folder);
+        let modalities = parent.ends_with("teachers") || parent.ends_with("features");
+        *by_run.entry(if modalities { parent } else { &of.folder }).or_default() += of.seconds;
+    }
+    let seconds: Vec<f64> = by_run.into_values().collect();
+    (!seconds.is_empty()).then(|| mean(&seconds))
+}
+
+/// `student-all-3` as `student-all`.
+fn without_seed(student: &str) -> &str {
+    student.rsplit_once('-').map_or(student, |(name, _)| name)
+}
+
+/// `0.4 s`, `12 s`, `3 min`, `2 h 5 min`.
+fn duration(seconds: f64) -> String {
+    match seconds {
+        ..10.0 => format!("{seconds:.1} s"),
+        10.0..90.0 => format!("{seconds:.0} s"),
+        90.0..5400.0 => format!("{:.0} min", seconds / 60.0),
+        _ => format!("{} h {:.0} min", (seconds / 3600.0) as u64, seconds % 3600.0 / 60.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(program: &'static str, student: Option<&str>) -> Step {
+        let student = student.map(str::to_owned);
+        Step { program, run: 0, dataset: "nations".into(), student, arguments: vec![], needs: vec![] }
+    }
+
+    fn took(folder: &str, program: &str, seconds: f64) -> Finished {
+        Finished { folder: folder.into(), program: program.into(), seconds }
+    }
+
+    #[test]
+    fn estimates_are_means_of_what_is_alike() {
+        let finished = [
+            took("x/nations/seed-0/teachers/structural", "dsom-teachers", 2.0),
+            took("x/nations/seed-0/teachers/visual", "dsom-teachers", 4.0),
+            took("x/nations/seed-1/teachers/structural", "dsom-teachers", 10.0),
+            took("x/wn9/seed-0/teachers/structural", "dsom-teachers", 900.0),
+            took("x/nations/seed-0/student-a-0", "dsom-distill", 1.0),
+            took("x/nations/seed-0/student-b-0", "dsom-distill", 3.0),
+        ];
+        assert_eq!(estimate(&step("dsom-teachers", None), &finished), Some(8.0));
+        assert_eq!(estimate(&step("dsom-distill", Some("student-b-7")), &finished), Some(3.0));
+        assert_eq!(estimate(&step("dsom-distill", Some("student-c-7")), &finished), Some(2.0));
+        assert_eq!(estimate(&step("dsom-evaluate", None), &finished), None);
+    }
+
+    #[test]
+    fn durations_read_well() {
+        assert_eq!([0.42, 12.3, 200.0, 7500.0].map(duration), ["0.4 s", "12 s", "3 min", "2 h 5 min"]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Running the steps: one process after the other, exactly the commands that a person would type.
+
+use stage::{Error, Kind, Result, args, interrupt};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::grid::{EVALUATE, Grid, RunPlan, SHARED, Step};
+use crate::overrides::quoted;
+
+/// How long to wait between looks at a running stage.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What became of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is finished, now or before.
+    Done,
+    /// It ended with an error.
+    Failed(Kind, String),
+    /// A step that it needs did not end well.
+    Skipped(String),
+}
+
+/// The folder of the stages' programs.
+#[derive(Clone, Debug)]
+pub struct Programs(PathBuf);
+
+impl Programs {
+    /// The programs that lie beside this one.
+    pub fn beside_this() -> Result<Programs> {
+        let this = std::env::current_exe().map_err(|e| Error::io("dsom-experiment", e))?;
+        Ok(Programs(this.parent().unwrap_or(Path::new(".")).to_owned()))
+    }
+
+    /// Where a program lies.
+    pub fn path(&self, program: &str) -> Result<PathBuf> {
+        let path = self.0.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
+        match path.is_file() {
+            true => Ok(path),
+            false => Err(Error::missing("no such program").at(path).hint("make build")),
+        }
+    }
+}
+
+impl Grid {
+    /// Runs all steps. One that fails takes those with it that need it; an interruption ends all.
+    pub fn execute(&self, programs: &Programs) -> Result<Vec<Outcome>> {
+        self.steps.iter().try_for_each(|step| programs.path(step.program).map(|_| ()))?;
+        let mut outcomes: Vec<Outcome> = Vec::new();
+        let mut linked: Option<usize> = None;
+        for step in &self.steps {
+            interrupt::check()?;
+            if linked != Some(step.run) {
+                self.runs[step.run].link()?;
+                linked = Some(step.run);
+            }
+            let outcome = match self.obstacle(step, &outcomes) {
+                Some(reason) => Outcome::Skipped(reason),
+                None => run(programs, step.program, &self.arguments(step, &outcomes))?,
+            };
+            report(step, &self.runs[step.run], &outcome);
+            outcomes.push(outcome);
+        }
+        Ok(outcomes)
+    }
+
+    /// Why a step cannot be, if so.
+    fn obstacle(&self, step: &Step, outcomes: &[Outcome]) -> Option<String> {
+        if step.program == EVALUATE && self.evaluated(step, outcomes).next().is_none() {
+            return Some("none of its models is there".to_owned());
+        }
+        let missing = step.needs.iter().find(|need| outcomes[**need] != Outcome::Done)?;
+        Some(format!("it needs {}", self.steps[*missing].program))
+    }
+
+    /// The models that an evaluation ranks: those whose steps went well.
+    fn evaluated<'a>(&'a self, step: &Step, outcomes: &'a [Outcome]) -> impl Iterator<Item = &'a str> {
+        let models = self.runs[step.run].models.iter();
+        models.filter(|(_, needed)| outcomes[*needed] == Outcome::Done).map(|(name, _)| name.as_str())
+    }
+
+    /// The arguments of a step; an evaluation's end with its models.
+    fn arguments(&self, step: &Step, outcomes: &[Outcome]) -> Vec<String> {
+        let mut arguments = step.arguments.clone();
+        if step.program == EVALUATE {
+            let models = self.evaluated(step, outcomes);
+            arguments.extend(models.flat_map(|model| ["--model".to_owned(), model.to_owned()]));
+        }
+        arguments
+    }
+
+    /// The arguments of a step if everything before it goes well.
+    pub(crate) fn expected_arguments(&self, step: &Step) -> Vec<String> {
+        self.arguments(step, &vec![Outcome::Done; self.steps.len()])
+    }
+}
+
+impl RunPlan {
+    /// Makes the run's directory with exactly the links that are planned.
+    fn link(&self) -> Result<()> {
+        std::fs::create_dir_all(&self.root).map_err(|e| Error::io(&self.root, e))?;
+        for (.., folder) in SHARED {
+            let path = self.root.join(folder);
+            let planned = self.links.iter().find(|(name, _)| *name == folder).map(|(_, to)| to);
+            let there = std::fs::read_link(&path).ok();
+            if there.as_ref() == planned && (there.is_some() || planned.is_none()) {
+                continue;
+            }
+            if there.is_some() {
+                std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+            }
+            let Some(planned) = planned else { continue };
+            if path.exists() {
+                return Err(Error::usage(
+                    "is a folder of its own, but shared with another run in this experiment",
+                )
+                .at(path)
+                .hint(
+                    "an earlier form of the experiment wrote it: remove the run, or choose another --out",
+                ));
+            }
+            std::os::unix::fs::symlink(planned, &path).map_err(|e| Error::io(&path, e))?;
+        }
+        Ok(())
+    }
+}
+
+/// A command as one types it.
+pub fn command_line(program: &str, arguments: &[String]) -> String {
+    let arguments: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
+    format!("{program} {}", arguments.join(" "))
+}
+
+fn report(step: &Step, run: &RunPlan, outcome: &Outcome) {
+    let run = run.root.display();
+    match outcome {
+        Outcome::Done => {}
+        Outcome::Failed(_, reason) => tracing::error!("{run}: {reason}; the others go on"),
+        Outcome::Skipped(reason) => tracing::warn!("{run}: {} is left out: {reason}", step.program),
+    }
+}
+
+fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outcome> {
+    args::print_line(&format!("$ {}", command_line(program, arguments)));
+    let path = programs.path(program)?;
+    let mut command = Command::new(&path);
+    // A group of its own: a terminal's interruption reaches this program alone, which passes it on once.
+    command
+        .args(arguments)
+        .env_remove("DSOM_RUN")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .process_group(0);
+    let child = command.spawn().map_err(|e| Error::io(&path, e))?;
+    outcome(program, wait(child)?)
+}
+
+/// Waits for a stage; asks it to stop when that is asked of this program.
+fn wait(mut child: Child) -> Result<ExitStatus> {
+    let mut asked = false;
+    loop {
+        if let Some(status) = child.try_wait().map_err(|e| Error::io("a stage's process", e))? {
+            return Ok(status);
+        }
+        if !asked && interrupt::check().is_err() {
+            let id = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
+            let stopped = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::TERM));
+            if let Some(Err(error)) = stopped {
+                tracing::warn!("cannot stop the stage: {error}");
+            }
+            asked = true;
+        }
+        std::thread::sleep(LOOK);
+    }
+}
+
+fn outcome(program: &str, status: ExitStatus) -> Result<Outcome> {
+    interrupt::check()?;
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(Outcome::Done),
+        (Some(code), _) => match Kind::of_exit_code(code) {
+            Kind::Interrupted => Err(Error::new(Kind::Interrupted, format!("{program} was interrupted"))
+                .hint("run the same command again to continue")),
+            kind => Ok(Outcome::Failed(kind, format!("{program} ended with {code}"))),
+        },
+        (None, signal) => {
+            let signal = signal.map_or("a signal".to_owned(), |number| format!("signal {number}"));
+            Ok(Outcome::Failed(Kind::Unexpected, format!("{program} was killed by {signal}")))
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! What is shared, and what is not.
+
+use super::*;
+
+/// A plan of these variants and seeds over the demo's recipe, and the experiment.
+fn planned(head: &str, variants: &[(&str, &str)]) -> Grid {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut text = format!("title = \"t\"\n{head}\n[[dataset]]\nname = \"nations\"\n");
+    text += &format!("recipe = [\"{}\"]\n", root.join("pipelines/nations.toml").display());
+    for (name, more) in variants {
+        text += &format!("[[variant]]\nname = \"{name}\"\n{more}\n");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.toml");
+    std::fs::write(&path, text).unwrap();
+    let data = BTreeMap::from([("nations".to_owned(), root.join("data/nations"))]);
+    Grid::plan(&Spec::read(&path).unwrap(), &Places { out: "out".into(), data, ..Places::default() }).unwrap()
+}
+
+/// The steps as `program run`, without `dsom-`.
+fn steps(grid: &Grid) -> Vec<String> {
+    let run =
+        |step: &Step| grid.runs[step.run].root.strip_prefix("out/nations").unwrap().display().to_string();
+    grid.steps.iter().map(|step| format!("{} {}", &step.program[5..], run(step))).collect()
+}
+
+const SEEDS: &str = "seeds = [3, 4]";
+
+#[test]
+fn students_share_everything_before_them() {
+    let grid = planned("seeds = [3]", &[("dsom", ""), ("all", "set = { distill.selection = \"all\" }")]);
+    let expected = ["import", "features", "teachers", "soft-labels", "distill", "distill", "evaluate"];
+    assert_eq!(steps(&grid), expected.map(|program| format!("{program} seed-3")));
+    assert_eq!(grid.steps[5].needs, [0, 1, 2, 3]);
+    let models: Vec<&str> = grid.runs[0].models.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(models, ["student-dsom-3", "student-all-3"]);
+    assert!(grid.cells.iter().all(|cell| cell.step == 6));
+    assert!(
+        grid.steps[5]
+            .arguments
+            .join(" ")
+            .contains("--set distill.selection=all --seed 3 --name student-all-3")
+    );
+}
+
+#[test]
+fn seeds_share_graph_and_features_by_default() {
+    let grid = planned(SEEDS, &[("dsom", "")]);
+    let expected = [
+        "import seed-3",
+        "features seed-3",
+        "teachers seed-3",
+        "soft-labels seed-3",
+        "distill seed-3",
+        "teachers seed-4",
+        "soft-labels seed-4",
+        "distill seed-4",
+        "evaluate seed-3",
+        "evaluate seed-4",
+    ];
+    assert_eq!(steps(&grid), expected);
+    let links: Vec<String> = grid.runs[1].links.iter().map(|(_, to)| to.display().to_string()).collect();
+    assert_eq!(links, ["../seed-3/graph", "../seed-3/features"]);
+    assert_eq!(grid.steps[5].needs, [0, 1]);
+    assert!(grid.steps[0].arguments.contains(&"3".to_owned()));
+}
+
+#[test]
+fn seeds_vary_from_where_it_is_said() {
+    let from = |stage: &str| planned(&format!("{SEEDS}\nvaries_from = \"{stage}\""), &[("dsom", "")]);
+    let grid = from("distill");
+    let expected = ["import", "features", "teachers", "soft-labels", "distill", "distill", "evaluate"];
+    assert_eq!(steps(&grid), expected.map(|program| format!("{program} seed-3")));
+    assert!(grid.steps[5].arguments.join(" ").contains("--seed 4 --name student-dsom-4"));
+    let everything = steps(&from("import"));
+    assert_eq!(everything.iter().filter(|step| step.starts_with("import")).count(), 2);
+}
+
+#[test]
+fn keys_above_the_students_take_a_run_of_their_own() {
+    let grid = planned(
+        "seeds = [0]",
+        &[
+            ("dsom", ""),
+            ("s", "set = { soft_labels.teachers = [\"structural\"] }"),
+            ("hidden", "set = { teachers.missing_rate = 0.5 }"),
+        ],
+    );
+    let expected = [
+        "import seed-0",
+        "features seed-0",
+        "teachers seed-0",
+        "soft-labels seed-0",
+        "distill seed-0",
+        "soft-labels seed-0-s",
+        "distill seed-0-s",
+        "teachers seed-0-hidden",
+        "soft-labels seed-0-hidden",
+        "distill seed-0-hidden",
+        "evaluate seed-0",
+        "evaluate seed-0-s",
+        "evaluate seed-0-hidden",
+    ];
+    assert_eq!(steps(&grid), expected);
+    let names = |run: usize| grid.runs[run].links.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    assert_eq!((names(1), names(2)), (vec!["graph", "features", "teachers"], vec!["graph", "features"]));
+    assert_eq!(grid.steps[6].needs, [0, 1, 2, 5]);
+}
+
+#[test]
+fn what_needs_no_teachers_waits_for_none() {
+    let alone = ("alone", "set = { distill.objective = \"none\" }");
+    let grid = planned("seeds = [0]", &[alone]);
+    assert_eq!(steps(&grid), ["import seed-0", "distill seed-0", "evaluate seed-0"]);
+    let grid =
+        planned("seeds = [0]", &[("average", "model = \"average\""), ("s", "model = \"structural\""), alone]);
+    assert_eq!(steps(&grid).len(), 6);
+    assert_eq!(grid.steps[4].needs, [0]);
+    let models = grid.runs[0].models.clone();
+    assert_eq!(models[..2], [("average".to_owned(), 3), ("structural".to_owned(), 2)]);
+}
+
+#[test]
+fn a_wrong_key_names_its_variant() {
+    let spec: Spec = toml::from_str(
+        "title = \"t\"\nseeds = [0]\n[[dataset]]\nname = \"d\"\nrecipe = []\nraw = \".\"\n\
+         [[variant]]\nname = \"typo\"\nset = { distill.gama = 1 }\n",
+    )
+    .unwrap();
+    let error = Grid::plan(&spec, &Places::default()).unwrap_err();
+    assert!(error.to_string().contains("variant `typo`") && error.to_string().contains("`gama`"), "{error}");
+    let places = Places { only: vec!["nowhere".into()], ..Places::default() };
+    assert!(Grid::plan(&spec, &places).unwrap_err().to_string().contains("`nowhere` is no dataset"));
+}

@@ -1,0 +1,96 @@
+//! Experiments: a grid of variants, seeds and datasets from one file, to a table.
+//!
+//! `dsom-experiment` calls the stages' programs, one after the other, with the arguments that a person would type, and
+//! prints them. It keeps no state of its own: stages that are fresh say so at once and interrupted ones go on, so the
+//! same call continues where it stopped, and another call of a finished experiment only writes its tables anew.
+//!
+//! | file | content |
+//! |---|---|
+//! | `<dataset>/seed-…/` | a run for every set of shared stages ([`grid`]), with a student for each variant |
+//! | `results.parquet` | every figure of every cell ([`results`]) |
+//! | `table.md`, `table.tex` | the table, with intervals and tests ([`table`]) |
+//! | `experiment.json` | what was run, what became of it, and the table as numbers ([`record`]) |
+
+pub mod estimate;
+pub mod execute;
+pub mod grid;
+pub mod measure;
+mod metric;
+pub mod overrides;
+pub mod record;
+pub mod results;
+pub mod spec;
+pub mod statistics;
+pub mod table;
+
+pub use metric::Metric;
+
+use stage::args::print_line;
+use stage::files::write_bytes;
+use stage::{Error, Kind, Result};
+use std::path::Path;
+
+use execute::{Outcome, Programs};
+use grid::{Grid, Places};
+use measure::Measured;
+use record::Record;
+use spec::Spec;
+use table::Table;
+
+/// The table as Markdown and as LaTeX.
+pub const MARKDOWN: &str = "table.md";
+/// See [`MARKDOWN`].
+pub const LATEX: &str = "table.tex";
+
+/// Runs the experiment of the file `spec`, or with `dry` only says what that would be.
+pub fn run(spec: &Path, places: &Places, programs: &Programs, dry: bool) -> Result<()> {
+    let spec = Spec::read(spec)?;
+    let grid = Grid::plan(&spec, places)?;
+    if dry {
+        return estimate::dry_run(&grid, programs, &places.out);
+    }
+    let outcomes = grid.execute(programs)?;
+    let measured = measure::read(&grid, &outcomes)?;
+    let table = Table::of(&spec, &measured);
+    write(&spec, &grid, places, &outcomes, &measured, &table)?;
+    print_line(&table::markdown(&table));
+    conclude(&grid, &outcomes, &measured)
+}
+
+fn write(
+    spec: &Spec,
+    grid: &Grid,
+    places: &Places,
+    outcomes: &[Outcome],
+    measured: &[Measured],
+    table: &Table,
+) -> Result<()> {
+    let out = &places.out;
+    results::write(&out.join(results::FILE), &results::values(measured))?;
+    write_bytes(&out.join(MARKDOWN), table::markdown(table).as_bytes())?;
+    write_bytes(&out.join(LATEX), table::latex(table).as_bytes())?;
+    let is_measured: Vec<bool> =
+        grid.cells.iter().map(|cell| measured.iter().any(|of| of.cell == *cell)).collect();
+    Record::of(spec, grid, out, outcomes, &is_measured, table).write(out)
+}
+
+/// An error of the first failure's kind if a cell has no figures.
+fn conclude(grid: &Grid, outcomes: &[Outcome], measured: &[Measured]) -> Result<()> {
+    let missing = grid.cells.len() - measured.len();
+    let failed: Vec<(Kind, &str)> = outcomes
+        .iter()
+        .filter_map(|outcome| match outcome {
+            Outcome::Failed(kind, reason) => Some((*kind, reason.as_str())),
+            _ => None,
+        })
+        .collect();
+    match failed.first() {
+        None if missing == 0 => Ok(()),
+        None => Err(Error::new(Kind::Unexpected, format!("{missing} cells have no figures"))),
+        Some((kind, reason)) => {
+            let message = format!("{missing} of {} cells are missing: {reason}", grid.cells.len());
+            Err(Error::new(*kind, message)
+                .hint("what the stages said stands above; the same call tries them again"))
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! `dsom-experiment`: see `--help`.
+
+use clap::{ArgAction, Parser};
+use dsom_experiment::execute::{Programs, command_line};
+use dsom_experiment::grid::Places;
+use stage::args::print_line;
+use stage::{Error, Result, interrupt, progress};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Run a grid of variants, seeds and datasets, and write its table
+///
+/// Reads an experiment in TOML (pipelines/experiments has examples, dsom_experiment::spec describes it) and calls the
+/// stages' programs, which lie beside this one, printing each command. What several cells share is run once; what is
+/// fresh is not run again; an interrupted experiment goes on. Writes results.parquet, table.md, table.tex and
+/// experiment.json. A cell that fails is reported and the others go on; the exit code is then that of the first failure.
+#[derive(Parser)]
+#[command(name = "dsom-experiment", version)]
+struct Arguments {
+    /// The experiment, in TOML
+    #[arg(value_name = "FILE")]
+    experiment: PathBuf,
+    /// Directory of its runs and results [default: runs/experiments/<name of the file>]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Raw folder of a dataset, over the experiment's own (repeatable)
+    #[arg(long, value_name = "NAME=DIR", value_parser = pair)]
+    data: Vec<(String, PathBuf)>,
+    /// Only this dataset (repeatable) [default: all]
+    #[arg(long, value_name = "NAME")]
+    dataset: Vec<String>,
+    /// Text encoder for recipes that name none: see dsom-features
+    #[arg(long, value_name = "DIR", env = "DSOM_TEXT_MODEL")]
+    text_model: Option<PathBuf>,
+    /// Worker threads of every stage [default: all cores]; results do not depend on it
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// List what would run, how it stands and how long it may take, and run nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Write report.html as well, by dsom-report
+    #[arg(long)]
+    report: bool,
+    /// Say less (repeatable)
+    #[arg(short, long, action = ArgAction::Count)]
+    quiet: u8,
+}
+
+fn pair(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, folder) = text.split_once('=').ok_or("expected NAME=DIR")?;
+    Ok((name.to_owned(), folder.into()))
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    progress::init_logging(-(arguments.quiet.min(3) as i8));
+    interrupt::listen();
+    stage::args::exit(run(arguments))
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let name = arguments.experiment.file_stem().unwrap_or_default();
+    let places = Places {
+        out: arguments.out.unwrap_or_else(|| Path::new("runs/experiments").join(name)),
+        data: arguments.data.into_iter().collect(),
+        text_model: arguments.text_model,
+        only: arguments.dataset,
+        threads: arguments.threads,
+    };
+    let programs = Programs::beside_this()?;
+    let done = dsom_experiment::run(&arguments.experiment, &places, &programs, arguments.dry_run);
+    // What could be measured is worth a report, even if something failed.
+    if arguments.report && !arguments.dry_run && places.out.join(dsom_experiment::record::FILE).is_file() {
+        report(&programs, &places.out)?;
+    }
+    done
+}
+
+fn report(programs: &Programs, out: &Path) -> Result<()> {
+    let arguments = ["--experiment".to_owned(), out.display().to_string()];
+    print_line(&format!("$ {}", command_line("dsom-report", &arguments)));
+    let path = programs.path("dsom-report")?;
+    let status = Command::new(&path).args(&arguments).status().map_err(|e| Error::io(&path, e))?;
+    match status.code() {
+        Some(0) => Ok(()),
+        code => Err(Error::new(stage::Kind::of_exit_code(code.unwrap_or(1)), "dsom-report failed")),
+    }
+}

@@ -1,0 +1,117 @@
+//! `experiment.json`: what was run and what came of it, for reports and for whoever comes later.
+
+use serde::{Deserialize, Serialize};
+use stage::files::{read_json, write_json};
+use stage::manifest::version;
+use stage::{Error, Result};
+use std::path::{Path, PathBuf};
+
+use crate::execute::{Outcome, command_line};
+use crate::grid::Grid;
+use crate::spec::Spec;
+use crate::table::Table;
+
+/// The file in the experiment's directory.
+pub const FILE: &str = "experiment.json";
+/// Version of its layout.
+const FORMAT: u32 = 1;
+
+/// An experiment that was run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this file's layout.
+    pub format: u32,
+    /// The program's version and source revision.
+    pub version: String,
+    /// What was asked for.
+    pub experiment: Spec,
+    /// Every cell.
+    pub cells: Vec<CellRecord>,
+    /// Every command, and what became of it.
+    pub steps: Vec<StepRecord>,
+    /// What the tables say.
+    pub table: Table,
+}
+
+/// A cell and where it lies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CellRecord {
+    /// The dataset's name.
+    pub dataset: String,
+    /// The variant's name.
+    pub variant: String,
+    /// The seed.
+    pub seed: u64,
+    /// Its run, relative to the experiment's directory.
+    pub run: PathBuf,
+    /// The model there.
+    pub model: String,
+    /// Whether it was measured.
+    pub measured: bool,
+}
+
+/// A command.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepRecord {
+    /// As one types it.
+    pub command: String,
+    /// What went wrong, if something did.
+    pub problem: Option<String>,
+}
+
+impl Record {
+    /// Of a grid whose steps came out like this; `measured` says which cells have figures.
+    pub fn of(
+        spec: &Spec,
+        grid: &Grid,
+        out: &Path,
+        outcomes: &[Outcome],
+        measured: &[bool],
+        table: &Table,
+    ) -> Record {
+        let cells = grid.cells.iter().zip(measured).map(|(cell, measured)| CellRecord {
+            dataset: cell.dataset.clone(),
+            variant: cell.variant.clone(),
+            seed: cell.seed,
+            run: grid.runs[cell.run].root.strip_prefix(out).unwrap_or(Path::new("")).to_owned(),
+            model: cell.model.clone(),
+            measured: *measured,
+        });
+        let steps = grid.steps.iter().zip(outcomes).map(|(step, outcome)| StepRecord {
+            command: command_line(step.program, &grid.expected_arguments(step)),
+            problem: match outcome {
+                Outcome::Done => None,
+                Outcome::Failed(_, reason) => Some(reason.clone()),
+                Outcome::Skipped(reason) => Some(format!("left out: {reason}")),
+            },
+        });
+        Record {
+            format: FORMAT,
+            version: version(),
+            experiment: spec.clone(),
+            cells: cells.collect(),
+            steps: steps.collect(),
+            table: table.clone(),
+        }
+    }
+
+    /// Writes the file, atomically.
+    pub fn write(&self, out: &Path) -> Result<()> {
+        write_json(&out.join(FILE), self)
+    }
+
+    /// Reads the file.
+    pub fn read(out: &Path) -> Result<Record> {
+        let path = out.join(FILE);
+        if !path.is_file() {
+            return Err(Error::missing("no experiment has been run here")
+                .at(out)
+                .hint("run `dsom-experiment` first"));
+        }
+        let record: Record = read_json(&path)?;
+        match record.format {
+            FORMAT => Ok(record),
+            other => Err(Error::data(format!("format {other}, this program reads {FORMAT}")).at(path)),
+        }
+    }
+}

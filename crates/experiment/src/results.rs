@@ -1,0 +1,124 @@
+//! `results.parquet`: every figure of every cell, for questions that the table does not answer.
+//!
+//! | column | type | |
+//! |---|---|---|
+//! | `dataset`, `variant` | text | by name |
+//! | `seed` | u64 | |
+//! | `split`, `metric` | text | both directions, ties realistic |
+//! | `value` | f64 | in percent, but for the mean rank |
+
+use arrow::array::{AsArray, Float64Array, StringArray, UInt64Array};
+use arrow::datatypes::{Float64Type, UInt64Type};
+use mkg::Split;
+use mkg::graph::{column, for_each_batch, write_table};
+use stage::{Error, Result};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::Metric;
+use crate::measure::Measured;
+
+/// The file in the experiment's directory.
+pub const FILE: &str = "results.parquet";
+
+/// One row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Value {
+    /// The dataset's name.
+    pub dataset: String,
+    /// The variant's name.
+    pub variant: String,
+    /// The seed.
+    pub seed: u64,
+    /// The split.
+    pub split: String,
+    /// The metric's name.
+    pub metric: String,
+    /// The figure.
+    pub value: f64,
+}
+
+/// All figures of the measured cells.
+pub fn values(measured: &[Measured]) -> Vec<Value> {
+    let mut values = Vec::new();
+    for of_cell in measured {
+        for split in Split::ALL {
+            for metric in Metric::ALL {
+                values.extend(of_cell.figure(split, metric).map(|value| Value {
+                    dataset: of_cell.cell.dataset.clone(),
+                    variant: of_cell.cell.variant.clone(),
+                    seed: of_cell.cell.seed,
+                    split: split.to_string(),
+                    metric: metric.as_str().to_owned(),
+                    value,
+                }));
+            }
+        }
+    }
+    values
+}
+
+/// Writes the rows, atomically.
+pub fn write(path: &Path, values: &[Value]) -> Result<()> {
+    let texts = |get: fn(&Value) -> &String| Arc::new(StringArray::from_iter_values(values.iter().map(get)));
+    write_table(
+        path,
+        vec![
+            ("dataset", texts(|value| &value.dataset), false),
+            ("variant", texts(|value| &value.variant), false),
+            ("seed", Arc::new(UInt64Array::from_iter_values(values.iter().map(|value| value.seed))), false),
+            ("split", texts(|value| &value.split), false),
+            ("metric", texts(|value| &value.metric), false),
+            (
+                "value",
+                Arc::new(Float64Array::from_iter_values(values.iter().map(|value| value.value))),
+                false,
+            ),
+        ],
+    )
+}
+
+/// Reads the rows.
+pub fn read(path: &Path) -> Result<Vec<Value>> {
+    let mut values = Vec::new();
+    for_each_batch(path, |batch| {
+        let wrong = |name: &str| Error::data(format!("column `{name}` has another type"));
+        let text = |name| column(batch, name)?.as_string_opt::<i32>().ok_or_else(|| wrong(name));
+        let (datasets, variants) = (text("dataset")?, text("variant")?);
+        let (splits, metrics) = (text("split")?, text("metric")?);
+        let seeds = column(batch, "seed")?.as_primitive_opt::<UInt64Type>().ok_or_else(|| wrong("seed"))?;
+        let numbers =
+            column(batch, "value")?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong("value"))?;
+        values.extend((0..seeds.len()).map(|row| Value {
+            dataset: datasets.value(row).to_owned(),
+            variant: variants.value(row).to_owned(),
+            seed: seeds.value(row),
+            split: splits.value(row).to_owned(),
+            metric: metrics.value(row).to_owned(),
+            value: numbers.value(row),
+        }));
+        Ok(())
+    })?;
+    Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_survive_a_round_trip() {
+        let dir = tempfile::tempdir().unwrap();
+        let value = |seed| Value {
+            dataset: "d".into(),
+            variant: "v".into(),
+            seed,
+            split: "test".into(),
+            metric: "mrr".into(),
+            value: 12.5,
+        };
+        let (path, values) = (dir.path().join(FILE), vec![value(0), value(u64::MAX)]);
+        write(&path, &values).unwrap();
+        assert_eq!(read(&path).unwrap(), values);
+    }
+}

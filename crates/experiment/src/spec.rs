@@ -1,0 +1,402 @@
+//! What an experiment is: datasets, variants, sweeps and seeds, from one TOML file.
+//!
+//! ```toml
+//! title = "Table 4: what the parts do"
+//! seeds = [0, 1, 2]
+//! baseline = "dsom"
+//!
+//! [[dataset]]
+//! name = "db15k"
+//! recipe = ["pipelines/db15k.toml"]
+//!
+//! [[variant]]
+//! name = "dsom"
+//! label = "DSoM"
+//!
+//! [[variant]]
+//! name = "all"
+//! label = "w/ NDKD"
+//! set = { distill.selection = "all" }
+//! paper.db15k = { mrr = 41.91, hits_at_1 = 33.69 }
+//! ```
+//!
+//! `set` holds keys of the recipe. What stands in `[set]` goes for all cells, a dataset's for its cells, a variant's for
+//! its own. Which stages a variant shares with the others follows from its keys: `distill.*` is a student beside others
+//! in one run, `soft_labels.*` takes a run of its own with the same teachers, and so on upwards.
+
+use mkg::Split;
+use serde::{Deserialize, Serialize};
+use stage::files::read_text;
+use stage::{Error, Result};
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+use toml::Table;
+
+use crate::Metric;
+
+/// An experiment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Spec {
+    /// Above the table.
+    pub title: String,
+    /// Below it: what to mind.
+    #[serde(default)]
+    pub caption: String,
+    /// Every variant is run with each of them.
+    pub seeds: Vec<u64>,
+    /// The first stage whose seed is the cell's; the stages before it are shared and have the first of the seeds.
+    #[serde(default)]
+    pub varies_from: VariesFrom,
+    /// The variant that the others are compared with.
+    #[serde(default)]
+    pub baseline: Option<String>,
+    /// The split of the table.
+    #[serde(default = "test")]
+    pub split: Split,
+    /// The table's columns; the first one is compared.
+    #[serde(default = "metrics")]
+    pub metrics: Vec<Metric>,
+    /// How intervals and tests are had.
+    #[serde(default)]
+    pub statistics: Resampling,
+    /// Keys of the recipe for all cells.
+    #[serde(default)]
+    pub set: Table,
+    /// Columns of the table.
+    pub dataset: Vec<Dataset>,
+    /// Rows of the table.
+    #[serde(default)]
+    pub variant: Vec<Variant>,
+    /// Rows of the table, one for each value of some keys.
+    #[serde(default)]
+    pub sweep: Vec<Sweep>,
+}
+
+fn test() -> Split {
+    Split::Test
+}
+
+fn metrics() -> Vec<Metric> {
+    vec![Metric::Mrr, Metric::HitsAt1, Metric::HitsAt3, Metric::HitsAt10]
+}
+
+/// From which stage on seeds differ.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VariesFrom {
+    /// Everything: also which triples a holdout takes, and random encoders.
+    Import,
+    /// Random encoders, teachers, students.
+    Features,
+    /// Teachers and students; graph and features are one.
+    #[default]
+    Teachers,
+    /// Students; their teachers are the same.
+    Distill,
+}
+
+/// How intervals and tests are had.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Resampling {
+    /// How often queries are drawn anew for the intervals.
+    pub resamples: usize,
+    /// How often signs are drawn for the test.
+    pub rounds: usize,
+    /// How much an interval covers.
+    pub level: f64,
+    /// The seed of both.
+    pub seed: u64,
+}
+
+impl Default for Resampling {
+    fn default() -> Self {
+        Resampling { resamples: 2000, rounds: 10_000, level: 0.95, seed: 0 }
+    }
+}
+
+/// A dataset.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dataset {
+    /// A short word, for folders.
+    pub name: String,
+    /// As in the table; the name where it is left out.
+    #[serde(default)]
+    pub title: Option<String>,
+    /// Recipes, relative to where the program is called.
+    pub recipe: Vec<PathBuf>,
+    /// The raw folder, unless it is given with `--data`.
+    #[serde(default)]
+    pub raw: Option<PathBuf>,
+    /// Keys of the recipe for this dataset.
+    #[serde(default)]
+    pub set: Table,
+}
+
+/// A row of the table.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Variant {
+    /// A short word, for folders.
+    pub name: String,
+    /// As in the table; the name where it is left out.
+    #[serde(default)]
+    pub label: Option<String>,
+    /// Which model is measured: `student`, the variant's own, or `average` or a modality, a teacher of its run.
+    #[serde(default)]
+    pub model: Option<String>,
+    /// Keys of the recipe.
+    #[serde(default)]
+    pub set: Table,
+    /// What the paper reports, by dataset.
+    #[serde(default)]
+    pub paper: BTreeMap<String, BTreeMap<Metric, f64>>,
+    /// Where it stands in a sweep.
+    #[serde(skip)]
+    pub place: Option<Place>,
+}
+
+/// A variant for each value of some keys.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sweep {
+    /// A short word, for folders.
+    pub name: String,
+    /// What varies, as at the axis.
+    pub label: String,
+    /// The keys that get each value.
+    pub keys: Vec<String>,
+    /// The values.
+    pub values: Vec<f64>,
+    /// Whether the axis is logarithmic.
+    #[serde(default)]
+    pub logarithmic: bool,
+    /// The models that are measured at each value, each a line; as [`Variant::model`].
+    #[serde(default = "student")]
+    pub models: Vec<String>,
+    /// Keys of the recipe for all values.
+    #[serde(default)]
+    pub set: Table,
+}
+
+fn student() -> Vec<String> {
+    vec![STUDENT.to_owned()]
+}
+
+/// The variant's own student.
+pub const STUDENT: &str = "student";
+
+/// Where a variant stands in a sweep.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Place {
+    /// The sweep's name.
+    pub sweep: String,
+    /// The value.
+    pub value: f64,
+    /// The model.
+    pub model: String,
+}
+
+impl Dataset {
+    /// As in the table.
+    pub fn title(&self) -> &str {
+        self.title.as_deref().unwrap_or(&self.name)
+    }
+}
+
+impl Variant {
+    /// As in the table.
+    pub fn label(&self) -> &str {
+        self.label.as_deref().unwrap_or(&self.name)
+    }
+
+    /// The model that is measured.
+    pub fn model(&self) -> &str {
+        self.model.as_deref().unwrap_or(STUDENT)
+    }
+
+    /// Whether a student is trained for it.
+    pub fn has_student(&self) -> bool {
+        self.model() == STUDENT
+    }
+}
+
+impl Spec {
+    /// Reads an experiment and checks what can be checked without its datasets.
+    pub fn read(path: &Path) -> Result<Spec> {
+        let text = read_text(path)?;
+        let spec: Spec = toml::from_str(&text).map_err(|e| {
+            let error = Error::usage(e.message()).at(path).hint("pipelines/experiments has examples");
+            match e.span() {
+                Some(span) => error.line(1 + text[..span.start].matches('\n').count() as u64),
+                None => error,
+            }
+        })?;
+        spec.check().map_err(|e| e.at(path))?;
+        Ok(spec)
+    }
+
+    /// All rows of the table: the variants, then every sweep's values.
+    pub fn variants(&self) -> Vec<Variant> {
+        self.variant.iter().cloned().chain(self.sweep.iter().flat_map(Sweep::variants)).collect()
+    }
+
+    fn check(&self) -> Result<()> {
+        let variants = self.variants();
+        let names = variants.iter().map(|variant| variant.name.as_str());
+        unique_words("variant", names.clone())?;
+        unique_words("dataset", self.dataset.iter().map(|dataset| dataset.name.as_str()))?;
+        let some = [("seeds", self.seeds.is_empty()), ("metrics", self.metrics.is_empty())];
+        for (what, empty) in some {
+            require(!empty, format!("`{what}` is empty"))?;
+        }
+        require(!self.dataset.is_empty() && !variants.is_empty(), "needs a dataset and a variant".into())?;
+        let distinct: HashSet<u64> = self.seeds.iter().copied().collect();
+        require(distinct.len() == self.seeds.len(), "a seed is given twice".into())?;
+        if let Some(baseline) = &self.baseline {
+            require(
+                names.clone().any(|name| name == baseline),
+                format!("the baseline `{baseline}` is no variant"),
+            )?;
+        }
+        let tables = self.dataset.iter().map(|dataset| &dataset.set).chain(variants.iter().map(|v| &v.set));
+        for table in std::iter::once(&self.set).chain(tables) {
+            for owned in ["seed", "evaluate"] {
+                require(
+                    !table.contains_key(owned),
+                    format!("`set` must not have `{owned}`: the experiment decides it"),
+                )?;
+            }
+        }
+        for variant in &variants {
+            if let Some(other) =
+                variant.paper.keys().find(|name| self.dataset.iter().all(|d| d.name != **name))
+            {
+                require(
+                    false,
+                    format!("variant `{}` has figures of `{other}`, which is no dataset", variant.name),
+                )?;
+            }
+        }
+        let Resampling { resamples, rounds, level, .. } = self.statistics;
+        require(
+            resamples > 0 && rounds > 0,
+            "`statistics` needs at least one resample and one round".into(),
+        )?;
+        require(level > 0.0 && level < 1.0, "`statistics.level` must lie between 0 and 1".into())
+    }
+}
+
+impl Sweep {
+    fn variants(&self) -> Vec<Variant> {
+        let mut variants = Vec::new();
+        for value in &self.values {
+            let mut set = self.set.clone();
+            self.keys.iter().for_each(|key| assign(&mut set, key, number(*value)));
+            for model in &self.models {
+                let suffix = if model == STUDENT { String::new() } else { format!("-{model}") };
+                variants.push(Variant {
+                    name: format!("{}-{value}{suffix}", self.name),
+                    label: Some(match model.as_str() {
+                        STUDENT => format!("{} = {value}", self.label),
+                        model => format!("{} = {value}, {model}", self.label),
+                    }),
+                    model: Some(model.clone()),
+                    set: set.clone(),
+                    paper: BTreeMap::new(),
+                    place: Some(Place { sweep: self.name.clone(), value: *value, model: model.clone() }),
+                });
+            }
+        }
+        variants
+    }
+}
+
+/// Whole numbers are integers: counts refuse anything else, and fractions take either.
+fn number(value: f64) -> toml::Value {
+    match value.fract() == 0.0 && value.abs() < 1e15 {
+        true => toml::Value::Integer(value as i64),
+        false => toml::Value::Float(value),
+    }
+}
+
+/// Sets `a.b.c` in nested tables.
+fn assign(table: &mut Table, key: &str, value: toml::Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((first, rest)) => {
+            let inner = table.entry(first).or_insert_with(|| toml::Value::Table(Table::new()));
+            if let toml::Value::Table(inner) = inner {
+                assign(inner, rest, value);
+            }
+        }
+    }
+}
+
+/// Names become folders, so they are plain words, each once.
+fn unique_words<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for name in names {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        let fits = name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric());
+        require(fits, format!("`{name}` is no name of a {what}: use letters, digits, - _ ."))?;
+        require(seen.insert(name), format!("two {what}s are called `{name}`"))?;
+    }
+    Ok(())
+}
+
+fn require(holds: bool, message: String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::usage(message)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "title = \"t\"\nseeds = [0]\n[[dataset]]\nname = \"d\"\nrecipe = []\n";
+
+    fn read(more: &str) -> Result<Spec> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.toml");
+        std::fs::write(&path, format!("{LEAST}{more}")).unwrap();
+        Spec::read(&path)
+    }
+
+    #[test]
+    fn a_sweep_is_a_variant_for_each_value_and_model() {
+        let spec = read(
+            "[[sweep]]\nname = \"rank\"\nlabel = \"rank\"\nkeys = [\"teachers.rank\", \"distill.rank\"]\n\
+             values = [64, 0.5]\nmodels = [\"student\", \"average\"]\nset = { distill.tau = 2.0 }\n",
+        )
+        .unwrap();
+        let variants = spec.variants();
+        let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
+        assert_eq!(names, ["rank-64", "rank-64-average", "rank-0.5", "rank-0.5-average"]);
+        let expected: Table = "teachers.rank = 64\ndistill = { tau = 2.0, rank = 64 }".parse().unwrap();
+        assert_eq!(variants[0].set, expected);
+        assert_eq!(variants[3].label(), "rank = 0.5, average");
+        assert!(variants[0].has_student() && !variants[1].has_student());
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let variant = "[[variant]]\nname = \"a\"\n";
+        for (more, words) in [
+            ("", "needs a dataset and a variant"),
+            ("[[variant]]\nname = \"a/b\"\n", "`a/b` is no name of a variant"),
+            (&format!("{variant}{variant}"), "two variants are called `a`"),
+            (&format!("{variant}set = {{ seed = 1 }}\n"), "must not have `seed`"),
+            (&format!("{variant}paper.x = {{ mrr = 1.0 }}\n"), "`x`, which is no dataset"),
+            (&format!("{variant}labl = \"x\"\n"), "unknown field `labl`"),
+            (&format!("[statistics]\nlevel = 95\n{variant}"), "between 0 and 1"),
+        ] {
+            let error = read(more).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+            assert_eq!(error.kind(), stage::Kind::Usage);
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! Deviations over seeds, intervals over queries, paired tests. Everything random has its seed.
+//!
+//! A figure of a test split is a mean over queries, so its uncertainty has two sources: another seed would train
+//! another model, and another test split would ask other queries. The first is a standard deviation over seeds, the
+//! second a bootstrap over queries. Models answer the same queries, so they are compared query by query.
+
+use rand::{Rng, RngExt};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use stage::seed;
+
+/// From where to where a figure plausibly lies.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The lower end.
+    pub low: f64,
+    /// The upper end.
+    pub high: f64,
+}
+
+/// The arithmetic mean; 0 of none.
+pub fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len().max(1) as f64
+}
+
+/// The standard deviation of a sample (`n - 1`); nothing is known of a single value's.
+///
+/// ```
+/// use dsom_experiment::statistics::deviation;
+/// assert_eq!(deviation(&[1.0, 3.0]), Some(2.0f64.sqrt()));
+/// assert_eq!(deviation(&[1.0]), None);
+/// ```
+pub fn deviation(values: &[f64]) -> Option<f64> {
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean) * (value - mean)).sum();
+    (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())
+}
+
+/// The quantile of ascending values, interpolated between neighbours (Hyndman and Fan's type 7).
+fn quantile(ascending: &[f64], share: f64) -> f64 {
+    let place = share * (ascending.len().max(1) - 1) as f64;
+    let (below, part) = (place.floor() as usize, place.fract());
+    let value = |i: usize| ascending.get(i).or(ascending.last()).copied().unwrap_or(f64::NAN);
+    value(below) + part * (value(below + 1) - value(below))
+}
+
+/// The middle `level` of some values.
+fn middle(mut values: Vec<f64>, level: f64) -> Interval {
+    values.sort_by(f64::total_cmp);
+    let tail = (1.0 - level) / 2.0;
+    Interval { low: quantile(&values, tail), high: quantile(&values, 1.0 - tail) }
+}
+
+/// Means of several columns over queries drawn with replacement, the same queries for all columns (Efron, 1979).
+pub struct Bootstrap {
+    /// `means[b][c]`: resample b, column c.
+    means: Vec<Vec<f64>>,
+}
+
+impl Bootstrap {
+    /// Draws `resamples` times as many queries as there are. `columns[c][q]` is what column c has of query q; all
+    /// columns have one length.
+    pub fn draw(columns: &[&[f64]], resamples: usize, seed: u64) -> Bootstrap {
+        let queries = columns.first().map_or(0, |column| column.len());
+        // By query, so that a draw touches one place.
+        let rows: Vec<f64> =
+            (0..queries).flat_map(|query| columns.iter().map(move |column| column[query])).collect();
+        let resample = |b: usize| resampled_means(&rows, columns.len(), queries, seed, b as u64);
+        Bootstrap { means: (0..resamples).into_par_iter().map(resample).collect() }
+    }
+
+    /// The percentile interval of a column's mean.
+    pub fn interval(&self, column: usize, level: f64) -> Interval {
+        middle(self.means.iter().map(|means| means[column]).collect(), level)
+    }
+
+    /// The percentile interval of the difference of two columns' means.
+    pub fn difference(&self, column: usize, less: usize, level: f64) -> Interval {
+        middle(self.means.iter().map(|means| means[column] - means[less]).collect(), level)
+    }
+}
+
+fn resampled_means(rows: &[f64], columns: usize, queries: usize, seed: u64, b: u64) -> Vec<f64> {
+    let mut generator = seed::generator(seed, "bootstrap", b);
+    let mut sums = vec![0.0; columns];
+    for _ in 0..queries {
+        let query = generator.random_range(0..queries as u32) as usize;
+        let row = &rows[query * columns..(query + 1) * columns];
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    sums.iter().map(|sum| sum / queries.max(1) as f64).collect()
+}
+
+/// The two-sided p-value of paired differences by approximate randomisation (Noreen, 1989): how often a mean as far
+/// from 0 comes about when the sign of every difference is a coin's. At least `1 / (rounds + 1)`.
+pub fn randomisation(differences: &[f64], rounds: usize, seed: u64) -> f64 {
+    let apart: Vec<f64> = differences.iter().copied().filter(|difference| *difference != 0.0).collect();
+    let observed = apart.iter().sum::<f64>().abs();
+    // Sums of the same numbers with other signs differ by rounding where they are equal by right.
+    let tolerance = 1e-12 * apart.iter().map(|difference| difference.abs()).sum::<f64>();
+    let reaches = |round: &usize| {
+        let mut generator = seed::generator(seed, "randomisation", *round as u64);
+        flipped_sum(&apart, &mut generator).abs() >= observed - tolerance
+    };
+    let reached = (0..rounds).into_par_iter().filter(reaches).count();
+    (reached + 1) as f64 / (rounds + 1) as f64
+}
+
+/// The sum with the sign of each number drawn.
+fn flipped_sum(numbers: &[f64], generator: &mut impl Rng) -> f64 {
+    let mut sum = 0.0;
+    for numbers in numbers.chunks(64) {
+        let signs = generator.next_u64();
+        for (i, number) in numbers.iter().enumerate() {
+            sum += if signs >> i & 1 == 1 { *number } else { -*number };
+        }
+    }
+    sum
+}
+
+/// P-values of several comparisons, adjusted so that any false alarm among them is as rare as it would be in a single
+/// one (Holm, 1979).
+///
+/// ```
+/// use dsom_experiment::statistics::holm;
+/// assert_eq!(holm(&[0.03, 0.01, 0.5]), [0.06, 0.03, 0.5]);
+/// ```
+pub fn holm(p_values: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p_values.len()).collect();
+    order.sort_by(|a, b| p_values[*a].total_cmp(&p_values[*b]));
+    let (mut adjusted, mut largest) = (vec![0.0; p_values.len()], 0.0f64);
+    for (place, i) in order.into_iter().enumerate() {
+        largest = largest.max(p_values[i] * (p_values.len() - place) as f64);
+        adjusted[i] = largest.min(1.0);
+    }
+    adjusted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_interpolated() {
+        let values = [1.0, 2.0, 4.0, 8.0, 16.0];
+        assert_eq!([0.0, 0.25, 0.5, 1.0].map(|share| quantile(&values, share)), [1.0, 2.0, 4.0, 16.0]);
+        assert_eq!(quantile(&values, 0.125), 1.5);
+        let Interval { low, high } = middle(vec![8.0, 1.0, 16.0, 4.0, 2.0], 0.5);
+        assert_eq!((low, high), (2.0, 8.0));
+    }
+
+    #[test]
+    fn a_bootstrap_of_a_coin_has_the_binomial_interval() {
+        // 100 queries, half of them hits: the mean's standard error is 0.05.
+        let hits: Vec<f64> = (0..100).map(|i| f64::from(i % 2)).collect();
+        let Interval { low, high } = Bootstrap::draw(&[&hits], 4000, 1).interval(0, 0.95);
+        assert!((low - 0.402).abs() < 0.012 && (high - 0.598).abs() < 0.012, "{low} {high}");
+    }
+
+    #[test]
+    fn columns_are_resampled_together() {
+        // Always one apart: the difference has no uncertainty, though each mean has.
+        let first: Vec<f64> = (0..50).map(f64::from).collect();
+        let second: Vec<f64> = first.iter().map(|x| x + 1.0).collect();
+        let bootstrap = Bootstrap::draw(&[&first, &second], 200, 3);
+        let Interval { low, high } = bootstrap.difference(1, 0, 0.95);
+        assert!((low - 1.0).abs() < 1e-12 && (high - 1.0).abs() < 1e-12);
+        let Interval { low, high } = bootstrap.interval(0, 0.95);
+        assert!(high - low > 1.0);
+    }
+
+    #[test]
+    fn draws_depend_on_the_seed_alone() {
+        let column: Vec<f64> = (0..50).map(f64::from).collect();
+        let interval = |seed| Bootstrap::draw(&[&column], 99, seed).interval(0, 0.9);
+        assert_eq!(interval(5), interval(5));
+        assert_ne!(interval(5), interval(6));
+    }
+
+    #[test]
+    fn randomisation_of_a_few_equal_differences_worked_by_hand() {
+        // Of the 2^n signs only all alike reach the observed sum: 2 of 2^n.
+        for (n, expected) in [(1, 1.0), (2, 0.5), (4, 0.125), (6, 0.03125)] {
+            let p = randomisation(&vec![0.3; n], 20_000, 7);
+            assert!((p - expected).abs() < 0.01, "{n}: {p}, expected {expected}");
+        }
+        assert_eq!(randomisation(&[0.0; 10], 100, 1), 1.0);
+        assert_eq!(randomisation(&[1.0; 60], 999, 1), 0.001);
+        // A difference and its opposite: every sum reaches 0.
+        assert_eq!(randomisation(&[0.5, -0.5], 100, 1), 1.0);
+    }
+}

@@ -1,0 +1,285 @@
+//! The table of an experiment: means, deviations, intervals and tests, as numbers. [`markdown`] and [`latex`] write them.
+
+mod latex;
+mod markdown;
+#[cfg(test)]
+mod tests;
+
+pub use latex::latex;
+pub use markdown::markdown;
+
+use dsom_evaluate::table::RankTable;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use crate::Metric;
+use crate::measure::{Measured, by_query, same_queries};
+use crate::spec::{Place, Resampling, Spec, Variant};
+use crate::statistics::{Bootstrap, Interval, deviation, holm, mean, randomisation};
+
+/// Below which adjusted p-value a difference gets a star.
+pub const SIGNIFICANT: f64 = 0.05;
+
+/// A table.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Table {
+    /// Above it.
+    pub title: String,
+    /// Below it.
+    pub caption: String,
+    /// The split.
+    pub split: String,
+    /// The columns.
+    pub metrics: Vec<Metric>,
+    /// How intervals and tests were had.
+    pub statistics: Resampling,
+    /// What the others are compared with.
+    pub baseline: Option<String>,
+    /// A part for each dataset.
+    pub datasets: Vec<OfDataset>,
+}
+
+/// The rows of one dataset.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OfDataset {
+    /// The dataset's name.
+    pub name: String,
+    /// As in the table.
+    pub title: String,
+    /// Over how many queries means are: one for every triple and direction.
+    pub queries: usize,
+    /// The variants that have a figure, in order.
+    pub rows: Vec<Row>,
+}
+
+/// A variant's row.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The variant's name.
+    pub variant: String,
+    /// As in the table.
+    pub label: String,
+    /// Where it stands in a sweep.
+    pub place: Option<Place>,
+    /// The seeds that it has figures of.
+    pub seeds: Vec<u64>,
+    /// Its figures.
+    pub figures: BTreeMap<Metric, Figure>,
+    /// Its first metric beside the baseline's.
+    pub comparison: Option<Comparison>,
+    /// What the paper reports.
+    pub paper: BTreeMap<Metric, f64>,
+}
+
+/// One figure.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    /// The mean over seeds.
+    pub mean: f64,
+    /// The standard deviation over seeds, of at least two.
+    pub deviation: Option<f64>,
+    /// Where the mean lies for most draws of the queries; nothing if the seeds were not asked the same.
+    pub interval: Option<Interval>,
+}
+
+/// A paired comparison with the baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The mean minus the baseline's.
+    pub difference: f64,
+    /// Where that lies for most draws of the queries.
+    pub interval: Interval,
+    /// The p-value of a paired randomisation test over queries.
+    pub p: f64,
+    /// The same, adjusted for the number of comparisons on this dataset.
+    pub adjusted: f64,
+}
+
+impl Table {
+    /// The table of what was measured.
+    pub fn of(spec: &Spec, measured: &[Measured]) -> Table {
+        let variants = spec.variants();
+        let datasets = spec.dataset.iter().filter_map(|dataset| {
+            let of_dataset: Vec<&Measured> =
+                measured.iter().filter(|cell| cell.cell.dataset == dataset.name).collect();
+            of_dataset.first()?;
+            Some(OfDataset::of(spec, &dataset.name, dataset.title(), &variants, &of_dataset))
+        });
+        Table {
+            title: spec.title.clone(),
+            caption: spec.caption.clone(),
+            split: spec.split.to_string(),
+            metrics: spec.metrics.clone(),
+            statistics: spec.statistics,
+            baseline: spec.baseline.clone(),
+            datasets: datasets.collect(),
+        }
+    }
+
+    /// The baseline's label.
+    pub fn baseline_label(&self) -> Option<&str> {
+        let baseline = self.baseline.as_ref()?;
+        let rows = self.datasets.iter().flat_map(|dataset| &dataset.rows);
+        rows.into_iter().find(|row| row.variant == *baseline).map(|row| row.label.as_str())
+    }
+
+    /// Whether any row has more than one seed.
+    pub fn has_seeds(&self) -> bool {
+        self.datasets.iter().flat_map(|dataset| &dataset.rows).any(|row| row.seeds.len() > 1)
+    }
+
+    /// The metrics that the paper reports of any row, in order.
+    pub fn paper_metrics(&self) -> Vec<Metric> {
+        let rows = || self.datasets.iter().flat_map(|dataset| &dataset.rows);
+        self.metrics
+            .iter()
+            .copied()
+            .filter(|metric| rows().any(|row| row.paper.contains_key(metric)))
+            .collect()
+    }
+
+    /// How to read it, in sentences.
+    pub fn notes(&self) -> Vec<String> {
+        let Resampling { resamples, rounds, level, .. } = self.statistics;
+        let percent = (100.0 * level).round();
+        let mut notes = vec![format!(
+            "{} split, both directions, filtered, ties realistic; in percent but for MR. The interval covers {percent} % of \
+             {resamples} bootstrap draws of the queries.",
+            capitalised(&self.split)
+        )];
+        if self.has_seeds() {
+            notes.push(
+                "± is the standard deviation over seeds, of which intervals and p-values know nothing: they are over \
+                 queries, with the seeds averaged."
+                    .to_owned(),
+            );
+        }
+        if let Some(baseline) = self.baseline_label() {
+            let metric = self.metrics.first().map_or("", |metric| metric.title());
+            notes.push(format!(
+                "Δ is the difference in {metric} to {baseline}, query by query, with a p-value by {rounds} rounds of paired \
+                 approximate randomisation; * where it is below {SIGNIFICANT} after Holm's adjustment for the \
+                 comparisons on a dataset."
+            ));
+        }
+        notes
+    }
+}
+
+fn capitalised(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
+}
+
+impl OfDataset {
+    fn of(spec: &Spec, name: &str, title: &str, variants: &[Variant], measured: &[&Measured]) -> OfDataset {
+        let mut rows: Vec<(Row, Vec<&RankTable>)> = Vec::new();
+        for variant in variants {
+            let cells: Vec<&Measured> =
+                measured.iter().copied().filter(|cell| cell.cell.variant == variant.name).collect();
+            let tables: Vec<&RankTable> = cells.iter().filter_map(|cell| cell.ranks_on(spec.split)).collect();
+            if !tables.is_empty() {
+                rows.push((row(spec, name, variant, &cells), tables));
+            }
+        }
+        intervals(spec, &mut rows);
+        let queries = rows.first().map_or(0, |(_, tables)| tables[0].ranks.len());
+        let rows = rows.into_iter().map(|(row, _)| row).collect();
+        OfDataset { name: name.to_owned(), title: title.to_owned(), queries, rows }
+    }
+}
+
+/// A row with means and deviations over seeds.
+fn row(spec: &Spec, dataset: &str, variant: &Variant, cells: &[&Measured]) -> Row {
+    let figure = |metric: &Metric| {
+        let of_seeds: Vec<f64> = cells.iter().filter_map(|cell| cell.figure(spec.split, *metric)).collect();
+        (*metric, Figure { mean: mean(&of_seeds), deviation: deviation(&of_seeds), interval: None })
+    };
+    Row {
+        variant: variant.name.clone(),
+        label: variant.label().to_owned(),
+        place: variant.place.clone(),
+        seeds: cells.iter().map(|cell| cell.cell.seed).collect(),
+        figures: spec.metrics.iter().map(figure).collect(),
+        comparison: None,
+        paper: variant.paper.get(dataset).cloned().unwrap_or_default(),
+    }
+}
+
+/// Adds intervals and comparisons. Rows that were asked the same are resampled together.
+fn intervals(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)]) {
+    let baseline =
+        spec.baseline.as_ref().and_then(|name| rows.iter().position(|(row, _)| row.variant == *name));
+    let first = baseline.or((!rows.is_empty()).then_some(0));
+    let Some(asked) = first.map(|i| rows[i].1[0]) else { return };
+    let mut columns: Vec<(usize, Metric, Vec<f64>)> = Vec::new();
+    for (i, (row, tables)) in rows.iter().enumerate() {
+        if tables.iter().all(|table| same_queries(table, asked)) {
+            let of = |metric: &Metric| Some((i, *metric, by_query(tables, *metric)?));
+            columns.extend(spec.metrics.iter().filter_map(of));
+        } else {
+            tracing::warn!("{}: other queries than the rest, so no interval and no comparison", row.variant);
+        }
+    }
+    let Resampling { resamples, level, seed, .. } = spec.statistics;
+    let values: Vec<&[f64]> = columns.iter().map(|(.., values)| values.as_slice()).collect();
+    let bootstrap = Bootstrap::draw(&values, resamples, seed);
+    for (column, (i, metric, _)) in columns.iter().enumerate() {
+        if let Some(figure) = rows[*i].0.figures.get_mut(metric) {
+            figure.interval = Some(bootstrap.interval(column, level));
+        }
+    }
+    if let Some(baseline) = baseline {
+        compare(spec, rows, baseline, &columns, &bootstrap);
+    }
+}
+
+/// Compares the first metric of every row with the baseline's.
+fn compare(
+    spec: &Spec,
+    rows: &mut [(Row, Vec<&RankTable>)],
+    baseline: usize,
+    columns: &[(usize, Metric, Vec<f64>)],
+    bootstrap: &Bootstrap,
+) {
+    let column =
+        |row: usize| columns.iter().position(|(i, metric, _)| *i == row && *metric == spec.metrics[0]);
+    let Some(less) = column(baseline) else { return };
+    let Resampling { rounds, level, seed, .. } = spec.statistics;
+    let mut compared: Vec<(usize, Comparison)> = Vec::new();
+    for row in (0..rows.len()).filter(|row| *row != baseline) {
+        let Some(column) = column(row) else { continue };
+        let pairs = columns[column].2.iter().zip(&columns[less].2);
+        let differences: Vec<f64> = pairs.map(|(this, that)| this - that).collect();
+        let p = randomisation(&differences, rounds, seed);
+        let interval = bootstrap.difference(column, less, level);
+        compared.push((row, Comparison { difference: mean(&differences), interval, p, adjusted: p }));
+    }
+    let p_values: Vec<f64> = compared.iter().map(|(_, comparison)| comparison.p).collect();
+    for ((row, comparison), adjusted) in compared.into_iter().zip(holm(&p_values)) {
+        rows[row].0.comparison = Some(Comparison { adjusted, ..comparison });
+    }
+}
+
+/// The label with how many seeds it lacks of the most that a row has.
+fn label_with_seeds(row: &Row, most: usize) -> String {
+    match row.seeds.len() {
+        all if all == most => row.label.clone(),
+        some => format!("{} ({some} of {most} seeds)", row.label),
+    }
+}
+
+/// The most seeds that a row has.
+fn most_seeds(dataset: &OfDataset) -> usize {
+    dataset.rows.iter().map(|row| row.seeds.len()).max().unwrap_or(0)
+}
+
+/// A p-value with as many digits as say something.
+pub fn p_value(p: f64) -> String {
+    if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
+}
+
+/// A figure's digits: mean ranks need fewer than percentages.
+pub fn number(metric: Metric, value: f64) -> String {
+    if metric == Metric::Mr { format!("{value:.1}") } else { format!("{value:.2}") }
+}

@@ -1,0 +1,138 @@
+//! The table of an experiment, and the figures of every seed.
+
+use dsom_experiment::Metric;
+use dsom_experiment::table::{Comparison, Figure, OfDataset, Row, SIGNIFICANT, number, p_value};
+use maud::{Markup, html};
+use std::collections::BTreeMap;
+
+use super::Experiment;
+use crate::chart::{interval, series};
+use crate::format::grouped;
+use crate::page::absent;
+
+pub(super) fn body(experiment: &Experiment) -> Markup {
+    let table = &experiment.record.table;
+    let problems = experiment.record.steps.iter().filter(|step| step.problem.is_some()).count();
+    html! {
+        @if problems > 0 {
+            p.notice { b { "Not complete: " } (problems) " steps did not end well, see " a href="#runs" { "runs" } "." }
+        }
+        p.soft { (table.notes().join(" ")) }
+        @if !table.caption.is_empty() { p { (table.caption) } }
+        @if table.datasets.is_empty() { (absent("Nothing has been measured yet.")) }
+        @for dataset in &table.datasets {
+            h3 { (dataset.title) }
+            (rows(experiment, dataset))
+            p.soft { (grouped(dataset.queries)) " queries." }
+        }
+        p.soft { "The same as text: table.md; for a paper: table.tex; as numbers: results.parquet and experiment.json." }
+    }
+}
+
+fn rows(experiment: &Experiment, dataset: &OfDataset) -> Markup {
+    let table = &experiment.record.table;
+    let first = table.metrics.first().copied();
+    let compared = table.baseline.is_some();
+    let paper = table.paper_metrics();
+    let scale = scale(dataset, first);
+    html! {
+        div.scroll { table {
+            thead { tr {
+                th { "model" }
+                @for metric in &table.metrics {
+                    th.n { (metric.title()) }
+                    @if Some(*metric) == first { th { "interval" } }
+                }
+                @if compared { th.n { "Δ " (first.map_or("", Metric::title)) ", interval" } th.n { "p" } }
+                @for metric in &paper { th.n { "paper’s " (metric.title()) } }
+            } }
+            tbody { @for row in &dataset.rows {
+                @let is_baseline = table.baseline.as_ref() == Some(&row.variant);
+                tr {
+                    td.name { (row.label) @if is_baseline { span.soft { " (baseline)" } } }
+                    @for metric in &table.metrics {
+                        (figure(dataset, row, *metric))
+                        @if Some(*metric) == first { td.interval { (drawn(row, *metric, scale, is_baseline)) } }
+                    }
+                    @if compared { (comparison(row.comparison.as_ref())) }
+                    @for metric in &paper {
+                        td.n { @match row.paper.get(metric) {
+                            Some(value) => span.soft { (number(*metric, *value)) },
+                            None => span.none { "–" },
+                        } }
+                    }
+                }
+            } }
+        } }
+    }
+}
+
+fn figure(dataset: &OfDataset, row: &Row, metric: Metric) -> Markup {
+    let Some(Figure { mean, deviation, .. }) = row.figures.get(&metric) else {
+        return html! { td.n { "–" } };
+    };
+    let mut means = dataset.rows.iter().filter_map(|row| Some(row.figures.get(&metric)?.mean));
+    let best = !means.any(|other| metric.better(other, *mean));
+    html! { td.n.best[best] {
+        (number(metric, *mean))
+        @if let Some(deviation) = deviation { span.soft { " ± " (number(metric, *deviation)) } }
+    } }
+}
+
+fn drawn(row: &Row, metric: Metric, scale: Option<(f64, f64)>, is_baseline: bool) -> Markup {
+    let Some((figure, scale)) = row.figures.get(&metric).zip(scale) else { return html! {} };
+    let class = series(if is_baseline { 1 } else { 0 });
+    html! { @if let Some(i) = figure.interval { (interval(i.low, figure.mean, i.high, scale, &class)) } }
+}
+
+/// From the lowest to the highest end of a column's intervals, with a little room.
+fn scale(dataset: &OfDataset, metric: Option<Metric>) -> Option<(f64, f64)> {
+    let intervals = || dataset.rows.iter().filter_map(|row| row.figures.get(&metric?)?.interval);
+    let low = intervals().map(|i| i.low).reduce(f64::min)?;
+    let high = intervals().map(|i| i.high).reduce(f64::max)?;
+    let room = 0.02 * (high - low);
+    Some((low - room, high + room))
+}
+
+fn comparison(comparison: Option<&Comparison>) -> Markup {
+    let Some(Comparison { difference, interval, p, adjusted }) = comparison else {
+        return html! { @for _ in 0..2 { td.n { span.none { "–" } } } };
+    };
+    html! {
+        td.n {
+            (format!("{difference:+.2}")) @if *adjusted < SIGNIFICANT { " *" }
+            br; span.soft { (format!("{:+.2} to {:+.2}", interval.low, interval.high)) }
+        }
+        td.n title=(format!("adjusted by Holm: {}", p_value(*adjusted))) { (p_value(*p)) }
+    }
+}
+
+/// All figures of the table's split, seed by seed.
+pub(super) fn seeds(experiment: &Experiment) -> Markup {
+    let table = &experiment.record.table;
+    let mut cells: BTreeMap<(usize, usize, u64), BTreeMap<&str, f64>> = BTreeMap::new();
+    let variants = experiment.record.experiment.variants();
+    for value in experiment.values.iter().filter(|value| value.split == table.split) {
+        let dataset = experiment.record.experiment.dataset.iter().position(|of| of.name == value.dataset);
+        let variant = variants.iter().position(|of| of.name == value.variant);
+        if let Some((dataset, variant)) = dataset.zip(variant) {
+            cells.entry((dataset, variant, value.seed)).or_default().insert(&value.metric, value.value);
+        }
+    }
+    if cells.is_empty() {
+        return absent("Nothing has been measured yet.");
+    }
+    html! {
+        div.scroll { table {
+            thead { tr { th { "dataset" } th { "model" } th.n { "seed" } @for metric in Metric::ALL { th.n { (metric.title()) } } } }
+            tbody { @for ((dataset, variant, seed), figures) in &cells { tr {
+                td { (experiment.record.experiment.dataset[*dataset].title()) }
+                td.name { (variants[*variant].label()) }
+                td.n { (seed) }
+                @for metric in Metric::ALL {
+                    td.n { (figures.get(metric.as_str()).map_or("–".to_owned(), |value| number(metric, *value))) }
+                }
+            } } }
+        } }
+    }
+}

@@ -1,0 +1,63 @@
+//! `dsom-report`: see `--help`.
+
+use clap::{ArgAction, Args, Parser};
+use dsom_report::{experiment_report, run_report, tensorboard};
+use stage::files::write_bytes;
+use stage::{Result, args, progress};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+/// Write one self-contained HTML file about a run or an experiment
+///
+/// Reads whatever finished in the directory and writes report.html into it: figures with three tie rules and slices,
+/// learning and reward curves, shares of strategies, calibration, coverage, audit, predictions by name, and where every
+/// file comes from. What is missing is left out with a sentence. The file needs no network and no script.
+#[derive(Parser)]
+#[command(name = "dsom-report", version)]
+struct Arguments {
+    #[command(flatten)]
+    of: Of,
+    /// Where to write the report [default: report.html in the directory]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Write the run's curves and figures as TensorBoard event files into DIR as well
+    #[arg(long, value_name = "DIR", conflicts_with = "experiment")]
+    tensorboard: Option<PathBuf>,
+    /// Say less (repeatable)
+    #[arg(short, long, action = ArgAction::Count)]
+    quiet: u8,
+}
+
+/// What the report is about.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct Of {
+    /// Directory of a run
+    #[arg(long, value_name = "DIR", env = "DSOM_RUN")]
+    run: Option<PathBuf>,
+    /// Directory of an experiment, as dsom-experiment wrote it
+    #[arg(long, value_name = "DIR")]
+    experiment: Option<PathBuf>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    progress::init_logging(-(arguments.quiet.min(3) as i8));
+    args::exit(run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let (folder, page) = match (&arguments.of.run, &arguments.of.experiment) {
+        (_, Some(folder)) => (folder, experiment_report(folder)?),
+        (Some(folder), None) => (folder, run_report(folder)?),
+        (None, None) => return Ok(()),
+    };
+    let path = arguments.out.clone().unwrap_or_else(|| folder.join("report.html"));
+    write_bytes(&path, page.as_bytes())?;
+    tracing::info!("{}: {}", path.display(), stage::resources::human(page.len() as u64));
+    if let Some(into) = &arguments.tensorboard {
+        let files = tensorboard::write(folder, into)?;
+        tracing::info!("{}: event files of {files} models", into.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! TensorBoard event files of a run: each model's curves, and its figures on the test split.
+//!
+//! A file is a sequence of records: length (u64), its checksum, the bytes of an `Event`, their checksum; numbers are
+//! little-endian and checksums are CRC-32C, rotated and shifted so that a checksum of a checksum is none. An `Event` is a
+//! message of Protocol Buffers with a time, a step, and a summary of named numbers. That is the whole of what is
+//! written here, so it is written by hand: <https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details>
+//! and `tensorflow/core/util/event.proto`. The library for it brings a compiler of such messages along.
+//!
+//! Times are the stages' own, spread over the epochs as these took, so that the same run gives the same bytes.
+
+use stage::files::write_bytes;
+use stage::{Error, Result};
+use std::path::Path;
+
+use crate::run::{History, RunData, Stage};
+
+/// Writes the curves of every model of the run in `root` to a folder of its own in `into`; returns how many.
+pub fn write(root: &Path, into: &Path) -> Result<usize> {
+    let data = RunData::read(root)?;
+    for history in &data.histories {
+        let stage = data.stages.iter().find(|stage| stage.name() == history.model);
+        let file = into.join(&history.model).join(format!("events.out.tfevents.{}.dsom", data.name));
+        write_bytes(&file, &file_of(&data, history, stage))?;
+    }
+    match data.histories.len() {
+        0 => Err(Error::missing("no model has a log to write")
+            .at(root)
+            .hint("train teachers or a student first")),
+        count => Ok(count),
+    }
+}
+
+/// One model's file.
+fn file_of(data: &RunData, history: &History, stage: Option<&Stage>) -> Vec<u8> {
+    let finished = stage.map_or(0.0, |stage| unix_seconds(&stage.manifest.finished));
+    let took: f64 = history.curve("seconds").iter().map(|(_, seconds)| seconds).sum();
+    let mut time = finished - took;
+    let mut file = record(&Event { time, step: 0, content: Content::Version }.encode());
+    for epoch in &history.epochs {
+        time += epoch.number("seconds").unwrap_or_default();
+        let mut values: Vec<(String, f64)> = history
+            .figures()
+            .into_iter()
+            .filter_map(|name| Some((format!("epoch/{name}"), epoch.number(name)?)))
+            .collect();
+        let strategies = history.strategies().into_iter();
+        values.extend(strategies.map(|name| (format!("strategy/{name}"), epoch.share(name))));
+        file.extend(record(
+            &Event { time, step: epoch.epoch as u64, content: Content::Values(&values) }.encode(),
+        ));
+    }
+    let figures = figures(data, &history.model);
+    let step = history.best_epoch.unwrap_or_default() as u64;
+    if !figures.is_empty() {
+        file.extend(record(&Event { time: finished, step, content: Content::Values(&figures) }.encode()));
+    }
+    file
+}
+
+/// The model's figures by split, as of the epoch that was kept.
+fn figures(data: &RunData, model: &str) -> Vec<(String, f64)> {
+    let splits = data.models.iter().filter(|(name, _)| name == model).flat_map(|(_, splits)| splits);
+    let of_split = |(split, metrics): &(mkg::Split, dsom_evaluate::report::SplitMetrics)| {
+        let figures = &metrics.both.realistic;
+        [
+            ("mrr", figures.mrr),
+            ("mr", figures.mr),
+            ("hits_at_1", figures.hits_at_1),
+            ("hits_at_3", figures.hits_at_3),
+            ("hits_at_10", figures.hits_at_10),
+        ]
+        .map(|(name, value)| (format!("{split}/{name}"), value))
+    };
+    splits.flat_map(of_split).collect()
+}
+
+/// Seconds since 1970 of an RFC 3339 time; 0 if it is none.
+fn unix_seconds(time: &str) -> f64 {
+    time.parse::<jiff::Timestamp>().map_or(0.0, |time| time.as_millisecond() as f64 / 1e3)
+}
+
+/// What an event tells.
+enum Content<'a> {
+    /// The format, in the first event of a file.
+    Version,
+    /// Named numbers.
+    Values(&'a [(String, f64)]),
+}
+
+/// `tensorflow.Event`.
+struct Event<'a> {
+    time: f64,
+    step: u64,
+    content: Content<'a>,
+}
+
+impl Event<'_> {
+    fn encode(&self) -> Vec<u8> {
+        let mut message = Vec::new();
+        key(&mut message, 1, FIXED_64);
+        message.extend(self.time.to_le_bytes());
+        key(&mut message, 2, VARINT);
+        varint(&mut message, self.step);
+        match self.content {
+            Content::Version => field(&mut message, 3, b"brain.Event:2"),
+            Content::Values(values) => {
+                let mut summary = Vec::new();
+                for (tag, value) in values {
+                    let mut entry = Vec::new();
+                    field(&mut entry, 1, tag.as_bytes());
+                    key(&mut entry, 2, FIXED_32);
+                    entry.extend((*value as f32).to_le_bytes());
+                    field(&mut summary, 1, &entry);
+                }
+                field(&mut message, 5, &summary);
+            }
+        }
+        message
+    }
+}
+
+/// How a field of a message is written.
+const VARINT: u64 = 0;
+const FIXED_64: u64 = 1;
+const LENGTH: u64 = 2;
+const FIXED_32: u64 = 5;
+
+fn key(into: &mut Vec<u8>, field: u64, kind: u64) {
+    varint(into, field << 3 | kind);
+}
+
+fn field(into: &mut Vec<u8>, number: u64, bytes: &[u8]) {
+    key(into, number, LENGTH);
+    varint(into, bytes.len() as u64);
+    into.extend(bytes);
+}
+
+/// Seven bits at a time, the lowest first.
+fn varint(into: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        into.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    into.push(value as u8);
+}
+
+fn record(message: &[u8]) -> Vec<u8> {
+    let length = (message.len() as u64).to_le_bytes();
+    [&length[..], &checksum(&length), message, &checksum(message)].concat()
+}
+
+/// The masked CRC-32C of some bytes.
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_take_seven_bits_a_byte() {
+        let bytes = |value| {
+            let mut into = Vec::new();
+            varint(&mut into, value);
+            into
+        };
+        assert_eq!([bytes(0), bytes(127), bytes(300)], [vec![0], vec![127], vec![0xac, 0x02]]);
+    }
+
+    #[test]
+    fn the_first_record_is_as_tensorboard_writes_it() {
+        // As tensorboard.summary.writer.record_writer.RecordWriter wrote Event(wall_time=1.5, file_version="brain.Event:2").
+        let event = Event { time: 1.5, step: 0, content: Content::Version }.encode();
+        assert_eq!(event, b"\x09\0\0\0\0\0\0\xf8\x3f\x10\0\x1a\x0dbrain.Event:2");
+        let file = record(&event);
+        assert_eq!(file[..8], (event.len() as u64).to_le_bytes());
+        assert_eq!(file.len(), 8 + 4 + event.len() + 4);
+        // CRC-32C of "123456789" is 0xe3069283 (RFC 3720, appendix B.4 has others).
+        assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
+    }
+
+    #[test]
+    fn times_are_read() {
+        assert_eq!(unix_seconds("1970-01-01T00:01:00.5Z"), 60.5);
+        assert_eq!(unix_seconds("yesterday"), 0.0);
+    }
+}

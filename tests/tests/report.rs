@@ -1,0 +1,132 @@
+//! `dsom-report` on real runs: whole, half-finished, and with hostile names.
+
+use dsom_tests::{Run, STAGES, copy_folder, program, root, said};
+
+/// Writes the report of a run and reads it.
+fn report(run: &Run, more: &[&str]) -> String {
+    let output = program("dsom-report").arg("--run").arg(run.path("")).args(more).output();
+    let output = output.expect("the program starts");
+    assert!(output.status.success(), "{}", said(&output));
+    std::fs::read_to_string(run.path("report.html")).expect("there is a report")
+}
+
+#[test]
+fn a_whole_run_has_every_section_and_asks_the_network_for_nothing() {
+    let run = Run::finished();
+    let page = report(&run, &[]);
+    for (id, words) in [
+        ("summary", "MRR"),
+        ("results", "95 % interval"),
+        ("slices", "N-N"),
+        ("learning", "Validation MRR"),
+        ("strategies", "By relation"),
+        ("calibration", "expected calibration error"),
+        ("coverage", "entities with features"),
+        ("audit", "Splits as published"),
+        ("examples", "first candidates"),
+        ("provenance", "soft-labels"),
+    ] {
+        let at = page.find(&format!("<section id=\"{id}\">")).unwrap_or_else(|| panic!("no section {id}"));
+        let section = &page[at..at + page[at..].find("</section>").unwrap()];
+        assert!(section.contains(words), "{id} does not say `{words}`");
+        assert!(!section.contains("class=\"absent\"") || id == "coverage", "{id} lacks something: {section}");
+    }
+    for outside in ["http:", "https:", "<script", "src=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    // Every chart is named and described.
+    assert!(page.matches("<figure>").count() >= 10);
+    assert_eq!(page.matches("<figure>").count(), page.matches("<desc id=").count());
+    assert_eq!(report(&run, &["-q"]), page, "the same run, another report");
+}
+
+#[test]
+fn ids_are_unique() {
+    let page = report(&Run::finished(), &[]);
+    let mut ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    let count = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), count);
+}
+
+#[test]
+fn what_is_missing_is_a_sentence() {
+    let run = Run::new();
+    let output = program("dsom-report").arg("--run").arg(run.path("")).output().unwrap();
+    assert_eq!(output.status.code(), Some(66), "{}", said(&output));
+    run.succeeds(STAGES[0], &[]);
+    let page = report(&run, &[]);
+    for words in [
+        "Not evaluated yet",
+        "No model has been trained yet",
+        "No student has been distilled yet",
+        "No features",
+    ] {
+        assert!(page.contains(words), "{words}");
+    }
+    for stage in ["dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"] {
+        run.succeeds(stage, &["--set", "distill.selection=all"]);
+    }
+    let page = report(&run, &[]);
+    assert!(
+        page.contains("No policy: the students of this run learn alone, from all teachers, or by chance")
+    );
+    assert!(page.contains("<code>student</code>") && !page.contains("Not evaluated yet"));
+}
+
+#[test]
+fn a_stale_stage_is_told() {
+    let run = Run::finished();
+    run.succeeds("dsom-distill", &["--set", "distill.gamma=4"]);
+    assert!(report(&run, &[]).contains("its input `student/model.safetensors` changed"));
+}
+
+#[test]
+fn hostile_names_do_no_harm() {
+    const NAME: &str = "<script>alert('France')</script>&\"quoted\"";
+    let raw = tempfile::tempdir().unwrap();
+    copy_folder(&root().join("data/nations"), raw.path());
+    let entities = raw.path().join("entities.tsv");
+    let text = std::fs::read_to_string(&entities).unwrap();
+    let hostile = text.replace("\tFrance\t", &format!("\t{NAME}\t"));
+    assert_ne!(text, hostile);
+    std::fs::write(&entities, hostile).unwrap();
+    let run = Run::new();
+    run.succeeds("dsom-import", &["--raw", raw.path().to_str().unwrap()]);
+    for stage in &STAGES[1..] {
+        run.succeeds(stage, &["--set", "evaluate.examples=200"]);
+    }
+    let page = report(&run, &[]);
+    assert!(page.contains("&lt;script&gt;alert('France')&lt;/script&gt;&amp;&quot;quoted&quot;"));
+    assert!(!page.contains("<script"));
+}
+
+#[test]
+fn tensorboard_files_are_whole_records() {
+    let run = Run::finished();
+    let folder = run.path("tensorboard");
+    report(&run, &["--tensorboard", folder.to_str().unwrap()]);
+    for model in ["student", "structural", "textual", "visual"] {
+        let file = std::fs::read_dir(folder.join(model)).unwrap().next().unwrap().unwrap().path();
+        let bytes = std::fs::read(&file).unwrap();
+        let (mut rest, mut records) = (&bytes[..], 0);
+        while !rest.is_empty() {
+            let length = u64::from_le_bytes(rest[..8].try_into().unwrap()) as usize;
+            rest = &rest[8 + 4 + length + 4..];
+            records += 1;
+        }
+        // The format, twelve epochs at most, the figures.
+        assert!((3..=14).contains(&records), "{model}: {records}");
+        assert!(bytes.windows(8).any(|part| part == b"test/mrr"), "{model}");
+    }
+}
+
+#[test]
+fn a_wrong_call_says_so() {
+    let output = program("dsom-report").output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
+    let output = program("dsom-report").args(["--experiment", "nowhere"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(66), "{}", said(&output));
+    assert!(said(&output).contains("dsom-experiment"));
+}
