@@ -7,11 +7,10 @@
 //! | `split`, `metric` | text | both directions, ties realistic |
 //! | `value` | f64 | in percent, but for the mean rank |
 
-use arrow::array::{AsArray, Float64Array, StringArray, UInt64Array};
-use arrow::datatypes::{Float64Type, UInt64Type};
+use arrow::array::{Float64Array, StringArray, UInt64Array};
 use mkg::Split;
-use mkg::graph::{column, for_each_batch, write_table};
-use stage::{Error, Result};
+use mkg::graph::{for_each_batch, numbers, texts, write_table};
+use stage::Result;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -82,20 +81,17 @@ pub fn write(path: &Path, values: &[Value]) -> Result<()> {
 pub fn read(path: &Path) -> Result<Vec<Value>> {
     let mut values = Vec::new();
     for_each_batch(path, |batch| {
-        let wrong = |name: &str| Error::data(format!("column `{name}` has another type"));
-        let text = |name| column(batch, name)?.as_string_opt::<i32>().ok_or_else(|| wrong(name));
-        let (datasets, variants) = (text("dataset")?, text("variant")?);
-        let (splits, metrics) = (text("split")?, text("metric")?);
-        let seeds = column(batch, "seed")?.as_primitive_opt::<UInt64Type>().ok_or_else(|| wrong("seed"))?;
-        let numbers =
-            column(batch, "value")?.as_primitive_opt::<Float64Type>().ok_or_else(|| wrong("value"))?;
+        let (datasets, variants) = (texts(batch, "dataset")?, texts(batch, "variant")?);
+        let (splits, metrics) = (texts(batch, "split")?, texts(batch, "metric")?);
+        let seeds: &UInt64Array = numbers(batch, "seed")?;
+        let figures: &Float64Array = numbers(batch, "value")?;
         values.extend((0..seeds.len()).map(|row| Value {
             dataset: datasets.value(row).to_owned(),
             variant: variants.value(row).to_owned(),
             seed: seeds.value(row),
             split: splits.value(row).to_owned(),
             metric: metrics.value(row).to_owned(),
-            value: numbers.value(row),
+            value: figures.value(row),
         }));
         Ok(())
     })?;

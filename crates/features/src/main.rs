@@ -75,21 +75,7 @@ fn run(args: &Args) -> Result<()> {
         only_asks: args.common.is_status(),
         images: args.images.as_deref(),
     };
-    let mut plans: Vec<Plan> = Vec::new();
-    for (modality, section) in modalities {
-        match context.plan(modality, section)? {
-            Planned::Work(plan) => plans.push(*plan),
-            Planned::Nothing(reason) => {
-                let older = run.features(modality).join(stage::manifest::FILE).is_file();
-                let kept = if older { "; its features from another graph are still there" } else { "" };
-                tracing::warn!("{modality}: skipped, {reason}{kept}");
-            }
-            Planned::Unknown(encoder) => {
-                args.common.say(&run.features(modality), &format!("unknown until {encoder} is fetched"));
-            }
-        }
-    }
-    for Plan { modality, task, source } in plans {
+    for Plan { modality, task, source } in args.plans(&context, &modalities)? {
         let setting = Setting {
             modality: &modality,
             entities: &entities,
@@ -110,6 +96,26 @@ fn run(args: &Args) -> Result<()> {
 }
 
 impl Args {
+    /// Every modality's work, before any is begun; says why one has none.
+    fn plans(&self, context: &Context<'_>, modalities: &[(&Modality, &Features)]) -> Result<Vec<Plan>> {
+        let mut plans = Vec::new();
+        for &(modality, section) in modalities {
+            let folder = context.run.features(modality);
+            match context.plan(modality, section)? {
+                Planned::Work(plan) => plans.push(*plan),
+                Planned::Nothing(reason) => {
+                    let older = folder.join(stage::manifest::FILE).is_file();
+                    let kept = if older { "; its features from another graph are still there" } else { "" };
+                    tracing::warn!("{modality}: skipped, {reason}{kept}");
+                }
+                Planned::Unknown(encoder) => {
+                    self.common.say(&folder, &format!("unknown until {encoder} is fetched"));
+                }
+            }
+        }
+        Ok(plans)
+    }
+
     /// Does one modality's task, or a shard of it, or puts its shards together.
     fn work(&self, run: &Run, setting: &Setting, task: Task, source: &Source) -> Result<()> {
         let whole = matches!(source, Source::Given { .. });

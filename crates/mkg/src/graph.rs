@@ -8,8 +8,11 @@
 //!
 //! The splits are files of their own so that a stage can be seen not to open the test split.
 
-use arrow::array::{ArrayRef, AsArray, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt32Array};
-use arrow::datatypes::{Field, UInt32Type};
+use arrow::array::{
+    ArrayRef, ArrowPrimitiveType, AsArray, ListBuilder, PrimitiveArray, RecordBatch, StringArray,
+    StringBuilder, UInt32Array,
+};
+use arrow::datatypes::Field;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
@@ -130,8 +133,8 @@ fn read_entities(path: &Path) -> Result<Vec<Entity>> {
     let mut entities = Vec::new();
     for_each_batch(path, |batch| {
         ids_continue(batch, entities.len() as u32)?;
-        let (keys, names) = (texts(batch, "key")?, texts(batch, "name")?);
-        let (descriptions, captions) = (texts(batch, "description")?, texts(batch, "caption")?);
+        let (keys, names) = (owned(batch, "key")?, owned(batch, "name")?);
+        let (descriptions, captions) = (owned(batch, "description")?, owned(batch, "caption")?);
         let images = column(batch, "images")?.as_list_opt::<i32>();
         let images = images.ok_or_else(|| Error::data("column `images` is no list"))?;
         for (i, key) in keys.into_iter().enumerate() {
@@ -156,7 +159,7 @@ fn read_relations(path: &Path) -> Result<Vec<Relation>> {
     let mut relations = Vec::new();
     for_each_batch(path, |batch| {
         ids_continue(batch, relations.len() as u32)?;
-        let named = texts(batch, "key")?.into_iter().zip(texts(batch, "name")?);
+        let named = owned(batch, "key")?.into_iter().zip(owned(batch, "name")?);
         relations.extend(named.map(|(key, name)| Relation { key: key.unwrap_or_default(), name }));
         Ok(())
     })?;
@@ -227,24 +230,32 @@ pub fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
     batch.column_by_name(name).ok_or_else(|| Error::data(format!("no column `{name}`")))
 }
 
+/// A column of text.
+pub fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
+    let column = column(batch, name)?.as_string_opt();
+    column.ok_or_else(|| Error::data(format!("column `{name}` is no text")))
+}
+
+/// A column of numbers of one type.
+pub fn numbers<'a, T: ArrowPrimitiveType>(
+    batch: &'a RecordBatch,
+    name: &str,
+) -> Result<&'a PrimitiveArray<T>> {
+    let column = column(batch, name)?.as_primitive_opt();
+    column.ok_or_else(|| Error::data(format!("column `{name}` is not {}", T::DATA_TYPE)))
+}
+
 fn in_table(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
     Error::data("not a readable Parquet file").at(path).because(error)
 }
 
-fn texts(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
-    let column = column(batch, name)?.as_string_opt::<i32>();
-    let column: &StringArray = column.ok_or_else(|| Error::data(format!("column `{name}` is no text")))?;
-    Ok(column.iter().map(|text| text.map(str::to_owned)).collect())
-}
-
-fn numbers<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a UInt32Array> {
-    let column = column(batch, name)?.as_primitive_opt::<UInt32Type>();
-    column.ok_or_else(|| Error::data(format!("column `{name}` is not UInt32")))
+fn owned(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
+    Ok(texts(batch, name)?.iter().map(|text| text.map(str::to_owned)).collect())
 }
 
 /// A column of ids, all below `count`.
 fn ids<'a>(batch: &'a RecordBatch, name: &str, count: usize) -> Result<&'a UInt32Array> {
-    let column = numbers(batch, name)?;
+    let column: &UInt32Array = numbers(batch, name)?;
     match column.values().iter().position(|id| *id as usize >= count) {
         Some(row) => {
             Err(Error::data(format!("{name} {} is out of range 0..{count}", column.value(row)))
@@ -255,7 +266,7 @@ fn ids<'a>(batch: &'a RecordBatch, name: &str, count: usize) -> Result<&'a UInt3
 }
 
 fn ids_continue(batch: &RecordBatch, first: u32) -> Result<()> {
-    let ids = numbers(batch, "id")?;
+    let ids: &UInt32Array = numbers(batch, "id")?;
     match ids.values().iter().zip(first..).position(|(id, expected)| *id != expected) {
         Some(row) => Err(Error::data("ids do not count up from 0").row(u64::from(first) + row as u64)),
         None => Ok(()),

@@ -1,10 +1,10 @@
 //! One part as it lies on the disk: mapped, its ids checked against the graph, its rows found.
 
-use arrow::array::{Array, AsArray, Float64Array, ListArray, RecordBatch};
-use arrow::datatypes::{DataType, Float32Type, Float64Type, SchemaRef, UInt32Type};
+use arrow::array::{Array, AsArray, Float64Array, ListArray, RecordBatch, UInt32Array};
+use arrow::datatypes::{DataType, Float32Type, SchemaRef};
 use bytes::Bytes;
 use memmap2::Mmap;
-use mkg::graph::column;
+use mkg::graph::{column, numbers};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Encoding;
@@ -77,11 +77,8 @@ impl Part {
     fn ids(&self) -> Result<Vec<(u32, u32)>> {
         let mut ids = Vec::with_capacity(self.rows());
         self.for_each_batch(&["head", "relation"], |batch| {
-            let column = |name: &str| {
-                let ids = column(batch, name)?.as_primitive_opt::<UInt32Type>();
-                ids.ok_or_else(|| Error::data(format!("column `{name}` is not UInt32")))
-            };
-            let (heads, relations) = (column("head")?, column("relation")?);
+            let heads: &UInt32Array = numbers(batch, "head")?;
+            let relations: &UInt32Array = numbers(batch, "relation")?;
             ids.extend(heads.values().iter().copied().zip(relations.values().iter().copied()));
             Ok(())
         })?;
@@ -192,8 +189,8 @@ impl Part {
         let [scores, log_sum, mean] = names.each_ref().map(String::as_str);
         let mut excerpts = OfTeacher::default();
         self.for_each_batch(&[scores, log_sum, mean], |batch| {
-            let (scores, log_sums, means) =
-                (lists(batch, scores)?, doubles(batch, log_sum)?, doubles(batch, mean)?);
+            let scores = lists(batch, scores)?;
+            let [log_sums, means]: [&Float64Array; 2] = [numbers(batch, log_sum)?, numbers(batch, mean)?];
             for row in 0..batch.num_rows() {
                 let query = first + excerpts.rests.len();
                 let rest = Rest { log_sum: log_sums.value(row), mean: means.value(row) };
@@ -234,11 +231,6 @@ fn lists<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ListArray> {
     let lists = column(batch, name)?.as_list_opt::<i32>();
     let lists = lists.filter(|lists| lists.value_type() == DataType::Float32);
     lists.ok_or_else(|| Error::data(format!("column `{name}` is no list of Float32")))
-}
-
-fn doubles<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a Float64Array> {
-    let numbers = column(batch, name)?.as_primitive_opt::<Float64Type>();
-    numbers.ok_or_else(|| Error::data(format!("column `{name}` is not Float64")))
 }
 
 fn unreadable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {

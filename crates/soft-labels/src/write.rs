@@ -95,9 +95,11 @@ pub fn write_part(
             let facts = encode_facts(&factory, index, &schema, &facts).map_err(parquet)?;
             let mut group = Group::begin(&mut writer, facts).map_err(parquet)?;
             let queries = &data.queries.queries()[rows];
-            buffers.write_vectors(&mut group, queries, teachers)?;
+            let vectors = |model: &ComplEx<f32>, into: &mut Matrix<f32>| model.queries(queries, into);
+            buffers.write_lists(&mut group, teachers, "query vectors", vectors)?;
+            let scores = |model: &ComplEx<f32>, into: &mut Matrix<f32>| model.scores(queries, into);
             match excerpt {
-                None => buffers.write_scores(&mut group, queries, teachers)?,
+                None => buffers.write_lists(&mut group, teachers, "scores", scores)?,
                 Some(excerpt) => buffers.write_excerpt(&mut group, &excerpt, top).map_err(parquet)?,
             }
             group.writer.close().map_err(parquet)?;
@@ -196,33 +198,19 @@ struct Buffers {
 }
 
 impl Buffers {
-    fn write_vectors<W: Write + Send>(
+    /// Writes a list column for each teacher: `what`, which `compute` makes of its model.
+    fn write_lists<W: Write + Send>(
         &mut self,
         group: &mut Group<'_, W>,
-        queries: &[Query],
         teachers: &[Teacher],
+        what: &str,
+        compute: impl Fn(&ComplEx<f32>, &mut Matrix<f32>),
     ) -> Result<()> {
         let Buffers { rows, encoder, .. } = self;
         for Teacher { modality, model } in teachers {
-            model.queries(queries, rows);
+            compute(model, rows);
             if !group.append::<f16>(rows.values(), rows.columns(), encoder).map_err(parquet)? {
-                return Err(beyond_half(rows, "query vectors", modality));
-            }
-        }
-        Ok(())
-    }
-
-    fn write_scores<W: Write + Send>(
-        &mut self,
-        group: &mut Group<'_, W>,
-        queries: &[Query],
-        teachers: &[Teacher],
-    ) -> Result<()> {
-        let Buffers { rows, encoder, .. } = self;
-        for Teacher { modality, model } in teachers {
-            model.scores(queries, rows);
-            if !group.append::<f16>(rows.values(), rows.columns(), encoder).map_err(parquet)? {
-                return Err(beyond_half(rows, "scores", modality));
+                return Err(beyond_half(rows, what, modality));
             }
         }
         Ok(())

@@ -1,8 +1,8 @@
 //! Reading `ranks.parquet` back, model by model and split by split.
 
-use arrow::array::{ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow::array::{PrimitiveArray, RecordBatch, StringArray};
 use arrow::datatypes::{Float32Type, Float64Type, UInt32Type};
-use mkg::graph::{column, for_each_batch};
+use mkg::graph::{for_each_batch, numbers, texts};
 use mkg::{Split, Triple};
 use stage::{Error, Result};
 use std::path::Path;
@@ -92,16 +92,6 @@ impl<'a> Columns<'a> {
         into.confidences.extend(self.confidence.map(|confidence| confidence.value(row)));
         Ok(())
     }
-}
-
-fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
-    let column = column(batch, name)?.as_string_opt();
-    column.ok_or_else(|| Error::data(format!("column `{name}` is no text")))
-}
-
-fn numbers<'a, T: ArrowPrimitiveType>(batch: &'a RecordBatch, name: &str) -> Result<&'a PrimitiveArray<T>> {
-    let column = column(batch, name)?.as_primitive_opt();
-    column.ok_or_else(|| Error::data(format!("column `{name}` is not of {}", T::DATA_TYPE)))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What a policy thinks of every strategy, for every training query: a student's `strategies.parquet`.
 
-use arrow::array::{ArrowPrimitiveType, AsArray, PrimitiveArray, RecordBatch, StringArray};
+use arrow::array::{PrimitiveArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, UInt32Type};
-use mkg::graph::{column, for_each_batch};
-use stage::{Error, Result};
+use mkg::graph::{for_each_batch, numbers, texts};
+use stage::Result;
 use std::path::Path;
 
 use super::Stage;
@@ -76,13 +76,4 @@ impl Choices {
         shares.iter_mut().for_each(|share| *share /= triples.max(1) as f64);
         (shares, triples)
     }
-}
-
-fn texts<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a StringArray> {
-    column(batch, name)?.as_string_opt().ok_or_else(|| Error::data(format!("column `{name}` is no text")))
-}
-
-fn numbers<'a, T: ArrowPrimitiveType>(batch: &'a RecordBatch, name: &str) -> Result<&'a PrimitiveArray<T>> {
-    let column = column(batch, name)?.as_primitive_opt();
-    column.ok_or_else(|| Error::data(format!("column `{name}` is not of {}", T::DATA_TYPE)))
 }
