@@ -10,7 +10,7 @@ use kge::checkpoint::{Reader, Tensors};
 use kge::{ComplEx, CrossEntropy, Matrix, N3, StepLoss, Trainer};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use stage::recipe::{Absent, Recipe, Training};
+use stage::recipe::{Absent, Recipe, Teachers, Training};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Common, Modality, Result, Run, resources};
@@ -54,21 +54,22 @@ pub fn available(run: &Run) -> Vec<Modality> {
 /// Trains the teacher of `modality`, unless it is fresh.
 pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()> {
     let run = common.run();
-    let training = recipe.teachers.training_of(modality);
+    let teachers = recipe.teachers.of(modality);
+    let training = &teachers.training;
     let projected = !modality.is_structural();
     let parameters = Parameters {
         modality,
         training: training.clone(),
-        unit_norm: projected.then_some(recipe.teachers.unit_norm),
-        feature_scale: projected.then_some(recipe.teachers.feature_scale),
-        absent: projected.then_some(recipe.teachers.absent),
-        missing: (projected && recipe.teachers.missing_rate > 0.0)
-            .then_some(Missing { rate: recipe.teachers.missing_rate, seed: recipe.teachers.missing_seed }),
+        unit_norm: projected.then_some(teachers.unit_norm),
+        feature_scale: projected.then_some(teachers.feature_scale),
+        absent: projected.then_some(teachers.absent),
+        missing: (projected && teachers.missing_rate > 0.0)
+            .then_some(Missing { rate: teachers.missing_rate, seed: teachers.missing_seed }),
     };
     let mut task = Task::new(&run, "dsom-teachers", run.teacher(modality), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;
-    let features =
-        if projected { Some(Features::open(&run, &mut task, modality, recipe, &data)?) } else { None };
+    let open = |task: &mut Task| Features::open(&run, task, modality, &teachers, recipe.seed, &data);
+    let features = projected.then(|| open(&mut task)).transpose()?;
     let width = features.as_ref().map_or(0, |features| features.rows.columns());
     let precision = precision(training.precision);
     let fits = || {
@@ -82,15 +83,15 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let name = format!("teacher {modality}");
     let (projected, presence, mut summary) = match features {
         Some(Features { rows, presence, summary }) => {
-            (Some((rows, recipe.teachers.feature_scale)), Some(presence), summary)
+            (Some((rows, teachers.feature_scale)), Some(presence), summary)
         }
         None => (None, None, Map::new()),
     };
-    let (embedding, relation) = embeddings(&name, recipe.seed, &training, &data, projected);
+    let (embedding, relation) = embeddings(&name, recipe.seed, training, &data, projected);
     let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
         .with_precision(precision);
     let mut teacher = Teacher { data: &data, trainer, presence };
-    let fitted = fit(&work, &name, recipe.seed, &training, &data, &mut teacher)?;
+    let fitted = fit(&work, &name, recipe.seed, training, &data, &mut teacher)?;
     summary.insert("products".to_owned(), precision.to_string().into());
     if let Value::Object(fitted) = serde_json::json!(fitted) {
         summary.extend(fitted);
@@ -114,18 +115,19 @@ impl Features {
         run: &Run,
         task: &mut Task,
         modality: &Modality,
-        recipe: &Recipe,
+        teachers: &Teachers,
+        seed: u64,
         data: &Data,
     ) -> Result<Features> {
         let path = task.stage_input(&run.features(modality), table::FILE)?;
         let mut table = FeatureTable::read(&path, data.entities())?;
-        let hidden = missing::hide(&mut table, &recipe.teachers, modality, &data.vocabulary.entities)?;
+        let hidden = missing::hide(&mut table, teachers, modality, &data.vocabulary.entities)?;
         let mut summary = Map::from_iter([("present".to_owned(), table.count_present().into())]);
-        if recipe.teachers.missing_rate > 0.0 {
+        if teachers.missing_rate > 0.0 {
             tracing::info!("{modality}: {hidden} entities hidden, {} present", table.count_present());
             summary.insert("hidden".to_owned(), hidden.into());
         }
-        let rows = missing::feature_matrix(&table, &recipe.teachers, modality, recipe.seed);
+        let rows = missing::feature_matrix(&table, teachers, modality, seed);
         Ok(Features { rows, presence: missing::presence(&table), summary })
     }
 }

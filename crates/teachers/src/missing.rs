@@ -27,10 +27,10 @@ pub fn is_hidden(rate: f64, seed: u64, modality: &Modality, key: &str) -> bool {
     place < rate
 }
 
-/// Makes the entities absent that the recipe hides, and returns how many had features.
+/// Makes the entities absent that the modality's recipe hides, and returns how many had features.
 ///
 /// # Errors
-/// [`stage::Kind::Data`] where nobody keeps features.
+/// [`stage::Kind::Data`] where nobody keeps features, unless noise takes their place.
 pub fn hide(
     table: &mut FeatureTable,
     teachers: &Teachers,
@@ -44,7 +44,7 @@ pub fn hide(
             table.clear(i);
         }
     }
-    if table.count_present() == 0 {
+    if table.count_present() == 0 && teachers.absent != Absent::Noise {
         let message = format!("no entity of {} with features of `{modality}` keeps them", entities.len());
         return Err(Error::data(message).hint("lower `teachers.missing_rate`"));
     }
@@ -183,6 +183,8 @@ mod tests {
         teachers.missing_rate = 1.0;
         let error = hide(&mut whole, &teachers, &visual(), &entities).unwrap_err();
         assert_eq!(error.kind(), stage::Kind::Data);
+        teachers.absent = Absent::Noise;
+        assert_eq!(hide(&mut table(), &teachers, &visual(), &entities).unwrap(), 2);
         whole.check().unwrap();
         assert_eq!(presence(&table()).values(), [1.0, 0.0, 1.0, 0.0]);
     }

@@ -84,6 +84,10 @@ pub struct TeacherOverride {
     pub n3: Option<f64>,
     /// See [`Training::patience`].
     pub patience: Option<usize>,
+    /// See [`Teachers::absent`].
+    pub absent: Option<Absent>,
+    /// See [`Teachers::missing_rate`].
+    pub missing_rate: Option<f64>,
 }
 
 /// Stage 3.
@@ -122,16 +126,27 @@ impl Default for Teachers {
 }
 
 impl Teachers {
-    /// How the teacher of `modality` is trained.
-    pub fn training_of(&self, modality: &Modality) -> Training {
-        let mut training = self.training.clone();
+    /// What holds for the teacher of `modality`: the same, with its differences in their place.
+    pub fn of(&self, modality: &Modality) -> Teachers {
+        let mut teachers = self.clone();
         if let Some(own) = self.modality.get(modality) {
+            let training = &mut teachers.training;
             training.epochs = own.epochs.unwrap_or(training.epochs);
             training.learning_rate = own.learning_rate.unwrap_or(training.learning_rate);
             training.n3 = own.n3.unwrap_or(training.n3);
             training.patience = own.patience.unwrap_or(training.patience);
+            teachers.absent = own.absent.unwrap_or(teachers.absent);
+            teachers.missing_rate = own.missing_rate.unwrap_or(teachers.missing_rate);
         }
-        training
+        teachers
+    }
+
+    /// The shares of hidden entities, with the keys they stand under.
+    pub(super) fn missing_rates(&self) -> impl Iterator<Item = (String, f64)> {
+        let own = self.modality.iter().filter_map(|(modality, own)| {
+            Some((format!("teachers.modality.{modality}.missing_rate"), own.missing_rate?))
+        });
+        std::iter::once(("teachers.missing_rate".to_owned(), self.missing_rate)).chain(own)
     }
 }
 
