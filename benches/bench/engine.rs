@@ -1,7 +1,7 @@
 //! Timing the engine on a workload.
 
 use clap::Args;
-use dsom_distill::{Student, Teaching};
+use dsom_distill::{Models, Student, Teaching};
 use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -113,9 +113,10 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     let trainer = Trainer::new(Embedding::Table(entity), relation, recipe.training.learning_rate, n3)
         .with_precision(precision(case.precision));
     let largest = batches.iter().map(Vec::len).max().unwrap_or(0);
-    let models = factors(&workload, case, labels.teachers(), largest)?;
+    let factored = factors(&workload, case, labels.teachers(), largest)?;
     drop(workload);
-    let teaching = Teaching::new(&data, &labels, models, &recipe, 0);
+    let models = Models { factored, asked: Vec::new() };
+    let teaching = Teaching::new(&data, &labels, models, &recipe, 0)?;
     let mut student = Student::new(&data, Some(teaching), trainer, &recipe, 0);
     student.begin_epoch(1);
     ready(cached);
@@ -161,7 +162,7 @@ fn soft_labels(workload: &Workload, queries: &QuerySet, rank: usize) -> Result<S
         vectors.push(widened(&own, rank));
     }
     let names = plan.teachers.keys().cloned().collect();
-    Ok(SoftLabels::from_rows(names, entities, &rows).with_vectors(&vectors))
+    Ok(SoftLabels::from_rows(names, entities, rows).with_vectors(&vectors))
 }
 
 /// Says that work begins now, and how much of the memory is the cache, which a real run maps from a file.

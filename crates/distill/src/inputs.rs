@@ -8,39 +8,69 @@ use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kge::{ComplEx, row};
+use mkg::{Query, QuerySet};
 use stage::recipe::{Distill, PolicyState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use training::Data;
 
 use crate::policy::{Block, Dense, Factored, Input, Statistics};
 use crate::summary::Summary;
 
-/// The widths of the inputs, for an estimate of memory.
-pub(crate) fn widths(recipe: &Distill, data: &Data, labels: &SoftLabels) -> Vec<usize> {
+/// Queries that the policy is asked about, and what the teachers say of each.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked<'a> {
+    pub(crate) queries: &'a [Query],
+    pub(crate) labels: &'a SoftLabels,
+}
+
+/// What a policy may know of the graph.
+#[derive(Clone)]
+pub(crate) struct Facts {
+    /// Number of relations, with inverses.
+    relations: usize,
+    /// In how many training triples each entity stands.
+    degrees: Arc<[u32]>,
+}
+
+impl Facts {
+    /// Of a graph of so many entities and `relations`, with inverses, whose training queries are `train`.
+    pub(crate) fn new(train: &QuerySet, entities: usize, relations: usize) -> Facts {
+        let mut degrees = vec![0; entities];
+        for query in 0..train.len() {
+            degrees[train.query(query).head.index()] += train.tails(query).len() as u32;
+        }
+        Facts { relations, degrees: degrees.into() }
+    }
+}
+
+/// The widths of the inputs in a graph of so many `relations`, with inverses, for an estimate of memory.
+pub(crate) fn widths(recipe: &Distill, relations: usize, labels: &SoftLabels) -> Vec<usize> {
     let teachers = labels.teachers().len();
     match recipe.policy_state {
         PolicyState::Scores => vec![labels.entities(); teachers],
         PolicyState::Query => (0..teachers).map(|teacher| labels.vector(0, teacher).len()).collect(),
-        PolicyState::Summary => vec![Summary::width(teachers), 2 * data.relations()],
+        PolicyState::Summary => vec![Summary::width(teachers), relations],
+        PolicyState::Relation => vec![relations, DEGREES, teachers],
     }
 }
 
-/// The inputs. `models` are the teachers whose scores may be cheaper to factor than to read.
+/// The inputs for the queries `asked` about. `models` are the teachers whose scores may be
+/// cheaper to factor than to read.
 pub(crate) fn inputs<'a>(
     recipe: &Distill,
-    data: &'a Data,
-    labels: &'a SoftLabels,
+    facts: &Facts,
+    asked: Asked<'a>,
     models: Vec<Option<ComplEx<f32>>>,
 ) -> Vec<Input<'a, f32>> {
     let standardise = recipe.standardise;
+    let Asked { queries, labels } = asked;
     let teachers = labels.teachers().iter().enumerate();
     match recipe.policy_state {
         PolicyState::Scores => teachers
             .zip(models)
             .map(|((teacher, modality), model)| Input {
                 name: modality.to_string(),
-                block: scores(labels, teacher, data, standardise, model),
+                block: scores(asked, teacher, standardise, model),
             })
             .collect(),
         PolicyState::Query => teachers
@@ -50,34 +80,65 @@ pub(crate) fn inputs<'a>(
             })
             .collect(),
         PolicyState::Summary => {
-            let summary = Summary::of(data, labels);
+            let summary = Summary::of(labels, queries.len());
             let width = Summary::width(labels.teachers().len());
             let numbers = move |query: usize, into: &mut [f32]| into.copy_from_slice(summary.row(query));
-            let relation = |query: usize, into: &mut [f32]| {
-                into.fill(0.0);
-                into[data.queries.query(query).relation.index()] = 1.0;
-            };
             vec![
                 Input { name: "summary".to_owned(), block: Box::new(Dense::new(width, numbers)) },
-                Input {
-                    name: "relation".to_owned(),
-                    block: Box::new(Dense::new(2 * data.relations(), relation)),
-                },
+                relation(facts, queries),
             ]
         }
+        PolicyState::Relation => vec![relation(facts, queries), degree(facts, queries), presence(labels)],
     }
 }
 
+/// Which relation a query asks for.
+fn relation<'a>(facts: &Facts, queries: &'a [Query]) -> Input<'a, f32> {
+    let which = |query: usize| queries[query].relation.index();
+    Input { name: "relation".to_owned(), block: one_of(facts.relations, which) }
+}
+
+/// Classes of degrees: 0, 1, 2 to 3, 4 to 7, and so on.
+const DEGREES: usize = 10;
+
+/// In how many training triples a query's head stands, as a class: how much structure there is to learn from.
+fn degree<'a>(facts: &Facts, queries: &'a [Query]) -> Input<'a, f32> {
+    let degrees = facts.degrees.clone();
+    let class = move |query: usize| {
+        let degree = degrees[queries[query].head.index()];
+        ((u32::BITS - degree.leading_zeros()) as usize).min(DEGREES - 1)
+    };
+    Input { name: "degree".to_owned(), block: one_of(DEGREES, class) }
+}
+
+/// For which teachers the head has something: a modality that it lacks leaves no query vector.
+fn presence(labels: &SoftLabels) -> Input<'_, f32> {
+    let fill = |query: usize, into: &mut [f32]| {
+        for (teacher, into) in into.iter_mut().enumerate() {
+            *into = f32::from(labels.vector(query, teacher).iter().any(|x| *x != f16::ZERO));
+        }
+    };
+    Input { name: "presence".to_owned(), block: Box::new(Dense::new(labels.teachers().len(), fill)) }
+}
+
+/// Zeros, and a one at the place that `which` says.
+fn one_of<'a>(width: usize, which: impl Fn(usize) -> usize + Send + Sync + 'a) -> Box<dyn Block<f32> + 'a> {
+    let fill = move |query: usize, into: &mut [f32]| {
+        into.fill(0.0);
+        into[which(query)] = 1.0;
+    };
+    Box::new(Dense::new(width, fill))
+}
+
 /// A teacher's scores of all entities.
-fn scores<'a>(
-    labels: &'a SoftLabels,
+fn scores(
+    Asked { queries, labels }: Asked<'_>,
     teacher: usize,
-    data: &Data,
     standardise: bool,
     model: Option<ComplEx<f32>>,
-) -> Box<dyn Block<f32> + 'a> {
+) -> Box<dyn Block<f32> + '_> {
     let entities = labels.entities();
-    let known = Arc::new(Standards::new(data.queries.len()));
+    let known = Arc::new(Standards::new(queries.len()));
     // To a linear layer the mean says most of what a lossy cache leaves out.
     let read = move |query: usize, into: &mut [f32]| labels.fill(query, teacher, f64::INFINITY, into);
     let statistics = move |query: usize, scores: &[f32]| match standardise {
@@ -150,7 +211,7 @@ impl Standards {
 #[cfg(test)]
 mod tests {
     use kge::Matrix;
-    use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
+    use mkg::{EntityId, RelationId};
 
     use super::*;
 
@@ -178,14 +239,17 @@ mod tests {
             }
         }
         let names = ["structural", "textual"].map(|name| name.parse().expect("a modality"));
-        let labels = SoftLabels::from_rows(names.to_vec(), ENTITIES, &rows).with_vectors(&vectors);
+        let labels = SoftLabels::from_rows(names.to_vec(), ENTITIES, rows).with_vectors(&vectors);
         (models, vectors, labels)
     }
 
-    fn data() -> Data {
+    fn queries() -> QuerySet {
         let pair = |head: u32| (Query { head: EntityId(head), relation: RelationId(0) }, EntityId(0));
-        let queries = QuerySet::from_pairs((0..3).map(pair).collect());
-        Data { queries, valid: vec![], known: KnownAnswers::default(), vocabulary: Vocabulary::default() }
+        QuerySet::from_pairs((0..3).map(pair).collect())
+    }
+
+    fn facts(train: &QuerySet) -> Facts {
+        Facts::new(train, ENTITIES, 2)
     }
 
     /// The first layer's output for all queries, with the identity as weights: the state itself.
@@ -200,10 +264,12 @@ mod tests {
     #[test]
     fn scores_are_standardised_whichever_way_they_are_had() {
         let (models, _, labels) = labels();
-        let (data, recipe) = (data(), Distill { policy_state: PolicyState::Scores, ..Distill::default() });
+        let (train, recipe) =
+            (queries(), Distill { policy_state: PolicyState::Scores, ..Distill::default() });
         let queries = [2, 0, 1];
-        let read = inputs(&recipe, &data, &labels, vec![None, None]);
-        let factored = inputs(&recipe, &data, &labels, models.into_iter().map(Some).collect());
+        let asked = Asked { queries: train.queries(), labels: &labels };
+        let read = inputs(&recipe, &facts(&train), asked, vec![None, None]);
+        let factored = inputs(&recipe, &facts(&train), asked, models.into_iter().map(Some).collect());
         for (teacher, (mut read, mut factored)) in read.into_iter().zip(factored).enumerate() {
             // The first teacher's two columns are fewer than three queries, the second's four are not.
             let (read, factored) = (state(&mut read, &queries), state(&mut factored, &queries));
@@ -222,8 +288,10 @@ mod tests {
     #[test]
     fn query_vectors_have_mean_square_one_or_are_zero() {
         let (_, vectors, labels) = labels();
-        let (data, recipe) = (data(), Distill::default());
-        for (teacher, mut input) in inputs(&recipe, &data, &labels, vec![None, None]).into_iter().enumerate()
+        let (train, recipe) = (queries(), Distill::default());
+        let asked = Asked { queries: train.queries(), labels: &labels };
+        for (teacher, mut input) in
+            inputs(&recipe, &facts(&train), asked, vec![None, None]).into_iter().enumerate()
         {
             let found = state(&mut input, &[0, 1, 2]);
             for query in 0..3 {
@@ -237,14 +305,34 @@ mod tests {
     }
 
     #[test]
+    fn a_relation_state_knows_the_head_but_no_score() {
+        let (_, _, labels) = labels();
+        let (train, recipe) =
+            (queries(), Distill { policy_state: PolicyState::Relation, ..Distill::default() });
+        let asked = Asked { queries: train.queries(), labels: &labels };
+        let [relation, degree, presence] = inputs(&recipe, &facts(&train), asked, vec![None, None])
+            .into_iter()
+            .map(|mut input| state(&mut input, &[0, 1]))
+            .collect::<Vec<_>>()
+            .try_into()
+            .expect("three inputs");
+        assert_eq!(relation.values(), [1.0, 0.0, 1.0, 0.0]);
+        // Every head stands in one triple.
+        assert_eq!((degree.row(0)[1], row::sum(degree.row(0))), (1.0, 1.0));
+        // The second teacher knows nothing of query 1.
+        assert_eq!(presence.values(), [1.0, 1.0, 1.0, 0.0]);
+    }
+
+    #[test]
     fn widths_are_those_of_the_inputs() {
         let (_, _, labels) = labels();
-        let data = data();
-        for state in [PolicyState::Scores, PolicyState::Query] {
+        let train = queries();
+        let asked = Asked { queries: train.queries(), labels: &labels };
+        for state in [PolicyState::Scores, PolicyState::Query, PolicyState::Relation] {
             let recipe = Distill { policy_state: state, ..Distill::default() };
-            let inputs = inputs(&recipe, &data, &labels, vec![None, None]);
+            let inputs = inputs(&recipe, &facts(&train), asked, vec![None, None]);
             let found: Vec<usize> = inputs.iter().map(|input| input.block.width()).collect();
-            assert_eq!(found, widths(&recipe, &data, &labels));
+            assert_eq!(found, widths(&recipe, 2, &labels));
         }
     }
 }

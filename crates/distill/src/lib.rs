@@ -4,23 +4,29 @@
 //! reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
 //! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple.
 
+mod adam;
+mod calibrate;
 mod choices;
+mod ensemble;
 mod inputs;
+mod learn;
 mod objective;
 mod policy;
 mod strategy;
 mod student;
 mod summary;
 mod teaching;
+mod worth;
 
+pub use ensemble::Ensemble;
 pub use objective::{Distillation, Pass};
 pub use strategy::{Strategy, strategies};
 pub use student::Student;
-pub use teaching::Teaching;
+pub use teaching::{Models, Teaching};
 
 use dsom_soft_labels::SoftLabels;
-use kge::{ComplEx, N3, Precision, Trainer};
-use stage::recipe::{Distill, Objective, PolicyState, Recipe, Selection};
+use kge::{N3, Precision, Trainer};
+use stage::recipe::{Calibrate, Distill, Objective, PolicyLearns, PolicyState, Recipe, Selection};
 use stage::task::Task;
 use stage::{Common, Error, Modality, Result, Run, resources};
 use training::{Data, embeddings, fit, open_model, precision};
@@ -38,7 +44,10 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     };
     let modalities = labels.as_ref().map_or(&[][..], |labels| labels.teachers());
     require_few(modalities.len())?;
-    let models = factorable(distill, &run, &mut task, &data, modalities)?;
+    if let (Selection::Fixed(chosen), false) = (&distill.selection, modalities.is_empty()) {
+        Strategy::named(chosen, modalities)?;
+    }
+    let models = models(distill, &run, &mut task, &data, modalities)?;
     let precision = precision(distill.training.precision);
     // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
     let ready = || {
@@ -53,11 +62,21 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
         .with_precision(precision);
     let teaching = labels.as_ref().map(|labels| Teaching::new(&data, labels, models, distill, recipe.seed));
+    let teaching = teaching.transpose()?;
     let mut student = Student::new(&data, teaching, trainer, distill, recipe.seed);
     let fitted = fit(&work, name, recipe.seed, training, &data, &mut student)?;
-    student.write_choices(&work)?;
+    student.write_choosing(&work)?;
     let mut summary = serde_json::json!(fitted);
     summary["products"] = precision.to_string().into();
+    if let Some(teaching) = student.teaching() {
+        summary[student::TEACHERS] = serde_json::json!(teaching.labels.teachers());
+        if let Some(learned) = teaching.learned() {
+            summary["policy"] = serde_json::json!(learned);
+        }
+        if let Some((_, calibrated)) = &teaching.calibration {
+            summary["calibration"] = serde_json::json!(calibrated);
+        }
+    }
     work.finish(summary)?;
     Ok(())
 }
@@ -80,24 +99,36 @@ fn require_few(teachers: usize) -> Result<()> {
     Ok(())
 }
 
-/// For each modality its teacher, where a policy that sees scores would rather multiply its factors: where the
-/// embeddings are narrower than a batch has queries.
-fn factorable(
+/// Whether the teachers are asked about validation triples, which the soft labels are not of.
+fn asks_validation(distill: &Distill) -> bool {
+    let by_policy = distill.selection == Selection::Policy && distill.policy_learns == PolicyLearns::Valid;
+    distill.objective != Objective::None && (by_policy || distill.calibrate != Calibrate::None)
+}
+
+/// The teachers' models: where they are asked about validation triples, and for a policy that sees scores, where it would rather multiply their factors: where the embeddings are narrower than a batch has queries.
+fn models(
     distill: &Distill,
     run: &Run,
     task: &mut Task,
     data: &Data,
     modalities: &[Modality],
-) -> Result<Vec<Option<ComplEx<f32>>>> {
-    if distill.selection != Selection::Policy || distill.policy_state != PolicyState::Scores {
-        return Ok(modalities.iter().map(|_| None).collect());
+) -> Result<Models> {
+    let is_policy = distill.selection == Selection::Policy;
+    let sees_scores = is_policy && distill.policy_state == PolicyState::Scores;
+    let mut asked = Vec::new();
+    if sees_scores || asks_validation(distill) {
+        for modality in modalities {
+            asked.push(open_model(task, &run.teacher(modality), &data.vocabulary)?);
+        }
     }
     let queries = data.largest_batch(distill.training.batch);
-    let open = |modality: &Modality| {
-        let model = open_model(task, &run.teacher(modality), &data.vocabulary)?;
-        Ok((2 * model.rank() < queries).then_some(model))
-    };
-    modalities.iter().map(open).collect()
+    let is_factored = |teacher: usize| sees_scores && 2 * asked[teacher].rank() < queries;
+    let factored =
+        (0..modalities.len()).map(|teacher| is_factored(teacher).then(|| asked[teacher].clone())).collect();
+    if !asks_validation(distill) {
+        asked.clear();
+    }
+    Ok(Models { factored, asked })
 }
 
 fn require_memory(
@@ -113,8 +144,12 @@ fn require_memory(
     if let Some(labels) = labels
         && distill.selection == Selection::Policy
     {
-        let widths = inputs::widths(distill, data, labels);
+        let widths = inputs::widths(distill, 2 * data.relations(), labels);
         bytes += Policy::<f32>::memory(&widths, distill.policy_hidden, queries);
+    }
+    if let (Some(labels), true) = (labels, asks_validation(distill)) {
+        let queries = (2 * data.valid.len()) as u64;
+        bytes += SoftLabels::memory(queries, labels.teachers().len() as u64, data.entities() as u64);
     }
     resources::require_memory(
         bytes,

@@ -56,6 +56,17 @@ impl From<&Distill> for Distillation {
     }
 }
 
+impl Distillation {
+    /// The weights of the group's part and the rest's: NEKD and NNKD are NDKD without the other part.
+    fn parts(self) -> (f64, f64) {
+        match self.objective {
+            Objective::Nekd => (self.alpha, 0.0),
+            Objective::Nnkd => (0.0, self.beta),
+            _ => (self.alpha, self.beta),
+        }
+    }
+}
+
 /// `ln(e^a + e^b)`.
 fn log_add(a: f64, b: f64) -> f64 {
     let (high, low) = if a > b { (a, b) } else { (b, a) };
@@ -198,7 +209,9 @@ impl<'a, T: Real> Pass<'a, T> {
         let (value, student_factor, teacher_factor) = match self.terms.objective {
             Objective::None => (0.0, 0.0, 0.0),
             Objective::Kd => self.plain(&side, gap, positions.len() as f64, scale),
-            Objective::Ndkd => self.by_neighbours(&side, gap, positions.len() as f64, scale),
+            Objective::Ndkd | Objective::Nekd | Objective::Nnkd => {
+                self.by_neighbours(&side, gap, positions.len() as f64, scale)
+            }
             Objective::Dkd => self.by_target(&side, gap, positions, scale),
         };
         self.softened_factor += student_factor;
@@ -240,10 +253,10 @@ impl<'a, T: Real> Pass<'a, T> {
         for (gradient, z) in self.tail_gradients.iter_mut().zip(&self.student.tails) {
             *gradient += count * scale * k * (z - student.group).exp();
         }
-        let beta = self.terms.beta;
+        let (alpha, beta) = self.terms.parts();
         // With no entity outside the group there is nothing to compare.
         let rest = if student.rest == f64::NEG_INFINITY { 0.0 } else { gap - teacher.rest + student.rest };
-        let value = count * (self.terms.alpha * binary + beta * rest);
+        let value = count * (alpha * binary + beta * rest);
         let factor = |log: f64, by: f64| {
             if log == f64::NEG_INFINITY { 0.0 } else { count * scale * by * (-log).exp() }
         };
@@ -254,7 +267,7 @@ impl<'a, T: Real> Pass<'a, T> {
     fn by_target(&mut self, teacher: &Side, gap: f64, positions: &[usize], scale: f64) -> (f64, f64, f64) {
         let (rests_student, rests_teacher) = (rests(&self.student), rests(teacher));
         let (mut value, mut of_student, mut of_teacher) = (0.0, 0.0, 0.0);
-        let beta = self.terms.beta;
+        let (alpha, beta) = self.terms.parts();
         for &target in positions {
             let student = Parts { group: self.student.tails[target], rest: rests_student[target] };
             let teaching = Parts { group: teacher.tails[target], rest: rests_teacher[target] };
@@ -268,7 +281,7 @@ impl<'a, T: Real> Pass<'a, T> {
                 self.tail_gradients[other] += scale * (factor_student * z.exp() + factor_teacher * c.exp());
             }
             self.tail_gradients[target] += scale * k;
-            value += self.terms.alpha * binary + beta * (gap - teaching.rest + student.rest);
+            value += alpha * binary + beta * (gap - teaching.rest + student.rest);
             (of_student, of_teacher) =
                 (of_student + scale * factor_student, of_teacher + scale * factor_teacher);
         }
@@ -292,7 +305,7 @@ impl<'a, T: Real> Pass<'a, T> {
         let (p_group, p_rest) = ((student.group - total).exp(), (student.rest - total).exp());
         let ratio = if mean { p_rest / (size - 1.0 + p_rest) } else { 1.0 };
         let k = -b_teacher.exp() * p_rest + not_teacher.exp() * p_group * ratio;
-        (value, self.terms.alpha * k)
+        (value, self.terms.parts().0 * k)
     }
 
     /// Replaces the scores by the gradient: `scale` times that of the cross-entropy of every tail, plus what was

@@ -1,6 +1,6 @@
 //! Strategies: non-empty sets of teachers.
 
-use stage::Modality;
+use stage::{Error, Modality, Result};
 
 /// A non-empty set of teachers, the paper's action. Number `k` (from 0) holds teacher `m` if bit `m` of `k + 1` is
 /// set, with the teachers in their fixed order; the last one holds them all.
@@ -13,6 +13,35 @@ impl Strategy {
         Strategy((strategies(teachers) - 1) as u16)
     }
 
+    /// The set of these teachers, by position.
+    ///
+    /// # Panics
+    /// If there are none.
+    pub fn of(teachers: impl IntoIterator<Item = usize>) -> Strategy {
+        let bits = teachers.into_iter().fold(0u16, |bits, teacher| bits | 1 << teacher);
+        Strategy(bits.checked_sub(1).expect("a strategy holds at least one teacher"))
+    }
+
+    /// All strategies of so many `teachers`.
+    pub fn every(teachers: usize) -> Vec<Strategy> {
+        (0..strategies(teachers) as u16).map(Strategy).collect()
+    }
+
+    /// The set of these `modalities` among the `teachers`.
+    ///
+    /// # Errors
+    /// If one of them is no teacher.
+    pub fn named(modalities: &[Modality], teachers: &[Modality]) -> Result<Strategy> {
+        let position = |modality: &Modality| {
+            teachers.iter().position(|teacher| teacher == modality).ok_or_else(|| {
+                let there: Vec<&str> = teachers.iter().map(Modality::as_str).collect();
+                Error::usage(format!("`distill.selection`: `{modality}` is no teacher of the soft labels"))
+                    .hint(format!("there are: {}; or a word of pipelines/default.toml", there.join(", ")))
+            })
+        };
+        Ok(Strategy::of(modalities.iter().map(position).collect::<Result<Vec<usize>>>()?))
+    }
+
     /// As an index into a table with one column per strategy.
     pub fn index(self) -> usize {
         self.0 as usize
@@ -20,8 +49,12 @@ impl Strategy {
 
     /// The teachers in it.
     pub fn members(self) -> impl Iterator<Item = usize> {
-        let bits = self.0 + 1;
-        (0..16).filter(move |teacher| bits >> teacher & 1 == 1)
+        (0..16).filter(move |teacher| self.has(*teacher))
+    }
+
+    /// Whether it holds this teacher.
+    pub fn has(self, teacher: usize) -> bool {
+        (self.0 + 1) >> teacher & 1 == 1
     }
 
     /// How many teachers are in it; never none.
@@ -56,5 +89,19 @@ mod tests {
             assert_eq!(Strategy(k as u16).size(), members.len());
         }
         assert_eq!(Strategy::all(3), Strategy(6));
+        assert_eq!(Strategy::every(2), [Strategy(0), Strategy(1), Strategy(2)]);
+        assert_eq!(Strategy::of([2, 0]), Strategy(4));
+    }
+
+    #[test]
+    fn a_strategy_is_found_by_its_teachers_names() {
+        let teachers = ["structural", "caption", "textual"].map(|name| name.parse().unwrap());
+        let named = |names: &[&str]| {
+            Strategy::named(&names.iter().map(|name| name.parse().unwrap()).collect::<Vec<_>>(), &teachers)
+        };
+        assert_eq!(named(&["textual", "structural"]).unwrap(), Strategy::of([0, 2]));
+        let error = named(&["structural", "visual"]).unwrap_err();
+        assert_eq!(error.kind(), stage::Kind::Usage);
+        assert!(error.to_string().contains("`visual`"), "{error}");
     }
 }

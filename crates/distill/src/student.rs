@@ -1,10 +1,10 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
-use dsom_soft_labels::SoftLabels;
 use kge::checkpoint::{Reader, Tensors};
 use kge::{ComplEx, Objective as RowObjective, StepLoss, Trainer};
+use mkg::EntityId;
 use serde_json::{Map, Value, json};
-use stage::recipe::{Distill, Selection};
+use stage::recipe::Distill;
 use stage::work::Work;
 use stage::{Error, Result};
 use training::{Data, Learner, MODEL};
@@ -13,10 +13,15 @@ use crate::choices;
 use crate::objective::{Buffers, Distillation, Pass};
 use crate::policy::{Outcome, Policy};
 use crate::strategy::{Strategy, strategies};
-use crate::teaching::{LogSums, Teachers, Teaching};
+use crate::teaching::{Sources, Teachers, Teaching};
 
 /// The file of the trained policy.
-const POLICY: &str = "policy.safetensors";
+pub(crate) const POLICY: &str = "policy.safetensors";
+/// The file of the teachers' scales, and the tensor `(relation and inverse, teacher)` in it.
+pub(crate) const CALIBRATION: &str = "calibration.safetensors";
+pub(crate) const SCALE: &str = "scale";
+/// The teachers in the stage's summary, in the order of strategies' bits.
+pub(crate) const TEACHERS: &str = "teachers";
 
 /// The student with everything it learns from.
 pub struct Student<'a> {
@@ -58,8 +63,10 @@ struct Distil<'a> {
     data: &'a Data,
     recipe: &'a Distill,
     terms: Distillation,
-    teaching: Option<(&'a SoftLabels, &'a LogSums)>,
+    teaching: Option<Sources<'a>>,
     actions: &'a [Vec<Strategy>],
+    /// Whether a policy waits for the actions' rewards.
+    rewarded: bool,
 }
 
 /// One thread's rows.
@@ -95,11 +102,12 @@ impl RowObjective<f32> for Distil<'_> {
     ) -> (f64, Row) {
         let Scratch { buffers, combined, single } = scratch;
         let scale = f64::from(scale);
-        let mut pass = Pass::new(scores, self.data.queries.tails(query), self.terms, buffers);
+        let tails = self.data.queries.tails(query);
+        let mut pass = Pass::new(scores, tails, self.terms, buffers);
         let mut row = Row::default();
-        if let Some((labels, log_sums)) = self.teaching {
-            let teachers = Teachers { labels, log_sums, query };
-            row.outcomes = self.rewards(&teachers, position, &pass, combined, single);
+        if let Some(sources) = self.teaching {
+            let teachers = sources.of(&self.data.queries, query);
+            row.outcomes = self.rewards(&teachers, (position, tails), &pass, combined, single);
             for (strategy, positions) in self.groups(position, query) {
                 teachers.combine(strategy, self.terms.tau, combined, single);
                 row.distillation += pass.distil(combined, &positions, scale);
@@ -129,17 +137,16 @@ impl Distil<'_> {
     fn rewards(
         &self,
         teachers: &Teachers<'_>,
-        position: usize,
+        (position, tails): (usize, &[EntityId]),
         pass: &Pass<'_, f32>,
         combined: &mut [f32],
         single: &mut [f32],
     ) -> Vec<Outcome> {
-        if self.recipe.selection != Selection::Policy {
+        if !self.rewarded {
             return Vec::new();
         }
-        let tails = self.data.queries.tails(teachers.query);
         let actions = &self.actions[position];
-        let all = Strategy::all(teachers.labels.teachers().len());
+        let all = Strategy::all(teachers.count());
         let mut reward = |strategy: Strategy, i: usize| {
             let log_sum = teachers.log_sum(strategy, combined, single);
             let cross_entropy = log_sum - teachers.score(strategy, tails[i]);
@@ -172,8 +179,9 @@ impl Learner for Student<'_> {
             data: self.data,
             recipe: self.recipe,
             terms: Distillation::from(self.recipe),
-            teaching: self.teaching.as_ref().map(|teaching| (teaching.labels, &teaching.log_sums)),
+            teaching: self.teaching.as_ref().map(Teaching::sources),
             actions: &actions,
+            rewarded: self.teaching.as_ref().is_some_and(Teaching::rewards),
         };
         let (loss, rows) = self.trainer.step(&self.data.queries, batch, &objective)?;
         self.tally.pairs += loss.pairs;
@@ -229,7 +237,7 @@ impl Learner for Student<'_> {
 
     fn restore(&mut self, state: &Reader, counters: &[u64]) -> Result<()> {
         self.trainer.restore(state, "student")?;
-        let policy = self.teaching.as_mut().and_then(|teaching| teaching.policy.as_mut());
+        let policy = self.teaching.as_mut().and_then(Teaching::policy_mut);
         match (policy, counters) {
             (Some(policy), &[steps]) => policy.restore(state, "policy", steps),
             (None, _) => Ok(()),
@@ -247,19 +255,29 @@ impl Learner for Student<'_> {
 
 impl Student<'_> {
     fn policy(&self) -> Option<&Policy<'_, f32>> {
-        self.teaching.as_ref().and_then(|teaching| teaching.policy.as_ref())
+        self.teaching.as_ref().and_then(Teaching::policy)
     }
 
-    /// Writes what the policy that was kept thinks of every training query, if there is a policy.
-    pub(crate) fn write_choices(&mut self, work: &Work) -> Result<()> {
-        let Some(Teaching { policy: Some(policy), labels, .. }) = &mut self.teaching else { return Ok(()) };
+    /// What it learns from the teachers, if it does.
+    pub(crate) fn teaching(&self) -> Option<&Teaching<'_>> {
+        self.teaching.as_ref()
+    }
+
+    /// Writes the teachers' scales, and what the policy that was kept thinks of every training query, if there are any.
+    pub(crate) fn write_choosing(&mut self, work: &Work) -> Result<()> {
+        let Some(teaching) = &mut self.teaching else { return Ok(()) };
+        if let Some((scales, _)) = &teaching.calibration {
+            Tensors::default().matrix(SCALE, scales.matrix()).write(&work.path(CALIBRATION))?;
+        }
+        let teachers = teaching.labels.teachers();
+        let Some(policy) = teaching.policy_mut() else { return Ok(()) };
         policy.load(&Reader::open(&work.path(POLICY))?)?;
         let at_once = self.data.largest_batch(self.recipe.training.batch);
-        choices::write(&work.path(choices::FILE), self.data, labels.teachers(), policy, at_once)
+        choices::write(&work.path(choices::FILE), self.data, teachers, policy, at_once)
     }
 
     fn reinforce(&mut self, outcomes: &[Outcome]) {
-        let Some(Teaching { policy: Some(policy), .. }) = &mut self.teaching else { return };
+        let Some(policy) = self.teaching.as_mut().and_then(Teaching::learner) else { return };
         let loss = policy.reinforce(outcomes);
         self.tally.policy_loss += loss * outcomes.len() as f64;
         self.tally.reward += outcomes.iter().map(|outcome| outcome.reward).sum::<f64>();

@@ -8,7 +8,6 @@
 use dsom_soft_labels::SoftLabels;
 use kge::{Matrix, row};
 use rayon::prelude::*;
-use training::Data;
 
 /// Log-probabilities per teacher.
 const TOP: usize = 8;
@@ -20,7 +19,7 @@ const OF_PAIR: usize = 2;
 /// Log-probabilities and margins are some nats.
 const NATS: f32 = 10.0;
 
-/// The summaries of all training queries.
+/// The summaries of a set of queries.
 pub(crate) struct Summary {
     rows: Matrix<f32>,
 }
@@ -32,12 +31,12 @@ impl Summary {
     }
 
     /// Reads all soft labels once.
-    pub(crate) fn of(data: &Data, labels: &SoftLabels) -> Summary {
+    pub(crate) fn of(labels: &SoftLabels, queries: usize) -> Summary {
         let teachers = labels.teachers().len();
-        let mut rows = Matrix::zeros(data.queries.len(), Self::width(teachers));
+        let mut rows = Matrix::zeros(queries, Self::width(teachers));
         let width = rows.columns();
         rows.values_mut().par_chunks_mut(width).enumerate().for_each_init(
-            || (vec![0.0; data.entities()], vec![0.0; data.entities()]),
+            || (vec![0.0; labels.entities()], vec![0.0; labels.entities()]),
             |(scores, buffer), (query, into)| {
                 let mut favourites = Vec::with_capacity(teachers);
                 for (teacher, into) in into.chunks_mut(OF_TEACHER).take(teachers).enumerate() {

@@ -80,7 +80,8 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let mut task = Task::new(&run, "dsom-evaluate", run.evaluation(), &parameters, recipe.seed);
     let graph = Graph::open(&run, &mut task)?;
     graph.require(&splits)?;
-    let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary)?;
+    let train = QuerySet::new(graph.triples(Split::Train), graph.relations());
+    let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary, &train)?;
 
     if let Some((work, ())) = common.begin(task, || Ok(()))? {
         evaluate(work, &graph, &models, &splits, (examples, recipe.seed))?;

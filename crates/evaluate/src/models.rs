@@ -1,10 +1,11 @@
 //! Which models a run has, by name, and opening them.
 //!
-//! A name is a student's folder, a teacher's modality, or `average`. Every model scores as a mean of its parts, of
-//! which only `average` has more than one, so ranking knows one kind of model and a teacher is read once.
+//! A name is a student's folder, a teacher's modality, `average`, modalities joined by `+` for the mean of these, or
+//! `STUDENT/teachers`: the teachers as that student combines them. A model that several names need is read once.
 
-use kge::{Average, ComplEx};
-use mkg::Vocabulary;
+use dsom_distill::Ensemble;
+use kge::{Average, ComplEx, Scorer};
+use mkg::{QuerySet, Vocabulary};
 use serde_json::Value;
 use stage::files::read_json;
 use stage::manifest::{self, Manifest};
@@ -17,6 +18,8 @@ use training::{MODEL, open_model};
 pub const STUDENT: &str = "student";
 /// The mean of the teachers' scores.
 pub const AVERAGE: &str = "average";
+/// After a student's name: the teachers as it combines them.
+pub const TEACHERS: &str = "/teachers";
 /// The program that trains students.
 const DISTILL: &str = "dsom-distill";
 
@@ -48,6 +51,11 @@ impl Catalogue {
         self.students.iter().cloned().chain(average).chain(teachers).collect()
     }
 
+    /// The student whose combination of teachers `name` is, if it is one.
+    fn combining<'n>(&self, name: &'n str) -> Option<&'n str> {
+        name.strip_suffix(TEACHERS).filter(|student| self.students.iter().any(|there| there == student))
+    }
+
     /// The models `asked` for, each once, or all there are if none is named.
     pub fn choose(&self, asked: &[String]) -> Result<Vec<String>> {
         let mut names = if asked.is_empty() { self.names() } else { Vec::new() };
@@ -64,8 +72,15 @@ impl Catalogue {
         Ok(names)
     }
 
-    /// The folders of a model's parts.
+    /// The folders of a model's parts, of whose scores its own are the mean.
     fn folders(&self, name: &str) -> Result<Vec<PathBuf>> {
+        if let Some(student) = self.combining(name) {
+            return Ok(vec![self.run.student(student)]);
+        }
+        let several = name.split('+').map(|part| self.teachers.iter().find(|there| there.as_str() == part));
+        if let (true, Some(teachers)) = (name.contains('+'), several.collect::<Option<Vec<_>>>()) {
+            return Ok(teachers.into_iter().map(|teacher| self.run.teacher(teacher)).collect());
+        }
         if name == AVERAGE && !self.averaged.is_empty() {
             return Ok(self.averaged.iter().map(|teacher| self.run.teacher(teacher)).collect());
         }
@@ -94,6 +109,7 @@ impl Catalogue {
 
     /// The program that would make a model of this name, if any would.
     fn program_of(&self, name: &str) -> Option<&'static str> {
+        let name = name.strip_suffix(TEACHERS).unwrap_or(name);
         if name == STUDENT || begun_by(&self.run.root().join(name)).as_deref() == Some(DISTILL) {
             return Some(DISTILL);
         }
@@ -135,28 +151,44 @@ fn teachers_of_soft_labels(run: &Run) -> Result<Option<Vec<Modality>>> {
 /// Models in memory.
 pub struct Models {
     names: Vec<String>,
-    /// For each name, the positions of its parts in `loaded`.
-    parts: Vec<Vec<usize>>,
+    scores: Vec<Scores>,
     loaded: Vec<ComplEx<f32>>,
 }
 
+/// How a model scores.
+enum Scores {
+    /// As the mean of those at these positions in `loaded`.
+    Mean(Vec<usize>),
+    /// As a student combines its teachers.
+    Ensemble(Box<Ensemble>),
+}
+
 impl Models {
-    /// Reads the models called `names` and records their files as inputs of `task`.
+    /// Reads the models called `names` and records their files as inputs of `task`; `train` are the training queries.
     pub fn open(
         catalogue: &Catalogue,
         names: &[String],
         task: &mut Task,
         vocabulary: &Vocabulary,
+        train: &QuerySet,
     ) -> Result<Models> {
-        let (mut folders, mut parts) = (Vec::new(), Vec::new());
+        let (mut folders, mut scores) = (Vec::new(), Vec::new());
         for name in names {
-            let of_name = catalogue.folders(name)?.into_iter().map(|folder| position(&mut folders, folder));
-            parts.push(of_name.collect());
+            scores.push(match catalogue.combining(name) {
+                Some(student) => {
+                    let ensemble = Ensemble::open(&catalogue.run, task, student, vocabulary, train)?;
+                    Scores::Ensemble(Box::new(ensemble))
+                }
+                None => {
+                    let of_name = catalogue.folders(name)?.into_iter();
+                    Scores::Mean(of_name.map(|folder| position(&mut folders, folder)).collect())
+                }
+            });
         }
         require_memory(&folders)?;
         let loaded =
             folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
-        Ok(Models { names: names.to_vec(), parts, loaded })
+        Ok(Models { names: names.to_vec(), scores, loaded })
     }
 
     /// The models' names.
@@ -165,8 +197,11 @@ impl Models {
     }
 
     /// What scores as model number `index`.
-    pub fn scorer(&self, index: usize) -> Average<'_> {
-        Average(self.parts[index].iter().map(|part| &self.loaded[*part]).collect())
+    pub fn scorer(&self, index: usize) -> Box<dyn Scorer + '_> {
+        match &self.scores[index] {
+            Scores::Mean(parts) => Box::new(Average(parts.iter().map(|part| &self.loaded[*part]).collect())),
+            Scores::Ensemble(ensemble) => Box::new(ensemble),
+        }
     }
 }
 

@@ -63,8 +63,8 @@ pub fn ask(run: &Run, model: &str, question: &Question) -> Result<Reply> {
     let data = Data::open(run, &mut task)?;
     let query = understand(&data.vocabulary, question)?;
     let catalogue = Catalogue::of(run)?;
-    let models =
-        Models::open(&catalogue, &catalogue.choose(&[model.to_owned()])?, &mut task, &data.vocabulary)?;
+    let names = catalogue.choose(&[model.to_owned()])?;
+    let models = Models::open(&catalogue, &names, &mut task, &data.vocabulary, &data.queries)?;
     let mut scores = Matrix::zeros(0, 0);
     models.scorer(0).scores(&[query], &mut scores);
     if !row::all_finite(scores.row(0)) {

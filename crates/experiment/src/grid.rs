@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::overrides::{Level, Overrides};
-use crate::spec::{Dataset, Spec, Variant, VariesFrom};
+use crate::spec::{Dataset, Spec, TEACHERS, Variant, VariesFrom};
 
 /// Where things come from and go to, beside what the experiment says.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,8 @@ pub struct Places {
     pub text_model: Option<PathBuf>,
     /// Only these datasets; empty means all.
     pub only: Vec<String>,
+    /// Only these variants and sweeps; empty means all.
+    pub only_variants: Vec<String>,
     /// Worker threads of every stage.
     pub threads: Option<usize>,
 }
@@ -291,7 +293,11 @@ impl Planner<'_> {
         arguments.extend(["--name".to_owned(), name.clone()]);
         let step = self.step("dsom-distill", dataset, run, arguments, needs.to_vec());
         self.grid.steps[step].student = Some(name.clone());
-        (name, step)
+        let measured = match variant.model() {
+            TEACHERS => format!("{name}{}", dsom_evaluate::models::TEACHERS),
+            _ => name,
+        };
+        (measured, step)
     }
 
     /// One evaluation for every run of a dataset, of all its models, after everything else.

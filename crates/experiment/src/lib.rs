@@ -44,7 +44,8 @@ pub const LATEX: &str = "table.tex";
 
 /// Runs the experiment of the file `spec`, or with `dry` only says what that would be.
 pub fn run(spec: &Path, places: &Places, programs: &Programs, dry: bool) -> Result<()> {
-    let spec = Spec::read(spec)?;
+    let mut spec = Spec::read(spec)?;
+    spec.keep(&places.only_variants)?;
     let grid = Grid::plan(&spec, places)?;
     if dry {
         return estimate::dry_run(&grid, programs, &places.out);

@@ -29,6 +29,9 @@ struct Arguments {
     /// Only this dataset (repeatable) [default: all]
     #[arg(long, value_name = "NAME")]
     dataset: Vec<String>,
+    /// Only this variant or sweep (repeatable) [default: all]
+    #[arg(long, value_name = "NAME")]
+    variant: Vec<String>,
     /// Text encoder for recipes that name none: see dsom-features
     #[arg(long, value_name = "DIR", env = "DSOM_TEXT_MODEL")]
     text_model: Option<PathBuf>,
@@ -65,6 +68,7 @@ fn run(arguments: Arguments) -> Result<()> {
         data: arguments.data.into_iter().collect(),
         text_model: arguments.text_model,
         only: arguments.dataset,
+        only_variants: arguments.variant,
         threads: arguments.threads,
     };
     let programs = Programs::beside_this()?;

@@ -144,7 +144,8 @@ pub struct Variant {
     /// As in the table; the name where it is left out.
     #[serde(default)]
     pub label: Option<String>,
-    /// Which model is measured: `student`, the variant's own, or `average` or a modality, a teacher of its run.
+    /// Which model is measured: `student`, the variant's own; `teachers`, as that student combines them; or `average` or
+    /// a modality, a teacher of its run.
     #[serde(default)]
     pub model: Option<String>,
     /// Keys of the recipe.
@@ -187,6 +188,8 @@ fn student() -> Vec<String> {
 
 /// The variant's own student.
 pub const STUDENT: &str = "student";
+/// The teachers as the variant's own student combines them.
+pub const TEACHERS: &str = "teachers";
 
 /// Where a variant stands in a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -219,7 +222,7 @@ impl Variant {
 
     /// Whether a student is trained for it.
     pub fn has_student(&self) -> bool {
-        self.model() == STUDENT
+        [STUDENT, TEACHERS].contains(&self.model())
     }
 }
 
@@ -241,6 +244,28 @@ impl Spec {
     /// All rows of the table: the variants, then every sweep's values.
     pub fn variants(&self) -> Vec<Variant> {
         self.variant.iter().cloned().chain(self.sweep.iter().flat_map(Sweep::variants)).collect()
+    }
+
+    /// Drops all variants and sweeps but these; none named keeps them all.
+    ///
+    /// # Errors
+    /// If a name is neither.
+    pub fn keep(&mut self, names: &[String]) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let there = || self.variant.iter().map(|v| &v.name).chain(self.sweep.iter().map(|sweep| &sweep.name));
+        if let Some(other) = names.iter().find(|name| there().all(|known| known != *name)) {
+            let known = there().map(String::as_str).collect::<Vec<_>>().join(", ");
+            let error = Error::usage(format!("`{other}` is no variant of this experiment"));
+            return Err(error.hint(format!("there are: {known}")));
+        }
+        self.variant.retain(|variant| names.contains(&variant.name));
+        self.sweep.retain(|sweep| names.contains(&sweep.name));
+        // Nobody is compared with what is not there.
+        let names: Vec<String> = self.variants().into_iter().map(|variant| variant.name).collect();
+        self.baseline.take_if(|baseline| !names.contains(baseline));
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {
@@ -380,6 +405,25 @@ mod tests {
         assert_eq!(variants[0].set, expected);
         assert_eq!(variants[3].label(), "rank = 0.5, average");
         assert!(variants[0].has_student() && !variants[1].has_student());
+    }
+
+    #[test]
+    fn only_the_variants_asked_for_are_kept() {
+        let spec = |names: &[&str]| {
+            let rows = "[[variant]]\nname = \"a\"\n[[variant]]\nname = \"b\"\n[[sweep]]\nname = \"s\"\nlabel = \"s\"\n\
+                        keys = [\"distill.tau\"]\nvalues = [1, 2]\n";
+            let mut spec = read(rows).unwrap();
+            spec.baseline = Some("a".to_owned());
+            spec.keep(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).map(|()| spec)
+        };
+        let kept = |names: &[&str]| -> Vec<String> {
+            spec(names).unwrap().variants().into_iter().map(|variant| variant.name).collect()
+        };
+        assert_eq!(kept(&[]), ["a", "b", "s-1", "s-2"]);
+        assert_eq!(kept(&["s", "a"]), ["a", "s-1", "s-2"]);
+        assert_eq!(spec(&["a"]).unwrap().baseline.as_deref(), Some("a"));
+        assert_eq!(spec(&["b"]).unwrap().baseline, None);
+        assert!(spec(&["c"]).unwrap_err().to_string().contains("`c`"));
     }
 
     #[test]

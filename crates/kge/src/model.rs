@@ -16,6 +16,26 @@ pub trait Scorer: Sync {
     fn scores(&self, queries: &[Query], into: &mut Matrix<f32>);
 }
 
+impl<S: Scorer + ?Sized> Scorer for &S {
+    fn entities(&self) -> usize {
+        (**self).entities()
+    }
+
+    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
+        (**self).scores(queries, into);
+    }
+}
+
+impl<S: Scorer + ?Sized> Scorer for Box<S> {
+    fn entities(&self) -> usize {
+        (**self).entities()
+    }
+
+    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
+        (**self).scores(queries, into);
+    }
+}
+
 /// A ComplEx model: two tables of embeddings, `[re | im]` in each row.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ComplEx<T> {

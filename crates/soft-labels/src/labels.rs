@@ -3,8 +3,8 @@
 use bytes::Bytes;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::Matrix;
-use mkg::EntityId;
+use kge::{ComplEx, Matrix, Scorer};
+use mkg::{EntityId, Query};
 use rayon::prelude::*;
 use stage::manifest::Manifest;
 use stage::task::Task;
@@ -13,9 +13,13 @@ use std::path::{Path, PathBuf};
 use training::Data;
 
 use crate::excerpt::{Excerpts, Kept, OfTeacher};
-use crate::pages::Stored;
+use crate::pages::{PIECE, Stored, fits_half};
 use crate::part::Part;
 use crate::schema::{TOP, scores_column, vector_column};
+use crate::write::beyond_half;
+
+/// Queries that models score at once.
+const BLOCK: usize = 512;
 
 /// All teachers' scores and query vectors for all training queries.
 ///
@@ -109,7 +113,7 @@ impl SoftLabels {
     ///
     /// # Panics
     /// If `rows` does not hold whole rows.
-    pub fn from_rows(teachers: Vec<Modality>, entities: usize, rows: &[f16]) -> SoftLabels {
+    pub fn from_rows(teachers: Vec<Modality>, entities: usize, rows: Vec<f16>) -> SoftLabels {
         let row = teachers.len() * entities;
         assert_eq!(rows.len() % row, 0, "whole rows");
         let place = |query: usize, teacher: usize| Place {
@@ -121,8 +125,44 @@ impl SoftLabels {
             places: (0..rows.len() / row).map(|query| place(query, teacher)).collect(),
         };
         let scores = (0..teachers.len()).map(of_teacher).collect();
-        let files = vec![Bytes::from_owner(Numbers(rows.to_vec()))];
+        let files = vec![Bytes::from_owner(Numbers(rows))];
         SoftLabels { teachers, entities, files, scores, vectors: Vec::new(), lossy: None }
+    }
+
+    /// What `models` say of `queries` that no cache is of, in memory, with the query vectors.
+    ///
+    /// # Errors
+    /// If a number does not fit half precision; on interruption.
+    pub fn of_models(
+        teachers: Vec<Modality>,
+        models: &[ComplEx<f32>],
+        queries: &[Query],
+    ) -> Result<SoftLabels> {
+        let entities = models.first().map_or(0, |model| model.entity.rows());
+        let row = teachers.len() * entities;
+        let mut rows = vec![f16::ZERO; queries.len() * row];
+        let mut vectors: Vec<Matrix<f32>> = models.iter().map(|_| Matrix::zeros(0, 0)).collect();
+        let mut scores = Matrix::zeros(0, 0);
+        for (teacher, (model, vectors)) in models.iter().zip(&mut vectors).enumerate() {
+            model.queries(queries, vectors);
+            for (block, queries) in queries.chunks(BLOCK).enumerate() {
+                interrupt::check()?;
+                model.scores(queries, &mut scores);
+                if !scores.values().par_chunks(PIECE).all(fits_half) {
+                    return Err(beyond_half(&scores, "scores", &teachers[teacher]));
+                }
+                let rows = rows[block * BLOCK * row..].par_chunks_mut(row);
+                rows.zip(scores.values().par_chunks(entities)).for_each(|(into, scores)| {
+                    into[teacher * entities..][..entities].convert_from_f32_slice(scores);
+                });
+            }
+        }
+        Ok(SoftLabels::from_rows(teachers, entities, rows).with_vectors(&vectors))
+    }
+
+    /// Bytes of what [`SoftLabels::of_models`] holds for so many queries, teachers and entities.
+    pub fn memory(queries: u64, teachers: u64, entities: u64) -> u64 {
+        2 * queries * teachers * entities
     }
 
     /// The same with query vectors `(query, width)` of each teacher.

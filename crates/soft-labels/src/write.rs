@@ -250,7 +250,7 @@ impl Buffers {
 }
 
 /// The error for numbers that half precision cannot hold.
-fn beyond_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Error {
+pub(crate) fn beyond_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Error {
     let most = f32::from(f16::MAX);
     let largest = rows.values().iter().map(|x| x.abs()).fold(0.0, f32::max);
     let message = match largest <= most {

@@ -15,7 +15,9 @@ mod features;
 mod import;
 mod teachers;
 
-pub use distill::{Action, Distill, Neighbours, Objective, PolicyState, Selection};
+pub use distill::{
+    Action, Calibrate, Distill, Neighbours, Objective, PolicyLearns, PolicyState, PolicyValue, Selection,
+};
 pub use features::{Features, ImageOutput, Pool, TextField, TextOutput, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};
 pub use teachers::{Absent, Precision, TeacherOverride, Teachers, Training};
@@ -108,6 +110,7 @@ impl Recipe {
             ("teachers.feature_scale", self.teachers.feature_scale),
             ("soft_labels.rows_per_file", self.soft_labels.rows_per_file as f64),
             ("distill.policy_hidden", self.distill.policy_hidden as f64),
+            ("distill.policy_epochs", self.distill.policy_epochs as f64),
         ];
         for (key, value) in positive {
             require(value > 0.0, key, "must be above zero")?;
@@ -117,11 +120,9 @@ impl Recipe {
             "import.holdout_fraction",
             "must lie between 0 and 1",
         )?;
-        require(
-            (0.0..=1.0).contains(&self.teachers.missing_rate),
-            "teachers.missing_rate",
-            "must lie between 0 and 1",
-        )?;
+        for (key, rate) in self.teachers.missing_rates() {
+            require((0.0..=1.0).contains(&rate), &key, "must lie between 0 and 1")?;
+        }
         require(
             !self.features.contains_key(&Modality::structural()),
             "features.structural",
@@ -226,6 +227,7 @@ mod tests {
             "distill.tau=0",
             "teachers.rank=0",
             "teachers.missing_rate=1.5",
+            "teachers.modality.visual.missing_rate=-1",
             "import.validation=holdout:2",
             "distill.objective=x",
             "seed",

@@ -107,7 +107,7 @@ proptest! {
         first in prop::collection::vec(-6f64..6.0, 9),
         second in prop::collection::vec(-6f64..6.0, 9),
         tails in prop::collection::btree_set(0u32..9, 1..9),
-        which in 0usize..4,
+        which in 0usize..6,
         tau in 0.5f64..5.0,
     ) {
         let (objective, rule) = [
@@ -115,6 +115,8 @@ proptest! {
             (Objective::Dkd, Neighbours::Mean),
             (Objective::Ndkd, Neighbours::Mean),
             (Objective::Ndkd, Neighbours::Sum),
+            (Objective::Nekd, Neighbours::Mean),
+            (Objective::Nnkd, Neighbours::Mean),
         ][which];
         let mut terms = terms(objective, rule, tau);
         (terms.alpha, terms.beta, terms.weight) = (0.7, 1.3, 3.0);
@@ -129,6 +131,22 @@ proptest! {
             let difference = (loss(1e-5) - loss(-1e-5)) / 2e-5;
             prop_assert!((difference - gradient[i]).abs() < 1e-6, "{}: {} {}", i, difference, gradient[i]);
         }
+    }
+}
+
+#[test]
+fn the_parts_of_ndkd_add_up_to_it() {
+    let (student, teacher) = ([0.5, -1.0, 2.0, 0.0, 1.5], [1.0, 0.5, -0.5, 2.0, 0.0]);
+    let of = |objective| {
+        let mut terms = terms(objective, Neighbours::Mean, 2.0);
+        (terms.alpha, terms.beta) = (0.7, 1.3);
+        distilled::<f64>(&student, &teacher, &[1, 3], terms)
+    };
+    let [whole, group, rest] = [Objective::Ndkd, Objective::Nekd, Objective::Nnkd].map(of);
+    assert!(group.0 > 0.0 && rest.0 > 0.0);
+    assert!((group.0 + rest.0 - whole.0).abs() < 1e-12);
+    for i in 0..student.len() {
+        assert!((group.1[i] + rest.1[i] - whole.1[i]).abs() < 1e-12);
     }
 }
 

@@ -157,6 +157,91 @@ fn gradients_equal_finite_differences() {
     }
 }
 
+/// Minus the weighted mean of what a policy's choices are worth on average, and of their entropy.
+fn expected_loss(policy: &mut Policy<'_, f64>, values: &[&[f32]], weights: &[f64]) -> f64 {
+    let queries: Vec<u32> = (0..values.len() as u32).collect();
+    let entropy = policy.entropy;
+    let log_pi = policy.forward(&queries);
+    let of_row = |row: usize| {
+        let worth = |(log_p, value): (&f64, &f32)| log_p.exp() * (f64::from(*value) - entropy * log_p);
+        -weights[row] * log_pi.row(row).iter().zip(values[row]).map(worth).sum::<f64>()
+    };
+    (0..values.len()).map(of_row).sum::<f64>() / weights.iter().sum::<f64>()
+}
+
+#[test]
+fn gradients_of_expected_values_equal_finite_differences() {
+    let golden = Golden::read();
+    let rows: Vec<Vec<f32>> = (0..golden.queries().len())
+        .map(|row| (0..7).map(|k| ((row * 7 + k) as f32).sin()).collect())
+        .collect();
+    let values: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+    let weights: Vec<f64> = (0..rows.len()).map(|row| 1.0 + row as f64).collect();
+    for entropy in [0.0, 0.3] {
+        let loss_moved = |at: usize, by: f64| {
+            let mut policy = golden.policy().with_entropy(entropy);
+            policy.first[1].parameters.values_mut()[at] += by;
+            expected_loss(&mut policy, &values, &weights)
+        };
+        let mut policy = golden.policy().with_entropy(entropy);
+        policy.forward(&golden.queries());
+        let gradients = policy.towards(&values, &weights);
+        if entropy == 0.0 {
+            assert!((gradients.loss - loss_moved(0, 0.0)).abs() < 1e-12);
+        }
+        for (at, gradient) in first_gradient(&mut policy, 1, &gradients).values().iter().enumerate() {
+            let difference = (loss_moved(at, 1e-5) - loss_moved(at, -1e-5)) / 2e-5;
+            assert!((difference - gradient).abs() < 1e-8, "{at}: {difference}, {gradient}");
+        }
+    }
+}
+
+#[test]
+fn entropy_adds_its_gradient_to_reinforce() {
+    let golden = Golden::read();
+    let outcomes = golden.outcomes();
+    let gradient = |entropy: f64| {
+        let mut policy = golden.policy().with_entropy(entropy);
+        policy.forward(&golden.queries());
+        let gradients = policy.backward(&outcomes);
+        first_gradient(&mut policy, 1, &gradients)
+    };
+    let (plain, with_entropy) = (gradient(0.0), gradient(0.3));
+    // Each triple's row counts once, and no strategy is worth anything.
+    let nothing = vec![0.0f32; 7];
+    let rows: Vec<&[f32]> = golden.queries().iter().map(|_| nothing.as_slice()).collect();
+    let count = |row: usize| outcomes.iter().filter(|outcome| outcome.row == row).count() as f64;
+    let weights: Vec<f64> = (0..rows.len()).map(count).collect();
+    let mut policy = golden.policy().with_entropy(0.3);
+    policy.forward(&golden.queries());
+    let gradients = policy.towards(&rows, &weights);
+    let of_entropy = first_gradient(&mut policy, 1, &gradients);
+    for (i, found) in with_entropy.values().iter().enumerate() {
+        assert!((found - plain.values()[i] - of_entropy.values()[i]).abs() < 1e-12);
+    }
+}
+
+#[test]
+fn parameters_move_to_a_policy_about_other_queries() {
+    let golden = Golden::read();
+    let mut policy = golden.policy();
+    let expected = policy.forward(&[1]).values().to_vec();
+    let favourite = policy.favourite(0);
+    // The same scores under other numbers.
+    let fill = |teacher: usize| {
+        let rows = &golden.teachers[teacher];
+        move |_: usize, into: &mut [f64]| into.copy_from_slice(&rows[1])
+    };
+    let input = |teacher: usize| Input {
+        name: teacher.to_string(),
+        block: Box::new(Dense::new(golden.entities(), fill(teacher))) as _,
+    };
+    let mut moved = policy.about((0..3).map(input).collect());
+    assert_eq!(moved.forward(&[9]).values(), expected);
+    let best = expected.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    assert_eq!(expected[favourite.index()], best);
+}
+
 #[test]
 fn factored_scores_equal_the_scores() {
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(3);

@@ -1,9 +1,11 @@
+use dsom_soft_labels::SoftLabels;
 use half::f16;
 use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
 use serde_json::Value;
 use stage::Modality;
 
 use super::*;
+use crate::teaching::LogSums;
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/policy.json");
 
@@ -27,13 +29,14 @@ fn fixture() -> Fixture {
     let of_query = |query: usize| teachers.iter().flat_map(move |scores| scores[query].clone());
     let scores: Vec<f16> = (0..queries.len()).flat_map(of_query).map(f16::from_f32).collect();
     let names = ["structural", "visual", "textual"].map(|name| name.parse::<Modality>().unwrap());
-    let labels = SoftLabels::from_rows(names.to_vec(), teachers[0][0].len(), &scores);
+    let labels = SoftLabels::from_rows(names.to_vec(), teachers[0][0].len(), scores);
     let (known, vocabulary) = (KnownAnswers::default(), Vocabulary::default());
     Fixture { golden, data: Data { queries, valid: Vec::new(), known, vocabulary }, labels }
 }
 
 /// Visits every row of the golden student with one action per triple.
-fn outcomes(fixture: &Fixture, recipe: &Distill) -> Vec<Outcome> {
+fn outcomes(fixture: &Fixture, rewarded: bool) -> Vec<Outcome> {
+    let recipe = &Distill::default();
     let student: Vec<Vec<f32>> = serde_json::from_value(fixture.golden["student_logits"].clone()).unwrap();
     let rows: Vec<usize> = serde_json::from_value(fixture.golden["row"].clone()).unwrap();
     let targets: Vec<u32> = serde_json::from_value(fixture.golden["target"].clone()).unwrap();
@@ -51,8 +54,9 @@ fn outcomes(fixture: &Fixture, recipe: &Distill) -> Vec<Outcome> {
         data: &fixture.data,
         recipe,
         terms: Distillation::from(recipe),
-        teaching: Some((&fixture.labels, &log_sums)),
+        teaching: Some(Sources { labels: &fixture.labels, log_sums: &log_sums, scales: None }),
         actions: &by_query,
+        rewarded,
     };
     let mut scratch = objective.scratch(student[0].len());
     let mut visit = |query: usize| {
@@ -65,7 +69,7 @@ fn outcomes(fixture: &Fixture, recipe: &Distill) -> Vec<Outcome> {
 #[test]
 fn rewards_and_baselines_equal_the_reference() {
     let fixture = fixture();
-    let found = outcomes(&fixture, &Distill::default());
+    let found = outcomes(&fixture, true);
     let numbers = |name: &str| -> Vec<f64> { serde_json::from_value(fixture.golden[name].clone()).unwrap() };
     let (rewards, baselines) = (numbers("reward"), numbers("baseline"));
     let rows: Vec<usize> = serde_json::from_value(fixture.golden["row"].clone()).unwrap();
@@ -89,7 +93,8 @@ fn combinations_equal_the_reference_to_half_precision() {
     let log_sums = LogSums::new(mixed.len(), strategies(3));
     let (mut combined, mut single) = (vec![0.0; 6], vec![0.0; 6]);
     for (query, by_strategy) in mixed.iter().enumerate() {
-        let teachers = Teachers { labels: &fixture.labels, log_sums: &log_sums, query };
+        let sources = Sources { labels: &fixture.labels, log_sums: &log_sums, scales: None };
+        let teachers = sources.of(&fixture.data.queries, query);
         for (k, expected) in by_strategy.iter().enumerate() {
             let strategy = Strategy(k as u16);
             let log_sum = teachers.log_sum(strategy, &mut combined, &mut single);
@@ -109,6 +114,5 @@ fn combinations_equal_the_reference_to_half_precision() {
 
 #[test]
 fn without_a_policy_nothing_is_rewarded() {
-    let recipe = Distill { selection: Selection::All, ..Distill::default() };
-    assert!(outcomes(&fixture(), &recipe).is_empty());
+    assert!(outcomes(&fixture(), false).is_empty());
 }

@@ -1,12 +1,13 @@
 //! Whom the policy chooses: overall, for which relation, for which entity, with examples by name.
 
 use maud::{Markup, html};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 use crate::Report;
 use crate::chart::{Mark, legend, share_bar};
 use crate::format::{grouped, share};
-use crate::page::absent;
+use crate::page::{absent, table};
 use crate::run::{Asked, Choices};
 use crate::strategies::{Shown, readable};
 
@@ -17,6 +18,10 @@ const NAMED: usize = 5;
 
 pub(crate) fn body(report: &Report) -> Markup {
     let choices = &report.data.choices;
+    let beforehand = beforehand(report);
+    if choices.is_empty() && beforehand.is_some() {
+        return beforehand.unwrap_or_default();
+    }
     if choices.is_empty() {
         let students = report.data.of_program("dsom-distill").count();
         return absent(match students {
@@ -28,9 +33,48 @@ pub(crate) fn body(report: &Report) -> Markup {
         });
     }
     html! {
-        p.soft { "What the policy that was kept would draw: its probabilities, averaged over training triples, both directions." }
+        p.soft {
+            "What the policy that was kept would draw: its probabilities, averaged over training triples, both directions. "
+            "One that learned beforehand does not draw, but takes its favourite."
+        }
+        @if let Some(beforehand) = beforehand { (beforehand) }
         @for choices in choices { (student(choices)) }
     }
+}
+
+/// What was learned before there was a student: how choices and scales did on validation queries held out from them.
+fn beforehand(report: &Report) -> Option<Markup> {
+    let of = |what: &'static str| {
+        let students = report.data.of_program("dsom-distill");
+        students.filter_map(move |stage| Some((stage.name(), stage.manifest.summary.get(what)?)))
+    };
+    let number =
+        |value: &Value, name: &str| value[name].as_f64().map_or("–".to_owned(), |x| format!("{x:.4}"));
+    let policy = |(name, value): (&str, &Value)| {
+        let of = |name| number(value, name);
+        let constant = value["constant_strategy"].as_str().unwrap_or("–");
+        let constant = format!("{} ({constant})", of("constant"));
+        [name.to_owned(), of("policy"), of("all"), of("random"), constant, of("oracle")]
+    };
+    let calibration = |(name, value): (&str, &Value)| {
+        let scales = value["scales"].as_object().into_iter().flatten();
+        let scales = scales.map(|(teacher, scale)| format!("{teacher} {:.2}", scale.as_f64().unwrap_or(0.0)));
+        let scales = scales.collect::<Vec<_>>().join(", ");
+        [name.to_owned(), number(value, "before"), number(value, "after"), scales]
+    };
+    let (policies, calibrations) = (of("policy").count(), of("calibration").count());
+    (policies + calibrations > 0).then(|| html! {
+        @if policies > 0 {
+            h3 { "Choices learned beforehand" }
+            p.soft { "Means over held-out validation queries of what strategies are worth there (distill.policy_value)." }
+            (table(&["student", "policy", "all teachers", "random", "best constant", "oracle"], 1, of("policy").map(policy)))
+        }
+        @if calibrations > 0 {
+            h3 { "Scales of the teachers' scores" }
+            p.soft { "Mean log-probability of held-out validation targets by the mean of all teachers' scores." }
+            (table(&["student", "as they are", "scaled", "scales, before a relation's own"], 1, of("calibration").map(calibration)))
+        }
+    })
 }
 
 /// One student's policy.

@@ -1,8 +1,11 @@
 //! `[distill]`: the student, the policy and the distillation term.
 
 use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
 
 use super::Training;
+use crate::{Error, Modality};
 
 /// Stage 5. The symbols are the paper's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -15,6 +18,8 @@ pub struct Distill {
     pub objective: Objective,
     /// Who chooses the teachers of a query.
     pub selection: Selection,
+    /// Whether the teachers' scores are scaled before they are averaged.
+    pub calibrate: Calibrate,
     /// Whether one action is sampled for a query or one for each of its triples.
     pub action: Action,
     /// Weight of the distillation term.
@@ -23,12 +28,20 @@ pub struct Distill {
     pub tau: f64,
     /// Multiply the distillation term by tau squared (Hinton's scaling; the paper's equations leave it out).
     pub tau_squared: bool,
-    /// NDKD: weight of the neighbours' part. DKD: of the target's.
+    /// NDKD, NEKD: weight of the neighbours' part. DKD: of the target's.
     pub alpha: f64,
-    /// NDKD: weight of the non-neighbours' part. DKD: of the non-targets'.
+    /// NDKD, NNKD: weight of the non-neighbours' part. DKD: of the non-targets'.
     pub beta: f64,
     /// NDKD: whether `p_N` is the mean (the paper) or the sum of the neighbours' probabilities.
     pub neighbours: Neighbours,
+    /// What the policy learns from.
+    pub policy_learns: PolicyLearns,
+    /// What a strategy is worth to a policy that learns beforehand.
+    pub policy_value: PolicyValue,
+    /// Passes of a policy that learns beforehand.
+    pub policy_epochs: usize,
+    /// Weight of the entropy of the policy's choice, which it then maximises as well.
+    pub policy_entropy: f64,
     /// What the policy sees of a query.
     pub policy_state: PolicyState,
     /// Width of the policy's hidden layer.
@@ -49,6 +62,7 @@ impl Default for Distill {
             training: Training::default(),
             objective: Objective::Ndkd,
             selection: Selection::Policy,
+            calibrate: Calibrate::None,
             action: Action::Query,
             gamma: 2.0,
             tau: 4.0,
@@ -56,6 +70,10 @@ impl Default for Distill {
             alpha: 1.0,
             beta: 1.0,
             neighbours: Neighbours::Mean,
+            policy_learns: PolicyLearns::Student,
+            policy_value: PolicyValue::ReciprocalRank,
+            policy_epochs: 60,
+            policy_entropy: 0.0,
             policy_state: PolicyState::Query,
             policy_hidden: 1024,
             policy_learning_rate: 1e-4,
@@ -79,19 +97,127 @@ pub enum Objective {
     /// Neighbours and the rest decoupled (Eq. 12).
     #[default]
     Ndkd,
+    /// Only the neighbours' part of that.
+    Nekd,
+    /// Only the non-neighbours' part of it.
+    Nnkd,
 }
 
-/// Who chooses the teachers of a query.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Who chooses the teachers of a query. In a recipe a word, or modalities joined by `+`: `"structural+textual"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Selection {
-    /// The policy network, trained by REINFORCE.
+    /// The policy network.
     #[default]
     Policy,
     /// Always all teachers.
     All,
     /// A strategy drawn evenly, every time anew: the control.
     Random,
+    /// The one teacher whose first entity has the highest probability (Table 2's ConfTeacher).
+    Conf,
+    /// The one teacher with the lowest cross-entropy of the query's tails.
+    BestTeacher,
+    /// The strategy with the lowest cross-entropy of the query's tails.
+    BestStrategy,
+    /// Always these.
+    Fixed(Vec<Modality>),
+}
+
+impl Selection {
+    /// The selections that are words.
+    const WORDS: [(&'static str, Selection); 6] = [
+        ("policy", Selection::Policy),
+        ("all", Selection::All),
+        ("random", Selection::Random),
+        ("conf", Selection::Conf),
+        ("best-teacher", Selection::BestTeacher),
+        ("best-strategy", Selection::BestStrategy),
+    ];
+}
+
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Selection::Fixed(modalities) => {
+                let names: Vec<&str> = modalities.iter().map(Modality::as_str).collect();
+                f.write_str(&names.join("+"))
+            }
+            word => {
+                let known = Selection::WORDS.iter().find(|(_, selection)| selection == word);
+                f.write_str(known.map_or("", |(word, _)| word))
+            }
+        }
+    }
+}
+
+impl FromStr for Selection {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        if let Some((_, selection)) = Selection::WORDS.into_iter().find(|(word, _)| *word == text) {
+            return Ok(selection);
+        }
+        let mut modalities = text.split('+').map(str::parse).collect::<Result<Vec<Modality>, Error>>()?;
+        modalities.sort();
+        modalities.dedup();
+        Ok(Selection::Fixed(modalities))
+    }
+}
+
+impl TryFrom<String> for Selection {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let words = || Selection::WORDS.map(|(word, _)| format!("`{word}`")).join(", ");
+        text.parse()
+            .map_err(|_| format!("`{text}` is no selection: {}, or modalities joined by `+`", words()))
+    }
+}
+
+impl From<Selection> for String {
+    fn from(selection: Selection) -> String {
+        selection.to_string()
+    }
+}
+
+/// Whether the teachers' scores are scaled before they are averaged, by scales that make the mean of all most likely on
+/// the validation triples.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Calibrate {
+    /// No: the paper.
+    #[default]
+    None,
+    /// Each teacher's by a scale of its own.
+    Teacher,
+    /// Each teacher's by a scale for each relation.
+    Relation,
+}
+
+/// What the policy learns from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyLearns {
+    /// With the student, on the training triples, by REINFORCE: rewarded for better cross-entropy than the student's
+    /// (Eq. 8 to 10).
+    #[default]
+    Student,
+    /// Beforehand, on the validation triples, from what every strategy is worth there.
+    Valid,
+    /// Beforehand, likewise on the training triples, which the teachers were trained on: a control.
+    Train,
+}
+
+/// What a strategy is worth to a policy that learns beforehand, on average over a query's targets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PolicyValue {
+    /// One over the target's filtered rank.
+    #[default]
+    ReciprocalRank,
+    /// The logarithm of the target's probability among what the filter leaves.
+    LogProbability,
 }
 
 /// What the policy sees of a query.
@@ -105,6 +231,28 @@ pub enum PolicyState {
     Query,
     /// Each teacher's highest probabilities, entropy and margin, the teachers' agreement, and the relation.
     Summary,
+    /// The relation, the head's degree, and which modalities the head has: nothing that a teacher has learned by heart.
+    Relation,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_selection_is_a_word_or_modalities() {
+        for (word, selection) in Selection::WORDS {
+            assert_eq!(word.parse::<Selection>().unwrap(), selection);
+            assert_eq!(selection.to_string(), word);
+        }
+        let fixed: Selection = "textual+structural+textual".parse().unwrap();
+        assert_eq!(fixed.to_string(), "structural+textual");
+        for wrong in ["", "Policy", "structural+", "structural textual"] {
+            assert!(wrong.parse::<Selection>().is_err(), "{wrong}");
+        }
+        let refused = toml::from_str::<Distill>("selection = \"best teacher\"").unwrap_err().to_string();
+        assert!(refused.contains("`best-teacher`"), "{refused}");
+    }
 }
 
 /// How often an action is sampled.

@@ -1,0 +1,171 @@
+//! The teachers as a student's recipe combines them, without the student: an ensemble.
+
+use dsom_soft_labels::SoftLabels;
+use kge::checkpoint::Reader;
+use kge::{ComplEx, Matrix, Scorer, row};
+use mkg::{Query, QuerySet, Vocabulary};
+use rayon::prelude::*;
+use stage::manifest::Manifest;
+use stage::recipe::{Calibrate, Distill, Objective, Selection};
+use stage::task::Task;
+use stage::{Error, Modality, Result, Run, seed};
+use training::open_model;
+
+use crate::calibrate::Scales;
+use crate::inputs::{Asked, Facts, inputs};
+use crate::learn::favourites;
+use crate::policy::{Input, Policy};
+use crate::strategy::{Strategy, strategies};
+use crate::student::{CALIBRATION, POLICY, SCALE, TEACHERS};
+use crate::worth;
+
+/// For every query the mean of the teachers that a student would listen to, with their scales.
+pub struct Ensemble {
+    teachers: Vec<Modality>,
+    models: Vec<ComplEx<f32>>,
+    scales: Option<Scales>,
+    choice: Choice,
+}
+
+/// Whom it listens to.
+enum Choice {
+    Always(Strategy),
+    /// The teacher whose first entity has the highest probability.
+    Conf,
+    /// What a policy holds best.
+    Policy {
+        recipe: Box<Distill>,
+        facts: Facts,
+        parameters: Vec<Matrix<f32>>,
+    },
+}
+
+impl Ensemble {
+    /// Reads the teachers of the student called `name`, and what it chooses by, and records them as inputs of `task`.
+    /// `train` are the training queries.
+    ///
+    /// # Errors
+    /// If it had no teachers, or its choice is left to chance or needs the answers.
+    pub fn open(
+        run: &Run,
+        task: &mut Task,
+        name: &str,
+        vocabulary: &Vocabulary,
+        train: &QuerySet,
+    ) -> Result<Ensemble> {
+        let folder = run.student(name);
+        let manifest = Manifest::read(&folder)?;
+        let recipe: Distill =
+            serde_json::from_value(manifest.parameters.clone()).map_err(|_| of_none(name))?;
+        if recipe.objective == Objective::None {
+            return Err(of_none(name));
+        }
+        let teachers: Vec<Modality> = manifest.summary_field(&folder, TEACHERS)?;
+        let models = teachers.iter().map(|teacher| open_model(task, &run.teacher(teacher), vocabulary));
+        let models = models.collect::<Result<Vec<_>>>()?;
+        let relations = 2 * vocabulary.relations.len();
+        let scales = match recipe.calibrate {
+            Calibrate::None => None,
+            _ => Some(Scales::read(&Reader::open(&task.stage_input(&folder, CALIBRATION)?)?, SCALE)?),
+        };
+        let choice = match &recipe.selection {
+            Selection::All => Choice::Always(Strategy::all(teachers.len())),
+            Selection::Fixed(modalities) => Choice::Always(Strategy::named(modalities, &teachers)?),
+            Selection::Conf => Choice::Conf,
+            Selection::Policy => {
+                let facts = Facts::new(train, vocabulary.entities.len(), relations);
+                let reader = Reader::open(&task.stage_input(&folder, POLICY)?)?;
+                let parameters = parameters(&recipe, &facts, &teachers, &models, &reader)?;
+                Choice::Policy { recipe: Box::new(recipe), facts, parameters }
+            }
+            Selection::Random | Selection::BestTeacher | Selection::BestStrategy => {
+                let selection = &recipe.selection;
+                let message =
+                    format!("student `{name}` chooses by `{selection}`: there is no such choice here");
+                return Err(
+                    Error::usage(message).hint("`random` is no model, and `best-…` needs the answers")
+                );
+            }
+        };
+        Ok(Ensemble { teachers, models, scales, choice })
+    }
+
+    /// Whom it listens to, for each query.
+    fn choose(&self, queries: &[Query]) -> Result<Vec<Strategy>> {
+        let asked = || SoftLabels::of_models(self.teachers.clone(), &self.models, queries);
+        match &self.choice {
+            Choice::Always(strategy) => Ok(vec![*strategy; queries.len()]),
+            Choice::Conf => {
+                let singles: Vec<Strategy> = (0..self.teachers.len()).map(|m| Strategy::of([m])).collect();
+                let confidence = |_: usize, scores: &mut [f32]| worth::confidence(scores);
+                let table = worth::table(&asked()?, queries, self.scales.as_ref(), &singles, confidence)?;
+                Ok(worth::best(&table, &singles))
+            }
+            Choice::Policy { recipe, facts, parameters } => {
+                let labels = asked()?;
+                let inputs = read_inputs(recipe, facts, queries, &labels);
+                let mut policy = Policy::of(inputs, parameters.clone());
+                Ok(favourites(&mut policy, &(0..queries.len() as u32).collect::<Vec<_>>()))
+            }
+        }
+    }
+}
+
+fn of_none(name: &str) -> Error {
+    Error::usage(format!("student `{name}` learned alone: there are no teachers to combine"))
+}
+
+/// Inputs that read scores: here nothing is asked twice.
+fn read_inputs<'a>(
+    recipe: &Distill,
+    facts: &Facts,
+    queries: &'a [Query],
+    labels: &'a SoftLabels,
+) -> Vec<Input<'a, f32>> {
+    let none = labels.teachers().iter().map(|_| None).collect();
+    inputs(recipe, facts, Asked { queries, labels }, none)
+}
+
+/// The network's parameters, from its file.
+fn parameters(
+    recipe: &Distill,
+    facts: &Facts,
+    teachers: &[Modality],
+    models: &[ComplEx<f32>],
+    reader: &Reader,
+) -> Result<Vec<Matrix<f32>>> {
+    // Any query tells the inputs' names and widths.
+    let query = [Query { head: mkg::EntityId(0), relation: mkg::RelationId(0) }];
+    let labels = SoftLabels::of_models(teachers.to_vec(), models, &query)?;
+    let inputs = read_inputs(recipe, facts, &query, &labels);
+    let mut generator = seed::generator(0, "policy/initial", 0);
+    let mut policy =
+        Policy::new(inputs, recipe.policy_hidden, strategies(teachers.len()), 0.0, &mut generator);
+    policy.load(reader)?;
+    Ok(policy.parameters())
+}
+
+impl Scorer for Ensemble {
+    fn entities(&self) -> usize {
+        self.models.first().map_or(0, |model| model.entity.rows())
+    }
+
+    /// Scores that are not finite if the policy cannot be asked, since scores of teachers do not fit half precision.
+    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
+        let entities = self.entities();
+        into.resize(queries.len(), entities);
+        into.clear();
+        let Ok(chosen) = self.choose(queries) else { return into.values_mut().fill(f32::NAN) };
+        let mut scores = Matrix::zeros(0, 0);
+        for (teacher, model) in self.models.iter().enumerate() {
+            model.scores(queries, &mut scores);
+            let rows = into.values_mut().par_chunks_mut(entities).zip(scores.values().par_chunks(entities));
+            rows.zip(queries).zip(&chosen).for_each(|(((into, scores), query), strategy)| {
+                if strategy.has(teacher) {
+                    let scale = self.scales.as_ref().map_or(1.0, |scales| scales.of(query.relation)[teacher]);
+                    row::add_scaled(into, scale / strategy.size() as f32, scores);
+                }
+            });
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! What strategies are worth for a query: the choices that need no policy, and what a policy learns from beforehand.
+
+use dsom_soft_labels::SoftLabels;
+use kge::rank::rank_in_row;
+use kge::{Matrix, Real, TieRule, row};
+use mkg::{EntityId, Query};
+use rayon::prelude::*;
+use stage::Result;
+use stage::interrupt;
+use stage::recipe::PolicyValue;
+
+use crate::calibrate::Scales;
+use crate::strategy::Strategy;
+
+/// What `worth` says of the mean scores of each of the `candidates`, scaled, for every one of the `queries`
+/// `(query, candidate)`.
+pub(crate) fn table(
+    labels: &SoftLabels,
+    queries: &[Query],
+    scales: Option<&Scales>,
+    candidates: &[Strategy],
+    worth: impl Fn(usize, &mut [f32]) -> f64 + Sync,
+) -> Result<Matrix<f32>> {
+    let (teachers, entities) = (labels.teachers().len(), labels.entities());
+    let mut table = Matrix::zeros(queries.len(), candidates.len());
+    let rows = table.values_mut().par_chunks_mut(candidates.len()).enumerate();
+    rows.try_for_each_init(
+        || (Matrix::zeros(teachers, entities), vec![0.0; entities]),
+        |(scores, combined), (query, into)| {
+            interrupt::check()?;
+            // In a lossy cache one temperature must do for all strategies: rows are compared, not distilled.
+            let scales = scales.map(|scales| scales.of(queries[query].relation));
+            for teacher in 0..teachers {
+                let scores = scores.row_mut(teacher);
+                labels.fill(query, teacher, 1.0, scores);
+                scales.iter().for_each(|scales| row::scale(scores, scales[teacher]));
+            }
+            for (strategy, into) in candidates.iter().zip(into) {
+                average(scores, *strategy, combined);
+                *into = worth(query, combined) as f32;
+            }
+            Ok(())
+        },
+    )?;
+    Ok(table)
+}
+
+/// The mean of the strategy's rows of `scores (teacher, entity)` (Eq. 7).
+fn average(scores: &Matrix<f32>, strategy: Strategy, into: &mut [f32]) {
+    into.fill(0.0);
+    let weight = 1.0 / strategy.size() as f32;
+    strategy.members().for_each(|teacher| row::add_scaled(into, weight, scores.row(teacher)));
+}
+
+/// For every row the candidate with the most in it; of equal ones the first.
+pub(crate) fn best(table: &Matrix<f32>, candidates: &[Strategy]) -> Vec<Strategy> {
+    let best = |row: &[f32]| (0..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best });
+    (0..table.rows()).map(|query| candidates[best(table.row(query))]).collect()
+}
+
+/// The probability of the first entity, as its logarithm.
+pub(crate) fn confidence(scores: &[f32]) -> f64 {
+    f64::from(row::max(scores)) - row::log_sum_exp(scores, 1.0)
+}
+
+/// The mean log-probability of `targets`: minus their cross-entropy.
+pub(crate) fn log_probability(scores: &[f32], targets: &[EntityId]) -> f64 {
+    let log_sum = row::log_sum_exp(scores, 1.0);
+    mean(targets, |target| f64::from(scores[target.index()]) - log_sum)
+}
+
+/// What a policy that learns beforehand takes scores to be worth, on average over `targets` and, for each, without the
+/// other `known` answers. The targets' scores are overwritten.
+pub(crate) fn filtered(
+    value: PolicyValue,
+    scores: &mut [f32],
+    targets: &[EntityId],
+    known: &[EntityId],
+) -> f64 {
+    match value {
+        PolicyValue::ReciprocalRank => mean(targets, |target| {
+            let known = known.iter().map(|id| id.index());
+            1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
+        }),
+        PolicyValue::LogProbability => {
+            let of_targets: Vec<f64> = targets.iter().map(|id| f64::from(scores[id.index()])).collect();
+            known.iter().chain(targets).for_each(|id| scores[id.index()] = f32::MASKED);
+            let rest = row::log_sum_exp(scores, 1.0);
+            // Of the target against the rest: -ln(1 + e^(rest - score)).
+            mean(&of_targets, |score| -softplus(rest - score))
+        }
+    }
+}
+
+/// `ln(1 + e^x)` without overflow.
+fn softplus(x: f64) -> f64 {
+    x.max(0.0) + (-x.abs()).exp().ln_1p()
+}
+
+fn mean<T>(of: &[T], value: impl Fn(&T) -> f64) -> f64 {
+    of.iter().map(value).sum::<f64>() / of.len() as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+    use mkg::RelationId;
+
+    fn ids(ids: &[u32]) -> Vec<EntityId> {
+        ids.iter().copied().map(EntityId).collect()
+    }
+
+    #[test]
+    fn worths_worked_out_by_hand() {
+        // Weights 1, 4, 5, 2; entity 2 is a known answer.
+        let scores = [1.0f32, 4.0, 5.0, 2.0].map(f32::ln);
+        let filtered =
+            |value, targets: &[u32]| filtered(value, &mut scores.to_vec(), &ids(targets), &ids(&[1, 2]));
+        assert!((confidence(&scores) - (5.0f64 / 12.0).ln()).abs() < 1e-6);
+        assert!(
+            (log_probability(&scores, &ids(&[1, 3])) - ((4.0f64 * 2.0).ln() / 2.0 - 12.0f64.ln())).abs()
+                < 1e-6
+        );
+        assert_eq!(filtered(PolicyValue::ReciprocalRank, &[1]), 1.0);
+        assert_eq!(filtered(PolicyValue::ReciprocalRank, &[1, 0]), 0.75);
+        // Against 0 and 3: 4 of 7.
+        let log_p = filtered(PolicyValue::LogProbability, &[1]);
+        assert!((log_p - (4.0f64 / 7.0).ln()).abs() < 1e-6, "{log_p}");
+        // 1 and 2 against 0 and 3 each: 4 of 7 and 5 of 8.
+        let log_p = filtered(PolicyValue::LogProbability, &[1, 2]);
+        assert!((log_p - ((4.0f64 / 7.0).ln() + (5.0f64 / 8.0).ln()) / 2.0).abs() < 1e-6, "{log_p}");
+    }
+
+    #[test]
+    fn a_target_alone_is_certain() {
+        let log_p = filtered(PolicyValue::LogProbability, &mut [1.0, 2.0], &ids(&[0]), &ids(&[0, 1]));
+        assert_eq!(log_p, 0.0);
+    }
+
+    #[test]
+    fn a_table_has_every_candidate_of_every_query() {
+        let rows: Vec<f16> = [[1.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 1.0]]
+            .concat()
+            .into_iter()
+            .map(f16::from_f32)
+            .collect();
+        let teachers = ["structural", "textual"].map(|name| name.parse().unwrap());
+        let labels = SoftLabels::from_rows(teachers.to_vec(), 3, rows);
+        let candidates = [Strategy(0), Strategy(2), Strategy(1)];
+        let queries = [0, 1].map(|i| Query { head: EntityId(i), relation: RelationId(0) });
+        let found = table(&labels, &queries, None, &candidates, |_, row| f64::from(row::max(row))).unwrap();
+        assert_eq!(found.values(), [1.0, 1.5, 3.0, 2.0, 1.5, 1.0]);
+        assert_eq!(best(&found, &candidates), [Strategy(1), Strategy(0)]);
+        let equal = Matrix::from_values(1, 3, vec![2.0; 3]);
+        assert_eq!(best(&equal, &candidates), [Strategy(0)]);
+    }
+}
