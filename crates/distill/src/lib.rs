@@ -7,6 +7,8 @@
 mod adam;
 mod calibrate;
 mod choices;
+mod chooser;
+mod combine;
 mod ensemble;
 mod inputs;
 mod learn;
@@ -70,7 +72,7 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     summary["products"] = precision.to_string().into();
     if let Some(teaching) = student.teaching() {
         summary[student::TEACHERS] = serde_json::json!(teaching.labels.teachers());
-        if let Some(learned) = teaching.learned() {
+        if let Some(learned) = teaching.chooser().learned() {
             summary["policy"] = serde_json::json!(learned);
         }
         if let Some((_, calibrated)) = &teaching.calibration {

@@ -1,4 +1,4 @@
-//! BERT: token, position and segment embeddings, and [layers](crate::transformer) with the norm after the residual.
+//! BERT: token, position and segment embeddings, and layers with the norm after the residual.
 
 use candle_core::{DType, Device, IndexOp, Tensor};
 use candle_nn::Activation;

@@ -2,7 +2,7 @@
 //! cropped to its centre where it says so, rescaled and normalised.
 //!
 //! Resizing is PIL's: 8-bit, with the filter widened where the image shrinks. `shortest_edge` sizes need a centre crop,
-//! because the encoder takes images of one size only. An image longer than [`MAX_RATIO`] times its width is cut to that
+//! because the encoder takes images of one size only. An image longer than `MAX_RATIO` times its width is cut to that
 //! first, so that a strip of pixels does not grow into gigabytes.
 
 use fast_image_resize::images::{Image, ImageRef};

@@ -1,4 +1,4 @@
-//! ViT: patches become tokens after one for the class, and [layers](crate::transformer) with the norm before each part.
+//! ViT: patches become tokens after one for the class, and layers with the norm before each part.
 
 use candle_core::{Device, IndexOp, Tensor};
 use candle_nn::{Activation, VarBuilder};

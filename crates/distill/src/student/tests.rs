@@ -5,7 +5,7 @@ use serde_json::Value;
 use stage::Modality;
 
 use super::*;
-use crate::teaching::LogSums;
+use crate::combine::LogSums;
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/policy.json");
 

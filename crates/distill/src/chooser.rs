@@ -1,0 +1,182 @@
+//! Who chooses the teachers of a query, and what that is made from: a policy, a rule, or chance.
+
+use dsom_soft_labels::SoftLabels;
+use kge::ComplEx;
+use mkg::{EntityId, QuerySet};
+use stage::recipe::{Calibrate, Distill, PolicyLearns, Selection};
+use stage::{Modality, Result, seed};
+use training::Data;
+
+use crate::calibrate::{Calibrated, Scales, calibrate};
+use crate::inputs::{Asked, Facts, inputs};
+use crate::learn::{Learned, favourites, learn};
+use crate::policy::{Input, Policy};
+use crate::strategy::{Strategy, strategies};
+use crate::worth;
+
+/// Who chooses the teachers of a query.
+pub(crate) enum Chooser<'a> {
+    /// A policy that samples, and learns from the reward.
+    Learning(Policy<'a, f32>),
+    /// A policy that has learned, with its choice for every training query.
+    Learned(Policy<'a, f32>, Vec<Strategy>, Learned),
+    /// One choice for every training query.
+    Settled(Vec<Strategy>),
+    /// Chance.
+    Random,
+}
+
+impl<'a> Chooser<'a> {
+    /// The policy, if one chooses.
+    pub(crate) fn policy(&self) -> Option<&Policy<'a, f32>> {
+        match self {
+            Chooser::Learning(policy) | Chooser::Learned(policy, ..) => Some(policy),
+            Chooser::Settled(_) | Chooser::Random => None,
+        }
+    }
+
+    /// The policy, if one chooses, to be restored or asked.
+    pub(crate) fn policy_mut(&mut self) -> Option<&mut Policy<'a, f32>> {
+        match self {
+            Chooser::Learning(policy) | Chooser::Learned(policy, ..) => Some(policy),
+            Chooser::Settled(_) | Chooser::Random => None,
+        }
+    }
+
+    /// The policy that the student's steps reward, if there is one.
+    pub(crate) fn learner(&mut self) -> Option<&mut Policy<'a, f32>> {
+        match self {
+            Chooser::Learning(policy) => Some(policy),
+            _ => None,
+        }
+    }
+
+    /// Whether the student's steps are to find rewards.
+    pub(crate) fn rewards(&self) -> bool {
+        matches!(self, Chooser::Learning(_))
+    }
+
+    /// How a policy that learned beforehand did on queries it was not shown.
+    pub(crate) fn learned(&self) -> Option<&Learned> {
+        match self {
+            Chooser::Learned(_, _, learned) => Some(learned),
+            _ => None,
+        }
+    }
+}
+
+/// The validation triples' queries, and what the teachers say of them.
+pub(crate) struct Valid {
+    queries: QuerySet,
+    labels: SoftLabels,
+}
+
+impl Valid {
+    /// Asks the `models`; nothing where there are none.
+    pub(crate) fn of(data: &Data, teachers: &[Modality], models: &[ComplEx<f32>]) -> Result<Option<Valid>> {
+        if models.is_empty() {
+            return Ok(None);
+        }
+        let queries = QuerySet::new(&data.valid, data.relations());
+        let labels = SoftLabels::of_models(teachers.to_vec(), models, queries.queries())?;
+        Ok(Some(Valid { queries, labels }))
+    }
+
+    pub(crate) fn calibrate(&self, data: &Data, by: Calibrate, seed: u64) -> Result<(Scales, Calibrated)> {
+        let (scales, calibrated) =
+            calibrate(&self.queries, &self.labels, &data.known, 2 * data.relations(), by, seed)?;
+        let Calibrated { before, after, .. } = calibrated;
+        tracing::info!("calibration: log-probability of held-out targets {before:.3}, scaled {after:.3}");
+        Ok((scales, calibrated))
+    }
+}
+
+/// What a [`Chooser`] is made from.
+pub(crate) struct Choosing<'a, 'b> {
+    pub(crate) data: &'a Data,
+    pub(crate) labels: &'a SoftLabels,
+    pub(crate) valid: Option<&'b Valid>,
+    pub(crate) scales: Option<&'b Scales>,
+    pub(crate) recipe: &'b Distill,
+    pub(crate) seed: u64,
+}
+
+impl<'a> Choosing<'a, '_> {
+    /// Decides what can be decided beforehand. `models` as in [`crate::Models::factored`].
+    pub(crate) fn chooser(&self, models: Vec<Option<ComplEx<f32>>>) -> Result<Chooser<'a>> {
+        let (teachers, queries) = (self.labels.teachers(), &self.data.queries);
+        let settled = |strategy: Strategy| Chooser::Settled(vec![strategy; queries.len()]);
+        let singles: Vec<Strategy> = (0..teachers.len()).map(|teacher| Strategy::of([teacher])).collect();
+        let by = |candidates: &[Strategy], worth: &(dyn Fn(usize, &mut [f32]) -> f64 + Sync)| {
+            let table = worth::table(self.labels, queries.queries(), self.scales, candidates, worth)?;
+            Ok(Chooser::Settled(worth::best(&table, candidates)))
+        };
+        let likely = |query: usize, scores: &mut [f32]| worth::log_probability(scores, queries.tails(query));
+        match &self.recipe.selection {
+            Selection::Random => Ok(Chooser::Random),
+            Selection::All => Ok(settled(Strategy::all(teachers.len()))),
+            Selection::Fixed(modalities) => Ok(settled(Strategy::named(modalities, teachers)?)),
+            Selection::Conf => by(&singles, &|_, scores| worth::confidence(scores)),
+            Selection::BestTeacher => by(&singles, &likely),
+            Selection::BestStrategy => by(&Strategy::every(teachers.len()), &likely),
+            Selection::Policy => self.policy(models),
+        }
+    }
+
+    fn policy(&self, models: Vec<Option<ComplEx<f32>>>) -> Result<Chooser<'a>> {
+        let &Choosing { data, labels, recipe, .. } = self;
+        let facts = Facts::new(&data.queries, data.entities(), 2 * data.relations());
+        let on_train = inputs(recipe, &facts, Asked { queries: data.queries.queries(), labels }, models);
+        let (mut policy, learned) = match (recipe.policy_learns, self.valid) {
+            (PolicyLearns::Valid, Some(Valid { queries, labels })) => {
+                let models = labels.teachers().iter().map(|_| None).collect();
+                let on_valid = inputs(recipe, &facts, Asked { queries: queries.queries(), labels }, models);
+                let mut policy = self.untaught(on_valid);
+                let learned =
+                    self.learn(&mut policy, queries, labels, &|query| data.known.of(queries.query(query)))?;
+                (policy.about(on_train), learned)
+            }
+            (PolicyLearns::Train, _) => {
+                let (mut policy, queries) = (self.untaught(on_train), &data.queries);
+                let learned = self.learn(&mut policy, queries, labels, &|query| queries.tails(query))?;
+                (policy, learned)
+            }
+            _ => return Ok(Chooser::Learning(self.untaught(on_train))),
+        };
+        let Learned { policy: value, all, oracle, .. } = learned;
+        tracing::info!(
+            "policy: its choices for held-out queries are worth {value:.4}, all teachers {all:.4}, the best \
+             strategies {oracle:.4}"
+        );
+        let everything: Vec<u32> = (0..data.queries.len() as u32).collect();
+        let chosen = favourites(&mut policy, &everything);
+        Ok(Chooser::Learned(policy, chosen, learned))
+    }
+
+    /// A policy with its initial parameters.
+    fn untaught<'b>(&self, inputs: Vec<Input<'b, f32>>) -> Policy<'b, f32> {
+        let (hidden, rate) = (self.recipe.policy_hidden, self.recipe.policy_learning_rate);
+        let mut generator = seed::generator(self.seed, "policy/initial", 0);
+        let strategies = strategies(self.labels.teachers().len());
+        let policy = Policy::new(inputs, hidden, strategies, rate, &mut generator);
+        policy.with_entropy(self.recipe.policy_entropy)
+    }
+
+    fn learn(
+        &self,
+        policy: &mut Policy<'_, f32>,
+        queries: &QuerySet,
+        labels: &SoftLabels,
+        known: Known<'_>,
+    ) -> Result<Learned> {
+        let worth = |query: usize, scores: &mut [f32]| {
+            worth::filtered(self.recipe.policy_value, scores, queries.tails(query), known(query))
+        };
+        let strategies = Strategy::every(labels.teachers().len());
+        let values = worth::table(labels, queries.queries(), self.scales, &strategies, worth)?;
+        learn(policy, queries, &values, labels.teachers(), self.recipe, self.seed)
+    }
+}
+
+/// The known answers of a query.
+type Known<'a> = &'a (dyn Fn(usize) -> &'a [EntityId] + Sync);
