@@ -22,7 +22,8 @@ use stage::{Modality, Result, interrupt};
 use std::collections::BTreeMap;
 
 use crate::adam::{Adam, AdamStep};
-use crate::learn::Halves;
+use crate::learn::Holdout;
+use crate::objective::mask;
 
 /// Passes over the triples, of which the best one's scales are kept.
 const PASSES: usize = 80;
@@ -75,7 +76,7 @@ pub(crate) fn calibrate(
     seed: u64,
 ) -> Result<(Scales, Calibrated)> {
     let triples = Triples { queries, labels, known };
-    let Halves { held_out, rest } = Halves::of(queries.len(), seed);
+    let Holdout { held_out, rest } = Holdout::of(queries.len(), seed);
     let teachers = labels.teachers();
     let mut logarithms = Logarithms::new(relations, teachers.len());
     let (mut best, before) = (logarithms.clone(), triples.likelihood(&logarithms, &held_out)?.value);
@@ -206,8 +207,8 @@ fn log_likelihood(
     let weights: Vec<f32> = scales.iter().map(|scale| scale / scales.len() as f32).collect();
     mean.fill(0.0);
     weights.iter().enumerate().for_each(|(m, weight)| row::add_scaled(mean, *weight, scores.row(m)));
-    let of_targets: Vec<f32> = targets.iter().map(|target| mean[target.index()]).collect();
-    known.iter().chain(targets).for_each(|id| mean[id.index()] = f32::MASKED);
+    let of_targets = mask(mean, targets);
+    mask(mean, known);
     let shift = row::max(mean);
     let mut gradient = vec![0.0; weights.len()];
     if shift <= f32::MASKED {
@@ -219,7 +220,7 @@ fn log_likelihood(
     let of_rest: Vec<f64> = (0..weights.len()).map(|m| f64::from(row::dot(soft, scores.row(m)))).collect();
     let mut value = 0.0;
     for (target, score) in targets.iter().zip(of_targets) {
-        let relative = f64::from(score - shift);
+        let relative = score - f64::from(shift);
         let own = relative.exp();
         let total = rest + own;
         value += relative - total.ln();

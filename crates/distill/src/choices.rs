@@ -22,7 +22,7 @@ use std::sync::Arc;
 use training::Data;
 
 use crate::policy::Policy;
-use crate::strategy::{Strategy, strategies};
+use crate::strategy::Strategy;
 
 /// The file in the student's folder.
 pub(crate) const FILE: &str = "strategies.parquet";
@@ -62,7 +62,7 @@ fn schema(teachers: &[Modality]) -> Arc<Schema> {
         ("neighbours", DataType::UInt32),
     ];
     let known = known.into_iter().map(|(name, kind)| field(name.to_owned(), kind));
-    let strategies = (0..strategies(teachers.len()) as u16).map(|k| Strategy(k).name(teachers));
+    let strategies = Strategy::every(teachers.len()).into_iter().map(|strategy| strategy.name(teachers));
     let fields = known.chain(strategies.map(|name| field(name, DataType::Float32)));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }

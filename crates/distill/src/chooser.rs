@@ -73,7 +73,7 @@ pub(crate) struct Valid {
 
 impl Valid {
     /// Asks the `models`; nothing where there are none.
-    pub(crate) fn of(data: &Data, teachers: &[Modality], models: &[ComplEx<f32>]) -> Result<Option<Valid>> {
+    pub(crate) fn of(data: &Data, teachers: &[Modality], models: &[&ComplEx<f32>]) -> Result<Option<Valid>> {
         if models.is_empty() {
             return Ok(None);
         }
@@ -106,7 +106,6 @@ impl<'a> Choosing<'a, '_> {
     pub(crate) fn chooser(&self, models: Vec<Option<ComplEx<f32>>>) -> Result<Chooser<'a>> {
         let (teachers, queries) = (self.labels.teachers(), &self.data.queries);
         let settled = |strategy: Strategy| Chooser::Settled(vec![strategy; queries.len()]);
-        let singles: Vec<Strategy> = (0..teachers.len()).map(|teacher| Strategy::of([teacher])).collect();
         let by = |candidates: &[Strategy], worth: &(dyn Fn(usize, &mut [f32]) -> f64 + Sync)| {
             let table = worth::table(self.labels, queries.queries(), self.scales, candidates, worth)?;
             Ok(Chooser::Settled(worth::best(&table, candidates)))
@@ -116,8 +115,8 @@ impl<'a> Choosing<'a, '_> {
             Selection::Random => Ok(Chooser::Random),
             Selection::All => Ok(settled(Strategy::all(teachers.len()))),
             Selection::Fixed(modalities) => Ok(settled(Strategy::named(modalities, teachers)?)),
-            Selection::Conf => by(&singles, &|_, scores| worth::confidence(scores)),
-            Selection::BestTeacher => by(&singles, &likely),
+            Selection::Conf => by(&Strategy::singles(teachers.len()), &|_, scores| worth::confidence(scores)),
+            Selection::BestTeacher => by(&Strategy::singles(teachers.len()), &likely),
             Selection::BestStrategy => by(&Strategy::every(teachers.len()), &likely),
             Selection::Policy => self.policy(models),
         }
@@ -127,8 +126,10 @@ impl<'a> Choosing<'a, '_> {
         let &Choosing { data, labels, recipe, .. } = self;
         let facts = Facts::new(&data.queries, data.entities(), 2 * data.relations());
         let on_train = inputs(recipe, &facts, Asked { queries: data.queries.queries(), labels }, models);
-        let (mut policy, learned) = match (recipe.policy_learns, self.valid) {
-            (PolicyLearns::Valid, Some(Valid { queries, labels })) => {
+        let (mut policy, learned) = match recipe.policy_learns {
+            PolicyLearns::Student => return Ok(Chooser::Learning(self.untaught(on_train))),
+            PolicyLearns::Valid => {
+                let Valid { queries, labels } = self.valid.expect("models to ask about validation triples");
                 let models = labels.teachers().iter().map(|_| None).collect();
                 let on_valid = inputs(recipe, &facts, Asked { queries: queries.queries(), labels }, models);
                 let mut policy = self.untaught(on_valid);
@@ -136,12 +137,11 @@ impl<'a> Choosing<'a, '_> {
                     self.learn(&mut policy, queries, labels, &|query| data.known.of(queries.query(query)))?;
                 (policy.about(on_train), learned)
             }
-            (PolicyLearns::Train, _) => {
+            PolicyLearns::Train => {
                 let (mut policy, queries) = (self.untaught(on_train), &data.queries);
                 let learned = self.learn(&mut policy, queries, labels, &|query| queries.tails(query))?;
                 (policy, learned)
             }
-            _ => return Ok(Chooser::Learning(self.untaught(on_train))),
         };
         let Learned { policy: value, all, oracle, .. } = learned;
         tracing::info!(

@@ -5,11 +5,11 @@ use kge::checkpoint::Reader;
 use kge::{ComplEx, Matrix, Scorer, row};
 use mkg::{Query, QuerySet, Vocabulary};
 use rayon::prelude::*;
-use stage::manifest::Manifest;
-use stage::recipe::{Calibrate, Distill, Objective, Selection};
+use stage::manifest::{self, Manifest};
+use stage::recipe::{Calibrate, Distill, Selection};
 use stage::task::Task;
 use stage::{Error, Modality, Result, Run, seed};
-use training::open_model;
+use std::ops::Deref;
 
 use crate::calibrate::Scales;
 use crate::inputs::{Asked, Facts, inputs};
@@ -19,10 +19,10 @@ use crate::strategy::{Strategy, strategies};
 use crate::student::{CALIBRATION, POLICY, SCALE, TEACHERS};
 use crate::worth;
 
-/// For every query the mean of the teachers that a student would listen to, with their scales.
+/// For every query the mean of the teachers that a student would listen to, with their scales. The teachers' models are
+/// with whoever asks: they are models of their own right.
 pub struct Ensemble {
     teachers: Vec<Modality>,
-    models: Vec<ComplEx<f32>>,
     scales: Option<Scales>,
     choice: Choice,
 }
@@ -41,8 +41,16 @@ enum Choice {
 }
 
 impl Ensemble {
-    /// Reads the teachers of the student called `name`, and what it chooses by, and records them as inputs of `task`.
-    /// `train` are the training queries.
+    /// The teachers of the student called `name`.
+    ///
+    /// # Errors
+    /// If it had none.
+    pub fn teachers(run: &Run, name: &str) -> Result<Vec<Modality>> {
+        Ok(read(run, name)?.1)
+    }
+
+    /// Reads what the student called `name` chooses by, and records it as inputs of `task`. `models` are those of
+    /// [`Ensemble::teachers`]; `train`, the training queries, is looked at only where a policy needs it.
     ///
     /// # Errors
     /// If it had no teachers, or its choice is left to chance or needs the answers.
@@ -50,19 +58,11 @@ impl Ensemble {
         run: &Run,
         task: &mut Task,
         name: &str,
+        models: &[&ComplEx<f32>],
         vocabulary: &Vocabulary,
-        train: &QuerySet,
+        train: &impl Deref<Target = QuerySet>,
     ) -> Result<Ensemble> {
-        let folder = run.student(name);
-        let manifest = Manifest::read(&folder)?;
-        let recipe: Distill =
-            serde_json::from_value(manifest.parameters.clone()).map_err(|_| of_none(name))?;
-        if recipe.objective == Objective::None {
-            return Err(of_none(name));
-        }
-        let teachers: Vec<Modality> = manifest.summary_field(&folder, TEACHERS)?;
-        let models = teachers.iter().map(|teacher| open_model(task, &run.teacher(teacher), vocabulary));
-        let models = models.collect::<Result<Vec<_>>>()?;
+        let (folder, (recipe, teachers)) = (run.student(name), read(run, name)?);
         let relations = 2 * vocabulary.relations.len();
         let scales = match recipe.calibrate {
             Calibrate::None => None,
@@ -75,7 +75,7 @@ impl Ensemble {
             Selection::Policy => {
                 let facts = Facts::new(train, vocabulary.entities.len(), relations);
                 let reader = Reader::open(&task.stage_input(&folder, POLICY)?)?;
-                let parameters = parameters(&recipe, &facts, &teachers, &models, &reader)?;
+                let parameters = parameters(&recipe, &facts, &teachers, models, &reader)?;
                 Choice::Policy { recipe: Box::new(recipe), facts, parameters }
             }
             Selection::Random | Selection::BestTeacher | Selection::BestStrategy => {
@@ -87,16 +87,21 @@ impl Ensemble {
                 );
             }
         };
-        Ok(Ensemble { teachers, models, scales, choice })
+        Ok(Ensemble { teachers, scales, choice })
+    }
+
+    /// What scores with the teachers' `models`, in their order.
+    pub fn of<'a>(&'a self, models: Vec<&'a ComplEx<f32>>) -> impl Scorer + 'a {
+        Combined { ensemble: self, models }
     }
 
     /// Whom it listens to, for each query.
-    fn choose(&self, queries: &[Query]) -> Result<Vec<Strategy>> {
-        let asked = || SoftLabels::of_models(self.teachers.clone(), &self.models, queries);
+    fn choose(&self, models: &[&ComplEx<f32>], queries: &[Query]) -> Result<Vec<Strategy>> {
+        let asked = || SoftLabels::of_models(self.teachers.clone(), models, queries);
         match &self.choice {
             Choice::Always(strategy) => Ok(vec![*strategy; queries.len()]),
             Choice::Conf => {
-                let singles: Vec<Strategy> = (0..self.teachers.len()).map(|m| Strategy::of([m])).collect();
+                let singles = Strategy::singles(self.teachers.len());
                 let confidence = |_: usize, scores: &mut [f32]| worth::confidence(scores);
                 let table = worth::table(&asked()?, queries, self.scales.as_ref(), &singles, confidence)?;
                 Ok(worth::best(&table, &singles))
@@ -111,8 +116,20 @@ impl Ensemble {
     }
 }
 
-fn of_none(name: &str) -> Error {
-    Error::usage(format!("student `{name}` learned alone: there are no teachers to combine"))
+/// A student's recipe and its teachers.
+fn read(run: &Run, name: &str) -> Result<(Distill, Vec<Modality>)> {
+    let folder = run.student(name);
+    let manifest = Manifest::read(&folder)?;
+    if manifest.parameters["objective"] == "none" {
+        return Err(Error::usage(format!(
+            "student `{name}` learned alone: there are no teachers to combine"
+        )));
+    }
+    let recipe = serde_json::from_value(manifest.parameters.clone()).map_err(|e| {
+        let error = Error::data("the student's parameters are not readable").at(folder.join(manifest::FILE));
+        error.hint("rerun `dsom-distill` with --force").because(e)
+    })?;
+    Ok((recipe, manifest.summary_field(&folder, TEACHERS)?))
 }
 
 /// Inputs that read scores: here nothing is asked twice.
@@ -131,7 +148,7 @@ fn parameters(
     recipe: &Distill,
     facts: &Facts,
     teachers: &[Modality],
-    models: &[ComplEx<f32>],
+    models: &[&ComplEx<f32>],
     reader: &Reader,
 ) -> Result<Vec<Matrix<f32>>> {
     // Any query tells the inputs' names and widths.
@@ -145,7 +162,13 @@ fn parameters(
     Ok(policy.parameters())
 }
 
-impl Scorer for Ensemble {
+/// An ensemble with its teachers' models.
+struct Combined<'a> {
+    ensemble: &'a Ensemble,
+    models: Vec<&'a ComplEx<f32>>,
+}
+
+impl Scorer for Combined<'_> {
     fn entities(&self) -> usize {
         self.models.first().map_or(0, |model| model.entity.rows())
     }
@@ -155,14 +178,16 @@ impl Scorer for Ensemble {
         let entities = self.entities();
         into.resize(queries.len(), entities);
         into.clear();
-        let Ok(chosen) = self.choose(queries) else { return into.values_mut().fill(f32::NAN) };
-        let mut scores = Matrix::zeros(0, 0);
+        let Ok(chosen) = self.ensemble.choose(&self.models, queries) else {
+            return into.values_mut().fill(f32::NAN);
+        };
+        let (mut scores, scales) = (Matrix::zeros(0, 0), &self.ensemble.scales);
         for (teacher, model) in self.models.iter().enumerate() {
             model.scores(queries, &mut scores);
             let rows = into.values_mut().par_chunks_mut(entities).zip(scores.values().par_chunks(entities));
             rows.zip(queries).zip(&chosen).for_each(|(((into, scores), query), strategy)| {
                 if strategy.has(teacher) {
-                    let scale = self.scales.as_ref().map_or(1.0, |scales| scales.of(query.relation)[teacher]);
+                    let scale = scales.as_ref().map_or(1.0, |scales| scales.of(query.relation)[teacher]);
                     row::add_scaled(into, scale / strategy.size() as f32, scores);
                 }
             });

@@ -54,8 +54,8 @@ pub(crate) fn widths(recipe: &Distill, relations: usize, labels: &SoftLabels) ->
     }
 }
 
-/// The inputs for the queries `asked` about. `models` are the teachers whose scores may be
-/// cheaper to factor than to read.
+/// The inputs for the queries `asked` about. `models` are the teachers whose scores may be cheaper to factor than to
+/// read.
 pub(crate) fn inputs<'a>(
     recipe: &Distill,
     facts: &Facts,

@@ -4,7 +4,7 @@
 //! strategies can be had at once, and the gradient of the expected reward is exact ([`Policy::pursue`]). On validation
 //! triples it says how well teachers answer what they have not learned; on training triples mostly what they remember.
 
-use kge::Matrix;
+use kge::{Matrix, row};
 use mkg::QuerySet;
 use rand::seq::SliceRandom;
 use serde::Serialize;
@@ -20,18 +20,18 @@ const BATCH: usize = 256;
 const HELD_OUT: usize = 5;
 
 /// Queries to learn from, and those held out.
-pub(crate) struct Halves {
+pub(crate) struct Holdout {
     pub(crate) held_out: Vec<u32>,
     pub(crate) rest: Vec<u32>,
 }
 
-impl Halves {
+impl Holdout {
     /// Draws which of so many queries are held out.
-    pub(crate) fn of(queries: usize, seed: u64) -> Halves {
+    pub(crate) fn of(queries: usize, seed: u64) -> Holdout {
         let mut rest: Vec<u32> = (0..queries as u32).collect();
         rest.shuffle(&mut seed::generator(seed, "policy/held-out", 0));
         let held_out = rest.split_off(queries - (queries / HELD_OUT).max(1));
-        Halves { held_out, rest }
+        Holdout { held_out, rest }
     }
 }
 
@@ -112,7 +112,7 @@ pub(crate) fn learn(
     seed: u64,
 ) -> Result<Learned> {
     let lessons = Lessons { queries, values };
-    let Halves { held_out, rest } = Halves::of(queries.len(), seed);
+    let Holdout { held_out, rest } = Holdout::of(queries.len(), seed);
     let mut learned = compare(&lessons, &held_out, &rest, teachers);
     let mut best = policy.parameters();
     learned.policy = lessons.judge(policy, &held_out);
@@ -134,8 +134,7 @@ fn compare(lessons: &Lessons<'_>, held_out: &[u32], rest: &[u32], teachers: &[Mo
     let count = strategies(teachers.len());
     let value_of = |queries: &[u32], k: usize| lessons.mean(queries, |values, _| f64::from(values[k]));
     let on_rest: Vec<f64> = (0..count).map(|k| value_of(rest, k)).collect();
-    let constant = (0..count).fold(0, |best, k| if on_rest[k] > on_rest[best] { k } else { best });
-    let highest = |values: &[f32]| values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let constant = row::argmax(&on_rest);
     Learned {
         passes: 0,
         policy: 0.0,
@@ -143,7 +142,7 @@ fn compare(lessons: &Lessons<'_>, held_out: &[u32], rest: &[u32], teachers: &[Mo
         random: (0..count).map(|k| value_of(held_out, k)).sum::<f64>() / count as f64,
         constant: value_of(held_out, constant),
         constant_strategy: Strategy(constant as u16).name(teachers),
-        oracle: lessons.mean(held_out, |values, _| f64::from(highest(values))),
+        oracle: lessons.mean(held_out, |values, _| f64::from(row::max(values))),
     }
 }
 

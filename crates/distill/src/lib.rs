@@ -27,7 +27,7 @@ pub use student::Student;
 pub use teaching::{Models, Teaching};
 
 use dsom_soft_labels::SoftLabels;
-use kge::{N3, Precision, Trainer};
+use kge::{ComplEx, N3, Precision, Trainer};
 use stage::recipe::{Calibrate, Distill, Objective, PolicyLearns, PolicyState, Recipe, Selection};
 use stage::task::Task;
 use stage::{Common, Error, Modality, Result, Run, resources};
@@ -72,7 +72,7 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     summary["products"] = precision.to_string().into();
     if let Some(teaching) = student.teaching() {
         summary[student::TEACHERS] = serde_json::json!(teaching.labels.teachers());
-        if let Some(learned) = teaching.chooser().learned() {
+        if let Some(learned) = teaching.chooser.learned() {
             summary["policy"] = serde_json::json!(learned);
         }
         if let Some((_, calibrated)) = &teaching.calibration {
@@ -107,7 +107,8 @@ fn asks_validation(distill: &Distill) -> bool {
     distill.objective != Objective::None && (by_policy || distill.calibrate != Calibrate::None)
 }
 
-/// The teachers' models: where they are asked about validation triples, and for a policy that sees scores, where it would rather multiply their factors: where the embeddings are narrower than a batch has queries.
+/// The teachers' models: where they are asked about validation triples, and for a policy that sees scores, where it
+/// would rather multiply their factors: where the embeddings are narrower than a batch has queries.
 fn models(
     distill: &Distill,
     run: &Run,
@@ -117,19 +118,16 @@ fn models(
 ) -> Result<Models> {
     let is_policy = distill.selection == Selection::Policy;
     let sees_scores = is_policy && distill.policy_state == PolicyState::Scores;
-    let mut asked = Vec::new();
-    if sees_scores || asks_validation(distill) {
-        for modality in modalities {
-            asked.push(open_model(task, &run.teacher(modality), &data.vocabulary)?);
-        }
-    }
+    let open = |modality: &Modality| open_model(task, &run.teacher(modality), &data.vocabulary);
+    let opened: Vec<ComplEx<f32>> = match sees_scores || asks_validation(distill) {
+        true => modalities.iter().map(open).collect::<Result<_>>()?,
+        false => Vec::new(),
+    };
+    let asked = if asks_validation(distill) { opened.clone() } else { Vec::new() };
     let queries = data.largest_batch(distill.training.batch);
-    let is_factored = |teacher: usize| sees_scores && 2 * asked[teacher].rank() < queries;
-    let factored =
-        (0..modalities.len()).map(|teacher| is_factored(teacher).then(|| asked[teacher].clone())).collect();
-    if !asks_validation(distill) {
-        asked.clear();
-    }
+    let is_narrow = |model: &ComplEx<f32>| sees_scores && 2 * model.rank() < queries;
+    let mut factored: Vec<_> = opened.into_iter().map(|model| Some(model).filter(is_narrow)).collect();
+    factored.resize_with(modalities.len(), || None);
     Ok(Models { factored, asked })
 }
 

@@ -68,7 +68,7 @@ impl Distillation {
 }
 
 /// `ln(e^a + e^b)`.
-fn log_add(a: f64, b: f64) -> f64 {
+pub(crate) fn log_add(a: f64, b: f64) -> f64 {
     let (high, low) = if a > b { (a, b) } else { (b, a) };
     if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
@@ -331,8 +331,8 @@ impl<'a, T: Real> Pass<'a, T> {
     }
 }
 
-/// Takes the tails' scores out of a row: a masked entry adds nothing to any sum.
-fn mask<T: Real>(scores: &mut [T], tails: &[EntityId]) -> Vec<f64> {
+/// Takes some entities' scores out of a row: a masked entry adds nothing to any sum.
+pub(crate) fn mask<T: Real>(scores: &mut [T], tails: &[EntityId]) -> Vec<f64> {
     tails.iter().map(|tail| std::mem::replace(&mut scores[tail.index()], T::MASKED).to_f64()).collect()
 }
 

@@ -194,8 +194,7 @@ impl<'a, T: Real> Policy<'a, T> {
 
     /// The last [`Policy::forward`]'s most probable strategy of `row`; of equal ones the first.
     pub(crate) fn favourite(&self, row: usize) -> Strategy {
-        let log_p = self.log_probabilities.row(row);
-        Strategy((0..log_p.len()).fold(0, |best, k| if log_p[k] > log_p[best] { k } else { best }) as u16)
+        Strategy(kge::row::argmax(self.log_probabilities.row(row)) as u16)
     }
 
     /// One REINFORCE step (Eq. 10) on the outcomes of the last [`Policy::forward`]. Returns the policy loss,

@@ -22,6 +22,11 @@ impl Strategy {
         Strategy(bits.checked_sub(1).expect("a strategy holds at least one teacher"))
     }
 
+    /// The strategies of a single one of so many `teachers`.
+    pub fn singles(teachers: usize) -> Vec<Strategy> {
+        (0..teachers).map(|teacher| Strategy::of([teacher])).collect()
+    }
+
     /// All strategies of so many `teachers`.
     pub fn every(teachers: usize) -> Vec<Strategy> {
         (0..strategies(teachers) as u16).map(Strategy).collect()

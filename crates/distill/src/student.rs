@@ -182,7 +182,7 @@ impl Learner for Student<'_> {
             terms: Distillation::from(self.recipe),
             teaching: self.teaching.as_ref().map(Teaching::sources),
             actions: &actions,
-            rewarded: self.teaching.as_ref().is_some_and(|teaching| teaching.chooser().rewards()),
+            rewarded: self.teaching.as_ref().is_some_and(|teaching| teaching.chooser.rewards()),
         };
         let (loss, rows) = self.trainer.step(&self.data.queries, batch, &objective)?;
         self.tally.pairs += loss.pairs;
@@ -238,7 +238,7 @@ impl Learner for Student<'_> {
 
     fn restore(&mut self, state: &Reader, counters: &[u64]) -> Result<()> {
         self.trainer.restore(state, "student")?;
-        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser_mut().policy_mut());
+        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut());
         match (policy, counters) {
             (Some(policy), &[steps]) => policy.restore(state, "policy", steps),
             (None, _) => Ok(()),
@@ -256,7 +256,7 @@ impl Learner for Student<'_> {
 
 impl Student<'_> {
     fn policy(&self) -> Option<&Policy<'_, f32>> {
-        self.teaching.as_ref().and_then(|teaching| teaching.chooser().policy())
+        self.teaching.as_ref().and_then(|teaching| teaching.chooser.policy())
     }
 
     /// What it learns from the teachers, if it does.
@@ -271,15 +271,14 @@ impl Student<'_> {
             Tensors::default().matrix(SCALE, scales.matrix()).write(&work.path(CALIBRATION))?;
         }
         let teachers = teaching.labels.teachers();
-        let Some(policy) = teaching.chooser_mut().policy_mut() else { return Ok(()) };
+        let Some(policy) = teaching.chooser.policy_mut() else { return Ok(()) };
         policy.load(&Reader::open(&work.path(POLICY))?)?;
         let at_once = self.data.largest_batch(self.recipe.training.batch);
         choices::write(&work.path(choices::FILE), self.data, teachers, policy, at_once)
     }
 
     fn reinforce(&mut self, outcomes: &[Outcome]) {
-        let Some(policy) = self.teaching.as_mut().and_then(|teaching| teaching.chooser_mut().learner())
-        else {
+        let Some(policy) = self.teaching.as_mut().and_then(|teaching| teaching.chooser.learner()) else {
             return;
         };
         let loss = policy.reinforce(outcomes);

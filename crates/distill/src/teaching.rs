@@ -18,7 +18,7 @@ pub struct Teaching<'a> {
     pub(crate) labels: &'a SoftLabels,
     log_sums: LogSums,
     pub(crate) calibration: Option<(Scales, Calibrated)>,
-    chooser: Chooser<'a>,
+    pub(crate) chooser: Chooser<'a>,
     draws: ChaCha8Rng,
 }
 
@@ -35,6 +35,9 @@ impl<'a> Teaching<'a> {
     ///
     /// # Errors
     /// On interruption; and if a teacher's scores do not fit half precision.
+    ///
+    /// # Panics
+    /// If the recipe asks teachers about validation triples whose models are not there.
     pub fn new(
         data: &'a Data,
         labels: &'a SoftLabels,
@@ -44,10 +47,13 @@ impl<'a> Teaching<'a> {
     ) -> Result<Self> {
         let log_sums = LogSums::new(data.queries.len(), strategies(labels.teachers().len()));
         let Models { factored, asked } = models;
-        let valid = Valid::of(data, labels.teachers(), &asked)?;
-        let calibration = match (&valid, recipe.calibrate) {
-            (Some(valid), by) if by != Calibrate::None => Some(valid.calibrate(data, by, seed)?),
-            _ => None,
+        let valid = Valid::of(data, labels.teachers(), &asked.iter().collect::<Vec<_>>())?;
+        let calibration = match recipe.calibrate {
+            Calibrate::None => None,
+            by => {
+                let valid = valid.as_ref().expect("models to ask about validation triples");
+                Some(valid.calibrate(data, by, seed)?)
+            }
         };
         let scales = calibration.as_ref().map(|(scales, _)| scales);
         let choosing = Choosing { data, labels, valid: valid.as_ref(), scales, recipe, seed };
@@ -59,16 +65,6 @@ impl<'a> Teaching<'a> {
     pub(crate) fn sources(&self) -> Sources<'_> {
         let scales = self.calibration.as_ref().map(|(scales, _)| scales);
         Sources { labels: self.labels, log_sums: &self.log_sums, scales }
-    }
-
-    /// Who chooses.
-    pub(crate) fn chooser(&self) -> &Chooser<'a> {
-        &self.chooser
-    }
-
-    /// Who chooses, to learn, to be restored or asked.
-    pub(crate) fn chooser_mut(&mut self) -> &mut Chooser<'a> {
-        &mut self.chooser
     }
 
     /// Epoch number `epoch` draws from a stream of its own.

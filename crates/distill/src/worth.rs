@@ -2,7 +2,7 @@
 
 use dsom_soft_labels::SoftLabels;
 use kge::rank::rank_in_row;
-use kge::{Matrix, Real, TieRule, row};
+use kge::{Matrix, TieRule, row};
 use mkg::{EntityId, Query};
 use rayon::prelude::*;
 use stage::Result;
@@ -10,6 +10,7 @@ use stage::interrupt;
 use stage::recipe::PolicyValue;
 
 use crate::calibrate::Scales;
+use crate::objective::{log_add, mask};
 use crate::strategy::Strategy;
 
 /// What `worth` says of the mean scores of each of the `candidates`, scaled, for every one of the `queries`
@@ -54,8 +55,7 @@ fn average(scores: &Matrix<f32>, strategy: Strategy, into: &mut [f32]) {
 
 /// For every row the candidate with the most in it; of equal ones the first.
 pub(crate) fn best(table: &Matrix<f32>, candidates: &[Strategy]) -> Vec<Strategy> {
-    let best = |row: &[f32]| (0..row.len()).fold(0, |best, k| if row[k] > row[best] { k } else { best });
-    (0..table.rows()).map(|query| candidates[best(table.row(query))]).collect()
+    (0..table.rows()).map(|query| candidates[row::argmax(table.row(query))]).collect()
 }
 
 /// The probability of the first entity, as its logarithm.
@@ -83,18 +83,12 @@ pub(crate) fn filtered(
             1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
         }),
         PolicyValue::LogProbability => {
-            let of_targets: Vec<f64> = targets.iter().map(|id| f64::from(scores[id.index()])).collect();
-            known.iter().chain(targets).for_each(|id| scores[id.index()] = f32::MASKED);
+            let of_targets = mask(scores, targets);
+            mask(scores, known);
             let rest = row::log_sum_exp(scores, 1.0);
-            // Of the target against the rest: -ln(1 + e^(rest - score)).
-            mean(&of_targets, |score| -softplus(rest - score))
+            mean(&of_targets, |score| score - log_add(rest, *score))
         }
     }
-}
-
-/// `ln(1 + e^x)` without overflow.
-fn softplus(x: f64) -> f64 {
-    x.max(0.0) + (-x.abs()).exp().ln_1p()
 }
 
 fn mean<T>(of: &[T], value: impl Fn(&T) -> f64) -> f64 {

@@ -29,6 +29,7 @@ use stage::recipe::Recipe;
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Common, Error, Modality, Result, Run, args, interrupt};
+use std::cell::LazyCell;
 use std::path::Path;
 
 use examples::Example;
@@ -80,7 +81,7 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let mut task = Task::new(&run, "dsom-evaluate", run.evaluation(), &parameters, recipe.seed);
     let graph = Graph::open(&run, &mut task)?;
     graph.require(&splits)?;
-    let train = QuerySet::new(graph.triples(Split::Train), graph.relations());
+    let train = LazyCell::new(|| QuerySet::new(graph.triples(Split::Train), graph.relations()));
     let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary, &train)?;
 
     if let Some((work, ())) = common.begin(task, || Ok(()))? {

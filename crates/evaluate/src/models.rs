@@ -11,6 +11,7 @@ use stage::files::read_json;
 use stage::manifest::{self, Manifest};
 use stage::task::Task;
 use stage::{Error, Kind, Modality, Result, Run, resources};
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use training::{MODEL, open_model};
 
@@ -72,17 +73,19 @@ impl Catalogue {
         Ok(names)
     }
 
-    /// The folders of a model's parts, of whose scores its own are the mean.
+    /// The folders of a model's parts, of whose scores its own are made.
     fn folders(&self, name: &str) -> Result<Vec<PathBuf>> {
+        let of = |teachers: &[Modality]| teachers.iter().map(|teacher| self.run.teacher(teacher)).collect();
         if let Some(student) = self.combining(name) {
-            return Ok(vec![self.run.student(student)]);
+            return Ensemble::teachers(&self.run, student).map(|teachers| of(&teachers));
         }
-        let several = name.split('+').map(|part| self.teachers.iter().find(|there| there.as_str() == part));
+        let several =
+            name.split('+').map(|part| self.teachers.iter().find(|there| there.as_str() == part).cloned());
         if let (true, Some(teachers)) = (name.contains('+'), several.collect::<Option<Vec<_>>>()) {
-            return Ok(teachers.into_iter().map(|teacher| self.run.teacher(teacher)).collect());
+            return Ok(of(&teachers));
         }
         if name == AVERAGE && !self.averaged.is_empty() {
-            return Ok(self.averaged.iter().map(|teacher| self.run.teacher(teacher)).collect());
+            return Ok(of(&self.averaged));
         }
         if self.students.iter().any(|student| student == name) {
             return Ok(vec![self.run.student(name)]);
@@ -151,44 +154,40 @@ fn teachers_of_soft_labels(run: &Run) -> Result<Option<Vec<Modality>>> {
 /// Models in memory.
 pub struct Models {
     names: Vec<String>,
-    scores: Vec<Scores>,
+    /// For each name, the positions of its parts in `loaded`.
+    parts: Vec<Vec<usize>>,
+    /// For each name, how a student combines the parts; their mean where none does.
+    ensembles: Vec<Option<Ensemble>>,
     loaded: Vec<ComplEx<f32>>,
 }
 
-/// How a model scores.
-enum Scores {
-    /// As the mean of those at these positions in `loaded`.
-    Mean(Vec<usize>),
-    /// As a student combines its teachers.
-    Ensemble(Box<Ensemble>),
-}
-
 impl Models {
-    /// Reads the models called `names` and records their files as inputs of `task`; `train` are the training queries.
+    /// Reads the models called `names` and records their files as inputs of `task`; `train`, the training queries, is
+    /// looked at only where an ensemble needs it.
     pub fn open(
         catalogue: &Catalogue,
         names: &[String],
         task: &mut Task,
         vocabulary: &Vocabulary,
-        train: &QuerySet,
+        train: &impl Deref<Target = QuerySet>,
     ) -> Result<Models> {
-        let (mut folders, mut scores) = (Vec::new(), Vec::new());
+        let (mut folders, mut parts) = (Vec::new(), Vec::new());
         for name in names {
-            scores.push(match catalogue.combining(name) {
-                Some(student) => {
-                    let ensemble = Ensemble::open(&catalogue.run, task, student, vocabulary, train)?;
-                    Scores::Ensemble(Box::new(ensemble))
-                }
-                None => {
-                    let of_name = catalogue.folders(name)?.into_iter();
-                    Scores::Mean(of_name.map(|folder| position(&mut folders, folder)).collect())
-                }
-            });
+            let of_name = catalogue.folders(name)?.into_iter().map(|folder| position(&mut folders, folder));
+            parts.push(of_name.collect::<Vec<_>>());
         }
         require_memory(&folders)?;
-        let loaded =
+        let loaded: Vec<ComplEx<f32>> =
             folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
-        Ok(Models { names: names.to_vec(), scores, loaded })
+        let mut ensemble = |(name, parts): (&String, &Vec<usize>)| match catalogue.combining(name) {
+            Some(student) => {
+                let models: Vec<_> = parts.iter().map(|part| &loaded[*part]).collect();
+                Ensemble::open(&catalogue.run, task, student, &models, vocabulary, train).map(Some)
+            }
+            None => Ok(None),
+        };
+        let ensembles = names.iter().zip(&parts).map(&mut ensemble).collect::<Result<_>>()?;
+        Ok(Models { names: names.to_vec(), parts, ensembles, loaded })
     }
 
     /// The models' names.
@@ -198,9 +197,10 @@ impl Models {
 
     /// What scores as model number `index`.
     pub fn scorer(&self, index: usize) -> Box<dyn Scorer + '_> {
-        match &self.scores[index] {
-            Scores::Mean(parts) => Box::new(Average(parts.iter().map(|part| &self.loaded[*part]).collect())),
-            Scores::Ensemble(ensemble) => Box::new(ensemble),
+        let parts = self.parts[index].iter().map(|part| &self.loaded[*part]).collect();
+        match &self.ensembles[index] {
+            Some(ensemble) => Box::new(ensemble.of(parts)),
+            None => Box::new(Average(parts)),
         }
     }
 }

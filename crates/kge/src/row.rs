@@ -249,6 +249,11 @@ pub fn add_scaled<T: Real>(xs: &mut [T], a: T, ys: &[T]) {
     });
 }
 
+/// The position of the largest element; of equal ones the first.
+pub fn argmax<T: Real>(xs: &[T]) -> usize {
+    (0..xs.len()).fold(0, |best, i| if xs[i] > xs[best] { i } else { best })
+}
+
 /// `ln Σ exp(x · rate)` without overflow, and the shift it was computed with.
 pub fn log_sum_exp<T: Real>(xs: &[T], rate: T) -> f64 {
     let shift = max(xs);

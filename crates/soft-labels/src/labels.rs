@@ -135,7 +135,7 @@ impl SoftLabels {
     /// If a number does not fit half precision; on interruption.
     pub fn of_models(
         teachers: Vec<Modality>,
-        models: &[ComplEx<f32>],
+        models: &[&ComplEx<f32>],
         queries: &[Query],
     ) -> Result<SoftLabels> {
         let entities = models.first().map_or(0, |model| model.entity.rows());

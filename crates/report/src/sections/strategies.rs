@@ -19,10 +19,10 @@ const NAMED: usize = 5;
 pub(crate) fn body(report: &Report) -> Markup {
     let choices = &report.data.choices;
     let beforehand = beforehand(report);
-    if choices.is_empty() && beforehand.is_some() {
-        return beforehand.unwrap_or_default();
-    }
     if choices.is_empty() {
+        if let Some(beforehand) = beforehand {
+            return beforehand;
+        }
         let students = report.data.of_program("dsom-distill").count();
         return absent(match students {
             0 => "No student has been distilled yet.",
