@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::{Matrix, Real, Scorer, row};
 
 /// Queries scored at a time: bounds the memory, and is enough for the product to run at speed.
-const BLOCK: usize = 512;
+pub const BLOCK: usize = 512;
 
 /// How equal scores count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,24 +102,50 @@ fn measure_triples<T: Copy + Default + Send>(
     triples: &[Triple],
     relations: usize,
     known: &KnownAnswers,
-    mut progress: impl FnMut(usize) -> Result<()>,
+    progress: impl FnMut(usize) -> Result<()>,
     measure: impl Fn(&[f32], &[EntityId], &[EntityId]) -> Vec<T> + Sync,
+) -> Result<Vec<[T; 2]>> {
+    let mut scores = Matrix::zeros(0, 0);
+    measure_blocks(triples, relations, known, progress, |asked| {
+        let queries: Vec<Query> = asked.iter().map(|asked| asked.query).collect();
+        scorer.scores(&queries, &mut scores);
+        let measured = asked.par_iter().enumerate().map(|(i, asked)| {
+            require_finite(row::all_finite(scores.row(i)), asked.query)?;
+            Ok(measure(scores.row(i), &asked.targets, asked.known))
+        });
+        measured.collect()
+    })
+}
+
+/// A query whose targets are to be ranked.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// The query.
+    pub query: Query,
+    /// The targets.
+    pub targets: Vec<EntityId>,
+    /// What the filter leaves out, beside each target itself; ascending.
+    pub known: &'a [EntityId],
+}
+
+/// What `measure` says of tail and head of each triple; it sees so many queries at a time as fit a block, and answers
+/// for each of their targets.
+pub fn measure_blocks<T: Copy + Default>(
+    triples: &[Triple],
+    relations: usize,
+    known: &KnownAnswers,
+    mut progress: impl FnMut(usize) -> Result<()>,
+    mut measure: impl FnMut(&[Asked<'_>]) -> Result<Vec<Vec<T>>>,
 ) -> Result<Vec<[T; 2]>> {
     let targets = targets(triples, relations);
     let mut measures = vec![[T::default(); 2]; triples.len()];
-    let mut scores = Matrix::zeros(0, 0);
     for block in targets.chunks(BLOCK) {
-        let queries: Vec<Query> = block.iter().map(|(query, _)| *query).collect();
-        scorer.scores(&queries, &mut scores);
-        let measured: Vec<Vec<T>> = block
-            .par_iter()
-            .enumerate()
-            .map(|(i, (query, targets))| {
-                require_finite(scores.row(i), *query)?;
-                let targets: Vec<EntityId> = targets.iter().map(|target| target.entity).collect();
-                Ok(measure(scores.row(i), &targets, known.of(*query)))
-            })
-            .collect::<Result<_>>()?;
+        let asked = block.iter().map(|(query, targets)| Asked {
+            query: *query,
+            targets: targets.iter().map(|target| target.entity).collect(),
+            known: known.of(*query),
+        });
+        let measured = measure(&asked.collect::<Vec<_>>())?;
         let places = block.iter().flat_map(|(_, targets)| targets);
         for (target, measured) in places.zip(measured.into_iter().flatten()) {
             measures[target.triple][target.side] = measured;
@@ -148,8 +174,9 @@ fn targets(triples: &[Triple], relations: usize) -> Vec<(Query, Vec<Target>)> {
     targets.into_iter().collect()
 }
 
-fn require_finite(scores: &[f32], query: Query) -> Result<()> {
-    match row::all_finite(scores) {
+/// Refuses the scores of a query that are not all finite.
+pub fn require_finite(finite: bool, query: Query) -> Result<()> {
+    match finite {
         true => Ok(()),
         false => {
             let message = format!("scores of query ({}, {}) are not finite", query.head.0, query.relation.0);

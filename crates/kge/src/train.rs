@@ -23,9 +23,9 @@ use crate::{ComplEx, Matrix, Precision, Real, row};
 mod entities;
 mod uses;
 
-pub use entities::Embedding;
-use entities::{Entities, Gradients, Projected, Way};
-use uses::Uses;
+pub use entities::{Embedding, Way};
+use entities::{Entities, Gradients, Projected};
+pub use uses::Uses;
 
 /// What a row of scores should become.
 pub trait Objective<T>: Sync {
@@ -130,16 +130,20 @@ impl<T: Real> Buffers<T> {
 
 /// The entities and relations that a batch of queries uses itself.
 #[derive(Debug)]
-struct Batch {
-    entities: Uses,
-    relations: Uses,
+pub struct Batch {
+    /// Entities, as heads and as tails.
+    pub entities: Uses,
+    /// Relations.
+    pub relations: Uses,
     /// The relation's index at each position.
-    relation_of: Vec<u32>,
-    pairs: usize,
+    pub relation_of: Vec<u32>,
+    /// How many pairs of query and tail.
+    pub pairs: usize,
 }
 
 impl Batch {
-    fn new(queries: &QuerySet, numbers: &[u32]) -> Batch {
+    /// Of the queries numbered `numbers`.
+    pub fn new(queries: &QuerySet, numbers: &[u32]) -> Batch {
         let query = |number: &u32| queries.query(*number as usize);
         let tails = |number: &u32| queries.tails(*number as usize);
         let pairs = |number: &u32| tails(number).len() as u32;

@@ -7,6 +7,7 @@
 
 pub mod args;
 mod changes;
+pub mod device;
 pub mod error;
 pub mod files;
 pub mod interrupt;

@@ -8,6 +8,10 @@ use stage::recipe;
 pub fn precision(asked: recipe::Precision) -> Precision {
     match (asked, Kernel::fastest()) {
         (recipe::Precision::F32, _) => Precision::Full,
+        (recipe::Precision::Tf32, _) => {
+            tracing::info!("tf32 is for CUDA devices: products are in f32");
+            Precision::Full
+        }
         (recipe::Precision::Bf16, Some(kernel)) => Precision::Bf16(kernel),
         (recipe::Precision::Bf16, None) => {
             tracing::warn!("this processor has no instructions for bf16: products are in f32");

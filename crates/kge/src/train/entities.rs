@@ -37,20 +37,16 @@ pub enum Embedding<T> {
 
 /// Which matrices a projected step multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub enum Way {
+    /// Entity embeddings.
     Entities,
+    /// Features and projected queries.
     Features,
 }
 
 impl Way {
     /// The cheaper one, in multiplications of a step of so many `queries` that uses `used` entities itself.
-    pub(crate) fn cheaper(
-        entities: usize,
-        features: usize,
-        width: usize,
-        queries: usize,
-        used: usize,
-    ) -> Way {
+    pub fn cheaper(entities: usize, features: usize, width: usize, queries: usize, used: usize) -> Way {
         let through_entities = 2 * entities * features * width + 3 * queries * entities * width;
         let through_features =
             2 * queries * entities * features + (3 * queries + 2 * used) * features * width;

@@ -2,7 +2,7 @@
 
 /// The rows, ascending, each once; with the queries composed from it and its share of the regulariser.
 #[derive(Debug, Default)]
-pub(crate) struct Uses {
+pub struct Uses {
     rows: Vec<u32>,
     /// How many pairs of query and tail each row takes part in; twice where it is both head and tail.
     pairs: Vec<u32>,
@@ -25,7 +25,7 @@ struct Use {
 impl Uses {
     /// Of the rows `composed` at each position of the batch, each with its number of pairs, and of the rows of
     /// `tails`.
-    pub(crate) fn new(composed: impl Iterator<Item = (u32, u32)>, tails: impl Iterator<Item = u32>) -> Uses {
+    pub fn new(composed: impl Iterator<Item = (u32, u32)>, tails: impl Iterator<Item = u32>) -> Uses {
         let composed = (0..).zip(composed).map(|(i, (row, pairs))| Use { row, position: Some(i), pairs });
         let tails = tails.map(|row| Use { row, position: None, pairs: 1 });
         let mut uses: Vec<Use> = composed.chain(tails).collect();
@@ -46,22 +46,42 @@ impl Uses {
     }
 
     /// The rows' indices in the table.
-    pub(crate) fn rows(&self) -> &[u32] {
+    pub fn rows(&self) -> &[u32] {
         &self.rows
     }
 
+    /// How many pairs each row takes part in.
+    pub fn all_pairs(&self) -> &[u32] {
+        &self.pairs
+    }
+
+    /// The positions of row number `i` are those of [`Uses::all_positions`] from `starts()[i]` to `starts()[i + 1]`.
+    pub fn starts(&self) -> &[usize] {
+        &self.starts
+    }
+
+    /// All positions, row by row.
+    pub fn all_positions(&self) -> &[u32] {
+        &self.positions
+    }
+
+    /// For each position of the batch, the number of its row.
+    pub fn numbers(&self) -> &[u32] {
+        &self.numbers
+    }
+
     /// How many pairs row number `number` takes part in.
-    pub(crate) fn pairs(&self, number: usize) -> u32 {
+    pub fn pairs(&self, number: usize) -> u32 {
         self.pairs[number]
     }
 
     /// Where in the batch row number `number` is composed into a query.
-    pub(crate) fn positions(&self, number: usize) -> &[u32] {
+    pub fn positions(&self, number: usize) -> &[u32] {
         &self.positions[self.starts[number]..self.starts[number + 1]]
     }
 
     /// The number of the row that is composed at a position of the batch.
-    pub(crate) fn number(&self, position: usize) -> usize {
+    pub fn number(&self, position: usize) -> usize {
         self.numbers[position] as usize
     }
 }

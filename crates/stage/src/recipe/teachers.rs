@@ -37,6 +37,8 @@ pub enum Precision {
     /// Single precision.
     #[default]
     F32,
+    /// Factors rounded to 11 bits on a CUDA device (Ampere or later); on the CPU as `F32`.
+    Tf32,
     /// Factors rounded to bf16, sums in single precision, where the processor can; else as `F32`.
     Bf16,
 }

@@ -1,0 +1,189 @@
+//! What a device can do, and the two that there are: a CUDA device, and the emulator.
+
+use stage::recipe::Precision;
+use stage::{Error, Kind, Result, resources};
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use crate::emulator::Emulator;
+use crate::kernel::{Arguments, Kernel, SPAN};
+use crate::memory::{Address, DeviceMatrix, View};
+
+/// What a device can do. Work is done in the order in which it is given; only `download` waits for it.
+pub(crate) trait Backend: Send + Sync {
+    /// What to call it.
+    fn name(&self) -> &str;
+    /// Bytes that could be allocated.
+    fn free(&self) -> Result<u64>;
+    fn allocate(&self, bytes: usize) -> Result<Address>;
+    fn release(&self, at: Address, bytes: usize);
+    fn upload(&self, to: Address, bytes: &[u8]) -> Result<()>;
+    fn download(&self, from: Address, bytes: &mut [u8]) -> Result<()>;
+    fn clear(&self, at: Address, bytes: usize) -> Result<()>;
+    /// Runs so many blocks of a kernel.
+    ///
+    /// # Safety
+    /// `arguments` points to the kernel's own, and their addresses to as much memory as the kernel reads and writes.
+    #[expect(unsafe_code, reason = "kernels take addresses")]
+    unsafe fn launch(&self, kernel: Kernel, blocks: usize, arguments: *const c_void) -> Result<()>;
+    fn multiply(&self, product: &Product) -> Result<()>;
+    /// What its products are called in a summary.
+    fn products(&self, precision: Precision) -> String;
+}
+
+/// `into = keep · into + factor · a · b`, row-major, `into` as wide as its stride.
+#[derive(Debug)]
+pub(crate) struct Product {
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the emulator computes in f32"))]
+    pub(crate) precision: Precision,
+    pub(crate) keep: bool,
+    pub(crate) factor: f32,
+    pub(crate) a: View,
+    pub(crate) b: View,
+    pub(crate) into: Address,
+}
+
+/// A device that computes.
+#[derive(Clone)]
+pub struct Gpu(Arc<dyn Backend>);
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.name())
+    }
+}
+
+impl Gpu {
+    /// The kernels on the CPU, as plain C: for tests, and to look into a failure without a GPU.
+    pub fn emulated() -> Gpu {
+        Gpu(Arc::new(Emulator::new(None)))
+    }
+
+    /// The same with so many bytes of memory.
+    pub fn emulated_with(memory: u64) -> Gpu {
+        Gpu(Arc::new(Emulator::new(Some(memory))))
+    }
+
+    /// CUDA device number `ordinal`.
+    ///
+    /// # Errors
+    /// If there is no driver, no such device, or a library is missing.
+    #[cfg(feature = "cuda")]
+    pub fn cuda(ordinal: usize) -> Result<Gpu> {
+        Ok(Gpu(Arc::new(crate::driver::Driver::open(ordinal)?)))
+    }
+
+    /// What to call it.
+    pub fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// What its products in this precision are called in a summary.
+    pub fn products(&self, precision: Precision) -> String {
+        self.0.products(precision)
+    }
+
+    pub(crate) fn backend(&self) -> &dyn Backend {
+        &*self.0
+    }
+
+    /// Refuses work that the device's free memory does not hold, with the half, quarter, .. of `batch` that would fit as
+    /// advice. `bytes` estimates for a batch, `knob` is the batch's key of the recipe.
+    pub fn require_memory(
+        &self,
+        bytes: impl Fn(usize) -> u64,
+        batch: usize,
+        what: &str,
+        knob: &str,
+    ) -> Result<()> {
+        let (needed, free) = (bytes(batch), self.0.free()?);
+        tracing::debug!("{what}: about {} of the memory of {}", resources::human(needed), self.name());
+        if needed <= free {
+            return Ok(());
+        }
+        let of_both = [needed, free].map(resources::human);
+        let message = format!(
+            "{what} needs about {} of the memory of {}, {} are free",
+            of_both[0],
+            self.name(),
+            of_both[1]
+        );
+        let smaller = (1..batch.max(2).ilog2()).map(|halvings| batch >> halvings);
+        let hint = match smaller.into_iter().find(|batch| bytes(*batch) <= free) {
+            Some(batch) => {
+                format!("`{knob}={batch}` fits (another batch is another training); or use --device cpu")
+            }
+            None => "no batch fits: lower the rank, or use --device cpu".to_owned(),
+        };
+        Err(Error::new(Kind::Resource, message).hint(hint))
+    }
+
+    /// Runs so many blocks of a kernel.
+    pub(crate) fn launch<A: Arguments>(&self, blocks: usize, arguments: &A) -> Result<()> {
+        if blocks == 0 {
+            return Ok(());
+        }
+        // SAFETY: the type of the arguments is the kernel's. Their addresses come from arrays that live in the caller,
+        // which has sized them for this launch; the functions that call this are few and each has a test on the emulator.
+        #[expect(unsafe_code, reason = "kernels take addresses")]
+        unsafe {
+            self.0.launch(A::KERNEL, blocks, std::ptr::from_ref(arguments).cast())
+        }
+    }
+
+    /// Runs a kernel over `count` elements.
+    pub(crate) fn launch_over<A: Arguments>(&self, count: usize, arguments: &A) -> Result<()> {
+        self.launch(count.div_ceil(SPAN), arguments)
+    }
+
+    /// `into = keep · into + factor · a · b`, which resizes `into` unless it is kept.
+    pub(crate) fn product(
+        &self,
+        precision: Precision,
+        keep: bool,
+        factor: f32,
+        a: View,
+        b: View,
+        into: &mut DeviceMatrix,
+    ) -> Result<()> {
+        assert_eq!(a.columns, b.rows, "inner dimensions");
+        if keep {
+            assert_eq!((into.rows(), into.columns()), (a.rows, b.columns), "shape of the product");
+        } else {
+            into.resize(a.rows, b.columns)?;
+        }
+        self.product_at(precision, keep, factor, a, b, into.at(0))
+    }
+
+    /// The same to a place with room for the product.
+    pub(crate) fn product_at(
+        &self,
+        precision: Precision,
+        keep: bool,
+        factor: f32,
+        a: View,
+        b: View,
+        into: Address,
+    ) -> Result<()> {
+        assert_eq!(a.columns, b.rows, "inner dimensions");
+        if a.rows == 0 || b.columns == 0 {
+            return Ok(());
+        }
+        if a.columns == 0 {
+            let bytes = a.rows * b.columns * size_of::<f32>();
+            return if keep { Ok(()) } else { self.0.clear(into, bytes) };
+        }
+        self.0.multiply(&Product { precision, keep, factor, a, b, into })
+    }
+}
+
+/// The error for memory that a device does not have.
+pub(crate) fn out_of_memory(name: &str, bytes: usize, free: u64) -> Error {
+    let message = format!(
+        "the memory of {name} is full: {} wanted, {} free",
+        resources::human(bytes as u64),
+        resources::human(free)
+    );
+    Error::new(Kind::Resource, message)
+        .hint("lower `batch`; what was saved is kept, and --device cpu goes on from there")
+}

@@ -1,0 +1,235 @@
+//! A CUDA device: the driver's calls, cuBLAS for products, NVRTC to compile the kernels for the device that is there.
+//!
+//! Libraries are loaded when a device is opened, so that one program serves machines with and without. Everything goes
+//! through the default stream: work is done in the order in which it was given.
+
+use cudarc::cublas::sys as blas;
+use cudarc::driver::result::{self as cuda, DriverError, ctx, device, module, primary_ctx};
+use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
+use stage::recipe::Precision;
+use stage::{Error, Kind, Result};
+use std::collections::HashMap;
+use std::ffi::{CString, c_int, c_void};
+use std::sync::{Mutex, PoisonError};
+
+use crate::backend::{Backend, Product, out_of_memory};
+use crate::compile::{cubin, library};
+use crate::kernel::{Kernel, NAMES};
+use crate::memory::{Address, View};
+
+/// Threads of a block; a power of two.
+pub(crate) const THREADS: u32 = 256;
+
+/// Bytes of a device's memory that are left to cuBLAS, which takes them when it first multiplies.
+const RESERVE: u64 = 256 << 20;
+
+pub(crate) struct Driver {
+    name: String,
+    context: sys::CUcontext,
+    functions: HashMap<&'static str, sys::CUfunction>,
+    /// One thread at a time may use it.
+    products: Mutex<blas::cublasHandle_t>,
+}
+
+// SAFETY: contexts and functions may be used from any thread that makes the context its current one, as every call here
+// does; the handle is behind a lock.
+#[expect(unsafe_code, reason = "handles of the driver are pointers")]
+unsafe impl Send for Driver {}
+// SAFETY: as above.
+#[expect(unsafe_code, reason = "handles of the driver are pointers")]
+unsafe impl Sync for Driver {}
+
+fn failed(what: &str) -> impl Fn(DriverError) -> Error {
+    move |e| Error::new(Kind::Unexpected, format!("CUDA: {what} failed")).because(e)
+}
+
+/// How many CUDA devices there are; an error says why there are none to be asked for.
+#[expect(unsafe_code, reason = "looks for the driver's library")]
+pub(crate) fn count() -> Result<usize> {
+    // SAFETY: loads the driver's library, whose initialisers are sound.
+    if !unsafe { sys::is_culib_present() } {
+        return Err(Error::usage("no CUDA device: the driver's library (libcuda) is not here")
+            .hint("install NVIDIA's driver, or use --device cpu"));
+    }
+    let none = |e| Error::usage("no CUDA device: the driver does not start").because(e);
+    cuda::init().map_err(none)?;
+    Ok(device::get_count().map_err(none)?.max(0) as usize)
+}
+
+impl Driver {
+    /// Opens device number `ordinal` and compiles the kernels for it.
+    #[expect(unsafe_code, reason = "the driver's interface is C")]
+    pub(crate) fn open(ordinal: usize) -> Result<Driver> {
+        let devices = count()?;
+        if ordinal >= devices {
+            let message = format!("no device cuda:{ordinal}: this machine has {devices}");
+            return Err(Error::usage(message).hint("devices are counted from 0; see `nvidia-smi -L`"));
+        }
+        library("cublas")?;
+        let device = device::get(ordinal as c_int).map_err(failed("finding the device"))?;
+        let name = device::get_name(device).map_err(failed("asking for the device's name"))?;
+        let attribute = |attribute| {
+            // SAFETY: the device was returned by the driver.
+            unsafe { device::get_attribute(device, attribute) }.map_err(failed("asking for an attribute"))
+        };
+        let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+        let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+        // SAFETY: the device was returned by the driver. The primary context lives until the process ends.
+        let context = unsafe { primary_ctx::retain(device) }.map_err(failed("opening the device"))?;
+        // SAFETY: the context was returned by the driver.
+        unsafe { ctx::set_current(context) }.map_err(failed("opening the device"))?;
+        let image = cubin(&format!("sm_{major}{minor}"), THREADS)?;
+        // SAFETY: the image is what NVRTC made.
+        let module =
+            unsafe { module::load_data(image.as_ptr().cast()) }.map_err(failed("loading the kernels"))?;
+        let mut functions = HashMap::new();
+        for name in NAMES {
+            let symbol = CString::new(*name).expect("names of kernels have no zeros");
+            // SAFETY: the module was returned by the driver and is never unloaded.
+            let function =
+                unsafe { module::get_function(module, symbol) }.map_err(failed("finding a kernel"))?;
+            functions.insert(*name, function);
+        }
+        let handle = cudarc::cublas::result::create_handle()
+            .map_err(|e| Error::new(Kind::Unexpected, "cuBLAS does not start").because(e))?;
+        let name = format!("{name} (cuda:{ordinal})");
+        Ok(Driver { name, context, functions, products: Mutex::new(handle) })
+    }
+
+    /// Makes the device that of the calling thread.
+    #[expect(unsafe_code, reason = "the driver's interface is C")]
+    fn bind(&self) -> Result<()> {
+        // SAFETY: the context was returned by the driver and is never released.
+        unsafe { ctx::set_current(self.context) }.map_err(failed("choosing the device"))
+    }
+}
+
+#[expect(unsafe_code, reason = "the driver's interface is C")]
+impl Backend for Driver {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn free(&self) -> Result<u64> {
+        self.bind()?;
+        let free = cuda::mem_get_info().map_err(failed("asking for free memory"))?.0 as u64;
+        Ok(free.saturating_sub(RESERVE))
+    }
+
+    fn allocate(&self, bytes: usize) -> Result<Address> {
+        self.bind()?;
+        // SAFETY: `bytes` is not zero: arrays allocate when they grow.
+        match unsafe { cuda::malloc_sync(bytes) } {
+            Ok(pointer) => Ok(Address(pointer)),
+            Err(DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY)) => {
+                Err(out_of_memory(&self.name, bytes, self.free()?))
+            }
+            Err(error) => Err(failed("allocating memory")(error)),
+        }
+    }
+
+    fn release(&self, at: Address, _bytes: usize) {
+        // A failure would be that of earlier work, which whoever waits for that work hears of.
+        // SAFETY: arrays release what they allocated, once; the call waits for work that still uses it.
+        let _ = self.bind().map(|()| unsafe { cuda::free_sync(at.0) });
+    }
+
+    fn upload(&self, to: Address, bytes: &[u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: arrays copy no more than they allocated. From pageable memory the bytes have been read on return.
+        unsafe { cuda::memcpy_htod_async(to.0, bytes, std::ptr::null_mut()) }.map_err(failed("copying up"))
+    }
+
+    fn download(&self, from: Address, bytes: &mut [u8]) -> Result<()> {
+        self.bind()?;
+        // SAFETY: arrays copy no more than they allocated; the call returns when all is there.
+        unsafe { cuda::memcpy_dtoh_sync(bytes, from.0) }.map_err(failed("copying down"))
+    }
+
+    fn clear(&self, at: Address, bytes: usize) -> Result<()> {
+        self.bind()?;
+        // SAFETY: arrays clear no more than they allocated.
+        unsafe { cuda::memset_d8_async(at.0, 0, bytes, std::ptr::null_mut()) }
+            .map_err(failed("clearing memory"))
+    }
+
+    unsafe fn launch(&self, kernel: Kernel, blocks: usize, arguments: *const c_void) -> Result<()> {
+        self.bind()?;
+        let function = self.functions[kernel.name];
+        let blocks =
+            u32::try_from(blocks).map_err(|_| Error::new(Kind::Resource, "too many blocks for a launch"))?;
+        let mut parameters = [arguments.cast_mut()];
+        // SAFETY: the caller's promise. The driver copies the arguments before it returns.
+        unsafe {
+            cuda::launch_kernel(
+                function,
+                (blocks, 1, 1),
+                (THREADS, 1, 1),
+                0,
+                std::ptr::null_mut(),
+                &mut parameters,
+            )
+        }
+        .map_err(failed(kernel.name))
+    }
+
+    fn multiply(&self, product: &Product) -> Result<()> {
+        self.bind()?;
+        let Product { precision, keep, factor, a, b, into } = *product;
+        let compute = match precision {
+            Precision::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+            Precision::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+            Precision::Bf16 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_16BF,
+        };
+        let keep = if keep { 1.0f32 } else { 0.0 };
+        let handle = self.products.lock().unwrap_or_else(PoisonError::into_inner);
+        // cuBLAS counts by columns: to it a row-major matrix is transposed, and so the product is that of the factors
+        // exchanged.
+        // SAFETY: views lie within their arrays, and shapes fit: `Gpu::product` has checked them.
+        unsafe {
+            cudarc::cublas::result::gemm_ex(
+                *handle,
+                operation(b),
+                operation(a),
+                dimension(b.columns)?,
+                dimension(a.rows)?,
+                dimension(a.columns)?,
+                std::ptr::from_ref(&factor).cast(),
+                b.address.0 as *const c_void,
+                blas::cudaDataType_t::CUDA_R_32F,
+                dimension(b.stride)?,
+                a.address.0 as *const c_void,
+                blas::cudaDataType_t::CUDA_R_32F,
+                dimension(a.stride)?,
+                std::ptr::from_ref(&keep).cast(),
+                into.0 as *mut c_void,
+                blas::cudaDataType_t::CUDA_R_32F,
+                dimension(b.columns)?,
+                compute,
+                blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        }
+        .map_err(|e| Error::new(Kind::Unexpected, "cuBLAS: a product failed").because(e))
+    }
+
+    fn products(&self, precision: Precision) -> String {
+        let precision = match precision {
+            Precision::F32 => "f32",
+            Precision::Tf32 => "tf32",
+            Precision::Bf16 => "bf16",
+        };
+        format!("{precision} by cuBLAS on {}", self.name)
+    }
+}
+
+fn operation(view: View) -> blas::cublasOperation_t {
+    match view.transposed {
+        true => blas::cublasOperation_t::CUBLAS_OP_T,
+        false => blas::cublasOperation_t::CUBLAS_OP_N,
+    }
+}
+
+fn dimension(size: usize) -> Result<c_int> {
+    c_int::try_from(size)
+        .map_err(|_| Error::new(Kind::Resource, format!("a dimension of {size} is too large for cuBLAS")))
+}

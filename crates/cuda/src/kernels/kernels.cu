@@ -1,0 +1,644 @@
+/* Every kernel of the CUDA path, in the subset of C that NVRTC (as C++) and a C compiler both take.
+ *
+ * On a device a block has THREADS threads. The emulator (emulator.c) compiles the same text as plain C and runs a block's
+ * threads one after the other, phase by phase, so that tests without a GPU check all but the hardware. For that to
+ * work, kernels keep to three rules:
+ *
+ *  1. Code that differs between threads stands in a phase, EACH_THREAD { .. }, which ends with a barrier. What one phase
+ *     leaves to the next lies in SHARED or global memory, never in a variable.
+ *  2. Code outside phases is the same for all threads: it reads what phases left, and writes nothing but variables.
+ *  3. What such code has read of SHARED memory is written by a later phase only after a BARRIER (the reductions end with one).
+ *
+ * A kernel takes one structure of arguments by value; `kernel.rs` has their twins. Sums run over a thread's elements in
+ * single precision and over the threads in double precision, in a fixed order: no atomics, so a device gives the same bits
+ * every time. Matrices are row-major; `(row, column)` names their axes.
+ */
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+#ifdef __CUDACC__
+#define KERNEL(name, Arguments) extern "C" __global__ void __launch_bounds__(THREADS) name(const Arguments a)
+#define FUNCTION static __device__ __forceinline__
+#define SHARED __shared__
+#define BLOCK ((u64)blockIdx.x)
+#define BARRIER __syncthreads()
+#define EACH_THREAD \
+    for (u32 thread = threadIdx.x, once = 1; once; once = 0, __syncthreads())
+#define NOTHING __longlong_as_double(0xfff0000000000000LL)
+#define BITS(x) __float_as_uint(x)
+#define FLOAT(x) __uint_as_float(x)
+#endif
+
+/* Stands for a score of minus infinity, but differences of two of them are 0 and not NaN. */
+#define MASKED (-1e30f)
+/* Elements that a block of an element-wise kernel has; as in `kernel.rs`. */
+#define SPAN 4096
+/* The most teachers; as in `kernel.rs`. */
+#define TEACHERS 8
+
+#define EACH(i, from, to) for (u64 i = (u64)(from) + thread; i < (u64)(to); i += THREADS)
+
+/* The sum of what a phase left for each thread. */
+FUNCTION double block_sum(double *partial) {
+    for (u32 half = THREADS / 2; half > 0; half /= 2) {
+        EACH_THREAD {
+            if (thread < half) partial[thread] += partial[thread + half];
+        }
+    }
+    const double sum = partial[0];
+    BARRIER;
+    return sum;
+}
+
+/* The largest of what a phase left for each thread. */
+FUNCTION double block_max(double *partial) {
+    for (u32 half = THREADS / 2; half > 0; half /= 2) {
+        EACH_THREAD {
+            if (thread < half && partial[thread + half] > partial[thread]) partial[thread] = partial[thread + half];
+        }
+    }
+    const double most = partial[0];
+    BARRIER;
+    return most;
+}
+
+/* ln(e^a + e^b). */
+FUNCTION double log_add(double a, double b) {
+    const double high = a > b ? a : b, low = a > b ? b : a;
+    return high == NOTHING ? high : high + log1p(exp(low - high));
+}
+
+/* x ln x - x ln y, 0 for x = 0, given the logarithms. */
+FUNCTION double divergence(double log_x, double log_y) {
+    return log_x == NOTHING ? 0.0 : exp(log_x) * (log_x - log_y);
+}
+
+/* ---- Rows ---- */
+
+/* into (number, width) = rows of table. A block per row. */
+typedef struct {
+    const float *table;
+    const u32 *rows;
+    float *into;
+    u64 width;
+} Gather;
+
+KERNEL(gather, Gather) {
+    const float *from = a.table + a.rows[BLOCK] * a.width;
+    float *into = a.into + BLOCK * a.width;
+    EACH_THREAD {
+        EACH(i, 0, a.width) into[i] = from[i];
+    }
+}
+
+/* gradient (entity - first, width) += used (number, width), where `rows` says which entity a number is. A block per
+ * number; `rows`, and `used` with it, begin with the first of the range. */
+typedef struct {
+    float *gradient;
+    const float *used;
+    const u32 *rows;
+    u64 width;
+    u64 first;
+} AddRows;
+
+KERNEL(add_rows, AddRows) {
+    float *onto = a.gradient + (a.rows[BLOCK] - a.first) * a.width;
+    const float *from = a.used + BLOCK * a.width;
+    EACH_THREAD {
+        EACH(i, 0, a.width) onto[i] += from[i];
+    }
+}
+
+/* ---- ComplEx ---- */
+
+/* vectors (query, 2k) = heads[head_of] * relations[relation_of], complex products. A block per query. */
+typedef struct {
+    const float *heads;
+    const float *relations;
+    const u32 *head_of;
+    const u32 *relation_of;
+    float *vectors;
+    u64 rank;
+} Compose;
+
+KERNEL(compose, Compose) {
+    const u64 k = a.rank, width = 2 * k;
+    const float *head = a.heads + a.head_of[BLOCK] * width, *relation = a.relations + a.relation_of[BLOCK] * width;
+    float *vector = a.vectors + BLOCK * width;
+    EACH_THREAD {
+        EACH(i, 0, k) {
+            vector[i] = head[i] * relation[i] - head[k + i] * relation[k + i];
+            vector[k + i] = head[i] * relation[k + i] + head[k + i] * relation[i];
+        }
+    }
+}
+
+/* What flows from query vectors into one of their two factors, and N3: gradient (number, 2k) of the rows `own_of` of `own`,
+ * from the query vectors at positions[starts[number]..], whose second factor is other[other_of[position]]. A block per
+ * number; its part of the regulariser goes to `values`. `slope` and `weight` are N3's weight over the batch's pairs,
+ * `slope` times 3. */
+typedef struct {
+    const float *vector_gradient;
+    const float *other;
+    const float *own;
+    const u32 *other_of;
+    const u32 *own_of;
+    const u32 *starts;
+    const u32 *positions;
+    const u32 *pairs;
+    float *gradient;
+    double *values;
+    u64 rank;
+    double weight;
+} Flow;
+
+KERNEL(flow, Flow) {
+    const u64 k = a.rank, width = 2 * k;
+    const u32 from = a.starts[BLOCK], to = a.starts[BLOCK + 1];
+    const float *own = a.own + a.own_of[BLOCK] * width;
+    float *onto = a.gradient + BLOCK * width;
+    const double weight = a.weight * a.pairs[BLOCK];
+    const float slope = (float)(3.0 * weight);
+    SHARED double partial[THREADS];
+    EACH_THREAD {
+        float sum = 0.0f;
+        EACH(i, 0, k) {
+            float re = 0.0f, im = 0.0f;
+            for (u32 use = from; use < to; use++) {
+                const u64 position = a.positions[use];
+                const float *g = a.vector_gradient + position * width, *o = a.other + a.other_of[position] * width;
+                re += g[i] * o[i] + g[k + i] * o[k + i];
+                im += g[k + i] * o[i] - g[i] * o[k + i];
+            }
+            const float square = own[i] * own[i] + own[k + i] * own[k + i], modulus = sqrtf(square);
+            onto[i] = re + slope * modulus * own[i];
+            onto[k + i] = im + slope * modulus * own[k + i];
+            sum += square * modulus;
+        }
+        partial[thread] = sum;
+    }
+    const double cubes = block_sum(partial);
+    EACH_THREAD {
+        if (thread == 0) a.values[BLOCK] = weight * cubes;
+    }
+}
+
+/* ---- Adagrad ---- */
+
+FUNCTION void adagrad_step(float *parameter, float *square, float gradient, float rate) {
+    const float sum = *square + gradient * gradient;
+    *square = sum;
+    *parameter -= rate * gradient / (sqrtf(sum) + 1e-10f);
+}
+
+/* s += g * g; x -= rate * g / (sqrt(s) + 1e-10), element by element. A block per SPAN elements. */
+typedef struct {
+    float *parameters;
+    float *squares;
+    const float *gradient;
+    u64 count;
+    float rate;
+} Adagrad;
+
+KERNEL(adagrad, Adagrad) {
+    const u64 from = BLOCK * SPAN, to = from + SPAN < a.count ? from + SPAN : a.count;
+    EACH_THREAD {
+        EACH(i, from, to) adagrad_step(a.parameters + i, a.squares + i, a.gradient[i], a.rate);
+    }
+}
+
+/* The same for some rows of the parameters alone: gradient (number, width) of `rows`. A block per number. */
+typedef struct {
+    float *parameters;
+    float *squares;
+    const float *gradient;
+    const u32 *rows;
+    u64 width;
+    float rate;
+} AdagradRows;
+
+KERNEL(adagrad_rows, AdagradRows) {
+    const u64 row = a.rows[BLOCK] * a.width;
+    const float *gradient = a.gradient + BLOCK * a.width;
+    EACH_THREAD {
+        EACH(i, 0, a.width) adagrad_step(a.parameters + row + i, a.squares + row + i, gradient[i], a.rate);
+    }
+}
+
+/* ---- Cross-entropy ---- */
+
+/* scores (query, entity) become the gradient of the softmax cross-entropy summed over a query's tails, times `scale`. A
+ * block per query; its loss, not scaled, goes to `losses`. */
+typedef struct {
+    float *scores;
+    const u32 *starts;
+    const u32 *tails;
+    double *losses;
+    u64 entities;
+    double scale;
+} CrossEntropy;
+
+KERNEL(cross_entropy, CrossEntropy) {
+    float *row = a.scores + BLOCK * a.entities;
+    const u32 from = a.starts[BLOCK], to = a.starts[BLOCK + 1];
+    SHARED double partial[THREADS];
+    EACH_THREAD {
+        float most = MASKED;
+        EACH(i, 0, a.entities) most = row[i] > most ? row[i] : most;
+        partial[thread] = most;
+    }
+    const float shift = (float)block_max(partial);
+    EACH_THREAD {
+        float sum = 0.0f;
+        EACH(i, 0, a.entities) sum += expf(row[i] - shift);
+        partial[thread] = sum;
+    }
+    const double sum = block_sum(partial);
+    EACH_THREAD {
+        double of_tails = 0.0;
+        EACH(tail, from, to) of_tails += row[a.tails[tail]];
+        partial[thread] = of_tails;
+    }
+    const double of_tails = block_sum(partial), count = to - from;
+    const float factor = (float)(count * a.scale / sum);
+    EACH_THREAD {
+        EACH(i, 0, a.entities) row[i] = factor * expf(row[i] - shift);
+    }
+    EACH_THREAD {
+        EACH(tail, from, to) row[a.tails[tail]] -= (float)a.scale;
+        if (thread == 0) a.losses[BLOCK] = count * (shift + log(sum)) - of_tails;
+    }
+}
+
+/* ---- Ranks ---- */
+
+/* Ranks of targets in rows of scores (query, entity), which it overwrites, without the other known answers. A block per
+ * query; its targets are targets[target_starts[query]..], ascending or not, its known answers known[known_starts[query]..],
+ * ascending. `above` and `tied` count per target; `confidence` is the softmax probability of the first of the
+ * candidates that the filter leaves. `finite` is 1 for a query whose scores all are. */
+typedef struct {
+    float *scores;
+    const u32 *target_starts;
+    const u32 *targets;
+    const u32 *known_starts;
+    const u32 *known;
+    float *of_targets;
+    u32 *above;
+    u32 *tied;
+    float *confidence;
+    u32 *finite;
+    u64 entities;
+} Ranks;
+
+FUNCTION int is_known(const u32 *known, u32 from, u32 to, u32 entity) {
+    while (from < to) {
+        const u32 middle = from + (to - from) / 2;
+        if (known[middle] == entity) return 1;
+        if (known[middle] < entity) from = middle + 1;
+        else to = middle;
+    }
+    return 0;
+}
+
+KERNEL(ranks, Ranks) {
+    float *row = a.scores + BLOCK * a.entities;
+    const u32 from = a.target_starts[BLOCK], to = a.target_starts[BLOCK + 1];
+    const u32 known_from = a.known_starts[BLOCK], known_to = a.known_starts[BLOCK + 1];
+    SHARED double partial[THREADS], other[THREADS];
+    for (u32 target = from; target < to; target++) {
+        const u32 entity = a.targets[target];
+        const float score = row[entity];
+        EACH_THREAD {
+            int above = 0, tied = 0;
+            EACH(i, 0, a.entities) {
+                above += row[i] > score;
+                tied += row[i] == score;
+            }
+            EACH(i, known_from, known_to) {
+                if (a.known[i] != entity) {
+                    above -= row[a.known[i]] > score;
+                    tied -= row[a.known[i]] == score;
+                }
+            }
+            partial[thread] = above;
+            other[thread] = tied;
+        }
+        const double above = block_sum(partial), tied = block_sum(other) - 1.0;
+        EACH_THREAD {
+            if (thread == 0) {
+                a.above[target] = (u32)above;
+                a.tied[target] = tied < 0.0 ? 0 : (u32)tied;
+                a.of_targets[target] = score;
+            }
+        }
+    }
+    EACH_THREAD {
+        float zeros = 0.0f;
+        EACH(i, 0, a.entities) zeros += row[i] * 0.0f;
+        partial[thread] = zeros;
+    }
+    const double zeros = block_sum(partial);
+    EACH_THREAD {
+        EACH(i, known_from, known_to) row[a.known[i]] = MASKED;
+        if (thread == 0) a.finite[BLOCK] = zeros == 0.0;
+    }
+    EACH_THREAD {
+        float most = MASKED;
+        EACH(i, 0, a.entities) most = row[i] > most ? row[i] : most;
+        partial[thread] = most;
+    }
+    const double highest = block_max(partial);
+    EACH_THREAD {
+        float sum = 0.0f;
+        EACH(i, 0, a.entities) sum += expf(row[i] - (float)highest);
+        partial[thread] = sum;
+    }
+    const double sum = block_sum(partial);
+    EACH_THREAD {
+        EACH(target, from, to) {
+            double confidence = 1.0 / sum;
+            /* A known target is a candidate beside the rest. */
+            if (is_known(a.known, known_from, known_to, a.targets[target])) {
+                const double score = a.of_targets[target], top = highest > score ? highest : score;
+                confidence = 1.0 / (sum * exp(highest - top) + exp(score - top));
+            }
+            a.confidence[target] = (float)confidence;
+        }
+    }
+}
+
+/* ---- Half precision ---- */
+
+/* into = from, halves as they lie in a cache of soft labels. A block per SPAN elements. */
+typedef struct {
+    const unsigned short *from;
+    float *into;
+    u64 count;
+} Widen;
+
+KERNEL(widen, Widen) {
+    const u64 from = BLOCK * SPAN, to = from + SPAN < a.count ? from + SPAN : a.count;
+    EACH_THREAD {
+        EACH(i, from, to) {
+            const u32 half = a.from[i], sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
+            /* Exponents differ by 112; multiplying by 2^112 also makes subnormal halves what they are. */
+            const float value = FLOAT(magnitude << 13) * FLOAT((127u + 112u) << 23);
+            a.into[i] = FLOAT(BITS(value) | sign);
+        }
+    }
+}
+
+/* ---- Distillation ---- */
+
+/* Which term; as in `kernel.rs`. */
+#define NONE 0
+#define KD 1
+#define NDKD 2
+
+/* scores (query, entity) of the student become the gradient of cross-entropy plus distillation, as `dsom_distill` does
+ * it row by row (its `objective` has the mathematics and the names). A block per query.
+ *
+ * A query has groups: combinations of teachers, each for `counts` of its tails; 0 asks for its log-sum alone. Group g's score
+ * of an entity is the sum over teachers m of weights[g, m] * teachers[m, query, entity]. Masked student scores tell tails
+ * from other entities. Of every pair of query and tail there is room in `of_tails` and `tail_gradients`, of every group
+ * in `shifts` and `factors`; of every group and tail of its query in `group_scores`, from group_starts[g] on. */
+typedef struct {
+    float *scores;
+    const float *teachers;
+    const u32 *starts;
+    const u32 *tails;
+    const u32 *groups;
+    const u32 *group_starts;
+    const float *weights;
+    const u32 *counts;
+    double *of_tails;
+    double *tail_gradients;
+    double *shifts;
+    double *factors;
+    double *log_sums;
+    double *group_scores;
+    double *cross_entropies;
+    double *values;
+    double *log_sums_exp;
+    u64 entities;
+    u64 queries;
+    u64 members;
+    u64 objective;
+    u64 mean;
+    double tau;
+    double alpha;
+    double beta;
+    double scale;
+    double weight;
+} Distil;
+
+/* Combination `group`'s score of an entity of the block's query. */
+FUNCTION float combined(const Distil *a, u64 query, u32 group, u64 entity) {
+    float sum = 0.0f;
+    for (u64 m = 0; m < a->members; m++) {
+        const float weight = a->weights[group * a->members + m];
+        if (weight != 0.0f) sum += weight * a->teachers[(m * a->queries + query) * a->entities + entity];
+    }
+    return sum;
+}
+
+/* ln of the sum of exp((x - shift) / tau) over `count` numbers; nothing where there are none. */
+FUNCTION double log_sum(const double *xs, u32 count, double shift, double tau, double *partial) {
+    EACH_THREAD {
+        double most = NOTHING;
+        EACH(i, 0, count) most = xs[i] > most ? xs[i] : most;
+        partial[thread] = most;
+    }
+    const double most = block_max(partial);
+    if (most == NOTHING) return NOTHING;
+    EACH_THREAD {
+        double sum = 0.0;
+        EACH(i, 0, count) sum += exp((xs[i] - most) / tau);
+        partial[thread] = sum;
+    }
+    return (most - shift) / tau + log(block_sum(partial));
+}
+
+/* ln b and ln(1 - b) of a side's group, where its tails' log-sum is `group` and the others' `rest`. */
+FUNCTION void binary_logs(double group, double rest, double size, int mean, double *inside, double *outside) {
+    const double total = log_add(group, rest), of_rest = rest - total;
+    *inside = group - total - (mean ? log(size) : 0.0);
+    *outside = mean ? log((size - 1.0 + exp(of_rest)) / size) : of_rest;
+}
+
+KERNEL(distil, Distil) {
+    const u64 query = BLOCK;
+    float *row = a.scores + query * a.entities;
+    const u32 first = a.starts[query], size = a.starts[query + 1] - first;
+    const u32 *tails = a.tails + first;
+    double *of_tails = a.of_tails + first, *tail_gradients = a.tail_gradients + first;
+    const double tau = a.objective == NONE ? 1.0 : a.tau;
+    const float rate = (float)(1.0 / tau);
+    SHARED double partial[THREADS], other[THREADS], third[THREADS];
+
+    /* The student's side: tails apart, the others summed. */
+    EACH_THREAD {
+        EACH(i, 0, size) {
+            of_tails[i] = row[tails[i]];
+            tail_gradients[i] = 0.0;
+            row[tails[i]] = MASKED;
+        }
+    }
+    EACH_THREAD {
+        float most = MASKED;
+        EACH(i, 0, a.entities) most = row[i] > most ? row[i] : most;
+        partial[thread] = most;
+    }
+    double shift = block_max(partial);
+    if (shift <= MASKED) {
+        EACH_THREAD {
+            double most = NOTHING;
+            EACH(i, 0, size) most = of_tails[i] > most ? of_tails[i] : most;
+            partial[thread] = most;
+        }
+        shift = block_max(partial);
+    }
+    EACH_THREAD {
+        float soft = 0.0f, full = 0.0f;
+        EACH(i, 0, a.entities) {
+            const float x = row[i] - (float)shift;
+            soft += expf(x * rate);
+            full += expf(x);
+        }
+        partial[thread] = soft;
+        other[thread] = full;
+    }
+    const double others = log(block_sum(partial)), others_full = shift + log(block_sum(other));
+    const double group_of_student = log_sum(of_tails, size, shift, tau, partial);
+    const double log_sum_exp = log_add(others_full, log_sum(of_tails, size, 0.0, 1.0, partial));
+    const double student_total = log_add(others, group_of_student);
+    double softened_factor = 0.0, value = 0.0;
+
+    for (u32 group = a.groups[query]; group < a.groups[query + 1]; group++) {
+        double *scores = a.group_scores + a.group_starts[group];
+        const double count = a.counts[group];
+        EACH_THREAD {
+            EACH(i, 0, size) scores[i] = combined(&a, query, group, tails[i]);
+        }
+        EACH_THREAD {
+            float most = MASKED;
+            EACH(i, 0, a.entities) {
+                const float c = row[i] > MASKED ? combined(&a, query, group, i) : MASKED;
+                most = c > most ? c : most;
+            }
+            partial[thread] = most;
+        }
+        double teacher_shift = block_max(partial);
+        if (teacher_shift <= MASKED) {
+            EACH_THREAD {
+                double most = NOTHING;
+                EACH(i, 0, size) most = scores[i] > most ? scores[i] : most;
+                partial[thread] = most;
+            }
+            teacher_shift = block_max(partial);
+        }
+        EACH_THREAD {
+            float soft = 0.0f, full = 0.0f, gap = 0.0f;
+            EACH(i, 0, a.entities) {
+                if (row[i] > MASKED) {
+                    const float c = combined(&a, query, group, i), e = expf((c - (float)teacher_shift) * rate);
+                    soft += e;
+                    gap += e * (c - row[i]);
+                    full += expf(c - (float)teacher_shift);
+                }
+            }
+            partial[thread] = soft;
+            other[thread] = gap;
+            third[thread] = full;
+        }
+        const double soft = block_sum(partial), sum_of_gaps = block_sum(other);
+        const double full = teacher_shift + log(block_sum(third));
+        const double teacher_others = log(soft);
+        const double log_sum_of_group = log_add(full, log_sum(scores, size, 0.0, 1.0, partial));
+        const double group_of_teacher = log_sum(scores, size, teacher_shift, tau, partial);
+        /* The mean of (c - z) / tau over the others, weighted by exp(c / tau), both relative to their shifts. */
+        const double gap =
+            teacher_others == NOTHING ? 0.0 : (sum_of_gaps / soft - (teacher_shift - shift)) / tau;
+        const double scale = a.scale * a.weight / tau;
+        double teacher_factor = 0.0;
+        if (a.objective == KD && count > 0.0) {
+            const double teacher_total = log_add(teacher_others, group_of_teacher);
+            EACH_THREAD {
+                double sum = 0.0;
+                EACH(i, 0, size) {
+                    const double c = (scores[i] - teacher_shift) / tau, z = (of_tails[i] - shift) / tau;
+                    const double p_teacher = exp(c - teacher_total), p_student = exp(z - student_total);
+                    sum += p_teacher * (c - z);
+                    tail_gradients[i] += count * scale * (p_student - p_teacher);
+                }
+                partial[thread] = sum;
+            }
+            const double total_gap = exp(teacher_others - teacher_total) * gap + block_sum(partial);
+            value += count * (total_gap - teacher_total + student_total);
+            softened_factor += count * scale * exp(-student_total);
+            teacher_factor = -count * scale * exp(-teacher_total);
+        } else if (a.objective == NDKD && count > 0.0) {
+            const int mean = a.mean && size > 1;
+            double in_student, out_student, in_teacher, out_teacher;
+            binary_logs(group_of_student, others, size, mean, &in_student, &out_student);
+            binary_logs(group_of_teacher, teacher_others, size, mean, &in_teacher, &out_teacher);
+            const double binary = divergence(in_teacher, in_student) + divergence(out_teacher, out_student);
+            const double p_group = exp(group_of_student - student_total), p_rest = exp(others - student_total);
+            const double ratio = mean ? p_rest / (size - 1.0 + p_rest) : 1.0;
+            const double k = a.alpha * (-exp(in_teacher) * p_rest + exp(out_teacher) * p_group * ratio);
+            EACH_THREAD {
+                EACH(i, 0, size) {
+                    const double z = (of_tails[i] - shift) / tau;
+                    tail_gradients[i] += count * scale * k * exp(z - group_of_student);
+                }
+            }
+            /* With no entity outside the group there is nothing to compare. */
+            const double rest = others == NOTHING ? 0.0 : gap - teacher_others + others;
+            value += count * (a.alpha * binary + a.beta * rest);
+            softened_factor += others == NOTHING ? 0.0 : count * scale * (a.beta - k) * exp(-others);
+            teacher_factor = teacher_others == NOTHING ? 0.0 : -count * scale * a.beta * exp(-teacher_others);
+        }
+        EACH_THREAD {
+            if (thread == 0) {
+                a.shifts[group] = teacher_shift;
+                a.factors[group] = teacher_factor;
+                a.log_sums[group] = log_sum_of_group;
+            }
+        }
+    }
+
+    const float factor = (float)(size * a.scale * exp(shift - log_sum_exp)), softened = (float)softened_factor;
+    EACH_THREAD {
+        EACH(i, 0, a.entities) {
+            if (row[i] > MASKED) {
+                const float x = row[i] - (float)shift;
+                float gradient = factor * expf(x) + softened * expf(x * rate);
+                for (u32 group = a.groups[query]; group < a.groups[query + 1]; group++) {
+                    const float by = (float)a.factors[group];
+                    if (by != 0.0f) {
+                        gradient += by * expf((combined(&a, query, group, i) - (float)a.shifts[group]) * rate);
+                    }
+                }
+                row[i] = gradient;
+            }
+        }
+    }
+    EACH_THREAD {
+        double sum = 0.0;
+        EACH(i, 0, size) {
+            const double log_p = of_tails[i] - log_sum_exp;
+            sum -= log_p;
+            row[tails[i]] = (float)(a.scale * (size * exp(log_p) - 1.0) + tail_gradients[i]);
+        }
+        partial[thread] = sum;
+    }
+    const double cross_entropy = block_sum(partial);
+    EACH_THREAD {
+        if (thread == 0) {
+            a.cross_entropies[query] = cross_entropy;
+            a.values[query] = value;
+            a.log_sums_exp[query] = log_sum_exp;
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Training, scoring and ranking on a CUDA device.
+//!
+//! Parameters, optimisers and buffers stay on the device for the whole of a training; in a step, lists of numbers go up
+//! and losses come down. Products are cuBLAS's, everything else is in the kernels of `kernels/kernels.cu`, which NVRTC
+//! compiles for the device that is found. The mathematics is that of `kge` and `dsom_distill`, step for step, and what
+//! is saved is the same: training goes on with the other device where this one stopped.
+//!
+//! What a device does is behind one trait with two implementations: the CUDA driver (feature `cuda`), and an emulator
+//! that runs the same kernels, compiled as C, on the CPU. Everything else in this crate does not know which it is. So
+//! tests without a GPU check kernels, layouts and the order of a step against the CPU's, and leave the driver's calls,
+//! cuBLAS and the hardware.
+
+mod backend;
+mod choice;
+#[cfg(feature = "cuda")]
+mod compile;
+mod distil;
+#[cfg(feature = "cuda")]
+mod driver;
+mod emulator;
+mod kernel;
+mod memory;
+mod model;
+mod rank;
+#[cfg(test)]
+mod test_device;
+mod train;
+
+pub use backend::Gpu;
+pub use choice::choose;
+pub use distil::{Distil, Groups, Sources, Taught, Term, Terms};
+pub use kernel::TEACHERS;
+pub use memory::{Array, DeviceMatrix, List, Lists};
+pub use model::Model;
+pub use rank::judge_triples;
+pub use train::{CrossEntropy, Objective, Trainer, Visit};

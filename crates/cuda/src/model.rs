@@ -1,0 +1,119 @@
+//! A trained model on a device.
+
+use kge::{ComplEx, Matrix, Scorer};
+use mkg::Query;
+use stage::Result;
+use stage::recipe::Precision;
+use std::sync::{Mutex, PoisonError};
+
+use crate::Gpu;
+use crate::kernel::Compose;
+use crate::memory::{Address, DeviceMatrix, Lists};
+
+/// A ComplEx model on a device, to be asked.
+pub struct Model {
+    gpu: Gpu,
+    /// `(entity, 2k)`.
+    entity: DeviceMatrix,
+    /// `(relation and inverse, 2k)`.
+    relation: DeviceMatrix,
+    buffers: Mutex<Buffers>,
+}
+
+/// What one caller after another scores in.
+struct Buffers {
+    lists: Lists,
+    vectors: DeviceMatrix,
+    scores: DeviceMatrix,
+}
+
+impl Model {
+    /// A copy of `model`.
+    ///
+    /// # Errors
+    /// If the device's memory does not hold it.
+    pub fn new(gpu: &Gpu, model: &ComplEx<f32>) -> Result<Model> {
+        let buffers = Buffers {
+            lists: Lists::new(gpu),
+            vectors: DeviceMatrix::new(gpu),
+            scores: DeviceMatrix::new(gpu),
+        };
+        Ok(Model {
+            gpu: gpu.clone(),
+            entity: DeviceMatrix::of(gpu, &model.entity)?,
+            relation: DeviceMatrix::of(gpu, &model.relation)?,
+            buffers: Mutex::new(buffers),
+        })
+    }
+
+    /// Bytes that a model of these shapes takes, with the scores of so many queries at a time.
+    pub fn memory(entities: usize, relations: usize, width: usize, queries: usize) -> u64 {
+        4 * ((entities + 2 * relations + queries) * width + queries * entities) as u64
+    }
+
+    /// `scores = keep · scores + factor ·` this model's `(query, entity)`.
+    pub(crate) fn add_scores(
+        &self,
+        queries: &[Query],
+        (keep, factor): (bool, f32),
+        scores: &mut DeviceMatrix,
+    ) -> Result<()> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Buffers { lists, vectors, .. } = &mut *buffers;
+        self.vectors(queries, lists, vectors)?;
+        self.gpu.product(Precision::F32, keep, factor, vectors.view(), self.entity.transposed(), scores)
+    }
+
+    /// The scores `(query, entity)`, by products in this precision, to a place with room for them.
+    pub(crate) fn write_scores(&self, queries: &[Query], precision: Precision, into: Address) -> Result<()> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Buffers { lists, vectors, .. } = &mut *buffers;
+        self.vectors(queries, lists, vectors)?;
+        self.gpu.product_at(precision, false, 1.0, vectors.view(), self.entity.transposed(), into)
+    }
+
+    /// Query vectors `(query, 2k)`.
+    fn vectors(&self, queries: &[Query], lists: &mut Lists, vectors: &mut DeviceMatrix) -> Result<()> {
+        lists.clear();
+        let heads = lists.add(queries.iter().map(|query| query.head.0));
+        let relations = lists.add(queries.iter().map(|query| query.relation.0));
+        lists.send()?;
+        vectors.resize(queries.len(), self.entity.columns())?;
+        let compose = Compose {
+            heads: self.entity.at(0),
+            relations: self.relation.at(0),
+            head_of: lists.at(heads, 0),
+            relation_of: lists.at(relations, 0),
+            vectors: vectors.at(0),
+            rank: (self.entity.columns() / 2) as u64,
+        };
+        self.gpu.launch(queries.len(), &compose)
+    }
+
+    /// The scores `(query, entity)`, on the host.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) -> Result<()> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let Buffers { lists, vectors, scores } = &mut *buffers;
+        self.vectors(queries, lists, vectors)?;
+        self.gpu.product(Precision::F32, false, 1.0, vectors.view(), self.entity.transposed(), scores)?;
+        scores.read(into)
+    }
+}
+
+impl Scorer for Model {
+    fn entities(&self) -> usize {
+        self.entity.rows()
+    }
+
+    /// Scores that are not finite if the device fails: whoever reads them refuses these.
+    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
+        if let Err(error) = Model::scores(self, queries, into) {
+            tracing::error!("{error}");
+            into.resize(queries.len(), self.entity.rows());
+            into.values_mut().fill(f32::NAN);
+        }
+    }
+}
