@@ -12,7 +12,7 @@
 
 use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float16Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Float16Type};
-use dsom_soft_labels::{SoftLabels, Teacher, write_part};
+use dsom_soft_labels::{SoftLabels, Teacher, scorers, write_part};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kge::model::normal;
@@ -51,7 +51,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut scan = Side::new("read in order");
     let mut random = Vec::new();
     for _ in 0..ROUNDS {
-        let ours = timed(|| Ok(write_part(&our_file, &data, &teachers, 0, 0..queries, &quiet(queries))?))?;
+        let ours = timed(|| {
+            Ok(write_part(
+                &our_file,
+                &data,
+                (&teachers, &scorers(&teachers)),
+                0,
+                0..queries,
+                &quiet(queries),
+            )?)
+        })?;
         let theirs = timed(|| write_by_arrow(&their_file, &data, &teachers))?;
         write.add(ours.0, theirs.0);
         let names = teachers.iter().map(|teacher| teacher.modality.clone()).collect();
@@ -86,7 +95,9 @@ fn compare_lossy(folder: &Path, data: &Data, teachers: &[Teacher], top: usize) -
         let mut seconds = [(0.0, 0.0); 2];
         for (i, top) in [0, top].into_iter().enumerate() {
             let file = folder.join(format!("top-{top}.parquet"));
-            let written = timed(|| Ok(write_part(&file, data, teachers, top, 0..queries, &quiet(queries))?))?;
+            let written = timed(|| {
+                Ok(write_part(&file, data, (teachers, &scorers(teachers)), top, 0..queries, &quiet(queries))?)
+            })?;
             sizes[i] = file.metadata()?.len();
             let labels = SoftLabels::map(&[file], names().collect(), data)?;
             let filled = timed(|| Ok(std::hint::black_box(fill_all(&labels, queries))))?;

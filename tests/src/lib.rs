@@ -30,7 +30,7 @@ pub fn program(name: &str) -> Command {
     let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(path.is_file(), "{} is missing: run `make build` first", path.display());
     let mut command = Command::new(path);
-    command.env_remove("RUST_LOG").env_remove("DSOM_RUN").current_dir(root());
+    command.env_remove("RUST_LOG").env_remove("DSOM_RUN").env_remove("DSOM_DEVICE").current_dir(root());
     command
 }
 

@@ -64,7 +64,7 @@ impl Teachers<'_> {
     }
 
     /// What a member's scores are multiplied with in the strategy's mean.
-    fn weight(&self, strategy: Strategy, teacher: usize) -> f32 {
+    pub(crate) fn weight(&self, strategy: Strategy, teacher: usize) -> f32 {
         self.scales.map_or(1.0, |scales| scales[teacher]) / strategy.size() as f32
     }
 

@@ -9,6 +9,7 @@ mod calibrate;
 mod choices;
 mod chooser;
 mod combine;
+mod device;
 mod ensemble;
 mod inputs;
 mod learn;
@@ -20,6 +21,7 @@ mod summary;
 mod teaching;
 mod worth;
 
+pub use device::{cached, objective as device_objective};
 pub use ensemble::Ensemble;
 pub use objective::{Distillation, Pass};
 pub use strategy::{Strategy, strategies};
@@ -27,16 +29,18 @@ pub use student::Student;
 pub use teaching::{Models, Teaching};
 
 use dsom_soft_labels::SoftLabels;
-use kge::{ComplEx, N3, Precision, Trainer};
+use kge::ComplEx;
+use kge::checkpoint::Reader;
+use stage::manifest::Manifest;
 use stage::recipe::{Calibrate, Distill, Objective, PolicyLearns, PolicyState, Recipe, Selection};
 use stage::task::Task;
-use stage::{Common, Error, Modality, Result, Run, resources};
-use training::{Data, embeddings, fit, open_model, precision};
+use stage::{Common, Error, Modality, Result, Run};
+use training::{Data, MODEL, Place, Shapes, embeddings, fit, open_model};
 
 use policy::Policy;
 
 /// Trains the student called `name`, unless it is fresh.
-pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
+pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> Result<()> {
     let (run, distill) = (common.run(), &recipe.distill);
     let mut task = Task::new(&run, "dsom-distill", run.student(name), &parameters(distill), recipe.seed);
     let data = Data::open(&run, &mut task)?;
@@ -50,26 +54,33 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
         Strategy::named(chosen, modalities)?;
     }
     let models = models(distill, &run, &mut task, &data, modalities)?;
-    let precision = precision(distill.training.precision);
     // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
     let ready = || {
         let labels = labels.map(|labels| labels.read(&data)).transpose()?;
-        require_memory(&data, distill, precision, labels.as_ref())?;
-        Ok(labels)
+        let place = Place::choose(common.device(), device::lacking(distill), &distill.training)?;
+        let teachers = match (&place, &labels) {
+            (Place::Device(..), Some(labels)) => soft_labels.teachers(&run, &data, labels)?,
+            _ => None,
+        };
+        require_memory(&place, &data, distill, labels.as_ref(), teachers.as_deref())?;
+        Ok((labels, place, teachers))
     };
-    let Some((work, labels)) = common.begin(task, ready)? else { return Ok(()) };
+    let Some((work, (labels, place, teachers))) = common.begin(task, ready)? else { return Ok(()) };
 
     let (embedding, relation) = embeddings(name, recipe.seed, &distill.training, &data, None);
     let training = &distill.training;
-    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
-        .with_precision(precision);
+    let engine = place.engine(embedding, relation, training)?;
+    let on_device = match place.gpu() {
+        Some(gpu) => Some(device_objective(gpu, distill, sources(gpu, teachers, labels.as_ref())?)),
+        None => None,
+    };
     let teaching = labels.as_ref().map(|labels| Teaching::new(&data, labels, models, distill, recipe.seed));
     let teaching = teaching.transpose()?;
-    let mut student = Student::new(&data, teaching, trainer, distill, recipe.seed);
+    let mut student = Student::new(&data, teaching, engine, distill, recipe.seed).with_device(on_device);
     let fitted = fit(&work, name, recipe.seed, training, &data, &mut student)?;
     student.write_choosing(&work)?;
     let mut summary = serde_json::json!(fitted);
-    summary["products"] = precision.to_string().into();
+    summary["products"] = place.products().into();
     if let Some(teaching) = student.teaching() {
         summary[student::TEACHERS] = serde_json::json!(teaching.labels.teachers());
         if let Some(learned) = teaching.chooser.learned() {
@@ -131,16 +142,109 @@ fn models(
     Ok(Models { factored, asked })
 }
 
+/// Where a student on a device has its teachers' scores from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum FromWhere {
+    /// What is faster for the shapes, as far as can be told beforehand
+    #[default]
+    Auto,
+    /// From the soft labels, copied to the device batch by batch
+    Cache,
+    /// From the teachers' models on the device, computed anew for every batch
+    Recompute,
+}
+
+/// Up to this width of an embedding, a device computes scores faster than it gets them: 2 bytes of a score at 8 GB/s take
+/// as long as 5,000 multiplications and additions at 20 TFLOP/s. Estimated from data sheets, not measured.
+const WIDEST: usize = 5000;
+
+impl FromWhere {
+    /// The teachers' models, if scores are to be computed anew.
+    fn teachers(self, run: &Run, data: &Data, labels: &SoftLabels) -> Result<Option<Vec<ComplEx<f32>>>> {
+        if self == FromWhere::Cache && !labels.is_whole() {
+            let error = Error::usage("a device cannot copy soft labels that keep only the top");
+            return Err(error.hint("--soft-labels recompute, or --device cpu"));
+        }
+        let stale = Manifest::read(&run.soft_labels())?.stale(run);
+        match (self, stale) {
+            (FromWhere::Cache, _) => return Ok(None),
+            (FromWhere::Auto, Some(reason)) if labels.is_whole() => {
+                tracing::info!("teachers' scores: from the cache ({reason})");
+                return Ok(None);
+            }
+            (_, Some(reason)) => {
+                let error = Error::data(format!("the teachers are not those of the soft labels: {reason}"));
+                return Err(error.hint("rerun `dsom-soft-labels`"));
+            }
+            (_, None) => {}
+        }
+        let open = |modality: &Modality| {
+            let reader = Reader::open(&run.teacher(modality).join(MODEL))?;
+            ComplEx::from_reader(&reader, data.entities(), data.relations())
+        };
+        let models = labels.teachers().iter().map(open).collect::<Result<Vec<_>>>()?;
+        let width = models.iter().map(|model| 2 * model.rank()).sum::<usize>() / models.len().max(1);
+        if self == FromWhere::Auto && labels.is_whole() && width > WIDEST {
+            tracing::info!("teachers' scores: from the cache (embeddings of {width} numbers)");
+            return Ok(None);
+        }
+        tracing::info!("teachers' scores: computed anew on the device, in full precision");
+        Ok(Some(models))
+    }
+}
+
+/// The teachers on a device: their models, or their soft labels.
+fn sources<'a>(
+    gpu: &cuda::Gpu,
+    teachers: Option<Vec<ComplEx<f32>>>,
+    labels: Option<&'a SoftLabels>,
+) -> Result<Option<cuda::Sources<'a>>> {
+    let models = teachers.map(|models| {
+        let models = models.iter().map(|model| cuda::Model::new(gpu, model));
+        models.collect::<Result<_>>().map(cuda::Sources::Models)
+    });
+    match models.transpose()? {
+        Some(models) => Ok(Some(models)),
+        None => Ok(labels.map(cached)),
+    }
+}
+
 fn require_memory(
+    place: &Place,
     data: &Data,
     distill: &Distill,
-    precision: Precision,
     labels: Option<&SoftLabels>,
+    teachers: Option<&[ComplEx<f32>]>,
 ) -> Result<()> {
     let training = &distill.training;
-    let queries = data.largest_batch(training.batch);
-    let mut bytes = Trainer::memory(data.entities(), 2 * training.rank, training.batch, queries, 0)
-        + precision.memory(data.entities(), queries);
+    let shapes = Shapes {
+        entities: data.entities(),
+        width: 2 * training.rank,
+        features: 0,
+        queries: data.queries.len(),
+        batch: training.batch,
+    };
+    let knob = "lower `distill.policy_hidden`, `distill.batch` or `distill.rank`, or set `distill.policy_state = \"query\"`";
+    let more = |queries: usize| match place {
+        Place::Cpu(_) => of_teaching(data, distill, labels, queries),
+        Place::Device(..) => {
+            let of_labels = labels.map_or(0, |labels| labels.teachers().len());
+            let widths = teachers.map(|models| models.iter().map(|model| 2 * model.rank()).collect());
+            let widths: Vec<usize> = widths.unwrap_or_else(|| vec![0; of_labels]);
+            let (entities, relations) = (data.entities(), data.relations());
+            cuda::Distil::memory(entities, relations, queries, &widths, teachers.is_none())
+        }
+    };
+    if place.gpu().is_some() {
+        let bytes = of_teaching(data, distill, labels, data.largest_batch(training.batch));
+        stage::resources::require_memory(bytes, "the policy", knob)?;
+    }
+    place.require_memory(shapes, more, "distillation", ("distill", knob))
+}
+
+/// Bytes of what teaches the student, on the CPU.
+fn of_teaching(data: &Data, distill: &Distill, labels: Option<&SoftLabels>, queries: usize) -> u64 {
+    let mut bytes = 0;
     if let Some(labels) = labels
         && distill.selection == Selection::Policy
     {
@@ -151,9 +255,5 @@ fn require_memory(
         let queries = (2 * data.valid.len()) as u64;
         bytes += SoftLabels::memory(queries, labels.teachers().len() as u64, data.entities() as u64);
     }
-    resources::require_memory(
-        bytes,
-        "distillation",
-        "lower `distill.policy_hidden`, `distill.batch` or `distill.rank`, or set `distill.policy_state = \"query\"`",
-    )
+    bytes
 }

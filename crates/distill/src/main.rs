@@ -1,6 +1,7 @@
 //! `dsom-distill`: see `--help`.
 
 use clap::Parser;
+use dsom_distill::FromWhere;
 use stage::{Common, Error, Result};
 use std::process::ExitCode;
 
@@ -18,6 +19,9 @@ struct Arguments {
     /// The student's folder, for several students in one run
     #[arg(long, value_name = "FOLDER", default_value = "student")]
     name: String,
+    /// On a device: where the teachers' scores come from
+    #[arg(long, value_enum, default_value_t)]
+    soft_labels: FromWhere,
 }
 
 fn main() -> ExitCode {
@@ -32,5 +36,5 @@ fn run(arguments: &Arguments) -> Result<()> {
             arguments.name
         )));
     }
-    dsom_distill::run(&arguments.common, &arguments.common.recipe()?, &arguments.name)
+    dsom_distill::run(&arguments.common, &arguments.common.recipe()?, &arguments.name, arguments.soft_labels)
 }

@@ -58,7 +58,7 @@ impl From<&Distill> for Distillation {
 
 impl Distillation {
     /// The weights of the group's part and the rest's: NEKD and NNKD are NDKD without the other part.
-    fn parts(self) -> (f64, f64) {
+    pub(crate) fn parts(self) -> (f64, f64) {
         match self.objective {
             Objective::Nekd => (self.alpha, 0.0),
             Objective::Nnkd => (0.0, self.beta),

@@ -1,16 +1,17 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
 use kge::checkpoint::{Reader, Tensors};
-use kge::{ComplEx, Objective as RowObjective, StepLoss, Trainer};
+use kge::{Objective as RowObjective, Rank, StepLoss};
 use mkg::EntityId;
 use serde_json::{Map, Value, json};
 use stage::recipe::Distill;
 use stage::work::Work;
-use stage::{Error, Result};
-use training::{Data, Learner, MODEL};
+use stage::{Error, Kind, Result};
+use training::{Data, Engine, Learner, MODEL};
 
 use crate::choices;
 use crate::combine::{Sources, Teachers};
+use crate::device::Combinations;
 use crate::objective::{Buffers, Distillation, Pass};
 use crate::policy::{Outcome, Policy};
 use crate::strategy::{Strategy, strategies};
@@ -27,7 +28,9 @@ pub(crate) const TEACHERS: &str = "teachers";
 /// The student with everything it learns from.
 pub struct Student<'a> {
     data: &'a Data,
-    trainer: Trainer<f32>,
+    engine: Engine,
+    /// On a device.
+    on_device: Option<cuda::Distil<'a>>,
     recipe: &'a Distill,
     seed: u64,
     teaching: Option<Teaching<'a>>,
@@ -47,15 +50,21 @@ struct Tally {
 }
 
 impl<'a> Student<'a> {
-    /// A student that starts from `trainer`; without `teaching` it learns alone.
+    /// A student that starts from `engine`; without `teaching` it learns alone.
     pub fn new(
         data: &'a Data,
         teaching: Option<Teaching<'a>>,
-        trainer: Trainer<f32>,
+        engine: impl Into<Engine>,
         recipe: &'a Distill,
         seed: u64,
     ) -> Self {
-        Student { data, trainer, recipe, seed, teaching, tally: Tally::default() }
+        let engine = engine.into();
+        Student { data, engine, on_device: None, recipe, seed, teaching, tally: Tally::default() }
+    }
+
+    /// The same with the `objective` of a device, where the engine is on one.
+    pub fn with_device(self, objective: Option<cuda::Distil<'a>>) -> Self {
+        Student { on_device: objective, ..self }
     }
 }
 
@@ -176,19 +185,10 @@ impl Learner for Student<'_> {
             Some(teaching) => teaching.act(self.data, batch, self.recipe),
             None => Vec::new(),
         };
-        let objective = Distil {
-            data: self.data,
-            recipe: self.recipe,
-            terms: Distillation::from(self.recipe),
-            teaching: self.teaching.as_ref().map(Teaching::sources),
-            actions: &actions,
-            rewarded: self.teaching.as_ref().is_some_and(|teaching| teaching.chooser.rewards()),
-        };
-        let (loss, rows) = self.trainer.step(&self.data.queries, batch, &objective)?;
+        let (loss, Row { distillation, outcomes }) = self.learn(batch, &actions)?;
         self.tally.pairs += loss.pairs;
-        self.tally.distillation += rows.iter().map(|row| row.distillation).sum::<f64>();
+        self.tally.distillation += distillation;
         actions.iter().flatten().for_each(|strategy| self.tally.actions[strategy.index()] += 1);
-        let outcomes: Vec<Outcome> = rows.into_iter().flat_map(|row| row.outcomes).collect();
         self.reinforce(&outcomes);
         Ok(loss)
     }
@@ -215,21 +215,21 @@ impl Learner for Student<'_> {
         figures
     }
 
-    fn model(&mut self) -> &ComplEx<f32> {
-        self.trainer.model()
+    fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
+        self.engine.valid_ranks(data)
     }
 
     fn require_finite(&mut self) -> Result<()> {
-        self.trainer.require_finite()?;
+        self.engine.require_finite()?;
         self.policy().map_or(Ok(()), Policy::require_finite)
     }
 
-    fn state(&self) -> Tensors<'_> {
-        let tensors = Tensors::default().nested("student", self.trainer.state());
-        match self.policy() {
+    fn state(&mut self) -> Result<Tensors<'_>> {
+        let tensors = Tensors::default().nested("student", self.engine.state()?);
+        Ok(match self.teaching.as_ref().and_then(|teaching| teaching.chooser.policy()) {
             Some(policy) => tensors.nested("policy", policy.state()),
             None => tensors,
-        }
+        })
     }
 
     fn counters(&self) -> Vec<u64> {
@@ -237,7 +237,7 @@ impl Learner for Student<'_> {
     }
 
     fn restore(&mut self, state: &Reader, counters: &[u64]) -> Result<()> {
-        self.trainer.restore(state, "student")?;
+        self.engine.restore(state, "student")?;
         let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut());
         match (policy, counters) {
             (Some(policy), &[steps]) => policy.restore(state, "policy", steps),
@@ -249,12 +249,44 @@ impl Learner for Student<'_> {
     }
 
     fn write_best(&mut self, work: &Work) -> Result<()> {
-        self.model().tensors().write(&work.path(MODEL))?;
+        self.engine.parts()?.0.tensors().write(&work.path(MODEL))?;
         self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
     }
 }
 
 impl Student<'_> {
+    /// One step; all rows' distillation, and what became of the actions.
+    fn learn(&mut self, batch: &[u32], actions: &[Vec<Strategy>]) -> Result<(StepLoss, Row)> {
+        let (data, recipe) = (self.data, self.recipe);
+        let teaching = self.teaching.as_ref().map(Teaching::sources);
+        let rewarded = self.teaching.as_ref().is_some_and(|teaching| teaching.chooser.rewards());
+        match (&mut self.engine, &mut self.on_device) {
+            (Engine::Cpu(trainer), _) => {
+                let terms = Distillation::from(recipe);
+                let objective = Distil { data, recipe, terms, teaching, actions, rewarded };
+                let (loss, rows) = trainer.step(&data.queries, batch, &objective)?;
+                let distillation = rows.iter().map(|row| row.distillation).sum::<f64>();
+                let outcomes = rows.into_iter().flat_map(|row| row.outcomes).collect();
+                Ok((loss, Row { distillation, outcomes }))
+            }
+            (Engine::Device(trainer), Some(objective)) => {
+                let asked = (batch, actions);
+                let new = |sources| Combinations::new(sources, &data.queries, asked, rewarded);
+                let combinations = teaching.map(new);
+                if let Some(combinations) = &combinations {
+                    objective.set_groups(combinations.groups.clone())?;
+                }
+                let (loss, taught) = trainer.step(&data.queries, batch, objective)?;
+                let outcomes = match combinations.filter(|_| rewarded) {
+                    Some(combinations) => combinations.outcomes(&data.queries, asked, &taught, recipe),
+                    None => Vec::new(),
+                };
+                Ok((loss, Row { distillation: taught.distillation, outcomes }))
+            }
+            (Engine::Device(_), None) => Err(Error::new(Kind::Unexpected, "a device without its objective")),
+        }
+    }
+
     fn policy(&self) -> Option<&Policy<'_, f32>> {
         self.teaching.as_ref().and_then(|teaching| teaching.chooser.policy())
     }

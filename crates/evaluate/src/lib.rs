@@ -19,7 +19,9 @@ pub mod report;
 pub mod slices;
 pub mod table;
 
-use kge::{Rank, judge_triples};
+use cuda::Gpu;
+use kge::rank::BLOCK;
+use kge::{ComplEx, Rank, judge_triples};
 use mkg::{QuerySet, Split};
 use serde::Serialize;
 use stage::files::{read_json, write_json};
@@ -84,8 +86,13 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let train = LazyCell::new(|| QuerySet::new(graph.triples(Split::Train), graph.relations()));
     let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary, &train)?;
 
-    if let Some((work, ())) = common.begin(task, || Ok(()))? {
-        evaluate(work, &graph, &models, &splits, (examples, recipe.seed))?;
+    let ready = || {
+        let gpu = cuda::choose(common.device(), None)?;
+        gpu.iter().try_for_each(|gpu| require_memory(gpu, &graph, &models))?;
+        Ok(gpu)
+    };
+    if let Some((work, gpu)) = common.begin(task, ready)? {
+        evaluate(work, &graph, &models, gpu.as_ref(), &splits, (examples, recipe.seed))?;
     }
     if common.is_status() || common.is_quiet() { Ok(()) } else { print(&run, examples > 0) }
 }
@@ -109,10 +116,11 @@ fn evaluate(
     work: Work,
     graph: &Graph,
     models: &Models,
+    gpu: Option<&Gpu>,
     splits: &[Split],
     (examples, seed): (usize, u64),
 ) -> Result<()> {
-    let ranked = rank_all(graph, models, splits)?;
+    let ranked = rank_all(graph, models, gpu, splits)?;
     let metrics = report::metrics(graph, &Slicer::new(graph), &ranked)?;
     table::write(&work.path(RANKS), graph, &ranked)?;
     if let (true, Some(last)) = (examples > 0, splits.last()) {
@@ -120,14 +128,42 @@ fn evaluate(
         write_json(&work.path(EXAMPLES), &drawn)?;
     }
     write_json(&work.path(METRICS), &metrics)?;
-    work.finish(report::summary(&metrics, splits))?;
+    let mut summary = report::summary(&metrics, splits);
+    if let Some(gpu) = gpu {
+        summary["device"] = gpu.name().into();
+    }
+    work.finish(summary)?;
     Ok(())
 }
 
+/// Model number `index` on a device; none, with a message, where a student's choice of teachers decides its scores.
+fn on_device(gpu: &Gpu, models: &Models, index: usize) -> Result<Option<Vec<cuda::Model>>> {
+    match models.averaged(index) {
+        Some(parts) => {
+            parts.into_iter().map(|part| cuda::Model::new(gpu, part)).collect::<Result<_>>().map(Some)
+        }
+        None => {
+            tracing::info!("{}: ranked on the CPU, which asks its policy", models.names()[index]);
+            Ok(None)
+        }
+    }
+}
+
+/// Refuses models that the device's memory does not hold, one name's at a time.
+fn require_memory(gpu: &Gpu, graph: &Graph, models: &Models) -> Result<()> {
+    let of_part = |part: &&ComplEx<f32>| {
+        cuda::Model::memory(part.entity.rows(), graph.relations(), part.entity.columns(), BLOCK)
+    };
+    let of_model = |index| models.averaged(index).iter().flatten().map(of_part).sum::<u64>();
+    let most = (0..models.names().len()).map(of_model).max().unwrap_or(0);
+    gpu.require_memory(|_| most, 1, "ranking", "batch")
+}
+
 /// Ranks every model on every split.
-fn rank_all(graph: &Graph, models: &Models, splits: &[Split]) -> Result<Vec<Ranked>> {
+fn rank_all(graph: &Graph, models: &Models, gpu: Option<&Gpu>, splits: &[Split]) -> Result<Vec<Ranked>> {
     let mut ranked = Vec::new();
     for (i, model) in models.names().iter().enumerate() {
+        let on_device = gpu.map(|gpu| on_device(gpu, models, i)).transpose()?.flatten();
         for &split in splits {
             let triples = graph.triples(split);
             let queries = QuerySet::new(triples, graph.relations()).len();
@@ -136,7 +172,14 @@ fn rank_all(graph: &Graph, models: &Models, splits: &[Split]) -> Result<Vec<Rank
                 progress.advance(queries as u64);
                 interrupt::check()
             };
-            let judged = judge_triples(&models.scorer(i), triples, graph.relations(), &graph.known, advance);
+            let (relations, known) = (graph.relations(), &graph.known);
+            let judged = match (gpu, &on_device) {
+                (Some(gpu), Some(parts)) => {
+                    let parts: Vec<&cuda::Model> = parts.iter().collect();
+                    cuda::judge_triples(gpu, &parts, triples, relations, known, advance)
+                }
+                _ => judge_triples(&models.scorer(i), triples, relations, known, advance),
+            };
             let judged =
                 judged.map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;
             let ranks = judged.iter().map(|sides| sides.map(|side| side.rank)).collect();

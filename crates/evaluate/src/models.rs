@@ -195,6 +195,12 @@ impl Models {
         &self.names
     }
 
+    /// The models whose mean scores are those of model number `index`; none where a student combines them.
+    pub fn averaged(&self, index: usize) -> Option<Vec<&ComplEx<f32>>> {
+        let parts = || self.parts[index].iter().map(|part| &self.loaded[*part]);
+        self.ensembles[index].is_none().then(|| parts().collect())
+    }
+
     /// What scores as model number `index`.
     pub fn scorer(&self, index: usize) -> Box<dyn Scorer + '_> {
         let parts = self.parts[index].iter().map(|part| &self.loaded[*part]).collect();

@@ -8,6 +8,7 @@ use dsom_features::work::Setting;
 use dsom_features::{FeatureTable, export, images, table};
 use mkg::Vocabulary;
 use serde_json::Value;
+use stage::device::Device;
 use stage::manifest::Manifest;
 use stage::recipe::{Features, Recipe};
 use stage::task::{Status, Task};
@@ -61,6 +62,9 @@ fn run(args: &Args) -> Result<()> {
     if modalities.is_empty() {
         tracing::info!("the recipe has no [features]: nothing to do");
         return Ok(());
+    }
+    if let asked @ (Device::Cuda(_) | Device::Emulated) = args.common.device() {
+        tracing::warn!("device: cpu (encoders do not run on {asked} yet)");
     }
     let run = args.common.run();
     let graph = Manifest::read(&run.graph())?;

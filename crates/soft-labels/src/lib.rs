@@ -41,8 +41,9 @@ mod tests;
 mod write;
 
 pub use labels::{Opened, SoftLabels};
-pub use write::{Teacher, write_labels, write_part};
+pub use write::{Teacher, scorers, write_labels, write_part};
 
+use kge::Scorer;
 use mkg::Vocabulary;
 use stage::manifest;
 use stage::recipe::{self, Recipe};
@@ -62,15 +63,43 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let teachers = open_teachers(&run, recipe, &mut task, &data.vocabulary)?;
     let fits = || {
         require_entities(options.top, data.entities())?;
-        require_room(&run, &data, &teachers, options)
+        require_room(&run, &data, &teachers, options)?;
+        let gpu = cuda::choose(common.device(), None)?;
+        gpu.iter().try_for_each(|gpu| require_device_memory(gpu, &data, &teachers, options))?;
+        Ok(gpu)
     };
-    let Some((work, ())) = common.begin(task, fits)? else { return Ok(()) };
-    write_labels(&work, &data, &teachers, options)?;
+    let Some((work, gpu)) = common.begin(task, fits)? else { return Ok(()) };
+    let copy = |gpu| teachers.iter().map(move |teacher| cuda::Model::new(gpu, &teacher.model));
+    let on_device: Vec<cuda::Model> = gpu.iter().flat_map(copy).collect::<Result<_>>()?;
+    let scorers = match &gpu {
+        Some(_) => on_device.iter().map(|model| model as &dyn Scorer).collect(),
+        None => scorers(&teachers),
+    };
+    write_labels(&work, &data, &teachers, &scorers, options)?;
     let names: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
-    work.finish(serde_json::json!({
+    let mut summary = serde_json::json!({
         "rows": data.queries.len(), "entities": data.entities(), "teachers": names,
-    }))?;
+    });
+    if let Some(gpu) = gpu {
+        summary["device"] = gpu.name().into();
+    }
+    work.finish(summary)?;
     Ok(())
+}
+
+/// Refuses teachers that a device's memory does not hold side by side.
+fn require_device_memory(
+    gpu: &cuda::Gpu,
+    data: &Data,
+    teachers: &[Teacher],
+    options: &recipe::SoftLabels,
+) -> Result<()> {
+    let rows = write::layout(data, teachers, options.top).rows_per_group();
+    let of_teacher = |teacher: &Teacher| {
+        cuda::Model::memory(data.entities(), data.relations(), 2 * teacher.model.rank(), rows)
+    };
+    let bytes = teachers.iter().map(of_teacher).sum();
+    gpu.require_memory(|_| bytes, 1, "scoring with the teachers", "batch")
 }
 
 /// Refuses to keep more entities than there are.

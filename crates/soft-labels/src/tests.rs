@@ -16,7 +16,7 @@ use training::Data;
 
 use crate::SoftLabels;
 use crate::schema::{scores_column, vector_column};
-use crate::write::{Teacher, layout, write_part};
+use crate::write::{Teacher, layout, scorers, write_part};
 
 mod lossy;
 
@@ -59,7 +59,7 @@ fn write(folder: &Path, data: &Data, teachers: &[Teacher], top: usize) -> Result
     let parts = [(0..cut), (cut..data.queries.len())];
     let files = [folder.join("a.parquet"), folder.join("b.parquet")];
     for (file, rows) in files.iter().zip(parts) {
-        write_part(file, data, teachers, top, rows, &progress)?;
+        write_part(file, data, (teachers, &scorers(teachers)), top, rows, &progress)?;
     }
     Ok(files)
 }

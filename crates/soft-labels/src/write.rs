@@ -34,6 +34,11 @@ pub struct Teacher {
     pub model: ComplEx<f32>,
 }
 
+/// The teachers' models, which compute their own scores.
+pub fn scorers(teachers: &[Teacher]) -> Vec<&dyn Scorer> {
+    teachers.iter().map(|teacher| &teacher.model as &dyn Scorer).collect()
+}
+
 /// The shape of these teachers' cache.
 pub(crate) fn layout<'a>(data: &Data, teachers: &'a [Teacher], top: usize) -> Layout<'a> {
     let widths = teachers.iter().map(|teacher| (&teacher.modality, 2 * teacher.model.rank())).collect();
@@ -45,11 +50,12 @@ fn part_name(index: usize) -> String {
     format!("part-{index:05}.parquet")
 }
 
-/// Writes all parts as the recipe says. Parts that an interrupted start finished are kept.
+/// Writes all parts as the recipe says; `scorers` as in [`write_part`]. Parts that an interrupted start finished are kept.
 pub fn write_labels(
     work: &Work,
     data: &Data,
     teachers: &[Teacher],
+    scorers: &[&dyn Scorer],
     recipe: &recipe::SoftLabels,
 ) -> Result<()> {
     let (queries, rows_per_file) = (data.queries.len(), recipe.rows_per_file);
@@ -62,15 +68,16 @@ pub fn write_labels(
             progress.advance(rows.len() as u64);
             return Ok(());
         }
-        write_part(&path, data, teachers, recipe.top, rows, &progress)
+        write_part(&path, data, (teachers, scorers), recipe.top, rows, &progress)
     })
 }
 
 /// Writes the queries `rows` as one file, whole or not at all; of each row all scores, or excerpts with `top` entities.
+/// Beside each teacher stands what computes its scores: its model, or the same on a device.
 pub fn write_part(
     path: &Path,
     data: &Data,
-    teachers: &[Teacher],
+    (teachers, scorers): (&[Teacher], &[&dyn Scorer]),
     top: usize,
     rows: Range<usize>,
     progress: &Progress,
@@ -88,16 +95,16 @@ pub fn write_part(
             let count = rows.len() as u64;
             let excerpt = match top {
                 0 => None,
-                top => Some(buffers.excerpt(data, rows.clone(), teachers, top)?),
+                top => Some(buffers.excerpt(data, rows.clone(), (teachers, scorers), top)?),
             };
             let mut facts = facts(data, rows.clone());
             facts.extend(excerpt.iter().flat_map(Excerpt::columns));
             let facts = encode_facts(&factory, index, &schema, &facts).map_err(parquet)?;
             let mut group = Group::begin(&mut writer, facts).map_err(parquet)?;
             let queries = &data.queries.queries()[rows];
-            let vectors = |model: &ComplEx<f32>, into: &mut Matrix<f32>| model.queries(queries, into);
+            let vectors = |i: usize, into: &mut Matrix<f32>| teachers[i].model.queries(queries, into);
             buffers.write_lists(&mut group, teachers, "query vectors", vectors)?;
-            let scores = |model: &ComplEx<f32>, into: &mut Matrix<f32>| model.scores(queries, into);
+            let scores = |i: usize, into: &mut Matrix<f32>| scorers[i].scores(queries, into);
             match excerpt {
                 None => buffers.write_lists(&mut group, teachers, "scores", scores)?,
                 Some(excerpt) => buffers.write_excerpt(&mut group, &excerpt, top).map_err(parquet)?,
@@ -198,17 +205,17 @@ struct Buffers {
 }
 
 impl Buffers {
-    /// Writes a list column for each teacher: `what`, which `compute` makes of its model.
+    /// Writes a list column for each teacher: `what`, which `compute` makes for the teacher of a number.
     fn write_lists<W: Write + Send>(
         &mut self,
         group: &mut Group<'_, W>,
         teachers: &[Teacher],
         what: &str,
-        compute: impl Fn(&ComplEx<f32>, &mut Matrix<f32>),
+        compute: impl Fn(usize, &mut Matrix<f32>),
     ) -> Result<()> {
         let Buffers { rows, encoder, .. } = self;
-        for Teacher { modality, model } in teachers {
-            compute(model, rows);
+        for (i, Teacher { modality, .. }) in teachers.iter().enumerate() {
+            compute(i, rows);
             if !group.append::<f16>(rows.values(), rows.columns(), encoder).map_err(parquet)? {
                 return Err(beyond_half(rows, what, modality));
             }
@@ -221,12 +228,13 @@ impl Buffers {
         &mut self,
         data: &Data,
         rows: Range<usize>,
-        teachers: &[Teacher],
+        (teachers, scorers): (&[Teacher], &[&dyn Scorer]),
         top: usize,
     ) -> Result<Excerpt> {
         self.scores.resize_with(teachers.len(), || Matrix::zeros(0, 0));
-        for (Teacher { modality, model }, scores) in teachers.iter().zip(&mut self.scores) {
-            model.scores(&data.queries.queries()[rows.clone()], scores);
+        for ((Teacher { modality, .. }, scorer), scores) in teachers.iter().zip(scorers).zip(&mut self.scores)
+        {
+            scorer.scores(&data.queries.queries()[rows.clone()], scores);
             if !scores.values().par_chunks(PIECE).all(fits_half) {
                 return Err(beyond_half(scores, "scores", modality));
             }

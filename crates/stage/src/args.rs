@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::device::Device;
 use crate::recipe::Recipe;
 use crate::task::Task;
 use crate::work::Work;
@@ -28,6 +29,9 @@ pub struct Common {
     /// Worker threads [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
+    /// Where to compute: auto, cpu, cuda or cuda:N (from 0; see "CUDA" in README.md), emulated (for tests)
+    #[arg(long, value_name = "DEVICE", env = "DSOM_DEVICE", default_value = "auto")]
+    device: Device,
     /// Do the work even if it is fresh
     #[arg(long)]
     force: bool,
@@ -59,6 +63,11 @@ impl Common {
         sets.extend(self.seed.map(|seed| format!("seed={seed}")));
         sets.extend_from_slice(flags);
         Recipe::load(&self.recipe, &sets)
+    }
+
+    /// Where to compute.
+    pub fn device(&self) -> Device {
+        self.device
     }
 
     /// Begins `task` unless it is fresh; with `--status`, prints how it stands and begins nothing. `ready` does what

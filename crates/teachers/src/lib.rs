@@ -7,14 +7,14 @@
 use dsom_features::{FeatureTable, table};
 
 use kge::checkpoint::{Reader, Tensors};
-use kge::{ComplEx, CrossEntropy, Matrix, N3, StepLoss, Trainer};
+use kge::{CrossEntropy, Matrix, Rank, StepLoss};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use stage::recipe::{Absent, Recipe, Teachers, Training};
 use stage::task::Task;
 use stage::work::Work;
-use stage::{Common, Modality, Result, Run, resources};
-use training::{Data, Learner, MODEL, embeddings, fit, precision};
+use stage::{Common, Modality, Result, Run};
+use training::{Data, Engine, Learner, MODEL, Place, Shapes, embeddings, fit};
 
 pub mod missing;
 
@@ -71,14 +71,20 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let open = |task: &mut Task| Features::open(&run, task, modality, &teachers, recipe.seed, &data);
     let features = projected.then(|| open(&mut task)).transpose()?;
     let width = features.as_ref().map_or(0, |features| features.rows.columns());
-    let precision = precision(training.precision);
-    let fits = || {
-        let queries = data.largest_batch(training.batch);
-        let bytes = Trainer::memory(data.entities(), 2 * training.rank, training.batch, queries, width)
-            + precision.memory(data.entities(), queries);
-        resources::require_memory(bytes, "training a teacher", "lower `teachers.batch` or `teachers.rank`")
+    let ready = || {
+        let place = Place::choose(common.device(), None, training)?;
+        let shapes = Shapes {
+            entities: data.entities(),
+            width: 2 * training.rank,
+            features: width,
+            queries: data.queries.len(),
+            batch: training.batch,
+        };
+        let knob = ("teachers", "lower `teachers.batch` or `teachers.rank`");
+        place.require_memory(shapes, |_| 0, "training a teacher", knob)?;
+        Ok(place)
     };
-    let Some((work, ())) = common.begin(task, fits)? else { return Ok(()) };
+    let Some((work, place)) = common.begin(task, ready)? else { return Ok(()) };
 
     let name = format!("teacher {modality}");
     let (projected, presence, mut summary) = match features {
@@ -88,11 +94,10 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
         None => (None, None, Map::new()),
     };
     let (embedding, relation) = embeddings(&name, recipe.seed, training, &data, projected);
-    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
-        .with_precision(precision);
-    let mut teacher = Teacher { data: &data, trainer, presence };
+    let engine = place.engine(embedding, relation, training)?;
+    let mut teacher = Teacher { data: &data, engine, on_device: None, presence };
     let fitted = fit(&work, &name, recipe.seed, training, &data, &mut teacher)?;
-    summary.insert("products".to_owned(), precision.to_string().into());
+    summary.insert("products".to_owned(), place.products().into());
     if let Value::Object(fitted) = serde_json::json!(fitted) {
         summary.extend(fitted);
     }
@@ -134,7 +139,9 @@ impl Features {
 
 struct Teacher<'a> {
     data: &'a Data,
-    trainer: Trainer<f32>,
+    engine: Engine,
+    /// The objective on a device.
+    on_device: Option<cuda::CrossEntropy>,
     presence: Option<Matrix<f32>>,
 }
 
@@ -142,32 +149,40 @@ impl Learner for Teacher<'_> {
     fn begin_epoch(&mut self, _epoch: usize) {}
 
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss> {
-        let objective = CrossEntropy { queries: &self.data.queries };
-        Ok(self.trainer.step(&self.data.queries, batch, &objective)?.0)
+        let queries = &self.data.queries;
+        let (loss, _) = match &mut self.engine {
+            Engine::Cpu(trainer) => trainer.step(queries, batch, &CrossEntropy { queries })?,
+            Engine::Device(trainer) => {
+                let objective = self.on_device.get_or_insert_with(|| cuda::CrossEntropy::new(trainer.gpu()));
+                let (loss, ()) = trainer.step(queries, batch, objective)?;
+                (loss, Vec::new())
+            }
+        };
+        Ok(loss)
     }
 
     fn end_epoch(&mut self) -> Map<String, Value> {
         Map::new()
     }
 
-    fn model(&mut self) -> &ComplEx<f32> {
-        self.trainer.model()
+    fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
+        self.engine.valid_ranks(data)
     }
 
     fn require_finite(&mut self) -> Result<()> {
-        self.trainer.require_finite()
+        self.engine.require_finite()
     }
 
-    fn state(&self) -> Tensors<'_> {
-        Tensors::default().nested("teacher", self.trainer.state())
+    fn state(&mut self) -> Result<Tensors<'_>> {
+        Ok(Tensors::default().nested("teacher", self.engine.state()?))
     }
 
     fn restore(&mut self, state: &Reader, _counters: &[u64]) -> Result<()> {
-        self.trainer.restore(state, "teacher")
+        self.engine.restore(state, "teacher")
     }
 
     fn write_best(&mut self, work: &Work) -> Result<()> {
-        let (model, projection) = self.trainer.parts();
+        let (model, projection) = self.engine.parts()?;
         let mut tensors = model.tensors();
         if let Some(projection) = projection {
             tensors = tensors.matrix("projection", projection);

@@ -2,7 +2,7 @@
 
 use kge::checkpoint::{Reader, Tensors};
 use kge::rank::mean_reciprocal_rank;
-use kge::{ComplEx, StepLoss, rank_triples};
+use kge::{Rank, StepLoss};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
@@ -24,12 +24,12 @@ pub trait Learner {
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss>;
     /// The epoch ends; figures of its own for the event log.
     fn end_epoch(&mut self) -> Map<String, serde_json::Value>;
-    /// The model as it stands.
-    fn model(&mut self) -> &ComplEx<f32>;
+    /// The ranks of tail and head of each validation triple by the model as it stands.
+    fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>>;
     /// An error if any parameter is no longer finite.
     fn require_finite(&mut self) -> Result<()>;
     /// Everything needed to go on.
-    fn state(&self) -> Tensors<'_>;
+    fn state(&mut self) -> Result<Tensors<'_>>;
     /// Whole numbers that belong to the state, such as an optimiser's steps.
     fn counters(&self) -> Vec<u64> {
         Vec::new()
@@ -153,8 +153,7 @@ fn validate(
     event: &mut Map<String, serde_json::Value>,
 ) -> Result<()> {
     learner.require_finite()?;
-    let ranks =
-        rank_triples(learner.model(), &data.valid, data.relations(), &data.known, |_| interrupt::check())?;
+    let ranks = learner.valid_ranks(data)?;
     let mrr = mean_reciprocal_rank(&ranks);
     event.insert("valid_mrr".into(), json!(mrr));
     if mrr > fitted.valid_mrr || fitted.best_epoch == 0 {
@@ -164,7 +163,7 @@ fn validate(
         fitted.without_gain += 1;
     }
     let progress = json!((&*fitted, learner.counters())).to_string();
-    learner.state().text("progress", progress).write(&work.path(CHECKPOINT))
+    learner.state()?.text("progress", progress).write(&work.path(CHECKPOINT))
 }
 
 #[cfg(test)]

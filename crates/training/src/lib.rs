@@ -5,10 +5,12 @@
 mod data;
 mod events;
 mod fit;
+mod place;
 mod precision;
 
 pub use data::{Data, embeddings, open_model, open_triples, open_vocabulary};
 pub use fit::{Fitted, Learner, fit};
+pub use place::{Engine, Place, Shapes};
 pub use precision::precision;
 
 /// The file of a trained model in its stage's folder.

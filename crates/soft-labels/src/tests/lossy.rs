@@ -48,7 +48,8 @@ fn a_row_worked_out_by_hand() {
     let teachers = [Teacher { modality: modality.clone(), model }];
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("part.parquet");
-    write_part(&file, &data, &teachers, 2, 0..1, &Progress::new("test", 1, "queries")).unwrap();
+    write_part(&file, &data, (&teachers, &scorers(&teachers)), 2, 0..1, &Progress::new("test", 1, "queries"))
+        .unwrap();
     let labels = SoftLabels::map(&[file], vec![modality], &data).unwrap();
     assert!(!labels.is_whole());
     // Beside the neighbours 2 and 5, entities 1 and 0; the rest, 3 and 4, have one score, so their place is exact.

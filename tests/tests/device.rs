@@ -1,0 +1,94 @@
+//! `--device`: the stages with a device's kernels, which the emulator runs on the CPU, beside the stages on the CPU.
+
+use dsom_tests::{Run, said};
+use serde_json::Value;
+
+fn json(run: &Run, name: &str) -> Value {
+    let text = std::fs::read_to_string(run.path(name)).expect("the stage wrote the file");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+fn number(value: &Value, path: &str) -> f64 {
+    value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {value}"))
+}
+
+/// Training the same model in another order of additions: ranks of a few triples may change.
+fn assert_near(found: f64, expected: f64, what: &str) {
+    assert!((found - expected).abs() < 0.03, "{what}: {found} on the device, {expected} on the CPU");
+}
+
+#[test]
+fn the_pipeline_on_a_device_ends_where_it_does_on_the_cpu() {
+    let (cpu, device) = (Run::finished(), Run::finished());
+    let on_device = ["--device", "emulated", "--force"];
+    for stage in ["dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"] {
+        let said = said(&device.output(stage, &on_device));
+        assert!(said.contains("device: the emulator"), "{stage}: {said}");
+    }
+    for folder in ["teachers/structural", "teachers/textual", "teachers/visual", "student"] {
+        let [found, expected] =
+            [&device, &cpu].map(|run| json(run, &format!("{folder}/stage.json"))["summary"].clone());
+        assert_eq!(found["products"], "f32 by the emulator", "{folder}");
+        assert_near(number(&found, "/valid_mrr"), number(&expected, "/valid_mrr"), folder);
+    }
+    let [found, expected] = [&device, &cpu].map(|run| json(run, "evaluation/metrics.json"));
+    for model in ["student", "average", "structural", "textual", "visual"] {
+        let mrr = format!("/models/{model}/test/both/mrr");
+        assert_near(number(&found, &mrr), number(&expected, &mrr), model);
+    }
+    // Where it was computed is no reason to compute it again.
+    for stage in ["dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"] {
+        let status = device.status(stage, &["--device", "cpu"]);
+        assert!(status.lines().all(|line| line.ends_with(" fresh")), "{stage}: {status}");
+    }
+}
+
+#[test]
+fn ranks_and_soft_labels_of_one_model_are_those_of_the_cpu() {
+    let (cpu, device) = (Run::finished(), Run::finished());
+    device.succeeds("dsom-evaluate", &["--device", "emulated", "--force"]);
+    let [found, expected] = [&device, &cpu].map(|run| json(run, "evaluation/metrics.json"));
+    for figure in ["mrr", "hits_at_1", "hits_at_10"] {
+        let path = format!("/test/both/{figure}");
+        let difference = number(&found, &path) - number(&expected, &path);
+        assert!(difference.abs() < 2e-3, "{figure}: {difference}");
+    }
+    device.succeeds("dsom-soft-labels", &["--device", "emulated", "--force"]);
+    device.succeeds("dsom-soft-labels", &["--verify"]);
+}
+
+#[test]
+fn a_student_takes_its_teachers_from_the_cache_or_their_models() {
+    let run = Run::finished();
+    for (from, words) in [("cache", ""), ("recompute", "computed anew"), ("auto", "computed anew")] {
+        let name = format!("student-{from}");
+        let arguments =
+            ["--device", "emulated", "--soft-labels", from, "--name", &name, "--set", "distill.epochs=3"];
+        let output = run.output("dsom-distill", &arguments);
+        let said = said(&output);
+        assert!(output.status.success() && said.contains(words), "{from}: {said}");
+    }
+    let [cache, recompute] = ["cache", "recompute"]
+        .map(|from| number(&json(&run, &format!("student-{from}/stage.json")), "/summary/valid_mrr"));
+    assert_near(recompute, cache, "recomputed teachers");
+    run.succeeds("dsom-soft-labels", &["--set", "soft_labels.top=32"]);
+    let arguments = ["--device", "emulated", "--soft-labels", "cache", "--name", "student-top"];
+    run.fails("dsom-distill", &arguments, 2, &["keep only the top", "recompute"]);
+}
+
+#[test]
+fn what_cannot_be_had_says_what_can() {
+    let run = Run::finished();
+    run.fails("dsom-teachers", &["--device", "gpu"], 2, &["`gpu` is no device", "cuda:N"]);
+    let dkd = ["--device", "emulated", "--set", "distill.objective=dkd"];
+    run.fails("dsom-distill", &dkd, 2, &["distill.objective", "--device cpu"]);
+    assert!(run.path("student/stage.json").is_file());
+    let output = run.output("dsom-teachers", &["--device", "cuda:99", "--force"]);
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("make build-cuda") || said.contains("cuda:99") || said.contains("libcuda"),
+        "{said}"
+    );
+    assert!(run.path("teachers/structural/stage.json").is_file());
+}
