@@ -18,7 +18,7 @@ MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build import features teachers soft-labels distill student-alone evaluate status report \
-	experiment test check check-slow bench bench-encoders bench-growth bench-parts
+	build-cuda check-cuda bundle-cuda experiment test check check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:
@@ -39,6 +39,31 @@ all: build
 ## build: the programs
 build:
 	$(CARGO) build --workspace --bins
+
+## build-cuda: the programs with CUDA, and its libraries, in target/cuda; needs no GPU, no CUDA and no nvcc
+build-cuda: target/cuda/lib
+	$(CARGO) test --workspace --lib --features cuda --no-run
+	$(CARGO) build --workspace --bins --features cuda
+	mkdir -p target/cuda/bin
+	cp "$$(ls -t target/debug/deps/cuda-* | grep -v '\.' | head -1)" target/cuda/bin/cuda-tests
+	cp $$(ls target/debug/dsom-* | grep -v '\.d$$') target/cuda/bin/
+
+# CUDA's libraries from PyPI, versions pinned, nothing outside this folder.
+target/cuda/lib: crates/cuda/libraries.txt
+	python3 -m pip install --quiet --no-deps --target $@ --upgrade --requirement $<
+	@touch $@
+
+## check-cuda: lints with CUDA, and the kernels compiled by NVRTC for devices from sm_80 to sm_120; needs no GPU
+check-cuda: target/cuda/lib
+	$(CARGO) clippy --workspace --all-targets --features cuda -- --deny warnings
+	DSOM_REQUIRE_NVRTC=1 LD_LIBRARY_PATH=$(CURDIR)/target/cuda/lib/nvidia/cu13/lib \
+		$(CARGO) test --workspace --lib --features cuda the_kernels_compile
+
+## bundle-cuda: what to carry to a machine with a GPU: programs, libraries, recipes, as target/cuda/dsom-cuda.tar
+bundle-cuda: build-cuda
+	tar --create --file target/cuda/dsom-cuda.tar pipelines crates/cuda/libraries.txt README.md \
+		target/cuda/bin target/cuda/lib/nvidia/cu13/lib $(if $(wildcard $(RUN)),$(RUN))
+	@echo "unpack target/cuda/dsom-cuda.tar there, then pipelines/cuda.sh check, then RUN=$(RUN) RECIPE=$(RECIPE) pipelines/cuda.sh"
 
 ## import: stage 1, RAW becomes RUN/graph
 import:

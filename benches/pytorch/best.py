@@ -158,6 +158,7 @@ class Student:
         batch = Batch(queries)
         count, entities = len(queries), self.labels.shape[2]
         rows = torch.from_numpy(self.labels[[self.number[query[0], query[1]] for query in queries]])
+        rows = rows.to(torch.get_default_device())
         action = torch.full((count,), len(self.members) - 1)
         if not self.always_all:
             state = self.state(rows)
@@ -254,7 +255,7 @@ def cached_scores(workload: Workload) -> tuple[np.ndarray, dict]:
             for name in workload.teachers:
                 entity, relation = workload.tensor(f"{name}.entity"), workload.tensor(f"{name}.relation")
                 scores.append(compose(entity[part[:, 0]], relation[part[:, 1]]) @ entity.T)
-            file.write(torch.stack(scores, 1).half().numpy().tobytes())
+            file.write(torch.stack(scores, 1).half().cpu().numpy().tobytes())
     file.flush()
     labels = np.memmap(file.name, np.float16, "r", shape=shape)
     file.close()

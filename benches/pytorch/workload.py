@@ -22,12 +22,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", required=True, help="student, or a teacher's modality")
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--device", default="cpu", help="where tensors are made: cpu, cuda or cuda:N")
     parser.add_argument("--steps", type=int, default=5, help="to time, after one that is not")
     parser.add_argument("--all", action="store_true", help="the student always takes all teachers")
     parser.add_argument("--same-batches", action="store_true", help="research: the triples of the grouped batches")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
+    torch.set_default_device(options.device)
     return options
 
 
@@ -43,7 +45,7 @@ class Workload:
         self.tensors = safe_open(folder / "tensors.safetensors", "pt")
 
     def tensor(self, name: str) -> torch.Tensor:
-        return self.tensors.get_tensor(name)
+        return self.tensors.get_tensor(name).to(torch.get_default_device())
 
     def teacher_parameters(self, name: str) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
         """A frozen teacher at this rank: features or None, what multiplies them or the table, relations."""
@@ -85,7 +87,7 @@ def even(rows: int, columns: int, scale: float, stream: int) -> torch.Tensor:
         end = min(begin + 1024, rows)
         positions = np.arange(begin * columns, end * columns, dtype=np.uint32) ^ salt
         values = (hash32(positions).astype(np.float64) / 2.0**31 - 1.0) * scale
-        into[begin:end] = torch.from_numpy(values.astype(np.float32)).view(end - begin, columns)
+        into[begin:end] = torch.from_numpy(values.astype(np.float32)).view(end - begin, columns).to(into.device)
     return into
 
 
@@ -112,6 +114,8 @@ def run(options: argparse.Namespace, batches: list, step) -> None:
         batch = batches[number % len(batches)]
         started = time.perf_counter()
         losses, pairs = step(batch)
+        if torch.get_default_device().type == "cuda":
+            torch.cuda.synchronize()
         report["seconds"].append(time.perf_counter() - started)
         report["losses"].append(losses)
         report["pairs"].append(pairs)
