@@ -14,7 +14,9 @@ LIBRARIES=${LIBRARIES:-$here/target/cuda/lib/nvidia/cu13/lib}
 export LD_LIBRARY_PATH="$LIBRARIES${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 if [ "${1:-}" = check ]; then
-    DSOM_TEST_DEVICE=cuda exec "$BIN/cuda-tests" --test-threads=1
+    export DSOM_TEST_DEVICE="${DEVICE:-cuda}"
+    "$BIN/cuda-tests" --test-threads=1
+    exec "$BIN/student-tests" --test-threads=1 device::
 fi
 
 : "${RUN:?RUN=folder of the run}" "${RECIPE:?RECIPE=recipes, the last one wins}"

@@ -41,6 +41,17 @@ fn model(rank: usize, name: &str) -> ComplEx<f32> {
     }
 }
 
+/// As the tests of `cuda`: the emulator, or what `DSOM_TEST_DEVICE` names.
+fn gpu() -> cuda::Gpu {
+    static OPENED: std::sync::OnceLock<cuda::Gpu> = std::sync::OnceLock::new();
+    let open = || {
+        let asked = std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "emulated".to_owned());
+        let found = cuda::choose(asked.parse().unwrap(), None).unwrap();
+        found.expect("DSOM_TEST_DEVICE is a device other than the CPU")
+    };
+    OPENED.get_or_init(open).clone()
+}
+
 struct Fixture {
     data: Data,
     teachers: Vec<ComplEx<f32>>,
@@ -99,7 +110,7 @@ impl Fixture {
 
     fn assert_same(&self, recipe: &Distill, recompute: bool, tolerance: f32) {
         let cpu = Place::Cpu(kge::Precision::Full);
-        let gpu = cuda::Gpu::emulated();
+        let gpu = gpu();
         let sources = match (recipe.objective, recompute) {
             (Objective::None, _) => None,
             (_, false) => Some(cached(&self.labels)),
