@@ -3,7 +3,7 @@
 use dsom_soft_labels::SoftLabels;
 use kge::ComplEx;
 use mkg::{EntityId, QuerySet};
-use stage::recipe::{Calibrate, Distill, PolicyLearns, Selection};
+use stage::recipe::{Calibrate, Distill, PolicyLearns, PolicyValue, Selection};
 use stage::{Modality, Result, seed};
 use training::Data;
 
@@ -12,7 +12,7 @@ use crate::inputs::{Asked, Facts, inputs};
 use crate::learn::{Learned, favourites, learn};
 use crate::policy::{Input, Policy};
 use crate::strategy::{Strategy, strategies};
-use crate::worth;
+use crate::worth::{self, Said};
 
 /// Who chooses the teachers of a query.
 pub(crate) enum Chooser<'a> {
@@ -107,7 +107,9 @@ impl<'a> Choosing<'a, '_> {
         let (teachers, queries) = (self.labels.teachers(), &self.data.queries);
         let settled = |strategy: Strategy| Chooser::Settled(vec![strategy; queries.len()]);
         let by = |candidates: &[Strategy], worth: &(dyn Fn(usize, &mut [f32]) -> f64 + Sync)| {
-            let table = worth::table(self.labels, queries.queries(), self.scales, candidates, worth)?;
+            let said =
+                Said { queries: queries.queries(), labels: self.labels, scales: self.scales, beside: None };
+            let table = worth::table(said, candidates, worth)?;
             Ok(Chooser::Settled(worth::best(&table, candidates)))
         };
         let likely = |query: usize, scores: &mut [f32]| worth::log_probability(scores, queries.tails(query));
@@ -143,11 +145,7 @@ impl<'a> Choosing<'a, '_> {
                 (policy, learned)
             }
         };
-        let Learned { policy: value, all, oracle, .. } = learned;
-        tracing::info!(
-            "policy: its choices for held-out queries are worth {value:.4}, all teachers {all:.4}, the best \
-             strategies {oracle:.4}"
-        );
+        learned.tell();
         let everything: Vec<u32> = (0..data.queries.len() as u32).collect();
         let chosen = favourites(&mut policy, &everything);
         Ok(Chooser::Learned(policy, chosen, learned))
@@ -169,13 +167,22 @@ impl<'a> Choosing<'a, '_> {
         labels: &SoftLabels,
         known: Known<'_>,
     ) -> Result<Learned> {
+        let value = (self.recipe.policy_value, self.recipe.tau);
         let worth = |query: usize, scores: &mut [f32]| {
-            worth::filtered(self.recipe.policy_value, scores, queries.tails(query), known(query))
+            worth::filtered(value, scores, queries.tails(query), known(query))
         };
         let strategies = Strategy::every(labels.teachers().len());
-        let values = worth::table(labels, queries.queries(), self.scales, &strategies, worth)?;
+        let beside = beside(self.recipe, labels.teachers());
+        let said = Said { queries: queries.queries(), labels, scales: self.scales, beside };
+        let values = worth::table(said, &strategies, worth)?;
         learn(policy, queries, &values, labels.teachers(), self.recipe, self.seed)
     }
+}
+
+/// The teacher whose scores are added to every combination before it is judged.
+fn beside(recipe: &Distill, teachers: &[Modality]) -> Option<usize> {
+    let is_complement = recipe.policy_value == PolicyValue::Complement;
+    teachers.iter().position(|teacher| is_complement && teacher.is_structural())
 }
 
 /// The known answers of a query.

@@ -17,7 +17,7 @@ use crate::learn::favourites;
 use crate::policy::{Input, Policy};
 use crate::strategy::{Strategy, strategies};
 use crate::student::{CALIBRATION, POLICY, SCALE, TEACHERS};
-use crate::worth;
+use crate::worth::{self, Said};
 
 /// For every query the mean of the teachers that a student would listen to, with their scales. The teachers' models are
 /// with whoever asks: they are models of their own right.
@@ -103,7 +103,9 @@ impl Ensemble {
             Choice::Conf => {
                 let singles = Strategy::singles(self.teachers.len());
                 let confidence = |_: usize, scores: &mut [f32]| worth::confidence(scores);
-                let table = worth::table(&asked()?, queries, self.scales.as_ref(), &singles, confidence)?;
+                let (labels, scales) = (asked()?, self.scales.as_ref());
+                let said = Said { queries, labels: &labels, scales, beside: None };
+                let table = worth::table(said, &singles, confidence)?;
                 Ok(worth::best(&table, &singles))
             }
             Choice::Policy { recipe, facts, parameters } => {

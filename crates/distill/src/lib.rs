@@ -28,7 +28,9 @@ pub use teaching::{Models, Teaching};
 
 use dsom_soft_labels::SoftLabels;
 use kge::{ComplEx, N3, Precision, Trainer};
-use stage::recipe::{Calibrate, Distill, Objective, PolicyLearns, PolicyState, Recipe, Selection};
+use stage::recipe::{
+    Calibrate, Distill, Objective, PolicyLearns, PolicyState, PolicyValue, Recipe, Selection,
+};
 use stage::task::Task;
 use stage::{Common, Error, Modality, Result, Run, resources};
 use training::{Data, embeddings, fit, open_model, precision};
@@ -48,6 +50,9 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     require_few(modalities.len())?;
     if let (Selection::Fixed(chosen), false) = (&distill.selection, modalities.is_empty()) {
         Strategy::named(chosen, modalities)?;
+    }
+    if labels.is_some() {
+        require_sound(distill, modalities)?;
     }
     let models = models(distill, &run, &mut task, &data, modalities)?;
     let precision = precision(distill.training.precision);
@@ -97,6 +102,23 @@ fn require_few(teachers: usize) -> Result<()> {
     if teachers > MOST {
         let message = format!("{teachers} teachers have too many strategies; at most {MOST} teachers");
         return Err(Error::usage(message).hint("name those to learn from in `soft_labels.teachers`"));
+    }
+    Ok(())
+}
+
+/// Refuses what a policy cannot learn beforehand.
+fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
+    if distill.selection != Selection::Policy || distill.policy_learns == PolicyLearns::Student {
+        return Ok(());
+    }
+    if distill.policy_folds < 2 {
+        let message =
+            format!("`distill.policy_folds` = {}: cross-validation needs 2 or more", distill.policy_folds);
+        return Err(Error::usage(message));
+    }
+    if distill.policy_value == PolicyValue::Complement && !teachers.iter().any(Modality::is_structural) {
+        let message = "`distill.policy_value` = \"complement\": the soft labels have no structural teacher";
+        return Err(Error::usage(message).hint("choose another value, or let it into `soft_labels.teachers`"));
     }
     Ok(())
 }

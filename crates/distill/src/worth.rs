@@ -13,15 +13,23 @@ use crate::calibrate::Scales;
 use crate::objective::{log_add, mask};
 use crate::strategy::Strategy;
 
-/// What `worth` says of the mean scores of each of the `candidates`, scaled, for every one of the `queries`
-/// `(query, candidate)`.
+/// Queries, and what the teachers say of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) queries: &'a [Query],
+    pub(crate) labels: &'a SoftLabels,
+    pub(crate) scales: Option<&'a Scales>,
+    /// A teacher whose scores every combination is averaged with.
+    pub(crate) beside: Option<usize>,
+}
+
+/// What `worth` says of the mean scores of each of the `candidates`, scaled, for every query `(query, candidate)`.
 pub(crate) fn table(
-    labels: &SoftLabels,
-    queries: &[Query],
-    scales: Option<&Scales>,
+    said: Said<'_>,
     candidates: &[Strategy],
     worth: impl Fn(usize, &mut [f32]) -> f64 + Sync,
 ) -> Result<Matrix<f32>> {
+    let Said { queries, labels, scales, beside } = said;
     let (teachers, entities) = (labels.teachers().len(), labels.entities());
     let mut table = Matrix::zeros(queries.len(), candidates.len());
     let rows = table.values_mut().par_chunks_mut(candidates.len()).enumerate();
@@ -38,6 +46,10 @@ pub(crate) fn table(
             }
             for (strategy, into) in candidates.iter().zip(into) {
                 average(scores, *strategy, combined);
+                if let Some(teacher) = beside {
+                    row::scale(combined, 0.5);
+                    row::add_scaled(combined, 0.5, scores.row(teacher));
+                }
                 *into = worth(query, combined) as f32;
             }
             Ok(())
@@ -70,19 +82,22 @@ pub(crate) fn log_probability(scores: &[f32], targets: &[EntityId]) -> f64 {
 }
 
 /// What a policy that learns beforehand takes scores to be worth, on average over `targets` and, for each, without the
-/// other `known` answers. The targets' scores are overwritten.
+/// other `known` answers; `tau` is the distillation's temperature. The scores are overwritten.
 pub(crate) fn filtered(
-    value: PolicyValue,
+    (value, tau): (PolicyValue, f64),
     scores: &mut [f32],
     targets: &[EntityId],
     known: &[EntityId],
 ) -> f64 {
+    if value == PolicyValue::Softened {
+        row::scale(scores, (1.0 / tau) as f32);
+    }
     match value {
-        PolicyValue::ReciprocalRank => mean(targets, |target| {
+        PolicyValue::ReciprocalRank | PolicyValue::Complement => mean(targets, |target| {
             let known = known.iter().map(|id| id.index());
             1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
         }),
-        PolicyValue::LogProbability => {
+        PolicyValue::LogProbability | PolicyValue::Softened => {
             let of_targets = mask(scores, targets);
             mask(scores, known);
             let rest = row::log_sum_exp(scores, 1.0);
@@ -109,8 +124,9 @@ mod tests {
     fn worths_worked_out_by_hand() {
         // Weights 1, 4, 5, 2; entity 2 is a known answer.
         let scores = [1.0f32, 4.0, 5.0, 2.0].map(f32::ln);
-        let filtered =
-            |value, targets: &[u32]| filtered(value, &mut scores.to_vec(), &ids(targets), &ids(&[1, 2]));
+        let filtered = |value, targets: &[u32]| {
+            filtered((value, 2.0), &mut scores.to_vec(), &ids(targets), &ids(&[1, 2]))
+        };
         assert!((confidence(&scores) - (5.0f64 / 12.0).ln()).abs() < 1e-6);
         assert!(
             (log_probability(&scores, &ids(&[1, 3])) - ((4.0f64 * 2.0).ln() / 2.0 - 12.0f64.ln())).abs()
@@ -121,6 +137,9 @@ mod tests {
         // Against 0 and 3: 4 of 7.
         let log_p = filtered(PolicyValue::LogProbability, &[1]);
         assert!((log_p - (4.0f64 / 7.0).ln()).abs() < 1e-6, "{log_p}");
+        // At temperature 2 the weights are their roots: 2 of 2, 1 and √2.
+        let log_p = filtered(PolicyValue::Softened, &[1]);
+        assert!((log_p - (2.0 / (3.0 + 2.0f64.sqrt())).ln()).abs() < 1e-6, "{log_p}");
         // 1 and 2 against 0 and 3 each: 4 of 7 and 5 of 8.
         let log_p = filtered(PolicyValue::LogProbability, &[1, 2]);
         assert!((log_p - ((4.0f64 / 7.0).ln() + (5.0f64 / 8.0).ln()) / 2.0).abs() < 1e-6, "{log_p}");
@@ -128,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_target_alone_is_certain() {
-        let log_p = filtered(PolicyValue::LogProbability, &mut [1.0, 2.0], &ids(&[0]), &ids(&[0, 1]));
+        let log_p = filtered((PolicyValue::LogProbability, 1.0), &mut [1.0, 2.0], &ids(&[0]), &ids(&[0, 1]));
         assert_eq!(log_p, 0.0);
     }
 
@@ -143,8 +162,13 @@ mod tests {
         let labels = SoftLabels::from_rows(teachers.to_vec(), 3, rows);
         let candidates = [Strategy(0), Strategy(2), Strategy(1)];
         let queries = [0, 1].map(|i| Query { head: EntityId(i), relation: RelationId(0) });
-        let found = table(&labels, &queries, None, &candidates, |_, row| f64::from(row::max(row))).unwrap();
+        let said = Said { queries: &queries, labels: &labels, scales: None, beside: None };
+        let highest = |_: usize, row: &mut [f32]| f64::from(row::max(row));
+        let found = table(said, &candidates, highest).unwrap();
         assert_eq!(found.values(), [1.0, 1.5, 3.0, 2.0, 1.5, 1.0]);
+        // Beside the second teacher the first has half of the say, and both together a quarter of it.
+        let beside = table(Said { beside: Some(1), ..said }, &candidates, highest).unwrap();
+        assert_eq!(beside.values(), [1.5, 2.25, 3.0, 1.5, 1.25, 1.0]);
         assert_eq!(best(&found, &candidates), [Strategy(1), Strategy(0)]);
         let equal = Matrix::from_values(1, 3, vec![2.0; 3]);
         assert_eq!(best(&equal, &candidates), [Strategy(0)]);

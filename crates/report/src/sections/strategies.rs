@@ -16,6 +16,10 @@ const SHOWN: usize = 16;
 /// Queries that are named for a strategy.
 const NAMED: usize = 5;
 
+/// Columns of what was found about choices learned beforehand.
+const POLICY: [&str; 8] =
+    ["student", "policy", "best constant", "standard error", "taken", "all teachers", "random", "oracle"];
+
 pub(crate) fn body(report: &Report) -> Markup {
     let choices = &report.data.choices;
     let beforehand = beforehand(report);
@@ -52,9 +56,23 @@ fn beforehand(report: &Report) -> Option<Markup> {
         |value: &Value, name: &str| value[name].as_f64().map_or("–".to_owned(), |x| format!("{x:.4}"));
     let policy = |(name, value): (&str, &Value)| {
         let of = |name| number(value, name);
-        let constant = value["constant_strategy"].as_str().unwrap_or("–");
-        let constant = format!("{} ({constant})", of("constant"));
-        [name.to_owned(), of("policy"), of("all"), of("random"), constant, of("oracle")]
+        let text = |name: &str| value[name].as_str().unwrap_or("–");
+        let constant = format!("{} ({})", of("constant"), text("constant_strategy"));
+        let taken = match text("taken") {
+            "constant" => text("constant_strategy"),
+            _ => "policy",
+        };
+        let taken = taken.to_owned();
+        [
+            name.to_owned(),
+            of("policy"),
+            constant,
+            of("standard_error"),
+            taken,
+            of("all"),
+            of("random"),
+            of("oracle"),
+        ]
     };
     let calibration = |(name, value): (&str, &Value)| {
         let scales = value["scales"].as_object().into_iter().flatten();
@@ -66,8 +84,12 @@ fn beforehand(report: &Report) -> Option<Markup> {
     (policies + calibrations > 0).then(|| html! {
         @if policies > 0 {
             h3 { "Choices learned beforehand" }
-            p.soft { "Means over held-out validation queries of what strategies are worth there (distill.policy_value)." }
-            (table(&["student", "policy", "all teachers", "random", "best constant", "oracle"], 1, of("policy").map(policy)))
+            p.soft {
+                "Means over the queries that were learned from of what strategies are worth there (distill.policy_value). Of the \
+                 policy and of the best constant choice in cross-validation: each is judged by queries that it was not chosen by. \
+                 A policy that is not better by more than the standard error of the difference is not kept."
+            }
+            (table(&POLICY, 1, of("policy").map(policy)))
         }
         @if calibrations > 0 {
             h3 { "Scales of the teachers' scores" }

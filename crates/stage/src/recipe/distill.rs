@@ -38,8 +38,10 @@ pub struct Distill {
     pub policy_learns: PolicyLearns,
     /// What a strategy is worth to a policy that learns beforehand.
     pub policy_value: PolicyValue,
-    /// Passes of a policy that learns beforehand.
+    /// Passes of a policy that learns beforehand, at most.
     pub policy_epochs: usize,
+    /// Folds of the cross-validation that decides on these passes, and whether to keep what was learned.
+    pub policy_folds: usize,
     /// Weight of the entropy of the policy's choice, which it then maximises as well.
     pub policy_entropy: f64,
     /// What the policy sees of a query.
@@ -73,6 +75,7 @@ impl Default for Distill {
             policy_learns: PolicyLearns::Student,
             policy_value: PolicyValue::ReciprocalRank,
             policy_epochs: 60,
+            policy_folds: 5,
             policy_entropy: 0.0,
             policy_state: PolicyState::Query,
             policy_hidden: 1024,
@@ -181,8 +184,8 @@ impl From<Selection> for String {
     }
 }
 
-/// Whether the teachers' scores are scaled before they are averaged, by scales that make the mean of all most likely on
-/// the validation triples.
+/// Whether the teachers' scores are scaled before they are averaged, by scales learned on the validation triples: unless
+/// said otherwise, those that make the mean of all most likely.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Calibrate {
@@ -193,6 +196,8 @@ pub enum Calibrate {
     Teacher,
     /// Each teacher's by a scale for each relation.
     Relation,
+    /// Likewise, but the scales are those of MoSE's boosting, which looks at the order of scores alone.
+    Boosting,
 }
 
 /// What the policy learns from.
@@ -218,6 +223,11 @@ pub enum PolicyValue {
     ReciprocalRank,
     /// The logarithm of the target's probability among what the filter leaves.
     LogProbability,
+    /// The same of probabilities at temperature `tau`, which is what the student is taught (Eq. 11).
+    Softened,
+    /// One over the filtered rank by the mean of the strategy's scores and the structural teacher's: what the strategy
+    /// adds to a student that learns the structure anyway.
+    Complement,
 }
 
 /// What the policy sees of a query.
