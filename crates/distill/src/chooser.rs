@@ -1,9 +1,9 @@
 //! Who chooses the teachers of a query, and what that is made from: a policy, a rule, or chance.
 
 use dsom_soft_labels::SoftLabels;
-use kge::ComplEx;
+use kge::{ComplEx, Matrix};
 use mkg::{EntityId, QuerySet};
-use stage::recipe::{Calibrate, Distill, PolicyLearns, PolicyValue, Selection};
+use stage::recipe::{Calibrate, Distill, PolicyLearns, PolicyValue, QueryWeight, Selection};
 use stage::{Modality, Result, seed};
 use training::Data;
 
@@ -11,6 +11,8 @@ use crate::calibrate::{Calibrated, Scales, calibrate};
 use crate::inputs::{Asked, Facts, inputs};
 use crate::learn::{Learned, favourites, learn};
 use crate::policy::{Input, Policy};
+use crate::reliability::{Range, Reliability};
+use crate::senior::Senior;
 use crate::strategy::{Strategy, strategies};
 use crate::worth::{self, Said};
 
@@ -24,6 +26,8 @@ pub(crate) enum Chooser<'a> {
     Settled(Vec<Strategy>),
     /// Chance.
     Random,
+    /// Nobody: all teachers are integrated.
+    Integrated(Senior),
 }
 
 impl<'a> Chooser<'a> {
@@ -31,7 +35,7 @@ impl<'a> Chooser<'a> {
     pub(crate) fn policy(&self) -> Option<&Policy<'a, f32>> {
         match self {
             Chooser::Learning(policy) | Chooser::Learned(policy, ..) => Some(policy),
-            Chooser::Settled(_) | Chooser::Random => None,
+            Chooser::Settled(_) | Chooser::Random | Chooser::Integrated(_) => None,
         }
     }
 
@@ -39,7 +43,7 @@ impl<'a> Chooser<'a> {
     pub(crate) fn policy_mut(&mut self) -> Option<&mut Policy<'a, f32>> {
         match self {
             Chooser::Learning(policy) | Chooser::Learned(policy, ..) => Some(policy),
-            Chooser::Settled(_) | Chooser::Random => None,
+            Chooser::Settled(_) | Chooser::Random | Chooser::Integrated(_) => None,
         }
     }
 
@@ -47,6 +51,30 @@ impl<'a> Chooser<'a> {
     pub(crate) fn learner(&mut self) -> Option<&mut Policy<'a, f32>> {
         match self {
             Chooser::Learning(policy) => Some(policy),
+            _ => None,
+        }
+    }
+
+    /// The Senior, if it integrates the teachers.
+    pub(crate) fn senior(&self) -> Option<&Senior> {
+        match self {
+            Chooser::Integrated(senior) => Some(senior),
+            _ => None,
+        }
+    }
+
+    /// The Senior, to be taught or restored.
+    pub(crate) fn senior_mut(&mut self) -> Option<&mut Senior> {
+        match self {
+            Chooser::Integrated(senior) => Some(senior),
+            _ => None,
+        }
+    }
+
+    /// The strategies of all training queries, where they are settled.
+    pub(crate) fn settled(&self) -> Option<&[Strategy]> {
+        match self {
+            Chooser::Learned(_, chosen, _) | Chooser::Settled(chosen) => Some(chosen),
             _ => None,
         }
     }
@@ -121,6 +149,9 @@ impl<'a> Choosing<'a, '_> {
             Selection::BestTeacher => by(&Strategy::singles(teachers.len()), &likely),
             Selection::BestStrategy => by(&Strategy::every(teachers.len()), &likely),
             Selection::Policy => self.policy(models),
+            Selection::Mulde => {
+                Ok(Chooser::Integrated(Senior::new(2 * self.data.relations(), teachers.len())))
+            }
         }
     }
 
@@ -167,21 +198,48 @@ impl<'a> Choosing<'a, '_> {
         labels: &SoftLabels,
         known: Known<'_>,
     ) -> Result<Learned> {
-        let value = (self.recipe.policy_value, self.recipe.tau);
-        let worth = |query: usize, scores: &mut [f32]| {
-            worth::filtered(value, scores, queries.tails(query), known(query))
-        };
-        let strategies = Strategy::every(labels.teachers().len());
-        let beside = beside(self.recipe, labels.teachers());
-        let said = Said { queries: queries.queries(), labels, scales: self.scales, beside };
-        let values = worth::table(said, &strategies, worth)?;
+        let values = self.values(self.recipe.policy_value, queries, labels, known)?;
         learn(policy, queries, &values, labels.teachers(), self.recipe, self.seed)
+    }
+
+    /// What every strategy is worth to each of `queries` `(query, strategy)`.
+    fn values(
+        &self,
+        value: PolicyValue,
+        queries: &QuerySet,
+        labels: &SoftLabels,
+        known: Known<'_>,
+    ) -> Result<Matrix<f32>> {
+        let worth = |query: usize, scores: &mut [f32]| {
+            worth::filtered((value, self.recipe.tau), scores, queries.tails(query), known(query))
+        };
+        let beside = beside(value, labels.teachers());
+        let said = Said { queries: queries.queries(), labels, scales: self.scales, beside };
+        worth::table(said, &Strategy::every(labels.teachers().len()), worth)
+    }
+
+    /// How far to trust the teachers whom `chooser` chooses, if the recipe asks for it.
+    pub(crate) fn reliability(&self, chooser: &Chooser<'_>) -> Result<Option<(Reliability, Range)>> {
+        if self.recipe.query_weight == QueryWeight::Equal {
+            return Ok(None);
+        }
+        let data = self.data;
+        let Valid { queries, labels } = self.valid.expect("models to ask about validation triples");
+        let known = |query: usize| data.known.of(queries.query(query));
+        let values = self.values(PolicyValue::ReciprocalRank, queries, labels, &known)?;
+        let all = vec![Strategy::all(labels.teachers().len()); data.queries.len()];
+        let chosen = chooser.senior().map_or(chooser.settled(), |_| Some(all.as_slice()));
+        let reliability = Reliability::of(queries, &values, 2 * data.relations());
+        let (reliability, range) = reliability.normalised(&data.queries, chosen);
+        let Range { least, most } = range;
+        tracing::info!("reliability: distillation of a query weighs {least:.3} to {most:.3}");
+        Ok(Some((reliability, range)))
     }
 }
 
 /// The teacher whose scores are added to every combination before it is judged.
-fn beside(recipe: &Distill, teachers: &[Modality]) -> Option<usize> {
-    let is_complement = recipe.policy_value == PolicyValue::Complement;
+fn beside(value: PolicyValue, teachers: &[Modality]) -> Option<usize> {
+    let is_complement = value == PolicyValue::Complement;
     teachers.iter().position(|teacher| is_complement && teacher.is_structural())
 }
 

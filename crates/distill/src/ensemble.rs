@@ -78,13 +78,13 @@ impl Ensemble {
                 let parameters = parameters(&recipe, &facts, &teachers, models, &reader)?;
                 Choice::Policy { recipe: Box::new(recipe), facts, parameters }
             }
-            Selection::Random | Selection::BestTeacher | Selection::BestStrategy => {
+            Selection::Random | Selection::BestTeacher | Selection::BestStrategy | Selection::Mulde => {
                 let selection = &recipe.selection;
                 let message =
                     format!("student `{name}` chooses by `{selection}`: there is no such choice here");
-                return Err(
-                    Error::usage(message).hint("`random` is no model, and `best-…` needs the answers")
-                );
+                let hint =
+                    "`random` is no model, `best-…` needs the answers, and `mulde` attends to its student";
+                return Err(Error::usage(message).hint(hint));
             }
         };
         Ok(Ensemble { teachers, scales, choice })

@@ -14,6 +14,8 @@ mod inputs;
 mod learn;
 mod objective;
 mod policy;
+mod reliability;
+mod senior;
 mod strategy;
 mod student;
 mod summary;
@@ -29,7 +31,7 @@ pub use teaching::{Models, Teaching};
 use dsom_soft_labels::SoftLabels;
 use kge::{ComplEx, N3, Precision, Trainer};
 use stage::recipe::{
-    Calibrate, Distill, Objective, PolicyLearns, PolicyState, PolicyValue, Recipe, Selection,
+    Calibrate, Distill, Objective, PolicyLearns, PolicyState, PolicyValue, QueryWeight, Recipe, Selection,
 };
 use stage::task::Task;
 use stage::{Common, Error, Modality, Result, Run, resources};
@@ -80,6 +82,9 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
         if let Some(learned) = teaching.chooser.learned() {
             summary["policy"] = serde_json::json!(learned);
         }
+        if let Some((_, range)) = &teaching.reliability {
+            summary["query_weight"] = serde_json::json!(range);
+        }
         if let Some((_, calibrated)) = &teaching.calibration {
             summary["calibration"] = serde_json::json!(calibrated);
         }
@@ -126,7 +131,8 @@ fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
 /// Whether the teachers are asked about validation triples, which the soft labels are not of.
 fn asks_validation(distill: &Distill) -> bool {
     let by_policy = distill.selection == Selection::Policy && distill.policy_learns == PolicyLearns::Valid;
-    distill.objective != Objective::None && (by_policy || distill.calibrate != Calibrate::None)
+    let weighed = distill.query_weight != QueryWeight::Equal;
+    distill.objective != Objective::None && (by_policy || weighed || distill.calibrate != Calibrate::None)
 }
 
 /// The teachers' models: where they are asked about validation triples, and for a policy that sees scores, where it

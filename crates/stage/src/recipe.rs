@@ -16,7 +16,8 @@ mod import;
 mod teachers;
 
 pub use distill::{
-    Action, Calibrate, Distill, Neighbours, Objective, PolicyLearns, PolicyState, PolicyValue, Selection,
+    Action, Calibrate, Distill, Neighbours, Objective, PolicyLearns, PolicyState, PolicyValue, QueryWeight,
+    Selection,
 };
 pub use features::{Features, ImageOutput, Pool, TextField, TextOutput, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};

@@ -24,6 +24,8 @@ pub struct Distill {
     pub action: Action,
     /// Weight of the distillation term.
     pub gamma: f64,
+    /// What else the distillation term of a query is multiplied with.
+    pub query_weight: QueryWeight,
     /// Temperature of the distillation term.
     pub tau: f64,
     /// Multiply the distillation term by tau squared (Hinton's scaling; the paper's equations leave it out).
@@ -67,6 +69,7 @@ impl Default for Distill {
             calibrate: Calibrate::None,
             action: Action::Query,
             gamma: 2.0,
+            query_weight: QueryWeight::Equal,
             tau: 4.0,
             tau_squared: true,
             alpha: 1.0,
@@ -123,19 +126,22 @@ pub enum Selection {
     BestTeacher,
     /// The strategy with the lowest cross-entropy of the query's tails.
     BestStrategy,
+    /// Nobody: all teachers, weighed by MulDE's Senior (Table 2).
+    Mulde,
     /// Always these.
     Fixed(Vec<Modality>),
 }
 
 impl Selection {
     /// The selections that are words.
-    const WORDS: [(&'static str, Selection); 6] = [
+    const WORDS: [(&'static str, Selection); 7] = [
         ("policy", Selection::Policy),
         ("all", Selection::All),
         ("random", Selection::Random),
         ("conf", Selection::Conf),
         ("best-teacher", Selection::BestTeacher),
         ("best-strategy", Selection::BestStrategy),
+        ("mulde", Selection::Mulde),
     ];
 }
 
@@ -198,6 +204,17 @@ pub enum Calibrate {
     Relation,
     /// Likewise, but the scales are those of MoSE's boosting, which looks at the order of scores alone.
     Boosting,
+}
+
+/// What else the distillation term of a query is multiplied with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryWeight {
+    /// Nothing: the paper.
+    #[default]
+    Equal,
+    /// How well the query's teachers together rank the targets of its relation's validation triples, on average 1.
+    Reliability,
 }
 
 /// What the policy learns from.
