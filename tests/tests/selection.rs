@@ -142,8 +142,24 @@ fn validation_says_what_strategies_teachers_and_relations_are_worth() {
             assert!(shares(&run, &name).iter().all(share), "{policy}");
         }
     }
-    distil(&run, "student-boosting", &["selection=all", "calibrate=boosting", "epochs=3"], "2");
+    // An ensemble needs no student.
+    distil(&run, "student-boosting", &["selection=all", "calibrate=boosting", "epochs=0"], "2");
+    assert!(!run.path("student-boosting/model.safetensors").exists());
     assert!(test_mrr(&run, "student-boosting/teachers") > 0.2);
+    run.fails(
+        "dsom-evaluate",
+        &["--model", "student-boosting"],
+        2,
+        &["no epochs", "student-boosting/teachers"],
+    );
+    distil(&run, "student-chosen", &[&valid[..3], &["epochs=0"]].concat(), "2");
+    let mrr = test_mrr(&run, "student-chosen/teachers");
+    assert_eq!(mrr, test_mrr(&run, "student-reciprocal-rank/teachers"));
+    run.succeeds("dsom-evaluate", &[]);
+    let models = &json_of(&run, "evaluation/metrics.json")["models"];
+    assert!(models["student-chosen/teachers"].is_object() && models["student-chosen"].is_null(), "{models}");
+    let report = dsom_tests::program("dsom-report").arg("--run").arg(run.path("")).output().unwrap();
+    assert!(report.status.success(), "{}", said(&report));
     distil(&run, "student-reliable", &["selection=all", "query_weight=reliability", "epochs=3"], "2");
     let weight = &json_of(&run, "student-reliable/stage.json")["summary"]["query_weight"];
     let (least, most) = (weight["least"].as_f64().unwrap(), weight["most"].as_f64().unwrap());
@@ -166,6 +182,11 @@ fn what_cannot_be_asked_is_refused() {
         let output = run.output("dsom-evaluate", &["--model", model]);
         assert_eq!(output.status.code(), Some(2), "{}", said(&output));
         assert!(said(&output).contains(words), "{}", said(&output));
+    }
+
+    for selection in ["random", "mulde", "policy", "best-teacher"] {
+        let sets = ["--set", "distill.epochs=0", "--set", &format!("distill.selection={selection}")];
+        run.fails("dsom-distill", &sets, 2, &[selection, "without a student"]);
     }
     let folds = ["--set", "distill.policy_learns=valid", "--set", "distill.policy_folds=1"];
     run.fails("dsom-distill", &folds, 2, &["policy_folds", "2 or more"]);

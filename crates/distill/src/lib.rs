@@ -73,9 +73,15 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     let teaching = labels.as_ref().map(|labels| Teaching::new(&data, labels, models, distill, recipe.seed));
     let teaching = teaching.transpose()?;
     let mut student = Student::new(&data, teaching, trainer, distill, recipe.seed);
-    let fitted = fit(&work, name, recipe.seed, training, &data, &mut student)?;
+    let mut summary = match training.epochs {
+        // The ensemble alone.
+        0 => {
+            student.write_choosers(&work)?;
+            serde_json::json!({ "epochs": 0 })
+        }
+        _ => serde_json::json!(fit(&work, name, recipe.seed, training, &data, &mut student)?),
+    };
     student.write_choosing(&work)?;
-    let mut summary = serde_json::json!(fitted);
     summary["products"] = precision.to_string().into();
     if let Some(teaching) = student.teaching() {
         summary[student::TEACHERS] = serde_json::json!(teaching.labels.teachers());
@@ -111,21 +117,31 @@ fn require_few(teachers: usize) -> Result<()> {
     Ok(())
 }
 
-/// Refuses what a policy cannot learn beforehand.
+/// Refuses what cannot be chosen or learned without a student, or beforehand.
 fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
+    if distill.training.epochs == 0 && !stands_alone(distill) {
+        let message = format!("`distill.epochs` = 0: `{}` is no choice without a student", distill.selection);
+        let hint =
+            "choose `all`, `conf`, fixed teachers, or a policy with `distill.policy_learns` = \"valid\"";
+        return Err(Error::usage(message).hint(hint));
+    }
     if distill.selection != Selection::Policy || distill.policy_learns == PolicyLearns::Student {
         return Ok(());
-    }
-    if distill.policy_folds < 2 {
-        let message =
-            format!("`distill.policy_folds` = {}: cross-validation needs 2 or more", distill.policy_folds);
-        return Err(Error::usage(message));
     }
     if distill.policy_value == PolicyValue::Complement && !teachers.iter().any(Modality::is_structural) {
         let message = "`distill.policy_value` = \"complement\": the soft labels have no structural teacher";
         return Err(Error::usage(message).hint("choose another value, or let it into `soft_labels.teachers`"));
     }
     Ok(())
+}
+
+/// Whether teachers are chosen before there is a student, and without the answers: an ensemble in its own right.
+fn stands_alone(distill: &Distill) -> bool {
+    match distill.selection {
+        Selection::All | Selection::Conf | Selection::Fixed(_) => true,
+        Selection::Policy => distill.policy_learns != PolicyLearns::Student,
+        Selection::Random | Selection::BestTeacher | Selection::BestStrategy | Selection::Mulde => false,
+    }
 }
 
 /// Whether the teachers are asked about validation triples, which the soft labels are not of.

@@ -296,8 +296,7 @@ impl Learner for Student<'_> {
 
     fn write_best(&mut self, work: &Work) -> Result<()> {
         self.model().tensors().write(&work.path(MODEL))?;
-        self.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
-        self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
+        self.write_choosers(work)
     }
 }
 
@@ -313,6 +312,12 @@ impl Student<'_> {
     /// What it learns from the teachers, if it does.
     pub(crate) fn teaching(&self) -> Option<&Teaching<'_>> {
         self.teaching.as_ref()
+    }
+
+    /// Writes what learns whom to listen to, if anything does.
+    pub(crate) fn write_choosers(&self, work: &Work) -> Result<()> {
+        self.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
+        self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
     }
 
     /// Writes the teachers' scales, and what the policy that was kept thinks of every training query, if there are any.

@@ -1,7 +1,7 @@
 //! Which models a run has, by name, and opening them.
 //!
 //! A name is a student's folder, a teacher's modality, `average`, modalities joined by `+` for the mean of these, or
-//! `STUDENT/teachers`: the teachers as that student combines them. A model that several names need is read once.
+//! `STUDENT/teachers`: the teachers as that student combines them, which is all there is of a student of no epochs. A model that several names need is read once.
 
 use dsom_distill::Ensemble;
 use kge::{Average, ComplEx, Scorer};
@@ -49,7 +49,16 @@ impl Catalogue {
     pub fn names(&self) -> Vec<String> {
         let average = (self.averaged.len() > 1).then(|| AVERAGE.to_owned());
         let teachers = self.teachers.iter().map(|teacher| teacher.as_str().to_owned());
-        self.students.iter().cloned().chain(average).chain(teachers).collect()
+        let of_student = |student: &String| match self.is_ensemble(student) {
+            true => format!("{student}{TEACHERS}"),
+            false => student.clone(),
+        };
+        self.students.iter().map(of_student).chain(average).chain(teachers).collect()
+    }
+
+    /// Whether a student had no epochs: there is only its combination of teachers.
+    fn is_ensemble(&self, student: &str) -> bool {
+        !self.run.student(student).join(MODEL).is_file()
     }
 
     /// The student whose combination of teachers `name` is, if it is one.
@@ -88,6 +97,11 @@ impl Catalogue {
             return Ok(of(&self.averaged));
         }
         if self.students.iter().any(|student| student == name) {
+            if self.is_ensemble(name) {
+                let error =
+                    Error::usage(format!("`{name}` had no epochs: it is an ensemble without a student"));
+                return Err(error.hint(format!("ask for `{name}{TEACHERS}`")));
+            }
             return Ok(vec![self.run.student(name)]);
         }
         match self.teachers.iter().find(|teacher| teacher.as_str() == name) {

@@ -154,7 +154,6 @@ impl Training {
     pub(super) fn check(&self, section: &str) -> Result<()> {
         let counts = [
             ("rank", self.rank),
-            ("epochs", self.epochs),
             ("batch", self.batch),
             ("validate_every", self.validate_every),
             ("patience", self.patience),
