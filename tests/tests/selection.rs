@@ -125,7 +125,7 @@ fn muldes_senior_goes_on_to_the_same_bytes_on_any_number_of_threads() {
 fn validation_says_what_strategies_teachers_and_relations_are_worth() {
     let run = Run::finished();
     let valid = ["policy_learns=valid", "policy_state=relation", "policy_epochs=5", "epochs=3"];
-    for value in ["reciprocal-rank", "log-probability", "complement"] {
+    for value in ["reciprocal-rank", "log-probability", "complement", "mixed"] {
         let (name, key) = (format!("student-{value}"), format!("policy_value={value}"));
         distil(&run, &name, &[&valid[..], &[key.as_str()]].concat(), "2");
         let policy = &json_of(&run, &format!("{name}/stage.json"))["summary"]["policy"];

@@ -1,7 +1,7 @@
 //! Who chooses the teachers of a query, and what that is made from: a policy, a rule, or chance.
 
 use dsom_soft_labels::SoftLabels;
-use kge::{ComplEx, Matrix};
+use kge::{ComplEx, Matrix, row};
 use mkg::{EntityId, QuerySet};
 use stage::recipe::{Calibrate, Distill, PolicyLearns, PolicyValue, QueryWeight, Selection};
 use stage::{Modality, Result, seed};
@@ -211,11 +211,24 @@ impl<'a> Choosing<'a, '_> {
         known: Known<'_>,
     ) -> Result<Matrix<f32>> {
         let worth = |query: usize, scores: &mut [f32]| {
-            worth::filtered((value, self.recipe.tau), scores, queries.tails(query), known(query))
+            worth::filtered(value, scores, queries.tails(query), known(query))
         };
-        let beside = beside(value, labels.teachers());
-        let said = Said { queries: queries.queries(), labels, scales: self.scales, beside };
-        worth::table(said, &Strategy::every(labels.teachers().len()), worth)
+        let strategies = Strategy::every(labels.teachers().len());
+        let beside = |beside: Option<usize>| {
+            let said = Said { queries: queries.queries(), labels, scales: self.scales, beside };
+            worth::table(said, &strategies, worth)
+        };
+        let structural = labels.teachers().iter().position(Modality::is_structural);
+        match value {
+            PolicyValue::ReciprocalRank | PolicyValue::LogProbability => beside(None),
+            PolicyValue::Complement => beside(structural),
+            PolicyValue::Mixed => {
+                let (mut mean, other) = (beside(None)?, beside(structural)?);
+                row::scale(mean.values_mut(), 0.5);
+                row::add_scaled(mean.values_mut(), 0.5, other.values());
+                Ok(mean)
+            }
+        }
     }
 
     /// How far to trust the teachers whom `chooser` chooses, if the recipe asks for it.
@@ -235,12 +248,6 @@ impl<'a> Choosing<'a, '_> {
         tracing::info!("reliability: distillation of a query weighs {least:.3} to {most:.3}");
         Ok(Some((reliability, range)))
     }
-}
-
-/// The teacher whose scores are added to every combination before it is judged.
-fn beside(value: PolicyValue, teachers: &[Modality]) -> Option<usize> {
-    let is_complement = value == PolicyValue::Complement;
-    teachers.iter().position(|teacher| is_complement && teacher.is_structural())
 }
 
 /// The known answers of a query.

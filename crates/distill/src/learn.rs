@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn a_policy_learns_what_depends_on_the_relation() {
         // The first relation is answered by the first teacher, the second by the second; both together come between.
-        let of = |query: usize| if query % 2 == 0 { [0.9, 0.1, 0.6] } else { [0.2, 0.7, 0.6] };
+        let of = |query: usize| if query.is_multiple_of(2) { [0.9, 0.1, 0.6] } else { [0.2, 0.7, 0.6] };
         let mut policy = policy();
         let learned = learned(&mut policy, of);
         assert!((learned.all - 0.6).abs() < 1e-6 && (learned.constant - 0.6).abs() < 1e-6, "{learned:?}");

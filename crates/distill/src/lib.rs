@@ -128,8 +128,10 @@ fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
     if distill.selection != Selection::Policy || distill.policy_learns == PolicyLearns::Student {
         return Ok(());
     }
-    if distill.policy_value == PolicyValue::Complement && !teachers.iter().any(Modality::is_structural) {
-        let message = "`distill.policy_value` = \"complement\": the soft labels have no structural teacher";
+    let beside = matches!(distill.policy_value, PolicyValue::Complement | PolicyValue::Mixed);
+    if beside && !teachers.iter().any(Modality::is_structural) {
+        let message =
+            "`distill.policy_value` asks for the structural teacher, which the soft labels do not have";
         return Err(Error::usage(message).hint("choose another value, or let it into `soft_labels.teachers`"));
     }
     Ok(())

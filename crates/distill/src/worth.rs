@@ -82,22 +82,21 @@ pub(crate) fn log_probability(scores: &[f32], targets: &[EntityId]) -> f64 {
 }
 
 /// What a policy that learns beforehand takes scores to be worth, on average over `targets` and, for each, without the
-/// other `known` answers; `tau` is the distillation's temperature. The scores are overwritten.
+/// other `known` answers. The targets' scores are overwritten.
 pub(crate) fn filtered(
-    (value, tau): (PolicyValue, f64),
+    value: PolicyValue,
     scores: &mut [f32],
     targets: &[EntityId],
     known: &[EntityId],
 ) -> f64 {
-    if value == PolicyValue::Softened {
-        row::scale(scores, (1.0 / tau) as f32);
-    }
     match value {
-        PolicyValue::ReciprocalRank | PolicyValue::Complement => mean(targets, |target| {
-            let known = known.iter().map(|id| id.index());
-            1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
-        }),
-        PolicyValue::LogProbability | PolicyValue::Softened => {
+        PolicyValue::ReciprocalRank | PolicyValue::Complement | PolicyValue::Mixed => {
+            mean(targets, |target| {
+                let known = known.iter().map(|id| id.index());
+                1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
+            })
+        }
+        PolicyValue::LogProbability => {
             let of_targets = mask(scores, targets);
             mask(scores, known);
             let rest = row::log_sum_exp(scores, 1.0);
@@ -124,9 +123,8 @@ mod tests {
     fn worths_worked_out_by_hand() {
         // Weights 1, 4, 5, 2; entity 2 is a known answer.
         let scores = [1.0f32, 4.0, 5.0, 2.0].map(f32::ln);
-        let filtered = |value, targets: &[u32]| {
-            filtered((value, 2.0), &mut scores.to_vec(), &ids(targets), &ids(&[1, 2]))
-        };
+        let filtered =
+            |value, targets: &[u32]| filtered(value, &mut scores.to_vec(), &ids(targets), &ids(&[1, 2]));
         assert!((confidence(&scores) - (5.0f64 / 12.0).ln()).abs() < 1e-6);
         assert!(
             (log_probability(&scores, &ids(&[1, 3])) - ((4.0f64 * 2.0).ln() / 2.0 - 12.0f64.ln())).abs()
@@ -137,9 +135,6 @@ mod tests {
         // Against 0 and 3: 4 of 7.
         let log_p = filtered(PolicyValue::LogProbability, &[1]);
         assert!((log_p - (4.0f64 / 7.0).ln()).abs() < 1e-6, "{log_p}");
-        // At temperature 2 the weights are their roots: 2 of 2, 1 and √2.
-        let log_p = filtered(PolicyValue::Softened, &[1]);
-        assert!((log_p - (2.0 / (3.0 + 2.0f64.sqrt())).ln()).abs() < 1e-6, "{log_p}");
         // 1 and 2 against 0 and 3 each: 4 of 7 and 5 of 8.
         let log_p = filtered(PolicyValue::LogProbability, &[1, 2]);
         assert!((log_p - ((4.0f64 / 7.0).ln() + (5.0f64 / 8.0).ln()) / 2.0).abs() < 1e-6, "{log_p}");
@@ -147,7 +142,7 @@ mod tests {
 
     #[test]
     fn a_target_alone_is_certain() {
-        let log_p = filtered((PolicyValue::LogProbability, 1.0), &mut [1.0, 2.0], &ids(&[0]), &ids(&[0, 1]));
+        let log_p = filtered(PolicyValue::LogProbability, &mut [1.0, 2.0], &ids(&[0]), &ids(&[0, 1]));
         assert_eq!(log_p, 0.0);
     }
 

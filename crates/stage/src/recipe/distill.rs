@@ -240,11 +240,11 @@ pub enum PolicyValue {
     ReciprocalRank,
     /// The logarithm of the target's probability among what the filter leaves.
     LogProbability,
-    /// The same of probabilities at temperature `tau`, which is what the student is taught (Eq. 11).
-    Softened,
     /// One over the filtered rank by the mean of the strategy's scores and the structural teacher's: what the strategy
     /// adds to a student that learns the structure anyway.
     Complement,
+    /// The mean of that and the reciprocal rank by the strategy alone.
+    Mixed,
 }
 
 /// What the policy sees of a query.
