@@ -114,6 +114,7 @@ fn muldes_senior_goes_on_to_the_same_bytes_on_any_number_of_threads() {
         values.map(|value| value.as_f64().expect("a number")).collect()
     };
     assert!((of("attention").iter().sum::<f64>() - 1.0).abs() < 1e-6, "{last}");
+    assert_eq!(json_of(&runs[0], "student-mulde/stage.json")["summary"]["senior"], last["scales"]);
     assert!(of("scales").iter().all(|scale| (0.0..2.0).contains(scale) && *scale != 1.0), "{last}");
     assert!(test_mrr(&runs[0], "student-mulde") > 0.2);
     let output = runs[0].output("dsom-evaluate", &["--model", "student-mulde/teachers"]);

@@ -88,6 +88,9 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
         if let Some(learned) = teaching.chooser.learned() {
             summary["policy"] = serde_json::json!(learned);
         }
+        if let Some(senior) = teaching.chooser.senior() {
+            summary["senior"] = teaching.by_teacher(senior.mean_scales());
+        }
         if let Some((_, range)) = &teaching.reliability {
             summary["query_weight"] = serde_json::json!(range);
         }

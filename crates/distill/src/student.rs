@@ -235,14 +235,10 @@ impl Learner for Student<'_> {
             tally.actions.iter().enumerate().map(share).collect::<Map<_, _>>().into(),
         );
         if let Some(senior) = self.senior() {
-            let by_teacher = |values: Vec<f64>| {
-                let names = teaching.labels.teachers().iter().map(|teacher| teacher.as_str().to_owned());
-                Value::Object(names.zip(values.into_iter().map(|value| json!(value))).collect())
-            };
             let (sums, count) = &tally.attention;
             let mean = sums.iter().map(|sum| sum / *count as f64).collect();
-            figures.insert("attention".to_owned(), by_teacher(mean));
-            figures.insert("scales".to_owned(), by_teacher(senior.mean_scales()));
+            figures.insert("attention".to_owned(), teaching.by_teacher(mean));
+            figures.insert("scales".to_owned(), teaching.by_teacher(senior.mean_scales()));
         }
         if tally.outcomes > 0 {
             let mean = |sum: f64| json!(sum / tally.outcomes as f64);

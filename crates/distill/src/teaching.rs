@@ -4,6 +4,7 @@ use dsom_soft_labels::SoftLabels;
 use kge::ComplEx;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 use stage::recipe::{Action, Calibrate, Distill};
 use stage::{Result, seed};
 use training::Data;
@@ -68,6 +69,12 @@ impl<'a> Teaching<'a> {
     pub(crate) fn sources(&self) -> Sources<'_> {
         let scales = self.calibration.as_ref().map(|(scales, _)| scales);
         Sources { labels: self.labels, log_sums: &self.log_sums, scales }
+    }
+
+    /// Numbers, one for each teacher, under the teachers' names.
+    pub(crate) fn by_teacher(&self, values: Vec<f64>) -> Value {
+        let names = self.labels.teachers().iter().map(|teacher| teacher.as_str().to_owned());
+        Value::Object(names.zip(values.into_iter().map(Value::from)).collect())
     }
 
     /// How far teachers are trusted, if that differs between queries.

@@ -46,7 +46,8 @@ pub(crate) fn body(report: &Report) -> Markup {
     }
 }
 
-/// What was learned before there was a student: how choices and scales did on validation queries held out from them.
+/// What was learned before there was a student, or as MulDE's Senior beside it: how choices and scales did on queries that they
+/// did not learn from.
 fn beforehand(report: &Report) -> Option<Markup> {
     let of = |what: &'static str| {
         let students = report.data.of_program("dsom-distill");
@@ -80,8 +81,16 @@ fn beforehand(report: &Report) -> Option<Markup> {
         let scales = scales.collect::<Vec<_>>().join(", ");
         [name.to_owned(), number(value, "before"), number(value, "after"), scales]
     };
-    let (policies, calibrations) = (of("policy").count(), of("calibration").count());
-    (policies + calibrations > 0).then(|| html! {
+    let senior = |(name, value): (&str, &Value)| {
+        let scales = value.as_object().into_iter().flatten();
+        let scales = scales.map(|(teacher, scale)| format!("{teacher} {:.2}", scale.as_f64().unwrap_or(0.0)));
+        [name.to_owned(), scales.collect::<Vec<_>>().join(", ")]
+    };
+    let weight =
+        |(name, value): (&str, &Value)| [name.to_owned(), number(value, "least"), number(value, "most")];
+    let [policies, calibrations, seniors, weights] =
+        ["policy", "calibration", "senior", "query_weight"].map(|what| of(what).count());
+    (policies + calibrations + seniors + weights > 0).then(|| html! {
         @if policies > 0 {
             h3 { "Choices learned beforehand" }
             p.soft {
@@ -95,6 +104,16 @@ fn beforehand(report: &Report) -> Option<Markup> {
             h3 { "Scales of the teachers' scores" }
             p.soft { "Mean log-probability of held-out validation targets by the mean of all teachers' scores." }
             (table(&["student", "as they are", "scaled", "scales, before a relation's own"], 1, of("calibration").map(calibration)))
+        }
+        @if seniors > 0 {
+            h3 { "Scales of MulDE's Senior" }
+            p.soft { "What it multiplies each teacher's scores with in the end, on average over the relations: 1 at first, 2 at most." }
+            (table(&["student", "scales"], 2, of("senior").map(senior)))
+        }
+        @if weights > 0 {
+            h3 { "Weights of the queries' distillation" }
+            p.soft { "By their teachers' reliability for the relation on validation triples; 1 on average." }
+            (table(&["student", "least", "most"], 1, of("query_weight").map(weight)))
         }
     })
 }
