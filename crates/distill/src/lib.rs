@@ -84,22 +84,27 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     student.write_choosing(&work)?;
     summary["products"] = precision.to_string().into();
     if let Some(teaching) = student.teaching() {
-        summary[student::TEACHERS] = serde_json::json!(teaching.labels.teachers());
-        if let Some(learned) = teaching.chooser.learned() {
-            summary["policy"] = serde_json::json!(learned);
-        }
-        if let Some(senior) = teaching.chooser.senior() {
-            summary["senior"] = teaching.by_teacher(senior.mean_scales());
-        }
-        if let Some((_, range)) = &teaching.reliability {
-            summary["query_weight"] = serde_json::json!(range);
-        }
-        if let Some((_, calibrated)) = &teaching.calibration {
-            summary["calibration"] = serde_json::json!(calibrated);
-        }
+        describe(teaching, &mut summary);
     }
     work.finish(summary)?;
     Ok(())
+}
+
+/// Adds to the stage's summary who taught, and what was learned about them.
+fn describe(teaching: &Teaching<'_>, summary: &mut serde_json::Value) {
+    summary[student::TEACHERS] = serde_json::json!(teaching.labels.teachers());
+    if let Some(learned) = teaching.chooser.learned() {
+        summary["policy"] = serde_json::json!(learned);
+    }
+    if let Some(senior) = teaching.chooser.senior() {
+        summary["senior"] = teaching.by_teacher(senior.mean_scales());
+    }
+    if let Some((_, range)) = &teaching.reliability {
+        summary["query_weight"] = serde_json::json!(range);
+    }
+    if let Some((_, calibrated)) = &teaching.calibration {
+        summary["calibration"] = serde_json::json!(calibrated);
+    }
 }
 
 /// What the student depends on: the student alone knows nothing of teachers.

@@ -22,7 +22,7 @@
 //! scaling follow a public reimplementation, which has a sigmoid in the place of the attention's softmax, no factor 2, a sum
 //! of teachers in the place of their mean, no temperature, and lets each scaled teacher minimise a loss of its own.
 
-use kge::checkpoint::{Reader, Tensors};
+use kge::checkpoint::{Reader, Tensors, require_finite};
 use kge::{Matrix, row};
 use mkg::{EntityId, RelationId};
 use stage::Result;
@@ -168,6 +168,11 @@ impl Senior {
         reader.load(&format!("{prefix}.{WEIGHT}"), &mut self.weight.parameters)?;
         reader.load(&format!("{prefix}.mean"), &mut self.weight.mean)?;
         reader.load(&format!("{prefix}.square"), &mut self.weight.square)
+    }
+
+    /// Refuses parameters that are no longer finite.
+    pub(crate) fn require_finite(&self) -> Result<()> {
+        require_finite("senior weight", &self.weight.parameters)
     }
 
     /// Steps taken so far.

@@ -255,6 +255,7 @@ impl Learner for Student<'_> {
 
     fn require_finite(&mut self) -> Result<()> {
         self.trainer.require_finite()?;
+        self.senior().map_or(Ok(()), Senior::require_finite)?;
         self.policy().map_or(Ok(()), Policy::require_finite)
     }
 
