@@ -1,6 +1,6 @@
 //! Stage 5: the student learns from the teachers that the policy chooses.
 //!
-//! The student is a plain ComplEx. It minimises `CE + L_RC + γ · L_NDKD` (Eq. 4), where the policy loss `L_RC`
+//! The student is a plain model, a ComplEx unless the recipe says otherwise. It minimises `CE + L_RC + γ · L_NDKD` (Eq. 4), where the policy loss `L_RC`
 //! reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
 //! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple.
 
@@ -27,11 +27,11 @@ pub use student::Student;
 pub use teaching::{Models, Teaching};
 
 use dsom_soft_labels::SoftLabels;
-use kge::{ComplEx, N3, Precision, Trainer};
+use kge::{Model, N3, Precision, Trainer};
 use stage::recipe::{Calibrate, Distill, Objective, PolicyLearns, PolicyState, Recipe, Selection};
 use stage::task::Task;
 use stage::{Common, Error, Modality, Result, Run, resources};
-use training::{Data, embeddings, fit, open_model, precision};
+use training::{Data, fit, initial, open_model, precision, shape};
 
 use policy::Policy;
 
@@ -59,10 +59,10 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     };
     let Some((work, labels)) = common.begin(task, ready)? else { return Ok(()) };
 
-    let (embedding, relation) = embeddings(name, recipe.seed, &distill.training, &data, None);
+    let initial = initial(name, recipe.seed, &distill.training, &data, None);
     let training = &distill.training;
-    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
-        .with_precision(precision);
+    let trainer =
+        Trainer::new(initial, training.learning_rate, N3 { weight: training.n3 }).with_precision(precision);
     let teaching = labels.as_ref().map(|labels| Teaching::new(&data, labels, models, distill, recipe.seed));
     let teaching = teaching.transpose()?;
     let mut student = Student::new(&data, teaching, trainer, distill, recipe.seed);
@@ -119,13 +119,13 @@ fn models(
     let is_policy = distill.selection == Selection::Policy;
     let sees_scores = is_policy && distill.policy_state == PolicyState::Scores;
     let open = |modality: &Modality| open_model(task, &run.teacher(modality), &data.vocabulary);
-    let opened: Vec<ComplEx<f32>> = match sees_scores || asks_validation(distill) {
+    let opened: Vec<Model<f32>> = match sees_scores || asks_validation(distill) {
         true => modalities.iter().map(open).collect::<Result<_>>()?,
         false => Vec::new(),
     };
     let asked = if asks_validation(distill) { opened.clone() } else { Vec::new() };
     let queries = data.largest_batch(distill.training.batch);
-    let is_narrow = |model: &ComplEx<f32>| sees_scores && 2 * model.rank() < queries;
+    let is_narrow = |model: &Model<f32>| sees_scores && model.width() < queries;
     let mut factored: Vec<_> = opened.into_iter().map(|model| Some(model).filter(is_narrow)).collect();
     factored.resize_with(modalities.len(), || None);
     Ok(Models { factored, asked })
@@ -139,7 +139,7 @@ fn require_memory(
 ) -> Result<()> {
     let training = &distill.training;
     let queries = data.largest_batch(training.batch);
-    let mut bytes = Trainer::memory(data.entities(), 2 * training.rank, training.batch, queries, 0)
+    let mut bytes = Trainer::memory(shape(training), data.entities(), training.batch, queries, 0)
         + precision.memory(data.entities(), queries);
     if let Some(labels) = labels
         && distill.selection == Selection::Policy

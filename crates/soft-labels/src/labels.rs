@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::{ComplEx, Matrix, Scorer};
+use kge::{Matrix, Model, Scorer};
 use mkg::{EntityId, Query};
 use rayon::prelude::*;
 use stage::manifest::Manifest;
@@ -135,7 +135,7 @@ impl SoftLabels {
     /// If a number does not fit half precision; on interruption.
     pub fn of_models(
         teachers: Vec<Modality>,
-        models: &[&ComplEx<f32>],
+        models: &[&Model<f32>],
         queries: &[Query],
     ) -> Result<SoftLabels> {
         let entities = models.first().map_or(0, |model| model.entity.rows());
