@@ -363,7 +363,7 @@ impl<T: Real> Trainer<T> {
             vector_gradient,
             outer,
         };
-        flow.into_entities(used_gradient) + flow.into_relations(relation_gradient)
+        flow.write_entities(used_gradient) + flow.write_relations(relation_gradient)
     }
 
     fn update(&mut self, batch: &Batch) {

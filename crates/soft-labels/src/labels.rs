@@ -219,12 +219,12 @@ impl SoftLabels {
         bytemuck::cast_slice(self.row::<f16>(&self.scores[teacher], query))
     }
 
-    /// A teacher's query vector `q = e_h ∘ w_r`, `[re | im]`: its product with an entity's embedding is the score.
+    /// A teacher's query vector, of ComplEx `q = e_h ∘ w_r`, `[re | im]`: its product with an entity's row is the score.
     pub fn vector(&self, query: usize, teacher: usize) -> &[f16] {
         bytemuck::cast_slice(self.row::<f16>(&self.vectors[teacher], query))
     }
 
-    /// A teacher's query vectors `(query, 2k)`.
+    /// A teacher's query vectors `(query, width)`.
     pub fn vectors(&self, teacher: usize) -> Matrix<f32> {
         let Rows { width, places } = &self.vectors[teacher];
         let mut matrix = Matrix::zeros(places.len(), *width);

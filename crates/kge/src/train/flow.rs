@@ -29,7 +29,7 @@ pub(crate) struct Flow<'a, T> {
 
 impl<T: Real> Flow<'_, T> {
     /// Writes the gradient of the rows of entities and returns their part of the regulariser.
-    pub(crate) fn into_entities(&self, gradient: &mut Matrix<T>) -> f64 {
+    pub(crate) fn write_entities(&self, gradient: &mut Matrix<T>) -> f64 {
         let uses = &self.batch.entities;
         let columns = self.used.columns();
         let width = columns - further_columns(self.backbone);
@@ -59,7 +59,7 @@ impl<T: Real> Flow<'_, T> {
     }
 
     /// Writes the gradient of the relations used and returns their part of the regulariser.
-    pub(crate) fn into_relations(&self, gradient: &mut Matrix<T>) -> f64 {
+    pub(crate) fn write_relations(&self, gradient: &mut Matrix<T>) -> f64 {
         let uses = &self.batch.relations;
         let width = self.used.columns() - further_columns(self.backbone);
         gradient.resize(uses.rows().len(), self.table.columns());

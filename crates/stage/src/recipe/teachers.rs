@@ -156,6 +156,10 @@ impl Teachers {
             teachers.absent = own.absent.unwrap_or(teachers.absent);
             teachers.missing_rate = own.missing_rate.unwrap_or(teachers.missing_rate);
         }
+        if teachers.training.backbone != Backbone::TuckER {
+            // What one teacher alone has makes no other stale.
+            teachers.training.relation_width = RELATION_WIDTH;
+        }
         teachers
     }
 

@@ -72,9 +72,9 @@ fn naive(initial: &Initial<f64>, query: Query, tail: usize) -> f64 {
         Backbone::TuckER => {
             let mut sum = 0.0;
             for (a, r) in relation.iter().enumerate() {
-                for i in 0..width {
-                    for j in 0..width {
-                        sum += r * h[i] * initial.core.row(a * width + i)[j] * t[j];
+                for (i, h) in h.iter().enumerate() {
+                    for (core, t) in initial.core.row(a * width + i).iter().zip(t) {
+                        sum += r * h * core * t;
                     }
                 }
             }
