@@ -397,7 +397,8 @@ impl Trainer<f32> {
         let used = (queries + pairs).min(entities);
         // Of TuckER the core, its squares and its gradient, and the outer products.
         let core = shape.core_rows() * (3 * shape.embedding() + queries);
-        let step = queries * (entities + 2 * width) + 2 * used * width + core;
+        // Query vectors and relations, each with their gradient.
+        let step = queries * (entities + 4 * width) + 2 * used * width + core;
         let parameters = match features {
             0 => 2 * entities * width,
             // The table is there for validation, its gradient where the step goes through the entities.

@@ -243,6 +243,54 @@ fn training_resumes_to_the_same_bits_and_only_with_its_own_backbone() {
     assert!(fresh(Backbone::TransE).restore(&rotations, "student").is_err_and(|e| e.kind() == Kind::Data));
 }
 
+#[test]
+fn steps_in_bf16_are_near_those_in_full_precision() {
+    let queries = many_queries();
+    for backbone in Backbone::ALL {
+        let loss = |precision: Precision| {
+            let initial = initial::<f32>(shape(backbone, 16), 60, 0.1, 6);
+            let mut trainer = Trainer::new(initial, 0.1, N3 { weight: 0.01 }).with_precision(precision);
+            let mut step =
+                || trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
+            (0..5).map(|_| step().0.objective).last().unwrap()
+        };
+        let full = loss(Precision::Full);
+        for kernel in Kernel::all() {
+            let found = loss(Precision::Bf16(kernel));
+            assert!((found - full).abs() < 2e-2 * full, "{backbone}: {found} by {kernel}, {full} in f32");
+        }
+    }
+}
+
+#[test]
+fn a_step_takes_no_more_memory_than_is_estimated() {
+    let queries = many_queries();
+    for backbone in Backbone::ALL {
+        let shape = shape(backbone, 16);
+        let mut trainer = Trainer::<f32>::new(initial(shape, 60, 0.1, 6), 0.1, N3 { weight: 0.01 });
+        trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
+        let Trainer { model, core_optimiser, buffers, .. } = &trainer;
+        let held = [
+            &model.entity,
+            squares(&trainer),
+            &model.core,
+            core_optimiser.state(),
+            &buffers.used,
+            &buffers.used_gradient,
+            &buffers.relations,
+            &buffers.outer,
+            &buffers.vectors,
+            &buffers.vector_gradient,
+            &buffers.scores,
+            &buffers.relation_gradient,
+            &buffers.core_gradient,
+        ];
+        let held: usize = held.iter().map(|matrix| 4 * matrix.values().len()).sum();
+        let estimate = Trainer::memory(shape, 60, queries.pairs(), queries.len(), 0) as usize;
+        assert!(held <= estimate && estimate < 2 * held, "{backbone}: {held}, estimated {estimate}");
+    }
+}
+
 fn written(model: &Model<f32>, path: &Path) -> Reader {
     model.tensors().write(path).unwrap();
     Reader::open(path).unwrap()
