@@ -70,6 +70,14 @@ fn every_backbone_teaches_and_learns() {
 }
 
 #[test]
+fn a_core_that_cannot_fit_is_refused_before_it_starts() {
+    let run = Run::finished();
+    let huge = ["--set", "distill.backbone=tucker", "--set", "distill.rank=2000000"];
+    run.fails("dsom-distill", &huge, 71, &["memory", "`distill.rank`"]);
+    assert!(run.path("student/stage.json").is_file(), "the earlier student is whole");
+}
+
+#[test]
 fn a_distance_has_no_place_for_nothing() {
     let run = Run::finished();
     let zero = ["--modality", "visual", "--set", "teachers.backbone=rotate", "--set", "teachers.absent=zero"];

@@ -1,7 +1,7 @@
 //! Stage 5: the student learns from the teachers that the policy chooses.
 //!
-//! The student is a plain model, a ComplEx unless the recipe says otherwise. It minimises `CE + L_RC + γ · L_NDKD` (Eq. 4), where the policy loss `L_RC`
-//! reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
+//! The student is a plain model of whatever backbone. It minimises `CE + L_RC + γ · L_NDKD` (Eq. 4), where the policy
+//! loss `L_RC` reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
 //! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple.
 
 mod adam;

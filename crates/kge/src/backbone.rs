@@ -59,7 +59,7 @@ impl Shape {
     /// Rows of the core `(d · 2k, 2k)`; none but of TuckER.
     pub fn core_rows(self) -> usize {
         match self.backbone {
-            Backbone::TuckER => self.relation_width * self.embedding(),
+            Backbone::TuckER => self.relation_width.saturating_mul(self.embedding()),
             _ => 0,
         }
     }
@@ -109,7 +109,7 @@ where
     }
 
     fn compose_rows(&self, vectors: &mut Matrix<T>, compose: impl Fn(&[T], &[T], &mut [T]) + Sync) {
-        let width = vectors.columns();
+        let width = vectors.columns().max(1);
         let rows = vectors.values_mut().par_chunks_mut(width).enumerate();
         rows.for_each(|(position, query)| compose((self.head)(position), (self.relation)(position), query));
     }

@@ -166,8 +166,8 @@ impl<T: Real> Buffers<T> {
 struct Batch {
     entities: Uses,
     relations: Uses,
-    /// The relation's index at each position.
-    relation_of: Vec<u32>,
+    /// How many queries there are.
+    queries: usize,
     pairs: usize,
 }
 
@@ -181,7 +181,7 @@ impl Batch {
         Batch {
             entities: Uses::new(heads, numbers.iter().flat_map(tails).map(|tail| tail.0)),
             relations: Uses::new(relations, std::iter::empty()),
-            relation_of: numbers.iter().map(|number| query(number).relation.0).collect(),
+            queries: numbers.len(),
             pairs: numbers.iter().map(|number| tails(number).len()).sum(),
         }
     }
@@ -289,11 +289,10 @@ impl<T: Real> Trainer<T> {
     /// Composes the batch's queries and scores all entities.
     fn score(&mut self, batch: &Batch) {
         let Buffers { used, relations, outer, vectors, scores, .. } = &mut self.buffers;
-        let queries = batch.relation_of.len();
-        self.entities.prepare(&mut self.model.entity, queries, &batch.entities, used);
+        self.entities.prepare(&mut self.model.entity, batch.queries, &batch.entities, used);
         let Model { backbone, entity, relation, core } = &self.model;
         gather_relations(*backbone, relation, batch.relations.rows(), relations);
-        vectors.resize(queries, entity.columns());
+        vectors.resize(batch.queries, entity.columns());
         let head = |position: usize| used.row(batch.entities.number(position));
         let relation = |position: usize| relations.row(batch.relations.number(position));
         Factors { backbone: *backbone, core, head, relation }.compose(outer, vectors);
@@ -396,22 +395,25 @@ impl Trainer<f32> {
         let width = shape.columns();
         let used = (queries + pairs).min(entities);
         // Of TuckER the core, its squares and its gradient, and the outer products.
-        let core = shape.core_rows() * (3 * shape.embedding() + queries);
+        let core = shape.core_rows().saturating_mul(3 * shape.embedding() + queries);
         // Query vectors and relations, each with their gradient.
-        let step = queries * (entities + 4 * width) + 2 * used * width + core;
+        let step = queries * (entities + 4 * width) + 2 * used * width;
         let parameters = match features {
             0 => 2 * entities * width,
             // The table is there for validation, its gradient where the step goes through the entities.
             _ => {
-                let way = Way::cheaper(entities, features, width, queries, used);
-                let tables = match if shape.backbone.is_distance() { Way::Entities } else { way } {
+                let way = match shape.backbone.is_distance() {
+                    true => Way::Entities,
+                    false => Way::cheaper(entities, features, width, queries, used),
+                };
+                let tables = match way {
                     Way::Entities => 2 * entities * width,
                     Way::Features => entities * width + (queries + used) * features,
                 };
                 tables + entities * features + 3 * features * width
             }
         };
-        4 * (parameters + step) as u64
+        ((parameters + step).saturating_add(core) as u64).saturating_mul(4)
     }
 
     /// Everything needed to go on: parameters and optimiser.
