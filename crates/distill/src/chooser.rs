@@ -1,7 +1,7 @@
 //! Who chooses the teachers of a query, and what that is made from: a policy, a rule, or chance.
 
 use dsom_soft_labels::SoftLabels;
-use kge::{ComplEx, Matrix, row};
+use kge::{Matrix, Model, row};
 use mkg::{EntityId, QuerySet};
 use stage::recipe::{Calibrate, Distill, PolicyLearns, PolicyValue, QueryWeight, Selection};
 use stage::{Modality, Result, seed};
@@ -101,7 +101,7 @@ pub(crate) struct Valid {
 
 impl Valid {
     /// Asks the `models`; nothing where there are none.
-    pub(crate) fn of(data: &Data, teachers: &[Modality], models: &[&ComplEx<f32>]) -> Result<Option<Valid>> {
+    pub(crate) fn of(data: &Data, teachers: &[Modality], models: &[&Model<f32>]) -> Result<Option<Valid>> {
         if models.is_empty() {
             return Ok(None);
         }
@@ -131,7 +131,7 @@ pub(crate) struct Choosing<'a, 'b> {
 
 impl<'a> Choosing<'a, '_> {
     /// Decides what can be decided beforehand. `models` as in [`crate::Models::factored`].
-    pub(crate) fn chooser(&self, models: Vec<Option<ComplEx<f32>>>) -> Result<Chooser<'a>> {
+    pub(crate) fn chooser(&self, models: Vec<Option<Model<f32>>>) -> Result<Chooser<'a>> {
         let (teachers, queries) = (self.labels.teachers(), &self.data.queries);
         let settled = |strategy: Strategy| Chooser::Settled(vec![strategy; queries.len()]);
         let by = |candidates: &[Strategy], worth: &(dyn Fn(usize, &mut [f32]) -> f64 + Sync)| {
@@ -155,7 +155,7 @@ impl<'a> Choosing<'a, '_> {
         }
     }
 
-    fn policy(&self, models: Vec<Option<ComplEx<f32>>>) -> Result<Chooser<'a>> {
+    fn policy(&self, models: Vec<Option<Model<f32>>>) -> Result<Chooser<'a>> {
         let &Choosing { data, labels, recipe, .. } = self;
         let facts = Facts::new(&data.queries, data.entities(), 2 * data.relations());
         let on_train = inputs(recipe, &facts, Asked { queries: data.queries.queries(), labels }, models);

@@ -2,7 +2,7 @@
 
 use dsom_soft_labels::SoftLabels;
 use kge::checkpoint::Reader;
-use kge::{ComplEx, Matrix, Scorer, row};
+use kge::{Matrix, Model, Scorer, row};
 use mkg::{Query, QuerySet, Vocabulary};
 use rayon::prelude::*;
 use stage::manifest::{self, Manifest};
@@ -58,7 +58,7 @@ impl Ensemble {
         run: &Run,
         task: &mut Task,
         name: &str,
-        models: &[&ComplEx<f32>],
+        models: &[&Model<f32>],
         vocabulary: &Vocabulary,
         train: &impl Deref<Target = QuerySet>,
     ) -> Result<Ensemble> {
@@ -91,12 +91,12 @@ impl Ensemble {
     }
 
     /// What scores with the teachers' `models`, in their order.
-    pub fn of<'a>(&'a self, models: Vec<&'a ComplEx<f32>>) -> impl Scorer + 'a {
+    pub fn of<'a>(&'a self, models: Vec<&'a Model<f32>>) -> impl Scorer + 'a {
         Combined { ensemble: self, models }
     }
 
     /// Whom it listens to, for each query.
-    fn choose(&self, models: &[&ComplEx<f32>], queries: &[Query]) -> Result<Vec<Strategy>> {
+    fn choose(&self, models: &[&Model<f32>], queries: &[Query]) -> Result<Vec<Strategy>> {
         let asked = || SoftLabels::of_models(self.teachers.clone(), models, queries);
         match &self.choice {
             Choice::Always(strategy) => Ok(vec![*strategy; queries.len()]),
@@ -150,7 +150,7 @@ fn parameters(
     recipe: &Distill,
     facts: &Facts,
     teachers: &[Modality],
-    models: &[&ComplEx<f32>],
+    models: &[&Model<f32>],
     reader: &Reader,
 ) -> Result<Vec<Matrix<f32>>> {
     // Any query tells the inputs' names and widths.
@@ -167,7 +167,7 @@ fn parameters(
 /// An ensemble with its teachers' models.
 struct Combined<'a> {
     ensemble: &'a Ensemble,
-    models: Vec<&'a ComplEx<f32>>,
+    models: Vec<&'a Model<f32>>,
 }
 
 impl Scorer for Combined<'_> {

@@ -1,7 +1,7 @@
 //! Stage 5: the student learns from the teachers that the policy chooses.
 //!
-//! The student is a plain ComplEx. It minimises `CE + L_RC + γ · L_NDKD` (Eq. 4), where the policy loss `L_RC`
-//! reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
+//! The student is a plain model of whatever backbone. It minimises `CE + L_RC + γ · L_NDKD` (Eq. 4), where the policy
+//! loss `L_RC` reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
 //! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple.
 
 mod adam;
@@ -29,13 +29,13 @@ pub use student::Student;
 pub use teaching::{Models, Teaching};
 
 use dsom_soft_labels::SoftLabels;
-use kge::{ComplEx, N3, Precision, Trainer};
+use kge::{Model, N3, Precision, Trainer};
 use stage::recipe::{
     Calibrate, Distill, Objective, PolicyLearns, PolicyState, PolicyValue, QueryWeight, Recipe, Selection,
 };
 use stage::task::Task;
 use stage::{Common, Error, Modality, Result, Run, resources};
-use training::{Data, embeddings, fit, open_model, precision};
+use training::{Data, fit, initial, open_model, precision, shape};
 
 use policy::Policy;
 
@@ -66,10 +66,10 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     };
     let Some((work, labels)) = common.begin(task, ready)? else { return Ok(()) };
 
-    let (embedding, relation) = embeddings(name, recipe.seed, &distill.training, &data, None);
+    let initial = initial(name, recipe.seed, &distill.training, &data, None);
     let training = &distill.training;
-    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
-        .with_precision(precision);
+    let trainer =
+        Trainer::new(initial, training.learning_rate, N3 { weight: training.n3 }).with_precision(precision);
     let teaching = labels.as_ref().map(|labels| Teaching::new(&data, labels, models, distill, recipe.seed));
     let teaching = teaching.transpose()?;
     let mut student = Student::new(&data, teaching, trainer, distill, recipe.seed);
@@ -111,7 +111,18 @@ fn describe(teaching: &Teaching<'_>, summary: &mut serde_json::Value) {
 fn parameters(distill: &Distill) -> serde_json::Value {
     match distill.objective {
         Objective::None => serde_json::json!({ "objective": "none", "training": distill.training }),
-        _ => serde_json::json!(distill),
+        _ => {
+            let mut parameters = serde_json::json!(distill);
+            // What has no effect is left out, so that students from before it could be chosen are fresh.
+            let idle = [
+                ("policy_folds", distill.policy_learns == PolicyLearns::Student),
+                ("query_weight", distill.query_weight == QueryWeight::Equal),
+            ];
+            for (key, _) in idle.iter().filter(|(_, idle)| *idle) {
+                parameters.as_object_mut().map(|known| known.shift_remove(*key));
+            }
+            parameters
+        }
     }
 }
 
@@ -173,13 +184,13 @@ fn models(
     let is_policy = distill.selection == Selection::Policy;
     let sees_scores = is_policy && distill.policy_state == PolicyState::Scores;
     let open = |modality: &Modality| open_model(task, &run.teacher(modality), &data.vocabulary);
-    let opened: Vec<ComplEx<f32>> = match sees_scores || asks_validation(distill) {
+    let opened: Vec<Model<f32>> = match sees_scores || asks_validation(distill) {
         true => modalities.iter().map(open).collect::<Result<_>>()?,
         false => Vec::new(),
     };
     let asked = if asks_validation(distill) { opened.clone() } else { Vec::new() };
     let queries = data.largest_batch(distill.training.batch);
-    let is_narrow = |model: &ComplEx<f32>| sees_scores && 2 * model.rank() < queries;
+    let is_narrow = |model: &Model<f32>| sees_scores && model.width() < queries;
     let mut factored: Vec<_> = opened.into_iter().map(|model| Some(model).filter(is_narrow)).collect();
     factored.resize_with(modalities.len(), || None);
     Ok(Models { factored, asked })
@@ -193,7 +204,7 @@ fn require_memory(
 ) -> Result<()> {
     let training = &distill.training;
     let queries = data.largest_batch(training.batch);
-    let mut bytes = Trainer::memory(data.entities(), 2 * training.rank, training.batch, queries, 0)
+    let mut bytes = Trainer::memory(shape(training), data.entities(), training.batch, queries, 0)
         + precision.memory(data.entities(), queries);
     if let Some(labels) = labels
         && distill.selection == Selection::Policy

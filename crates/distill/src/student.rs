@@ -1,7 +1,7 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
 use kge::checkpoint::{Reader, Tensors};
-use kge::{ComplEx, Objective as RowObjective, StepLoss, Trainer};
+use kge::{Model, Objective as RowObjective, StepLoss, Trainer};
 use mkg::EntityId;
 use serde_json::{Map, Value, json};
 use stage::recipe::Distill;
@@ -249,7 +249,7 @@ impl Learner for Student<'_> {
         figures
     }
 
-    fn model(&mut self) -> &ComplEx<f32> {
+    fn model(&mut self) -> &Model<f32> {
         self.trainer.model()
     }
 

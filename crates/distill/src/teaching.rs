@@ -1,7 +1,7 @@
 //! The teachers' side: their soft labels, and who chooses among them.
 
 use dsom_soft_labels::SoftLabels;
-use kge::ComplEx;
+use kge::Model;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
@@ -28,9 +28,9 @@ pub struct Teaching<'a> {
 /// The teachers' models, as far as they are needed beside their soft labels.
 pub struct Models {
     /// For each teacher its model, where a policy may rather factor its scores than read them.
-    pub factored: Vec<Option<ComplEx<f32>>>,
+    pub factored: Vec<Option<Model<f32>>>,
     /// All of them, where they are asked about validation triples; the soft labels are of training queries.
-    pub asked: Vec<ComplEx<f32>>,
+    pub asked: Vec<Model<f32>>,
 }
 
 impl<'a> Teaching<'a> {

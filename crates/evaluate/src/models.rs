@@ -4,7 +4,7 @@
 //! `STUDENT/teachers`: the teachers as that student combines them, which is all there is of a student of no epochs. A model that several names need is read once.
 
 use dsom_distill::Ensemble;
-use kge::{Average, ComplEx, Scorer};
+use kge::{Average, Model, Scorer};
 use mkg::{QuerySet, Vocabulary};
 use serde_json::Value;
 use stage::files::read_json;
@@ -172,7 +172,7 @@ pub struct Models {
     parts: Vec<Vec<usize>>,
     /// For each name, how a student combines the parts; their mean where none does.
     ensembles: Vec<Option<Ensemble>>,
-    loaded: Vec<ComplEx<f32>>,
+    loaded: Vec<Model<f32>>,
 }
 
 impl Models {
@@ -191,7 +191,7 @@ impl Models {
             parts.push(of_name.collect::<Vec<_>>());
         }
         require_memory(&folders)?;
-        let loaded: Vec<ComplEx<f32>> =
+        let loaded: Vec<Model<f32>> =
             folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
         let mut ensemble = |(name, parts): (&String, &Vec<usize>)| match catalogue.combining(name) {
             Some(student) => {

@@ -7,7 +7,7 @@
 //! | `head`, `relation` | u32 | ids; a relation from `R` on is an inverse |
 //! | `head_name`, `relation_name` | text | names, or keys where there are none; inverses end in `⁻¹` |
 //! | `neighbours` | list of u32 | the query's known train tails, ascending |
-//! | `vector_<modality>` | fixed-size list of f16 | the teacher's query vector `e_h ∘ w_r`, `[re \| im]` |
+//! | `vector_<modality>` | fixed-size list of f16 | the teacher's query vector, of ComplEx `e_h ∘ w_r`, `[re \| im]` |
 //! | `scores_<modality>` | fixed-size list of f16 | the teacher's score of every entity, by id |
 //!
 //! With `soft_labels.top = k` the cache is lossy: a row keeps the scores of its neighbours and of `k` other entities, and

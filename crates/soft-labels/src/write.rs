@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, ListBuilder, StringArray, UInt32Array, UInt32Builder};
 use arrow::datatypes::{DataType, SchemaRef};
 use half::f16;
-use kge::{ComplEx, Matrix, Scorer};
+use kge::{Matrix, Model, Scorer};
 use mkg::Query;
 use mkg::graph::list_item;
 use parquet::arrow::ArrowWriter;
@@ -31,12 +31,12 @@ pub struct Teacher {
     /// Its modality.
     pub modality: Modality,
     /// Its model.
-    pub model: ComplEx<f32>,
+    pub model: Model<f32>,
 }
 
 /// The shape of these teachers' cache.
 pub(crate) fn layout<'a>(data: &Data, teachers: &'a [Teacher], top: usize) -> Layout<'a> {
-    let widths = teachers.iter().map(|teacher| (&teacher.modality, 2 * teacher.model.rank())).collect();
+    let widths = teachers.iter().map(|teacher| (&teacher.modality, teacher.model.width())).collect();
     Layout { entities: data.entities(), top, teachers: widths }
 }
 
@@ -95,9 +95,9 @@ pub fn write_part(
             let facts = encode_facts(&factory, index, &schema, &facts).map_err(parquet)?;
             let mut group = Group::begin(&mut writer, facts).map_err(parquet)?;
             let queries = &data.queries.queries()[rows];
-            let vectors = |model: &ComplEx<f32>, into: &mut Matrix<f32>| model.queries(queries, into);
+            let vectors = |model: &Model<f32>, into: &mut Matrix<f32>| model.queries(queries, into);
             buffers.write_lists(&mut group, teachers, "query vectors", vectors)?;
-            let scores = |model: &ComplEx<f32>, into: &mut Matrix<f32>| model.scores(queries, into);
+            let scores = |model: &Model<f32>, into: &mut Matrix<f32>| model.scores(queries, into);
             match excerpt {
                 None => buffers.write_lists(&mut group, teachers, "scores", scores)?,
                 Some(excerpt) => buffers.write_excerpt(&mut group, &excerpt, top).map_err(parquet)?,
@@ -204,7 +204,7 @@ impl Buffers {
         group: &mut Group<'_, W>,
         teachers: &[Teacher],
         what: &str,
-        compute: impl Fn(&ComplEx<f32>, &mut Matrix<f32>),
+        compute: impl Fn(&Model<f32>, &mut Matrix<f32>),
     ) -> Result<()> {
         let Buffers { rows, encoder, .. } = self;
         for Teacher { modality, model } in teachers {

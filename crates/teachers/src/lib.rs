@@ -1,20 +1,20 @@
-//! Stage 3: one ComplEx model per modality, pre-trained alone (Eq. 3).
+//! Stage 3: one model per modality, pre-trained alone (Eq. 3).
 //!
 //! Teachers are independent of each other, so each is a stage folder of its own and can be a job of its own. A
-//! teacher is saved with its entity embeddings as they score, so later stages read a plain ComplEx model and no
+//! teacher is saved with its entity embeddings as they score, so later stages read a plain model and no
 //! features; the trained projection and which entities had features ([`PRESENT`]) are kept beside them.
 
 use dsom_features::{FeatureTable, table};
 
 use kge::checkpoint::{Reader, Tensors};
-use kge::{ComplEx, CrossEntropy, Matrix, N3, StepLoss, Trainer};
+use kge::{CrossEntropy, Matrix, Model, N3, StepLoss, Trainer};
 use serde::Serialize;
 use serde_json::{Map, Value};
 use stage::recipe::{Absent, Recipe, Teachers, Training};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Common, Modality, Result, Run, resources};
-use training::{Data, Learner, MODEL, embeddings, fit, precision};
+use training::{Data, Learner, MODEL, fit, initial, precision, shape};
 
 pub mod missing;
 
@@ -74,7 +74,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let precision = precision(training.precision);
     let fits = || {
         let queries = data.largest_batch(training.batch);
-        let bytes = Trainer::memory(data.entities(), 2 * training.rank, training.batch, queries, width)
+        let bytes = Trainer::memory(shape(training), data.entities(), training.batch, queries, width)
             + precision.memory(data.entities(), queries);
         resources::require_memory(bytes, "training a teacher", "lower `teachers.batch` or `teachers.rank`")
     };
@@ -87,9 +87,9 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
         }
         None => (None, None, Map::new()),
     };
-    let (embedding, relation) = embeddings(&name, recipe.seed, training, &data, projected);
-    let trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
-        .with_precision(precision);
+    let initial = initial(&name, recipe.seed, training, &data, projected);
+    let trainer =
+        Trainer::new(initial, training.learning_rate, N3 { weight: training.n3 }).with_precision(precision);
     let mut teacher = Teacher { data: &data, trainer, presence };
     let fitted = fit(&work, &name, recipe.seed, training, &data, &mut teacher)?;
     summary.insert("products".to_owned(), precision.to_string().into());
@@ -127,6 +127,7 @@ impl Features {
             tracing::info!("{modality}: {hidden} entities hidden, {} present", table.count_present());
             summary.insert("hidden".to_owned(), hidden.into());
         }
+        missing::require_place(&table, teachers, modality)?;
         let rows = missing::feature_matrix(&table, teachers, modality, seed);
         Ok(Features { rows, presence: missing::presence(&table), summary })
     }
@@ -150,7 +151,7 @@ impl Learner for Teacher<'_> {
         Map::new()
     }
 
-    fn model(&mut self) -> &ComplEx<f32> {
+    fn model(&mut self) -> &Model<f32> {
         self.trainer.model()
     }
 

@@ -2,7 +2,7 @@
 
 use kge::checkpoint::{Reader, Tensors};
 use kge::rank::mean_reciprocal_rank;
-use kge::{ComplEx, StepLoss, rank_triples};
+use kge::{Model, StepLoss, rank_triples};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
@@ -25,7 +25,7 @@ pub trait Learner {
     /// The epoch ends; figures of its own for the event log.
     fn end_epoch(&mut self) -> Map<String, serde_json::Value>;
     /// The model as it stands.
-    fn model(&mut self) -> &ComplEx<f32>;
+    fn model(&mut self) -> &Model<f32>;
     /// An error if any parameter is no longer finite.
     fn require_finite(&mut self) -> Result<()>;
     /// Everything needed to go on.

@@ -7,7 +7,7 @@ mod events;
 mod fit;
 mod precision;
 
-pub use data::{Data, embeddings, open_model, open_triples, open_vocabulary};
+pub use data::{Data, initial, open_model, open_triples, open_vocabulary, shape};
 pub use fit::{Fitted, Learner, fit};
 pub use precision::precision;
 
