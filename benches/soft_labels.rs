@@ -16,7 +16,7 @@ use dsom_soft_labels::{SoftLabels, Teacher, scorers, write_part};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kge::model::normal;
-use kge::{ComplEx, Matrix, Scorer};
+use kge::{Matrix, Model, Scorer};
 use mkg::graph::{Entity, Relation, for_each_batch, list_item};
 use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
 use parquet::arrow::ArrowWriter;
@@ -198,7 +198,7 @@ fn teachers(data: &Data, count: usize, rank: usize) -> Result<Vec<Teacher>, Box<
     let mut table = |rows: usize| normal(rows, 2 * rank, 1.0, &mut generator);
     (0..count)
         .map(|i| {
-            let model = ComplEx { entity: table(data.entities()), relation: table(2 * data.relations()) };
+            let model = Model::complex(table(data.entities()), table(2 * data.relations()));
             Ok(Teacher { modality: format!("m{i}").parse()?, model })
         })
         .collect()

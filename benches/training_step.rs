@@ -9,7 +9,7 @@
 
 use candle_core::{D, Device, Tensor, Var};
 use kge::model::normal;
-use kge::{CrossEntropy, Embedding, Matrix, N3, Trainer};
+use kge::{CrossEntropy, Embedding, Initial, Matrix, N3, Trainer};
 use mkg::{EntityId, Query, QuerySet, RelationId};
 use rand::SeedableRng;
 use stage::args::print_line;
@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let entity = normal::<f32>(entities, 2 * rank, 1e-2, &mut generator);
     let relation = normal::<f32>(RELATIONS as usize, 2 * rank, 1e-2, &mut generator);
     let mut theirs = Autograd::new(&entity, &relation, &queries)?;
-    let mut ours = Trainer::new(Embedding::Table(entity), relation, 0.1, N3 { weight: 0.0 });
+    let initial = Initial::complex(Embedding::Table(entity), relation);
+    let mut ours = Trainer::new(initial, 0.1, N3 { weight: 0.0 });
     let objective = CrossEntropy { queries: &queries };
 
     let (mut ratios, mut seconds) = (Vec::new(), [Vec::new(), Vec::new()]);

@@ -5,7 +5,7 @@ use dsom_distill::{Models, Student, Teaching};
 use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::{ComplEx, CrossEntropy, Embedding, Matrix, N3, Scorer, StepLoss, Trainer};
+use kge::{CrossEntropy, Embedding, Initial, Matrix, Model, N3, Scorer, StepLoss, Trainer};
 use mkg::graph::Entity;
 use mkg::{KnownAnswers, QuerySet, Vocabulary};
 use serde::de::DeserializeOwned;
@@ -81,7 +81,8 @@ fn teacher(
         }
     };
     let training = Training::default();
-    let mut trainer = Trainer::new(embedding, relation, training.learning_rate, N3 { weight: training.n3 })
+    let initial = Initial::complex(embedding, relation);
+    let mut trainer = Trainer::new(initial, training.learning_rate, N3 { weight: training.n3 })
         .with_precision(precision(case.precision));
     let objective = CrossEntropy { queries };
     // What is in files is no part of what training takes.
@@ -110,8 +111,9 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     let training = Training { rank: case.rank, ..Training::default() };
     let recipe = Distill { training, selection, policy_state: case.policy_state, ..Distill::default() };
     let n3 = N3 { weight: recipe.training.n3 };
-    let trainer = Trainer::new(Embedding::Table(entity), relation, recipe.training.learning_rate, n3)
-        .with_precision(precision(case.precision));
+    let initial = Initial::complex(Embedding::Table(entity), relation);
+    let trainer =
+        Trainer::new(initial, recipe.training.learning_rate, n3).with_precision(precision(case.precision));
     let largest = batches.iter().map(Vec::len).max().unwrap_or(0);
     let factored = factors(&workload, case, labels.teachers(), largest)?;
     drop(workload);
@@ -131,12 +133,12 @@ fn factors(
     case: &Case,
     teachers: &[Modality],
     queries: usize,
-) -> Result<Vec<Option<ComplEx<f32>>>> {
+) -> Result<Vec<Option<Model<f32>>>> {
     let wanted = case.policy_state == PolicyState::Scores && 2 * case.rank < queries;
     let open = |modality: &Modality| -> Result<_> {
         let model = workload.model(modality.as_str())?;
         let [entity, relation] = [&model.entity, &model.relation].map(|table| widened(table, case.rank));
-        Ok(ComplEx { entity, relation })
+        Ok(Model::complex(entity, relation))
     };
     teachers.iter().map(|modality| wanted.then(|| open(modality)).transpose()).collect()
 }

@@ -1,7 +1,7 @@
 //! The workload: batches, features and teachers, in files that any program can read.
 
 use kge::checkpoint::{Reader, Tensors};
-use kge::{ComplEx, Matrix};
+use kge::{Matrix, Model};
 use mkg::{EntityId, Query, QuerySet, RelationId, Triple};
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
@@ -58,9 +58,9 @@ impl Workload {
     }
 
     /// The model saved under `prefix.`: entities as they score, and relations.
-    pub(crate) fn model(&self, prefix: &str) -> Result<ComplEx<f32>> {
+    pub(crate) fn model(&self, prefix: &str) -> Result<Model<f32>> {
         let matrix = |name: &str| self.tensors.matrix(&format!("{prefix}.{name}"));
-        Ok(ComplEx { entity: matrix("entity")?, relation: matrix("relation")? })
+        Ok(Model::complex(matrix("entity")?, matrix("relation")?))
     }
 
     /// The batches' queries as a set, and each batch as numbers in it.
@@ -128,10 +128,10 @@ pub(crate) fn synthetic(folder: &Path, entities: usize, steps: usize) -> Result<
     let mut plan = plan(&QuerySet::new(&triples, relations as usize), entities, relations as usize, steps);
     let mut matrices = Vec::new();
     for (stream, name) in [Modality::structural().as_str(), "textual", "visual"].into_iter().enumerate() {
-        let model = ComplEx {
-            entity: even(entities, 2 * RANK, 1.0, 10 + stream as u32),
-            relation: even(2 * relations as usize, 2 * RANK, 1.0, 20 + stream as u32),
-        };
+        let model = Model::complex(
+            even(entities, 2 * RANK, 1.0, 10 + stream as u32),
+            even(2 * relations as usize, 2 * RANK, 1.0, 20 + stream as u32),
+        );
         push_model(&mut matrices, name, model);
         plan.teachers.insert(name.parse()?, 0);
     }
@@ -184,7 +184,7 @@ fn unit_rows(features: &mut Matrix<f32>) {
     }
 }
 
-fn push_model(matrices: &mut Vec<(String, Matrix<f32>)>, prefix: &str, model: ComplEx<f32>) {
+fn push_model(matrices: &mut Vec<(String, Matrix<f32>)>, prefix: &str, model: Model<f32>) {
     matrices.push((format!("{prefix}.entity"), model.entity));
     matrices.push((format!("{prefix}.relation"), model.relation));
 }

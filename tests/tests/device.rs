@@ -89,6 +89,9 @@ fn what_cannot_be_had_says_what_can() {
     run.fails("dsom-teachers", &["--device", "gpu"], 2, &["`gpu` is no device", "cuda:N"]);
     let dkd = ["--device", "emulated", "--set", "distill.objective=dkd"];
     run.fails("dsom-distill", &dkd, 2, &["distill.objective", "--device cpu"]);
+    let rotate =
+        ["--device", "emulated", "--modality", "structural", "--set", "teachers.backbone=rotate", "--force"];
+    run.fails("dsom-teachers", &rotate, 2, &["teachers.backbone", "--device cpu"]);
     assert!(run.path("student/stage.json").is_file());
     let output = run.output("dsom-teachers", &["--device", "cuda:99", "--force"]);
     let said = said(&output);

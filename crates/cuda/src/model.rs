@@ -1,9 +1,9 @@
 //! A trained model on a device.
 
-use kge::{ComplEx, Matrix, Scorer};
+use kge::{Backbone, Matrix, Scorer};
 use mkg::Query;
-use stage::Result;
 use stage::recipe::Precision;
+use stage::{Error, Result};
 use std::sync::{Mutex, PoisonError};
 
 use crate::Gpu;
@@ -31,8 +31,9 @@ impl Model {
     /// A copy of `model`.
     ///
     /// # Errors
-    /// If the device's memory does not hold it.
-    pub fn new(gpu: &Gpu, model: &ComplEx<f32>) -> Result<Model> {
+    /// If the device's memory does not hold it, or it has another backbone.
+    pub fn new(gpu: &Gpu, model: &kge::Model<f32>) -> Result<Model> {
+        require_complex(model.backbone)?;
         let buffers = Buffers {
             lists: Lists::new(gpu),
             vectors: DeviceMatrix::new(gpu),
@@ -100,6 +101,17 @@ impl Model {
         self.vectors(queries, lists, vectors)?;
         self.gpu.product(Precision::F32, false, 1.0, vectors.view(), self.entity.transposed(), scores)?;
         scores.read(into)
+    }
+}
+
+/// Refuses what the kernels do not compose.
+pub(crate) fn require_complex(backbone: Backbone) -> Result<()> {
+    match backbone {
+        Backbone::ComplEx => Ok(()),
+        other => {
+            Err(Error::usage(format!("a {other} model is not computed on a device"))
+                .hint("--device cpu does it"))
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use kge::checkpoint::{Reader, Tensors, require_finite};
 use kge::rank::{Asked, measure_blocks};
 use kge::train::{Batch, Embedding, Uses, Way};
-use kge::{ComplEx, Matrix, N3, Rank, StepLoss};
+use kge::{Initial, Matrix, Model, N3, Rank, StepLoss};
 use mkg::{KnownAnswers, Query, QuerySet, Triple};
 use stage::recipe::Precision;
 use stage::{Error, Kind, Result};
@@ -11,6 +11,7 @@ use stage::{Error, Kind, Result};
 use crate::Gpu;
 use crate::kernel;
 use crate::memory::{Address, Array, DeviceMatrix, List, Lists};
+use crate::model::require_complex;
 use crate::rank::Ranker;
 
 /// Entities whose gradient is computed and used at a time: that of the whole table is never there.
@@ -132,7 +133,7 @@ struct Buffers {
 /// The parameters and squares on the host, as they were last read.
 struct Mirror {
     fresh: bool,
-    model: ComplEx<f32>,
+    model: Model<f32>,
     projection: Matrix<f32>,
     squares: Matrix<f32>,
     relation_squares: Matrix<f32>,
@@ -172,19 +173,19 @@ impl SentUses {
 }
 
 impl Trainer {
-    /// Starts from initial `embedding` and `relation` `(relation and inverse, 2k)`, with products that read or write
-    /// scores in this precision.
+    /// Starts from `initial` parameters, with products that read or write scores in this precision.
     ///
     /// # Errors
-    /// If the device's memory does not hold them.
+    /// If the device's memory does not hold them, or it has another backbone than ComplEx.
     pub fn new(
         gpu: &Gpu,
-        embedding: Embedding<f32>,
-        relation: Matrix<f32>,
+        initial: Initial<f32>,
         learning_rate: f64,
         n3: N3,
         precision: Precision,
     ) -> Result<Trainer> {
+        let Initial { backbone, embedding, relation, .. } = initial;
+        require_complex(backbone)?;
         let zeros = |matrix: &Matrix<f32>| DeviceMatrix::zeros(gpu, matrix.rows(), matrix.columns());
         let new = || DeviceMatrix::new(gpu);
         let (entity, entities) = match &embedding {
@@ -218,7 +219,7 @@ impl Trainer {
         let empty = || Matrix::zeros(0, 0);
         let mirror = Mirror {
             fresh: false,
-            model: ComplEx { entity: empty(), relation: empty() },
+            model: Model::complex(empty(), empty()),
             projection: empty(),
             squares: empty(),
             relation_squares: empty(),
@@ -299,6 +300,7 @@ impl Trainer {
         let lists = &mut self.buffers.lists;
         lists.clear();
         let tails = |number: &u32| queries.tails(*number as usize);
+        let relation = |number: &u32| queries.query(*number as usize).relation.0;
         let mut end = 0;
         let starts = std::iter::once(0).chain(numbers.iter().map(|number| {
             end += tails(number).len() as u32;
@@ -307,7 +309,7 @@ impl Trainer {
         let sent = Sent {
             entities: SentUses::add(lists, &batch.entities),
             relations: SentUses::add(lists, &batch.relations),
-            relation_of: lists.add(batch.relation_of.iter().copied()),
+            relation_of: lists.add(numbers.iter().map(relation)),
             starts: lists.add(starts),
             tails: lists.add(numbers.iter().flat_map(tails).map(|tail| tail.0)),
         };
@@ -317,7 +319,7 @@ impl Trainer {
 
     /// Composes the batch's queries and scores all entities.
     fn score(&mut self, batch: &Batch, sent: &Sent) -> Result<()> {
-        let queries = batch.relation_of.len();
+        let queries = batch.queries;
         self.prepare(batch, sent)?;
         let Buffers { lists, used, vectors, scores, .. } = &mut self.buffers;
         vectors.resize(queries, self.relation.columns())?;
@@ -345,7 +347,7 @@ impl Trainer {
 
     /// Reads the embeddings of the entities that the batch uses itself.
     fn prepare(&mut self, batch: &Batch, sent: &Sent) -> Result<()> {
-        let (count, queries) = (batch.entities.rows().len(), batch.relation_of.len());
+        let (count, queries) = (batch.entities.rows().len(), batch.queries);
         if let Entities::Projected(projected) = &mut self.entities {
             let Projected { features, projection, .. } = &**projected;
             let (entities, of_features) = (features.rows(), features.columns());
@@ -579,7 +581,7 @@ impl Trainer {
     }
 
     /// The model as it stands, and the trained projection, if there is one.
-    pub fn parts(&mut self) -> Result<(&ComplEx<f32>, Option<&Matrix<f32>>)> {
+    pub fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)> {
         self.read()?;
         let projected = matches!(self.entities, Entities::Projected(_));
         Ok((&self.mirror.model, projected.then_some(&self.mirror.projection)))

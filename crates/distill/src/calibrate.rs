@@ -1,15 +1,18 @@
 //! Scales for the teachers' scores, so that their mean is a good guess.
 //!
 //! A mean of raw scores listens most to the teacher with the largest ones, which need not be the best. Each teacher's
-//! scores are multiplied by a scale of its own, or one for each relation, as MulDE's relation-specific scaling
-//! (Wang et al., 2021) and MoSE's meta-learner (Zhao et al., 2022) do:
+//! scores are multiplied by a scale of its own, or one for each relation. This stands for MoSE's meta-learner (Zhao et
+//! al., 2022), a network of 32 hidden units from the teachers' scores of an entity to one score, the same for all
+//! relations, which also maximises the likelihood of validation triples:
 //!
 //! ```text
 //! F = 1/M Σ_m s_m(r) F^m      ln s_m(r) = a_m + b_m(r)
 //! ```
 //!
 //! learned on the validation triples by maximum likelihood among the candidates that the filter leaves, with a normal
-//! prior on `b` that holds relations with few triples near the others.
+//! prior on `b` that holds relations with few triples near the others. `boosting` has other scales: see its module.
+
+mod boosting;
 
 use dsom_soft_labels::SoftLabels;
 use kge::checkpoint::Reader;
@@ -56,13 +59,13 @@ impl Scales {
 /// How calibration went, on queries that were not learned from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Calibrated {
-    /// Passes until the one whose scales were kept.
+    /// Passes until the one whose scales were kept; boosting has none.
     pub(crate) passes: usize,
     /// Mean log-probability of the targets by the mean of the scores as they are.
     pub(crate) before: f64,
     /// The same of the scaled scores.
     pub(crate) after: f64,
-    /// `exp(a)` of each teacher.
+    /// `exp(a)` of each teacher; of boosting, the mean over the relations.
     pub(crate) scales: BTreeMap<String, f64>,
 }
 
@@ -78,13 +81,16 @@ pub(crate) fn calibrate(
     let triples = Triples { queries, labels, known };
     let Holdout { held_out, rest } = Holdout::of(queries.len(), seed);
     let teachers = labels.teachers();
+    if by == Calibrate::Boosting {
+        return triples.boost(&rest, &held_out, relations);
+    }
     let mut logarithms = Logarithms::new(relations, teachers.len());
-    let (mut best, before) = (logarithms.clone(), triples.likelihood(&logarithms, &held_out)?.value);
+    let (mut best, before) = (logarithms.clone(), triples.likelihood(&logarithms.scales(), &held_out)?.value);
     let (mut after, mut passes) = (before, 0);
     for pass in 1..=PASSES {
-        let found = triples.likelihood(&logarithms, &rest)?;
+        let found = triples.likelihood(&logarithms.scales(), &rest)?;
         logarithms.step(&found, by, pass as u64);
-        let value = triples.likelihood(&logarithms, &held_out)?.value;
+        let value = triples.likelihood(&logarithms.scales(), &held_out)?.value;
         if value > after {
             (best, after, passes) = (logarithms.clone(), value, pass);
         }
@@ -161,8 +167,7 @@ struct Likelihood {
 }
 
 impl Triples<'_> {
-    fn likelihood(&self, logarithms: &Logarithms, queries: &[u32]) -> Result<Likelihood> {
-        let scales = logarithms.scales();
+    fn likelihood(&self, scales: &Scales, queries: &[u32]) -> Result<Likelihood> {
         let (teachers, entities) = (self.labels.teachers().len(), self.labels.entities());
         let buffers = || (Matrix::zeros(teachers, entities), vec![0.0; entities], vec![0.0; entities]);
         let of_queries: Vec<(f64, Vec<f64>)> = queries
@@ -177,11 +182,8 @@ impl Triples<'_> {
                 Ok(log_likelihood(scores, scales, targets, self.known.of(asked), mean, soft))
             })
             .collect::<Result<_>>()?;
-        let mut found = Likelihood {
-            value: 0.0,
-            gradient: Matrix::zeros(logarithms.relations.parameters.rows(), teachers),
-            pairs: 0.0,
-        };
+        let mut found =
+            Likelihood { value: 0.0, gradient: Matrix::zeros(scales.0.rows(), teachers), pairs: 0.0 };
         // In order: sums do not depend on the number of threads.
         for (&query, (value, gradient)) in queries.iter().zip(&of_queries) {
             let relation = self.queries.query(query as usize).relation;

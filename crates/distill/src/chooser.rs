@@ -1,9 +1,9 @@
 //! Who chooses the teachers of a query, and what that is made from: a policy, a rule, or chance.
 
 use dsom_soft_labels::SoftLabels;
-use kge::ComplEx;
+use kge::{Matrix, Model, row};
 use mkg::{EntityId, QuerySet};
-use stage::recipe::{Calibrate, Distill, PolicyLearns, Selection};
+use stage::recipe::{Calibrate, Distill, PolicyLearns, PolicyValue, QueryWeight, Selection};
 use stage::{Modality, Result, seed};
 use training::Data;
 
@@ -11,8 +11,10 @@ use crate::calibrate::{Calibrated, Scales, calibrate};
 use crate::inputs::{Asked, Facts, inputs};
 use crate::learn::{Learned, favourites, learn};
 use crate::policy::{Input, Policy};
+use crate::reliability::{Range, Reliability};
+use crate::senior::Senior;
 use crate::strategy::{Strategy, strategies};
-use crate::worth;
+use crate::worth::{self, Said};
 
 /// Who chooses the teachers of a query.
 pub(crate) enum Chooser<'a> {
@@ -24,6 +26,8 @@ pub(crate) enum Chooser<'a> {
     Settled(Vec<Strategy>),
     /// Chance.
     Random,
+    /// Nobody: all teachers are integrated.
+    Integrated(Senior),
 }
 
 impl<'a> Chooser<'a> {
@@ -31,7 +35,7 @@ impl<'a> Chooser<'a> {
     pub(crate) fn policy(&self) -> Option<&Policy<'a, f32>> {
         match self {
             Chooser::Learning(policy) | Chooser::Learned(policy, ..) => Some(policy),
-            Chooser::Settled(_) | Chooser::Random => None,
+            Chooser::Settled(_) | Chooser::Random | Chooser::Integrated(_) => None,
         }
     }
 
@@ -39,7 +43,7 @@ impl<'a> Chooser<'a> {
     pub(crate) fn policy_mut(&mut self) -> Option<&mut Policy<'a, f32>> {
         match self {
             Chooser::Learning(policy) | Chooser::Learned(policy, ..) => Some(policy),
-            Chooser::Settled(_) | Chooser::Random => None,
+            Chooser::Settled(_) | Chooser::Random | Chooser::Integrated(_) => None,
         }
     }
 
@@ -47,6 +51,30 @@ impl<'a> Chooser<'a> {
     pub(crate) fn learner(&mut self) -> Option<&mut Policy<'a, f32>> {
         match self {
             Chooser::Learning(policy) => Some(policy),
+            _ => None,
+        }
+    }
+
+    /// The Senior, if it integrates the teachers.
+    pub(crate) fn senior(&self) -> Option<&Senior> {
+        match self {
+            Chooser::Integrated(senior) => Some(senior),
+            _ => None,
+        }
+    }
+
+    /// The Senior, to be taught or restored.
+    pub(crate) fn senior_mut(&mut self) -> Option<&mut Senior> {
+        match self {
+            Chooser::Integrated(senior) => Some(senior),
+            _ => None,
+        }
+    }
+
+    /// The strategies of all training queries, where they are settled.
+    pub(crate) fn settled(&self) -> Option<&[Strategy]> {
+        match self {
+            Chooser::Learned(_, chosen, _) | Chooser::Settled(chosen) => Some(chosen),
             _ => None,
         }
     }
@@ -73,7 +101,7 @@ pub(crate) struct Valid {
 
 impl Valid {
     /// Asks the `models`; nothing where there are none.
-    pub(crate) fn of(data: &Data, teachers: &[Modality], models: &[&ComplEx<f32>]) -> Result<Option<Valid>> {
+    pub(crate) fn of(data: &Data, teachers: &[Modality], models: &[&Model<f32>]) -> Result<Option<Valid>> {
         if models.is_empty() {
             return Ok(None);
         }
@@ -103,11 +131,13 @@ pub(crate) struct Choosing<'a, 'b> {
 
 impl<'a> Choosing<'a, '_> {
     /// Decides what can be decided beforehand. `models` as in [`crate::Models::factored`].
-    pub(crate) fn chooser(&self, models: Vec<Option<ComplEx<f32>>>) -> Result<Chooser<'a>> {
+    pub(crate) fn chooser(&self, models: Vec<Option<Model<f32>>>) -> Result<Chooser<'a>> {
         let (teachers, queries) = (self.labels.teachers(), &self.data.queries);
         let settled = |strategy: Strategy| Chooser::Settled(vec![strategy; queries.len()]);
         let by = |candidates: &[Strategy], worth: &(dyn Fn(usize, &mut [f32]) -> f64 + Sync)| {
-            let table = worth::table(self.labels, queries.queries(), self.scales, candidates, worth)?;
+            let said =
+                Said { queries: queries.queries(), labels: self.labels, scales: self.scales, beside: None };
+            let table = worth::table(said, candidates, worth)?;
             Ok(Chooser::Settled(worth::best(&table, candidates)))
         };
         let likely = |query: usize, scores: &mut [f32]| worth::log_probability(scores, queries.tails(query));
@@ -119,10 +149,13 @@ impl<'a> Choosing<'a, '_> {
             Selection::BestTeacher => by(&Strategy::singles(teachers.len()), &likely),
             Selection::BestStrategy => by(&Strategy::every(teachers.len()), &likely),
             Selection::Policy => self.policy(models),
+            Selection::Mulde => {
+                Ok(Chooser::Integrated(Senior::new(2 * self.data.relations(), teachers.len())))
+            }
         }
     }
 
-    fn policy(&self, models: Vec<Option<ComplEx<f32>>>) -> Result<Chooser<'a>> {
+    fn policy(&self, models: Vec<Option<Model<f32>>>) -> Result<Chooser<'a>> {
         let &Choosing { data, labels, recipe, .. } = self;
         let facts = Facts::new(&data.queries, data.entities(), 2 * data.relations());
         let on_train = inputs(recipe, &facts, Asked { queries: data.queries.queries(), labels }, models);
@@ -143,11 +176,7 @@ impl<'a> Choosing<'a, '_> {
                 (policy, learned)
             }
         };
-        let Learned { policy: value, all, oracle, .. } = learned;
-        tracing::info!(
-            "policy: its choices for held-out queries are worth {value:.4}, all teachers {all:.4}, the best \
-             strategies {oracle:.4}"
-        );
+        learned.tell();
         let everything: Vec<u32> = (0..data.queries.len() as u32).collect();
         let chosen = favourites(&mut policy, &everything);
         Ok(Chooser::Learned(policy, chosen, learned))
@@ -169,12 +198,55 @@ impl<'a> Choosing<'a, '_> {
         labels: &SoftLabels,
         known: Known<'_>,
     ) -> Result<Learned> {
+        let values = self.values(self.recipe.policy_value, queries, labels, known)?;
+        learn(policy, queries, &values, labels.teachers(), self.recipe, self.seed)
+    }
+
+    /// What every strategy is worth to each of `queries` `(query, strategy)`.
+    fn values(
+        &self,
+        value: PolicyValue,
+        queries: &QuerySet,
+        labels: &SoftLabels,
+        known: Known<'_>,
+    ) -> Result<Matrix<f32>> {
         let worth = |query: usize, scores: &mut [f32]| {
-            worth::filtered(self.recipe.policy_value, scores, queries.tails(query), known(query))
+            worth::filtered(value, scores, queries.tails(query), known(query))
         };
         let strategies = Strategy::every(labels.teachers().len());
-        let values = worth::table(labels, queries.queries(), self.scales, &strategies, worth)?;
-        learn(policy, queries, &values, labels.teachers(), self.recipe, self.seed)
+        let beside = |beside: Option<usize>| {
+            let said = Said { queries: queries.queries(), labels, scales: self.scales, beside };
+            worth::table(said, &strategies, worth)
+        };
+        let structural = labels.teachers().iter().position(Modality::is_structural);
+        match value {
+            PolicyValue::ReciprocalRank | PolicyValue::LogProbability => beside(None),
+            PolicyValue::Complement => beside(structural),
+            PolicyValue::Mixed => {
+                let (mut mean, other) = (beside(None)?, beside(structural)?);
+                row::scale(mean.values_mut(), 0.5);
+                row::add_scaled(mean.values_mut(), 0.5, other.values());
+                Ok(mean)
+            }
+        }
+    }
+
+    /// How far to trust the teachers whom `chooser` chooses, if the recipe asks for it.
+    pub(crate) fn reliability(&self, chooser: &Chooser<'_>) -> Result<Option<(Reliability, Range)>> {
+        if self.recipe.query_weight == QueryWeight::Equal {
+            return Ok(None);
+        }
+        let data = self.data;
+        let Valid { queries, labels } = self.valid.expect("models to ask about validation triples");
+        let known = |query: usize| data.known.of(queries.query(query));
+        let values = self.values(PolicyValue::ReciprocalRank, queries, labels, &known)?;
+        let all = vec![Strategy::all(labels.teachers().len()); data.queries.len()];
+        let chosen = chooser.senior().map_or(chooser.settled(), |_| Some(all.as_slice()));
+        let reliability = Reliability::of(queries, &values, 2 * data.relations());
+        let (reliability, range) = reliability.normalised(&data.queries, chosen);
+        let Range { least, most } = range;
+        tracing::info!("reliability: distillation of a query weighs {least:.3} to {most:.3}");
+        Ok(Some((reliability, range)))
     }
 }
 

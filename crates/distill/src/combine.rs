@@ -63,9 +63,39 @@ impl Teachers<'_> {
         self.labels.teachers().len()
     }
 
+    /// What a teacher's scores are multiplied with before anything else.
+    fn scale(&self, teacher: usize) -> f32 {
+        self.scales.map_or(1.0, |scales| scales[teacher])
+    }
+
     /// What a member's scores are multiplied with in the strategy's mean.
     pub(crate) fn weight(&self, strategy: Strategy, teacher: usize) -> f32 {
-        self.scales.map_or(1.0, |scales| scales[teacher]) / strategy.size() as f32
+        self.scale(teacher) / strategy.size() as f32
+    }
+
+    /// One teacher's scores by `weight`, for temperature `tau`.
+    pub(crate) fn fill(&self, teacher: usize, weight: f64, tau: f64, into: &mut [f32]) {
+        let weight = weight as f32 * self.scale(teacher);
+        // A weight softens a teacher's scores that much more.
+        self.labels.fill(self.query, teacher, tau / f64::from(weight), into);
+        if weight != 1.0 {
+            row::scale(into, weight);
+        }
+    }
+
+    /// The sum of teachers' scores by their `weights`, for temperature `tau`, into `combined`; `single` is a buffer.
+    pub(crate) fn blend(
+        &self,
+        weights: impl Iterator<Item = (usize, f64)>,
+        tau: f64,
+        combined: &mut [f32],
+        single: &mut [f32],
+    ) {
+        combined.fill(0.0);
+        for (teacher, weight) in weights {
+            self.fill(teacher, weight, tau, single);
+            row::add_scaled(combined, 1.0, single);
+        }
     }
 
     /// The mean of the strategy's teachers' scores (Eq. 7), for temperature `tau`, into `combined`; `single` is a buffer.

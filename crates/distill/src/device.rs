@@ -6,7 +6,7 @@
 use cuda::{Distil, Groups, Sources, Taught, Term, Terms};
 use dsom_soft_labels::SoftLabels;
 use mkg::QuerySet;
-use stage::recipe::{self, Neighbours, Objective};
+use stage::recipe::{self, Neighbours, Objective, QueryWeight, Selection};
 
 use crate::combine;
 use crate::objective::Distillation;
@@ -14,8 +14,18 @@ use crate::policy::Outcome;
 use crate::strategy::Strategy;
 
 /// What of a recipe no device does.
-pub(crate) fn lacking(recipe: &recipe::Distill) -> Option<&'static str> {
-    (recipe.objective == Objective::Dkd).then_some("`distill.objective = \"dkd\"`")
+pub(crate) fn lacking(recipe: &recipe::Distill) -> Option<String> {
+    let taught = recipe.objective != Objective::None;
+    if recipe.objective == Objective::Dkd {
+        return Some("`distill.objective = \"dkd\"`".to_owned());
+    }
+    if taught && recipe.selection == Selection::Mulde {
+        return Some("`distill.selection = \"mulde\"`".to_owned());
+    }
+    if taught && recipe.query_weight != QueryWeight::Equal {
+        return Some("a `distill.query_weight` other than \"equal\"".to_owned());
+    }
+    training::lacking(&recipe.training, "distill")
 }
 
 /// The objective of a student on a device.

@@ -2,7 +2,7 @@
 
 use dsom_soft_labels::SoftLabels;
 use kge::checkpoint::Reader;
-use kge::{ComplEx, Matrix, Scorer, row};
+use kge::{Matrix, Model, Scorer, row};
 use mkg::{Query, QuerySet, Vocabulary};
 use rayon::prelude::*;
 use stage::manifest::{self, Manifest};
@@ -17,7 +17,7 @@ use crate::learn::favourites;
 use crate::policy::{Input, Policy};
 use crate::strategy::{Strategy, strategies};
 use crate::student::{CALIBRATION, POLICY, SCALE, TEACHERS};
-use crate::worth;
+use crate::worth::{self, Said};
 
 /// For every query the mean of the teachers that a student would listen to, with their scales. The teachers' models are
 /// with whoever asks: they are models of their own right.
@@ -58,7 +58,7 @@ impl Ensemble {
         run: &Run,
         task: &mut Task,
         name: &str,
-        models: &[&ComplEx<f32>],
+        models: &[&Model<f32>],
         vocabulary: &Vocabulary,
         train: &impl Deref<Target = QuerySet>,
     ) -> Result<Ensemble> {
@@ -78,32 +78,34 @@ impl Ensemble {
                 let parameters = parameters(&recipe, &facts, &teachers, models, &reader)?;
                 Choice::Policy { recipe: Box::new(recipe), facts, parameters }
             }
-            Selection::Random | Selection::BestTeacher | Selection::BestStrategy => {
+            Selection::Random | Selection::BestTeacher | Selection::BestStrategy | Selection::Mulde => {
                 let selection = &recipe.selection;
                 let message =
                     format!("student `{name}` chooses by `{selection}`: there is no such choice here");
-                return Err(
-                    Error::usage(message).hint("`random` is no model, and `best-…` needs the answers")
-                );
+                let hint =
+                    "`random` is no model, `best-…` needs the answers, and `mulde` attends to its student";
+                return Err(Error::usage(message).hint(hint));
             }
         };
         Ok(Ensemble { teachers, scales, choice })
     }
 
     /// What scores with the teachers' `models`, in their order.
-    pub fn of<'a>(&'a self, models: Vec<&'a ComplEx<f32>>) -> impl Scorer + 'a {
+    pub fn of<'a>(&'a self, models: Vec<&'a Model<f32>>) -> impl Scorer + 'a {
         Combined { ensemble: self, models }
     }
 
     /// Whom it listens to, for each query.
-    fn choose(&self, models: &[&ComplEx<f32>], queries: &[Query]) -> Result<Vec<Strategy>> {
+    fn choose(&self, models: &[&Model<f32>], queries: &[Query]) -> Result<Vec<Strategy>> {
         let asked = || SoftLabels::of_models(self.teachers.clone(), models, queries);
         match &self.choice {
             Choice::Always(strategy) => Ok(vec![*strategy; queries.len()]),
             Choice::Conf => {
                 let singles = Strategy::singles(self.teachers.len());
                 let confidence = |_: usize, scores: &mut [f32]| worth::confidence(scores);
-                let table = worth::table(&asked()?, queries, self.scales.as_ref(), &singles, confidence)?;
+                let (labels, scales) = (asked()?, self.scales.as_ref());
+                let said = Said { queries, labels: &labels, scales, beside: None };
+                let table = worth::table(said, &singles, confidence)?;
                 Ok(worth::best(&table, &singles))
             }
             Choice::Policy { recipe, facts, parameters } => {
@@ -148,7 +150,7 @@ fn parameters(
     recipe: &Distill,
     facts: &Facts,
     teachers: &[Modality],
-    models: &[&ComplEx<f32>],
+    models: &[&Model<f32>],
     reader: &Reader,
 ) -> Result<Vec<Matrix<f32>>> {
     // Any query tells the inputs' names and widths.
@@ -165,7 +167,7 @@ fn parameters(
 /// An ensemble with its teachers' models.
 struct Combined<'a> {
     ensemble: &'a Ensemble,
-    models: Vec<&'a ComplEx<f32>>,
+    models: Vec<&'a Model<f32>>,
 }
 
 impl Scorer for Combined<'_> {

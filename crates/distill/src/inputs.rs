@@ -7,7 +7,7 @@
 use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::{ComplEx, row};
+use kge::{Model, row};
 use mkg::{Query, QuerySet};
 use stage::recipe::{Distill, PolicyState};
 use std::sync::Arc;
@@ -60,7 +60,7 @@ pub(crate) fn inputs<'a>(
     recipe: &Distill,
     facts: &Facts,
     asked: Asked<'a>,
-    models: Vec<Option<ComplEx<f32>>>,
+    models: Vec<Option<Model<f32>>>,
 ) -> Vec<Input<'a, f32>> {
     let standardise = recipe.standardise;
     let Asked { queries, labels } = asked;
@@ -135,7 +135,7 @@ fn scores(
     Asked { queries, labels }: Asked<'_>,
     teacher: usize,
     standardise: bool,
-    model: Option<ComplEx<f32>>,
+    model: Option<Model<f32>>,
 ) -> Box<dyn Block<f32> + '_> {
     let entities = labels.entities();
     let known = Arc::new(Standards::new(queries.len()));
@@ -218,15 +218,12 @@ mod tests {
     const ENTITIES: usize = 7;
 
     /// Two teachers of rank 1 and 2; the second knows nothing of query 1.
-    fn labels() -> (Vec<ComplEx<f32>>, Vec<Matrix<f32>>, SoftLabels) {
+    fn labels() -> (Vec<Model<f32>>, Vec<Matrix<f32>>, SoftLabels) {
         let wave = |rows: usize, columns: usize, of: usize| {
             let values = (0..rows * columns).map(|i| ((i * 31 + of * 17) % 64) as f32 / 32.0 - 1.0);
             Matrix::from_values(rows, columns, values.collect())
         };
-        let model = |width: usize, of| ComplEx {
-            entity: wave(ENTITIES, width, of),
-            relation: Matrix::zeros(2, width),
-        };
+        let model = |width: usize, of| Model::complex(wave(ENTITIES, width, of), Matrix::zeros(2, width));
         let models = vec![model(2, 1), model(4, 2)];
         let mut vectors = vec![wave(3, 2, 3), wave(3, 4, 4)];
         vectors[1].row_mut(1).fill(0.0);

@@ -332,12 +332,20 @@ impl Policy<'_, f32> {
         self.layers().map(|(_, layer)| layer.parameters.clone()).collect()
     }
 
-    /// Takes up what [`Policy::parameters`] gave.
-    pub(crate) fn take_parameters(&mut self, parameters: Vec<Matrix<f32>>) {
+    /// Begins again with what [`Policy::parameters`] gave, as if no step had been taken.
+    pub(crate) fn begin_again(&mut self, parameters: &[Matrix<f32>]) {
+        self.steps = 0;
         let others = [&mut self.first_bias, &mut self.second, &mut self.second_bias];
         for (layer, parameters) in self.first.iter_mut().chain(others).zip(parameters) {
-            layer.parameters = parameters;
+            *layer = Adam::new(parameters.clone());
         }
+    }
+
+    /// Holds `strategy` best whatever it sees, for good.
+    pub(crate) fn settle(&mut self, strategy: Strategy) {
+        self.second.parameters.clear();
+        self.second_bias.parameters.clear();
+        self.second_bias.parameters.row_mut(0)[strategy.index()] = CERTAIN;
     }
 
     /// The network alone: `first.<input> (width, hidden)`, biases as rows, `second (hidden, strategy)`.
@@ -388,6 +396,9 @@ impl Policy<'_, f32> {
             .try_for_each(|(name, layer)| require_finite(&format!("policy {name}"), &layer.parameters))
     }
 }
+
+/// The logit of a strategy that is always taken, where all others' are 0.
+const CERTAIN: f32 = 50.0;
 
 /// The layers beside the first, as files call them.
 const OTHERS: [&str; 3] = ["first_bias", "second", "second_bias"];

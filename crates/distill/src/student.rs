@@ -14,11 +14,15 @@ use crate::combine::{Sources, Teachers};
 use crate::device::Combinations;
 use crate::objective::{Buffers, Distillation, Pass};
 use crate::policy::{Outcome, Policy};
+use crate::reliability::Reliability;
+use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, strategies};
 use crate::teaching::Teaching;
 
 /// The file of the trained policy.
 pub(crate) const POLICY: &str = "policy.safetensors";
+/// The file of MulDE's Senior.
+const SENIOR: &str = "senior.safetensors";
 /// The file of the teachers' scales, and the tensor `(relation and inverse, teacher)` in it.
 pub(crate) const CALIBRATION: &str = "calibration.safetensors";
 pub(crate) const SCALE: &str = "scale";
@@ -47,6 +51,8 @@ struct Tally {
     with_advantage: u64,
     outcomes: u64,
     pairs: usize,
+    /// The sum of the Senior's attention to each teacher, and of how many queries.
+    attention: (Vec<f64>, u64),
 }
 
 impl<'a> Student<'a> {
@@ -77,6 +83,9 @@ struct Distil<'a> {
     actions: &'a [Vec<Strategy>],
     /// Whether a policy waits for the actions' rewards.
     rewarded: bool,
+    /// Who integrates the teachers, instead of the mean of the actions'.
+    senior: Option<&'a Senior>,
+    reliability: Option<&'a Reliability>,
 }
 
 /// One thread's rows.
@@ -84,6 +93,7 @@ struct Scratch {
     buffers: Buffers<f32>,
     combined: Vec<f32>,
     single: Vec<f32>,
+    soft: Vec<f32>,
 }
 
 /// What a row leaves behind.
@@ -91,6 +101,7 @@ struct Scratch {
 struct Row {
     distillation: f64,
     outcomes: Vec<Outcome>,
+    lesson: Option<Lesson>,
 }
 
 impl RowObjective<f32> for Distil<'_> {
@@ -99,7 +110,7 @@ impl RowObjective<f32> for Distil<'_> {
 
     fn scratch(&self, entities: usize) -> Scratch {
         let row = || vec![0.0; entities];
-        Scratch { buffers: Buffers::new(entities), combined: row(), single: row() }
+        Scratch { buffers: Buffers::new(entities), combined: row(), single: row(), soft: row() }
     }
 
     fn gradient(
@@ -110,17 +121,31 @@ impl RowObjective<f32> for Distil<'_> {
         scale: f32,
         scratch: &mut Scratch,
     ) -> (f64, Row) {
-        let Scratch { buffers, combined, single } = scratch;
-        let scale = f64::from(scale);
-        let tails = self.data.queries.tails(query);
+        let Scratch { buffers, combined, single, soft } = scratch;
+        let (scale, tau) = (f64::from(scale), self.terms.tau);
+        let queries = &self.data.queries;
+        let (tails, relation) = (queries.tails(query), queries.query(query).relation);
+        let teachers = self.teaching.map(|sources| sources.of(queries, query));
+        // Before the pass takes the tails out of the scores.
+        let integrated = teachers.as_ref().zip(self.senior).map(|(teachers, senior)| {
+            (senior, senior.integrate(teachers, relation, (&*scores, tau), single, soft))
+        });
         let mut pass = Pass::new(scores, tails, self.terms, buffers);
         let mut row = Row::default();
-        if let Some(sources) = self.teaching {
-            let teachers = sources.of(&self.data.queries, query);
-            row.outcomes = self.rewards(&teachers, (position, tails), &pass, combined, single);
+        if let Some(teachers) = &teachers {
+            row.outcomes = self.rewards(teachers, (position, tails), &pass, combined, single);
             for (strategy, positions) in self.groups(position, query) {
-                teachers.combine(strategy, self.terms.tau, combined, single);
-                row.distillation += pass.distil(combined, &positions, scale);
+                match &integrated {
+                    Some((senior, integration)) => {
+                        let weights = integration.weights().into_iter().enumerate();
+                        teachers.blend(weights, tau, combined, single);
+                        let said = (combined.as_slice(), tails);
+                        row.lesson = Some(senior.lesson(teachers, relation, integration, said, single, soft));
+                    }
+                    None => teachers.combine(strategy, tau, combined, single),
+                }
+                let weight = self.reliability.map_or(1.0, |of| of.factor(relation, strategy));
+                row.distillation += weight * pass.distil(combined, &positions, weight * scale);
             }
         }
         let cross_entropy = pass.finish(scale);
@@ -185,7 +210,7 @@ impl Learner for Student<'_> {
             Some(teaching) => teaching.act(self.data, batch, self.recipe),
             None => Vec::new(),
         };
-        let (loss, Row { distillation, outcomes }) = self.learn(batch, &actions)?;
+        let (loss, Row { distillation, outcomes, .. }) = self.learn(batch, &actions)?;
         self.tally.pairs += loss.pairs;
         self.tally.distillation += distillation;
         actions.iter().flatten().for_each(|strategy| self.tally.actions[strategy.index()] += 1);
@@ -206,6 +231,12 @@ impl Learner for Student<'_> {
             "strategies".to_owned(),
             tally.actions.iter().enumerate().map(share).collect::<Map<_, _>>().into(),
         );
+        if let Some(senior) = self.senior() {
+            let (sums, count) = &tally.attention;
+            let mean = sums.iter().map(|sum| sum / *count as f64).collect();
+            figures.insert("attention".to_owned(), teaching.by_teacher(mean));
+            figures.insert("scales".to_owned(), teaching.by_teacher(senior.mean_scales()));
+        }
         if tally.outcomes > 0 {
             let mean = |sum: f64| json!(sum / tally.outcomes as f64);
             figures.insert("policy_loss".to_owned(), mean(tally.policy_loss));
@@ -221,23 +252,33 @@ impl Learner for Student<'_> {
 
     fn require_finite(&mut self) -> Result<()> {
         self.engine.require_finite()?;
+        self.senior().map_or(Ok(()), Senior::require_finite)?;
         self.policy().map_or(Ok(()), Policy::require_finite)
     }
 
     fn state(&mut self) -> Result<Tensors<'_>> {
+        let chooser = self.teaching.as_ref().map(|teaching| &teaching.chooser);
         let tensors = Tensors::default().nested("student", self.engine.state()?);
-        Ok(match self.teaching.as_ref().and_then(|teaching| teaching.chooser.policy()) {
+        let tensors = match chooser.and_then(|chooser| chooser.senior()) {
+            Some(senior) => tensors.nested("senior", senior.state()),
+            None => tensors,
+        };
+        Ok(match chooser.and_then(|chooser| chooser.policy()) {
             Some(policy) => tensors.nested("policy", policy.state()),
             None => tensors,
         })
     }
 
     fn counters(&self) -> Vec<u64> {
-        self.policy().map(Policy::steps).into_iter().collect()
+        self.policy().map(Policy::steps).or(self.senior().map(Senior::steps)).into_iter().collect()
     }
 
     fn restore(&mut self, state: &Reader, counters: &[u64]) -> Result<()> {
         self.engine.restore(state, "student")?;
+        let senior = self.teaching.as_mut().and_then(|teaching| teaching.chooser.senior_mut());
+        if let (Some(senior), &[steps]) = (senior, counters) {
+            return senior.restore(state, "senior", steps);
+        }
         let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut());
         match (policy, counters) {
             (Some(policy), &[steps]) => policy.restore(state, "policy", steps),
@@ -250,7 +291,7 @@ impl Learner for Student<'_> {
 
     fn write_best(&mut self, work: &Work) -> Result<()> {
         self.engine.parts()?.0.tensors().write(&work.path(MODEL))?;
-        self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
+        self.write_choosers(work)
     }
 }
 
@@ -260,14 +301,18 @@ impl Student<'_> {
         let (data, recipe) = (self.data, self.recipe);
         let teaching = self.teaching.as_ref().map(Teaching::sources);
         let rewarded = self.teaching.as_ref().is_some_and(|teaching| teaching.chooser.rewards());
+        let senior = self.teaching.as_ref().and_then(|teaching| teaching.chooser.senior());
+        let reliability = self.teaching.as_ref().and_then(Teaching::reliability);
         match (&mut self.engine, &mut self.on_device) {
             (Engine::Cpu(trainer), _) => {
                 let terms = Distillation::from(recipe);
-                let objective = Distil { data, recipe, terms, teaching, actions, rewarded };
+                let objective =
+                    Distil { data, recipe, terms, teaching, actions, rewarded, senior, reliability };
                 let (loss, rows) = trainer.step(&data.queries, batch, &objective)?;
                 let distillation = rows.iter().map(|row| row.distillation).sum::<f64>();
+                self.teach_senior(&rows, loss.pairs);
                 let outcomes = rows.into_iter().flat_map(|row| row.outcomes).collect();
-                Ok((loss, Row { distillation, outcomes }))
+                Ok((loss, Row { distillation, outcomes, lesson: None }))
             }
             (Engine::Device(trainer), Some(objective)) => {
                 let asked = (batch, actions);
@@ -281,7 +326,7 @@ impl Student<'_> {
                     Some(combinations) => combinations.outcomes(&data.queries, asked, &taught, recipe),
                     None => Vec::new(),
                 };
-                Ok((loss, Row { distillation: taught.distillation, outcomes }))
+                Ok((loss, Row { distillation: taught.distillation, outcomes, lesson: None }))
             }
             (Engine::Device(_), None) => Err(Error::new(Kind::Unexpected, "a device without its objective")),
         }
@@ -291,9 +336,19 @@ impl Student<'_> {
         self.teaching.as_ref().and_then(|teaching| teaching.chooser.policy())
     }
 
+    fn senior(&self) -> Option<&Senior> {
+        self.teaching.as_ref().and_then(|teaching| teaching.chooser.senior())
+    }
+
     /// What it learns from the teachers, if it does.
     pub(crate) fn teaching(&self) -> Option<&Teaching<'_>> {
         self.teaching.as_ref()
+    }
+
+    /// Writes what learns whom to listen to, if anything does.
+    pub(crate) fn write_choosers(&self, work: &Work) -> Result<()> {
+        self.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
+        self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
     }
 
     /// Writes the teachers' scales, and what the policy that was kept thinks of every training query, if there are any.
@@ -307,6 +362,20 @@ impl Student<'_> {
         policy.load(&Reader::open(&work.path(POLICY))?)?;
         let at_once = self.data.largest_batch(self.recipe.training.batch);
         choices::write(&work.path(choices::FILE), self.data, teachers, policy, at_once)
+    }
+
+    /// A step of the Senior, if there is one.
+    fn teach_senior(&mut self, rows: &[Row], pairs: usize) {
+        let senior = self.teaching.as_mut().and_then(|teaching| teaching.chooser.senior_mut());
+        let Some(senior) = senior else { return };
+        let lessons = || rows.iter().filter_map(|row| row.lesson.as_ref());
+        senior.learn(lessons(), pairs);
+        let (sums, count) = &mut self.tally.attention;
+        for lesson in lessons() {
+            sums.resize(lesson.attention().len(), 0.0);
+            sums.iter_mut().zip(lesson.attention()).for_each(|(sum, attention)| *sum += attention);
+            *count += 1;
+        }
     }
 
     fn reinforce(&mut self, outcomes: &[Outcome]) {

@@ -1,9 +1,10 @@
 //! The teachers' side: their soft labels, and who chooses among them.
 
 use dsom_soft_labels::SoftLabels;
-use kge::ComplEx;
+use kge::Model;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use serde_json::Value;
 use stage::recipe::{Action, Calibrate, Distill};
 use stage::{Result, seed};
 use training::Data;
@@ -11,6 +12,7 @@ use training::Data;
 use crate::calibrate::{Calibrated, Scales};
 use crate::chooser::{Chooser, Choosing, Valid};
 use crate::combine::{LogSums, Sources};
+use crate::reliability::{Range, Reliability};
 use crate::strategy::{Strategy, strategies};
 
 /// Soft labels, who chooses, and this epoch's random stream.
@@ -19,15 +21,16 @@ pub struct Teaching<'a> {
     log_sums: LogSums,
     pub(crate) calibration: Option<(Scales, Calibrated)>,
     pub(crate) chooser: Chooser<'a>,
+    pub(crate) reliability: Option<(Reliability, Range)>,
     draws: ChaCha8Rng,
 }
 
 /// The teachers' models, as far as they are needed beside their soft labels.
 pub struct Models {
     /// For each teacher its model, where a policy may rather factor its scores than read them.
-    pub factored: Vec<Option<ComplEx<f32>>>,
+    pub factored: Vec<Option<Model<f32>>>,
     /// All of them, where they are asked about validation triples; the soft labels are of training queries.
-    pub asked: Vec<ComplEx<f32>>,
+    pub asked: Vec<Model<f32>>,
 }
 
 impl<'a> Teaching<'a> {
@@ -58,7 +61,8 @@ impl<'a> Teaching<'a> {
         let scales = calibration.as_ref().map(|(scales, _)| scales);
         let choosing = Choosing { data, labels, valid: valid.as_ref(), scales, recipe, seed };
         let chooser = choosing.chooser(factored)?;
-        Ok(Teaching { labels, log_sums, calibration, chooser, draws: actions(seed, 0) })
+        let reliability = choosing.reliability(&chooser)?;
+        Ok(Teaching { labels, log_sums, calibration, chooser, reliability, draws: actions(seed, 0) })
     }
 
     /// What combinations are made of.
@@ -67,14 +71,29 @@ impl<'a> Teaching<'a> {
         Sources { labels: self.labels, log_sums: &self.log_sums, scales }
     }
 
+    /// Numbers, one for each teacher, under the teachers' names.
+    pub(crate) fn by_teacher(&self, values: Vec<f64>) -> Value {
+        let names = self.labels.teachers().iter().map(|teacher| teacher.as_str().to_owned());
+        Value::Object(names.zip(values.into_iter().map(Value::from)).collect())
+    }
+
+    /// How far teachers are trusted, if that differs between queries.
+    pub(crate) fn reliability(&self) -> Option<&Reliability> {
+        self.reliability.as_ref().map(|(reliability, _)| reliability)
+    }
+
     /// Epoch number `epoch` draws from a stream of its own.
     pub(crate) fn begin_epoch(&mut self, seed: u64, epoch: usize) {
         self.draws = actions(seed, epoch);
+        if let Some(senior) = self.chooser.senior_mut() {
+            senior.begin_epoch(epoch);
+        }
     }
 
     /// The actions of a batch, for each of its queries: one for all tails, or one for each.
     pub(crate) fn act(&mut self, data: &Data, batch: &[u32], recipe: &Distill) -> Vec<Vec<Strategy>> {
-        let strategies = strategies(self.labels.teachers().len()) as u16;
+        let teachers = self.labels.teachers().len();
+        let strategies = strategies(teachers) as u16;
         if let Chooser::Learning(policy) = &mut self.chooser {
             policy.forward(batch);
         }
@@ -90,6 +109,7 @@ impl<'a> Teaching<'a> {
                 Chooser::Learning(policy) => policy.sample(row, self.draws.random()),
                 Chooser::Learned(_, chosen, _) | Chooser::Settled(chosen) => chosen[query as usize],
                 Chooser::Random => Strategy(self.draws.random_range(0..strategies)),
+                Chooser::Integrated(_) => Strategy::all(teachers),
             };
             actions.push((0..samples).map(|_| sample()).collect());
         }

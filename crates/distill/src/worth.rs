@@ -13,15 +13,23 @@ use crate::calibrate::Scales;
 use crate::objective::{log_add, mask};
 use crate::strategy::Strategy;
 
-/// What `worth` says of the mean scores of each of the `candidates`, scaled, for every one of the `queries`
-/// `(query, candidate)`.
+/// Queries, and what the teachers say of them.
+#[derive(Clone, Copy)]
+pub(crate) struct Said<'a> {
+    pub(crate) queries: &'a [Query],
+    pub(crate) labels: &'a SoftLabels,
+    pub(crate) scales: Option<&'a Scales>,
+    /// A teacher whose scores every combination is averaged with.
+    pub(crate) beside: Option<usize>,
+}
+
+/// What `worth` says of the mean scores of each of the `candidates`, scaled, for every query `(query, candidate)`.
 pub(crate) fn table(
-    labels: &SoftLabels,
-    queries: &[Query],
-    scales: Option<&Scales>,
+    said: Said<'_>,
     candidates: &[Strategy],
     worth: impl Fn(usize, &mut [f32]) -> f64 + Sync,
 ) -> Result<Matrix<f32>> {
+    let Said { queries, labels, scales, beside } = said;
     let (teachers, entities) = (labels.teachers().len(), labels.entities());
     let mut table = Matrix::zeros(queries.len(), candidates.len());
     let rows = table.values_mut().par_chunks_mut(candidates.len()).enumerate();
@@ -38,6 +46,10 @@ pub(crate) fn table(
             }
             for (strategy, into) in candidates.iter().zip(into) {
                 average(scores, *strategy, combined);
+                if let Some(teacher) = beside {
+                    row::scale(combined, 0.5);
+                    row::add_scaled(combined, 0.5, scores.row(teacher));
+                }
                 *into = worth(query, combined) as f32;
             }
             Ok(())
@@ -78,10 +90,12 @@ pub(crate) fn filtered(
     known: &[EntityId],
 ) -> f64 {
     match value {
-        PolicyValue::ReciprocalRank => mean(targets, |target| {
-            let known = known.iter().map(|id| id.index());
-            1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
-        }),
+        PolicyValue::ReciprocalRank | PolicyValue::Complement | PolicyValue::Mixed => {
+            mean(targets, |target| {
+                let known = known.iter().map(|id| id.index());
+                1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
+            })
+        }
         PolicyValue::LogProbability => {
             let of_targets = mask(scores, targets);
             mask(scores, known);
@@ -143,8 +157,13 @@ mod tests {
         let labels = SoftLabels::from_rows(teachers.to_vec(), 3, rows);
         let candidates = [Strategy(0), Strategy(2), Strategy(1)];
         let queries = [0, 1].map(|i| Query { head: EntityId(i), relation: RelationId(0) });
-        let found = table(&labels, &queries, None, &candidates, |_, row| f64::from(row::max(row))).unwrap();
+        let said = Said { queries: &queries, labels: &labels, scales: None, beside: None };
+        let highest = |_: usize, row: &mut [f32]| f64::from(row::max(row));
+        let found = table(said, &candidates, highest).unwrap();
         assert_eq!(found.values(), [1.0, 1.5, 3.0, 2.0, 1.5, 1.0]);
+        // Beside the second teacher the first has half of the say, and both together a quarter of it.
+        let beside = table(Said { beside: Some(1), ..said }, &candidates, highest).unwrap();
+        assert_eq!(beside.values(), [1.5, 2.25, 3.0, 1.5, 1.25, 1.0]);
         assert_eq!(best(&found, &candidates), [Strategy(1), Strategy(0)]);
         let equal = Matrix::from_values(1, 3, vec![2.0; 3]);
         assert_eq!(best(&equal, &candidates), [Strategy(0)]);

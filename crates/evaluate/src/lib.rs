@@ -21,7 +21,7 @@ pub mod table;
 
 use cuda::Gpu;
 use kge::rank::BLOCK;
-use kge::{ComplEx, Rank, judge_triples};
+use kge::{Backbone, Model, Rank, judge_triples};
 use mkg::{QuerySet, Split};
 use serde::Serialize;
 use stage::files::{read_json, write_json};
@@ -138,7 +138,12 @@ fn evaluate(
 
 /// Model number `index` on a device; none, with a message, where a student's choice of teachers decides its scores.
 fn on_device(gpu: &Gpu, models: &Models, index: usize) -> Result<Option<Vec<cuda::Model>>> {
+    let other = |parts: &Vec<&Model<f32>>| parts.iter().any(|part| part.backbone != Backbone::ComplEx);
     match models.averaged(index) {
+        Some(parts) if other(&parts) => {
+            tracing::info!("{}: ranked on the CPU, which has every backbone", models.names()[index]);
+            Ok(None)
+        }
         Some(parts) => {
             parts.into_iter().map(|part| cuda::Model::new(gpu, part)).collect::<Result<_>>().map(Some)
         }
@@ -151,7 +156,7 @@ fn on_device(gpu: &Gpu, models: &Models, index: usize) -> Result<Option<Vec<cuda
 
 /// Refuses models that the device's memory does not hold, one name's at a time.
 fn require_memory(gpu: &Gpu, graph: &Graph, models: &Models) -> Result<()> {
-    let of_part = |part: &&ComplEx<f32>| {
+    let of_part = |part: &&Model<f32>| {
         cuda::Model::memory(part.entity.rows(), graph.relations(), part.entity.columns(), BLOCK)
     };
     let of_model = |index| models.averaged(index).iter().flatten().map(of_part).sum::<u64>();

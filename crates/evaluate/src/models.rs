@@ -1,10 +1,10 @@
 //! Which models a run has, by name, and opening them.
 //!
 //! A name is a student's folder, a teacher's modality, `average`, modalities joined by `+` for the mean of these, or
-//! `STUDENT/teachers`: the teachers as that student combines them. A model that several names need is read once.
+//! `STUDENT/teachers`: the teachers as that student combines them, which is all there is of a student of no epochs. A model that several names need is read once.
 
 use dsom_distill::Ensemble;
-use kge::{Average, ComplEx, Scorer};
+use kge::{Average, Model, Scorer};
 use mkg::{QuerySet, Vocabulary};
 use serde_json::Value;
 use stage::files::read_json;
@@ -49,7 +49,16 @@ impl Catalogue {
     pub fn names(&self) -> Vec<String> {
         let average = (self.averaged.len() > 1).then(|| AVERAGE.to_owned());
         let teachers = self.teachers.iter().map(|teacher| teacher.as_str().to_owned());
-        self.students.iter().cloned().chain(average).chain(teachers).collect()
+        let of_student = |student: &String| match self.is_ensemble(student) {
+            true => format!("{student}{TEACHERS}"),
+            false => student.clone(),
+        };
+        self.students.iter().map(of_student).chain(average).chain(teachers).collect()
+    }
+
+    /// Whether a student had no epochs: there is only its combination of teachers.
+    fn is_ensemble(&self, student: &str) -> bool {
+        !self.run.student(student).join(MODEL).is_file()
     }
 
     /// The student whose combination of teachers `name` is, if it is one.
@@ -88,6 +97,11 @@ impl Catalogue {
             return Ok(of(&self.averaged));
         }
         if self.students.iter().any(|student| student == name) {
+            if self.is_ensemble(name) {
+                let error =
+                    Error::usage(format!("`{name}` had no epochs: it is an ensemble without a student"));
+                return Err(error.hint(format!("ask for `{name}{TEACHERS}`")));
+            }
             return Ok(vec![self.run.student(name)]);
         }
         match self.teachers.iter().find(|teacher| teacher.as_str() == name) {
@@ -158,7 +172,7 @@ pub struct Models {
     parts: Vec<Vec<usize>>,
     /// For each name, how a student combines the parts; their mean where none does.
     ensembles: Vec<Option<Ensemble>>,
-    loaded: Vec<ComplEx<f32>>,
+    loaded: Vec<Model<f32>>,
 }
 
 impl Models {
@@ -177,7 +191,7 @@ impl Models {
             parts.push(of_name.collect::<Vec<_>>());
         }
         require_memory(&folders)?;
-        let loaded: Vec<ComplEx<f32>> =
+        let loaded: Vec<Model<f32>> =
             folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
         let mut ensemble = |(name, parts): (&String, &Vec<usize>)| match catalogue.combining(name) {
             Some(student) => {
@@ -196,7 +210,7 @@ impl Models {
     }
 
     /// The models whose mean scores are those of model number `index`; none where a student combines them.
-    pub fn averaged(&self, index: usize) -> Option<Vec<&ComplEx<f32>>> {
+    pub fn averaged(&self, index: usize) -> Option<Vec<&Model<f32>>> {
         let parts = || self.parts[index].iter().map(|part| &self.loaded[*part]);
         self.ensembles[index].is_none().then(|| parts().collect())
     }

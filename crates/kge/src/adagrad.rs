@@ -24,7 +24,9 @@ impl<T: Real> Adagrad<T> {
     pub fn step(&mut self, parameters: &mut Matrix<T>, gradient: &Matrix<T>) {
         const ROWS: usize = 32;
         let gradients = gradient.values().par_chunks(ROWS * gradient.columns().max(1));
-        self.blocks(parameters, ROWS).zip(gradients).for_each(|(block, gradient)| block.step_by(gradient));
+        self.blocks(parameters, ROWS)
+            .zip(gradients)
+            .for_each(|(mut block, gradient)| block.step_by(gradient));
     }
 
     /// The same for the rows numbered `rows` alone: one without a gradient would not move.
@@ -69,13 +71,19 @@ pub struct Block<'a, T> {
 }
 
 impl<T: Real> Block<'_, T> {
+    /// The parameters, row by row.
+    pub fn parameters(&mut self) -> &mut [T] {
+        self.parameters
+    }
+
     /// The step of these rows.
-    pub fn step(self, gradient: &Matrix<T>) {
+    pub fn step(&mut self, gradient: &Matrix<T>) {
         self.step_by(gradient.values());
     }
 
-    fn step_by(self, gradient: &[T]) {
-        let Block { learning_rate, parameters, sums } = self;
+    fn step_by(&mut self, gradient: &[T]) {
+        let learning_rate = self.learning_rate;
+        let (parameters, sums) = (&mut *self.parameters, &mut *self.sums);
         let epsilon = T::from_f64(EPSILON);
         widest!({
             for ((x, sum), &g) in parameters.iter_mut().zip(sums.iter_mut()).zip(gradient) {

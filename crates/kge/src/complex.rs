@@ -34,7 +34,8 @@ pub fn add_compose_gradient<T: Real>(gradient: &[T], other: &[T], onto: &mut [T]
     });
 }
 
-/// The nuclear 3-norm regulariser: `weight · Σ |x|³` over the complex moduli of head, relation and tail.
+/// The nuclear 3-norm regulariser: `weight · Σ |x|³` over the complex moduli of head, relation and tail, or over their
+/// reals.
 #[derive(Clone, Copy, Debug)]
 pub struct N3 {
     /// Its weight in the loss; 0 turns it off.
@@ -60,6 +61,20 @@ impl N3 {
             }
         });
         self.weight * factor * row::sum_cubed_moduli(re, im).to_f64()
+    }
+
+    /// The same for an embedding of reals: `weight · Σ |x|³`.
+    pub fn add_reals<T: Real>(self, x: &[T], factor: f64, onto: &mut [T]) -> f64 {
+        if self.weight == 0.0 {
+            return 0.0;
+        }
+        let slope = T::from_f64(3.0 * self.weight * factor);
+        widest!({
+            for (onto, &x) in onto.iter_mut().zip(x) {
+                *onto += slope * (x * x).sqrt() * x;
+            }
+        });
+        self.weight * factor * row::sum_cubes(x).to_f64()
     }
 }
 

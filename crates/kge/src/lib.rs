@@ -1,12 +1,13 @@
-//! Knowledge graph embeddings: ComplEx, the 1-vs-all training step, N3, Adagrad, ranking.
+//! Knowledge graph embeddings: ComplEx and other backbones, the 1-vs-all training step, N3, Adagrad, ranking.
 //!
-//! Scores of all entities for a query are one product `q · Eᵀ`, so a training step is three matrix products and
+//! Scores of all entities for a query are one product `q · Eᵀ`, whatever the [`backbone`], so a training step is three matrix products and
 //! one visit to each row of scores, where an [`Objective`] turns the row into its gradient in place. Gradients
 //! are written out by hand: that is the shortest way from the equations to preallocated buffers, and tests hold
 //! them against finite differences, golden values and automatic differentiation. Everything is generic over
 //! [`Real`]: programs run in `f32`, tests that compare digits in `f64`.
 
 pub mod adagrad;
+pub mod backbone;
 pub mod checkpoint;
 pub mod complex;
 pub mod matrix;
@@ -17,9 +18,11 @@ pub mod row;
 pub mod train;
 pub mod widest;
 
+pub use backbone::Shape;
 pub use complex::N3;
 pub use matrix::{Matrix, Precision};
-pub use model::{Average, ComplEx, Scorer};
+pub use model::{Average, Model, Scorer};
 pub use rank::{Judged, Rank, TieRule, judge_triples, rank_triples};
 pub use real::Real;
-pub use train::{CrossEntropy, Embedding, Objective, StepLoss, Trainer};
+pub use stage::recipe::Backbone;
+pub use train::{CrossEntropy, Embedding, Initial, Objective, StepLoss, Trainer};

@@ -4,8 +4,9 @@ use mkg::{EntityId, Query};
 use rand::{Rng, RngExt};
 use stage::{Error, Kind, Result};
 
+use crate::backbone::{Factors, distance, further_columns, gather_relations};
 use crate::checkpoint::{Reader, Tensors};
-use crate::{Matrix, Real, complex};
+use crate::{Backbone, Matrix, Real, Shape};
 
 /// Anything that scores all entities for queries.
 pub trait Scorer: Sync {
@@ -26,28 +27,56 @@ impl<S: Scorer + ?Sized> Scorer for Box<S> {
     }
 }
 
-/// A ComplEx model: two tables of embeddings, `[re | im]` in each row.
+/// A model: tables of embeddings and what scores with them. Query vectors and rows of `entity` are such that their
+/// products are the scores; see [`crate::backbone`].
 #[derive(Clone, Debug, PartialEq)]
-pub struct ComplEx<T> {
-    /// `(entity, 2k)`.
+pub struct Model<T> {
+    /// What scores.
+    pub backbone: Backbone,
+    /// `(entity, 2k)`, `[re | im]` where they are complex; with a distance two columns more.
     pub entity: Matrix<T>,
-    /// `(relation and inverse, 2k)`.
+    /// `(relation and inverse, 2k)`; RotatE's phases `(…, k)`, TuckER's `(…, d)`.
     pub relation: Matrix<T>,
+    /// TuckER's core `(d · 2k, 2k)`: row `a · 2k + i` belongs to coordinate `a` of a relation and `i` of a head. Of others
+    /// empty.
+    pub core: Matrix<T>,
 }
 
-impl<T: Real> ComplEx<T> {
-    /// Complex rank `k`.
-    pub fn rank(&self) -> usize {
-        self.entity.columns() / 2
+/// Queries that are composed at a time: TuckER has `d · 2k` numbers of each.
+const BLOCK: usize = 512;
+
+impl<T: Real> Model<T> {
+    /// A ComplEx model.
+    pub fn complex(entity: Matrix<T>, relation: Matrix<T>) -> Self {
+        Model { backbone: Backbone::ComplEx, entity, relation, core: Matrix::zeros(0, 0) }
     }
 
-    /// Query vectors `(query, 2k)`, into a matrix it resizes.
+    /// Complex rank `k`.
+    pub fn rank(&self) -> usize {
+        (self.width() - further_columns(self.backbone)) / 2
+    }
+
+    /// Columns of a query vector.
+    pub fn width(&self) -> usize {
+        self.entity.columns()
+    }
+
+    /// Query vectors `(query, width)`, into a matrix it resizes.
     pub fn queries(&self, queries: &[Query], into: &mut Matrix<T>) {
-        into.resize(queries.len(), self.entity.columns());
-        for (row, query) in queries.iter().enumerate() {
-            let (head, relation) =
-                (self.entity.row(query.head.index()), self.relation.row(query.relation.index()));
-            complex::compose(head, relation, into.row_mut(row));
+        let width = self.width();
+        into.resize(queries.len(), width);
+        let empty = || Matrix::zeros(0, 0);
+        let (mut relations, mut outer, mut vectors) = (empty(), empty(), empty());
+        let into = into.values_mut().chunks_mut(BLOCK * width.max(1));
+        for (queries, into) in queries.chunks(BLOCK).zip(into) {
+            let numbers: Vec<u32> = queries.iter().map(|query| query.relation.0).collect();
+            gather_relations(self.backbone, &self.relation, &numbers, &mut relations);
+            vectors.resize(queries.len(), width);
+            let head = |position: usize| self.entity.row(queries[position].head.index());
+            let relation = |position: usize| relations.row(position);
+            let factors = Factors { backbone: self.backbone, core: &self.core, head, relation };
+            factors.compose(&mut outer, &mut vectors);
+            into.copy_from_slice(vectors.values());
         }
     }
 
@@ -74,32 +103,98 @@ pub fn normal<T: Real>(rows: usize, columns: usize, deviation: f64, generator: &
     Matrix::from_values(rows, columns, values)
 }
 
-impl ComplEx<f32> {
-    /// The tensors that are saved: `entity` and `relation`.
+/// Evenly distributed values within `±bound`.
+pub fn even<T: Real>(rows: usize, columns: usize, bound: f64, generator: &mut impl Rng) -> Matrix<T> {
+    let values = (0..rows * columns).map(|_| T::from_f64(generator.random_range(-bound..bound)));
+    Matrix::from_values(rows, columns, values.collect())
+}
+
+impl Model<f32> {
+    /// The tensors that are saved, `entity`, `relation` and `core`, and the backbone's word in the header; a ComplEx
+    /// model has neither core nor word.
     pub fn tensors(&self) -> Tensors<'_> {
-        Tensors::default().matrix("entity", &self.entity).matrix("relation", &self.relation)
+        let tensors = Tensors::default().matrix("entity", &self.entity).matrix("relation", &self.relation);
+        let tensors = match self.backbone {
+            Backbone::TuckER => tensors.matrix("core", &self.core),
+            _ => tensors,
+        };
+        match self.backbone {
+            Backbone::ComplEx => tensors,
+            other => tensors.text(BACKBONE, other.word()),
+        }
     }
 
-    /// Reads a model back and checks that it fits a graph of so many entities and relations.
+    /// Reads a model back and checks that it is whole and fits a graph of so many entities and relations.
+    ///
+    /// # Errors
+    /// If the backbone is not known, or tensors have shapes that it has not or values that are not finite.
     pub fn from_reader(reader: &Reader, entities: usize, relations: usize) -> Result<Self> {
+        let backbone = read_backbone(reader)?;
         let (entity, relation) = (reader.matrix("entity")?, reader.matrix("relation")?);
-        let shapes = [("entity", &entity, entities), ("relation", &relation, 2 * relations)];
-        for (name, table, rows) in shapes {
-            if table.rows() != rows || table.columns() != entity.columns() || table.columns() % 2 != 0 {
+        let core = match backbone {
+            Backbone::TuckER => reader.matrix("core")?,
+            _ => Matrix::zeros(0, 0),
+        };
+        let model = Model { backbone, entity, relation, core };
+        model.check(entities, relations).map_err(|e| e.at(reader.path()))?;
+        Ok(model)
+    }
+
+    fn shape(&self) -> Shape {
+        Shape { backbone: self.backbone, rank: self.rank(), relation_width: self.relation.columns() }
+    }
+
+    fn check(&self, entities: usize, relations: usize) -> Result<()> {
+        let further = further_columns(self.backbone);
+        if self.width() < further || !(self.width() - further).is_multiple_of(2) {
+            let message =
+                format!("`entity` has {} columns, which no {} model has", self.width(), self.backbone);
+            return Err(Error::data(message).hint("rerun its stage with --force"));
+        }
+        let shape = self.shape();
+        let core_columns = if shape.core_rows() > 0 { shape.embedding() } else { 0 };
+        let tables = [
+            ("entity", &self.entity, entities, shape.columns()),
+            ("relation", &self.relation, 2 * relations, shape.relation_columns()),
+            ("core", &self.core, shape.core_rows(), core_columns),
+        ];
+        for (name, table, rows, columns) in tables {
+            if (table.rows(), table.columns()) != (rows, columns) {
                 let found = format!("`{name}` is {} x {}", table.rows(), table.columns());
-                let message = format!("{found}, but the graph needs {rows} rows of an even width");
-                return Err(Error::data(message).at(reader.path()).hint("it was trained on another graph"));
+                let wanted =
+                    format!("{} of rank {} on this graph has {rows} x {columns}", shape.backbone, shape.rank);
+                let hint = "it was trained on another graph, or is of another backbone: rerun its stage with --force";
+                return Err(Error::data(format!("{found}, but {wanted}")).hint(hint));
             }
             if !table.is_finite() {
-                return Err(Error::new(Kind::Data, format!("`{name}` holds values that are not finite"))
-                    .at(reader.path()));
+                return Err(Error::new(Kind::Data, format!("`{name}` holds values that are not finite")));
             }
         }
-        Ok(ComplEx { entity, relation })
+        let is_broken = |row: &usize| further > 0 && !distance::is_closed(self.entity.row(*row));
+        match (0..entities).find(is_broken) {
+            Some(row) => {
+                let message = "the last columns of `entity` are not minus its square norm, and 1";
+                Err(Error::data(message).row(row as u64).hint("rerun its stage with --force"))
+            }
+            None => Ok(()),
+        }
     }
 }
 
-impl Scorer for ComplEx<f32> {
+/// The name of the backbone's word in a model's header.
+const BACKBONE: &str = "backbone";
+
+fn read_backbone(reader: &Reader) -> Result<Backbone> {
+    let Some(word) = reader.find_text(BACKBONE)? else { return Ok(Backbone::ComplEx) };
+    Backbone::of_word(&word).ok_or_else(|| {
+        let message = format!("`{word}` is not a backbone");
+        Error::data(message)
+            .at(reader.path())
+            .hint("written by a newer version? rerun its stage with this one")
+    })
+}
+
+impl Scorer for Model<f32> {
     fn entities(&self) -> usize {
         self.entity.rows()
     }
@@ -114,7 +209,7 @@ impl Scorer for ComplEx<f32> {
 
 /// The mean of several models' scores (Eq. 7 with all teachers).
 #[derive(Clone, Debug)]
-pub struct Average<'a>(pub Vec<&'a ComplEx<f32>>);
+pub struct Average<'a>(pub Vec<&'a Model<f32>>);
 
 impl Scorer for Average<'_> {
     fn entities(&self) -> usize {

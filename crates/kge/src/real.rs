@@ -36,6 +36,8 @@ pub trait Real:
     fn exp(self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
+    /// Sine and cosine.
+    fn sin_cos(self) -> (Self, Self);
     /// Neither infinite nor NaN.
     fn is_finite(self) -> bool;
 
@@ -67,6 +69,10 @@ impl Real for f64 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         f64::sqrt(self)
+    }
+
+    fn sin_cos(self) -> (Self, Self) {
+        f64::sin_cos(self)
     }
 
     #[inline(always)]
@@ -119,6 +125,10 @@ impl Real for f32 {
     #[inline(always)]
     fn sqrt(self) -> Self {
         f32::sqrt(self)
+    }
+
+    fn sin_cos(self) -> (Self, Self) {
+        f32::sin_cos(self)
     }
 
     #[inline(always)]

@@ -77,6 +77,14 @@ pub fn sum_cubed_moduli<T: Real>(re: &[T], im: &[T]) -> T {
     })
 }
 
+/// `Σ |x|³`.
+pub fn sum_cubes<T: Real>(xs: &[T]) -> T {
+    fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs| {
+        let square = x * x;
+        acc + square * square.sqrt()
+    })
+}
+
 /// How many elements exceed `x`, and how many equal it.
 pub fn count_above_and_equal<T: Real>(xs: &[T], x: T) -> (usize, usize) {
     widest!({

@@ -16,15 +16,18 @@ use rayon::prelude::*;
 use stage::{Error, Kind, Result};
 
 use crate::adagrad::Adagrad;
+use crate::backbone::{Factors, distance, gather_relations};
 use crate::checkpoint::{Reader, Tensors, require_finite};
-use crate::complex::{self, N3};
-use crate::{ComplEx, Matrix, Precision, Real, row};
+use crate::complex::N3;
+use crate::{Backbone, Matrix, Model, Precision, Real, Shape, row};
 
 mod entities;
+mod flow;
 mod uses;
 
 pub use entities::{Embedding, Way};
 use entities::{Entities, Gradients, Projected};
+use flow::Flow;
 pub use uses::Uses;
 
 /// What a row of scores should become.
@@ -87,13 +90,34 @@ pub struct StepLoss {
     pub pairs: usize,
 }
 
-/// A ComplEx model in training: parameters, optimisers and preallocated buffers.
+/// What a model starts from.
+#[derive(Clone, Debug)]
+pub struct Initial<T> {
+    /// What scores.
+    pub backbone: Backbone,
+    /// The entities.
+    pub embedding: Embedding<T>,
+    /// As in [`Model::relation`].
+    pub relation: Matrix<T>,
+    /// As in [`Model::core`].
+    pub core: Matrix<T>,
+}
+
+impl<T: Real> Initial<T> {
+    /// Of a ComplEx model.
+    pub fn complex(embedding: Embedding<T>, relation: Matrix<T>) -> Self {
+        Initial { backbone: Backbone::ComplEx, embedding, relation, core: Matrix::zeros(0, 0) }
+    }
+}
+
+/// A model in training: parameters, optimisers and preallocated buffers.
 #[derive(Debug)]
 pub struct Trainer<T> {
     /// Entity and relation tables as they score; where entities are projected, theirs may lag behind.
-    model: ComplEx<T>,
+    model: Model<T>,
     entities: Entities<T>,
     relation_optimiser: Adagrad<T>,
+    core_optimiser: Adagrad<T>,
     n3: N3,
     precision: Precision,
     buffers: Buffers<T>,
@@ -102,16 +126,22 @@ pub struct Trainer<T> {
 /// The matrices of a step.
 #[derive(Debug)]
 struct Buffers<T> {
-    /// The embeddings of entities that the batch uses itself `(use, 2k)`, and their gradient.
+    /// The rows of entities that the batch uses itself, and their gradient.
     used: Matrix<T>,
     used_gradient: Matrix<T>,
-    /// `Q (query, 2k)`, and its gradient.
+    /// The relations that it uses, as they are composed with heads.
+    relations: Matrix<T>,
+    /// TuckER's `r ⊗ h (query, d · 2k)`, then its gradient.
+    outer: Matrix<T>,
+    /// `Q (query, width)`, and its gradient.
     vectors: Matrix<T>,
     vector_gradient: Matrix<T>,
     /// `S (query, entity)`, then `G`.
     scores: Matrix<T>,
-    /// Of the relations that the batch uses `(use, 2k)`.
+    /// Of the relations that the batch uses, as in their table.
     relation_gradient: Matrix<T>,
+    /// Of TuckER's core.
+    core_gradient: Matrix<T>,
 }
 
 impl<T: Real> Buffers<T> {
@@ -120,10 +150,13 @@ impl<T: Real> Buffers<T> {
         Buffers {
             used: empty(),
             used_gradient: empty(),
+            relations: empty(),
+            outer: empty(),
             vectors: empty(),
             vector_gradient: empty(),
             scores: empty(),
             relation_gradient: empty(),
+            core_gradient: empty(),
         }
     }
 }
@@ -135,8 +168,8 @@ pub struct Batch {
     pub entities: Uses,
     /// Relations.
     pub relations: Uses,
-    /// The relation's index at each position.
-    pub relation_of: Vec<u32>,
+    /// How many queries there are.
+    pub queries: usize,
     /// How many pairs of query and tail.
     pub pairs: usize,
 }
@@ -152,30 +185,49 @@ impl Batch {
         Batch {
             entities: Uses::new(heads, numbers.iter().flat_map(tails).map(|tail| tail.0)),
             relations: Uses::new(relations, std::iter::empty()),
-            relation_of: numbers.iter().map(|number| query(number).relation.0).collect(),
+            queries: numbers.len(),
             pairs: numbers.iter().map(|number| tails(number).len()).sum(),
         }
     }
 }
 
 impl<T: Real> Trainer<T> {
-    /// Starts from initial `embedding` and `relation` `(relation and inverse, 2k)`.
-    pub fn new(embedding: Embedding<T>, relation: Matrix<T>, learning_rate: f64, n3: N3) -> Self {
+    /// Starts from `initial` parameters.
+    ///
+    /// # Panics
+    /// If their shapes are not those of one model.
+    pub fn new(initial: Initial<T>, learning_rate: f64, n3: N3) -> Self {
+        let Initial { backbone, embedding, relation, core } = initial;
+        let is_distance = backbone.is_distance();
         let (entity, entities) = match embedding {
-            Embedding::Table(table) => {
+            Embedding::Table(mut table) => {
+                if is_distance {
+                    table = widened(&table);
+                    let width = table.columns();
+                    table.values_mut().par_chunks_exact_mut(width).for_each(distance::close_entity);
+                }
                 let optimiser = Adagrad::new(learning_rate, table.rows(), table.columns());
                 (table, Entities::Free(optimiser))
             }
             Embedding::Projected { features, projection, scale } => {
-                assert_eq!(projection.columns(), relation.columns(), "entities and relations have one rank");
-                let projected = Projected::new(features, projection, scale, learning_rate);
-                (Matrix::zeros(0, relation.columns()), Entities::Projected(Box::new(projected)))
+                let projection = if is_distance { widened(&projection) } else { projection };
+                let width = projection.columns();
+                let projected = Projected::new(features, projection, scale, is_distance, learning_rate);
+                (Matrix::zeros(0, width), Entities::Projected(Box::new(projected)))
             }
         };
-        assert_eq!(entity.columns(), relation.columns(), "entities and relations have one rank");
+        let model = Model { backbone, entity, relation, core };
+        let shape = Shape { backbone, rank: model.rank(), relation_width: model.relation.columns() };
+        assert_eq!(
+            model.relation.columns(),
+            shape.relation_columns(),
+            "entities and relations have one rank"
+        );
+        assert_eq!(model.core.rows(), shape.core_rows(), "the core has that rank");
         Trainer {
-            relation_optimiser: Adagrad::new(learning_rate, relation.rows(), relation.columns()),
-            model: ComplEx { entity, relation },
+            relation_optimiser: Adagrad::new(learning_rate, model.relation.rows(), model.relation.columns()),
+            core_optimiser: Adagrad::new(learning_rate, model.core.rows(), model.core.columns()),
+            model,
             entities,
             n3,
             precision: Precision::Full,
@@ -190,12 +242,13 @@ impl<T: Real> Trainer<T> {
     }
 
     /// The model as it stands.
-    pub fn model(&mut self) -> &ComplEx<T> {
+    pub fn model(&mut self) -> &Model<T> {
         self.parts().0
     }
 
-    /// The model as it stands, and the trained projection, if there is one.
-    pub fn parts(&mut self) -> (&ComplEx<T>, Option<&Matrix<T>>) {
+    /// The model as it stands, and the trained projection `(f, width)`, if there is one; where a distance has further
+    /// columns, its own are zero.
+    pub fn parts(&mut self) -> (&Model<T>, Option<&Matrix<T>>) {
         self.entities.write_table(&mut self.model.entity);
         let projection = match &self.entities {
             Entities::Free(_) => None,
@@ -239,15 +292,14 @@ impl<T: Real> Trainer<T> {
 
     /// Composes the batch's queries and scores all entities.
     fn score(&mut self, batch: &Batch) {
-        let Buffers { used, vectors, scores, .. } = &mut self.buffers;
-        let (queries, width) = (batch.relation_of.len(), self.model.relation.columns());
-        self.entities.prepare(&mut self.model.entity, queries, &batch.entities, used);
-        vectors.resize(queries, width);
-        let rows = vectors.values_mut().par_chunks_mut(width).zip(&batch.relation_of).enumerate();
-        rows.for_each(|(position, (vector, &relation))| {
-            let head = used.row(batch.entities.number(position));
-            complex::compose(head, self.model.relation.row(relation as usize), vector);
-        });
+        let Buffers { used, relations, outer, vectors, scores, .. } = &mut self.buffers;
+        self.entities.prepare(&mut self.model.entity, batch.queries, &batch.entities, used);
+        let Model { backbone, entity, relation, core } = &self.model;
+        gather_relations(*backbone, relation, batch.relations.rows(), relations);
+        vectors.resize(batch.queries, entity.columns());
+        let head = |position: usize| used.row(batch.entities.number(position));
+        let relation = |position: usize| relations.row(batch.relations.number(position));
+        Factors { backbone: *backbone, core, head, relation }.compose(outer, vectors);
         self.entities.score(self.precision, &self.model.entity, vectors, scores);
     }
 
@@ -277,82 +329,95 @@ impl<T: Real> Trainer<T> {
         (losses.iter().sum(), rows)
     }
 
-    /// From query vectors on to heads and relations, and N3 on head, relation and tail of every triple.
+    /// From query vectors on to heads, relations and core, and N3 on head, relation and tail of every triple.
     fn propagate(&mut self, batch: &Batch, scale: f64) -> f64 {
-        let Buffers { used, used_gradient, vector_gradient, relation_gradient, .. } = &mut self.buffers;
-        let (relations, n3) = (&self.model.relation, self.n3);
-        let head_of = |position: u32| used.row(batch.entities.number(position as usize));
-        let relation_of = |position: u32| relations.row(batch.relation_of[position as usize] as usize);
-        let of_relation = |number: usize| relations.row(batch.relations.rows()[number] as usize);
-        let flow = Flow { vector_gradient, n3, scale };
-        flow.write_rows(&batch.entities, relation_of, |number| used.row(number), used_gradient)
-            + flow.write_rows(&batch.relations, head_of, of_relation, relation_gradient)
+        let Model { backbone, relation, core, .. } = &self.model;
+        let Buffers {
+            used,
+            used_gradient,
+            relations,
+            outer,
+            vectors,
+            vector_gradient,
+            relation_gradient,
+            core_gradient,
+            ..
+        } = &mut self.buffers;
+        if backbone.is_distance() {
+            let width = vectors.columns();
+            let rows = vector_gradient.values_mut().par_chunks_exact_mut(width);
+            rows.zip(vectors.values().par_chunks_exact(width))
+                .for_each(|(gradient, vector)| distance::open_query_gradient(vector, gradient));
+        }
+        if *backbone == Backbone::TuckER {
+            core_gradient.resize(core.rows(), core.columns());
+            core_gradient.product(false, T::ONE, outer.transposed(), vector_gradient.view());
+            outer.product(false, T::ONE, vector_gradient.view(), core.transposed());
+        }
+        let flow = Flow {
+            backbone: *backbone,
+            n3: self.n3,
+            scale,
+            batch,
+            used,
+            relations,
+            table: relation,
+            vectors,
+            vector_gradient,
+            outer,
+        };
+        flow.write_entities(used_gradient) + flow.write_relations(relation_gradient)
     }
 
     fn update(&mut self, batch: &Batch) {
-        let Buffers { scores, vectors, used_gradient, relation_gradient, .. } = &self.buffers;
-        let (precision, uses) = (self.precision, &batch.entities);
-        let gradients = Gradients { precision, scores, vectors, uses, used: used_gradient };
+        let Buffers { scores, vectors, used_gradient, relation_gradient, core_gradient, .. } = &self.buffers;
+        let (precision, uses, is_distance) =
+            (self.precision, &batch.entities, self.model.backbone.is_distance());
+        let gradients = Gradients { precision, scores, vectors, uses, used: used_gradient, is_distance };
         self.entities.update(&mut self.model.entity, &gradients);
         let (table, rows) = (&mut self.model.relation, batch.relations.rows());
         self.relation_optimiser.step_rows(table, rows, relation_gradient);
+        if self.model.backbone == Backbone::TuckER {
+            self.core_optimiser.step(&mut self.model.core, core_gradient);
+        }
     }
 }
 
-/// What flows from query vectors into one of their two factors.
-struct Flow<'a, T> {
-    /// `(query, 2k)`.
-    vector_gradient: &'a Matrix<T>,
-    n3: N3,
-    /// One over the batch's pairs.
-    scale: f64,
-}
-
-impl<T: Real> Flow<'_, T> {
-    /// Writes the gradient of the rows of `uses` and returns their part of the regulariser. `other` is the second
-    /// factor at a position, `row` a row's own embedding.
-    fn write_rows<'b>(
-        &self,
-        uses: &Uses,
-        other: impl Fn(u32) -> &'b [T] + Sync,
-        row: impl Fn(usize) -> &'b [T] + Sync,
-        gradient: &mut Matrix<T>,
-    ) -> f64 {
-        let width = self.vector_gradient.columns();
-        gradient.resize(uses.rows().len(), width);
-        let rows = gradient.values_mut().par_chunks_mut(width).enumerate();
-        let values: Vec<f64> = rows
-            .map(|(number, onto)| {
-                onto.fill(T::ZERO);
-                for &position in uses.positions(number) {
-                    let gradient = self.vector_gradient.row(position as usize);
-                    complex::add_compose_gradient(gradient, other(position), onto);
-                }
-                self.n3.add(row(number), self.scale * f64::from(uses.pairs(number)), onto)
-            })
-            .collect();
-        values.iter().sum()
+/// The same columns, and those that a distance has behind them, zero.
+fn widened<T: Real>(matrix: &Matrix<T>) -> Matrix<T> {
+    let mut wide = Matrix::zeros(matrix.rows(), matrix.columns() + distance::COLUMNS);
+    for row in 0..matrix.rows() {
+        wide.row_mut(row)[..matrix.columns()].copy_from_slice(matrix.row(row));
     }
+    wide
 }
 
 impl Trainer<f32> {
-    /// Bytes that training takes at most, for `entities x width` embeddings and batches of `pairs` pairs of query
-    /// and tail in at most so many `queries`, over features of `features` columns (0 for a free table).
-    pub fn memory(entities: usize, width: usize, pairs: usize, queries: usize, features: usize) -> u64 {
+    /// Bytes that training takes at most, for a model of that `shape` with so many `entities` and batches of `pairs` pairs
+    /// of query and tail in at most so many `queries`, over features of `features` columns (0 for a free table).
+    pub fn memory(shape: Shape, entities: usize, pairs: usize, queries: usize, features: usize) -> u64 {
+        let width = shape.columns();
         let used = (queries + pairs).min(entities);
-        let step = queries * (entities + 2 * width) + 2 * used * width;
+        // Of TuckER the core, its squares and its gradient, and the outer products.
+        let core = shape.core_rows().saturating_mul(3 * shape.embedding() + queries);
+        // Query vectors and relations, each with their gradient.
+        let step = queries * (entities + 4 * width) + 2 * used * width;
         let parameters = match features {
             0 => 2 * entities * width,
             // The table is there for validation, its gradient where the step goes through the entities.
             _ => {
-                let tables = match Way::cheaper(entities, features, width, queries, used) {
+                let way = match shape.backbone.is_distance() {
+                    true => Way::Entities,
+                    false => Way::cheaper(entities, features, width, queries, used),
+                };
+                let tables = match way {
                     Way::Entities => 2 * entities * width,
                     Way::Features => entities * width + (queries + used) * features,
                 };
                 tables + entities * features + 3 * features * width
             }
         };
-        4 * (parameters + step) as u64
+        ((parameters + step).saturating_add(core) as u64).saturating_mul(4)
     }
 
     /// Everything needed to go on: parameters and optimiser.
@@ -361,11 +426,17 @@ impl Trainer<f32> {
             Entities::Free(optimiser) => (&self.model.entity, optimiser),
             Entities::Projected(projected) => (&projected.projection, &projected.optimiser),
         };
-        Tensors::default()
+        let tensors = Tensors::default()
             .matrix("parameters", parameters)
             .matrix("relation", &self.model.relation)
             .matrix("parameters_squares", optimiser.state())
-            .matrix("relation_squares", self.relation_optimiser.state())
+            .matrix("relation_squares", self.relation_optimiser.state());
+        match self.model.backbone {
+            Backbone::TuckER => {
+                tensors.matrix("core", &self.model.core).matrix("core_squares", self.core_optimiser.state())
+            }
+            _ => tensors,
+        }
     }
 
     /// Takes up a state saved under `prefix.`.
@@ -380,14 +451,20 @@ impl Trainer<f32> {
         reader.load(&format!("{prefix}.parameters"), parameters)?;
         reader.load(&format!("{prefix}.relation"), &mut self.model.relation)?;
         reader.load(&format!("{prefix}.parameters_squares"), optimiser.state_mut())?;
-        reader.load(&format!("{prefix}.relation_squares"), self.relation_optimiser.state_mut())
+        reader.load(&format!("{prefix}.relation_squares"), self.relation_optimiser.state_mut())?;
+        if self.model.backbone == Backbone::TuckER {
+            reader.load(&format!("{prefix}.core"), &mut self.model.core)?;
+            reader.load(&format!("{prefix}.core_squares"), self.core_optimiser.state_mut())?;
+        }
+        Ok(())
     }
 
     /// Refuses parameters that are no longer finite.
     pub fn require_finite(&mut self) -> Result<()> {
         let model = self.model();
         require_finite("entity", &model.entity)?;
-        require_finite("relation", &model.relation)
+        require_finite("relation", &model.relation)?;
+        require_finite("core", &model.core)
     }
 }
 

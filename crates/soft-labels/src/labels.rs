@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::{ComplEx, Matrix, Scorer};
+use kge::{Matrix, Model, Scorer};
 use mkg::{EntityId, Query};
 use rayon::prelude::*;
 use stage::manifest::Manifest;
@@ -135,7 +135,7 @@ impl SoftLabels {
     /// If a number does not fit half precision; on interruption.
     pub fn of_models(
         teachers: Vec<Modality>,
-        models: &[&ComplEx<f32>],
+        models: &[&Model<f32>],
         queries: &[Query],
     ) -> Result<SoftLabels> {
         let entities = models.first().map_or(0, |model| model.entity.rows());
@@ -219,12 +219,12 @@ impl SoftLabels {
         bytemuck::cast_slice(self.row::<f16>(&self.scores[teacher], query))
     }
 
-    /// A teacher's query vector `q = e_h ∘ w_r`, `[re | im]`: its product with an entity's embedding is the score.
+    /// A teacher's query vector, of ComplEx `q = e_h ∘ w_r`, `[re | im]`: its product with an entity's row is the score.
     pub fn vector(&self, query: usize, teacher: usize) -> &[f16] {
         bytemuck::cast_slice(self.row::<f16>(&self.vectors[teacher], query))
     }
 
-    /// A teacher's query vectors `(query, 2k)`.
+    /// A teacher's query vectors `(query, width)`.
     pub fn vectors(&self, teacher: usize) -> Matrix<f32> {
         let Rows { width, places } = &self.vectors[teacher];
         let mut matrix = Matrix::zeros(places.len(), *width);

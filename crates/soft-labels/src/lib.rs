@@ -7,7 +7,7 @@
 //! | `head`, `relation` | u32 | ids; a relation from `R` on is an inverse |
 //! | `head_name`, `relation_name` | text | names, or keys where there are none; inverses end in `⁻¹` |
 //! | `neighbours` | list of u32 | the query's known train tails, ascending |
-//! | `vector_<modality>` | fixed-size list of f16 | the teacher's query vector `e_h ∘ w_r`, `[re \| im]` |
+//! | `vector_<modality>` | fixed-size list of f16 | the teacher's query vector, of ComplEx `e_h ∘ w_r`, `[re \| im]` |
 //! | `scores_<modality>` | fixed-size list of f16 | the teacher's score of every entity, by id |
 //!
 //! With `soft_labels.top = k` the cache is lossy: a row keeps the scores of its neighbours and of `k` other entities, and
@@ -43,7 +43,7 @@ mod write;
 pub use labels::{Opened, SoftLabels};
 pub use write::{Teacher, scorers, write_labels, write_part};
 
-use kge::Scorer;
+use kge::{Backbone, Scorer};
 use mkg::Vocabulary;
 use stage::manifest;
 use stage::recipe::{self, Recipe};
@@ -64,7 +64,9 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let fits = || {
         require_entities(options.top, data.entities())?;
         require_room(&run, &data, &teachers, options)?;
-        let gpu = cuda::choose(common.device(), None)?;
+        let other = teachers.iter().map(|teacher| teacher.model.backbone).find(|of| *of != Backbone::ComplEx);
+        let lacking = other.map(|backbone| format!("a {backbone} teacher"));
+        let gpu = cuda::choose(common.device(), lacking.as_deref())?;
         gpu.iter().try_for_each(|gpu| require_device_memory(gpu, &data, &teachers, options))?;
         Ok(gpu)
     };
@@ -96,7 +98,7 @@ fn require_device_memory(
 ) -> Result<()> {
     let rows = write::layout(data, teachers, options.top).rows_per_group();
     let of_teacher = |teacher: &Teacher| {
-        cuda::Model::memory(data.entities(), data.relations(), 2 * teacher.model.rank(), rows)
+        cuda::Model::memory(data.entities(), data.relations(), teacher.model.width(), rows)
     };
     let bytes = teachers.iter().map(of_teacher).sum();
     gpu.require_memory(|_| bytes, 1, "scoring with the teachers", "batch")

@@ -4,7 +4,7 @@ use arrow::array::AsArray;
 use arrow::datatypes::Float16Type;
 use half::f16;
 use kge::model::normal;
-use kge::{ComplEx, Matrix, Scorer};
+use kge::{Matrix, Model, Scorer};
 use mkg::graph::{Entity, Relation, column, for_each_batch};
 use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
 use parquet::arrow::ArrowWriter;
@@ -44,7 +44,7 @@ fn graph(entities: usize, queries: usize) -> Data {
 fn teacher(name: &str, rank: usize, data: &Data) -> Teacher {
     let mut generator = seed::generator(7, name, 0);
     let mut table = |rows: usize| normal(rows, 2 * rank, 1.0, &mut generator);
-    let model = ComplEx { entity: table(data.entities()), relation: table(2 * data.relations()) };
+    let model = Model::complex(table(data.entities()), table(2 * data.relations()));
     Teacher { modality: name.parse().unwrap(), model }
 }
 

@@ -3,7 +3,7 @@
 use arrow::array::{ArrayRef, ListBuilder, StringArray, UInt32Array, UInt32Builder};
 use arrow::datatypes::{DataType, SchemaRef};
 use half::f16;
-use kge::{ComplEx, Matrix, Scorer};
+use kge::{Matrix, Model, Scorer};
 use mkg::Query;
 use mkg::graph::list_item;
 use parquet::arrow::ArrowWriter;
@@ -31,7 +31,7 @@ pub struct Teacher {
     /// Its modality.
     pub modality: Modality,
     /// Its model.
-    pub model: ComplEx<f32>,
+    pub model: Model<f32>,
 }
 
 /// The teachers' models, which compute their own scores.
@@ -41,7 +41,7 @@ pub fn scorers(teachers: &[Teacher]) -> Vec<&dyn Scorer> {
 
 /// The shape of these teachers' cache.
 pub(crate) fn layout<'a>(data: &Data, teachers: &'a [Teacher], top: usize) -> Layout<'a> {
-    let widths = teachers.iter().map(|teacher| (&teacher.modality, 2 * teacher.model.rank())).collect();
+    let widths = teachers.iter().map(|teacher| (&teacher.modality, teacher.model.width())).collect();
     Layout { entities: data.entities(), top, teachers: widths }
 }
 

@@ -10,13 +10,16 @@ use toml::{Table, Value};
 
 use crate::{Error, Modality, Result, files};
 
+mod backbone;
 mod distill;
 mod features;
 mod import;
 mod teachers;
 
+pub use backbone::Backbone;
 pub use distill::{
-    Action, Calibrate, Distill, Neighbours, Objective, PolicyLearns, PolicyState, PolicyValue, Selection,
+    Action, Calibrate, Distill, Neighbours, Objective, PolicyLearns, PolicyState, PolicyValue, QueryWeight,
+    Selection,
 };
 pub use features::{Features, ImageOutput, Pool, TextField, TextOutput, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};
@@ -104,9 +107,13 @@ impl Recipe {
     /// Refuses values that no stage could work with.
     fn check(&self) -> Result<()> {
         self.teachers.training.check("teachers")?;
+        for modality in self.teachers.modality.keys() {
+            self.teachers.of(modality).training.check(&format!("teachers.modality.{modality}"))?;
+        }
         self.distill.training.check("distill")?;
         let positive = [
             ("distill.tau", self.distill.tau),
+            ("teachers.epochs", self.teachers.training.epochs as f64),
             ("teachers.feature_scale", self.teachers.feature_scale),
             ("soft_labels.rows_per_file", self.soft_labels.rows_per_file as f64),
             ("distill.policy_hidden", self.distill.policy_hidden as f64),
@@ -115,6 +122,13 @@ impl Recipe {
         for (key, value) in positive {
             require(value > 0.0, key, "must be above zero")?;
         }
+        // Without a student there may be an ensemble of its teachers.
+        require(
+            self.distill.training.epochs > 0 || self.distill.objective != Objective::None,
+            "distill.epochs",
+            "must be above zero for a student without teachers",
+        )?;
+        require(self.distill.policy_folds > 1, "distill.policy_folds", "must be 2 or more")?;
         require(
             self.import.holdout_fraction > 0.0 && self.import.holdout_fraction < 1.0,
             "import.holdout_fraction",
@@ -199,6 +213,12 @@ mod tests {
                 assert!(listed[section].get(key).is_some(), "pipelines/default.toml lacks {section}.{key}");
             }
         }
+        // Not written where they have their defaults.
+        for (section, key) in
+            ["teachers", "distill"].iter().flat_map(|s| [(s, "backbone"), (s, "relation_width")])
+        {
+            assert!(listed[*section].get(key).is_some(), "pipelines/default.toml lacks {section}.{key}");
+        }
     }
 
     #[test]
@@ -234,6 +254,19 @@ mod tests {
         ] {
             assert_eq!(Recipe::load(&[], &[set.to_owned()]).unwrap_err().kind().exit_code(), 2, "{set}");
         }
+    }
+
+    #[test]
+    fn a_backbone_is_a_word_that_is_recorded_unless_it_is_the_default() {
+        let sets =
+            ["teachers.modality.visual.backbone=distmult", "distill.backbone=transe"].map(str::to_owned);
+        let recipe = Recipe::load(&[], &sets).unwrap();
+        let backbone = |modality: &str| recipe.teachers.of(&modality.parse().unwrap()).training.backbone;
+        assert_eq!((backbone("visual"), backbone("structural")), (Backbone::DistMult, Backbone::ComplEx));
+        let recorded = |training: &Training| Table::try_from(training).unwrap().contains_key("backbone");
+        assert!(recorded(&recipe.distill.training) && !recorded(&recipe.teachers.training));
+        let error = Recipe::load(&[], &["distill.backbone=rescal".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("`tucker`"), "{error}");
     }
 
     #[test]

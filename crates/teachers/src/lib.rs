@@ -1,7 +1,7 @@
-//! Stage 3: one ComplEx model per modality, pre-trained alone (Eq. 3).
+//! Stage 3: one model per modality, pre-trained alone (Eq. 3).
 //!
 //! Teachers are independent of each other, so each is a stage folder of its own and can be a job of its own. A
-//! teacher is saved with its entity embeddings as they score, so later stages read a plain ComplEx model and no
+//! teacher is saved with its entity embeddings as they score, so later stages read a plain model and no
 //! features; the trained projection and which entities had features ([`PRESENT`]) are kept beside them.
 
 use dsom_features::{FeatureTable, table};
@@ -14,7 +14,7 @@ use stage::recipe::{Absent, Recipe, Teachers, Training};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Common, Modality, Result, Run};
-use training::{Data, Engine, Learner, MODEL, Place, Shapes, embeddings, fit};
+use training::{Data, Engine, Learner, MODEL, Place, Shapes, fit, initial, lacking, shape};
 
 pub mod missing;
 
@@ -72,10 +72,10 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let features = projected.then(|| open(&mut task)).transpose()?;
     let width = features.as_ref().map_or(0, |features| features.rows.columns());
     let ready = || {
-        let place = Place::choose(common.device(), None, training)?;
+        let place = Place::choose(common.device(), lacking(training, "teachers").as_deref(), training)?;
         let shapes = Shapes {
+            shape: shape(training),
             entities: data.entities(),
-            width: 2 * training.rank,
             features: width,
             queries: data.queries.len(),
             batch: training.batch,
@@ -93,8 +93,8 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
         }
         None => (None, None, Map::new()),
     };
-    let (embedding, relation) = embeddings(&name, recipe.seed, training, &data, projected);
-    let engine = place.engine(embedding, relation, training)?;
+    let initial = initial(&name, recipe.seed, training, &data, projected);
+    let engine = place.engine(initial, training)?;
     let mut teacher = Teacher { data: &data, engine, on_device: None, presence };
     let fitted = fit(&work, &name, recipe.seed, training, &data, &mut teacher)?;
     summary.insert("products".to_owned(), place.products().into());
@@ -132,6 +132,7 @@ impl Features {
             tracing::info!("{modality}: {hidden} entities hidden, {} present", table.count_present());
             summary.insert("hidden".to_owned(), hidden.into());
         }
+        missing::require_place(&table, teachers, modality)?;
         let rows = missing::feature_matrix(&table, teachers, modality, seed);
         Ok(Features { rows, presence: missing::presence(&table), summary })
     }

@@ -5,7 +5,7 @@ use dsom_teachers::{available, train};
 use stage::{Common, Modality, Result};
 use std::process::ExitCode;
 
-/// Stage 3: pre-train one ComplEx teacher per modality
+/// Stage 3: pre-train one teacher per modality
 ///
 /// Reads graph/ (train and valid) and features/<modality>/, writes teachers/<modality>/: the model of the epoch
 /// with the best validation MRR, and events.jsonl with every epoch's losses. A teacher that is fresh is left

@@ -51,6 +51,22 @@ pub fn hide(
     Ok(before - table.count_present())
 }
 
+/// Refuses entities without a place in a distance: an embedding of zeros is neutral in a product, but a point like any
+/// other, and the nearest to all that is small, where the distance counts.
+///
+/// # Errors
+/// [`stage::Kind::Usage`] if an entity is absent and the recipe's distance is to do with nothing.
+pub fn require_place(table: &FeatureTable, teachers: &Teachers, modality: &Modality) -> Result<()> {
+    let (backbone, absent) = (teachers.training.backbone, table.entities() - table.count_present());
+    if !backbone.is_distance() || teachers.absent != Absent::Zero || absent == 0 {
+        return Ok(());
+    }
+    let message =
+        format!("{absent} entities have no features of `{modality}`: {backbone} has no place for nothing");
+    Err(Error::usage(message)
+        .hint("set `teachers.absent` to \"learned\" or \"mean\", or another `teachers.backbone`"))
+}
+
 /// The rows to project, `(entity, width)`.
 ///
 /// An absent entity's row is zero, the mean of all others, or noise of variance 1. The embedding that absent entities
@@ -111,6 +127,7 @@ pub fn presence(table: &FeatureTable) -> Matrix<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use stage::recipe::Backbone;
 
     fn visual() -> Modality {
         "visual".parse().unwrap()
@@ -153,6 +170,18 @@ mod tests {
         let wide = feature_matrix(&FeatureTable::absent(500, 20), &teachers, &visual(), 1);
         let square = wide.values().iter().map(|x| f64::from(x * x)).sum::<f64>() / 1e4;
         assert!((square - 1.0).abs() < 0.06, "{square}");
+    }
+
+    #[test]
+    fn a_distance_needs_a_place_for_every_entity() {
+        let mut teachers = Teachers::default();
+        let refused = |teachers: &Teachers| require_place(&table(), teachers, &visual()).err();
+        assert!(refused(&teachers).is_none());
+        teachers.training.backbone = Backbone::TransE;
+        let error = refused(&teachers).unwrap();
+        assert!(error.kind() == stage::Kind::Usage && error.to_string().contains("2 entities"), "{error}");
+        teachers.absent = Absent::Learned;
+        assert!(refused(&teachers).is_none());
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! What training reads: the graph without its test split, and models that earlier stages trained.
 
 use kge::checkpoint::Reader;
-use kge::model::normal;
-use kge::{ComplEx, Embedding, Matrix};
+use kge::model::{even, normal};
+use kge::{Backbone, Embedding, Initial, Matrix, Model, Shape};
 use mkg::graph::{ENTITIES, RELATIONS, read_triples};
 use mkg::{KnownAnswers, QuerySet, Split, Triple, Vocabulary};
+use serde_json::Value;
+use stage::manifest::{self, Manifest};
 use stage::recipe::Training;
 use stage::task::Task;
 use stage::{Error, Result, Run, seed};
+use std::f64::consts::PI;
 use std::path::Path;
 
 /// The graph as training sees it.
@@ -76,25 +79,57 @@ pub fn open_triples(
 }
 
 /// Reads the model in a finished stage's `folder` and records it as an input of `task`.
-pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Result<ComplEx<f32>> {
+///
+/// # Errors
+/// If the model is broken, of another graph, or not of the backbone that the stage's manifest names.
+pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Result<Model<f32>> {
     let path = task.stage_input(folder, crate::MODEL)?;
-    ComplEx::from_reader(&Reader::open(&path)?, vocabulary.entities.len(), vocabulary.relations.len())
+    let (entities, relations) = (vocabulary.entities.len(), vocabulary.relations.len());
+    let model = Model::from_reader(&Reader::open(&path)?, entities, relations)?;
+    let manifest = Manifest::read(folder)?;
+    match trained_as(&manifest.parameters) {
+        Some(word) if word != model.backbone.word() => {
+            let message = format!("a {} model, but {} says {word}", model.backbone, manifest::FILE);
+            let hint = format!("rerun `{}` with --force", manifest.program);
+            Err(Error::data(message).at(path).hint(hint))
+        }
+        _ => Ok(model),
+    }
+}
+
+/// The backbone's word in the parameters of a stage that trains, which leave out the default.
+fn trained_as(parameters: &Value) -> Option<&str> {
+    let training = if parameters["training"].is_object() { &parameters["training"] } else { parameters };
+    training.get("rank")?;
+    training.get("backbone").map_or(Some(Backbone::default().word()), Value::as_str)
+}
+
+/// The shape of a model that is trained so.
+pub fn shape(training: &Training) -> Shape {
+    let &Training { backbone, rank, relation_width, .. } = training;
+    Shape { backbone, rank, relation_width }
 }
 
 /// Initial parameters of the model called `name`: entities (a free table, or a Xavier-initialised projection of
-/// `features` divided by `scale`) and relations.
-pub fn embeddings(
+/// `features` divided by `scale`), relations, and the core, if there is one.
+pub fn initial(
     name: &str,
     seed: u64,
     training: &Training,
     data: &Data,
     features: Option<(Matrix<f32>, f64)>,
-) -> (Embedding<f32>, Matrix<f32>) {
-    let width = 2 * training.rank;
+) -> Initial<f32> {
+    let shape = shape(training);
+    let (width, deviation) = (shape.embedding(), training.init_scale);
     let mut generator = seed::generator(seed, &format!("{name}/initial"), 0);
-    let relation = normal(2 * data.relations(), width, training.init_scale, &mut generator);
+    let (relations, columns) = (2 * data.relations(), shape.relation_columns());
+    let relation = match training.backbone {
+        // No phase is nearer to where it belongs than another.
+        Backbone::RotatE => even(relations, columns, PI, &mut generator),
+        _ => normal(relations, columns, deviation, &mut generator),
+    };
     let embedding = match features {
-        None => Embedding::Table(normal(data.entities(), width, training.init_scale, &mut generator)),
+        None => Embedding::Table(normal(data.entities(), width, deviation, &mut generator)),
         Some((features, scale)) => {
             // Glorot and Bengio (2010), the normal form.
             let deviation = (2.0 / (features.columns() + width) as f64).sqrt();
@@ -102,5 +137,11 @@ pub fn embeddings(
             Embedding::Projected { features, projection, scale }
         }
     };
-    (embedding, relation)
+    let rows = shape.core_rows();
+    // Of unit variance where relation and head are: the core alone must not make queries large.
+    let core = match rows {
+        0 => Matrix::zeros(0, 0),
+        _ => normal(rows, width, (rows as f64).sqrt().recip(), &mut generator),
+    };
+    Initial { backbone: training.backbone, embedding, relation, core }
 }

@@ -8,9 +8,9 @@ mod fit;
 mod place;
 mod precision;
 
-pub use data::{Data, embeddings, open_model, open_triples, open_vocabulary};
+pub use data::{Data, initial, open_model, open_triples, open_vocabulary, shape};
 pub use fit::{Fitted, Learner, fit};
-pub use place::{Engine, Place, Shapes};
+pub use place::{Engine, Place, Shapes, lacking};
 pub use precision::precision;
 
 /// The file of a trained model in its stage's folder.

@@ -2,7 +2,7 @@
 
 use cuda::Gpu;
 use kge::checkpoint::{Reader, Tensors};
-use kge::{ComplEx, Embedding, Matrix, N3, Rank};
+use kge::{Backbone, Initial, Matrix, Model, N3, Rank, Shape};
 use stage::device::Device;
 use stage::recipe::{self, Training};
 use stage::{Result, interrupt, resources};
@@ -17,13 +17,19 @@ pub enum Place {
     Device(Gpu, recipe::Precision),
 }
 
+/// What of a training no device does: its backbone, as a key of the recipe's `section`.
+pub fn lacking(training: &Training, section: &str) -> Option<String> {
+    let word = training.backbone.word();
+    (training.backbone != Backbone::ComplEx).then(|| format!("`{section}.backbone = \"{word}\"`"))
+}
+
 /// The largest shapes of a training: see [`kge::Trainer::memory`].
 #[derive(Clone, Copy, Debug)]
 pub struct Shapes {
+    /// The model's.
+    pub shape: Shape,
     /// Entities.
     pub entities: usize,
-    /// Width of an embedding.
-    pub width: usize,
     /// Columns of the features; 0 for a free table.
     pub features: usize,
     /// Training queries.
@@ -69,19 +75,19 @@ impl Place {
         what: &str,
         (section, knob): (&str, &str),
     ) -> Result<()> {
-        let Shapes { entities, width, features, .. } = shapes;
+        let Shapes { shape, entities, features, .. } = shapes;
         let queries = |batch: usize| batch.min(shapes.queries);
         match self {
             Place::Cpu(precision) => {
                 let (batch, queries) = (shapes.batch, queries(shapes.batch));
-                let bytes = kge::Trainer::memory(entities, width, batch, queries, features)
+                let bytes = kge::Trainer::memory(shape, entities, batch, queries, features)
                     + precision.memory(entities, queries)
                     + more(queries);
                 resources::require_memory(bytes, what, knob)
             }
             Place::Device(gpu, _) => {
                 let bytes = |batch: usize| {
-                    cuda::Trainer::memory(entities, width, batch, queries(batch), features)
+                    cuda::Trainer::memory(entities, shape.columns(), batch, queries(batch), features)
                         + more(queries(batch))
                 };
                 gpu.require_memory(bytes, shapes.batch, what, &format!("{section}.batch"))
@@ -89,23 +95,16 @@ impl Place {
         }
     }
 
-    /// A model that starts from `embedding` and `relation`.
+    /// A model that starts from `initial` parameters.
     ///
     /// # Errors
     /// If a device's memory does not hold it.
-    pub fn engine(
-        &self,
-        embedding: Embedding<f32>,
-        relation: Matrix<f32>,
-        training: &Training,
-    ) -> Result<Engine> {
+    pub fn engine(&self, initial: Initial<f32>, training: &Training) -> Result<Engine> {
         let (rate, n3) = (training.learning_rate, N3 { weight: training.n3 });
         Ok(match self {
-            Place::Cpu(precision) => {
-                kge::Trainer::new(embedding, relation, rate, n3).with_precision(*precision).into()
-            }
+            Place::Cpu(precision) => kge::Trainer::new(initial, rate, n3).with_precision(*precision).into(),
             Place::Device(gpu, precision) => {
-                let trainer = cuda::Trainer::new(gpu, embedding, relation, rate, n3, *precision)?;
+                let trainer = cuda::Trainer::new(gpu, initial, rate, n3, *precision)?;
                 Engine::Device(Box::new(trainer))
             }
         })
@@ -128,7 +127,7 @@ impl From<kge::Trainer<f32>> for Engine {
 
 impl Engine {
     /// The model as it stands, and the trained projection, if there is one.
-    pub fn parts(&mut self) -> Result<(&ComplEx<f32>, Option<&Matrix<f32>>)> {
+    pub fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)> {
         match self {
             Engine::Cpu(trainer) => Ok(trainer.parts()),
             Engine::Device(trainer) => trainer.parts(),

@@ -41,10 +41,10 @@ fn distilled(student: &[f64], teacher: &[f64], tails: &[u32], terms: Terms) -> (
     let mut scores = DeviceMatrix::of(&gpu, &row).unwrap();
     // A teacher whose only entity vector is its scores: the query vector is (1, 0), and entities are (score, 0).
     let entity = teacher.iter().flat_map(|x| [*x as f32, 0.0]).collect();
-    let mut model = kge::ComplEx {
-        entity: kge::Matrix::from_values(teacher.len(), 2, entity),
-        relation: kge::Matrix::from_values(1, 2, vec![0.0, 0.0]),
-    };
+    let mut model = kge::Model::complex(
+        kge::Matrix::from_values(teacher.len(), 2, entity),
+        kge::Matrix::from_values(1, 2, vec![0.0, 0.0]),
+    );
     let head = f64::from(model.entity.row(0)[0]);
     model.relation.row_mut(0)[0] = (1.0 / head) as f32;
     let models = Sources::Models(vec![Model::new(&gpu, &model).unwrap()]);

@@ -52,7 +52,9 @@ fn steps_equal_the_reference() {
     let n3 = N3 { weight: golden["reg"].as_f64().unwrap() };
     let rate = golden["adagrad"]["lr"].as_f64().unwrap();
     let (gpu, table) = (gpu(), Embedding::Table(matrix(&golden["ent"])));
-    let mut trainer = Trainer::new(&gpu, table, matrix(&golden["rel"]), rate, n3, Precision::F32).unwrap();
+    let mut trainer =
+        Trainer::new(&gpu, Initial::complex(table, matrix(&golden["rel"])), rate, n3, Precision::F32)
+            .unwrap();
     for step in golden["adagrad"]["steps"].as_array().unwrap() {
         let mut objective = CrossEntropy::new(&gpu);
         let (loss, ()) = trainer.step(&queries, &all(&queries), &mut objective).unwrap();
@@ -91,9 +93,15 @@ const WEIGHT: N3 = N3 { weight: 0.01 };
 fn assert_trains_as_the_cpu_does(features: Option<usize>) {
     let (queries, gpu) = (queries(), gpu());
     let (embedding, relation) = initial(features);
-    let mut ours =
-        Trainer::new(&gpu, embedding.clone(), relation.clone(), 0.1, WEIGHT, Precision::F32).unwrap();
-    let mut theirs = kge::Trainer::new(embedding, relation, 0.1, WEIGHT);
+    let mut ours = Trainer::new(
+        &gpu,
+        Initial::complex(embedding.clone(), relation.clone()),
+        0.1,
+        WEIGHT,
+        Precision::F32,
+    )
+    .unwrap();
+    let mut theirs = kge::Trainer::new(Initial::complex(embedding, relation), 0.1, WEIGHT);
     let mut objective = CrossEntropy::new(&gpu);
     let order = all(&queries);
     for batch in [&order[..100], &order[50..200], &order[..]] {
@@ -135,9 +143,11 @@ fn a_table_of_several_blocks_trains_as_on_the_cpu() {
     let (gpu, mut generator) = (gpu(), ChaCha8Rng::seed_from_u64(9));
     let table = Embedding::Table(normal(entities as usize, 4, 0.5, &mut generator));
     let relation = normal(1, 4, 0.5, &mut generator);
-    let mut ours = Trainer::new(&gpu, table.clone(), relation.clone(), 0.1, WEIGHT, Precision::F32).unwrap();
+    let mut ours =
+        Trainer::new(&gpu, Initial::complex(table.clone(), relation.clone()), 0.1, WEIGHT, Precision::F32)
+            .unwrap();
     ours.step(&queries, &all(&queries), &mut CrossEntropy::new(&gpu)).unwrap();
-    let mut theirs = kge::Trainer::new(table, relation, 0.1, WEIGHT);
+    let mut theirs = kge::Trainer::new(Initial::complex(table, relation), 0.1, WEIGHT);
     theirs.step(&queries, &all(&queries), &kge::CrossEntropy { queries: &queries }).unwrap();
     assert_near(&ours.parts().unwrap().0.entity, &theirs.model().entity, "entities");
 }
@@ -150,11 +160,11 @@ fn training_goes_on_with_the_other_device() {
     for features in [None, Some(20)] {
         let ours = || {
             let (embedding, relation) = initial(features);
-            Trainer::new(&gpu, embedding, relation, 0.1, WEIGHT, Precision::F32).unwrap()
+            Trainer::new(&gpu, Initial::complex(embedding, relation), 0.1, WEIGHT, Precision::F32).unwrap()
         };
         let theirs = || {
             let (embedding, relation) = initial(features);
-            kge::Trainer::new(embedding, relation, 0.1, WEIGHT)
+            kge::Trainer::new(Initial::complex(embedding, relation), 0.1, WEIGHT)
         };
         let on_gpu = |trainer: &mut Trainer| {
             trainer.step(&queries, &all(&queries), &mut CrossEntropy::new(&gpu)).unwrap();
@@ -190,7 +200,8 @@ fn a_device_gives_the_same_bits_every_time() {
     let (queries, gpu) = (queries(), gpu());
     let trained = || {
         let (embedding, relation) = initial(Some(20));
-        let mut trainer = Trainer::new(&gpu, embedding, relation, 0.1, WEIGHT, Precision::F32).unwrap();
+        let mut trainer =
+            Trainer::new(&gpu, Initial::complex(embedding, relation), 0.1, WEIGHT, Precision::F32).unwrap();
         for _ in 0..3 {
             trainer.step(&queries, &all(&queries), &mut CrossEntropy::new(&gpu)).unwrap();
         }
@@ -206,7 +217,8 @@ fn numbers_that_are_not_finite_are_refused() {
     let mut table = Matrix::zeros(500, 64);
     table.row_mut(3)[5] = f32::NAN;
     let table = Embedding::Table(table);
-    let mut trainer = Trainer::new(&gpu, table, relation, 0.1, WEIGHT, Precision::F32).unwrap();
+    let mut trainer =
+        Trainer::new(&gpu, Initial::complex(table, relation), 0.1, WEIGHT, Precision::F32).unwrap();
     let error = trainer.require_finite().unwrap_err();
     assert_eq!(error.kind(), Kind::Diverged);
     let ranks = trainer.rank_triples(&[Triple::new(0, 0, 1)], 2, &KnownAnswers::default(), |_| Ok(()));
@@ -224,7 +236,8 @@ fn the_estimate_of_memory_holds() {
         // Lists and the relations' rows are small change: a percent and a megabyte.
         let gpu = Gpu::emulated_with(needed + needed / 100 + (1 << 20));
         let (embedding, relation) = initial(features);
-        let mut trainer = Trainer::new(&gpu, embedding, relation, 0.1, WEIGHT, Precision::F32).unwrap();
+        let mut trainer =
+            Trainer::new(&gpu, Initial::complex(embedding, relation), 0.1, WEIGHT, Precision::F32).unwrap();
         trainer.step(&queries, &all(&queries), &mut CrossEntropy::new(&gpu)).unwrap();
         trainer.rank_triples(&[Triple::new(0, 0, 1)], 2, &KnownAnswers::default(), |_| Ok(())).unwrap();
     }
@@ -234,7 +247,8 @@ fn the_estimate_of_memory_holds() {
 fn memory_that_runs_out_is_an_error_and_is_foreseen() {
     let gpu = Gpu::emulated_with(300_000);
     let (embedding, relation) = initial(None);
-    let mut trainer = Trainer::new(&gpu, embedding, relation, 0.1, WEIGHT, Precision::F32).unwrap();
+    let mut trainer =
+        Trainer::new(&gpu, Initial::complex(embedding, relation), 0.1, WEIGHT, Precision::F32).unwrap();
     let queries = queries();
     let error = trainer.step(&queries, &all(&queries), &mut CrossEntropy::new(&gpu)).unwrap_err();
     assert_eq!(error.kind(), Kind::Resource);

@@ -2,7 +2,7 @@
 
 use kge::checkpoint::{Reader, Tensors};
 use kge::model::normal;
-use kge::{ComplEx, Embedding};
+use kge::{Embedding, Initial, Model};
 use mkg::{Entity, KnownAnswers, Relation, Triple, Vocabulary};
 use serde_json::Value;
 use stage::recipe::{Action, Calibrate, Distill, Selection, Training};
@@ -33,12 +33,10 @@ fn data() -> Data {
     }
 }
 
-fn model(rank: usize, name: &str) -> ComplEx<f32> {
+fn model(rank: usize, name: &str) -> Model<f32> {
     let mut generator = seed::generator(3, name, 0);
-    ComplEx {
-        entity: normal(ENTITIES as usize, 2 * rank, 0.8, &mut generator),
-        relation: normal(4, 2 * rank, 0.8, &mut generator),
-    }
+    let entity = normal(ENTITIES as usize, 2 * rank, 0.8, &mut generator);
+    Model::complex(entity, normal(4, 2 * rank, 0.8, &mut generator))
 }
 
 /// As the tests of `cuda`: the emulator, or what `DSOM_TEST_DEVICE` names.
@@ -54,7 +52,7 @@ fn gpu() -> cuda::Gpu {
 
 struct Fixture {
     data: Data,
-    teachers: Vec<ComplEx<f32>>,
+    teachers: Vec<Model<f32>>,
     labels: SoftLabels,
 }
 
@@ -83,13 +81,15 @@ impl Fixture {
             _ => Some(Teaching::new(&self.data, &self.labels, models, recipe, 1).unwrap()),
         };
         let start = model(4, "student");
-        let engine = place.engine(Embedding::Table(start.entity), start.relation, &recipe.training).unwrap();
+        let engine = place
+            .engine(Initial::complex(Embedding::Table(start.entity), start.relation), &recipe.training)
+            .unwrap();
         let objective = place.gpu().map(|gpu| objective(gpu, recipe, sources));
         Student::new(&self.data, teaching, engine, recipe, 1).with_device(objective)
     }
 
     /// An epoch of a few batches: the model, and figures.
-    fn train(&self, mut student: Student<'_>) -> (ComplEx<f32>, Vec<f64>, Value) {
+    fn train(&self, mut student: Student<'_>) -> (Model<f32>, Vec<f64>, Value) {
         student.begin_epoch(1);
         let order: Vec<u32> = (0..self.data.queries.len() as u32).collect();
         let losses = order.chunks(60).map(|batch| {
@@ -104,7 +104,7 @@ impl Fixture {
         state.write(&path).unwrap();
         let reader = Reader::open(&path).unwrap();
         let matrix = |name: &str| reader.matrix(name).unwrap();
-        let trained = ComplEx { entity: matrix("student.parameters"), relation: matrix("student.relation") };
+        let trained = Model::complex(matrix("student.parameters"), matrix("student.relation"));
         (trained, losses, figures)
     }
 
@@ -190,4 +190,8 @@ fn what_no_device_does_is_named() {
     assert!(lacking(&recipe()).is_none());
     let dkd = Distill { objective: Objective::Dkd, ..recipe() };
     assert!(lacking(&dkd).unwrap().contains("distill.objective"));
+    let mulde = Distill { selection: Selection::Mulde, ..recipe() };
+    assert!(lacking(&mulde).unwrap().contains("distill.selection"));
+    let training = Training { backbone: stage::recipe::Backbone::RotatE, ..recipe().training };
+    assert!(lacking(&Distill { training, ..recipe() }).unwrap().contains("distill.backbone"));
 }

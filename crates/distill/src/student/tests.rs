@@ -57,6 +57,8 @@ fn outcomes(fixture: &Fixture, rewarded: bool) -> Vec<Outcome> {
         teaching: Some(Sources { labels: &fixture.labels, log_sums: &log_sums, scales: None }),
         actions: &by_query,
         rewarded,
+        senior: None,
+        reliability: None,
     };
     let mut scratch = objective.scratch(student[0].len());
     let mut visit = |query: usize| {

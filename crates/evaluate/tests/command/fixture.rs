@@ -1,6 +1,6 @@
 //! A tiny finished run: a graph, a student that knows everything, a teacher that knows nothing.
 
-use kge::{ComplEx, Matrix};
+use kge::{Matrix, Model};
 use mkg::graph::write_triples;
 use mkg::{Entity, Relation, Split, Triple, Vocabulary};
 use serde_json::{Value, json};
@@ -47,12 +47,12 @@ impl Lab {
     }
 
     /// Adds a finished student.
-    pub(crate) fn student(&self, name: &str, model: &ComplEx<f32>) {
+    pub(crate) fn student(&self, name: &str, model: &Model<f32>) {
         self.model("dsom-distill", &self.run().student(name), model);
     }
 
     /// Adds a finished teacher.
-    pub(crate) fn teacher(&self, modality: &str, model: &ComplEx<f32>) {
+    pub(crate) fn teacher(&self, modality: &str, model: &Model<f32>) {
         self.model("dsom-teachers", &self.run().teacher(&modality.parse().unwrap()), model);
     }
 
@@ -68,7 +68,7 @@ impl Lab {
         drop(task.begin(false, || Ok(())).unwrap().unwrap());
     }
 
-    fn model(&self, program: &'static str, folder: &Path, model: &ComplEx<f32>) {
+    fn model(&self, program: &'static str, folder: &Path, model: &Model<f32>) {
         let write = |work: &Work| model.tensors().write(&work.path(training::MODEL)).unwrap();
         self.finish(program, folder, json!({}), write);
     }
@@ -136,7 +136,7 @@ pub(crate) fn triples(split: Split) -> Vec<Triple> {
 ///
 /// Triple number k has a complex dimension of its own, in which the head is 1, the tail i, the relation i and its
 /// inverse -i: `Re(1 · i · conj(i)) = 1`, while head and tail exchanged give -1, and twice the same 0.
-pub(crate) fn perfect() -> ComplEx<f32> {
+pub(crate) fn perfect() -> Model<f32> {
     let all: Vec<Triple> = Split::ALL.into_iter().flat_map(triples).collect();
     let rank = all.len();
     let (mut entity, mut relation) = (Matrix::zeros(NAMES.len(), 2 * rank), Matrix::zeros(4, 2 * rank));
@@ -146,12 +146,12 @@ pub(crate) fn perfect() -> ComplEx<f32> {
         relation.row_mut(triple.relation.index())[rank + k] = 1.0;
         relation.row_mut(triple.relation.inverse(2).index())[rank + k] = -1.0;
     }
-    ComplEx { entity, relation }
+    Model::complex(entity, relation)
 }
 
 /// A model that scores everything 0.
-pub(crate) fn blank() -> ComplEx<f32> {
-    ComplEx { entity: Matrix::zeros(NAMES.len(), 4), relation: Matrix::zeros(4, 4) }
+pub(crate) fn blank() -> Model<f32> {
+    Model::complex(Matrix::zeros(NAMES.len(), 4), Matrix::zeros(4, 4))
 }
 
 pub(crate) fn text(bytes: &[u8]) -> String {

@@ -10,6 +10,9 @@
 //! ∂W                  ∂E = Gᵀ Q + ∂U,  Fᵀ ∂E / s        (∂Kᵀ Q + Fᵤᵀ ∂U) / s
 //! ```
 //!
+//! A distance has `-‖e‖²` of every entity in the table, so there a projected one takes the way through the entities, and
+//! in `∂E` the gradient of these norms is folded into that of the embeddings.
+//!
 //! `∂U` is what flows into the embeddings that the batch uses itself, as heads and under the regulariser. Both ways
 //! give the same numbers up to rounding; the shapes decide which takes fewer operations.
 
@@ -17,6 +20,7 @@ use rayon::prelude::*;
 
 use super::Uses;
 use crate::adagrad::Adagrad;
+use crate::backbone::distance;
 use crate::{Matrix, Precision, Real, row};
 
 /// Where entity embeddings come from.
@@ -54,7 +58,7 @@ impl Way {
     }
 }
 
-/// Entity embeddings with their optimiser. `table` is the entity table `(entity, 2k)` of the model: the parameters
+/// Entity embeddings with their optimiser. `table` is the entity table of the model as it scores: the parameters
 /// themselves where embeddings are free, and where they are projected a product that may lag behind.
 #[derive(Debug)]
 pub(crate) enum Entities<T> {
@@ -116,9 +120,19 @@ impl<T: Real> Entities<T> {
     /// One step of the optimiser, from the gradients of the scores and of the embeddings used.
     pub(crate) fn update(&mut self, table: &mut Matrix<T>, gradients: &Gradients<'_, T>) {
         match self {
-            Entities::Free(optimiser) => gradients
-                .for_each_block(optimiser.blocks(table, BLOCK), |block, gradient| block.step(gradient)),
-            Entities::Projected(projected) => projected.update(gradients),
+            Entities::Free(optimiser) => {
+                gradients.for_each_block(optimiser.blocks(table, BLOCK), |mut block, gradient| {
+                    gradients.fold_norms(block.parameters(), gradient);
+                    block.step(gradient);
+                    if gradients.is_distance {
+                        block
+                            .parameters()
+                            .chunks_exact_mut(gradient.columns())
+                            .for_each(distance::close_entity);
+                    }
+                })
+            }
+            Entities::Projected(projected) => projected.update(table, gradients),
         }
     }
 
@@ -153,6 +167,8 @@ pub(crate) struct Gradients<'a, T> {
     pub(crate) uses: &'a Uses,
     /// Of their embeddings `(use, 2k)`.
     pub(crate) used: &'a Matrix<T>,
+    /// Whether the table has the norms of its rows.
+    pub(crate) is_distance: bool,
 }
 
 impl<T: Real> Gradients<'_, T> {
@@ -160,7 +176,7 @@ impl<T: Real> Gradients<'_, T> {
     pub(crate) fn for_each_block<B: Send>(
         &self,
         blocks: impl IndexedParallelIterator<Item = B>,
-        each: impl Fn(B, &Matrix<T>) + Sync + Send,
+        each: impl Fn(B, &mut Matrix<T>) + Sync + Send,
     ) {
         blocks.enumerate().for_each_init(
             || Matrix::zeros(0, 0),
@@ -184,12 +200,27 @@ impl<T: Real> Gradients<'_, T> {
         }
     }
 
-    /// `Gᵀ Q + ∂U` of all entities.
-    pub(crate) fn of_all(&self, into: &mut Matrix<T>) {
+    /// Makes the gradient of some rows of the table one of their embeddings alone.
+    fn fold_norms(&self, rows: &[T], gradient: &mut Matrix<T>) {
+        if self.is_distance {
+            let width = gradient.columns();
+            let gradients = gradient.values_mut().chunks_exact_mut(width);
+            rows.chunks_exact(width)
+                .zip(gradients)
+                .for_each(|(row, of)| distance::open_entity_gradient(row, of));
+        }
+    }
+
+    /// The gradient of all entities' embeddings, the rows of `table`.
+    pub(crate) fn of_all(&self, table: &Matrix<T>, into: &mut Matrix<T>) {
         let (entities, width) = (self.scores.columns(), self.vectors.columns());
         into.resize(entities, width);
         let blocks = into.values_mut().par_chunks_mut(BLOCK * width);
-        self.for_each_block(blocks, |block, gradient| block.copy_from_slice(gradient.values()));
+        let blocks = blocks.zip(table.values().par_chunks(BLOCK * width));
+        self.for_each_block(blocks, |(block, rows), gradient| {
+            self.fold_norms(rows, gradient);
+            block.copy_from_slice(gradient.values());
+        });
     }
 }
 
@@ -199,6 +230,8 @@ pub(crate) struct Projected<T> {
     features: Matrix<T>,
     pub(crate) projection: Matrix<T>,
     scale: f64,
+    /// Whether the table has the norms of its rows; the projection's last columns are zero then.
+    is_distance: bool,
     pub(crate) optimiser: Adagrad<T>,
     /// Whether the model's table is older than the projection.
     pub(crate) stale: bool,
@@ -212,7 +245,13 @@ pub(crate) struct Projected<T> {
 }
 
 impl<T: Real> Projected<T> {
-    pub(crate) fn new(features: Matrix<T>, projection: Matrix<T>, scale: f64, learning_rate: f64) -> Self {
+    pub(crate) fn new(
+        features: Matrix<T>,
+        projection: Matrix<T>,
+        scale: f64,
+        is_distance: bool,
+        learning_rate: f64,
+    ) -> Self {
         let empty = || Matrix::zeros(0, 0);
         Projected {
             optimiser: Adagrad::new(learning_rate, projection.rows(), projection.columns()),
@@ -220,6 +259,7 @@ impl<T: Real> Projected<T> {
             features,
             projection,
             scale,
+            is_distance,
             stale: true,
             way: Way::Entities,
             keys: empty(),
@@ -234,7 +274,10 @@ impl<T: Real> Projected<T> {
 
     fn prepare(&mut self, table: &mut Matrix<T>, queries: usize, uses: &[u32], into: &mut Matrix<T>) {
         let (entities, width) = (self.features.rows(), self.projection.columns());
-        self.way = Way::cheaper(entities, self.features.columns(), width, queries, uses.len());
+        self.way = match self.is_distance {
+            true => Way::Entities,
+            false => Way::cheaper(entities, self.features.columns(), width, queries, uses.len()),
+        };
         match self.way {
             Way::Entities => {
                 self.write_table(table);
@@ -252,6 +295,10 @@ impl<T: Real> Projected<T> {
         if self.stale {
             table.resize(self.features.rows(), self.projection.columns());
             table.product(false, self.factor(), self.features.view(), self.projection.view());
+            if self.is_distance {
+                let width = table.columns();
+                table.values_mut().par_chunks_exact_mut(width).for_each(distance::close_entity);
+            }
             self.stale = false;
         }
     }
@@ -269,11 +316,11 @@ impl<T: Real> Projected<T> {
         into.product(false, self.factor(), self.keys.view(), self.projection.view());
     }
 
-    fn update(&mut self, gradients: &Gradients<'_, T>) {
+    fn update(&mut self, table: &Matrix<T>, gradients: &Gradients<'_, T>) {
         let factor = self.factor();
         match self.way {
             Way::Entities => {
-                gradients.of_all(&mut self.entity_gradient);
+                gradients.of_all(table, &mut self.entity_gradient);
                 let (features, entities) = (self.features.transposed(), self.entity_gradient.view());
                 self.gradient.product(false, factor, features, entities);
             }

@@ -6,6 +6,8 @@ use super::*;
 use crate::matrix::bf16::Kernel;
 use crate::model::normal;
 
+mod backbones;
+
 const GOLDEN: &str = include_str!("../../../../tests/golden/complex.json");
 
 fn matrix(value: &Value) -> Matrix<f64> {
@@ -37,7 +39,8 @@ fn all(queries: &QuerySet) -> Vec<u32> {
 fn golden_trainer(golden: &Value) -> Trainer<f64> {
     let n3 = N3 { weight: golden["reg"].as_f64().unwrap() };
     let learning_rate = golden["adagrad"]["lr"].as_f64().unwrap();
-    Trainer::new(Embedding::Table(matrix(&golden["ent"])), matrix(&golden["rel"]), learning_rate, n3)
+    let embedding = Embedding::Table(matrix(&golden["ent"]));
+    Trainer::new(Initial::complex(embedding, matrix(&golden["rel"])), learning_rate, n3)
 }
 
 /// Gradients of all parameters as a step would use them: scores' loss, entities or projection, relations.
@@ -51,7 +54,9 @@ fn gradients(
     let Buffers { scores, vectors, used_gradient, relation_gradient, .. } = &trainer.buffers;
     let mut entities = Matrix::zeros(0, 0);
     let precision = Precision::Full;
-    Gradients { precision, scores, vectors, uses: &uses.entities, used: used_gradient }.of_all(&mut entities);
+    let is_distance = trainer.model.backbone.is_distance();
+    Gradients { precision, scores, vectors, uses: &uses.entities, used: used_gradient, is_distance }
+        .of_all(&trainer.model.entity, &mut entities);
     let mut relations = Matrix::zeros(trainer.model.relation.rows(), trainer.model.relation.columns());
     for (number, &row) in uses.relations.rows().iter().enumerate() {
         relations.row_mut(row as usize).copy_from_slice(relation_gradient.row(number));
@@ -106,7 +111,8 @@ fn the_projected_teacher_equals_the_reference() {
         projection: matrix(&expected["W"]),
         scale: expected["scale"].as_f64().unwrap(),
     };
-    let mut trainer = Trainer::new(embedding, matrix(&golden["rel"]), 1.0, N3 { weight: 0.0 });
+    let mut trainer =
+        Trainer::new(Initial::complex(embedding, matrix(&golden["rel"])), 1.0, N3 { weight: 0.0 });
     let objective = CrossEntropy { queries: &queries };
     let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
     assert_close(&[loss.objective], &[expected["ce_mean"].as_f64().unwrap()], "cross-entropy");
@@ -128,13 +134,13 @@ fn projection_gradient_by_differences(features: usize, rank: usize) -> Way {
     let loss_at = |projection: &Matrix<f64>| {
         let mut table = Matrix::zeros(entities, 2 * rank);
         table.product(false, 1.0 / scale, features.view(), projection.view());
-        let mut trainer = Trainer::new(Embedding::Table(table), relation.clone(), 1.0, n3);
+        let mut trainer = Trainer::new(Initial::complex(Embedding::Table(table), relation.clone()), 1.0, n3);
         let (loss, ..) = gradients(&mut trainer, &queries, &objective);
         loss.objective + loss.regulariser
     };
     let embedding =
         Embedding::Projected { features: features.clone(), projection: projection.clone(), scale };
-    let mut trainer = Trainer::new(embedding, relation.clone(), 1.0, n3);
+    let mut trainer = Trainer::new(Initial::complex(embedding, relation.clone()), 1.0, n3);
     let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
     assert!((loss.objective + loss.regulariser - loss_at(&projection)).abs() < 1e-12);
     let Entities::Projected(projected) = &trainer.entities else { panic!("not projected") };
@@ -166,7 +172,8 @@ fn the_table_of_a_projection_follows_it() {
         projection: normal(2, 4, 1.0, &mut generator),
         scale: 1.0,
     };
-    let mut trainer = Trainer::new(embedding, normal(2, 4, 1.0, &mut generator), 0.1, N3 { weight: 0.0 });
+    let mut trainer =
+        Trainer::new(Initial::complex(embedding, normal(2, 4, 1.0, &mut generator)), 0.1, N3 { weight: 0.0 });
     for _ in 0..2 {
         trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
         let (model, projection) = trainer.parts();
@@ -183,7 +190,11 @@ fn gradients_equal_finite_differences() {
     let (entity, relation) = (normal(5, 6, 0.7, &mut generator), normal(2, 6, 0.7, &mut generator));
     let objective = CrossEntropy { queries: &queries };
     let trainer_at = |entity: &Matrix<f64>, relation: &Matrix<f64>| {
-        Trainer::new(Embedding::Table(entity.clone()), relation.clone(), 0.1, N3 { weight: 0.05 })
+        Trainer::new(
+            Initial::complex(Embedding::Table(entity.clone()), relation.clone()),
+            0.1,
+            N3 { weight: 0.05 },
+        )
     };
     let loss_at = |entity: &Matrix<f64>, relation: &Matrix<f64>| {
         let (loss, ..) = gradients(&mut trainer_at(entity, relation), &queries, &objective);
@@ -217,8 +228,11 @@ fn gradients_equal_automatic_differentiation() {
         (normal::<f64>(40, 8, 0.5, &mut generator), normal::<f64>(4, 8, 0.5, &mut generator));
     let pairs: Vec<_> = (0..30).map(|i| pair(i * 7 % 40, i % 4, i * 11 % 40)).collect();
     let queries = QuerySet::from_pairs(pairs.clone());
-    let mut trainer =
-        Trainer::new(Embedding::Table(entity.clone()), relation.clone(), 0.1, N3 { weight: 0.0 });
+    let mut trainer = Trainer::new(
+        Initial::complex(Embedding::Table(entity.clone()), relation.clone()),
+        0.1,
+        N3 { weight: 0.0 },
+    );
     let (_, of_entities, of_relations) =
         gradients(&mut trainer, &queries, &CrossEntropy { queries: &queries });
 
@@ -250,10 +264,8 @@ fn gradients_equal_automatic_differentiation() {
 fn single_scores_equal_rows_of_scores() {
     use crate::Scorer;
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(7);
-    let model = ComplEx::<f32> {
-        entity: normal(9, 6, 1.0, &mut generator),
-        relation: normal(4, 6, 1.0, &mut generator),
-    };
+    let (entity, relation) = (normal(9, 6, 1.0, &mut generator), normal(4, 6, 1.0, &mut generator));
+    let model = Model::<f32>::complex(entity, relation);
     let queries: Vec<Query> = (0..9).flat_map(|h| (0..4).map(move |r| pair(h, r, 0).0)).collect();
     let mut scores = Matrix::zeros(0, 0);
     model.scores(&queries, &mut scores);
@@ -266,7 +278,7 @@ fn single_scores_equal_rows_of_scores() {
 }
 
 /// Three steps on a table, and on features that are scored through, on so many threads: losses and models.
-fn trained(precision: Precision, threads: usize) -> Vec<(f64, ComplEx<f32>)> {
+fn trained(precision: Precision, threads: usize) -> Vec<(f64, Model<f32>)> {
     let queries = QuerySet::from_pairs((0..300).map(|i| pair(i * 7 % 500, i % 4, i * 11 % 500)).collect());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(8);
@@ -275,7 +287,7 @@ fn trained(precision: Precision, threads: usize) -> Vec<(f64, ComplEx<f32>)> {
     let projected = Embedding::Projected { features, projection, scale: 1.0 };
     let relation = normal(4, 64, 0.1, &mut generator);
     let train = |embedding| {
-        let trainer = Trainer::new(embedding, relation.clone(), 0.1, N3 { weight: 0.01 });
+        let trainer = Trainer::new(Initial::complex(embedding, relation.clone()), 0.1, N3 { weight: 0.01 });
         let mut trainer = trainer.with_precision(precision);
         let mut step =
             || trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
@@ -316,7 +328,8 @@ fn training_resumes_to_the_same_bits() {
             projection: normal(5, 8, 0.1, &mut generator),
             scale: 2.0,
         };
-        Trainer::<f32>::new(embedding, normal(4, 8, 0.1, &mut generator), 0.1, N3 { weight: 0.01 })
+        let relation = normal(4, 8, 0.1, &mut generator);
+        Trainer::<f32>::new(Initial::complex(embedding, relation), 0.1, N3 { weight: 0.01 })
     };
     let mut through = fresh();
     let dir = tempfile::tempdir().unwrap();

@@ -16,6 +16,10 @@ const SHOWN: usize = 16;
 /// Queries that are named for a strategy.
 const NAMED: usize = 5;
 
+/// Columns of what was found about choices learned beforehand.
+const POLICY: [&str; 8] =
+    ["student", "policy", "best constant", "standard error", "taken", "all teachers", "random", "oracle"];
+
 pub(crate) fn body(report: &Report) -> Markup {
     let choices = &report.data.choices;
     let beforehand = beforehand(report);
@@ -42,7 +46,8 @@ pub(crate) fn body(report: &Report) -> Markup {
     }
 }
 
-/// What was learned before there was a student: how choices and scales did on validation queries held out from them.
+/// What was learned before there was a student, or as MulDE's Senior beside it: how choices and scales did on queries that they
+/// did not learn from.
 fn beforehand(report: &Report) -> Option<Markup> {
     let of = |what: &'static str| {
         let students = report.data.of_program("dsom-distill");
@@ -52,9 +57,23 @@ fn beforehand(report: &Report) -> Option<Markup> {
         |value: &Value, name: &str| value[name].as_f64().map_or("–".to_owned(), |x| format!("{x:.4}"));
     let policy = |(name, value): (&str, &Value)| {
         let of = |name| number(value, name);
-        let constant = value["constant_strategy"].as_str().unwrap_or("–");
-        let constant = format!("{} ({constant})", of("constant"));
-        [name.to_owned(), of("policy"), of("all"), of("random"), constant, of("oracle")]
+        let text = |name: &str| value[name].as_str().unwrap_or("–");
+        let constant = format!("{} ({})", of("constant"), text("constant_strategy"));
+        let taken = match text("taken") {
+            "constant" => text("constant_strategy"),
+            _ => "policy",
+        };
+        let taken = taken.to_owned();
+        [
+            name.to_owned(),
+            of("policy"),
+            constant,
+            of("standard_error"),
+            taken,
+            of("all"),
+            of("random"),
+            of("oracle"),
+        ]
     };
     let calibration = |(name, value): (&str, &Value)| {
         let scales = value["scales"].as_object().into_iter().flatten();
@@ -62,17 +81,39 @@ fn beforehand(report: &Report) -> Option<Markup> {
         let scales = scales.collect::<Vec<_>>().join(", ");
         [name.to_owned(), number(value, "before"), number(value, "after"), scales]
     };
-    let (policies, calibrations) = (of("policy").count(), of("calibration").count());
-    (policies + calibrations > 0).then(|| html! {
+    let senior = |(name, value): (&str, &Value)| {
+        let scales = value.as_object().into_iter().flatten();
+        let scales = scales.map(|(teacher, scale)| format!("{teacher} {:.2}", scale.as_f64().unwrap_or(0.0)));
+        [name.to_owned(), scales.collect::<Vec<_>>().join(", ")]
+    };
+    let weight =
+        |(name, value): (&str, &Value)| [name.to_owned(), number(value, "least"), number(value, "most")];
+    let [policies, calibrations, seniors, weights] =
+        ["policy", "calibration", "senior", "query_weight"].map(|what| of(what).count());
+    (policies + calibrations + seniors + weights > 0).then(|| html! {
         @if policies > 0 {
             h3 { "Choices learned beforehand" }
-            p.soft { "Means over held-out validation queries of what strategies are worth there (distill.policy_value)." }
-            (table(&["student", "policy", "all teachers", "random", "best constant", "oracle"], 1, of("policy").map(policy)))
+            p.soft {
+                "Means over the queries that were learned from of what strategies are worth there (distill.policy_value). Of the \
+                 policy and of the best constant choice in cross-validation: each is judged by queries that it was not chosen by. \
+                 A policy that is not better by more than the standard error of the difference is not kept."
+            }
+            (table(&POLICY, 1, of("policy").map(policy)))
         }
         @if calibrations > 0 {
             h3 { "Scales of the teachers' scores" }
             p.soft { "Mean log-probability of held-out validation targets by the mean of all teachers' scores." }
             (table(&["student", "as they are", "scaled", "scales, before a relation's own"], 1, of("calibration").map(calibration)))
+        }
+        @if seniors > 0 {
+            h3 { "Scales of MulDE's Senior" }
+            p.soft { "What it multiplies each teacher's scores with in the end, on average over the relations: 1 at first, 2 at most." }
+            (table(&["student", "scales"], 2, of("senior").map(senior)))
+        }
+        @if weights > 0 {
+            h3 { "Weights of the queries' distillation" }
+            p.soft { "By their teachers' reliability for the relation on validation triples; 1 on average." }
+            (table(&["student", "least", "most"], 1, of("query_weight").map(weight)))
         }
     })
 }

@@ -43,7 +43,7 @@ fn a_row_worked_out_by_hand() {
         let pairs = values.iter().flat_map(|x| [*x, 0.0]).collect();
         Matrix::from_values(values.len(), 2, pairs)
     };
-    let model = ComplEx { entity: embeddings(&scores), relation: embeddings(&[1.0, 1.0]) };
+    let model = Model::complex(embeddings(&scores), embeddings(&[1.0, 1.0]));
     let modality = "structural".parse::<stage::Modality>().unwrap();
     let teachers = [Teacher { modality: modality.clone(), model }];
     let folder = tempfile::tempdir().unwrap();

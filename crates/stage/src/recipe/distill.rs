@@ -24,6 +24,8 @@ pub struct Distill {
     pub action: Action,
     /// Weight of the distillation term.
     pub gamma: f64,
+    /// What else the distillation term of a query is multiplied with.
+    pub query_weight: QueryWeight,
     /// Temperature of the distillation term.
     pub tau: f64,
     /// Multiply the distillation term by tau squared (Hinton's scaling; the paper's equations leave it out).
@@ -38,8 +40,10 @@ pub struct Distill {
     pub policy_learns: PolicyLearns,
     /// What a strategy is worth to a policy that learns beforehand.
     pub policy_value: PolicyValue,
-    /// Passes of a policy that learns beforehand.
+    /// Passes of a policy that learns beforehand, at most.
     pub policy_epochs: usize,
+    /// Folds of the cross-validation that decides on these passes, and whether to keep what was learned.
+    pub policy_folds: usize,
     /// Weight of the entropy of the policy's choice, which it then maximises as well.
     pub policy_entropy: f64,
     /// What the policy sees of a query.
@@ -65,6 +69,7 @@ impl Default for Distill {
             calibrate: Calibrate::None,
             action: Action::Query,
             gamma: 2.0,
+            query_weight: QueryWeight::Equal,
             tau: 4.0,
             tau_squared: true,
             alpha: 1.0,
@@ -73,6 +78,7 @@ impl Default for Distill {
             policy_learns: PolicyLearns::Student,
             policy_value: PolicyValue::ReciprocalRank,
             policy_epochs: 60,
+            policy_folds: 5,
             policy_entropy: 0.0,
             policy_state: PolicyState::Query,
             policy_hidden: 1024,
@@ -120,19 +126,22 @@ pub enum Selection {
     BestTeacher,
     /// The strategy with the lowest cross-entropy of the query's tails.
     BestStrategy,
+    /// Nobody: all teachers, weighed by MulDE's Senior (Table 2).
+    Mulde,
     /// Always these.
     Fixed(Vec<Modality>),
 }
 
 impl Selection {
     /// The selections that are words.
-    const WORDS: [(&'static str, Selection); 6] = [
+    const WORDS: [(&'static str, Selection); 7] = [
         ("policy", Selection::Policy),
         ("all", Selection::All),
         ("random", Selection::Random),
         ("conf", Selection::Conf),
         ("best-teacher", Selection::BestTeacher),
         ("best-strategy", Selection::BestStrategy),
+        ("mulde", Selection::Mulde),
     ];
 }
 
@@ -181,8 +190,8 @@ impl From<Selection> for String {
     }
 }
 
-/// Whether the teachers' scores are scaled before they are averaged, by scales that make the mean of all most likely on
-/// the validation triples.
+/// Whether the teachers' scores are scaled before they are averaged, by scales learned on the validation triples: unless
+/// said otherwise, those that make the mean of all most likely.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Calibrate {
@@ -193,6 +202,19 @@ pub enum Calibrate {
     Teacher,
     /// Each teacher's by a scale for each relation.
     Relation,
+    /// Likewise, but the scales are those of MoSE's boosting, which looks at the order of scores alone.
+    Boosting,
+}
+
+/// What else the distillation term of a query is multiplied with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueryWeight {
+    /// Nothing: the paper.
+    #[default]
+    Equal,
+    /// How well the query's teachers together rank the targets of its relation's validation triples, on average 1.
+    Reliability,
 }
 
 /// What the policy learns from.
@@ -218,6 +240,11 @@ pub enum PolicyValue {
     ReciprocalRank,
     /// The logarithm of the target's probability among what the filter leaves.
     LogProbability,
+    /// One over the filtered rank by the mean of the strategy's scores and the structural teacher's: what the strategy
+    /// adds to a student that learns the structure anyway.
+    Complement,
+    /// The mean of that and the reciprocal rank by the strategy alone.
+    Mixed,
 }
 
 /// What the policy sees of a query.

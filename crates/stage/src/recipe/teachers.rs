@@ -1,17 +1,23 @@
-//! `[teachers]`, and how any ComplEx model is trained.
+//! `[teachers]`, and how any model is trained.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::require;
+use super::{Backbone, require};
 use crate::{Modality, Result};
 
-/// How a ComplEx model is trained: teachers and student alike.
+/// How a model is trained: teachers and student alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Training {
-    /// Complex rank k: an embedding is 2k reals.
+    /// What scores.
+    #[serde(skip_serializing_if = "Backbone::is_default")]
+    pub backbone: Backbone,
+    /// Complex rank k: an entity's embedding is 2k reals, whatever the backbone.
     pub rank: usize,
+    /// TuckER: reals of a relation's embedding. The core tensor has so many times 2k times 2k.
+    #[serde(skip_serializing_if = "is_default_width")]
+    pub relation_width: usize,
     /// Passes over the training queries, at most.
     pub epochs: usize,
     /// Triples per step (a query brings all its triples).
@@ -43,10 +49,19 @@ pub enum Precision {
     Bf16,
 }
 
+const RELATION_WIDTH: usize = 32;
+
+/// Parameters that are as they always were are left out, so that what was trained before they could be chosen is fresh.
+fn is_default_width(width: &usize) -> bool {
+    *width == RELATION_WIDTH
+}
+
 impl Default for Training {
     fn default() -> Self {
         Training {
+            backbone: Backbone::default(),
             rank: 256,
+            relation_width: RELATION_WIDTH,
             epochs: 60,
             batch: 1000,
             learning_rate: 0.1,
@@ -78,6 +93,10 @@ pub enum Absent {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TeacherOverride {
+    /// See [`Training::backbone`].
+    pub backbone: Option<Backbone>,
+    /// See [`Training::rank`].
+    pub rank: Option<usize>,
     /// See [`Training::epochs`].
     pub epochs: Option<usize>,
     /// See [`Training::learning_rate`].
@@ -133,12 +152,18 @@ impl Teachers {
         let mut teachers = self.clone();
         if let Some(own) = self.modality.get(modality) {
             let training = &mut teachers.training;
+            training.backbone = own.backbone.unwrap_or(training.backbone);
+            training.rank = own.rank.unwrap_or(training.rank);
             training.epochs = own.epochs.unwrap_or(training.epochs);
             training.learning_rate = own.learning_rate.unwrap_or(training.learning_rate);
             training.n3 = own.n3.unwrap_or(training.n3);
             training.patience = own.patience.unwrap_or(training.patience);
             teachers.absent = own.absent.unwrap_or(teachers.absent);
             teachers.missing_rate = own.missing_rate.unwrap_or(teachers.missing_rate);
+        }
+        if teachers.training.backbone != Backbone::TuckER {
+            // What one teacher alone has makes no other stale.
+            teachers.training.relation_width = RELATION_WIDTH;
         }
         teachers
     }
@@ -156,7 +181,7 @@ impl Training {
     pub(super) fn check(&self, section: &str) -> Result<()> {
         let counts = [
             ("rank", self.rank),
-            ("epochs", self.epochs),
+            ("relation_width", self.relation_width),
             ("batch", self.batch),
             ("validate_every", self.validate_every),
             ("patience", self.patience),

@@ -1,0 +1,194 @@
+//! MoSE's boosting inference (Zhao et al., 2022; RankBoost, Freund et al., 2003): scales from the order of scores alone.
+//!
+//! For each relation, a validation target and another candidate are a pair, which a teacher has right (`+1`) if it scores
+//! the target higher, and else wrong (`-1`). Pairs have weights `D`, at first even over each target's candidates. In each
+//! round the best teacher that has none yet gets
+//!
+//! ```text
+//! α_m = ½ ln(Σ D of right pairs / Σ D of wrong pairs)        D ← D · exp(-α_m · (±1)), normalised
+//! ```
+//!
+//! so the next one is judged by what those before it have wrong. As in MoSE, a relation with fewer than [`FEWEST`]
+//! targets keeps the average. Unlike there, pairs with filtered candidates do not count, a teacher that is wrong more often
+//! than right is not heard instead of subtracted, and the scales' mean is 1, so that scores keep their size. A pair's weight
+//! depends only on which teachers have it right, so weights are kept for these `2^M` sets, not for pairs.
+
+use kge::Matrix;
+use mkg::EntityId;
+use rayon::prelude::*;
+use stage::{Result, interrupt};
+
+use super::{Calibrated, Scales, Triples};
+
+/// Targets that a relation needs for scales of its own.
+const FEWEST: usize = 10;
+/// Added to both sums, so that a teacher without a mistake has a finite weight (MoSE's).
+const EPSILON: f64 = 1e-10;
+
+impl Triples<'_> {
+    /// Learns from the `rest` of the queries and looks at those that are held out.
+    pub(super) fn boost(
+        &self,
+        rest: &[u32],
+        held_out: &[u32],
+        relations: usize,
+    ) -> Result<(Scales, Calibrated)> {
+        let teachers = self.labels.teachers();
+        let mut tallies = vec![Tally::new(teachers.len()); relations];
+        for (query, of_query) in rest.iter().zip(self.pairs(rest)?) {
+            tallies[self.queries.query(*query as usize).relation.index()].add(&of_query);
+        }
+        let mut scales = Matrix::zeros(relations, teachers.len());
+        for (relation, tally) in tallies.iter().enumerate() {
+            let of_relation = scales.row_mut(relation).iter_mut().zip(tally.scales(teachers.len()));
+            of_relation.for_each(|(into, scale)| *into = scale as f32);
+        }
+        let even =
+            Scales(Matrix::from_values(relations, teachers.len(), vec![1.0; relations * teachers.len()]));
+        let scales = Scales(scales);
+        let mean = |teacher: usize| {
+            let of_relation = |relation: usize| f64::from(scales.0.row(relation)[teacher]);
+            (0..relations).map(of_relation).sum::<f64>() / relations.max(1) as f64
+        };
+        let named = teachers.iter().enumerate().map(|(i, teacher)| (teacher.as_str().to_owned(), mean(i)));
+        let before = self.likelihood(&even, held_out)?.value;
+        let after = self.likelihood(&scales, held_out)?.value;
+        let calibrated = Calibrated { passes: 0, before, after, scales: named.collect() };
+        Ok((scales, calibrated))
+    }
+
+    /// Every query's tally.
+    fn pairs(&self, queries: &[u32]) -> Result<Vec<Tally>> {
+        let (teachers, entities) = (self.labels.teachers().len(), self.labels.entities());
+        queries
+            .par_iter()
+            .map_init(
+                || Matrix::zeros(teachers, entities),
+                |scores, &query| {
+                    interrupt::check()?;
+                    let query = query as usize;
+                    (0..teachers).for_each(|m| self.labels.fill(query, m, 1.0, scores.row_mut(m)));
+                    let mut tally = Tally::new(teachers);
+                    let known = self.known.of(self.queries.query(query));
+                    self.queries.tails(query).iter().for_each(|target| tally.count(scores, *target, known));
+                    Ok(tally)
+                },
+            )
+            .collect()
+    }
+}
+
+/// Pairs of targets and candidates, by which teachers have them right.
+#[derive(Clone, Debug, PartialEq)]
+struct Tally {
+    targets: usize,
+    /// For each set of teachers, bit `m` for teacher `m`, the initial weight of the pairs that just these have right.
+    weights: Vec<f64>,
+}
+
+impl Tally {
+    fn new(teachers: usize) -> Tally {
+        Tally { targets: 0, weights: vec![0.0; 1 << teachers] }
+    }
+
+    fn add(&mut self, other: &Tally) {
+        self.targets += other.targets;
+        self.weights.iter_mut().zip(&other.weights).for_each(|(sum, weight)| *sum += weight);
+    }
+
+    /// Adds a target's pairs, given the teachers' `scores (teacher, entity)`; their weights' sum is 1.
+    fn count(&mut self, scores: &Matrix<f32>, target: EntityId, known: &[EntityId]) {
+        let mut counts = vec![0u32; self.weights.len()];
+        let right_of = |entity: usize| {
+            let right = |m: usize| scores.row(m)[target.index()] > scores.row(m)[entity];
+            (0..scores.rows()).fold(0, |set, m| set | usize::from(right(m)) << m)
+        };
+        (0..scores.columns()).for_each(|entity| counts[right_of(entity)] += 1);
+        // The target is in no pair with itself or another answer.
+        for answer in known.iter().filter(|answer| **answer != target).chain([&target]) {
+            counts[right_of(answer.index())] -= 1;
+        }
+        let total: u32 = counts.iter().sum();
+        self.targets += 1;
+        for (weight, count) in self.weights.iter_mut().zip(counts) {
+            *weight += f64::from(count) / f64::from(total.max(1));
+        }
+    }
+
+    /// The teachers' scales.
+    fn scales(&self, teachers: usize) -> Vec<f64> {
+        let even = vec![1.0; teachers];
+        if self.targets < FEWEST {
+            return even;
+        }
+        let (mut weights, mut alphas) = (self.weights.clone(), vec![None; teachers]);
+        for _ in 0..teachers {
+            let left = (0..teachers).filter(|m| alphas[*m].is_none());
+            let judged = left.map(|m| (m, alpha(&weights, m)));
+            let Some((best, alpha)) = judged.reduce(|a, b| if b.1 > a.1 { b } else { a }) else { break };
+            alphas[best] = Some(alpha.max(0.0));
+            for (set, weight) in weights.iter_mut().enumerate() {
+                *weight *= if set >> best & 1 == 1 { (-alpha).exp() } else { alpha.exp() };
+            }
+            let total: f64 = weights.iter().sum();
+            weights.iter_mut().for_each(|weight| *weight /= total);
+        }
+        let alphas: Vec<f64> = alphas.into_iter().map(Option::unwrap_or_default).collect();
+        let total: f64 = alphas.iter().sum();
+        if total > 0.0 { alphas.iter().map(|alpha| alpha * teachers as f64 / total).collect() } else { even }
+    }
+}
+
+/// A teacher's `α` by the pairs' current weights.
+fn alpha(weights: &[f64], teacher: usize) -> f64 {
+    let (mut right, mut wrong) = (EPSILON, EPSILON);
+    for (set, weight) in weights.iter().enumerate() {
+        *(if set >> teacher & 1 == 1 { &mut right } else { &mut wrong }) += weight;
+    }
+    0.5 * (right / wrong).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(targets: usize, weights: [f64; 4]) -> Tally {
+        Tally { targets, weights: weights.to_vec() }
+    }
+
+    #[test]
+    fn pairs_are_counted_by_who_has_them_right() {
+        // Entity 1 is the target and 3 another answer: against 0, both are right; against 2, only the second.
+        let scores = Matrix::from_values(2, 4, vec![0.0, 1.0, 2.0, 9.0, 0.0, 3.0, 1.0, 9.0]);
+        let mut found = Tally::new(2);
+        found.count(&scores, EntityId(1), &[EntityId(1), EntityId(3)]);
+        assert_eq!(found, tally(1, [0.0, 0.0, 0.5, 0.5]));
+        // A tie is no success.
+        let mut found = Tally::new(2);
+        found.count(&Matrix::zeros(2, 3), EntityId(0), &[EntityId(0)]);
+        assert_eq!(found, tally(1, [1.0, 0.0, 0.0, 0.0]));
+    }
+
+    #[test]
+    fn scales_worked_out_by_hand() {
+        // Nobody has 1 of 10 right, the first alone 4, the second alone 1, both 4.
+        let scales = tally(20, [1.0, 4.0, 1.0, 4.0]).scales(2);
+        // The first: 8 right, 2 wrong. Then the weights are 1, 4, 1, 4 by 2, 1/2, 2, 1/2: for the second, right 4, wrong 4.
+        assert!((scales[0] - 2.0).abs() < 1e-9 && scales[1].abs() < 1e-9, "{scales:?}");
+        // With mistakes of its own kind, the second is heard: its pairs weigh more after the first round.
+        let scales = tally(20, [1.0, 4.0, 3.0, 4.0]).scales(2);
+        let first = 0.5 * (8.0f64 / 4.0).ln();
+        let (down, up) = ((-first).exp(), first.exp());
+        let second = 0.5 * ((3.0 * up + 4.0 * down) / (up + 4.0 * down)).ln();
+        assert!((scales[0] - 2.0 * first / (first + second)).abs() < 1e-6, "{scales:?}");
+        assert!((scales.iter().sum::<f64>() - 2.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn who_is_wrong_is_not_heard_and_few_targets_say_nothing() {
+        assert_eq!(tally(20, [0.0, 9.0, 0.5, 0.0]).scales(2), [2.0, 0.0]);
+        assert_eq!(tally(9, [0.0, 9.0, 1.0, 0.0]).scales(2), [1.0, 1.0]);
+        // All are wrong more often than right.
+        assert_eq!(tally(20, [9.0, 1.0, 1.0, 0.0]).scales(2), [1.0, 1.0]);
+    }
+}

@@ -1,0 +1,320 @@
+//! MulDE's Senior (Wang et al., "MulDE: Multi-teacher Knowledge Distillation for Low-dimensional Knowledge Graph
+//! Embeddings", WWW 2021): how the teachers are integrated for a query `(h, r)` in epoch `e`, given the student's scores `z`.
+//!
+//! ```text
+//! s_m(r) = 2 σ(w_m(r))                                                relation-specific scaling
+//! κ_m    = KL(softmax(s_m F^m / τ) ‖ softmax(z / τ))                  contrast
+//! a_m    = softmax_m(-κ_m / exp(e / 5))                               attention: sharp at first, in the end nearly even
+//! F      = Σ_m a_m s_m F^m                                            what the student is taught
+//! ```
+//!
+//! `w (relation, teacher)`, at first 0, is learned beside the student: it minimises the cross-entropy of the training tails by
+//! `softmax(F)`, with the attention held constant, so
+//!
+//! ```text
+//! ∂L/∂w_m(r) = Σ_t a_m s_m (1 - s_m / 2) (E_p[F^m] - F^m_t)           p = softmax(F)
+//! ```
+//!
+//! What is from the original: a learned scale for each relation and teacher, an attention that trusts teachers near the
+//! student, and that both are learned while the student learns. Where this deviates: the original's teachers are hyperbolic
+//! models of one modality, asked only about the student's `K` favourites, with binary cross-entropy; here they are the
+//! modalities' teachers, all entities take part, and the distillation term is `distill.objective`. The formulas of contrast and
+//! scaling follow a public reimplementation, which has a sigmoid in the place of the attention's softmax, no factor 2, a sum
+//! of teachers in the place of their mean, no temperature, and lets each scaled teacher minimise a loss of its own.
+
+use kge::checkpoint::{Reader, Tensors, require_finite};
+use kge::{Matrix, row};
+use mkg::{EntityId, RelationId};
+use stage::Result;
+
+use crate::adam::{Adam, AdamStep};
+use crate::combine::Teachers;
+
+/// Adam's learning rate for `w`.
+const RATE: f64 = 0.01;
+/// Epochs in which the attention's temperature grows by a factor of e.
+const GROWTH: f64 = 5.0;
+/// The tensor `w`.
+const WEIGHT: &str = "weight";
+
+/// The Senior: `w` with its optimiser, and the epoch's temperature.
+pub(crate) struct Senior {
+    /// `w (relation and inverse, teacher)`.
+    weight: Adam<f32>,
+    steps: u64,
+    temperature: f64,
+}
+
+/// How the teachers are integrated for one query.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Integration {
+    /// `s_m`.
+    scales: Vec<f64>,
+    /// `a_m`.
+    attention: Vec<f64>,
+}
+
+/// What one query says of its relation's `w`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Lesson {
+    relation: RelationId,
+    /// `∂L/∂w_m`, summed over the tails.
+    gradient: Vec<f64>,
+    attention: Vec<f64>,
+}
+
+impl Lesson {
+    /// `a_m`.
+    pub(crate) fn attention(&self) -> &[f64] {
+        &self.attention
+    }
+}
+
+impl Senior {
+    /// With all scales 1, for so many `relations`, with inverses, and `teachers`.
+    pub(crate) fn new(relations: usize, teachers: usize) -> Senior {
+        Senior { weight: Adam::new(Matrix::zeros(relations, teachers)), steps: 0, temperature: 1.0 }
+    }
+
+    /// Epoch number `epoch`, from 1.
+    pub(crate) fn begin_epoch(&mut self, epoch: usize) {
+        self.temperature = (epoch as f64 / GROWTH).exp();
+    }
+
+    /// Integrates the `teachers` for a query of `relation`, whose scores by the student are `student (entity)`; `single` and
+    /// `soft` are buffers of their length.
+    pub(crate) fn integrate(
+        &self,
+        teachers: &Teachers<'_>,
+        relation: RelationId,
+        (student, tau): (&[f32], f64),
+        single: &mut [f32],
+        soft: &mut [f32],
+    ) -> Integration {
+        let scales: Vec<f64> = self.weight.parameters.row(relation.index()).iter().map(scale).collect();
+        let log_sum = row::log_sum_exp(student, (1.0 / tau) as f32);
+        let mut contrast = |(teacher, scale): (usize, &f64)| {
+            teachers.fill(teacher, *scale, tau, single);
+            divergence((single, student), tau, log_sum, soft)
+        };
+        let logits: Vec<f64> =
+            scales.iter().enumerate().map(&mut contrast).map(|x| -x / self.temperature).collect();
+        Integration { scales, attention: softmax(&logits) }
+    }
+
+    /// What a query of `relation` with these `tails` teaches, given the `combined (entity)` scores of its integration.
+    pub(crate) fn lesson(
+        &self,
+        teachers: &Teachers<'_>,
+        relation: RelationId,
+        integration: &Integration,
+        (combined, tails): (&[f32], &[EntityId]),
+        single: &mut [f32],
+        soft: &mut [f32],
+    ) -> Lesson {
+        row::exp_into(combined, row::max(combined), 1.0, soft);
+        let sum = f64::from(row::sum(soft));
+        let Integration { scales, attention } = integration;
+        let of_teacher = |(teacher, (scale, attention)): (usize, (&f64, &f64))| {
+            teachers.fill(teacher, 1.0, 1.0, single);
+            let expected = f64::from(row::dot(soft, single)) / sum;
+            let excess: f64 = tails.iter().map(|tail| expected - f64::from(single[tail.index()])).sum();
+            attention * scale * (1.0 - scale / 2.0) * excess
+        };
+        let gradient = scales.iter().zip(attention).enumerate().map(of_teacher).collect();
+        Lesson { relation, gradient, attention: attention.clone() }
+    }
+
+    /// One step on the `lessons` of a batch with so many `pairs` of query and tail.
+    pub(crate) fn learn<'a>(&mut self, lessons: impl Iterator<Item = &'a Lesson>, pairs: usize) {
+        let parameters = &self.weight.parameters;
+        let mut gradient = Matrix::<f32>::zeros(parameters.rows(), parameters.columns());
+        for lesson in lessons {
+            let into = gradient.row_mut(lesson.relation.index()).iter_mut();
+            into.zip(&lesson.gradient).for_each(|(sum, x)| *sum += (x / pairs.max(1) as f64) as f32);
+        }
+        self.steps += 1;
+        self.weight.step(AdamStep::new(RATE, self.steps), |rows, into| {
+            for (i, relation) in rows.enumerate() {
+                into.row_mut(i).copy_from_slice(gradient.row(relation));
+            }
+        });
+    }
+
+    /// Each teacher's mean scale over the relations.
+    pub(crate) fn mean_scales(&self) -> Vec<f64> {
+        let parameters = &self.weight.parameters;
+        let mean = |teacher: usize| {
+            let of_relation = |relation: usize| scale(&parameters.row(relation)[teacher]);
+            (0..parameters.rows()).map(of_relation).sum::<f64>() / parameters.rows().max(1) as f64
+        };
+        (0..parameters.columns()).map(mean).collect()
+    }
+
+    /// `w` alone.
+    pub(crate) fn tensors(&self) -> Tensors<'_> {
+        Tensors::default().matrix(WEIGHT, &self.weight.parameters)
+    }
+
+    /// Everything needed to go on, but the number of steps.
+    pub(crate) fn state(&self) -> Tensors<'_> {
+        let Adam { mean, square, .. } = &self.weight;
+        self.tensors().matrix("mean", mean).matrix("square", square)
+    }
+
+    /// Takes up a state saved under `prefix.`, after so many `steps`.
+    pub(crate) fn restore(&mut self, reader: &Reader, prefix: &str, steps: u64) -> Result<()> {
+        self.steps = steps;
+        reader.load(&format!("{prefix}.{WEIGHT}"), &mut self.weight.parameters)?;
+        reader.load(&format!("{prefix}.mean"), &mut self.weight.mean)?;
+        reader.load(&format!("{prefix}.square"), &mut self.weight.square)
+    }
+
+    /// Refuses parameters that are no longer finite.
+    pub(crate) fn require_finite(&self) -> Result<()> {
+        require_finite("senior weight", &self.weight.parameters)
+    }
+
+    /// Steps taken so far.
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps
+    }
+}
+
+impl Integration {
+    /// What each teacher's scores are multiplied with: `a_m s_m`.
+    pub(crate) fn weights(&self) -> Vec<f64> {
+        self.scales.iter().zip(&self.attention).map(|(scale, attention)| scale * attention).collect()
+    }
+}
+
+/// `2 σ(w)`.
+fn scale(weight: &f32) -> f64 {
+    2.0 / (1.0 + f64::from(-weight).exp())
+}
+
+/// `KL(softmax(teacher / τ) ‖ softmax(student / τ))`, given the student's `ln Σ exp(z / τ)`; `soft` is a buffer.
+fn divergence((teacher, student): (&[f32], &[f32]), tau: f64, log_sum: f64, soft: &mut [f32]) -> f64 {
+    let (shift, rate) = (row::max(teacher), (1.0 / tau) as f32);
+    let [sum, gap] = row::soften_against(teacher, student, shift, rate, soft).map(f64::from);
+    gap / sum / tau - (f64::from(shift) / tau + sum.ln()) + log_sum
+}
+
+fn softmax(logits: &[f64]) -> Vec<f64> {
+    let highest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let weights: Vec<f64> = logits.iter().map(|x| (x - highest).exp()).collect();
+    let total: f64 = weights.iter().sum();
+    weights.into_iter().map(|weight| weight / total).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::combine::{LogSums, Sources};
+    use dsom_soft_labels::SoftLabels;
+    use half::f16;
+    use mkg::{Query, QuerySet};
+
+    const ENTITIES: usize = 5;
+    const TAU: f64 = 2.0;
+
+    fn labels() -> SoftLabels {
+        let scores = (0..2 * ENTITIES).map(|i| f16::from_f32(((i * 7 + 3) % 11) as f32 / 2.0 - 2.0));
+        let teachers = ["structural", "textual"].map(|name| name.parse().unwrap());
+        SoftLabels::from_rows(teachers.to_vec(), ENTITIES, scores.collect())
+    }
+
+    fn queries() -> QuerySet {
+        let pair = |tail: u32| (Query { head: EntityId(0), relation: RelationId(1) }, EntityId(tail));
+        QuerySet::from_pairs([1, 3].map(pair).to_vec())
+    }
+
+    /// Calls `with` the teachers of the only query.
+    fn ask<R>(with: impl FnOnce(&Teachers<'_>) -> R) -> R {
+        let (labels, log_sums) = (labels(), LogSums::new(1, 3));
+        let sources = Sources { labels: &labels, log_sums: &log_sums, scales: None };
+        with(&sources.of(&queries(), 0))
+    }
+
+    fn student() -> Vec<f32> {
+        (0..ENTITIES).map(|i| (i as f32 * 1.3).sin()).collect()
+    }
+
+    fn senior(weights: [f32; 2]) -> Senior {
+        let mut senior = Senior::new(2, 2);
+        senior.weight.parameters.row_mut(1).copy_from_slice(&weights);
+        senior
+    }
+
+    fn integrate(senior: &Senior) -> Integration {
+        let (mut single, mut soft) = (vec![0.0; ENTITIES], vec![0.0; ENTITIES]);
+        ask(|teachers| senior.integrate(teachers, RelationId(1), (&student(), TAU), &mut single, &mut soft))
+    }
+
+    /// The cross-entropy of both tails by given weights of the teachers, and their combination.
+    fn loss(weights: &[f64]) -> (f64, Vec<f32>) {
+        let (mut combined, mut single) = (vec![0.0; ENTITIES], vec![0.0; ENTITIES]);
+        ask(|teachers| teachers.blend(weights.iter().copied().enumerate(), 1.0, &mut combined, &mut single));
+        let log_sum = row::log_sum_exp(&combined, 1.0);
+        ([1, 3].iter().map(|tail| log_sum - f64::from(combined[*tail])).sum(), combined)
+    }
+
+    #[test]
+    fn at_first_scales_are_one_and_attention_follows_the_divergence() {
+        let found = integrate(&senior([0.0, 0.0]));
+        assert_eq!(found.scales, [1.0, 1.0]);
+        let softened =
+            |scores: &[f32]| softmax(&scores.iter().map(|x| f64::from(*x) / TAU).collect::<Vec<_>>());
+        let to = softened(&student());
+        let divergence = |teacher: usize| -> f64 {
+            let mut scores = vec![0.0; ENTITIES];
+            ask(|teachers| teachers.fill(teacher, 1.0, TAU, &mut scores));
+            softened(&scores).iter().zip(&to).map(|(p, q)| p * (p / q).ln()).sum()
+        };
+        let expected = softmax(&[-divergence(0), -divergence(1)]);
+        assert!((found.attention[0] - expected[0]).abs() < 1e-5, "{found:?}, expected {expected:?}");
+        // Later it is nearly even.
+        let mut late = senior([0.0, 0.0]);
+        late.begin_epoch(60);
+        assert!((integrate(&late).attention[0] - 0.5).abs() < 1e-4);
+    }
+
+    #[test]
+    fn the_gradient_equals_finite_differences() {
+        let weights = [0.3f32, -0.5];
+        let senior = senior(weights);
+        let integration = integrate(&senior);
+        let at = |weights: [f32; 2]| {
+            let of = |m: usize| integration.attention[m] * scale(&weights[m]);
+            loss(&[of(0), of(1)])
+        };
+        let (_, combined) = at(weights);
+        let (mut single, mut soft) = (vec![0.0; ENTITIES], vec![0.0; ENTITIES]);
+        let tails = [EntityId(1), EntityId(3)];
+        let lesson = ask(|teachers| {
+            let query = (combined.as_slice(), tails.as_slice());
+            senior.lesson(teachers, RelationId(1), &integration, query, &mut single, &mut soft)
+        });
+        for m in 0..2 {
+            let moved = |by: f32| {
+                let mut weights = weights;
+                weights[m] += by;
+                at(weights).0
+            };
+            let difference = (moved(0.05) - moved(-0.05)) / 0.1;
+            assert!((difference - lesson.gradient[m]).abs() < 2e-3, "{m}: {difference}, {lesson:?}");
+        }
+    }
+
+    #[test]
+    fn it_learns_whom_to_hear_in_a_relation() {
+        let mut senior = senior([0.0, 0.0]);
+        let gradient = vec![-1.0, 2.0];
+        let lesson = Lesson { relation: RelationId(1), gradient, attention: vec![0.5; 2] };
+        (0..20).for_each(|_| senior.learn([&lesson].into_iter(), 2));
+        assert_eq!(senior.weight.parameters.row(0), [0.0, 0.0]);
+        let found = integrate(&senior).scales;
+        assert!(found[0] > 1.05 && found[1] < 0.95, "{found:?}");
+        assert_eq!(senior.steps(), 20);
+    }
+}
