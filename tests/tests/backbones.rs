@@ -3,8 +3,8 @@
 use dsom_tests::{Run, said};
 use serde_json::Value;
 
-/// A teacher of each kind, and students of the others.
-const TEACHERS: [&str; 8] = [
+/// A teacher of each kind, one of a rank of its own, and students of the others.
+const TEACHERS: [&str; 10] = [
     "--set",
     "teachers.modality.structural.backbone=rotate",
     "--set",
@@ -13,6 +13,8 @@ const TEACHERS: [&str; 8] = [
     "teachers.modality.visual.backbone=tucker",
     "--set",
     "teachers.relation_width=4",
+    "--set",
+    "teachers.modality.textual.rank=20",
 ];
 
 fn set(key: &str) -> [String; 2] {

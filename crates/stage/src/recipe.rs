@@ -270,6 +270,16 @@ mod tests {
     }
 
     #[test]
+    fn a_teacher_has_its_own_rank() {
+        let load = |set: &str| Recipe::load(&[], &[set.to_owned()]);
+        let teachers = load("teachers.modality.textual.rank=1000").unwrap().teachers;
+        let rank = |modality: &str| teachers.of(&modality.parse().unwrap()).training.rank;
+        assert_eq!((rank("textual"), rank("structural")), (1000, 256));
+        let error = load("teachers.modality.textual.rank=0").unwrap_err().to_string();
+        assert!(error.contains("teachers.modality.textual.rank"), "{error}");
+    }
+
+    #[test]
     fn a_modality_is_a_table_of_its_own() {
         let (_dir, path) = written("[features.caption]\nfrom = \"text\"\nfields = [\"caption\"]\n");
         let recipe = Recipe::load(&[path], &[]).unwrap();
