@@ -136,8 +136,9 @@ impl Backend for Driver {
 
     fn upload(&self, to: Address, bytes: &[u8]) -> Result<()> {
         self.bind()?;
-        // SAFETY: arrays copy no more than they allocated. From pageable memory the bytes have been read on return.
-        unsafe { cuda::memcpy_htod_async(to.0, bytes, std::ptr::null_mut()) }.map_err(failed("copying up"))
+        // The caller changes the bytes next. Of the calls that copy, only this one is documented to have read them on return.
+        // SAFETY: arrays copy no more than they allocated.
+        unsafe { cuda::memcpy_htod_sync(to.0, bytes) }.map_err(failed("copying up"))
     }
 
     fn download(&self, from: Address, bytes: &mut [u8]) -> Result<()> {

@@ -79,8 +79,8 @@ int cuMemFree_v2(Pointer pointer) {
     return 0;
 }
 
-int cuMemcpyHtoDAsync_v2(Pointer to, const void *from, size_t bytes, void *stream) {
-    REQUIRE(current && to && !stream);
+int cuMemcpyHtoD_v2(Pointer to, const void *from, size_t bytes) {
+    REQUIRE(current && to);
     memcpy((void *)to, from, bytes);
     return 0;
 }
