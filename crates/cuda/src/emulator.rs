@@ -89,18 +89,23 @@ impl Backend for Emulator {
         unsafe impl Sync for Shared {}
         let arguments = Shared(arguments);
         let arguments = &arguments;
-        (0..blocks as u64).into_par_iter().for_each(|block| {
+        let run = |block| {
             // SAFETY: the caller's promise; blocks of a launch write to different places.
             unsafe { (kernel.emulated)(arguments.0, block) };
-        });
+        };
+        let blocks = 0..blocks as u64;
+        match is_worker() {
+            true => blocks.for_each(run),
+            false => blocks.into_par_iter().for_each(run),
+        }
         Ok(())
     }
 
     fn multiply(&self, product: &Product) -> Result<()> {
         let Product { keep, factor, a, b, into, .. } = *product;
         let threads = match rayon::current_num_threads() {
-            1 => gemm::Parallelism::None,
-            threads => gemm::Parallelism::Rayon(threads),
+            threads if threads > 1 && !is_worker() => gemm::Parallelism::Rayon(threads),
+            _ => gemm::Parallelism::None,
         };
         let (a_columns, a_rows) = strides(a);
         let (b_columns, b_rows) = strides(b);
@@ -134,6 +139,12 @@ impl Backend for Emulator {
     fn products(&self, _precision: Precision) -> String {
         "f32 by the emulator".to_owned()
     }
+}
+
+/// Whether the caller is one of Rayon's threads. It then works alone: waiting for others, it could be given other work of its
+/// caller's, which asks for the model that the caller has locked.
+fn is_worker() -> bool {
+    rayon::current_thread_index().is_some()
 }
 
 fn pointer(at: Address) -> *mut u8 {

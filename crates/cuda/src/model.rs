@@ -129,3 +129,35 @@ impl Scorer for Model {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_device::gpu;
+    use kge::model::normal;
+    use mkg::{EntityId, RelationId};
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+    use rayon::prelude::*;
+
+    /// As parts of the soft labels are written: every thread that waits for the device may have another part to do.
+    #[test]
+    fn many_threads_may_ask_one_model() {
+        let (gpu, mut generator) = (gpu(), ChaCha8Rng::seed_from_u64(10));
+        let entity = normal(300, 16, 0.5, &mut generator);
+        let model = kge::Model::complex(entity, normal(2, 16, 0.5, &mut generator));
+        let on_device = Model::new(&gpu, &model).unwrap();
+        let query = |head| Query { head: EntityId(head), relation: RelationId(head % 2) };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
+        pool.install(|| {
+            (0..200u32).into_par_iter().for_each(|part| {
+                let queries: Vec<Query> = (part..part + 64).map(query).collect();
+                let (mut found, mut expected) = (Matrix::zeros(0, 0), Matrix::zeros(0, 0));
+                on_device.scores(&queries, &mut found).unwrap();
+                Scorer::scores(&model, &queries, &mut expected);
+                let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
+                assert!(found.values().iter().zip(expected.values()).all(close), "part {part}");
+            });
+        });
+    }
+}
