@@ -4,11 +4,11 @@
 //! cache of halves. Combining, softening and the gradient are one kernel, which reads a row a few times and writes it once.
 
 use mkg::{Query, QuerySet};
+use stage::Result;
 use stage::recipe::Precision;
-use stage::{Error, Result};
 
 use crate::Gpu;
-use crate::kernel::{self, SPAN, TEACHERS};
+use crate::kernel;
 use crate::memory::{Array, DeviceMatrix, Lists};
 use crate::model::Model;
 use crate::train::{Objective, Visit};
@@ -158,24 +158,18 @@ impl<'a> Distil<'a> {
     }
 
     /// The combinations for the next batch, in its order; a student that learns alone has none.
-    ///
-    /// # Errors
-    /// If there are more teachers than the kernel takes.
-    pub fn set_groups(&mut self, groups: Groups) -> Result<()> {
-        if groups.teachers > TEACHERS {
-            let message = format!("{} teachers, a device takes at most {TEACHERS}", groups.teachers);
-            return Err(Error::usage(message).hint("name those to learn from in `soft_labels.teachers`"));
-        }
+    pub fn set_groups(&mut self, groups: Groups) {
         self.groups = groups;
-        Ok(())
     }
 
     /// Bytes of the device's memory beside the trainer's, for so many teachers of these widths. A cache is copied up in
     /// halves.
     pub fn memory(entities: usize, relations: usize, queries: usize, widths: &[usize], cached: bool) -> u64 {
         let scores = (widths.len() * queries * entities) as u64;
-        let models = || widths.iter().map(|width| Model::memory(entities, relations, *width, 0)).sum::<u64>();
-        if cached { 6 * scores } else { 4 * scores + models() }
+        // A model's scores go to the one matrix of all teachers', its query vectors stay its own.
+        let model =
+            |width: &usize| Model::memory(entities, relations, *width, 0) + 4 * (queries * width) as u64;
+        if cached { 6 * scores } else { 4 * scores + widths.iter().map(model).sum::<u64>() }
     }
 
     /// Has the teachers' scores of a batch on the device.
@@ -204,7 +198,7 @@ impl<'a> Distil<'a> {
                 let count = self.staged.len();
                 let widen =
                     kernel::Widen { from: self.halves.at(0), into: self.teachers.at(0), count: count as u64 };
-                self.gpu.launch(count.div_ceil(SPAN), &widen)
+                self.gpu.launch_over(count, &widen)
             }
         }
     }

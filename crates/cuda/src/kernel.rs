@@ -6,8 +6,6 @@ use crate::memory::Address;
 
 /// Elements that a block of an element-wise kernel has; as in `kernels.cu`.
 pub(crate) const SPAN: usize = 4096;
-/// The most teachers; as in `kernels.cu`.
-pub const TEACHERS: usize = 8;
 
 /// A kernel: its name on a device, and what runs one block of it on the emulator.
 #[derive(Clone, Copy)]

@@ -29,7 +29,6 @@ mod train;
 pub use backend::Gpu;
 pub use choice::choose;
 pub use distil::{Distil, Groups, Sources, Taught, Term, Terms};
-pub use kernel::TEACHERS;
 pub use memory::{Array, DeviceMatrix, List, Lists};
 pub use model::Model;
 pub use rank::judge_triples;

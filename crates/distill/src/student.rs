@@ -319,7 +319,7 @@ impl Student<'_> {
                 let new = |sources| Combinations::new(sources, &data.queries, asked, rewarded);
                 let combinations = teaching.map(new);
                 if let Some(combinations) = &combinations {
-                    objective.set_groups(combinations.groups.clone())?;
+                    objective.set_groups(combinations.groups.clone());
                 }
                 let (loss, taught) = trainer.step(&data.queries, batch, objective)?;
                 let outcomes = match combinations.filter(|_| rewarded) {

@@ -52,7 +52,7 @@ fn distilled(student: &[f64], teacher: &[f64], tails: &[u32], terms: Terms) -> (
     let mut groups = Groups::new(1);
     groups.add([1.0], 1);
     groups.end_query();
-    distil.set_groups(groups).unwrap();
+    distil.set_groups(groups);
     // Cross-entropy's part is taken out by the difference to a weight of nothing.
     distil.gradient(&visit, &mut scores, 1.0).unwrap();
     let (_, taught) = distil.results().unwrap();

@@ -1,13 +1,14 @@
 /* Every kernel of the CUDA path, in the subset of C that NVRTC (as C++) and a C compiler both take.
  *
  * On a device a block has THREADS threads. The emulator (emulator.c) compiles the same text as plain C and runs a block's
- * threads one after the other, phase by phase, so that tests without a GPU check all but the hardware. For that to
+ * threads one after the other, in whatever order, phase by phase, so that tests without a GPU check all but the hardware. For that to
  * work, kernels keep to three rules:
  *
  *  1. Code that differs between threads stands in a phase, EACH_THREAD { .. }, which ends with a barrier. What one phase
  *     leaves to the next lies in SHARED or global memory, never in a variable.
  *  2. Code outside phases is the same for all threads: it reads what phases left, and writes nothing but variables.
- *  3. What such code has read of SHARED memory is written by a later phase only after a BARRIER (the reductions end with one).
+ *  3. What such code has read of SHARED or global memory is written by a later phase only after a BARRIER (the reductions end
+ *     with one).
  *
  * A kernel takes one structure of arguments by value; `kernel.rs` has their twins. Sums run over a thread's elements in
  * single precision and over the threads in double precision, in a fixed order: no atomics, so a device gives the same bits
@@ -34,8 +35,6 @@ typedef unsigned long long u64;
 #define MASKED (-1e30f)
 /* Elements that a block of an element-wise kernel has; as in `kernel.rs`. */
 #define SPAN 4096
-/* The most teachers; as in `kernel.rs`. */
-#define TEACHERS 8
 
 #define EACH(i, from, to) for (u64 i = (u64)(from) + thread; i < (u64)(to); i += THREADS)
 
@@ -136,8 +135,8 @@ KERNEL(compose, Compose) {
 
 /* What flows from query vectors into one of their two factors, and N3: gradient (number, 2k) of the rows `own_of` of `own`,
  * from the query vectors at positions[starts[number]..], whose second factor is other[other_of[position]]. A block per
- * number; its part of the regulariser goes to `values`. `slope` and `weight` are N3's weight over the batch's pairs,
- * `slope` times 3. */
+ * number; its part of the regulariser goes to `values`. `weight` is N3's over the batch's pairs, `pairs` how many of them a
+ * number has a part in. */
 typedef struct {
     const float *vector_gradient;
     const float *other;
