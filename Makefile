@@ -49,9 +49,12 @@ build-cuda: target/cuda/lib
 	$(CARGO) build --workspace --bins --features cuda
 	cp $$(ls target/debug/dsom-* | grep -v '\.d$$') target/cuda/bin/
 
-# CUDA's libraries from PyPI, versions pinned, nothing outside this folder.
+# CUDA's libraries from PyPI, versions pinned, nothing outside this folder. A name without a version is looked for first:
+# without these links a CUDA that the machine has of another version would come before them.
 target/cuda/lib: crates/cuda/libraries.txt
 	python3 -m pip install --quiet --no-deps --target $@ --upgrade --requirement $<
+	ln -sf libcublas.so.13 $@/nvidia/cu13/lib/libcublas.so
+	ln -sf libnvrtc.so.13 $@/nvidia/cu13/lib/libnvrtc.so
 	@touch $@
 
 ## check-cuda: lints with CUDA, kernels compiled by NVRTC for sm_80 to sm_120, tests through a stand-in of the driver; no GPU
