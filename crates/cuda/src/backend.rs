@@ -184,6 +184,75 @@ pub(crate) fn out_of_memory(name: &str, bytes: usize, free: u64) -> Error {
         resources::human(bytes as u64),
         resources::human(free)
     );
-    Error::new(Kind::Resource, message)
-        .hint("lower `batch`; what was saved is kept, and --device cpu goes on from there")
+    Error::new(Kind::Resource, message).hint(IF_FULL)
+}
+
+/// What to do where a device's memory is full.
+pub(crate) const IF_FULL: &str = "lower `batch`; what was saved is kept, and --device cpu goes on from there";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_device::gpu;
+    use kge::Matrix;
+    use kge::model::normal;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha8Rng;
+
+    /// `keep · into + factor · a · b` in double precision.
+    fn expected(keep: Option<&Matrix<f32>>, factor: f64, a: &Matrix<f32>, b: &Matrix<f32>) -> Vec<f64> {
+        let product = |i: usize, j: usize| {
+            let terms = (0..a.columns()).map(|k| f64::from(a.row(i)[k]) * f64::from(b.row(k)[j]));
+            factor * terms.sum::<f64>() + keep.map_or(0.0, |keep| f64::from(keep.row(i)[j]))
+        };
+        (0..a.rows())
+            .flat_map(|i| (0..b.columns()).map(move |j| (i, j)))
+            .map(|(i, j)| product(i, j))
+            .collect()
+    }
+
+    fn transposed(matrix: &Matrix<f32>) -> Matrix<f32> {
+        let (rows, columns) = (matrix.rows(), matrix.columns());
+        let values = (0..columns).flat_map(|j| (0..rows).map(move |i| (i, j)));
+        Matrix::from_values(columns, rows, values.map(|(i, j)| matrix.row(i)[j]).collect())
+    }
+
+    /// Every way round in which a step has its factors, in every precision; sizes that are no multiples of anything.
+    #[test]
+    fn products_in_every_precision_are_near_the_exact_ones() {
+        let (gpu, mut generator) = (gpu(), ChaCha8Rng::seed_from_u64(11));
+        let mut random = |rows, columns| normal::<f32>(rows, columns, 0.3, &mut generator);
+        let (a, b, before) = (random(37, 65), random(65, 51), random(37, 51));
+        let of = |matrix: &Matrix<f32>| DeviceMatrix::of(&gpu, matrix).unwrap();
+        let (a_here, b_here) = (of(&a), of(&b));
+        let (a_across, b_across) = (of(&transposed(&a)), of(&transposed(&b)));
+        // `b` among other columns.
+        let mut wide = random(65, 60);
+        (0..65).for_each(|row| wide.row_mut(row)[4..55].copy_from_slice(b.row(row)));
+        let wide = of(&wide);
+        // The rounding of a factor, times the root of 65 products of about 0.09, with room for the farthest.
+        for (precision, tolerance) in
+            [(Precision::F32, 1e-5), (Precision::Tf32, 1e-2), (Precision::Bf16, 5e-2)]
+        {
+            let views = [
+                (a_here.view(), b_here.view()),
+                (a_here.view(), b_across.transposed()),
+                (a_across.transposed(), b_here.view()),
+                (a_across.transposed(), b_across.transposed()),
+                (a_here.view(), wide.columns_at(4..55)),
+            ];
+            for (i, (a_view, b_view)) in views.into_iter().enumerate() {
+                for keep in [false, true] {
+                    let (mut into, mut found) = (of(&before), Matrix::zeros(0, 0));
+                    gpu.product(precision, keep, 0.5, a_view, b_view, &mut into).unwrap();
+                    into.read(&mut found).unwrap();
+                    let expected = expected(keep.then_some(&before), 0.5, &a, &b);
+                    for (found, expected) in found.values().iter().zip(expected) {
+                        let error = (f64::from(*found) - expected).abs();
+                        assert!(error < tolerance, "{precision:?}, view {i}, keep {keep}: off by {error}");
+                    }
+                }
+            }
+        }
+    }
 }

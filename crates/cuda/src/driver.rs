@@ -3,6 +3,7 @@
 //! Libraries are loaded when a device is opened, so that one program serves machines with and without. Everything goes
 //! through the default stream: work is done in the order in which it was given.
 
+use cudarc::cublas::result::CublasError;
 use cudarc::cublas::sys as blas;
 use cudarc::driver::result::{self as cuda, DriverError, ctx, device, module, primary_ctx};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
@@ -12,13 +13,16 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::{Mutex, PoisonError};
 
-use crate::backend::{Backend, Product, out_of_memory};
-use crate::compile::{cubin, library};
+use crate::backend::{Backend, IF_FULL, Product, out_of_memory};
+use crate::compile::{architecture, compiled, library};
 use crate::kernel::{Kernel, NAMES};
 use crate::memory::{Address, View};
 
 /// Threads of a block; a power of two.
 pub(crate) const THREADS: u32 = 256;
+
+/// The driver's version from which on libraries of CUDA 13 work.
+const CUDA_13: c_int = 13_000;
 
 /// Bytes of a device's memory that are left to cuBLAS, which takes them when it first multiplies.
 const RESERVE: u64 = 256 << 20;
@@ -40,7 +44,36 @@ unsafe impl Send for Driver {}
 unsafe impl Sync for Driver {}
 
 fn failed(what: &str) -> impl Fn(DriverError) -> Error {
-    move |e| Error::new(Kind::Unexpected, format!("CUDA: {what} failed")).because(e)
+    move |e| {
+        let is_full = e == DriverError(sys::CUresult::CUDA_ERROR_OUT_OF_MEMORY);
+        failure(is_full, format!("CUDA: {what} failed")).because(e)
+    }
+}
+
+/// The same of cuBLAS, which takes memory of its own when it starts and first multiplies.
+fn blas_failed(what: &str) -> impl Fn(CublasError) -> Error {
+    move |e| {
+        let is_full = e.0 == blas::cublasStatus_t::CUBLAS_STATUS_ALLOC_FAILED;
+        failure(is_full, format!("cuBLAS: {what} failed")).because(e)
+    }
+}
+
+fn failure(is_full: bool, message: String) -> Error {
+    match is_full {
+        true => Error::new(Kind::Resource, format!("{message}: the device's memory is full")).hint(IF_FULL),
+        false => Error::new(Kind::Unexpected, message),
+    }
+}
+
+/// The CUDA that the driver is of, as 1000 times its major number and 10 times its minor.
+#[expect(unsafe_code, reason = "the driver's interface is C")]
+fn driver_version() -> Result<c_int> {
+    let mut version = 0;
+    // SAFETY: the driver writes one number.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }
+        .result()
+        .map_err(failed("asking for the driver's version"))?;
+    Ok(version)
 }
 
 /// How many CUDA devices there are; an error says why there are none to be asked for.
@@ -66,6 +99,13 @@ impl Driver {
             return Err(Error::usage(message).hint("devices are counted from 0; see `nvidia-smi -L`"));
         }
         library("cublas")?;
+        let version = driver_version()?;
+        if version < CUDA_13 {
+            let (major, minor) = (version / 1000, version % 1000 / 10);
+            tracing::warn!(
+                "the driver is of CUDA {major}.{minor}: libraries of CUDA 13 need that of 580 or later"
+            );
+        }
         let device = device::get(ordinal as c_int).map_err(failed("finding the device"))?;
         let name = device::get_name(device).map_err(failed("asking for the device's name"))?;
         let attribute = |attribute| {
@@ -78,7 +118,7 @@ impl Driver {
         let context = unsafe { primary_ctx::retain(device) }.map_err(failed("opening the device"))?;
         // SAFETY: the context was returned by the driver.
         unsafe { ctx::set_current(context) }.map_err(failed("opening the device"))?;
-        let image = cubin(&format!("sm_{major}{minor}"), THREADS)?;
+        let image = compiled(&architecture(10 * major + minor)?, THREADS)?;
         // SAFETY: the image is what NVRTC made.
         let module =
             unsafe { module::load_data(image.as_ptr().cast()) }.map_err(failed("loading the kernels"))?;
@@ -90,8 +130,7 @@ impl Driver {
                 unsafe { module::get_function(module, symbol) }.map_err(failed("finding a kernel"))?;
             functions.insert(*name, function);
         }
-        let handle = cudarc::cublas::result::create_handle()
-            .map_err(|e| Error::new(Kind::Unexpected, "cuBLAS does not start").because(e))?;
+        let handle = cudarc::cublas::result::create_handle().map_err(blas_failed("its start"))?;
         let name = format!("{name} (cuda:{ordinal})");
         Ok(Driver { name, context, functions, products: Mutex::new(handle) })
     }
@@ -210,7 +249,7 @@ impl Backend for Driver {
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         }
-        .map_err(|e| Error::new(Kind::Unexpected, "cuBLAS: a product failed").because(e))
+        .map_err(blas_failed("a product"))
     }
 
     fn products(&self, precision: Precision) -> String {
