@@ -21,6 +21,7 @@ fn read(file: &Path) -> Spec {
 fn all() -> Vec<PathBuf> {
     let entries = std::fs::read_dir(root().join("pipelines/experiments")).expect("a folder");
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
     files.sort();
     files
 }
