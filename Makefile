@@ -12,6 +12,7 @@ BENCH      ?=
 EXPERIMENT ?= demo
 CARGO      ?= cargo
 BIN        ?= target/debug
+LIBRARIES  ?= target/cuda/lib/nvidia/cu13/lib
 
 STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
 MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model ,$(IMAGE_MODEL))
@@ -71,10 +72,11 @@ target/cuda/stand-in: crates/cuda/stand-in/cuda.c $(wildcard crates/cuda/src/ker
 	cp $@/libcuda.so $@/libcublas.so
 	@touch $@
 
-## bundle-cuda: what to carry to a machine with a GPU: programs, libraries, recipes, as target/cuda/dsom-cuda.tar
+## bundle-cuda: what to carry to a machine with a GPU, as target/cuda/dsom-cuda.tar; LIBRARIES= where that has CUDA 13's
 bundle-cuda: build-cuda
+	strip target/cuda/bin/*
 	tar --create --file target/cuda/dsom-cuda.tar pipelines crates/cuda/libraries.txt README.md \
-		target/cuda/bin target/cuda/lib/nvidia/cu13/lib $(if $(wildcard $(RUN)),$(RUN))
+		target/cuda/bin $(LIBRARIES) $(if $(wildcard $(RUN)),$(RUN))
 	@echo "unpack target/cuda/dsom-cuda.tar there, then pipelines/cuda.sh check, then RUN=$(RUN) RECIPE=$(RECIPE) pipelines/cuda.sh"
 
 ## import: stage 1, RAW becomes RUN/graph
