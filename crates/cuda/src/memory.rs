@@ -237,6 +237,15 @@ impl Lists {
         self.words.clear();
     }
 
+    /// Adds where groups of these lengths start in their concatenation, and where the last one ends.
+    pub(crate) fn add_starts(&mut self, lengths: impl Iterator<Item = usize>) -> List {
+        let ends = lengths.scan(0, |end, length| {
+            *end += length as u32;
+            Some(*end)
+        });
+        self.add(std::iter::once(0).chain(ends))
+    }
+
     /// Adds a list.
     pub fn add(&mut self, list: impl IntoIterator<Item = u32>) -> List {
         let from = self.words.len();

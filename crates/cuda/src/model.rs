@@ -75,20 +75,7 @@ impl Model {
 
     /// Query vectors `(query, 2k)`.
     fn vectors(&self, queries: &[Query], lists: &mut Lists, vectors: &mut DeviceMatrix) -> Result<()> {
-        lists.clear();
-        let heads = lists.add(queries.iter().map(|query| query.head.0));
-        let relations = lists.add(queries.iter().map(|query| query.relation.0));
-        lists.send()?;
-        vectors.resize(queries.len(), self.entity.columns())?;
-        let compose = Compose {
-            heads: self.entity.at(0),
-            relations: self.relation.at(0),
-            head_of: lists.at(heads, 0),
-            relation_of: lists.at(relations, 0),
-            vectors: vectors.at(0),
-            rank: (self.entity.columns() / 2) as u64,
-        };
-        self.gpu.launch(queries.len(), &compose)
+        compose(&self.gpu, (&self.entity, &self.relation), queries, lists, vectors)
     }
 
     /// The scores `(query, entity)`, on the host.
@@ -102,6 +89,30 @@ impl Model {
         self.gpu.product(Precision::F32, false, 1.0, vectors.view(), self.entity.transposed(), scores)?;
         scores.read(into)
     }
+}
+
+/// Query vectors `(query, 2k)` from the tables of entities and relations, into a matrix it resizes.
+pub(crate) fn compose(
+    gpu: &Gpu,
+    (entity, relation): (&DeviceMatrix, &DeviceMatrix),
+    queries: &[Query],
+    lists: &mut Lists,
+    vectors: &mut DeviceMatrix,
+) -> Result<()> {
+    lists.clear();
+    let heads = lists.add(queries.iter().map(|query| query.head.0));
+    let relations = lists.add(queries.iter().map(|query| query.relation.0));
+    lists.send()?;
+    vectors.resize(queries.len(), relation.columns())?;
+    let arguments = Compose {
+        heads: entity.at(0),
+        relations: relation.at(0),
+        head_of: lists.at(heads, 0),
+        relation_of: lists.at(relations, 0),
+        vectors: vectors.at(0),
+        rank: (relation.columns() / 2) as u64,
+    };
+    gpu.launch(queries.len(), &arguments)
 }
 
 /// Refuses what the kernels do not compose.

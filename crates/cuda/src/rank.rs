@@ -35,19 +35,10 @@ impl Ranker {
     pub(crate) fn judge(&mut self, asked: &[Asked<'_>], scores: &DeviceMatrix) -> Result<Vec<Vec<Judged>>> {
         let Ranker { gpu, lists, of_targets, confidence, counts } = self;
         lists.clear();
-        let starts_of = |lengths: &mut dyn Iterator<Item = usize>| {
-            let ends = lengths.scan(0, |end, length| {
-                *end += length as u32;
-                Some(*end)
-            });
-            std::iter::once(0).chain(ends).collect::<Vec<u32>>()
-        };
-        let target_starts = starts_of(&mut asked.iter().map(|asked| asked.targets.len()));
-        let known_starts = starts_of(&mut asked.iter().map(|asked| asked.known.len()));
-        let count = target_starts.last().map_or(0, |end| *end as usize);
-        let of_targets_starts = lists.add(target_starts);
+        let count = asked.iter().map(|asked| asked.targets.len()).sum();
+        let target_starts = lists.add_starts(asked.iter().map(|asked| asked.targets.len()));
         let targets = lists.add(asked.iter().flat_map(|asked| asked.targets.iter().map(|id| id.0)));
-        let of_known_starts = lists.add(known_starts);
+        let known_starts = lists.add_starts(asked.iter().map(|asked| asked.known.len()));
         let known = lists.add(asked.iter().flat_map(|asked| asked.known.iter().map(|id| id.0)));
         lists.send()?;
         of_targets.resize(count)?;
@@ -55,9 +46,9 @@ impl Ranker {
         counts.resize(2 * count + asked.len())?;
         let ranks = kernel::Ranks {
             scores: scores.at(0),
-            target_starts: lists.at(of_targets_starts, 0),
+            target_starts: lists.at(target_starts, 0),
             targets: lists.at(targets, 0),
-            known_starts: lists.at(of_known_starts, 0),
+            known_starts: lists.at(known_starts, 0),
             known: lists.at(known, 0),
             of_targets: of_targets.at(0),
             above: counts.at(0),

@@ -11,7 +11,7 @@ use stage::{Error, Kind, Result};
 use crate::Gpu;
 use crate::kernel;
 use crate::memory::{Address, Array, DeviceMatrix, List, Lists};
-use crate::model::require_complex;
+use crate::model::{compose, require_complex};
 use crate::rank::Ranker;
 
 /// Entities whose gradient is computed and used at a time: that of the whole table is never there.
@@ -301,16 +301,11 @@ impl Trainer {
         lists.clear();
         let tails = |number: &u32| queries.tails(*number as usize);
         let relation = |number: &u32| queries.query(*number as usize).relation.0;
-        let mut end = 0;
-        let starts = std::iter::once(0).chain(numbers.iter().map(|number| {
-            end += tails(number).len() as u32;
-            end
-        }));
         let sent = Sent {
             entities: SentUses::add(lists, &batch.entities),
             relations: SentUses::add(lists, &batch.relations),
             relation_of: lists.add(numbers.iter().map(relation)),
-            starts: lists.add(starts),
+            starts: lists.add_starts(numbers.iter().map(|number| tails(number).len())),
             tails: lists.add(numbers.iter().flat_map(tails).map(|tail| tail.0)),
         };
         lists.send()?;
@@ -542,21 +537,8 @@ impl Trainer {
 
     fn score_all(&mut self, asked: &[Asked<'_>]) -> Result<()> {
         let Buffers { lists, vectors, scores, .. } = &mut self.buffers;
-        lists.clear();
         let queries: Vec<Query> = asked.iter().map(|asked| asked.query).collect();
-        let heads = lists.add(queries.iter().map(|query| query.head.0));
-        let relations = lists.add(queries.iter().map(|query| query.relation.0));
-        lists.send()?;
-        vectors.resize(queries.len(), self.relation.columns())?;
-        let compose = kernel::Compose {
-            heads: self.entity.at(0),
-            relations: self.relation.at(0),
-            head_of: lists.at(heads, 0),
-            relation_of: lists.at(relations, 0),
-            vectors: vectors.at(0),
-            rank: (self.relation.columns() / 2) as u64,
-        };
-        self.gpu.launch(queries.len(), &compose)?;
+        compose(&self.gpu, (&self.entity, &self.relation), &queries, lists, vectors)?;
         self.gpu.product(Precision::F32, false, 1.0, vectors.view(), self.entity.transposed(), scores)
     }
 

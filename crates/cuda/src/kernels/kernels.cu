@@ -442,14 +442,19 @@ FUNCTION float combined(const Distil *a, u64 query, u32 group, u64 entity) {
     return sum;
 }
 
-/* ln of the sum of exp((x - shift) / tau) over `count` numbers; nothing where there are none. */
-FUNCTION double log_sum(const double *xs, u32 count, double shift, double tau, double *partial) {
+/* The largest of `count` numbers; nothing where there are none. */
+FUNCTION double largest(const double *xs, u32 count, double *partial) {
     EACH_THREAD {
         double most = NOTHING;
         EACH(i, 0, count) most = xs[i] > most ? xs[i] : most;
         partial[thread] = most;
     }
-    const double most = block_max(partial);
+    return block_max(partial);
+}
+
+/* ln of the sum of exp((x - shift) / tau) over `count` numbers; nothing where there are none. */
+FUNCTION double log_sum(const double *xs, u32 count, double shift, double tau, double *partial) {
+    const double most = largest(xs, count, partial);
     if (most == NOTHING) return NOTHING;
     EACH_THREAD {
         double sum = 0.0;
@@ -490,14 +495,7 @@ KERNEL(distil, Distil) {
         partial[thread] = most;
     }
     double shift = block_max(partial);
-    if (shift <= MASKED) {
-        EACH_THREAD {
-            double most = NOTHING;
-            EACH(i, 0, size) most = of_tails[i] > most ? of_tails[i] : most;
-            partial[thread] = most;
-        }
-        shift = block_max(partial);
-    }
+    if (shift <= MASKED) shift = largest(of_tails, size, partial);
     EACH_THREAD {
         float soft = 0.0f, full = 0.0f;
         EACH(i, 0, a.entities) {
@@ -529,14 +527,7 @@ KERNEL(distil, Distil) {
             partial[thread] = most;
         }
         double teacher_shift = block_max(partial);
-        if (teacher_shift <= MASKED) {
-            EACH_THREAD {
-                double most = NOTHING;
-                EACH(i, 0, size) most = scores[i] > most ? scores[i] : most;
-                partial[thread] = most;
-            }
-            teacher_shift = block_max(partial);
-        }
+        if (teacher_shift <= MASKED) teacher_shift = largest(scores, size, partial);
         EACH_THREAD {
             float soft = 0.0f, full = 0.0f, gap = 0.0f;
             EACH(i, 0, a.entities) {

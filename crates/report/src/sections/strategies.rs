@@ -53,39 +53,10 @@ fn beforehand(report: &Report) -> Option<Markup> {
         let students = report.data.of_program("dsom-distill");
         students.filter_map(move |stage| Some((stage.name(), stage.manifest.summary.get(what)?)))
     };
-    let number =
-        |value: &Value, name: &str| value[name].as_f64().map_or("–".to_owned(), |x| format!("{x:.4}"));
-    let policy = |(name, value): (&str, &Value)| {
-        let of = |name| number(value, name);
-        let text = |name: &str| value[name].as_str().unwrap_or("–");
-        let constant = format!("{} ({})", of("constant"), text("constant_strategy"));
-        let taken = match text("taken") {
-            "constant" => text("constant_strategy"),
-            _ => "policy",
-        };
-        let taken = taken.to_owned();
-        [
-            name.to_owned(),
-            of("policy"),
-            constant,
-            of("standard_error"),
-            taken,
-            of("all"),
-            of("random"),
-            of("oracle"),
-        ]
-    };
     let calibration = |(name, value): (&str, &Value)| {
-        let scales = value["scales"].as_object().into_iter().flatten();
-        let scales = scales.map(|(teacher, scale)| format!("{teacher} {:.2}", scale.as_f64().unwrap_or(0.0)));
-        let scales = scales.collect::<Vec<_>>().join(", ");
-        [name.to_owned(), number(value, "before"), number(value, "after"), scales]
+        [name.to_owned(), number(value, "before"), number(value, "after"), by_teacher(&value["scales"])]
     };
-    let senior = |(name, value): (&str, &Value)| {
-        let scales = value.as_object().into_iter().flatten();
-        let scales = scales.map(|(teacher, scale)| format!("{teacher} {:.2}", scale.as_f64().unwrap_or(0.0)));
-        [name.to_owned(), scales.collect::<Vec<_>>().join(", ")]
-    };
+    let senior = |(name, value): (&str, &Value)| [name.to_owned(), by_teacher(value)];
     let weight =
         |(name, value): (&str, &Value)| [name.to_owned(), number(value, "least"), number(value, "most")];
     let [policies, calibrations, seniors, weights] =
@@ -98,7 +69,7 @@ fn beforehand(report: &Report) -> Option<Markup> {
                  policy and of the best constant choice in cross-validation: each is judged by queries that it was not chosen by. \
                  A policy that is not better by more than the standard error of the difference is not kept."
             }
-            (table(&POLICY, 1, of("policy").map(policy)))
+            (table(&POLICY, 1, of("policy").map(learned)))
         }
         @if calibrations > 0 {
             h3 { "Scales of the teachers' scores" }
@@ -116,6 +87,35 @@ fn beforehand(report: &Report) -> Option<Markup> {
             (table(&["student", "least", "most"], 1, of("query_weight").map(weight)))
         }
     })
+}
+
+/// A row of [`POLICY`]: what a student's policy learned beforehand.
+fn learned((student, value): (&str, &Value)) -> [String; 8] {
+    let of = |name| number(value, name);
+    let text = |name: &str| value[name].as_str().unwrap_or("–");
+    let constant = text("constant_strategy");
+    let taken = if text("taken") == "constant" { constant } else { "policy" };
+    [
+        student.to_owned(),
+        of("policy"),
+        format!("{} ({constant})", of("constant")),
+        of("standard_error"),
+        taken.to_owned(),
+        of("all"),
+        of("random"),
+        of("oracle"),
+    ]
+}
+
+fn number(value: &Value, name: &str) -> String {
+    value[name].as_f64().map_or("–".to_owned(), |x| format!("{x:.4}"))
+}
+
+/// A number of each teacher's.
+fn by_teacher(value: &Value) -> String {
+    let teachers = value.as_object().into_iter().flatten();
+    let numbers = teachers.map(|(teacher, x)| format!("{teacher} {:.2}", x.as_f64().unwrap_or(0.0)));
+    numbers.collect::<Vec<_>>().join(", ")
 }
 
 /// One student's policy.
