@@ -129,6 +129,24 @@ fn a_cell_that_fails_leaves_the_others_alone() {
 }
 
 #[test]
+fn tables_of_what_is_finished_need_no_training() {
+    let lab = Lab::new(&[DSOM, ALONE]);
+    let none = lab.run(&["--finished"]);
+    assert!(!none.status.success(), "nothing to show: {}", said(&none));
+    let output = lab.run(&["--seed", "1", "--variant", "alone"]);
+    assert!(output.status.success(), "{}", said(&output));
+    let student = manifest(&lab.out("nations/seed-1/student-alone-1"));
+    let output = lab.run(&["--finished"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("student-alone-1 is fresh"), "{}", said(&output));
+    let record = lab.record();
+    let rows = record["table"]["datasets"][0]["rows"].as_array().unwrap();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((&rows[0]["variant"], &rows[0]["seeds"]), (&"alone".into(), &serde_json::json!([1])));
+    assert_eq!(manifest(&lab.out("nations/seed-1/student-alone-1")), student);
+}
+
+#[test]
 fn an_interrupted_experiment_goes_on() {
     let long = "[[variant]]\nname = \"dsom\"\nset = { distill.epochs = 400, distill.patience = 400 }\n";
     let lab = Lab::new(&[long]);

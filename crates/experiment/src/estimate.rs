@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::execute::{Programs, command_line};
-use crate::grid::{Grid, Step};
+use crate::grid::{EVALUATE, Grid, Step};
 use crate::statistics::mean;
 
 /// How deep below the experiments' directory stages lie: experiment, dataset, run, `teachers`, modality.
@@ -73,6 +73,17 @@ fn total(grid: &Grid, open: usize, known: f64, unknown: usize) -> String {
             format!("{steps}; how long is unknown: nothing like them has finished here")
         }
         _ => format!("{steps}, about {} and {unknown} of unknown length", duration(known)),
+    }
+}
+
+/// Why a step is not to be taken where only what is finished counts: evaluations are, of models that are there.
+pub(crate) fn unfinished(grid: &Grid, programs: &Programs, step: &Step) -> Result<Option<String>> {
+    if step.program == EVALUATE {
+        return Ok(None);
+    }
+    match state(grid, programs, step, &step.arguments)? {
+        State::Fresh => Ok(None),
+        State::Open(why) => Ok(Some(why)),
     }
 }
 

@@ -45,8 +45,13 @@ impl Programs {
 }
 
 impl Grid {
-    /// Runs all steps. One that fails takes those with it that need it; an interruption ends all.
-    pub fn execute(&self, programs: &Programs) -> Result<Vec<Outcome>> {
+    /// Runs all steps but those that `refuse` has a reason against. One that fails takes those with it that need it; an
+    /// interruption ends all.
+    pub fn execute(
+        &self,
+        programs: &Programs,
+        refuse: impl Fn(&Step) -> Result<Option<String>>,
+    ) -> Result<Vec<Outcome>> {
         self.steps.iter().try_for_each(|step| programs.path(step.program).map(|_| ()))?;
         let mut outcomes: Vec<Outcome> = Vec::new();
         let mut linked: Option<usize> = None;
@@ -56,7 +61,11 @@ impl Grid {
                 self.runs[step.run].link()?;
                 linked = Some(step.run);
             }
-            let outcome = match self.obstacle(step, &outcomes) {
+            let obstacle = match self.obstacle(step, &outcomes) {
+                None => refuse(step)?,
+                obstacle => obstacle,
+            };
+            let outcome = match obstacle {
                 Some(reason) => Outcome::Skipped(reason),
                 None => run(programs, step.program, &self.arguments(step, &outcomes))?,
             };
@@ -138,7 +147,7 @@ fn report(step: &Step, run: &RunPlan, outcome: &Outcome) {
     match outcome {
         Outcome::Done => {}
         Outcome::Failed(_, reason) => tracing::error!("{run}: {reason}; the others go on"),
-        Outcome::Skipped(reason) => tracing::warn!("{run}: {} is left out: {reason}", step.program),
+        Outcome::Skipped(reason) => tracing::info!("{run}: {} is left out: {reason}", step.program),
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Places {
     pub only: Vec<String>,
     /// Only these variants and sweeps; empty means all.
     pub only_variants: Vec<String>,
+    /// Only these seeds; empty means all.
+    pub only_seeds: Vec<u64>,
     /// Worker threads of every stage.
     pub threads: Option<usize>,
 }
@@ -122,6 +124,26 @@ impl Grid {
             planner.evaluations(dataset);
         }
         Ok(planner.grid)
+    }
+
+    /// Leaves out the cells that are not of `variants` and `seeds`, and the steps that only they need. What remains lies
+    /// where it lies in the whole grid.
+    pub fn keep(&mut self, variants: &[String], seeds: &[u64]) {
+        self.cells.retain(|cell| variants.contains(&cell.variant) && seeds.contains(&cell.seed));
+        for (number, run) in self.runs.iter_mut().enumerate() {
+            let here = |model: &str| self.cells.iter().any(|cell| cell.run == number && cell.model == model);
+            run.models.retain(|(model, _)| here(model));
+        }
+        let of_models = self.runs.iter().flat_map(|run| run.models.iter().map(|(_, step)| *step));
+        let mut needed: Vec<usize> = self.cells.iter().map(|cell| cell.step).chain(of_models).collect();
+        needed.extend(needed.clone().iter().flat_map(|step| &self.steps[*step].needs));
+        needed.sort_unstable();
+        needed.dedup();
+        let renumbered = |step: &mut usize| *step = needed.partition_point(|other| other < step);
+        self.cells.iter_mut().for_each(|cell| renumbered(&mut cell.step));
+        self.runs.iter_mut().flat_map(|run| &mut run.models).for_each(|(_, step)| renumbered(step));
+        self.steps = needed.iter().map(|step| self.steps[*step].clone()).collect();
+        self.steps.iter_mut().flat_map(|step| &mut step.needs).for_each(renumbered);
     }
 }
 

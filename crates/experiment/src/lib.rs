@@ -42,20 +42,39 @@ pub const MARKDOWN: &str = "table.md";
 /// See [`MARKDOWN`].
 pub const LATEX: &str = "table.tex";
 
-/// Runs the experiment of the file `spec`, or with `dry` only says what that would be.
-pub fn run(spec: &Path, places: &Places, programs: &Programs, dry: bool) -> Result<()> {
+/// How much of an experiment is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Everything,
+    /// Nothing but evaluation and tables, of the models that are finished.
+    Finished,
+    /// Nothing: what would be done is said.
+    DryRun,
+}
+
+/// Does so much of the experiment of the file `spec`.
+pub fn run(spec: &Path, places: &Places, programs: &Programs, extent: Extent) -> Result<()> {
     let mut spec = Spec::read(spec)?;
+    // The whole first: which run a stage belongs to does not depend on what is asked for.
+    let mut grid = Grid::plan(&spec, places)?;
     spec.keep(&places.only_variants)?;
-    let grid = Grid::plan(&spec, places)?;
-    if dry {
-        return estimate::dry_run(&grid, programs, &places.out);
-    }
-    let outcomes = grid.execute(programs)?;
+    spec.keep_seeds(&places.only_seeds)?;
+    let variants: Vec<String> = spec.variants().into_iter().map(|variant| variant.name).collect();
+    grid.keep(&variants, &spec.seeds);
+    let outcomes = match extent {
+        Extent::DryRun => return estimate::dry_run(&grid, programs, &places.out),
+        Extent::Everything => grid.execute(programs, |_| Ok(None))?,
+        Extent::Finished => grid.execute(programs, |step| estimate::unfinished(&grid, programs, step))?,
+    };
     let measured = measure::read(&grid, &outcomes)?;
     let table = Table::of(&spec, &measured);
     write(&spec, &grid, places, &outcomes, &measured, &table)?;
     print_line(&table::markdown(&table));
-    conclude(&grid, &outcomes, &measured)
+    match extent {
+        Extent::Finished if !measured.is_empty() => Ok(()),
+        _ => conclude(&grid, &outcomes, &measured),
+    }
 }
 
 fn write(

@@ -1,6 +1,7 @@
 //! `dsom-experiment`: see `--help`.
 
 use clap::{ArgAction, Parser};
+use dsom_experiment::Extent;
 use dsom_experiment::execute::{Programs, command_line};
 use dsom_experiment::grid::Places;
 use stage::args::print_line;
@@ -32,6 +33,9 @@ struct Arguments {
     /// Only this variant or sweep (repeatable) [default: all]
     #[arg(long, value_name = "NAME")]
     variant: Vec<String>,
+    /// Only this seed (repeatable) [default: all]
+    #[arg(long, value_name = "N")]
+    seed: Vec<u64>,
     /// Text encoder for recipes that name none: see dsom-features
     #[arg(long, value_name = "DIR", env = "DSOM_TEXT_MODEL")]
     text_model: Option<PathBuf>,
@@ -41,6 +45,9 @@ struct Arguments {
     /// List what would run, how it stands and how long it may take, and run nothing
     #[arg(long)]
     dry_run: bool,
+    /// Train nothing: evaluate what is finished, and write its tables
+    #[arg(long, conflicts_with = "dry_run")]
+    finished: bool,
     /// Write report.html as well, by dsom-report
     #[arg(long)]
     report: bool,
@@ -69,10 +76,16 @@ fn run(arguments: Arguments) -> Result<()> {
         text_model: arguments.text_model,
         only: arguments.dataset,
         only_variants: arguments.variant,
+        only_seeds: arguments.seed,
         threads: arguments.threads,
     };
     let programs = Programs::beside_this()?;
-    let done = dsom_experiment::run(&arguments.experiment, &places, &programs, arguments.dry_run);
+    let extent = match (arguments.dry_run, arguments.finished) {
+        (true, _) => Extent::DryRun,
+        (_, true) => Extent::Finished,
+        _ => Extent::Everything,
+    };
+    let done = dsom_experiment::run(&arguments.experiment, &places, &programs, extent);
     // What could be measured is worth a report, even if something failed.
     if arguments.report && !arguments.dry_run && places.out.join(dsom_experiment::record::FILE).is_file() {
         report(&programs, &places.out)?;

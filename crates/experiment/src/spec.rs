@@ -268,6 +268,19 @@ impl Spec {
         Ok(())
     }
 
+    /// Leaves out every seed but `seeds`; none means all.
+    ///
+    /// # Errors
+    /// If one is none of its seeds.
+    pub fn keep_seeds(&mut self, seeds: &[u64]) -> Result<()> {
+        if let Some(other) = seeds.iter().find(|seed| !self.seeds.contains(seed)) {
+            let error = Error::usage(format!("{other} is no seed of this experiment"));
+            return Err(error.hint(format!("there are: {:?}", self.seeds)));
+        }
+        self.seeds.retain(|seed| seeds.is_empty() || seeds.contains(seed));
+        Ok(())
+    }
+
     fn check(&self) -> Result<()> {
         let variants = self.variants();
         let names = variants.iter().map(|variant| variant.name.as_str());
@@ -424,6 +437,18 @@ mod tests {
         assert_eq!(spec(&["a"]).unwrap().baseline.as_deref(), Some("a"));
         assert_eq!(spec(&["b"]).unwrap().baseline, None);
         assert!(spec(&["c"]).unwrap_err().to_string().contains("`c`"));
+    }
+
+    #[test]
+    fn only_the_seeds_asked_for_are_kept() {
+        let kept = |seeds: &[u64]| {
+            let mut spec = read("[[variant]]\nname = \"a\"\n").unwrap();
+            spec.seeds = vec![0, 1, 2];
+            spec.keep_seeds(seeds).map(|()| spec.seeds)
+        };
+        assert_eq!(kept(&[]).unwrap(), [0, 1, 2]);
+        assert_eq!(kept(&[2, 0]).unwrap(), [0, 2]);
+        assert!(kept(&[3]).unwrap_err().to_string().contains("3 is no seed"));
     }
 
     #[test]

@@ -108,6 +108,35 @@ fn keys_above_the_students_take_a_run_of_their_own() {
 }
 
 #[test]
+fn a_part_lies_where_it_lies_in_the_whole() {
+    let variants = [
+        ("dsom", ""),
+        ("hidden", "set = { teachers.missing_rate = 0.5 }"),
+        ("alone", "set = { distill.objective = \"none\" }"),
+    ];
+    let mut grid = planned(SEEDS, &variants);
+    grid.keep(&["hidden".to_owned(), "alone".to_owned()], &[4]);
+    let expected = [
+        "import seed-3",
+        "features seed-3",
+        "teachers seed-4-hidden",
+        "soft-labels seed-4-hidden",
+        "distill seed-4-hidden",
+        "distill seed-4",
+        "evaluate seed-4",
+        "evaluate seed-4-hidden",
+    ];
+    assert_eq!(steps(&grid), expected);
+    assert_eq!(grid.steps[4].needs, [0, 1, 2, 3]);
+    assert_eq!(grid.steps[5].needs, [0]);
+    let evaluated = grid.cells.iter().map(|cell| (cell.variant.as_str(), cell.step));
+    assert_eq!(evaluated.collect::<Vec<_>>(), [("hidden", 7), ("alone", 6)]);
+    let models = grid.runs.iter().flat_map(|run| run.models.clone());
+    let expected = [("student-alone-4", 5), ("student-hidden-4", 4)];
+    assert_eq!(models.collect::<Vec<_>>(), expected.map(|(name, step)| (name.to_owned(), step)));
+}
+
+#[test]
 fn what_needs_no_teachers_waits_for_none() {
     let alone = ("alone", "set = { distill.objective = \"none\" }");
     let grid = planned("seeds = [0]", &[alone]);
