@@ -112,23 +112,33 @@ impl<T> Drop for Array<T> {
     }
 }
 
+/// Numbers of which a padded row has a multiple.
+pub(crate) const PADDED: usize = 8;
+
 /// A dense row-major matrix on a device.
 pub struct DeviceMatrix {
     rows: usize,
     columns: usize,
+    /// Rows begin at multiples of so many numbers.
+    alignment: usize,
     values: Array<f32>,
 }
 
 impl DeviceMatrix {
     /// Without rows and columns.
     pub fn new(gpu: &Gpu) -> Self {
-        DeviceMatrix { rows: 0, columns: 0, values: Array::new(gpu) }
+        DeviceMatrix { rows: 0, columns: 0, alignment: 1, values: Array::new(gpu) }
+    }
+
+    /// The same, and whatever shape it takes, rows begin at multiples of 32 bytes: tensor cores want that of their factors.
+    pub(crate) fn padded(gpu: &Gpu) -> Self {
+        DeviceMatrix { alignment: PADDED, ..DeviceMatrix::new(gpu) }
     }
 
     /// A copy of a matrix.
     pub fn of(gpu: &Gpu, matrix: &Matrix<f32>) -> Result<Self> {
         let values = Array::of(gpu, matrix.values())?;
-        Ok(DeviceMatrix { rows: matrix.rows(), columns: matrix.columns(), values })
+        Ok(DeviceMatrix { rows: matrix.rows(), columns: matrix.columns(), alignment: 1, values })
     }
 
     /// All zeros.
@@ -144,19 +154,33 @@ impl DeviceMatrix {
     /// Makes it `rows x columns`; the content is unspecified.
     pub fn resize(&mut self, rows: usize, columns: usize) -> Result<()> {
         (self.rows, self.columns) = (rows, columns);
-        self.values.resize(rows * columns)
+        self.values.resize(rows * self.stride())
     }
 
     /// Replaces shape and content.
+    ///
+    /// # Panics
+    /// If its rows are padded: nothing is copied up to those.
     pub fn write(&mut self, matrix: &Matrix<f32>) -> Result<()> {
+        assert_eq!(self.alignment, 1, "rows without gaps");
         (self.rows, self.columns) = (matrix.rows(), matrix.columns());
         self.values.write(matrix.values())
     }
 
     /// Copies it into `into`, which it resizes.
     pub fn read(&self, into: &mut Matrix<f32>) -> Result<()> {
-        into.resize(self.rows, self.columns);
-        self.values.read(into.values_mut())
+        let stride = self.stride();
+        into.resize(self.rows, stride);
+        self.values.read(into.values_mut())?;
+        if stride > self.columns {
+            // Rows move towards the front, so none is overwritten before it has moved.
+            let values = into.values_mut();
+            for row in 1..self.rows {
+                values.copy_within(row * stride..row * stride + self.columns, row * self.columns);
+            }
+            into.resize(self.rows, self.columns);
+        }
+        Ok(())
     }
 
     /// Number of rows.
@@ -169,9 +193,14 @@ impl DeviceMatrix {
         self.columns
     }
 
+    /// Numbers from one row to the next.
+    pub(crate) fn stride(&self) -> usize {
+        self.columns.next_multiple_of(self.alignment)
+    }
+
     /// Where a row begins.
     pub(crate) fn at(&self, row: usize) -> Address {
-        self.values.at(row * self.columns)
+        self.values.at(row * self.stride())
     }
 
     /// The matrix as it is.
@@ -180,7 +209,7 @@ impl DeviceMatrix {
             address: self.at(0),
             rows: self.rows,
             columns: self.columns,
-            stride: self.columns,
+            stride: self.stride(),
             transposed: false,
         }
     }

@@ -1,81 +1,30 @@
 //! The 1-vs-all training step on a device: see [`kge::train`] for what it computes, and in which order.
 
-use kge::checkpoint::{Reader, Tensors, require_finite};
+mod mirror;
+mod objective;
+mod projected;
+mod sent;
+
+pub use objective::{CrossEntropy, Objective, Visit};
+
 use kge::rank::{Asked, measure_blocks};
-use kge::train::{Batch, Embedding, Uses, Way};
-use kge::{Initial, Matrix, Model, N3, Rank, StepLoss};
+use kge::train::{Batch, Embedding, Way};
+use kge::{Initial, Matrix, N3, Rank, StepLoss};
 use mkg::{KnownAnswers, Query, QuerySet, Triple};
 use stage::recipe::Precision;
 use stage::{Error, Kind, Result};
 
 use crate::Gpu;
 use crate::kernel;
-use crate::memory::{Address, Array, DeviceMatrix, List, Lists};
+use crate::memory::{Address, Array, DeviceMatrix, Lists};
 use crate::model::{compose, require_complex};
 use crate::rank::Ranker;
+use mirror::Mirror;
+use projected::{Entities, Projected};
+use sent::Sent;
 
 /// Entities whose gradient is computed and used at a time: that of the whole table is never there.
 const BLOCK: usize = 8192;
-
-/// What rows of scores should become.
-pub trait Objective {
-    /// What the rows leave behind for the caller.
-    type Rows;
-
-    /// Has the device replace the `scores (query, entity)` of a batch by `scale` times the gradient of its loss, summed
-    /// over tails.
-    fn gradient(&mut self, visit: &Visit<'_>, scores: &mut DeviceMatrix, scale: f64) -> Result<()>;
-
-    /// Waits for the device: the loss, summed over tails and not scaled, and what the rows left.
-    fn results(&mut self) -> Result<(f64, Self::Rows)>;
-}
-
-/// A batch whose scores an objective visits.
-pub struct Visit<'a> {
-    /// The device.
-    pub gpu: &'a Gpu,
-    /// The training queries.
-    pub queries: &'a QuerySet,
-    /// The numbers of the batch's.
-    pub numbers: &'a [u32],
-    /// How many pairs of query and tail.
-    pub pairs: usize,
-    pub(crate) starts: Address,
-    pub(crate) tails: Address,
-}
-
-/// Softmax cross-entropy over all entities.
-pub struct CrossEntropy {
-    losses: Array<f64>,
-}
-
-impl CrossEntropy {
-    /// With buffers on a device.
-    pub fn new(gpu: &Gpu) -> Self {
-        CrossEntropy { losses: Array::new(gpu) }
-    }
-}
-
-impl Objective for CrossEntropy {
-    type Rows = ();
-
-    fn gradient(&mut self, visit: &Visit<'_>, scores: &mut DeviceMatrix, scale: f64) -> Result<()> {
-        self.losses.resize(visit.numbers.len())?;
-        let arguments = kernel::CrossEntropy {
-            scores: scores.at(0),
-            starts: visit.starts,
-            tails: visit.tails,
-            losses: self.losses.at(0),
-            entities: scores.columns() as u64,
-            scale,
-        };
-        visit.gpu.launch(visit.numbers.len(), &arguments)
-    }
-
-    fn results(&mut self) -> Result<(f64, ())> {
-        Ok((self.losses.to_vec()?.iter().sum(), ()))
-    }
-}
 
 /// A ComplEx model in training on a device.
 pub struct Trainer {
@@ -93,28 +42,6 @@ pub struct Trainer {
     mirror: Mirror,
 }
 
-/// Where entity embeddings come from.
-enum Entities {
-    /// A free table and its optimiser's squares.
-    Free(DeviceMatrix),
-    Projected(Box<Projected>),
-}
-
-struct Projected {
-    features: DeviceMatrix,
-    projection: DeviceMatrix,
-    squares: DeviceMatrix,
-    scale: f64,
-    /// Whether the table is older than the projection.
-    stale: bool,
-    way: Way,
-    /// `K (query, f)` or its gradient.
-    keys: DeviceMatrix,
-    /// Rows of the features that a batch uses.
-    used: DeviceMatrix,
-    gradient: DeviceMatrix,
-}
-
 /// The matrices of a step; names as in [`kge::train`].
 struct Buffers {
     lists: Lists,
@@ -128,48 +55,6 @@ struct Buffers {
     entity_gradient: DeviceMatrix,
     /// N3's parts: of each entity used, then of each relation.
     values: Array<f64>,
-}
-
-/// The parameters and squares on the host, as they were last read.
-struct Mirror {
-    fresh: bool,
-    model: Model<f32>,
-    projection: Matrix<f32>,
-    squares: Matrix<f32>,
-    relation_squares: Matrix<f32>,
-}
-
-/// The lists of a step.
-struct Sent {
-    entities: SentUses,
-    relations: SentUses,
-    relation_of: List,
-    starts: List,
-    tails: List,
-}
-
-/// [`Uses`] on the device.
-struct SentUses {
-    rows: List,
-    /// 0, 1, 2, ..: where a row's own embedding is the row of that number.
-    identity: List,
-    numbers: List,
-    starts: List,
-    positions: List,
-    pairs: List,
-}
-
-impl SentUses {
-    fn add(lists: &mut Lists, uses: &Uses) -> SentUses {
-        SentUses {
-            rows: lists.add(uses.rows().iter().copied()),
-            identity: lists.add(0..uses.rows().len() as u32),
-            numbers: lists.add(uses.numbers().iter().copied()),
-            starts: lists.add(uses.starts().iter().map(|start| *start as u32)),
-            positions: lists.add(uses.all_positions().iter().copied()),
-            pairs: lists.add(uses.all_pairs().iter().copied()),
-        }
-    }
 }
 
 impl Trainer {
@@ -191,17 +76,7 @@ impl Trainer {
         let (entity, entities) = match &embedding {
             Embedding::Table(table) => (DeviceMatrix::of(gpu, table)?, Entities::Free(zeros(table)?)),
             Embedding::Projected { features, projection, scale } => {
-                let projected = Projected {
-                    features: DeviceMatrix::of(gpu, features)?,
-                    projection: DeviceMatrix::of(gpu, projection)?,
-                    squares: zeros(projection)?,
-                    scale: *scale,
-                    stale: true,
-                    way: Way::Entities,
-                    keys: new(),
-                    used: new(),
-                    gradient: new(),
-                };
+                let projected = Projected::new(gpu, features, projection, *scale)?;
                 (new(), Entities::Projected(Box::new(projected)))
             }
         };
@@ -216,14 +91,6 @@ impl Trainer {
             entity_gradient: new(),
             values: Array::new(gpu),
         };
-        let empty = || Matrix::zeros(0, 0);
-        let mirror = Mirror {
-            fresh: false,
-            model: Model::complex(empty(), empty()),
-            projection: empty(),
-            squares: empty(),
-            relation_squares: empty(),
-        };
         Ok(Trainer {
             gpu: gpu.clone(),
             entity,
@@ -235,7 +102,7 @@ impl Trainer {
             precision,
             buffers,
             ranker: Ranker::new(gpu),
-            mirror,
+            mirror: Mirror::new(),
         })
     }
 
@@ -267,7 +134,7 @@ impl Trainer {
         objective: &mut O,
     ) -> Result<(StepLoss, O::Rows)> {
         let batch = Batch::new(queries, numbers);
-        let sent = self.send(&batch, queries, numbers)?;
+        let sent = Sent::of(&mut self.buffers.lists, &batch, queries, numbers)?;
         self.mirror.fresh = false;
         self.score(&batch, &sent)?;
         let scale = 1.0 / batch.pairs as f64;
@@ -296,22 +163,6 @@ impl Trainer {
         Ok((StepLoss { objective: loss * scale, regulariser, pairs: batch.pairs }, rows))
     }
 
-    fn send(&mut self, batch: &Batch, queries: &QuerySet, numbers: &[u32]) -> Result<Sent> {
-        let lists = &mut self.buffers.lists;
-        lists.clear();
-        let tails = |number: &u32| queries.tails(*number as usize);
-        let relation = |number: &u32| queries.query(*number as usize).relation.0;
-        let sent = Sent {
-            entities: SentUses::add(lists, &batch.entities),
-            relations: SentUses::add(lists, &batch.relations),
-            relation_of: lists.add(numbers.iter().map(relation)),
-            starts: lists.add_starts(numbers.iter().map(|number| tails(number).len())),
-            tails: lists.add(numbers.iter().flat_map(tails).map(|tail| tail.0)),
-        };
-        lists.send()?;
-        Ok(sent)
-    }
-
     /// Composes the batch's queries and scores all entities.
     fn score(&mut self, batch: &Batch, sent: &Sent) -> Result<()> {
         let queries = batch.queries;
@@ -329,10 +180,7 @@ impl Trainer {
         self.gpu.launch(queries, &compose)?;
         match &mut self.entities {
             Entities::Projected(projected) if projected.way == Way::Features => {
-                let Projected { features, projection, keys, scale, .. } = &mut **projected;
-                let (factor, weights) = (1.0 / *scale as f32, projection.transposed());
-                self.gpu.product(Precision::F32, false, factor, vectors.view(), weights, keys)?;
-                self.gpu.product(self.precision, false, 1.0, keys.view(), features.transposed(), scores)
+                projected.score(&self.gpu, self.precision, vectors, scores)
             }
             _ => {
                 self.gpu.product(self.precision, false, 1.0, vectors.view(), self.entity.transposed(), scores)
@@ -344,18 +192,13 @@ impl Trainer {
     fn prepare(&mut self, batch: &Batch, sent: &Sent) -> Result<()> {
         let (count, queries) = (batch.entities.rows().len(), batch.queries);
         if let Entities::Projected(projected) = &mut self.entities {
-            let Projected { features, projection, .. } = &**projected;
-            let (entities, of_features) = (features.rows(), features.columns());
-            projected.way = Way::cheaper(entities, of_features, projection.columns(), queries, count);
+            projected.choose_way(queries, count);
         }
         let Buffers { lists, used, .. } = &mut self.buffers;
         let rows = lists.at(sent.entities.rows, 0);
         match &mut self.entities {
             Entities::Projected(projected) if projected.way == Way::Features => {
-                let Projected { features, projection, used: of_features, scale, .. } = &mut **projected;
-                gather(&self.gpu, features, rows, count, of_features)?;
-                let factor = 1.0 / *scale as f32;
-                self.gpu.product(Precision::F32, false, factor, of_features.view(), projection.view(), used)
+                projected.embed(&self.gpu, (rows, count), used)
             }
             _ => {
                 self.write_table()?;
@@ -366,14 +209,10 @@ impl Trainer {
 
     /// Brings the table up to date.
     fn write_table(&mut self) -> Result<()> {
-        let Entities::Projected(projected) = &mut self.entities else { return Ok(()) };
-        if projected.stale {
-            let (factor, features) = (1.0 / projected.scale as f32, projected.features.view());
-            let projection = projected.projection.view();
-            self.gpu.product(Precision::F32, false, factor, features, projection, &mut self.entity)?;
-            projected.stale = false;
+        match &mut self.entities {
+            Entities::Free(_) => Ok(()),
+            Entities::Projected(projected) => projected.write_table(&self.gpu, &mut self.entity),
         }
-        Ok(())
     }
 
     /// The gradient of the query vectors, from the scores'.
@@ -381,11 +220,7 @@ impl Trainer {
         let Buffers { scores, vector_gradient, .. } = &mut self.buffers;
         match &mut self.entities {
             Entities::Projected(projected) if projected.way == Way::Features => {
-                let Projected { features, projection, keys, scale, .. } = &mut **projected;
-                self.gpu.product(self.precision, false, 1.0, scores.view(), features.view(), keys)?;
-                let factor = 1.0 / *scale as f32;
-                let (keys, weights) = (keys.view(), projection.view());
-                self.gpu.product(Precision::F32, false, factor, keys, weights, vector_gradient)
+                projected.differentiate(&self.gpu, self.precision, scores, vector_gradient)
             }
             _ => {
                 let (scores, table) = (scores.view(), self.entity.view());
@@ -494,29 +329,11 @@ impl Trainer {
             self.entity_gradient(batch, sent, 0, self.entity.rows())?;
         }
         let Entities::Projected(projected) = &mut self.entities else { return Ok(()) };
-        let way = projected.way;
-        let Projected { features, projection, squares, scale, keys, used, gradient, .. } = &mut **projected;
         let Buffers { vectors, used_gradient, entity_gradient, .. } = &self.buffers;
-        let (gpu, factor, full) = (&self.gpu, 1.0 / *scale as f32, Precision::F32);
-        match way {
-            Way::Entities => {
-                gpu.product(full, false, factor, features.transposed(), entity_gradient.view(), gradient)?;
-            }
-            Way::Features => {
-                gpu.product(full, false, factor, keys.transposed(), vectors.view(), gradient)?;
-                gpu.product(full, true, factor, used.transposed(), used_gradient.view(), gradient)?;
-            }
+        match projected.way {
+            Way::Entities => projected.update_by_entities(&self.gpu, entity_gradient, rate),
+            Way::Features => projected.update_by_features(&self.gpu, vectors, used_gradient, rate),
         }
-        let count = projection.rows() * projection.columns();
-        let adagrad = kernel::Adagrad {
-            parameters: projection.at(0),
-            squares: squares.at(0),
-            gradient: gradient.at(0),
-            count: count as u64,
-            rate,
-        };
-        projected.stale = true;
-        gpu.launch_over(count, &adagrad)
     }
 
     /// The ranks of tail and head of each triple by the model as it stands, as [`kge::rank_triples`] has them.
@@ -540,76 +357,6 @@ impl Trainer {
         let queries: Vec<Query> = asked.iter().map(|asked| asked.query).collect();
         compose(&self.gpu, (&self.entity, &self.relation), &queries, lists, vectors)?;
         self.gpu.product(Precision::F32, false, 1.0, vectors.view(), self.entity.transposed(), scores)
-    }
-
-    /// Reads parameters and squares, unless they were read since the last step.
-    fn read(&mut self) -> Result<()> {
-        if self.mirror.fresh {
-            return Ok(());
-        }
-        self.write_table()?;
-        self.entity.read(&mut self.mirror.model.entity)?;
-        self.relation.read(&mut self.mirror.model.relation)?;
-        self.relation_squares.read(&mut self.mirror.relation_squares)?;
-        match &self.entities {
-            Entities::Free(squares) => squares.read(&mut self.mirror.squares)?,
-            Entities::Projected(projected) => {
-                projected.projection.read(&mut self.mirror.projection)?;
-                projected.squares.read(&mut self.mirror.squares)?;
-            }
-        }
-        self.mirror.fresh = true;
-        Ok(())
-    }
-
-    /// The model as it stands, and the trained projection, if there is one.
-    pub fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)> {
-        self.read()?;
-        let projected = matches!(self.entities, Entities::Projected(_));
-        Ok((&self.mirror.model, projected.then_some(&self.mirror.projection)))
-    }
-
-    /// Everything needed to go on, here or on the CPU: as [`kge::Trainer::state`].
-    pub fn state(&mut self) -> Result<Tensors<'_>> {
-        self.read()?;
-        let Mirror { model, projection, squares, relation_squares, .. } = &self.mirror;
-        let parameters = match &self.entities {
-            Entities::Free(_) => &model.entity,
-            Entities::Projected(_) => projection,
-        };
-        Ok(Tensors::default()
-            .matrix("parameters", parameters)
-            .matrix("relation", &model.relation)
-            .matrix("parameters_squares", squares)
-            .matrix("relation_squares", relation_squares))
-    }
-
-    /// Takes up a state saved under `prefix.`, by either device.
-    pub fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()> {
-        self.mirror.fresh = false;
-        let load = |name: &str, into: &mut DeviceMatrix| {
-            let mut matrix = Matrix::zeros(into.rows(), into.columns());
-            reader.load(&format!("{prefix}.{name}"), &mut matrix)?;
-            into.write(&matrix)
-        };
-        let (parameters, squares) = match &mut self.entities {
-            Entities::Free(squares) => (&mut self.entity, squares),
-            Entities::Projected(projected) => {
-                projected.stale = true;
-                (&mut projected.projection, &mut projected.squares)
-            }
-        };
-        load("parameters", parameters)?;
-        load("relation", &mut self.relation)?;
-        load("parameters_squares", squares)?;
-        load("relation_squares", &mut self.relation_squares)
-    }
-
-    /// Refuses parameters that are no longer finite.
-    pub fn require_finite(&mut self) -> Result<()> {
-        let (model, _) = self.parts()?;
-        require_finite("entity", &model.entity)?;
-        require_finite("relation", &model.relation)
     }
 
     /// The device.

@@ -1,3 +1,4 @@
+use kge::checkpoint::{Reader, Tensors};
 use kge::model::normal;
 use mkg::{EntityId, RelationId};
 use rand::SeedableRng;
