@@ -27,11 +27,27 @@ pub(crate) trait Backend: Send + Sync {
     #[expect(unsafe_code, reason = "kernels take addresses")]
     unsafe fn launch(&self, kernel: Kernel, blocks: usize, arguments: *const c_void) -> Result<()>;
     fn multiply(&self, product: &Product) -> Result<()>;
+    /// A way up beside the work that is given to it.
+    fn lane(&self) -> Result<Box<dyn Lane>>;
     /// What its products are called in a summary.
     fn products(&self, precision: Precision) -> String;
 }
 
-/// `into = keep · into + factor · a · b`, row-major, `into` as wide as its stride.
+/// A way up beside the device's other work: memory on the host whose content is copied while the device computes. Calls come
+/// in the order in which they stand here, over and over.
+pub(crate) trait Lane: Send + Sync {
+    /// At least so many bytes on the host to be filled, once the last copy of them is done.
+    fn room(&mut self, bytes: usize) -> Result<&mut [u8]>;
+    /// Begins to copy the first `bytes` of them to a place that nothing reads any more but what was given to the device
+    /// before the last [`Lane::release`].
+    fn start(&mut self, to: Address, bytes: usize) -> Result<()>;
+    /// Has what is given to the device from now on wait for the copy.
+    fn arrive(&mut self) -> Result<()>;
+    /// What was given to the device so far is all that reads the copy.
+    fn release(&mut self) -> Result<()>;
+}
+
+/// `into = keep · into + factor · a · b`, row-major.
 #[derive(Debug)]
 pub(crate) struct Product {
     #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the emulator computes in f32"))]
@@ -41,6 +57,8 @@ pub(crate) struct Product {
     pub(crate) a: View,
     pub(crate) b: View,
     pub(crate) into: Address,
+    /// Numbers from one row of `into` to the next.
+    pub(crate) stride: usize,
 }
 
 /// A device that computes.
@@ -151,10 +169,10 @@ impl Gpu {
         } else {
             into.resize(a.rows, b.columns)?;
         }
-        self.product_at(precision, keep, factor, a, b, into.at(0))
+        self.product_at(precision, keep, factor, a, b, (into.at(0), into.stride()))
     }
 
-    /// The same to a place with room for the product.
+    /// The same to a place with room for the product, in rows of such a stride.
     pub(crate) fn product_at(
         &self,
         precision: Precision,
@@ -162,17 +180,17 @@ impl Gpu {
         factor: f32,
         a: View,
         b: View,
-        into: Address,
+        (into, stride): (Address, usize),
     ) -> Result<()> {
         assert_eq!(a.columns, b.rows, "inner dimensions");
         if a.rows == 0 || b.columns == 0 {
             return Ok(());
         }
         if a.columns == 0 {
-            let bytes = a.rows * b.columns * size_of::<f32>();
+            let bytes = a.rows * stride * size_of::<f32>();
             return if keep { Ok(()) } else { self.0.clear(into, bytes) };
         }
-        self.0.multiply(&Product { precision, keep, factor, a, b, into })
+        self.0.multiply(&Product { precision, keep, factor, a, b, into, stride })
     }
 }
 

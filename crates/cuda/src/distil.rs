@@ -1,16 +1,21 @@
 //! The student's objective on a device: cross-entropy and what it learns from combinations of teachers.
 //!
-//! Teachers' scores of a batch are either computed anew from their models, which lie on the device, or copied up from a
-//! cache of halves. Combining, softening and the gradient are one kernel, which reads a row a few times and writes it once.
+//! Combining, softening and the gradient are one kernel, which reads a row a few times and writes it once.
 
-use mkg::{Query, QuerySet};
+mod groups;
+
+pub use groups::Groups;
+
+use mkg::QuerySet;
 use stage::Result;
 use stage::recipe::Precision;
 
 use crate::Gpu;
 use crate::kernel;
-use crate::memory::{Array, DeviceMatrix, Lists};
+use crate::memory::{Array, DeviceMatrix, List, Lists, PADDED};
 use crate::model::Model;
+use crate::network::{Inputs, Standard};
+use crate::teachers::{Sources, Teachers};
 use crate::train::{Objective, Visit};
 
 /// Which distillation term.
@@ -22,6 +27,8 @@ pub enum Term {
     Kd,
     /// Neighbours and the rest apart. Half of it is had with a weight of 0.
     Ndkd,
+    /// A target and the rest apart, for each target.
+    Dkd,
 }
 
 /// The term's parameters: names as in the recipe.
@@ -39,58 +46,6 @@ pub struct Terms {
     pub beta: f64,
     /// Weight of the whole.
     pub weight: f64,
-}
-
-/// Combinations of teachers for each query of a batch.
-#[derive(Clone, Debug, Default)]
-pub struct Groups {
-    teachers: usize,
-    /// Query number `i`'s groups are those from `starts[i]` to `starts[i + 1]`.
-    starts: Vec<u32>,
-    weights: Vec<f32>,
-    counts: Vec<u32>,
-}
-
-impl Groups {
-    /// Of no query yet; groups of so many teachers.
-    pub fn new(teachers: usize) -> Groups {
-        Groups { teachers, starts: vec![0], weights: Vec::new(), counts: Vec::new() }
-    }
-
-    /// So many queries without any.
-    fn alone(queries: usize) -> Groups {
-        Groups { starts: vec![0; queries + 1], ..Groups::default() }
-    }
-
-    /// Of how many teachers.
-    pub fn teachers(&self) -> usize {
-        self.teachers
-    }
-
-    /// Adds a combination to the next query: every teacher's weight, and for how many of the query's tails it is. One for
-    /// none is not distilled, but its scores and log-sum are found. Returns its number.
-    ///
-    /// # Panics
-    /// If there are other than so many weights.
-    pub fn add(&mut self, weights: impl IntoIterator<Item = f32>, count: usize) -> usize {
-        self.weights.extend(weights);
-        self.counts.push(count as u32);
-        assert_eq!(self.weights.len(), self.teachers * self.counts.len(), "a weight for every teacher");
-        self.counts.len() - 1
-    }
-
-    /// The query has all its groups.
-    pub fn end_query(&mut self) {
-        self.starts.push(self.counts.len() as u32);
-    }
-}
-
-/// Where teachers' scores come from.
-pub enum Sources<'a> {
-    /// From their models, computed anew for every batch.
-    Models(Vec<Model>),
-    /// From a cache: the bits of the half-precision scores of all entities, of a training query by a teacher.
-    Cache(Box<dyn Fn(usize, usize) -> &'a [u16] + Sync + 'a>),
 }
 
 /// What a step leaves behind.
@@ -112,17 +67,14 @@ pub struct Taught {
 pub struct Distil<'a> {
     gpu: Gpu,
     terms: Terms,
-    precision: Precision,
-    sources: Option<Sources<'a>>,
+    teachers: Option<Teachers<'a>>,
+    /// What stands for the teachers' scores where there are none.
+    nobody: DeviceMatrix,
     /// Of the step to come.
     groups: Groups,
     lists: Lists,
-    weights: Array<f32>,
-    /// Teachers' scores `(teacher · query, entity)`.
-    teachers: DeviceMatrix,
-    halves: Array<u16>,
-    staged: Vec<u16>,
-    /// Scores of the tails, then gradients of the tails.
+    of_combinations: Array<f32>,
+    /// Scores of the tails, then gradients of the tails; then three factors of each target, where each is a group.
     of_pairs: Array<f64>,
     /// Shifts, factors, log-sums.
     of_groups: Array<f64>,
@@ -134,20 +86,25 @@ pub struct Distil<'a> {
     group_starts: Vec<usize>,
 }
 
+/// The groups of a step, on the device.
+struct Sent {
+    starts: List,
+    group_starts: List,
+    target_starts: List,
+    targets: List,
+}
+
 impl<'a> Distil<'a> {
     /// For a student that learns from `sources`, or alone; products are those of the teachers' models.
     pub fn new(gpu: &Gpu, terms: Terms, sources: Option<Sources<'a>>, precision: Precision) -> Self {
         Distil {
             gpu: gpu.clone(),
             terms,
-            precision,
-            sources,
+            teachers: sources.map(|sources| Teachers::new(gpu, sources, precision)),
+            nobody: DeviceMatrix::new(gpu),
             groups: Groups::default(),
             lists: Lists::new(gpu),
-            weights: Array::new(gpu),
-            teachers: DeviceMatrix::new(gpu),
-            halves: Array::new(gpu),
-            staged: Vec::new(),
+            of_combinations: Array::new(gpu),
             of_pairs: Array::new(gpu),
             of_groups: Array::new(gpu),
             group_scores: Array::new(gpu),
@@ -162,60 +119,53 @@ impl<'a> Distil<'a> {
         self.groups = groups;
     }
 
+    /// The device.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Says which batch comes after the next one: what of it is copied up is sent while the device works on that.
+    pub fn announce(&mut self, batch: &[u32]) {
+        if let Some(teachers) = &mut self.teachers {
+            teachers.announce(batch);
+        }
+    }
+
+    /// Each teacher's scores `(query, entity)` of a batch, which the step on it then finds there.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn scores(&mut self, queries: &QuerySet, batch: &[u32], standard: Standard) -> Result<Inputs<'_>> {
+        let Some(teachers) = &mut self.teachers else { return Ok(Inputs::of(&[], standard)) };
+        let count = teachers.count();
+        let scores = teachers.scores(queries, batch)?;
+        let of_teacher = |teacher| scores.rows_at(teacher * batch.len()..(teacher + 1) * batch.len());
+        Ok(Inputs::new((0..count).map(of_teacher), standard))
+    }
+
+    /// Each teacher's query vectors `(query, 2k)` of a batch.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn vectors(&mut self, queries: &QuerySet, batch: &[u32], standard: Standard) -> Result<Inputs<'_>> {
+        let Some(teachers) = &mut self.teachers else { return Ok(Inputs::of(&[], standard)) };
+        Ok(Inputs::of(teachers.vectors(queries, batch)?, standard))
+    }
+
     /// Bytes of the device's memory beside the trainer's, for so many teachers of these widths. A cache is copied up in
-    /// halves.
+    /// halves, into two buffers.
     pub fn memory(entities: usize, relations: usize, queries: usize, widths: &[usize], cached: bool) -> u64 {
+        let entities = entities.next_multiple_of(PADDED);
         let scores = (widths.len() * queries * entities) as u64;
         // A model's scores go to the one matrix of all teachers', its query vectors stay its own.
         let model =
             |width: &usize| Model::memory(entities, relations, *width, 0) + 4 * (queries * width) as u64;
-        if cached { 6 * scores } else { 4 * scores + widths.iter().map(model).sum::<u64>() }
+        if cached { 8 * scores } else { 4 * scores + widths.iter().map(model).sum::<u64>() }
     }
 
-    /// Has the teachers' scores of a batch on the device.
-    fn ask(&mut self, queries: &QuerySet, numbers: &[u32], entities: usize) -> Result<()> {
-        let Some(sources) = &self.sources else { return Ok(()) };
-        let teachers = self.groups.teachers;
-        self.teachers.resize(teachers * numbers.len(), entities)?;
-        match sources {
-            Sources::Models(models) => {
-                let asked: Vec<Query> =
-                    numbers.iter().map(|number| queries.query(*number as usize)).collect();
-                for (teacher, model) in models.iter().enumerate() {
-                    let into = self.teachers.at(teacher * numbers.len());
-                    model.write_scores(&asked, self.precision, into)?;
-                }
-                Ok(())
-            }
-            Sources::Cache(row) => {
-                self.staged.clear();
-                for teacher in 0..teachers {
-                    numbers.iter().for_each(|number| {
-                        self.staged.extend_from_slice(row(*number as usize, teacher));
-                    });
-                }
-                self.halves.write(&self.staged)?;
-                let count = self.staged.len();
-                let widen =
-                    kernel::Widen { from: self.halves.at(0), into: self.teachers.at(0), count: count as u64 };
-                self.gpu.launch_over(count, &widen)
-            }
-        }
-    }
-}
-
-impl Objective for Distil<'_> {
-    type Rows = Taught;
-
-    fn gradient(&mut self, visit: &Visit<'_>, scores: &mut DeviceMatrix, scale: f64) -> Result<()> {
-        let (queries, entities) = (visit.numbers.len(), scores.columns());
-        if self.sources.is_none() {
-            self.groups = Groups::alone(queries);
-        }
-        assert_eq!(self.groups.starts.len(), queries + 1, "groups of every query of the batch");
-        self.ask(visit.queries, visit.numbers, entities)?;
-        self.tails = visit.numbers.iter().map(|query| visit.queries.tails(*query as usize).len()).collect();
-        let Groups { teachers, starts, weights, counts } = &self.groups;
+    /// Sends the groups, and makes room for what is found of them. `pairs` of query and tail are in the batch.
+    fn send(&mut self, pairs: usize) -> Result<Sent> {
+        let Groups { starts, weights, trust, target_starts, targets, .. } = &self.groups;
         self.group_starts.clear();
         let mut room = 0;
         for (query, tails) in self.tails.iter().enumerate() {
@@ -224,54 +174,98 @@ impl Objective for Distil<'_> {
                 room += tails;
             }
         }
-        self.lists.clear();
-        let of_queries = self.lists.add(starts.iter().copied());
-        let of_groups = self.lists.add(self.group_starts.iter().map(|start| *start as u32));
-        let count = self.lists.add(counts.iter().copied());
-        self.lists.send()?;
-        self.weights.write(weights)?;
-        self.of_pairs.resize(2 * visit.pairs)?;
-        self.of_groups.resize(3 * counts.len())?;
-        self.group_scores.resize(room)?;
-        self.of_queries.resize(3 * queries)?;
-        let term = match self.terms.term {
-            Term::None => 0,
-            Term::Kd => 1,
-            Term::Ndkd => 2,
+        let lists = &mut self.lists;
+        lists.clear();
+        let sent = Sent {
+            starts: lists.add(starts.iter().copied()),
+            group_starts: lists.add(self.group_starts.iter().map(|start| *start as u32)),
+            target_starts: lists.add(target_starts.iter().copied()),
+            targets: lists.add(targets.iter().copied()),
         };
-        let arguments = kernel::Distil {
+        lists.send()?;
+        self.of_combinations.write(&[trust.as_slice(), weights].concat())?;
+        self.of_pairs.resize(if self.terms.term == Term::Dkd { 5 } else { 2 } * pairs)?;
+        self.of_groups.resize(3 * trust.len())?;
+        self.group_scores.resize(room)?;
+        self.of_queries.resize(3 * self.tails.len())?;
+        Ok(sent)
+    }
+
+    /// The kernel's arguments.
+    fn arguments(
+        &self,
+        visit: &Visit<'_>,
+        (scores, teachers): (&DeviceMatrix, &DeviceMatrix),
+        sent: &Sent,
+        scale: f64,
+    ) -> kernel::Distil {
+        let (queries, groups) = (visit.numbers.len(), self.groups.len());
+        let Distil { lists, of_combinations, of_pairs, of_groups, of_queries, terms, .. } = self;
+        kernel::Distil {
             scores: scores.at(0),
-            teachers: self.teachers.at(0),
+            teachers: teachers.at(0),
             starts: visit.starts,
             tails: visit.tails,
-            groups: self.lists.at(of_queries, 0),
-            group_starts: self.lists.at(of_groups, 0),
-            weights: self.weights.at(0),
-            counts: self.lists.at(count, 0),
-            of_tails: self.of_pairs.at(0),
-            tail_gradients: self.of_pairs.at(visit.pairs),
-            shifts: self.of_groups.at(0),
-            factors: self.of_groups.at(counts.len()),
-            log_sums: self.of_groups.at(2 * counts.len()),
+            groups: lists.at(sent.starts, 0),
+            group_starts: lists.at(sent.group_starts, 0),
+            target_starts: lists.at(sent.target_starts, 0),
+            targets: lists.at(sent.targets, 0),
+            trust: of_combinations.at(0),
+            weights: of_combinations.at(groups),
+            of_tails: of_pairs.at(0),
+            tail_gradients: of_pairs.at(visit.pairs),
+            of_targets: of_pairs.at(2 * visit.pairs),
+            shifts: of_groups.at(0),
+            factors: of_groups.at(groups),
+            log_sums: of_groups.at(2 * groups),
             group_scores: self.group_scores.at(0),
-            cross_entropies: self.of_queries.at(0),
-            values: self.of_queries.at(queries),
-            log_sums_exp: self.of_queries.at(2 * queries),
-            entities: entities as u64,
+            cross_entropies: of_queries.at(0),
+            values: of_queries.at(queries),
+            log_sums_exp: of_queries.at(2 * queries),
+            entities: scores.columns() as u64,
+            stride: scores.stride() as u64,
+            teacher_stride: teachers.stride() as u64,
             queries: queries as u64,
-            members: *teachers as u64,
-            objective: term,
-            mean: u64::from(self.terms.mean),
-            tau: self.terms.tau,
-            alpha: self.terms.alpha,
-            beta: self.terms.beta,
+            members: self.groups.teachers() as u64,
+            objective: match terms.term {
+                Term::None => 0,
+                Term::Kd => 1,
+                Term::Ndkd => 2,
+                Term::Dkd => 3,
+            },
+            mean: u64::from(terms.mean),
+            tau: terms.tau,
+            alpha: terms.alpha,
+            beta: terms.beta,
             scale,
-            weight: self.terms.weight,
-        };
+            weight: terms.weight,
+        }
+    }
+}
+
+impl Objective for Distil<'_> {
+    type Rows = Taught;
+
+    fn gradient(&mut self, visit: &Visit<'_>, scores: &mut DeviceMatrix, scale: f64) -> Result<()> {
+        let queries = visit.numbers.len();
+        if self.teachers.is_none() {
+            self.groups = Groups::alone(queries);
+        }
+        assert_eq!(self.groups.starts.len(), queries + 1, "groups of every query of the batch");
+        self.tails = visit.numbers.iter().map(|query| visit.queries.tails(*query as usize).len()).collect();
+        let sent = self.send(visit.pairs)?;
+        if let Some(teachers) = &mut self.teachers {
+            teachers.scores(visit.queries, visit.numbers)?;
+        }
+        let teachers = self.teachers.as_ref().map_or(&self.nobody, Teachers::at_hand);
+        let arguments = self.arguments(visit, (scores, teachers), &sent, scale);
         visit.gpu.launch(queries, &arguments)
     }
 
     fn results(&mut self) -> Result<(f64, Taught)> {
+        if let Some(teachers) = &mut self.teachers {
+            teachers.send_ahead()?;
+        }
         let (of_queries, of_pairs) = (self.of_queries.to_vec()?, self.of_pairs.to_vec()?);
         let (of_groups, scores) = (self.of_groups.to_vec()?, self.group_scores.to_vec()?);
         let queries = self.tails.len();

@@ -1,11 +1,14 @@
 //! A CUDA device: the driver's calls, cuBLAS for products, NVRTC to compile the kernels for the device that is there.
 //!
 //! Libraries are loaded when a device is opened, so that one program serves machines with and without. Everything goes
-//! through the default stream: work is done in the order in which it was given.
+//! through the default stream, where work is done in the order in which it was given; but for rows that are sent ahead,
+//! which have a stream of their own (`upload`).
+
+mod upload;
 
 use cudarc::cublas::result::CublasError;
 use cudarc::cublas::sys as blas;
-use cudarc::driver::result::{self as cuda, DriverError, ctx, device, module, primary_ctx};
+use cudarc::driver::result::{self as cuda, DriverError, ctx, device, module, primary_ctx, stream};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
 use stage::recipe::Precision;
 use stage::{Error, Kind, Result};
@@ -13,10 +16,11 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::{Mutex, PoisonError};
 
-use crate::backend::{Backend, IF_FULL, Product, out_of_memory};
+use crate::backend::{Backend, IF_FULL, Lane, Product, out_of_memory};
 use crate::compile::{architecture, compiled, library};
 use crate::kernel::{Kernel, NAMES};
 use crate::memory::{Address, View};
+use upload::Upload;
 
 /// Threads of a block; a power of two.
 pub(crate) const THREADS: u32 = 256;
@@ -31,6 +35,8 @@ pub(crate) struct Driver {
     name: String,
     context: sys::CUcontext,
     functions: HashMap<&'static str, sys::CUfunction>,
+    /// Where copies run beside everything else.
+    uploads: sys::CUstream,
     /// One thread at a time may use it.
     products: Mutex<blas::cublasHandle_t>,
 }
@@ -130,9 +136,10 @@ impl Driver {
                 unsafe { module::get_function(module, symbol) }.map_err(failed("finding a kernel"))?;
             functions.insert(*name, function);
         }
+        let uploads = stream::create(stream::StreamKind::NonBlocking).map_err(failed("opening a stream"))?;
         let handle = cudarc::cublas::result::create_handle().map_err(blas_failed("its start"))?;
         let name = format!("{name} (cuda:{ordinal})");
-        Ok(Driver { name, context, functions, products: Mutex::new(handle) })
+        Ok(Driver { name, context, functions, uploads, products: Mutex::new(handle) })
     }
 
     /// Makes the device that of the calling thread.
@@ -215,7 +222,7 @@ impl Backend for Driver {
 
     fn multiply(&self, product: &Product) -> Result<()> {
         self.bind()?;
-        let Product { precision, keep, factor, a, b, into } = *product;
+        let Product { precision, keep, factor, a, b, into, stride } = *product;
         let compute = match precision {
             Precision::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
             Precision::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
@@ -244,12 +251,17 @@ impl Backend for Driver {
                 std::ptr::from_ref(&keep).cast(),
                 into.0 as *mut c_void,
                 blas::cudaDataType_t::CUDA_R_32F,
-                dimension(b.columns)?,
+                dimension(stride)?,
                 compute,
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         }
         .map_err(blas_failed("a product"))
+    }
+
+    fn lane(&self) -> Result<Box<dyn Lane>> {
+        self.bind()?;
+        Ok(Box::new(Upload::new(self.context, self.uploads)?))
     }
 
     fn products(&self, precision: Precision) -> String {

@@ -10,7 +10,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::backend::{Backend, Product, out_of_memory};
+use crate::backend::{Backend, Lane, Product, out_of_memory};
 use crate::kernel::Kernel;
 use crate::memory::{Address, View};
 
@@ -102,7 +102,7 @@ impl Backend for Emulator {
     }
 
     fn multiply(&self, product: &Product) -> Result<()> {
-        let Product { keep, factor, a, b, into, .. } = *product;
+        let Product { keep, factor, a, b, into, stride, .. } = *product;
         let threads = match rayon::current_num_threads() {
             threads if threads > 1 && !is_worker() => gemm::Parallelism::Rayon(threads),
             _ => gemm::Parallelism::None,
@@ -117,7 +117,7 @@ impl Backend for Emulator {
                 a.columns,
                 pointer(into).cast::<f32>(),
                 1,
-                b.columns as isize,
+                stride as isize,
                 keep,
                 pointer(a.address).cast::<f32>(),
                 a_columns,
@@ -136,8 +136,38 @@ impl Backend for Emulator {
         Ok(())
     }
 
+    fn lane(&self) -> Result<Box<dyn Lane>> {
+        Ok(Box::new(Copied(Vec::new())))
+    }
+
     fn products(&self, _precision: Precision) -> String {
         "f32 by the emulator".to_owned()
+    }
+}
+
+/// A way up that copies when it is told to begin. Whole words, for the alignment.
+struct Copied(Vec<u64>);
+
+#[expect(unsafe_code, reason = "a device's memory is raw memory")]
+impl Lane for Copied {
+    fn room(&mut self, bytes: usize) -> Result<&mut [u8]> {
+        self.0.resize(bytes.div_ceil(size_of::<u64>()), 0);
+        Ok(&mut bytemuck::cast_slice_mut(&mut self.0)[..bytes])
+    }
+
+    fn start(&mut self, to: Address, bytes: usize) -> Result<()> {
+        let from: &[u8] = &bytemuck::cast_slice(&self.0)[..bytes];
+        // SAFETY: whoever asks for the copy has room for it.
+        unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), pointer(to), bytes) };
+        Ok(())
+    }
+
+    fn arrive(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn release(&mut self) -> Result<()> {
+        Ok(())
     }
 }
 

@@ -71,22 +71,40 @@ kernels! {
     }
     /// A block per query.
     CrossEntropy "cross_entropy" dsom_cross_entropy {
-        scores: Address, starts: Address, tails: Address, losses: Address, entities: u64, scale: f64,
+        scores: Address, starts: Address, tails: Address, losses: Address, entities: u64, stride: u64,
+        scale: f64,
     }
     /// A block per query.
     Ranks "ranks" dsom_ranks {
         scores: Address, target_starts: Address, targets: Address, known_starts: Address, known: Address,
         of_targets: Address, above: Address, tied: Address, confidence: Address, finite: Address, entities: u64,
+        stride: u64,
     }
-    /// A block per [`SPAN`] elements.
-    Widen "widen" dsom_widen { from: Address, into: Address, count: u64, }
+    /// A block per row.
+    Widen "widen" dsom_widen { from: Address, into: Address, width: u64, stride: u64, }
     /// A block per query.
     Distil "distil" dsom_distil {
         scores: Address, teachers: Address, starts: Address, tails: Address, groups: Address,
-        group_starts: Address, weights: Address, counts: Address, of_tails: Address, tail_gradients: Address,
-        shifts: Address, factors: Address, log_sums: Address, group_scores: Address, cross_entropies: Address,
+        group_starts: Address, target_starts: Address, targets: Address, trust: Address, weights: Address,
+        of_tails: Address, tail_gradients: Address, of_targets: Address, shifts: Address, factors: Address, log_sums: Address, group_scores: Address, cross_entropies: Address,
         values: Address, log_sums_exp: Address,
-        entities: u64, queries: u64, members: u64, objective: u64, mean: u64,
+        entities: u64, stride: u64, teacher_stride: u64, queries: u64, members: u64, objective: u64, mean: u64,
         tau: f64, alpha: f64, beta: f64, scale: f64, weight: f64,
+    }
+    /// A block per row.
+    Standardise "standardise" dsom_standardise {
+        from: Address, rows: Address, into: Address, width: u64, from_stride: u64, into_stride: u64, kind: u64,
+    }
+    /// A block per query.
+    BiasRelu "bias_relu" dsom_bias_relu { hidden: Address, bias: Address, width: u64, }
+    /// A block per [`SPAN`] elements.
+    ReluGradient "relu_gradient" dsom_relu_gradient { gradient: Address, hidden: Address, count: u64, }
+    /// A block per query.
+    LogSoftmax "log_softmax" dsom_log_softmax { logits: Address, bias: Address, width: u64, }
+    /// A block per [`SPAN`] elements.
+    Adam "adam" dsom_adam {
+        parameters: Address, means: Address, squares: Address, gradient: Address, count: u64,
+        mean_decay: f32, mean_share: f32, square_decay: f32, square_share: f32, rate: f32, correction: f32,
+        epsilon: f32,
     }
 }

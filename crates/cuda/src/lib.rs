@@ -21,15 +21,19 @@ mod emulator;
 mod kernel;
 mod memory;
 mod model;
+mod network;
 mod rank;
+mod teachers;
 #[cfg(test)]
 mod test_device;
 mod train;
 
 pub use backend::Gpu;
 pub use choice::choose;
-pub use distil::{Distil, Groups, Sources, Taught, Term, Terms};
+pub use distil::{Distil, Groups, Taught, Term, Terms};
 pub use memory::{Array, DeviceMatrix, List, Lists};
 pub use model::Model;
+pub use network::{AdamStep, Inputs, Network, Standard};
 pub use rank::judge_triples;
+pub use teachers::{Cache, Halves, Sources};
 pub use train::{CrossEntropy, Objective, Trainer, Visit};

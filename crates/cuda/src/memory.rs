@@ -219,6 +219,12 @@ impl DeviceMatrix {
         self.view().transposed()
     }
 
+    /// Some of the rows.
+    pub(crate) fn rows_at(&self, range: Range<usize>) -> View {
+        assert!(range.start <= range.end && range.end <= self.rows, "rows of the matrix");
+        View { address: self.at(range.start), rows: range.len(), ..self.view() }
+    }
+
     /// Some of the columns.
     pub(crate) fn columns_at(&self, range: Range<usize>) -> View {
         assert!(range.start <= range.end && range.end <= self.columns, "columns of the matrix");

@@ -8,7 +8,7 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::Gpu;
 use crate::kernel::Compose;
-use crate::memory::{Address, DeviceMatrix, Lists};
+use crate::memory::{Address, DeviceMatrix, Lists, PADDED};
 
 /// A ComplEx model on a device, to be asked.
 pub struct Model {
@@ -37,7 +37,7 @@ impl Model {
         let buffers = Buffers {
             lists: Lists::new(gpu),
             vectors: DeviceMatrix::new(gpu),
-            scores: DeviceMatrix::new(gpu),
+            scores: DeviceMatrix::padded(gpu),
         };
         Ok(Model {
             gpu: gpu.clone(),
@@ -49,7 +49,8 @@ impl Model {
 
     /// Bytes that a model of these shapes takes, with the scores of so many queries at a time.
     pub fn memory(entities: usize, relations: usize, width: usize, queries: usize) -> u64 {
-        4 * ((entities + 2 * relations + queries) * width + queries * entities) as u64
+        let scores = queries * entities.next_multiple_of(PADDED);
+        4 * ((entities + 2 * relations + queries) * width + scores) as u64
     }
 
     /// `scores = keep · scores + factor ·` this model's `(query, entity)`.
@@ -65,12 +66,28 @@ impl Model {
         self.gpu.product(Precision::F32, keep, factor, vectors.view(), self.entity.transposed(), scores)
     }
 
-    /// The scores `(query, entity)`, by products in this precision, to a place with room for them.
-    pub(crate) fn write_scores(&self, queries: &[Query], precision: Precision, into: Address) -> Result<()> {
+    /// The scores `(query, entity)`, by products in this precision, to a place with room for rows of such a stride.
+    pub(crate) fn write_scores(
+        &self,
+        queries: &[Query],
+        precision: Precision,
+        into: (Address, usize),
+    ) -> Result<()> {
         let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
         let Buffers { lists, vectors, .. } = &mut *buffers;
         self.vectors(queries, lists, vectors)?;
         self.gpu.product_at(precision, false, 1.0, vectors.view(), self.entity.transposed(), into)
+    }
+
+    /// Query vectors `(query, 2k)`, into a matrix it resizes.
+    pub(crate) fn write_vectors(&self, queries: &[Query], into: &mut DeviceMatrix) -> Result<()> {
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        self.vectors(queries, &mut buffers.lists, into)
+    }
+
+    /// How many entities it scores.
+    pub(crate) fn entities(&self) -> usize {
+        self.entity.rows()
     }
 
     /// Query vectors `(query, 2k)`.

@@ -56,6 +56,7 @@ impl Ranker {
             confidence: confidence.at(0),
             finite: counts.at(2 * count),
             entities: scores.columns() as u64,
+            stride: scores.stride() as u64,
         };
         gpu.launch(asked.len(), &ranks)?;
         let (counts, confidence) = (counts.to_vec()?, confidence.to_vec()?);
@@ -84,7 +85,7 @@ pub fn judge_triples(
     known: &KnownAnswers,
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<[Judged; 2]>> {
-    let (mut ranker, mut scores) = (Ranker::new(gpu), DeviceMatrix::new(gpu));
+    let (mut ranker, mut scores) = (Ranker::new(gpu), DeviceMatrix::padded(gpu));
     let weight = 1.0 / models.len() as f32;
     measure_blocks(triples, relations, known, progress, |asked| {
         let queries: Vec<Query> = asked.iter().map(|asked| asked.query).collect();

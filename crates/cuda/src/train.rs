@@ -16,7 +16,7 @@ use stage::{Error, Kind, Result};
 
 use crate::Gpu;
 use crate::kernel;
-use crate::memory::{Address, Array, DeviceMatrix, Lists};
+use crate::memory::{Address, Array, DeviceMatrix, Lists, PADDED};
 use crate::model::{compose, require_complex};
 use crate::rank::Ranker;
 use mirror::Mirror;
@@ -86,7 +86,7 @@ impl Trainer {
             used_gradient: new(),
             vectors: new(),
             vector_gradient: new(),
-            scores: new(),
+            scores: DeviceMatrix::padded(gpu),
             relation_gradient: new(),
             entity_gradient: new(),
             values: Array::new(gpu),
@@ -109,7 +109,8 @@ impl Trainer {
     /// Bytes of the device's memory that training takes at most: see [`kge::Trainer::memory`] for the shapes.
     pub fn memory(entities: usize, width: usize, pairs: usize, queries: usize, features: usize) -> u64 {
         let used = (queries + pairs).min(entities);
-        let step = queries.max(kge::rank::BLOCK) * (entities + 2 * width) + 2 * used * width;
+        let scores = entities.next_multiple_of(PADDED);
+        let step = queries.max(kge::rank::BLOCK) * (scores + 2 * width) + 2 * used * width;
         let parameters = match features {
             0 => 2 * entities * width + entities.min(BLOCK) * width,
             _ => {

@@ -21,18 +21,18 @@ use std::path::Path;
 use std::sync::Arc;
 use training::Data;
 
-use crate::policy::Policy;
 use crate::strategy::Strategy;
 
 /// The file in the student's folder.
 pub(crate) const FILE: &str = "strategies.parquet";
 
-/// Asks `policy` about all training queries, so many at a time, and writes its answers, atomically.
+/// Asks about all training queries, so many at a time, and writes the answers, atomically: `ask` writes what the policy
+/// says of a batch, `log π (query, strategy)`.
 pub(crate) fn write(
     path: &Path,
     data: &Data,
     teachers: &[Modality],
-    policy: &mut Policy<'_, f32>,
+    mut ask: impl FnMut(&[u32], &mut Matrix<f32>) -> Result<()>,
     at_once: usize,
 ) -> Result<()> {
     let schema = schema(teachers);
@@ -40,11 +40,13 @@ pub(crate) fn write(
     let properties = WriterProperties::builder().set_compression(compression).build();
     let failed = |e| Error::new(Kind::Io, "cannot write Parquet").because(e);
     let queries: Vec<u32> = (0..data.queries.len() as u32).collect();
+    let mut said = Matrix::zeros(0, 0);
     write_atomically(path, |file| {
         let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(failed)?;
         for queries in queries.chunks(at_once.max(1)) {
             interrupt::check()?;
-            let batch = batch(&schema, data, queries, policy.forward(queries))?;
+            ask(queries, &mut said)?;
+            let batch = batch(&schema, data, queries, &said)?;
             writer.write(&batch).map_err(failed)?;
         }
         writer.close().map_err(failed)?;
@@ -95,7 +97,7 @@ fn batch(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::{Dense, Input};
+    use crate::policy::{Dense, Input, Policy};
     use arrow::array::AsArray;
     use arrow::datatypes::{Float32Type, UInt32Type};
     use kge::checkpoint::Reader;
@@ -132,7 +134,11 @@ mod tests {
         let mut policy = policy(7.0);
         policy.load(&Reader::open(&kept).unwrap()).unwrap();
         let teachers = ["structural", "textual"].map(|name| name.parse().unwrap());
-        write(&path, &data(), &teachers, &mut policy, 2).unwrap();
+        let ask = |queries: &[u32], into: &mut Matrix<f32>| {
+            into.clone_from(policy.forward(queries));
+            Ok(())
+        };
+        write(&path, &data(), &teachers, ask, 2).unwrap();
         let (mut rows, mut relations, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for_each_batch(&path, |batch| {
             let texts = column(batch, "relation_name")?.as_string::<i32>();

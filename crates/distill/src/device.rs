@@ -1,29 +1,28 @@
-//! The student's steps on a device: what it is told of a batch, and what of its answers the policy is told.
+//! The student's steps on a device.
 //!
-//! Scores, combinations and gradients stay there (`cuda::Distil`). The policy's network is on the CPU, whatever it sees:
-//! it is asked before a step and rewarded after it.
+//! Scores, combinations and gradients stay there (`cuda::Distil`), and so does the network of a policy that learns from the
+//! student (`cuda::Network`): of a batch its log-probabilities come down before the step, and its gradients go up after
+//! it. Actions are drawn on the host, by the same random numbers. A policy that learned beforehand did so on the CPU.
 
-use cuda::{Distil, Groups, Sources, Taught, Term, Terms};
+mod combinations;
+
+pub(crate) use combinations::Combinations;
+
+use cuda::{Cache, DeviceMatrix, Distil, Inputs, Sources, Standard, Term, Terms};
 use dsom_soft_labels::SoftLabels;
+use half::slice::HalfFloatSliceExt;
 use mkg::QuerySet;
-use stage::recipe::{self, Neighbours, Objective, QueryWeight, Selection};
+use stage::Result;
+use stage::recipe::{self, Neighbours, Objective, PolicyState, Selection};
 
-use crate::combine;
 use crate::objective::Distillation;
-use crate::policy::Outcome;
-use crate::strategy::Strategy;
+use crate::policy::{Outcome, Policy, Remote};
 
 /// What of a recipe no device does.
 pub(crate) fn lacking(recipe: &recipe::Distill) -> Option<String> {
     let taught = recipe.objective != Objective::None;
-    if recipe.objective == Objective::Dkd {
-        return Some("`distill.objective = \"dkd\"`".to_owned());
-    }
     if taught && recipe.selection == Selection::Mulde {
         return Some("`distill.selection = \"mulde\"`".to_owned());
-    }
-    if taught && recipe.query_weight != QueryWeight::Equal {
-        return Some("a `distill.query_weight` other than \"equal\"".to_owned());
     }
     training::lacking(&recipe.training, "distill")
 }
@@ -40,100 +39,118 @@ fn terms(recipe: &recipe::Distill) -> Terms {
         Objective::None => Term::None,
         Objective::Kd => Term::Kd,
         Objective::Ndkd | Objective::Nekd | Objective::Nnkd => Term::Ndkd,
-        // Refused before: see `lacking`.
-        Objective::Dkd => Term::None,
+        Objective::Dkd => Term::Dkd,
     };
     let mean = terms.neighbours == Neighbours::Mean;
     Terms { term, mean, tau: terms.tau, alpha, beta, weight: terms.weight }
 }
 
-/// The scores of a cache, as bits of half-precision numbers.
+/// What a cache has, as bits of half-precision numbers.
 pub fn cached(labels: &SoftLabels) -> Sources<'_> {
-    Sources::Cache(Box::new(|query, teacher| {
-        let scores = labels.stored(query, teacher);
-        half::slice::HalfFloatSliceExt::reinterpret_cast(scores)
-    }))
+    Sources::Cache(Cache {
+        teachers: labels.teachers().len(),
+        scores: Box::new(|query, teacher| labels.stored(query, teacher).reinterpret_cast()),
+        vectors: Box::new(|query, teacher| labels.vector(query, teacher).reinterpret_cast()),
+    })
 }
 
-/// The combinations of a batch, and where in them each action is.
-pub(crate) struct Combinations {
-    pub(crate) groups: Groups,
-    /// For each query of the batch: its strategies with the number of the group; the last is all teachers together, if
-    /// rewards are asked for.
-    numbers: Vec<Vec<(Strategy, usize)>>,
+/// What of a student is on a device beside its model.
+pub(crate) struct OnDevice<'a> {
+    pub(crate) objective: Distil<'a>,
+    agent: Option<Agent>,
 }
 
-impl Combinations {
-    /// Of the batch's `actions`, each with how many tails it is for. `rewarded` asks for what rewards need.
+/// The network of a policy that learns from the student, and what it sees.
+struct Agent {
+    network: Remote,
+    state: PolicyState,
+    standardise: bool,
+    /// What the host has to tell of a batch, for each input.
+    rows: Vec<DeviceMatrix>,
+}
+
+impl<'a> OnDevice<'a> {
+    /// With the network of `policy`, if there is one.
     pub(crate) fn new(
-        sources: combine::Sources<'_>,
-        queries: &QuerySet,
-        (batch, actions): (&[u32], &[Vec<Strategy>]),
-        rewarded: bool,
-    ) -> Combinations {
-        let teachers = sources.labels.teachers().len();
-        let all = Strategy::all(teachers);
-        let mut combinations = Combinations { groups: Groups::new(teachers), numbers: Vec::new() };
-        for (&query, actions) in batch.iter().zip(actions) {
-            let tails = queries.tails(query as usize).len();
-            let of_query = sources.of(queries, query as usize);
-            let mut counts = counted(actions, tails);
-            if rewarded && !counts.iter().any(|(strategy, _)| *strategy == all) {
-                counts.push((all, 0));
-            }
-            let numbers = counts.into_iter().map(|(strategy, count)| {
-                let weight = |teacher| match strategy.has(teacher) {
-                    true => of_query.weight(strategy, teacher),
-                    false => 0.0,
-                };
-                (strategy, combinations.groups.add((0..teachers).map(weight), count))
-            });
-            let numbers = numbers.collect();
-            combinations.numbers.push(numbers);
-            combinations.groups.end_query();
-        }
-        combinations
+        objective: Distil<'a>,
+        policy: Option<&Policy<'_, f32>>,
+        recipe: &recipe::Distill,
+    ) -> Result<Self> {
+        let gpu = objective.gpu();
+        let agent = |policy: &Policy<'_, f32>| {
+            Ok(Agent {
+                network: Remote::new(gpu, policy)?,
+                state: recipe.policy_state,
+                standardise: recipe.standardise,
+                rows: (0..policy.inputs()).map(|_| DeviceMatrix::new(gpu)).collect(),
+            })
+        };
+        let agent = policy.map(agent).transpose()?;
+        Ok(OnDevice { objective, agent })
     }
 
-    /// The reward of each tail's action and of the baseline (Eq. 8), given what the device found.
-    pub(crate) fn outcomes(
-        &self,
+    /// What `policy` says of a batch, where its network is here; says whether it is.
+    pub(crate) fn ask(
+        &mut self,
+        policy: &mut Policy<'_, f32>,
         queries: &QuerySet,
-        (batch, actions): (&[u32], &[Vec<Strategy>]),
-        taught: &Taught,
-        recipe: &recipe::Distill,
-    ) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(taught.cross_entropies.len());
-        let mut pair = 0;
-        for (row, (&query, actions)) in batch.iter().zip(actions).enumerate() {
-            let tails = queries.tails(query as usize).len();
-            let all = Strategy::all(self.groups.teachers());
-            for i in 0..tails {
-                let reward = |strategy: Strategy| {
-                    let found = self.numbers[row].iter().find(|(of, _)| *of == strategy);
-                    let (_, group) = found.expect("every action of the batch has a group");
-                    let score = taught.scores[taught.starts[*group] + i];
-                    let better = taught.log_sums[*group] - score < taught.cross_entropies[pair + i];
-                    if better { recipe.reward } else { recipe.penalty }
-                };
-                let strategy = actions[i % actions.len()];
-                outcomes.push(Outcome { row, strategy, reward: reward(strategy), baseline: reward(all) });
+        batch: &[u32],
+    ) -> Result<bool> {
+        let Some(agent) = &mut self.agent else { return Ok(false) };
+        if agent.is_told() {
+            for (input, rows) in agent.rows.iter_mut().enumerate() {
+                rows.write(policy.rows(input, batch))?;
             }
-            pair += tails;
         }
-        outcomes
+        let (inputs, network) = agent.sees(&mut self.objective, queries, batch)?;
+        network.forward(policy, &inputs, batch)?;
+        Ok(true)
+    }
+
+    /// One REINFORCE step on the outcomes of the batch that was asked about last; its loss, if the network is here.
+    pub(crate) fn reinforce(
+        &mut self,
+        policy: &mut Policy<'_, f32>,
+        queries: &QuerySet,
+        batch: &[u32],
+        outcomes: &[Outcome],
+    ) -> Result<Option<f64>> {
+        let Some(agent) = &mut self.agent else { return Ok(None) };
+        let (inputs, network) = agent.sees(&mut self.objective, queries, batch)?;
+        network.reinforce(policy, &inputs, outcomes).map(Some)
+    }
+
+    /// Brings the policy on the host up to date.
+    pub(crate) fn read(&mut self, policy: &mut Policy<'_, f32>) -> Result<()> {
+        self.agent.as_mut().map_or(Ok(()), |agent| agent.network.read(policy))
+    }
+
+    /// Takes the parameters of the policy on the host.
+    pub(crate) fn write(&mut self, policy: &mut Policy<'_, f32>) -> Result<()> {
+        self.agent.as_mut().map_or(Ok(()), |agent| agent.network.write(policy))
     }
 }
 
-/// Each strategy among the `actions`, with how many of the tails it is for.
-fn counted(actions: &[Strategy], tails: usize) -> Vec<(Strategy, usize)> {
-    match actions {
-        &[strategy] => vec![(strategy, tails)],
-        _ => {
-            let mut sorted = actions.to_vec();
-            sorted.sort_unstable();
-            sorted.chunk_by(|a, b| a == b).map(|same| (same[0], same.len())).collect()
-        }
+impl Agent {
+    /// Whether what it sees is the host's to tell.
+    fn is_told(&self) -> bool {
+        matches!(self.state, PolicyState::Summary | PolicyState::Relation)
+    }
+
+    /// What it sees of a batch, beside its network.
+    fn sees<'b>(
+        &'b mut self,
+        objective: &'b mut Distil<'_>,
+        queries: &QuerySet,
+        batch: &[u32],
+    ) -> Result<(Inputs<'b>, &'b mut Remote)> {
+        let standard = |standard| if self.standardise { standard } else { Standard::None };
+        let inputs = match self.state {
+            PolicyState::Scores => objective.scores(queries, batch, standard(Standard::Deviation))?,
+            PolicyState::Query => objective.vectors(queries, batch, standard(Standard::Square))?,
+            PolicyState::Summary | PolicyState::Relation => Inputs::of(&self.rows, Standard::None),
+        };
+        Ok((inputs, &mut self.network))
     }
 }
 

@@ -13,6 +13,7 @@ mod device;
 mod ensemble;
 mod inputs;
 mod learn;
+mod memory;
 mod objective;
 mod policy;
 mod reliability;
@@ -40,9 +41,7 @@ use stage::recipe::{
 };
 use stage::task::Task;
 use stage::{Common, Error, Modality, Result, Run};
-use training::{Data, MODEL, Place, Shapes, fit, initial, open_model, shape};
-
-use policy::Policy;
+use training::{Data, MODEL, Place, fit, initial, open_model};
 
 /// Trains the student called `name`, unless it is fresh.
 pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> Result<()> {
@@ -61,7 +60,7 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere)
     if labels.is_some() {
         require_sound(distill, modalities)?;
     }
-    let models = models(distill, &run, &mut task, &data, modalities)?;
+    let mut models = models(distill, &run, &mut task, &data, modalities)?;
     // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
     let ready = || {
         let labels = labels.map(|labels| labels.read(&data)).transpose()?;
@@ -70,7 +69,7 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere)
             (Place::Device(..), Some(labels)) => soft_labels.teachers(&run, &data, labels)?,
             _ => None,
         };
-        require_memory(&place, &data, distill, labels.as_ref(), teachers.as_deref())?;
+        memory::require(&place, &data, distill, labels.as_ref(), teachers.as_deref())?;
         Ok((labels, place, teachers))
     };
     let Some((work, (labels, place, teachers))) = common.begin(task, ready)? else { return Ok(()) };
@@ -82,9 +81,13 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere)
         Some(gpu) => Some(device_objective(gpu, distill, sources(gpu, teachers, labels.as_ref())?)),
         None => None,
     };
+    if on_device.is_some() && distill.policy_learns == PolicyLearns::Student {
+        // Its policy multiplies the scores, which are on the device.
+        models.factored.iter_mut().for_each(|model| *model = None);
+    }
     let teaching = labels.as_ref().map(|labels| Teaching::new(&data, labels, models, distill, recipe.seed));
     let teaching = teaching.transpose()?;
-    let mut student = Student::new(&data, teaching, engine, distill, recipe.seed).with_device(on_device);
+    let mut student = Student::new(&data, teaching, engine, distill, recipe.seed).with_device(on_device)?;
     let mut summary = match training.epochs {
         // The ensemble alone.
         0 => {
@@ -282,53 +285,4 @@ fn sources<'a>(
         Some(models) => Ok(Some(models)),
         None => Ok(labels.map(cached)),
     }
-}
-
-fn require_memory(
-    place: &Place,
-    data: &Data,
-    distill: &Distill,
-    labels: Option<&SoftLabels>,
-    teachers: Option<&[Model<f32>]>,
-) -> Result<()> {
-    let training = &distill.training;
-    let shapes = Shapes {
-        shape: shape(training),
-        entities: data.entities(),
-        features: 0,
-        queries: data.queries.len(),
-        batch: training.batch,
-    };
-    let knob = "lower `distill.policy_hidden`, `distill.batch` or `distill.rank`, or set `distill.policy_state = \"query\"`";
-    let more = |queries: usize| match place {
-        Place::Cpu(_) => of_teaching(data, distill, labels, queries),
-        Place::Device(..) => {
-            let of_labels = labels.map_or(0, |labels| labels.teachers().len());
-            let widths = teachers.map(|models| models.iter().map(|model| model.width()).collect());
-            let widths: Vec<usize> = widths.unwrap_or_else(|| vec![0; of_labels]);
-            let (entities, relations) = (data.entities(), data.relations());
-            cuda::Distil::memory(entities, relations, queries, &widths, teachers.is_none())
-        }
-    };
-    if place.gpu().is_some() {
-        let bytes = of_teaching(data, distill, labels, data.largest_batch(training.batch));
-        stage::resources::require_memory(bytes, "the policy", knob)?;
-    }
-    place.require_memory(shapes, more, "distillation", ("distill", knob))
-}
-
-/// Bytes of what teaches the student, on the CPU.
-fn of_teaching(data: &Data, distill: &Distill, labels: Option<&SoftLabels>, queries: usize) -> u64 {
-    let mut bytes = 0;
-    if let Some(labels) = labels
-        && distill.selection == Selection::Policy
-    {
-        let widths = inputs::widths(distill, 2 * data.relations(), labels);
-        bytes += Policy::<f32>::memory(&widths, distill.policy_hidden, queries);
-    }
-    if let (Some(labels), true) = (labels, asks_validation(distill)) {
-        let queries = (2 * data.valid.len()) as u64;
-        bytes += SoftLabels::memory(queries, labels.teachers().len() as u64, data.entities() as u64);
-    }
-    bytes
 }

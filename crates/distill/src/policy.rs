@@ -4,8 +4,10 @@
 //! as one matrix per block, so a state is never assembled: the hidden layer is a sum of one product per block. Where
 //! reward and baseline agree, a triple has no gradient, so the backward pass reads only the rows that have one.
 
+mod remote;
 mod state;
 
+pub(crate) use remote::Remote;
 pub(crate) use state::{Block, Dense, Factored, Statistics};
 
 use kge::checkpoint::{Reader, Tensors, require_finite};
@@ -180,6 +182,11 @@ impl<'a, T: Real> Policy<'a, T> {
         &self.log_probabilities
     }
 
+    /// What the last [`Policy::forward`] gave.
+    pub(crate) fn said(&self) -> &Matrix<T> {
+        &self.log_probabilities
+    }
+
     /// The last [`Policy::forward`]'s strategy of `row`, drawn with a uniform `draw` in `0..1`.
     pub(crate) fn sample(&self, row: usize, draw: f64) -> Strategy {
         let probabilities = self.log_probabilities.row(row).iter().map(|x| x.to_f64().exp());
@@ -263,6 +270,12 @@ impl<'a, T: Real> Policy<'a, T> {
 
     /// The policy loss, and the gradients of both layers' outputs for the rows that have one.
     fn backward(&self, outcomes: &[Outcome]) -> Gradients<T> {
+        let (loss, rows, logits) = self.of_logits(outcomes);
+        self.through_layers(loss, &rows, logits)
+    }
+
+    /// The policy loss, the rows that have a gradient, and that of their logits `(row, strategy)`.
+    fn of_logits(&self, outcomes: &[Outcome]) -> (f64, Vec<u32>, Matrix<T>) {
         let mean = 1.0 / outcomes.len().max(1) as f64;
         let with_gradient =
             || outcomes.iter().filter(|outcome| outcome.advantage() != 0.0 || self.entropy != 0.0);
@@ -283,7 +296,7 @@ impl<'a, T: Real> Policy<'a, T> {
             gradient[outcome.strategy.index()] -= T::from_f64(mean * outcome.advantage());
             self.add_entropy(outcome.row, mean, gradient);
         }
-        self.through_layers(loss, &rows, logits)
+        (loss, rows, logits)
     }
 
     /// From the gradient of the logits of some `rows` to that of the hidden layer.
@@ -327,6 +340,21 @@ impl Policy<'_, f32> {
         first.chain(OTHERS.map(str::to_owned).into_iter().zip(others))
     }
 
+    fn layers_mut(&mut self) -> impl Iterator<Item = &mut Adam<f32>> {
+        let others = [&mut self.first_bias, &mut self.second, &mut self.second_bias];
+        self.first.iter_mut().chain(others)
+    }
+
+    /// How many inputs it has.
+    pub(crate) fn inputs(&self) -> usize {
+        self.inputs.len()
+    }
+
+    /// What an input says of a batch `(query, width)`.
+    pub(crate) fn rows(&mut self, input: usize, queries: &[u32]) -> &Matrix<f32> {
+        self.inputs[input].block.rows(queries)
+    }
+
     /// A copy of the parameters, to come back to.
     pub(crate) fn parameters(&self) -> Vec<Matrix<f32>> {
         self.layers().map(|(_, layer)| layer.parameters.clone()).collect()
@@ -335,8 +363,7 @@ impl Policy<'_, f32> {
     /// Begins again with what [`Policy::parameters`] gave, as if no step had been taken.
     pub(crate) fn begin_again(&mut self, parameters: &[Matrix<f32>]) {
         self.steps = 0;
-        let others = [&mut self.first_bias, &mut self.second, &mut self.second_bias];
-        for (layer, parameters) in self.first.iter_mut().chain(others).zip(parameters) {
+        for (layer, parameters) in self.layers_mut().zip(parameters) {
             *layer = Adam::new(parameters.clone());
         }
     }
@@ -368,8 +395,7 @@ impl Policy<'_, f32> {
     pub(crate) fn restore(&mut self, reader: &Reader, prefix: &str, steps: u64) -> Result<()> {
         self.steps = steps;
         let names: Vec<String> = self.layers().map(|(name, _)| name).collect();
-        let others = [&mut self.first_bias, &mut self.second, &mut self.second_bias];
-        for (name, layer) in names.iter().zip(self.first.iter_mut().chain(others)) {
+        for (name, layer) in names.iter().zip(self.layers_mut()) {
             reader.load(&format!("{prefix}.{name}"), &mut layer.parameters)?;
             reader.load(&format!("{prefix}.{name}_mean"), &mut layer.mean)?;
             reader.load(&format!("{prefix}.{name}_square"), &mut layer.square)?;
@@ -380,8 +406,7 @@ impl Policy<'_, f32> {
     /// Takes up the network alone, as [`Policy::tensors`] has it: to be asked, not to go on.
     pub(crate) fn load(&mut self, reader: &Reader) -> Result<()> {
         let names: Vec<String> = self.layers().map(|(name, _)| name).collect();
-        let others = [&mut self.first_bias, &mut self.second, &mut self.second_bias];
-        let mut layers = names.iter().zip(self.first.iter_mut().chain(others));
+        let mut layers = names.iter().zip(self.layers_mut());
         layers.try_for_each(|(name, layer)| reader.load(name, &mut layer.parameters))
     }
 

@@ -73,6 +73,19 @@ impl Strategy {
     }
 }
 
+/// The positions of a query's tails by the strategy chosen for them: `actions` are one for all, or one for each.
+pub(crate) fn by_strategy(actions: &[Strategy], tails: usize) -> Vec<(Strategy, Vec<usize>)> {
+    match actions {
+        &[strategy] => vec![(strategy, (0..tails).collect())],
+        actions => {
+            let mut order: Vec<usize> = (0..actions.len()).collect();
+            order.sort_by_key(|i| (actions[*i], *i));
+            let same = |a: &usize, b: &usize| actions[*a] == actions[*b];
+            order.chunk_by(same).map(|group| (actions[group[0]], group.to_vec())).collect()
+        }
+    }
+}
+
 /// How many strategies so many teachers have: `2^M - 1`.
 pub fn strategies(teachers: usize) -> usize {
     (1 << teachers) - 1

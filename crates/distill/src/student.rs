@@ -1,7 +1,7 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
 use kge::checkpoint::{Reader, Tensors};
-use kge::{Objective as RowObjective, Rank, StepLoss};
+use kge::{Matrix, Objective as RowObjective, Rank, StepLoss};
 use mkg::EntityId;
 use serde_json::{Map, Value, json};
 use stage::recipe::Distill;
@@ -11,12 +11,12 @@ use training::{Data, Engine, Learner, MODEL};
 
 use crate::choices;
 use crate::combine::{Sources, Teachers};
-use crate::device::Combinations;
+use crate::device::{Combinations, OnDevice};
 use crate::objective::{Buffers, Distillation, Pass};
 use crate::policy::{Outcome, Policy};
 use crate::reliability::Reliability;
 use crate::senior::{Lesson, Senior};
-use crate::strategy::{Strategy, strategies};
+use crate::strategy::{Strategy, by_strategy, strategies};
 use crate::teaching::Teaching;
 
 /// The file of the trained policy.
@@ -33,8 +33,8 @@ pub(crate) const TEACHERS: &str = "teachers";
 pub struct Student<'a> {
     data: &'a Data,
     engine: Engine,
-    /// On a device.
-    on_device: Option<cuda::Distil<'a>>,
+    /// Where the engine is on a device.
+    on_device: Option<OnDevice<'a>>,
     recipe: &'a Distill,
     seed: u64,
     teaching: Option<Teaching<'a>>,
@@ -69,8 +69,14 @@ impl<'a> Student<'a> {
     }
 
     /// The same with the `objective` of a device, where the engine is on one.
-    pub fn with_device(self, objective: Option<cuda::Distil<'a>>) -> Self {
-        Student { on_device: objective, ..self }
+    ///
+    /// # Errors
+    /// If its memory does not hold the policy's network.
+    pub fn with_device(mut self, objective: Option<cuda::Distil<'a>>) -> Result<Self> {
+        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.learner());
+        let new = |objective| OnDevice::new(objective, policy.as_deref(), self.recipe);
+        self.on_device = objective.map(new).transpose()?;
+        Ok(self)
     }
 }
 
@@ -134,7 +140,7 @@ impl RowObjective<f32> for Distil<'_> {
         let mut row = Row::default();
         if let Some(teachers) = &teachers {
             row.outcomes = self.rewards(teachers, (position, tails), &pass, combined, single);
-            for (strategy, positions) in self.groups(position, query) {
+            for (strategy, positions) in by_strategy(&self.actions[position], tails.len()) {
                 match &integrated {
                     Some((senior, integration)) => {
                         let weights = integration.weights().into_iter().enumerate();
@@ -154,20 +160,6 @@ impl RowObjective<f32> for Distil<'_> {
 }
 
 impl Distil<'_> {
-    /// The tails' positions by the strategy chosen for them.
-    fn groups(&self, position: usize, query: usize) -> Vec<(Strategy, Vec<usize>)> {
-        let tails = self.data.queries.tails(query).len();
-        match self.actions[position].as_slice() {
-            &[strategy] => vec![(strategy, (0..tails).collect())],
-            actions => {
-                let mut order: Vec<usize> = (0..actions.len()).collect();
-                order.sort_by_key(|i| (actions[*i], *i));
-                let same = |a: &usize, b: &usize| actions[*a] == actions[*b];
-                order.chunk_by(same).map(|group| (actions[group[0]], group.to_vec())).collect()
-            }
-        }
-    }
-
     /// The reward of each tail's action and of the baseline (Eq. 8).
     fn rewards(
         &self,
@@ -205,7 +197,14 @@ impl Learner for Student<'_> {
         }
     }
 
+    fn prepare(&mut self, next: &[u32]) {
+        if let Some(on_device) = &mut self.on_device {
+            on_device.objective.announce(next);
+        }
+    }
+
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss> {
+        self.ask_policy(batch)?;
         let actions = match &mut self.teaching {
             Some(teaching) => teaching.act(self.data, batch, self.recipe),
             None => Vec::new(),
@@ -214,7 +213,7 @@ impl Learner for Student<'_> {
         self.tally.pairs += loss.pairs;
         self.tally.distillation += distillation;
         actions.iter().flatten().for_each(|strategy| self.tally.actions[strategy.index()] += 1);
-        self.reinforce(&outcomes);
+        self.reinforce(batch, &outcomes)?;
         Ok(loss)
     }
 
@@ -252,11 +251,13 @@ impl Learner for Student<'_> {
 
     fn require_finite(&mut self) -> Result<()> {
         self.engine.require_finite()?;
+        self.read_policy()?;
         self.senior().map_or(Ok(()), Senior::require_finite)?;
         self.policy().map_or(Ok(()), Policy::require_finite)
     }
 
     fn state(&mut self) -> Result<Tensors<'_>> {
+        self.read_policy()?;
         let chooser = self.teaching.as_ref().map(|teaching| &teaching.chooser);
         let tensors = Tensors::default().nested("student", self.engine.state()?);
         let tensors = match chooser.and_then(|chooser| chooser.senior()) {
@@ -281,7 +282,10 @@ impl Learner for Student<'_> {
         }
         let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut());
         match (policy, counters) {
-            (Some(policy), &[steps]) => policy.restore(state, "policy", steps),
+            (Some(policy), &[steps]) => {
+                policy.restore(state, "policy", steps)?;
+                self.on_device.as_mut().map_or(Ok(()), |on_device| on_device.write(policy))
+            }
             (None, _) => Ok(()),
             (Some(_), _) => {
                 Err(Error::data("the checkpoint has no policy").at(state.path()).hint("rerun with --force"))
@@ -314,14 +318,14 @@ impl Student<'_> {
                 let outcomes = rows.into_iter().flat_map(|row| row.outcomes).collect();
                 Ok((loss, Row { distillation, outcomes, lesson: None }))
             }
-            (Engine::Device(trainer), Some(objective)) => {
+            (Engine::Device(trainer), Some(on_device)) => {
                 let asked = (batch, actions);
-                let new = |sources| Combinations::new(sources, &data.queries, asked, rewarded);
+                let new = |sources| Combinations::new(sources, reliability, &data.queries, asked, rewarded);
                 let combinations = teaching.map(new);
                 if let Some(combinations) = &combinations {
-                    objective.set_groups(combinations.groups.clone());
+                    on_device.objective.set_groups(combinations.groups.clone());
                 }
-                let (loss, taught) = trainer.step(&data.queries, batch, objective)?;
+                let (loss, taught) = trainer.step(&data.queries, batch, &mut on_device.objective)?;
                 let outcomes = match combinations.filter(|_| rewarded) {
                     Some(combinations) => combinations.outcomes(&data.queries, asked, &taught, recipe),
                     None => Vec::new(),
@@ -346,7 +350,8 @@ impl Student<'_> {
     }
 
     /// Writes what learns whom to listen to, if anything does.
-    pub(crate) fn write_choosers(&self, work: &Work) -> Result<()> {
+    pub(crate) fn write_choosers(&mut self, work: &Work) -> Result<()> {
+        self.read_policy()?;
         self.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
         self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
     }
@@ -360,8 +365,31 @@ impl Student<'_> {
         let teachers = teaching.labels.teachers();
         let Some(policy) = teaching.chooser.policy_mut() else { return Ok(()) };
         policy.load(&Reader::open(&work.path(POLICY))?)?;
-        let at_once = self.data.largest_batch(self.recipe.training.batch);
-        choices::write(&work.path(choices::FILE), self.data, teachers, policy, at_once)
+        self.on_device.as_mut().map_or(Ok(()), |on_device| on_device.write(policy))?;
+        let (data, at_once) = (self.data, self.data.largest_batch(self.recipe.training.batch));
+        let mut ask = |batch: &[u32], into: &mut Matrix<f32>| {
+            ask(policy, self.on_device.as_mut(), data, batch)?;
+            into.clone_from(policy.said());
+            Ok(())
+        };
+        choices::write(&work.path(choices::FILE), data, teachers, &mut ask, at_once)
+    }
+
+    /// Asks a policy that learns from this student about a batch.
+    fn ask_policy(&mut self, batch: &[u32]) -> Result<()> {
+        match self.teaching.as_mut().and_then(|teaching| teaching.chooser.learner()) {
+            Some(policy) => ask(policy, self.on_device.as_mut(), self.data, batch),
+            None => Ok(()),
+        }
+    }
+
+    /// Has the policy's network on the host as it stands.
+    fn read_policy(&mut self) -> Result<()> {
+        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.learner());
+        match (policy, &mut self.on_device) {
+            (Some(policy), Some(on_device)) => on_device.read(policy),
+            _ => Ok(()),
+        }
     }
 
     /// A step of the Senior, if there is one.
@@ -378,17 +406,37 @@ impl Student<'_> {
         }
     }
 
-    fn reinforce(&mut self, outcomes: &[Outcome]) {
+    /// A step of the policy that was asked about this batch, if there is one.
+    fn reinforce(&mut self, batch: &[u32], outcomes: &[Outcome]) -> Result<()> {
         let Some(policy) = self.teaching.as_mut().and_then(|teaching| teaching.chooser.learner()) else {
-            return;
+            return Ok(());
         };
-        let loss = policy.reinforce(outcomes);
+        let loss = match &mut self.on_device {
+            Some(on_device) => on_device.reinforce(policy, &self.data.queries, batch, outcomes)?,
+            None => None,
+        };
+        let loss = loss.unwrap_or_else(|| policy.reinforce(outcomes));
         self.tally.policy_loss += loss * outcomes.len() as f64;
         self.tally.reward += outcomes.iter().map(|outcome| outcome.reward).sum::<f64>();
         self.tally.with_advantage +=
             outcomes.iter().filter(|outcome| outcome.advantage() != 0.0).count() as u64;
         self.tally.outcomes += outcomes.len() as u64;
+        Ok(())
     }
+}
+
+/// Asks a policy about a batch, on the device if its network is there.
+fn ask(
+    policy: &mut Policy<'_, f32>,
+    on_device: Option<&mut OnDevice<'_>>,
+    data: &Data,
+    batch: &[u32],
+) -> Result<()> {
+    let is_there = on_device.map_or(Ok(false), |on_device| on_device.ask(policy, &data.queries, batch))?;
+    if !is_there {
+        policy.forward(batch);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -90,13 +90,11 @@ impl<'a> Teaching<'a> {
         }
     }
 
-    /// The actions of a batch, for each of its queries: one for all tails, or one for each.
+    /// The actions of a batch, for each of its queries: one for all tails, or one for each. A policy that learns was asked
+    /// about it.
     pub(crate) fn act(&mut self, data: &Data, batch: &[u32], recipe: &Distill) -> Vec<Vec<Strategy>> {
         let teachers = self.labels.teachers().len();
         let strategies = strategies(teachers) as u16;
-        if let Chooser::Learning(policy) = &mut self.chooser {
-            policy.forward(batch);
-        }
         let mut actions = Vec::with_capacity(batch.len());
         for (row, &query) in batch.iter().enumerate() {
             let samples = match (recipe.action, &self.chooser) {

@@ -50,7 +50,7 @@ fn distilled(student: &[f64], teacher: &[f64], tails: &[u32], terms: Terms) -> (
     let models = Sources::Models(vec![Model::new(&gpu, &model).unwrap()]);
     let mut distil = Distil::new(&gpu, terms, Some(models), Precision::F32);
     let mut groups = Groups::new(1);
-    groups.add([1.0], 1);
+    groups.add([1.0], [0], 1.0);
     groups.end_query();
     distil.set_groups(groups);
     // Cross-entropy's part is taken out by the difference to a weight of nothing.
@@ -94,6 +94,8 @@ fn values_and_gradients_equal_the_reference() {
             let (student, teacher, of) = (&student[row], &teacher[row], &neighbours[row]);
             let kd = distilled(student, teacher, &[targets[row]], terms(Term::Kd, true, tau));
             assert_equals(kd, number("kd"), &case["grad_kd"][row]);
+            let dkd = distilled(student, teacher, &[targets[row]], terms(Term::Dkd, true, tau));
+            assert_equals(dkd, number("dkd_target") + number("dkd_nontarget"), &case["grad_dkd"][row]);
             for (name, mean) in [("mean", true), ("sum", false)] {
                 let value = number(&format!("nekd_{name}")) + number("nnkd");
                 let found = distilled(student, teacher, of, terms(Term::Ndkd, mean, tau));
@@ -123,9 +125,11 @@ fn halves_are_widened_exactly() {
     let extremes = [(1, 2f32.powi(-24)), (0x3ff, 1023.0 * 2f32.powi(-24)), (0x7bff, 65504.0), (0x8000, -0.0)];
     let (bits, expected): (Vec<u16>, Vec<f32>) = halves.into_iter().chain(extremes).unzip();
     let from = Array::of(&gpu, &bits).unwrap();
-    let mut into = Array::<f32>::new(&gpu);
-    into.resize(bits.len()).unwrap();
-    let arguments = kernel::Widen { from: from.at(0), into: into.at(0), count: bits.len() as u64 };
-    gpu.launch_over(bits.len(), &arguments).unwrap();
-    assert_eq!(into.to_vec().unwrap(), expected);
+    let mut into = DeviceMatrix::new(&gpu);
+    into.resize(1, bits.len()).unwrap();
+    let (width, stride) = (bits.len() as u64, bits.len() as u64);
+    gpu.launch(1, &kernel::Widen { from: from.at(0), into: into.at(0), width, stride }).unwrap();
+    let mut found = kge::Matrix::zeros(0, 0);
+    into.read(&mut found).unwrap();
+    assert_eq!(found.values(), expected);
 }

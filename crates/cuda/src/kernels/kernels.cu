@@ -235,11 +235,12 @@ typedef struct {
     const u32 *tails;
     double *losses;
     u64 entities;
+    u64 stride;
     double scale;
 } CrossEntropy;
 
 KERNEL(cross_entropy, CrossEntropy) {
-    float *row = a.scores + BLOCK * a.entities;
+    float *row = a.scores + BLOCK * a.stride;
     const u32 from = a.starts[BLOCK], to = a.starts[BLOCK + 1];
     SHARED double partial[THREADS];
     EACH_THREAD {
@@ -288,6 +289,7 @@ typedef struct {
     float *confidence;
     u32 *finite;
     u64 entities;
+    u64 stride;
 } Ranks;
 
 FUNCTION int is_known(const u32 *known, u32 from, u32 to, u32 entity) {
@@ -301,7 +303,7 @@ FUNCTION int is_known(const u32 *known, u32 from, u32 to, u32 entity) {
 }
 
 KERNEL(ranks, Ranks) {
-    float *row = a.scores + BLOCK * a.entities;
+    float *row = a.scores + BLOCK * a.stride;
     const u32 from = a.target_starts[BLOCK], to = a.target_starts[BLOCK + 1];
     const u32 known_from = a.known_starts[BLOCK], known_to = a.known_starts[BLOCK + 1];
     SHARED double partial[THREADS], other[THREADS];
@@ -369,21 +371,23 @@ KERNEL(ranks, Ranks) {
 
 /* ---- Half precision ---- */
 
-/* into = from, halves as they lie in a cache of soft labels. A block per SPAN elements. */
+/* into (row, width) = from, halves as they lie in a cache of soft labels. A block per row. */
 typedef struct {
     const unsigned short *from;
     float *into;
-    u64 count;
+    u64 width;
+    u64 stride;
 } Widen;
 
 KERNEL(widen, Widen) {
-    const u64 from = BLOCK * SPAN, to = from + SPAN < a.count ? from + SPAN : a.count;
+    const unsigned short *from = a.from + BLOCK * a.width;
+    float *into = a.into + BLOCK * a.stride;
     EACH_THREAD {
-        EACH(i, from, to) {
-            const u32 half = a.from[i], sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
+        EACH(i, 0, a.width) {
+            const u32 half = from[i], sign = (half & 0x8000u) << 16, magnitude = half & 0x7fffu;
             /* Exponents differ by 112; multiplying by 2^112 also makes subnormal halves what they are. */
             const float value = FLOAT(magnitude << 13) * FLOAT((127u + 112u) << 23);
-            a.into[i] = FLOAT(BITS(value) | sign);
+            into[i] = FLOAT(BITS(value) | sign);
         }
     }
 }
@@ -394,14 +398,17 @@ KERNEL(widen, Widen) {
 #define NONE 0
 #define KD 1
 #define NDKD 2
+#define DKD 3
 
 /* scores (query, entity) of the student become the gradient of cross-entropy plus distillation, as `dsom_distill` does
  * it row by row (its `objective` has the mathematics and the names). A block per query.
  *
- * A query has groups: combinations of teachers, each for `counts` of its tails; 0 asks for its log-sum alone. Group g's score
- * of an entity is the sum over teachers m of weights[g, m] * teachers[m, query, entity]. Masked student scores tell tails
- * from other entities. Of every pair of query and tail there is room in `of_tails` and `tail_gradients`, of every group
- * in `shifts` and `factors`; of every group and tail of its query in `group_scores`, from group_starts[g] on. */
+ * A query has groups: combinations of teachers, each for some of its tails, targets[target_starts[g]..], and with a weight
+ * of its own, `trust`; one for none asks for its log-sum alone. Group g's score of an entity is the sum over teachers m of
+ * weights[g, m] * teachers[m, query, entity]. Masked student scores tell tails from other entities. Of every pair of query and
+ * tail there is room in `of_tails` and `tail_gradients`, for DKD three times in `of_targets`; of every group in `shifts`
+ * and `factors`; of every group and tail of its query in `group_scores`, from group_starts[g] on. Strides are numbers from
+ * one row of scores to the next. */
 typedef struct {
     float *scores;
     const float *teachers;
@@ -409,10 +416,13 @@ typedef struct {
     const u32 *tails;
     const u32 *groups;
     const u32 *group_starts;
+    const u32 *target_starts;
+    const u32 *targets;
+    const float *trust;
     const float *weights;
-    const u32 *counts;
     double *of_tails;
     double *tail_gradients;
+    double *of_targets;
     double *shifts;
     double *factors;
     double *log_sums;
@@ -421,6 +431,8 @@ typedef struct {
     double *values;
     double *log_sums_exp;
     u64 entities;
+    u64 stride;
+    u64 teacher_stride;
     u64 queries;
     u64 members;
     u64 objective;
@@ -437,7 +449,7 @@ FUNCTION float combined(const Distil *a, u64 query, u32 group, u64 entity) {
     float sum = 0.0f;
     for (u64 m = 0; m < a->members; m++) {
         const float weight = a->weights[group * a->members + m];
-        if (weight != 0.0f) sum += weight * a->teachers[(m * a->queries + query) * a->entities + entity];
+        if (weight != 0.0f) sum += weight * a->teachers[(m * a->queries + query) * a->teacher_stride + entity];
     }
     return sum;
 }
@@ -471,9 +483,24 @@ FUNCTION void binary_logs(double group, double rest, double size, int mean, doub
     *outside = mean ? log((size - 1.0 + exp(of_rest)) / size) : of_rest;
 }
 
+/* ln of the sum of exp((x - shift) / tau) over all entities but the tail number `target`, for one thread: `others` is that
+ * of the entities that are no tails. */
+FUNCTION double rest_of(const double *xs, u32 count, u32 target, double others, double shift, double tau) {
+    double most = others, sum = 0.0;
+    for (u32 i = 0; i < count; i++) {
+        const double x = (xs[i] - shift) / tau;
+        if (i != target && x > most) most = x;
+    }
+    if (most == NOTHING) return NOTHING;
+    for (u32 i = 0; i < count; i++) {
+        if (i != target) sum += exp((xs[i] - shift) / tau - most);
+    }
+    return most + log(sum + exp(others - most));
+}
+
 KERNEL(distil, Distil) {
     const u64 query = BLOCK;
-    float *row = a.scores + query * a.entities;
+    float *row = a.scores + query * a.stride;
     const u32 first = a.starts[query], size = a.starts[query + 1] - first;
     const u32 *tails = a.tails + first;
     double *of_tails = a.of_tails + first, *tail_gradients = a.tail_gradients + first;
@@ -514,7 +541,9 @@ KERNEL(distil, Distil) {
 
     for (u32 group = a.groups[query]; group < a.groups[query + 1]; group++) {
         double *scores = a.group_scores + a.group_starts[group];
-        const double count = a.counts[group];
+        const u32 *targets = a.targets + a.target_starts[group];
+        const u32 of_group = a.target_starts[group + 1] - a.target_starts[group];
+        const double count = (double)a.trust[group] * of_group;
         EACH_THREAD {
             EACH(i, 0, size) scores[i] = combined(&a, query, group, tails[i]);
         }
@@ -588,6 +617,55 @@ KERNEL(distil, Distil) {
             value += count * (a.alpha * binary + a.beta * rest);
             softened_factor += others == NOTHING ? 0.0 : count * scale * (a.beta - k) * exp(-others);
             teacher_factor = teacher_others == NOTHING ? 0.0 : -count * scale * a.beta * exp(-teacher_others);
+        } else if (a.objective == DKD && count > 0.0) {
+            /* Each target is a group of its own; the query's other tails belong to the rest. */
+            double *by_student = a.of_targets + 3 * first, *by_teacher = by_student + size, *ks = by_teacher + size;
+            EACH_THREAD {
+                double sum = 0.0, of_student = 0.0, of_teacher = 0.0;
+                EACH(i, 0, of_group) {
+                    const u32 target = targets[i];
+                    const double z = (of_tails[target] - shift) / tau, c = (scores[target] - teacher_shift) / tau;
+                    const double rest_student = rest_of(of_tails, size, target, others, shift, tau);
+                    const double rest_teacher =
+                        rest_of(scores, size, target, teacher_others, teacher_shift, tau);
+                    double in_student, out_student, in_teacher, out_teacher;
+                    binary_logs(z, rest_student, 1.0, 0, &in_student, &out_student);
+                    binary_logs(c, rest_teacher, 1.0, 0, &in_teacher, &out_teacher);
+                    const double binary =
+                        divergence(in_teacher, in_student) + divergence(out_teacher, out_student);
+                    const double k =
+                        a.alpha * (exp(out_teacher) * exp(in_student) - exp(in_teacher) * exp(out_student));
+                    double rest_gap = exp(teacher_others - rest_teacher) * gap;
+                    for (u32 j = 0; j < size; j++) {
+                        const double other_z = (of_tails[j] - shift) / tau;
+                        const double other_c = (scores[j] - teacher_shift) / tau;
+                        if (j != target) rest_gap += exp(other_c - rest_teacher) * (other_c - other_z);
+                    }
+                    ks[i] = k;
+                    by_student[i] = (a.beta - k) * exp(-rest_student);
+                    by_teacher[i] = -a.beta * exp(-rest_teacher);
+                    sum += a.alpha * binary + a.beta * (rest_gap - rest_teacher + rest_student);
+                    of_student += by_student[i];
+                    of_teacher += by_teacher[i];
+                }
+                partial[thread] = sum;
+                other[thread] = of_student;
+                third[thread] = of_teacher;
+            }
+            const double trusted = a.trust[group] * scale;
+            EACH_THREAD {
+                EACH(j, 0, size) {
+                    const double z = exp((of_tails[j] - shift) / tau), c = exp((scores[j] - teacher_shift) / tau);
+                    double sum = 0.0;
+                    for (u32 i = 0; i < of_group; i++) {
+                        sum += targets[i] == j ? ks[i] : by_student[i] * z + by_teacher[i] * c;
+                    }
+                    tail_gradients[j] += trusted * sum;
+                }
+            }
+            value += a.trust[group] * block_sum(partial);
+            softened_factor += trusted * block_sum(other);
+            teacher_factor = trusted * block_sum(third);
         }
         EACH_THREAD {
             if (thread == 0) {
@@ -629,6 +707,145 @@ KERNEL(distil, Distil) {
             a.cross_entropies[query] = cross_entropy;
             a.values[query] = value;
             a.log_sums_exp[query] = log_sum_exp;
+        }
+    }
+}
+
+/* ---- The policy's network ---- */
+
+/* How rows are standardised; as in `network.rs`. */
+#define DEVIATION 1
+#define SQUARE 2
+
+/* into (number, width) = rows of `from`, standardised: to mean 0 and deviation 1, or to mean square 1, or left as they
+ * are; a row without deviation or square becomes zeros. Strides are numbers from one row to the next. A block per row. */
+typedef struct {
+    const float *from;
+    const u32 *rows;
+    float *into;
+    u64 width;
+    u64 from_stride;
+    u64 into_stride;
+    u64 kind;
+} Standardise;
+
+KERNEL(standardise, Standardise) {
+    const float *from = a.from + a.rows[BLOCK] * a.from_stride;
+    float *into = a.into + BLOCK * a.into_stride;
+    SHARED double partial[THREADS];
+    float mean = 0.0f, rate = 1.0f;
+    if (a.kind == DEVIATION) {
+        EACH_THREAD {
+            float sum = 0.0f;
+            EACH(i, 0, a.width) sum += from[i];
+            partial[thread] = sum;
+        }
+        mean = (float)(block_sum(partial) / a.width);
+    }
+    if (a.kind == DEVIATION || a.kind == SQUARE) {
+        EACH_THREAD {
+            float sum = 0.0f;
+            EACH(i, 0, a.width) sum += (from[i] - mean) * (from[i] - mean);
+            partial[thread] = sum;
+        }
+        const double square = block_sum(partial) / a.width;
+        rate = square > 0.0 ? (float)(1.0 / sqrt(square)) : 0.0f;
+    }
+    EACH_THREAD {
+        EACH(i, 0, a.width) into[i] = (from[i] - mean) * rate;
+    }
+}
+
+/* hidden (query, width) becomes max(hidden + bias, 0). A block per query. */
+typedef struct {
+    float *hidden;
+    const float *bias;
+    u64 width;
+} BiasRelu;
+
+KERNEL(bias_relu, BiasRelu) {
+    float *row = a.hidden + BLOCK * a.width;
+    EACH_THREAD {
+        EACH(i, 0, a.width) {
+            const float x = row[i] + a.bias[i];
+            row[i] = x > 0.0f ? x : 0.0f;
+        }
+    }
+}
+
+/* gradient becomes 0 where the hidden layer is. A block per SPAN elements. */
+typedef struct {
+    float *gradient;
+    const float *hidden;
+    u64 count;
+} ReluGradient;
+
+KERNEL(relu_gradient, ReluGradient) {
+    const u64 from = BLOCK * SPAN, to = from + SPAN < a.count ? from + SPAN : a.count;
+    EACH_THREAD {
+        EACH(i, from, to) {
+            if (a.hidden[i] <= 0.0f) a.gradient[i] = 0.0f;
+        }
+    }
+}
+
+/* logits (query, width) become the logarithms of softmax(logits + bias). A block per query. */
+typedef struct {
+    float *logits;
+    const float *bias;
+    u64 width;
+} LogSoftmax;
+
+KERNEL(log_softmax, LogSoftmax) {
+    float *row = a.logits + BLOCK * a.width;
+    SHARED double partial[THREADS];
+    EACH_THREAD {
+        double most = NOTHING;
+        EACH(i, 0, a.width) {
+            row[i] += a.bias[i];
+            most = row[i] > most ? row[i] : most;
+        }
+        partial[thread] = most;
+    }
+    const double most = block_max(partial);
+    EACH_THREAD {
+        double sum = 0.0;
+        EACH(i, 0, a.width) sum += exp(row[i] - most);
+        partial[thread] = sum;
+    }
+    const double log_sum = most + log(block_sum(partial));
+    EACH_THREAD {
+        EACH(i, 0, a.width) row[i] = (float)(row[i] - log_sum);
+    }
+}
+
+/* m = decay m + share g, v = decay v + share g g, x -= rate m / (sqrt(correction v) + epsilon), element by element. A
+ * block per SPAN elements. */
+typedef struct {
+    float *parameters;
+    float *means;
+    float *squares;
+    const float *gradient;
+    u64 count;
+    float mean_decay;
+    float mean_share;
+    float square_decay;
+    float square_share;
+    float rate;
+    float correction;
+    float epsilon;
+} Adam;
+
+KERNEL(adam, Adam) {
+    const u64 from = BLOCK * SPAN, to = from + SPAN < a.count ? from + SPAN : a.count;
+    EACH_THREAD {
+        EACH(i, from, to) {
+            const float g = a.gradient[i];
+            const float mean = a.mean_decay * a.means[i] + a.mean_share * g;
+            const float square = a.square_decay * a.squares[i] + a.square_share * g * g;
+            a.means[i] = mean;
+            a.squares[i] = square;
+            a.parameters[i] -= a.rate * mean / (sqrtf(square * a.correction) + a.epsilon);
         }
     }
 }

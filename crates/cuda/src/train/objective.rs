@@ -57,6 +57,7 @@ impl Objective for CrossEntropy {
             tails: visit.tails,
             losses: self.losses.at(0),
             entities: scores.columns() as u64,
+            stride: scores.stride() as u64,
             scale,
         };
         visit.gpu.launch(visit.numbers.len(), &arguments)

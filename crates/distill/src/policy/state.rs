@@ -9,6 +9,9 @@ pub(crate) trait Block<T>: Send + Sync {
     /// Numbers per query.
     fn width(&self) -> usize;
 
+    /// The numbers themselves `(query, width)`.
+    fn rows(&mut self, queries: &[u32]) -> &Matrix<T>;
+
     /// Adds the block's part `state · W` of the hidden layer `(query, hidden)`; `weights (width, hidden)`.
     fn forward(&mut self, queries: &[u32], weights: &Matrix<T>, hidden: &mut Matrix<T>);
 
@@ -43,6 +46,11 @@ impl<T: Real, F: Fn(usize, &mut [T]) + Sync> Dense<T, F> {
 impl<T: Real, F: Fn(usize, &mut [T]) + Sync + Send> Block<T> for Dense<T, F> {
     fn width(&self) -> usize {
         self.width
+    }
+
+    fn rows(&mut self, queries: &[u32]) -> &Matrix<T> {
+        self.read(queries);
+        &self.state
     }
 
     fn forward(&mut self, queries: &[u32], weights: &Matrix<T>, hidden: &mut Matrix<T>) {
@@ -138,6 +146,10 @@ where
 {
     fn width(&self) -> usize {
         self.entity.rows()
+    }
+
+    fn rows(&mut self, queries: &[u32]) -> &Matrix<T> {
+        self.dense.rows(queries)
     }
 
     fn forward(&mut self, queries: &[u32], weights: &Matrix<T>, hidden: &mut Matrix<T>) {
