@@ -29,6 +29,7 @@ pub(crate) trait Backend: Send + Sync {
     fn multiply(&self, product: &Product) -> Result<()>;
     /// A way up beside the work that is given to it.
     fn lane(&self) -> Result<Box<dyn Lane>>;
+    fn multiply_many(&self, products: &Products) -> Result<()>;
     /// What its products are called in a summary.
     fn products(&self, precision: Precision) -> String;
 }
@@ -58,6 +59,20 @@ pub(crate) struct Product {
     pub(crate) b: View,
     pub(crate) into: Address,
     /// Numbers from one row of `into` to the next.
+    pub(crate) stride: usize,
+}
+
+/// `count` products of one shape, each `into = a · b`. What would be an address in one of them is here that of a list of
+/// `count` addresses, which lies on the device as well.
+#[derive(Debug)]
+pub(crate) struct Products {
+    #[cfg_attr(not(feature = "cuda"), expect(dead_code, reason = "the emulator computes in f32"))]
+    pub(crate) precision: Precision,
+    pub(crate) count: usize,
+    pub(crate) a: View,
+    pub(crate) b: View,
+    pub(crate) into: Address,
+    /// Numbers from one row of a product to the next.
     pub(crate) stride: usize,
 }
 
@@ -91,6 +106,12 @@ impl Gpu {
         Ok(Gpu(Arc::new(crate::driver::Driver::open(ordinal)?)))
     }
 
+    /// For tests that look at what is asked of a device.
+    #[cfg(test)]
+    pub(crate) fn of(backend: Arc<dyn Backend>) -> Gpu {
+        Gpu(backend)
+    }
+
     /// What to call it.
     pub fn name(&self) -> &str {
         self.0.name()
@@ -114,6 +135,22 @@ impl Gpu {
         what: &str,
         knob: &str,
     ) -> Result<()> {
+        self.require_memory_or(bytes, batch, what, |fits| match fits {
+            Some(batch) => {
+                format!("`{knob}={batch}` fits (another batch is another training); or use --device cpu")
+            }
+            None => "no batch fits: lower the rank, or use --device cpu".to_owned(),
+        })
+    }
+
+    /// The same with advice of the caller's, who is told a smaller batch that would fit.
+    pub fn require_memory_or(
+        &self,
+        bytes: impl Fn(usize) -> u64,
+        batch: usize,
+        what: &str,
+        advice: impl FnOnce(Option<usize>) -> String,
+    ) -> Result<()> {
         let (needed, free) = (bytes(batch), self.0.free()?);
         tracing::debug!("{what}: about {} of the memory of {}", resources::human(needed), self.name());
         if needed <= free {
@@ -127,13 +164,8 @@ impl Gpu {
             of_both[1]
         );
         let smaller = (1..batch.max(2).ilog2()).map(|halvings| batch >> halvings);
-        let hint = match smaller.into_iter().find(|batch| bytes(*batch) <= free) {
-            Some(batch) => {
-                format!("`{knob}={batch}` fits (another batch is another training); or use --device cpu")
-            }
-            None => "no batch fits: lower the rank, or use --device cpu".to_owned(),
-        };
-        Err(Error::new(Kind::Resource, message).hint(hint))
+        let fits = smaller.into_iter().find(|batch| bytes(*batch) <= free);
+        Err(Error::new(Kind::Resource, message).hint(advice(fits)))
     }
 
     /// Runs so many blocks of a kernel.
@@ -191,6 +223,16 @@ impl Gpu {
             return if keep { Ok(()) } else { self.0.clear(into, bytes) };
         }
         self.0.multiply(&Product { precision, keep, factor, a, b, into, stride })
+    }
+
+    /// Many products of one shape, at addresses that the caller has put into lists.
+    pub(crate) fn products_at(&self, products: &Products) -> Result<()> {
+        assert_eq!(products.a.columns, products.b.rows, "inner dimensions");
+        assert!(products.b.columns <= products.stride, "room for rows of the products");
+        match products.count {
+            0 => Ok(()),
+            _ => self.0.multiply_many(products),
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};
 use std::sync::{Mutex, PoisonError};
 
-use crate::backend::{Backend, IF_FULL, Lane, Product, out_of_memory};
+use crate::backend::{Backend, IF_FULL, Lane, Product, Products, out_of_memory};
 use crate::compile::{architecture, compiled, library};
 use crate::kernel::{Kernel, NAMES};
 use crate::memory::{Address, View};
@@ -223,11 +223,6 @@ impl Backend for Driver {
     fn multiply(&self, product: &Product) -> Result<()> {
         self.bind()?;
         let Product { precision, keep, factor, a, b, into, stride } = *product;
-        let compute = match precision {
-            Precision::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-            Precision::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
-            Precision::Bf16 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_16BF,
-        };
         let keep = if keep { 1.0f32 } else { 0.0 };
         let handle = self.products.lock().unwrap_or_else(PoisonError::into_inner);
         // cuBLAS counts by columns: to it a row-major matrix is transposed, and so the product is that of the factors
@@ -252,7 +247,7 @@ impl Backend for Driver {
                 into.0 as *mut c_void,
                 blas::cudaDataType_t::CUDA_R_32F,
                 dimension(stride)?,
-                compute,
+                compute(precision),
                 blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
             )
         }
@@ -264,6 +259,41 @@ impl Backend for Driver {
         Ok(Box::new(Upload::new(self.context, self.uploads)?))
     }
 
+    fn multiply_many(&self, products: &Products) -> Result<()> {
+        self.bind()?;
+        let Products { precision, count, a, b, into, stride } = *products;
+        let (factor, keep) = (1.0f32, 0.0f32);
+        let handle = self.products.lock().unwrap_or_else(PoisonError::into_inner);
+        // Factors exchanged, as in `multiply`.
+        // SAFETY: the caller's lists have `count` addresses of as much memory as the shapes say.
+        unsafe {
+            blas::cublasGemmBatchedEx(
+                *handle,
+                operation(b),
+                operation(a),
+                dimension(b.columns)?,
+                dimension(a.rows)?,
+                dimension(a.columns)?,
+                std::ptr::from_ref(&factor).cast(),
+                b.address.0 as *const *const c_void,
+                blas::cudaDataType_t::CUDA_R_32F,
+                dimension(b.stride)?,
+                a.address.0 as *const *const c_void,
+                blas::cudaDataType_t::CUDA_R_32F,
+                dimension(a.stride)?,
+                std::ptr::from_ref(&keep).cast(),
+                into.0 as *const *mut c_void,
+                blas::cudaDataType_t::CUDA_R_32F,
+                dimension(stride)?,
+                dimension(count)?,
+                compute(precision),
+                blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        }
+        .result()
+        .map_err(blas_failed("many products"))
+    }
+
     fn products(&self, precision: Precision) -> String {
         let precision = match precision {
             Precision::F32 => "f32",
@@ -271,6 +301,14 @@ impl Backend for Driver {
             Precision::Bf16 => "bf16",
         };
         format!("{precision} by cuBLAS on {}", self.name)
+    }
+}
+
+fn compute(precision: Precision) -> blas::cublasComputeType_t {
+    match precision {
+        Precision::F32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+        Precision::Tf32 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+        Precision::Bf16 => blas::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_16BF,
     }
 }
 

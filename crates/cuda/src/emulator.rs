@@ -10,7 +10,7 @@ use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::backend::{Backend, Lane, Product, out_of_memory};
+use crate::backend::{Backend, Lane, Product, Products, out_of_memory};
 use crate::kernel::Kernel;
 use crate::memory::{Address, View};
 
@@ -138,6 +138,30 @@ impl Backend for Emulator {
 
     fn lane(&self) -> Result<Box<dyn Lane>> {
         Ok(Box::new(Copied(Vec::new())))
+    }
+
+    fn multiply_many(&self, products: &Products) -> Result<()> {
+        let Products { count, a, b, into, stride, .. } = *products;
+        // SAFETY: the caller's lists have `count` addresses.
+        let list = |at| unsafe { std::slice::from_raw_parts(pointer(at).cast::<u64>().cast_const(), count) };
+        let lists = [list(a.address), list(b.address), list(into)];
+        let run = |i: usize| {
+            let [a_at, b_at, into] = lists.map(|list| pointer(Address(list[i])).cast::<f32>());
+            let ((a_columns, a_rows), (b_columns, b_rows)) = (strides(a), strides(b));
+            let (stride, alone) = (stride as isize, gemm::Parallelism::None);
+            // SAFETY: views lie within their arrays, and shapes fit; products are written to different places.
+            unsafe {
+                gemm::gemm(
+                    a.rows, b.columns, a.columns, into, 1, stride, false, a_at, a_columns, a_rows, b_at,
+                    b_columns, b_rows, 0.0, 1.0, false, false, false, alone,
+                );
+            }
+        };
+        match is_worker() {
+            true => (0..count).for_each(run),
+            false => (0..count).into_par_iter().for_each(run),
+        }
+        Ok(())
     }
 
     fn products(&self, _precision: Precision) -> String {

@@ -7,6 +7,9 @@ use crate::memory::Address;
 /// Elements that a block of an element-wise kernel has; as in `kernels.cu`.
 pub(crate) const SPAN: usize = 4096;
 
+/// Rows that a block of a kernel over short rows has; as in `kernels.cu`.
+pub(crate) const ROWS: usize = 4;
+
 /// A kernel: its name on a device, and what runs one block of it on the emulator.
 #[derive(Clone, Copy)]
 pub(crate) struct Kernel {
@@ -107,4 +110,19 @@ kernels! {
         mean_decay: f32, mean_share: f32, square_decay: f32, square_share: f32, rate: f32, correction: f32,
         epsilon: f32,
     }
+    /// A block per token.
+    Embed "embed" dsom_embed {
+        table: Address, rows: Address, positions: Address, places: Address, into: Address, width: u64,
+    }
+    /// A block per row.
+    Activate "activate" dsom_activate { xs: Address, bias: Address, width: u64, activation: u64, }
+    /// A block per [`ROWS`] rows.
+    Normalise "normalise" dsom_normalise {
+        states: Address, bias: Address, weight: Address, shift: Address, into: Address,
+        rows: u64, width: u64, epsilon: f32,
+    }
+    /// A block per [`ROWS`] rows.
+    Softmax "softmax" dsom_softmax { scores: Address, rows: u64, width: u64, }
+    /// A block per sequence.
+    Means "means" dsom_means { states: Address, firsts: Address, ends: Address, into: Address, width: u64, }
 }

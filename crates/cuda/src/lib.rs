@@ -18,6 +18,7 @@ mod distil;
 #[cfg(feature = "cuda")]
 mod driver;
 mod emulator;
+pub mod encoder;
 mod kernel;
 mod memory;
 mod model;

@@ -203,6 +203,11 @@ impl DeviceMatrix {
         self.values.at(row * self.stride())
     }
 
+    /// Where a number of a row lies.
+    pub(crate) fn place(&self, row: usize, column: usize) -> Address {
+        self.values.at(row * self.columns + column)
+    }
+
     /// The matrix as it is.
     pub(crate) fn view(&self) -> View {
         View {

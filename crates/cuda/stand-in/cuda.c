@@ -192,6 +192,7 @@ static const Function functions[] = {
     NAMED(gather), NAMED(add_rows),      NAMED(compose), NAMED(flow),  NAMED(adagrad),
     NAMED(adagrad_rows), NAMED(cross_entropy), NAMED(ranks),   NAMED(widen), NAMED(distil),
     NAMED(standardise), NAMED(bias_relu), NAMED(relu_gradient), NAMED(log_softmax), NAMED(adam),
+    NAMED(embed),  NAMED(activate),      NAMED(normalise), NAMED(softmax), NAMED(means),
 };
 
 /* A cubin is an ELF file. */
@@ -255,6 +256,19 @@ int cublasGemmEx(void *handle, int transpose_a, int transpose_b, int m, int n, i
             float *into = of_c + i + (size_t)j * ldc;
             *into = factor * (float)sum + (keep == 0.0f ? 0.0f : keep * *into);
         }
+    }
+    return 0;
+}
+
+/* The same for lists of addresses, which lie on the device. */
+int cublasGemmBatchedEx(void *handle, int transpose_a, int transpose_b, int m, int n, int k, const void *alpha,
+                        const void *const *a, int a_type, int lda, const void *const *b, int b_type, int ldb,
+                        const void *beta, void *const *c, int c_type, int ldc, int count, int compute, int algorithm) {
+    if (count < 0) return 7;
+    for (int i = 0; i < count; i++) {
+        const int status = cublasGemmEx(handle, transpose_a, transpose_b, m, n, k, alpha, a[i], a_type, lda, b[i], b_type,
+                                        ldb, beta, c[i], c_type, ldc, compute, algorithm);
+        if (status) return status;
     }
     return 0;
 }

@@ -849,3 +849,195 @@ KERNEL(adam, Adam) {
         }
     }
 }
+
+/* ---- Encoders ---- */
+
+/* Rows of an encoder are too short for all threads of a block: each has LANES of them, and a block ROWS rows. */
+#define ROWS 4
+#define LANES (THREADS / ROWS)
+#define LANE (thread % LANES)
+#define ROW (BLOCK * ROWS + thread / LANES)
+/* What a reduction over a row's threads left. */
+#define OF_ROW(partial) partial[thread - LANE]
+#define EACH_OF_ROW(i, width) for (u64 i = LANE; i < (width); i += LANES)
+
+/* The sums of what a phase left for each row's threads. */
+FUNCTION void row_sums(double *partial) {
+    for (u32 half = LANES / 2; half > 0; half /= 2) {
+        EACH_THREAD {
+            if (LANE < half) partial[thread] += partial[thread + half];
+        }
+    }
+}
+
+/* The largest of what a phase left for each row's threads. */
+FUNCTION void row_maxima(double *partial) {
+    for (u32 half = LANES / 2; half > 0; half /= 2) {
+        EACH_THREAD {
+            if (LANE < half && partial[thread + half] > partial[thread]) partial[thread] = partial[thread + half];
+        }
+    }
+}
+
+/* Stands for a token without a row; as in `encoder.rs`. */
+#define ROWLESS 0xffffffffu
+
+/* into (token, width) = positions[places] + table[rows], a token's position alone where it has no row. A block per token. */
+typedef struct {
+    const float *table;
+    const u32 *rows;
+    const float *positions;
+    const u32 *places;
+    float *into;
+    u64 width;
+} Embed;
+
+KERNEL(embed, Embed) {
+    const u32 row = a.rows[BLOCK];
+    const float *content = row == ROWLESS ? 0 : a.table + row * a.width;
+    const float *position = a.positions + a.places[BLOCK] * a.width;
+    float *into = a.into + BLOCK * a.width;
+    EACH_THREAD {
+        EACH(i, 0, a.width) into[i] = (content ? content[i] : 0.0f) + position[i];
+    }
+}
+
+/* Which activation; as in `encoder.rs`. */
+#define IDENTITY 0
+#define GELU 1
+#define GELU_TANH 2
+#define RELU 3
+#define SILU 4
+
+FUNCTION float activated(u64 activation, float x) {
+    switch (activation) {
+        case GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+        case GELU_TANH: return 0.5f * x * (1.0f + tanhf(0.79788456f * x * (1.0f + 0.044715f * x * x)));
+        case RELU: return x > 0.0f ? x : 0.0f;
+        case SILU: return x / (1.0f + expf(-x));
+        default: return x;
+    }
+}
+
+/* xs (row, width) = activation(xs + bias). A block per row. */
+typedef struct {
+    float *xs;
+    const float *bias;
+    u64 width;
+    u64 activation;
+} Activate;
+
+KERNEL(activate, Activate) {
+    float *row = a.xs + BLOCK * a.width;
+    EACH_THREAD {
+        EACH(i, 0, a.width) row[i] = activated(a.activation, row[i] + a.bias[i]);
+    }
+}
+
+/* states (row, width) += bias, where there is one; into = (states - mean) / sqrt(variance + epsilon) * weight + shift, with each
+ * row's own mean and variance. `into` may be `states`. A block per ROWS rows. */
+typedef struct {
+    float *states;
+    const float *bias;
+    const float *weight;
+    const float *shift;
+    float *into;
+    u64 rows;
+    u64 width;
+    float epsilon;
+} Normalise;
+
+KERNEL(normalise, Normalise) {
+    SHARED double sums[THREADS], squares[THREADS];
+    EACH_THREAD {
+        float sum = 0.0f;
+        if (ROW < a.rows) {
+            float *row = a.states + ROW * a.width;
+            EACH_OF_ROW(i, a.width) {
+                if (a.bias) row[i] += a.bias[i];
+                sum += row[i];
+            }
+        }
+        sums[thread] = sum;
+    }
+    row_sums(sums);
+    EACH_THREAD {
+        float sum = 0.0f;
+        if (ROW < a.rows) {
+            const float *row = a.states + ROW * a.width, mean = (float)(OF_ROW(sums) / a.width);
+            EACH_OF_ROW(i, a.width) sum += (row[i] - mean) * (row[i] - mean);
+        }
+        squares[thread] = sum;
+    }
+    row_sums(squares);
+    EACH_THREAD {
+        if (ROW < a.rows) {
+            const float *row = a.states + ROW * a.width, mean = (float)(OF_ROW(sums) / a.width);
+            const float rate = 1.0f / sqrtf((float)(OF_ROW(squares) / a.width) + a.epsilon);
+            float *into = a.into + ROW * a.width;
+            EACH_OF_ROW(i, a.width) into[i] = (row[i] - mean) * rate * a.weight[i] + a.shift[i];
+        }
+    }
+}
+
+/* scores (row, width) become each row's softmax. A block per ROWS rows. */
+typedef struct {
+    float *scores;
+    u64 rows;
+    u64 width;
+} Softmax;
+
+KERNEL(softmax, Softmax) {
+    SHARED double highest[THREADS], sums[THREADS];
+    EACH_THREAD {
+        float most = MASKED;
+        if (ROW < a.rows) {
+            const float *row = a.scores + ROW * a.width;
+            EACH_OF_ROW(i, a.width) most = row[i] > most ? row[i] : most;
+        }
+        highest[thread] = most;
+    }
+    row_maxima(highest);
+    EACH_THREAD {
+        float sum = 0.0f;
+        if (ROW < a.rows) {
+            float *row = a.scores + ROW * a.width;
+            const float shift = (float)OF_ROW(highest);
+            EACH_OF_ROW(i, a.width) {
+                row[i] = expf(row[i] - shift);
+                sum += row[i];
+            }
+        }
+        sums[thread] = sum;
+    }
+    row_sums(sums);
+    EACH_THREAD {
+        if (ROW < a.rows) {
+            float *row = a.scores + ROW * a.width;
+            const float factor = (float)(1.0 / OF_ROW(sums));
+            EACH_OF_ROW(i, a.width) row[i] *= factor;
+        }
+    }
+}
+
+/* into (sequence, width) = the mean over states (token, width) from firsts[sequence] up to ends[sequence]. A block per
+ * sequence. */
+typedef struct {
+    const float *states;
+    const u32 *firsts;
+    const u32 *ends;
+    float *into;
+    u64 width;
+} Means;
+
+KERNEL(means, Means) {
+    const u64 first = a.firsts[BLOCK], end = a.ends[BLOCK];
+    float *into = a.into + BLOCK * a.width;
+    EACH_THREAD {
+        EACH(i, 0, a.width) {
+            float sum = 0.0f;
+            for (u64 token = first; token < end; token++) sum += a.states[token * a.width + i];
+            into[i] = sum / (float)(end - first);
+        }
+    }
+}
