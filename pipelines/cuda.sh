@@ -1,11 +1,12 @@
 #!/bin/sh
 # Runs the stages from teachers to evaluation on a CUDA device: where `make build-cuda` was run, or where what
-# `make bundle-cuda` packed was unpacked. Features come from the CPU, on this machine or another.
+# `make bundle-cuda` packed was unpacked. Features come from wherever they were made;
+# STAGES='features teachers soft-labels distill evaluate' makes them here as well (DSOM_TEXT_MODEL, DSOM_IMAGE_MODEL: encoders).
 #
 #   RUN=runs/db15k RECIPE='pipelines/db15k.toml pipelines/paper.toml' pipelines/cuda.sh [ARGUMENTS OF EVERY STAGE]
 #   pipelines/cuda.sh check      only the test suite on the device: every kernel and step beside the CPU's
 #
-# DEVICE (cuda), BIN (where the programs are) and LIBRARIES (CUDA's, see crates/cuda/libraries.txt) have defaults.
+# DEVICE (cuda), STAGES, BIN (where the programs are) and LIBRARIES (CUDA's, see crates/cuda/libraries.txt) have defaults.
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
@@ -26,7 +27,7 @@ for recipe in $RECIPE; do
     recipes="$recipes --recipe $recipe"
 done
 # A stage that is fresh stops at once, one that was interrupted goes on: run this again after a kill.
-for stage in teachers soft-labels distill evaluate; do
+for stage in ${STAGES:-teachers soft-labels distill evaluate}; do
     # shellcheck disable=SC2086
     "$BIN/dsom-$stage" --run "$RUN" $recipes "$@"
 done

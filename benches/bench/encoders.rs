@@ -5,15 +5,18 @@ use clap::Args;
 use dsom_features::checkpoint::Checkpoint;
 use dsom_features::images::ImageEncoder;
 use dsom_features::parallel::as_done;
+use dsom_features::place::Place;
 use dsom_features::text::TextEncoder;
 use serde_json::{Value, json};
 use stage::args::print_line;
-use stage::recipe::{ImageOutput, TextOutput};
+use stage::device;
+use stage::recipe::{ImageOutput, Precision, TextOutput};
 use stage::{Error, Result};
 use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::candle;
+use crate::engine::named;
 
 /// What is timed.
 #[derive(Args, Debug)]
@@ -29,11 +32,23 @@ pub(crate) struct Encoding {
     #[arg(long, default_value_t = 1)]
     threads: usize,
     /// By candle-transformers' layers instead of ours
-    #[arg(long)]
+    #[arg(long, conflicts_with = "device")]
     candle: bool,
+    /// Where to compute, as dsom-features names it
+    #[arg(long, default_value = "cpu")]
+    device: device::Device,
+    /// Of the products on a device, as recipes name it
+    #[arg(long, default_value = "f32", value_parser = named::<Precision>)]
+    precision: Precision,
     /// Rounds over all inputs
     #[arg(long, default_value_t = 3)]
     rounds: usize,
+}
+
+impl Encoding {
+    fn place(&self) -> Place {
+        Place::new(self.device)
+    }
 }
 
 /// Encodes the inputs again and again; reports the seconds of each round and the sum of the first row.
@@ -55,7 +70,7 @@ fn images(encoding: &Encoding, images: &[Vec<f32>]) -> Result<Value> {
         return time(encoding, images, |batch| encoder.encode(batch).map_err(|e| damaged(encoding, e)));
     }
     let checkpoint = Checkpoint::open(&encoding.checkpoint, &[])?;
-    let encoder = ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu)?;
+    let encoder = ImageEncoder::load(&checkpoint, ImageOutput::Cls, &encoding.place(), encoding.precision)?;
     time(encoding, images, |batch| encoder.encode(batch.concat()))
 }
 
@@ -65,7 +80,7 @@ fn texts(encoding: &Encoding, texts: &[Vec<u32>]) -> Result<Value> {
         return time(encoding, texts, |batch| encoder.encode(batch).map_err(|e| damaged(encoding, e)));
     }
     let checkpoint = Checkpoint::open(&encoding.checkpoint, &[])?;
-    let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu)?;
+    let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &encoding.place(), encoding.precision)?;
     time(encoding, texts, |batch| encoder.encode(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()))
 }
 

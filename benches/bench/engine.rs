@@ -46,7 +46,7 @@ pub(crate) struct Case {
 }
 
 /// A value as recipes spell it.
-fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 

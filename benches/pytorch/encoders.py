@@ -1,6 +1,7 @@
 """The PyTorch side of benches/encoders.py: transformers' own models in inference mode, with their default attention.
 
-Texts are padded to the longest of their batch; they come sorted by length.
+Texts are padded to the longest of their batch; they come sorted by length. On a device a batch goes up and its rows come
+down, as ours do.
 """
 
 import argparse
@@ -13,6 +14,10 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 
+# What PyTorch calls the precisions of products of f32.
+PRECISIONS = {"f32": "highest", "tf32": "high", "bf16": "medium"}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint", type=pathlib.Path)
@@ -20,10 +25,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--precision", choices=PRECISIONS, default="f32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_num_interop_threads(1)
-    model = AutoModel.from_pretrained(options.checkpoint).eval()
+    torch.set_float32_matmul_precision(PRECISIONS[options.precision])
+    model = AutoModel.from_pretrained(options.checkpoint).eval().to(options.device)
     inputs = load_file(options.inputs)
     encode = encode_images(model, inputs) if "pixels" in inputs else encode_texts(model, inputs)
     count = len(next(iter(inputs.values())))
@@ -39,16 +47,17 @@ def main() -> None:
 
 
 def encode_images(model: torch.nn.Module, inputs: dict):
-    return lambda batch: model(pixel_values=inputs["pixels"][batch]).last_hidden_state[:, 0]
+    return lambda batch: model(pixel_values=inputs["pixels"][batch].to(model.device)).last_hidden_state[:, 0].cpu()
 
 
 def encode_texts(model: torch.nn.Module, inputs: dict):
     def encode(batch: slice) -> torch.Tensor:
-        lengths = inputs["lengths"][batch]
-        longest = int(lengths.max())
-        mask = (torch.arange(longest) < lengths[:, None]).long()
-        states = model(input_ids=inputs["ids"][batch, :longest], attention_mask=mask).last_hidden_state
-        return (states * mask[..., None]).sum(1) / lengths[:, None]
+        longest = int(inputs["lengths"][batch].max())
+        lengths = inputs["lengths"][batch].to(model.device)
+        mask = (torch.arange(longest, device=model.device) < lengths[:, None]).long()
+        ids = inputs["ids"][batch, :longest].to(model.device)
+        states = model(input_ids=ids, attention_mask=mask).last_hidden_state
+        return ((states * mask[..., None]).sum(1) / lengths[:, None]).cpu()
 
     return encode
 

@@ -1,9 +1,10 @@
-//! Training, scoring and ranking on a CUDA device.
+//! Training, scoring, ranking and encoding on a CUDA device.
 //!
 //! Parameters, optimisers and buffers stay on the device for the whole of a training; in a step, lists of numbers go up
 //! and losses come down. Products are cuBLAS's, everything else is in the kernels of `kernels/kernels.cu`, which NVRTC
 //! compiles for the device that is found. The mathematics is that of `kge` and `dsom_distill`, step for step, and what
-//! is saved is the same: training goes on with the other device where this one stopped.
+//! is saved is the same: training goes on with the other device where this one stopped. [Encoders](encoder) are those of
+//! `dsom_features`, layer for layer.
 //!
 //! What a device does is behind one trait with two implementations: the CUDA driver (feature `cuda`), and an emulator
 //! that runs the same kernels, compiled as C, on the CPU. Everything else in this crate does not know which it is. So

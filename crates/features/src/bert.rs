@@ -1,16 +1,18 @@
 //! BERT: token, position and segment embeddings, and layers with the norm after the residual.
 
-use candle_core::{DType, Device, IndexOp, Tensor};
-use candle_nn::Activation;
+use candle_core::IndexOp;
+use candle_nn::{Activation, VarBuilder};
+use cuda::encoder::Taken;
 use serde::Deserialize;
 use stage::files::read_bytes;
-use stage::recipe::TextOutput;
+use stage::recipe::{Precision, TextOutput};
 use stage::{Error, Result};
 use tokenizers::Tokenizer;
 
 use crate::checkpoint::{CONFIG, Checkpoint};
+use crate::place::Place;
 use crate::text::encoder::TextModel;
-use crate::transformer::{self, LayerNorm, Layers, Linear, Norms};
+use crate::transformer::{self, Embedding, Encoder, Head, LayerNorm, Layers, Linear, Norms, Parts, Tokens};
 
 /// What a checkpoint has for texts, beside its configuration and weights.
 pub const TOKENIZER: &str = "tokenizer.json";
@@ -20,19 +22,7 @@ const NAME: &str = "bert";
 /// A BERT from a checkpoint.
 pub(crate) struct Bert {
     config: Config,
-    words: Tensor,
-    /// `(position, hidden)`, with the embedding of the first segment, in which every text is.
-    positions: Tensor,
-    norm: LayerNorm,
-    layers: Layers,
-    output: Output,
-}
-
-/// What is taken from the last hidden states.
-enum Output {
-    Mean,
-    Cls,
-    Pooler(Linear),
+    encoder: Encoder,
 }
 
 /// The part of a `config.json` that decides the numbers; what older ones lack has the default of that time.
@@ -93,54 +83,50 @@ impl Bert {
     ///
     /// # Errors
     /// [`stage::Kind::Data`] where the checkpoint is damaged, of another architecture, or has not the `output` asked for.
-    pub(crate) fn load(checkpoint: &Checkpoint, output: TextOutput, device: &Device) -> Result<Bert> {
+    pub(crate) fn load(
+        checkpoint: &Checkpoint,
+        output: TextOutput,
+        place: &Place,
+        precision: Precision,
+    ) -> Result<Bert> {
         let config: Config = checkpoint.config(NAME)?;
         config.check().map_err(|message| Error::data(message).at(checkpoint.path(CONFIG)))?;
-        let weights = checkpoint.weights(NAME, "embeddings.word_embeddings.weight", device)?;
+        let weights = checkpoint.weights(NAME, "embeddings.word_embeddings.weight")?;
         if output == TextOutput::Pooler && !weights.body.contains_tensor("pooler.dense.weight") {
             return Err(checkpoint.headless("pooler"));
         }
-        Self::build(config, weights.body, output).map_err(|e| checkpoint.damaged(e))
+        let parts = parts(&config, weights.body, output).map_err(|e| checkpoint.damaged(e))?;
+        Ok(Bert { encoder: Encoder::new(parts, place, precision)?, config })
     }
+}
 
-    fn build(
-        config: Config,
-        weights: candle_nn::VarBuilder,
-        output: TextOutput,
-    ) -> candle_core::Result<Bert> {
-        let hidden = config.hidden_size;
-        let embeddings = weights.pp("embeddings");
-        let table = |rows, name| embeddings.get((rows, hidden), &format!("{name}_embeddings.weight"));
-        let segments = table(config.type_vocab_size, "token_type")?;
-        // The hidden states of the second-last layer are the last ones of an encoder without the last.
-        let spared = usize::from(output == TextOutput::SecondLast);
-        let layers = config.layers(config.num_hidden_layers.saturating_sub(spared));
-        Ok(Bert {
+fn parts(config: &Config, weights: VarBuilder, output: TextOutput) -> candle_core::Result<Parts> {
+    let hidden = config.hidden_size;
+    let embeddings = weights.pp("embeddings");
+    let table = |rows, name| embeddings.get((rows, hidden), &format!("{name}_embeddings.weight"));
+    let segments = table(config.type_vocab_size, "token_type")?;
+    // The hidden states of the second-last layer are the last ones of an encoder without the last.
+    let spared = usize::from(output == TextOutput::SecondLast);
+    let layers = config.layers(config.num_hidden_layers.saturating_sub(spared));
+    Ok(Parts {
+        embedding: Embedding::Words {
             words: table(config.vocab_size, "word")?,
+            // With the embedding of the first segment, in which every text is.
             positions: table(config.max_position_embeddings, "position")?.broadcast_add(&segments.i(0)?)?,
             norm: LayerNorm::load(hidden, config.layer_norm_eps, embeddings.pp("LayerNorm"))?,
-            layers: Layers::load(&layers, weights.pp("encoder"))?,
-            output: match output {
-                TextOutput::Mean | TextOutput::SecondLast => Output::Mean,
-                TextOutput::Cls => Output::Cls,
-                TextOutput::Pooler => {
-                    Output::Pooler(Linear::load(hidden, hidden, weights.pp("pooler.dense"))?)
-                }
-            },
-            config,
-        })
-    }
-
-    /// The hidden states `(token, hidden)` of texts, one after the other.
-    fn states(&self, texts: &[&[u32]], lengths: &[usize]) -> candle_core::Result<Tensor> {
-        let device = self.words.device();
-        let ids: Vec<u32> = texts.concat();
-        let places: Vec<u32> = lengths.iter().flat_map(|length| 0..*length as u32).collect();
-        let (ids, places) = (Tensor::new(ids, device)?, Tensor::new(places, device)?);
-        let words = self.words.index_select(&ids, 0)?;
-        let states = (words + self.positions.index_select(&places, 0)?)?;
-        self.layers.forward(self.norm.forward(states)?, lengths)
-    }
+        },
+        layers: Layers::load(&layers, weights.pp("encoder"))?,
+        config: layers,
+        norm: None,
+        taken: match output {
+            TextOutput::Mean | TextOutput::SecondLast => Taken::From(0),
+            TextOutput::Cls | TextOutput::Pooler => Taken::First,
+        },
+        head: match output {
+            TextOutput::Pooler => Head::Pooler(Linear::load(hidden, hidden, weights.pp("pooler.dense"))?),
+            _ => Head::Nothing,
+        },
+    })
 }
 
 impl TextModel for Bert {
@@ -160,15 +146,13 @@ impl TextModel for Bert {
         self.config.layers(1).bytes_per_token(tokens)
     }
 
-    fn encode(&self, texts: &[&[u32]]) -> candle_core::Result<Vec<f32>> {
+    fn encoder(&self) -> Option<&Encoder> {
+        Some(&self.encoder)
+    }
+
+    fn encode(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
         let lengths: Vec<usize> = texts.iter().map(|text| text.len()).collect();
-        let states = self.states(texts, &lengths)?;
-        let rows = match &self.output {
-            Output::Mean => transformer::means(&states, &lengths)?,
-            Output::Cls => transformer::firsts(&states, &lengths)?,
-            Output::Pooler(dense) => dense.forward(&transformer::firsts(&states, &lengths)?)?.tanh()?,
-        };
-        rows.to_dtype(DType::F32)?.flatten_all()?.to_vec1()
+        self.encoder.encode(Tokens::Words(texts.concat()), &lengths)
     }
 }
 

@@ -87,17 +87,17 @@ impl Checkpoint {
         serde_json::from_value(value).map_err(damaged)
     }
 
-    /// The weights, as `f32` on `device`, for an encoder of this `architecture` that has a tensor called `probe`.
+    /// The weights, as `f32`, for an encoder of this `architecture` that has a tensor called `probe`.
     ///
     /// # Errors
     /// [`Kind::Data`] where the file is damaged.
-    pub fn weights(&self, architecture: &str, probe: &str, device: &Device) -> Result<Weights> {
+    pub fn weights(&self, architecture: &str, probe: &str) -> Result<Weights> {
         let bytes = std::fs::metadata(&self.weights).map_err(|e| Error::io(&self.weights, e))?.len();
         // Tensors, and one at a time once more in another order.
         stage::resources::require_memory(2 * bytes, "loading the encoder", "take a smaller encoder")?;
         let opened = match self.weights.extension().is_some_and(|extension| extension == "bin") {
-            true => pickled(&self.weights, device),
-            false => mapped(&self.weights, device),
+            true => pickled(&self.weights),
+            false => mapped(&self.weights),
         };
         let all = opened.map_err(|e| self.damaged(e))?;
         let prefixed = all.contains_tensor(&format!("{architecture}.{probe}"));
@@ -128,15 +128,15 @@ pub struct Weights {
     unsafe_code,
     reason = "candle reads a mapped file; mapping is unsafe while others could cut the file short"
 )]
-fn mapped(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'static>> {
+fn mapped(path: &Path) -> candle_core::Result<VarBuilder<'static>> {
     // SAFETY: the map lives as long as the loading of a model does. Checkpoints are written once and not changed.
-    unsafe { VarBuilder::from_mmaped_safetensors(&[path], DType::F32, device) }
+    unsafe { VarBuilder::from_mmaped_safetensors(&[path], DType::F32, &Device::Cpu) }
 }
 
 /// What `torch.save` wrote, by candle's reader, which describes and never calls.
-fn pickled(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'static>> {
+fn pickled(path: &Path) -> candle_core::Result<VarBuilder<'static>> {
     // It takes some lists of arguments apart without counting them first.
-    let read = std::panic::catch_unwind(|| VarBuilder::from_pth(path, DType::F32, device));
+    let read = std::panic::catch_unwind(|| VarBuilder::from_pth(path, DType::F32, &Device::Cpu));
     read.unwrap_or_else(|_| candle_core::bail!("a damaged PyTorch file"))
 }
 
@@ -144,9 +144,10 @@ fn pickled(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'stat
 mod tests {
     use super::*;
     use crate::images::ImageEncoder;
+    use crate::place::Place;
     use crate::text::TextEncoder;
     use serde_json::json;
-    use stage::recipe::{ImageOutput, TextOutput};
+    use stage::recipe::{ImageOutput, Precision, TextOutput};
 
     /// A folder whose configuration is a tiny BERT's with `changes`, and whose weights are `weights`.
     fn folder(mut config: Value, changes: &Value, weights: &str) -> tempfile::TempDir {
@@ -166,7 +167,10 @@ mod tests {
         });
         let dir = folder(config, &changes, weights);
         let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
-        TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu).map(|_| ()).unwrap_err().to_string()
+        TextEncoder::load(&checkpoint, TextOutput::Mean, &Place::cpu(), Precision::F32)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     }
 
     fn vit_error(changes: Value) -> String {
@@ -176,7 +180,10 @@ mod tests {
         });
         let dir = folder(config, &changes, "");
         let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
-        ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu).map(|_| ()).unwrap_err().to_string()
+        ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Place::cpu(), Precision::F32)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]

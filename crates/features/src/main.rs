@@ -2,13 +2,13 @@
 
 use clap::Parser;
 use dsom_features::outcome::Outcome;
+use dsom_features::place::Place;
 use dsom_features::plan::{Context, Plan, Planned, Source};
 use dsom_features::shard::Shard;
 use dsom_features::work::Setting;
 use dsom_features::{FeatureTable, export, images, table};
 use mkg::Vocabulary;
 use serde_json::Value;
-use stage::device::Device;
 use stage::manifest::Manifest;
 use stage::recipe::{Features, Recipe};
 use stage::task::{Status, Task};
@@ -63,9 +63,6 @@ fn run(args: &Args) -> Result<()> {
         tracing::info!("the recipe has no [features]: nothing to do");
         return Ok(());
     }
-    if let asked @ (Device::Cuda(_) | Device::Emulated) = args.common.device() {
-        tracing::warn!("device: cpu (encoders do not run on {asked} yet)");
-    }
     let run = args.common.run();
     let graph = Manifest::read(&run.graph())?;
     let entities = Vocabulary::read(&run.graph())?.entities;
@@ -79,12 +76,13 @@ fn run(args: &Args) -> Result<()> {
         only_asks: args.common.is_status(),
         images: args.images.as_deref(),
     };
+    let place = Place::new(args.common.device());
     for Plan { modality, task, source } in args.plans(&context, &modalities)? {
         let setting = Setting {
             modality: &modality,
             entities: &entities,
             seed: recipe.seed,
-            device: &candle_core::Device::Cpu,
+            place: &place,
             threads: rayon::current_num_threads(),
             strict: args.strict,
             shard: args.shard,

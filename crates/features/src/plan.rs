@@ -4,7 +4,7 @@
 use mkg::graph::{ENTITIES, Entity};
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
-use stage::recipe::{Features, ImageOutput, Pool, TextOutput, UnknownKeys};
+use stage::recipe::{Features, ImageOutput, Pool, Precision, TextOutput, UnknownKeys};
 use stage::task::{Status, Task};
 use stage::{Error, Modality, Result, Run};
 use std::path::{Path, PathBuf};
@@ -46,6 +46,8 @@ pub enum Source {
         max_tokens: usize,
         /// Texts per batch.
         batch: usize,
+        /// Of an encoder's products on a device.
+        precision: Precision,
     },
     /// Images.
     Images(ImageSource),
@@ -86,6 +88,8 @@ pub struct ImageSource {
     pub upright: bool,
     /// Images per batch.
     pub batch: usize,
+    /// Of an encoder's products on a device.
+    pub precision: Precision,
 }
 
 /// One modality's work.
@@ -150,7 +154,7 @@ impl Context<'_> {
     ) -> Result<Result<Source, Lack>> {
         let section_name = format!("features.{modality}");
         match section {
-            Features::Text { fields, encoder, revision, output, max_tokens, batch } => {
+            Features::Text { fields, encoder, revision, output, max_tokens, batch, precision } => {
                 let texts = texts_of(self.entities, fields);
                 if texts.iter().all(String::is_empty) {
                     return Ok(Err(Lack::Nothing("no entity has such a text")));
@@ -164,10 +168,10 @@ impl Context<'_> {
                     output: *output,
                 };
                 let encoder = source::TEXT.source(asked, lookup)?.map_err(Lack::Unfetched);
-                let (max_tokens, batch) = (*max_tokens, *batch);
-                Ok(encoder.map(|encoder| Source::Text { texts, encoder, max_tokens, batch }))
+                let (max_tokens, batch, precision) = (*max_tokens, *batch, *precision);
+                Ok(encoder.map(|encoder| Source::Text { texts, encoder, max_tokens, batch, precision }))
             }
-            Features::Images { encoder, revision, output, pool, upright, batch } => {
+            Features::Images { encoder, revision, output, pool, upright, batch, precision } => {
                 let Some(images) = self.images()? else {
                     return Ok(Err(Lack::Nothing("no entity has an image")));
                 };
@@ -180,8 +184,8 @@ impl Context<'_> {
                     output: *output,
                 };
                 let encoder = source::IMAGES.source(asked, lookup)?.map_err(Lack::Unfetched);
-                let (pool, upright, batch) = (*pool, *upright, *batch);
-                let source = |encoder| ImageSource { images, encoder, pool, upright, batch };
+                let (pool, upright, batch, precision) = (*pool, *upright, *batch, *precision);
+                let source = |encoder| ImageSource { images, encoder, pool, upright, batch, precision };
                 Ok(encoder.map(source).map(Source::Images))
             }
             Features::File { file, tensor, keys, unknown_keys, zero_is_absent } => Ok(Ok(Source::Given {

@@ -21,9 +21,9 @@ const PLACE_SCALE: f64 = 0.1;
 const LAYER_GAIN: f64 = 0.5;
 
 /// Random weights called `name` as a source for a model's constructor; `f32`.
-pub fn weights(seed: u64, name: &str, device: &Device) -> VarBuilder<'static> {
+pub fn weights(seed: u64, name: &str) -> VarBuilder<'static> {
     let backend = RandomWeights { seed, name: name.to_owned() };
-    VarBuilder::from_backend(Box::new(backend), DType::F32, device.clone())
+    VarBuilder::from_backend(Box::new(backend), DType::F32, Device::Cpu)
 }
 
 struct RandomWeights {
@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     fn draw(seed: u64, name: &str, shape: (usize, usize)) -> Vec<f32> {
-        let weights = weights(seed, "features/test", &Device::Cpu);
+        let weights = weights(seed, "features/test");
         weights.get(shape, name).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
 

@@ -110,7 +110,7 @@ impl TextWork<'_> {
     }
 
     fn require_memory(&self) -> Result<()> {
-        let longest = self.tokens.ids.iter().map(Vec::len).max().unwrap_or(0);
+        let longest = self.tokens.longest();
         let table = 4 * (self.tokens.ids.len() * self.encoder.width()) as u64;
         let bytes = table + self.threads as u64 * self.encoder.batch_bytes(self.batch, longest);
         let knob =
@@ -123,7 +123,6 @@ impl TextWork<'_> {
 mod tests {
     use super::*;
     use crate::random::bert::encoder_for;
-    use candle_core::Device;
     use std::path::Path;
 
     fn texts() -> Vec<String> {
@@ -134,7 +133,7 @@ mod tests {
 
     fn run_at(journal: &Path, batch: usize, threads: usize, shard: Shard) -> (FeatureTable, Vec<usize>) {
         let texts = texts();
-        let (encoder, tokenizer) = encoder_for(&texts, 1, 16, &Device::Cpu).unwrap();
+        let (encoder, tokenizer) = encoder_for(&texts, 1, 16).unwrap();
         let tokens = Tokens::new(&texts, &tokenizer, 16).unwrap();
         let (modality, journal) = ("textual".parse().unwrap(), journal.to_owned());
         let work = TextWork {

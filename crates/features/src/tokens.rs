@@ -28,6 +28,11 @@ pub struct Tokens {
 }
 
 impl Tokens {
+    /// How many tokens the longest text has.
+    pub fn longest(&self) -> usize {
+        self.ids.iter().map(Vec::len).max().unwrap_or(0)
+    }
+
     /// Tokenises `texts`, an empty one meaning none, into at most `max_tokens` tokens each, the special ones included.
     ///
     /// # Errors

@@ -3,12 +3,16 @@
 //! The two differ in where the norm stands and in what a checkpoint calls its tensors; candle-transformers has them as
 //! two models. These here give the same numbers in less time. A batch is the tokens of all its sequences in one matrix
 //! `(token, hidden)`, and only the attention knows where one sequence ends: so nothing is padded and nothing masked.
-//! The three products of the attention's input are one, and what lies between products is done [in place](passes).
+//! The three products of the attention's input are one, and what lies between products is done [in place](passes). A
+//! device does the same [in its own memory](cuda::encoder); an [`Encoder`] is in either place.
 
 use candle_core::{D, Result, Tensor};
 use candle_nn::{Activation, Module, VarBuilder};
 
+mod encoder;
 mod passes;
+
+pub(crate) use encoder::{CPU_PRODUCTS, Embedding, Encoder, Head, Parts, Tokens};
 
 /// Sizes and choices that ViT and BERT share.
 #[derive(Clone, Debug)]
@@ -202,6 +206,11 @@ impl Linear {
         Ok(Linear { weight: weight.t()?.contiguous()?, bias })
     }
 
+    /// Numbers per row of what it takes.
+    pub(crate) fn inputs(&self) -> Result<usize> {
+        self.weight.dim(0)
+    }
+
     /// Numbers per row of what it gives.
     pub(crate) fn outputs(&self) -> usize {
         self.bias.elem_count()
@@ -241,22 +250,8 @@ impl LayerNorm {
     }
 }
 
-/// The first state of each sequence, `(sequence, hidden)`: its CLS token.
-pub(crate) fn firsts(states: &Tensor, lengths: &[usize]) -> Result<Tensor> {
-    of_each(states, lengths, |sequence| sequence.narrow(0, 0, 1))
-}
-
-/// The mean over each sequence's states, `(sequence, hidden)`.
-pub(crate) fn means(states: &Tensor, lengths: &[usize]) -> Result<Tensor> {
-    of_each(states, lengths, |sequence| sequence.mean_keepdim(0))
-}
-
 /// What `step` makes of each sequence's rows, one after the other.
-pub(crate) fn of_each(
-    rows: &Tensor,
-    lengths: &[usize],
-    step: impl Fn(&Tensor) -> Result<Tensor>,
-) -> Result<Tensor> {
+fn of_each(rows: &Tensor, lengths: &[usize], step: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> {
     let mut start = 0;
     let mut made = Vec::with_capacity(lengths.len());
     for length in lengths {

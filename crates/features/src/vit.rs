@@ -1,14 +1,16 @@
 //! ViT: patches become tokens after one for the class, and layers with the norm before each part.
 
-use candle_core::{Device, IndexOp, Tensor};
+use candle_core::IndexOp;
 use candle_nn::{Activation, VarBuilder};
+use cuda::encoder::Taken;
 use serde::Deserialize;
-use stage::recipe::ImageOutput;
+use stage::recipe::{ImageOutput, Precision};
 use stage::{Error, Result};
 
 use crate::checkpoint::{CONFIG, Checkpoint, Weights};
 use crate::images::encoder::ImageModel;
-use crate::transformer::{self, LayerNorm, Layers, Linear, Norms};
+use crate::place::Place;
+use crate::transformer::{self, Embedding, Encoder, Head, LayerNorm, Layers, Linear, Norms, Parts, Tokens};
 
 const NAME: &str = "vit";
 
@@ -18,22 +20,9 @@ const CPU_IMAGES: usize = 2;
 /// A ViT from a checkpoint.
 pub(crate) struct Vit {
     config: Config,
-    patches: Linear,
-    /// The class token where an image begins, `(1, hidden)`, with its position.
-    class: Tensor,
-    /// `(patch, hidden)`.
-    positions: Tensor,
-    layers: Layers,
-    norm: LayerNorm,
-    output: Output,
-}
-
-/// What is taken from the last hidden states.
-enum Output {
-    Cls,
-    Patches,
-    Pooler(Linear),
-    Logits(Linear),
+    /// Numbers per image.
+    width: usize,
+    encoder: Encoder,
 }
 
 /// The part of a `config.json` that decides the numbers; what older ones lack has the default of that time.
@@ -89,9 +78,26 @@ impl Config {
         }
     }
 
-    /// Patches along each side.
-    fn grid(&self) -> usize {
-        self.image_size / self.patch_size
+    /// Patches of an image.
+    fn patches(&self) -> usize {
+        (self.image_size / self.patch_size).pow(2)
+    }
+
+    /// What patches show, `(patch, channel · pixels)`, of pixels `(image, channel, row, column)`: a convolution whose windows
+    /// do not overlap is a product with these rows.
+    fn shown(&self, pixels: &[f32]) -> Vec<f32> {
+        let (size, patch) = (self.image_size, self.patch_size);
+        let mut shown = Vec::with_capacity(pixels.len());
+        for image in pixels.chunks_exact(self.num_channels * size * size) {
+            for corner in
+                (0..size).step_by(patch).flat_map(|y| (0..size).step_by(patch).map(move |x| y * size + x))
+            {
+                for channel in image.chunks_exact(size * size) {
+                    (0..patch).for_each(|y| shown.extend(&channel[corner + y * size..][..patch]));
+                }
+            }
+        }
+        shown
     }
 }
 
@@ -100,80 +106,60 @@ impl Vit {
     ///
     /// # Errors
     /// [`stage::Kind::Data`] where the checkpoint is damaged, of another architecture, or has not the `output` asked for.
-    pub(crate) fn load(checkpoint: &Checkpoint, output: ImageOutput, device: &Device) -> Result<Vit> {
+    pub(crate) fn load(
+        checkpoint: &Checkpoint,
+        output: ImageOutput,
+        place: &Place,
+        precision: Precision,
+    ) -> Result<Vit> {
         let config: Config = checkpoint.config(NAME)?;
         config.check().map_err(|message| Error::data(message).at(checkpoint.path(CONFIG)))?;
-        let weights = checkpoint.weights(NAME, "embeddings.cls_token", device)?;
+        let weights = checkpoint.weights(NAME, "embeddings.cls_token")?;
         let head = match output {
             ImageOutput::Pooler => Some(("pooler", weights.body.contains_tensor("pooler.dense.weight"))),
             ImageOutput::Logits => Some(("classifier", weights.all.contains_tensor("classifier.weight"))),
             ImageOutput::Cls | ImageOutput::Patches => None,
         };
-        match head {
-            Some((name, false)) => Err(checkpoint.headless(name)),
-            _ => Self::build(config, &weights, output).map_err(|e| checkpoint.damaged(e)),
+        if let Some((name, false)) = head {
+            return Err(checkpoint.headless(name));
         }
+        let parts = parts(&config, &weights, output).map_err(|e| checkpoint.damaged(e))?;
+        let width = match &parts.head {
+            Head::Classifier(classifier) => classifier.outputs(),
+            _ => config.hidden_size,
+        };
+        Ok(Vit { encoder: Encoder::new(parts, place, precision)?, width, config })
     }
+}
 
-    fn build(config: Config, weights: &Weights, output: ImageOutput) -> candle_core::Result<Vit> {
-        let (hidden, patch, channels) = (config.hidden_size, config.patch_size, config.num_channels);
-        let count = config.grid().pow(2);
-        let Weights { body, all } = weights;
-        let embeddings = body.pp("embeddings");
-        let positions = embeddings.get((1, count + 1, hidden), "position_embeddings")?.i(0)?;
-        let projection = embeddings.pp("patch_embeddings.projection");
-        let projected = projection.get((hidden, channels, patch, patch), "weight")?.flatten_from(1)?;
-        let class = embeddings.get((1, 1, hidden), "cls_token")?.i(0)?;
-        Ok(Vit {
+fn parts(config: &Config, weights: &Weights, output: ImageOutput) -> candle_core::Result<Parts> {
+    let (hidden, patch, channels) = (config.hidden_size, config.patch_size, config.num_channels);
+    let Weights { body, all } = weights;
+    let embeddings = body.pp("embeddings");
+    let positions = embeddings.get((1, config.patches() + 1, hidden), "position_embeddings")?.i(0)?;
+    let projection = embeddings.pp("patch_embeddings.projection");
+    let projected = projection.get((hidden, channels, patch, patch), "weight")?.flatten_from(1)?;
+    let class = embeddings.get((1, 1, hidden), "cls_token")?.i(0)?;
+    let layers = config.layers();
+    Ok(Parts {
+        embedding: Embedding::Patches {
             patches: Linear::new(&projected, projection.get(hidden, "bias")?)?,
             class: (class + positions.narrow(0, 0, 1)?)?,
-            positions: positions.narrow(0, 1, count)?,
-            layers: Layers::load(&config.layers(), body.pp("encoder"))?,
-            norm: LayerNorm::load(hidden, config.layer_norm_eps, body.pp("layernorm"))?,
-            output: match output {
-                ImageOutput::Cls => Output::Cls,
-                ImageOutput::Patches => Output::Patches,
-                ImageOutput::Pooler => Output::Pooler(Linear::load(hidden, hidden, body.pp("pooler.dense"))?),
-                ImageOutput::Logits => Output::Logits(classifier(hidden, all.pp("classifier"))?),
-            },
-            config,
-        })
-    }
-
-    /// The tokens `(token, hidden)` of images, one after the other.
-    fn tokens(&self, pixels: &[f32], images: usize) -> candle_core::Result<Tensor> {
-        let (grid, patch, channels) = (self.config.grid(), self.config.patch_size, self.config.num_channels);
-        let shape = [images, channels, grid, patch, grid, patch];
-        let pixels = Tensor::from_slice(pixels, &shape[..], self.class.device())?;
-        // A convolution whose windows do not overlap is a product with the patches as rows.
-        let rows =
-            pixels.permute([0, 2, 4, 1, 3, 5])?.reshape((images * grid * grid, channels * patch * patch))?;
-        let patches = self.patches.forward(&rows)?;
-        let mut tokens = Vec::with_capacity(2 * images);
-        for image in 0..images {
-            let patches = patches.narrow(0, image * grid * grid, grid * grid)?;
-            tokens.extend([self.class.clone(), (patches + &self.positions)?]);
-        }
-        Tensor::cat(&tokens, 0)
-    }
-
-    fn forward(&self, pixels: &[f32], images: usize) -> candle_core::Result<Vec<f32>> {
-        let lengths = vec![self.config.grid().pow(2) + 1; images];
-        let states = self.layers.forward(self.tokens(pixels, images)?, &lengths)?;
-        // The norm is each token's own: where only the first token counts, only that is normalised.
-        let first = || self.norm.forward(transformer::firsts(&states, &lengths)?);
-        let rows = match &self.output {
-            Output::Cls => first()?,
-            Output::Pooler(dense) => dense.forward(&first()?)?.tanh()?,
-            Output::Logits(classifier) => classifier.forward(&first()?)?,
-            Output::Patches => {
-                let states = self.norm.forward(states)?;
-                let patches = |image: &Tensor| image.narrow(0, 1, image.dim(0)? - 1)?.mean_keepdim(0);
-                transformer::of_each(&states, &lengths, patches)?
-            }
-        };
-        rows.flatten_all()?.to_vec1()
-    }
+            positions: positions.narrow(0, 1, config.patches())?,
+        },
+        layers: Layers::load(&layers, body.pp("encoder"))?,
+        config: layers,
+        norm: Some(LayerNorm::load(hidden, config.layer_norm_eps, body.pp("layernorm"))?),
+        taken: match output {
+            ImageOutput::Patches => Taken::From(1),
+            ImageOutput::Cls | ImageOutput::Pooler | ImageOutput::Logits => Taken::First,
+        },
+        head: match output {
+            ImageOutput::Cls | ImageOutput::Patches => Head::Nothing,
+            ImageOutput::Pooler => Head::Pooler(Linear::load(hidden, hidden, body.pp("pooler.dense"))?),
+            ImageOutput::Logits => Head::Classifier(classifier(hidden, all.pp("classifier"))?),
+        },
+    })
 }
 
 /// The head that gives class logits; how many classes there are, the weights say.
@@ -184,21 +170,52 @@ fn classifier(hidden: usize, weights: VarBuilder) -> candle_core::Result<Linear>
 
 impl ImageModel for Vit {
     fn width(&self) -> usize {
-        match &self.output {
-            Output::Logits(classifier) => classifier.outputs(),
-            _ => self.config.hidden_size,
-        }
+        self.width
     }
 
     fn image_size(&self) -> usize {
         self.config.image_size
     }
 
-    fn encode(&self, pixels: Vec<f32>) -> candle_core::Result<Vec<f32>> {
-        let one = self.config.num_channels * self.config.image_size.pow(2);
-        let images = pixels.len() / one;
-        let at_once = if self.class.device().is_cpu() { CPU_IMAGES } else { images.max(1) };
-        let chunks = pixels.chunks(at_once * one).map(|pixels| self.forward(pixels, pixels.len() / one));
-        Ok(chunks.collect::<candle_core::Result<Vec<_>>>()?.concat())
+    fn encoder(&self) -> Option<(&Encoder, usize)> {
+        Some((&self.encoder, self.config.patches() + 1))
+    }
+
+    fn encode(&self, pixels: Vec<f32>) -> Result<Vec<f32>> {
+        let (one, tokens) =
+            (self.config.num_channels * self.config.image_size.pow(2), self.config.patches() + 1);
+        let at_once = if self.encoder.is_on_cpu() { CPU_IMAGES } else { (pixels.len() / one).max(1) };
+        let chunks = pixels.chunks(at_once * one).map(|pixels| {
+            let shown = self.config.shown(pixels);
+            self.encoder.encode(Tokens::Patches(shown), &vec![tokens; pixels.len() / one])
+        });
+        Ok(chunks.collect::<Result<Vec<_>>>()?.concat())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A convolution's windows, one number at a time.
+    #[test]
+    fn patches_are_the_windows_of_a_convolution() {
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
+            "image_size": 6, "patch_size": 2,
+        }))
+        .unwrap();
+        let images = 2;
+        let pixels: Vec<f32> = (0..images * 3 * 36).map(|i| i as f32).collect();
+        let mut shown = config.shown(&pixels).into_iter();
+        for image in 0..images {
+            for (row, column) in (0..9).map(|patch| (patch / 3, patch % 3)) {
+                for (channel, y, x) in (0..12).map(|i| (i / 4, i / 2 % 2, i % 2)) {
+                    let at = ((image * 3 + channel) * 6 + 2 * row + y) * 6 + 2 * column + x;
+                    assert_eq!(shown.next(), Some(at as f32));
+                }
+            }
+        }
+        assert_eq!(shown.next(), None);
     }
 }

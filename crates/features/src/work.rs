@@ -1,15 +1,15 @@
 //! Doing what a [`Plan`](crate::plan::Plan) says.
 
-use candle_core::Device;
 use mkg::graph::Entity;
 use serde_json::json;
-use stage::recipe::TextOutput;
+use stage::recipe::{Precision, TextOutput};
 use stage::work::Work;
 use stage::{Modality, Result};
 use std::path::PathBuf;
 
 use crate::images::{ImageEncoder, ImageWork};
 use crate::outcome::{Covered, Outcome};
+use crate::place::Place;
 use crate::plan::{ImageSource, Source};
 use crate::preparation::Preparation;
 use crate::random::bert::encoder_for;
@@ -28,7 +28,7 @@ pub struct Setting<'a> {
     /// The run's seed.
     pub seed: u64,
     /// Where the encoders compute.
-    pub device: &'a Device,
+    pub place: &'a Place,
     /// Batches at the same time.
     pub threads: usize,
     /// Whether an unreadable image is an error.
@@ -69,8 +69,8 @@ impl Setting<'_> {
     /// Reads and checks what the work needs, before the stage's folder is touched.
     pub fn ready<'a>(&self, source: &'a Source) -> Result<Ready<'a>> {
         match source {
-            Source::Text { texts, encoder, max_tokens, batch } => {
-                self.ready_texts(texts, encoder, *max_tokens, *batch)
+            Source::Text { texts, encoder, max_tokens, batch, precision } => {
+                self.ready_texts(texts, encoder, *max_tokens, *batch, *precision)
             }
             Source::Images(source) => self.ready_images(source),
             Source::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
@@ -89,14 +89,15 @@ impl Setting<'_> {
         source: &EncoderSource<TextOutput>,
         max_tokens: usize,
         batch: usize,
+        precision: Precision,
     ) -> Result<Ready<'static>> {
         let (encoder, tokenizer) = match source {
             EncoderSource::Checkpoint(checkpoint, output) => {
-                (TextEncoder::load(checkpoint, *output, self.device)?, bert::tokenizer(checkpoint)?)
+                (TextEncoder::load(checkpoint, *output, self.place, precision)?, bert::tokenizer(checkpoint)?)
             }
             EncoderSource::Random => {
                 self.warn_of_random_weights("text");
-                encoder_for(texts, self.seed, max_tokens, self.device)?
+                encoder_for(texts, self.seed, max_tokens)?
             }
         };
         if max_tokens > encoder.max_tokens() {
@@ -104,20 +105,22 @@ impl Setting<'_> {
             tracing::warn!("{modality}: the encoder takes {most} tokens, not {max_tokens}");
         }
         let tokens = Tokens::new(texts, &tokenizer, max_tokens.min(encoder.max_tokens()))?;
+        encoder.require_device_memory(batch, tokens.longest(), self.modality)?;
         Ok(Ready::Text { encoder, tokens, batch, origin: self.origin(source) })
     }
 
     fn ready_images<'a>(&self, source: &'a ImageSource) -> Result<Ready<'a>> {
         let (encoder, prepared) = match &source.encoder {
             EncoderSource::Checkpoint(checkpoint, output) => {
-                let encoder = ImageEncoder::load(checkpoint, *output, self.device)?;
+                let encoder = ImageEncoder::load(checkpoint, *output, self.place, source.precision)?;
                 (encoder, checkpoint.optional(preparation::FILE))
             }
             EncoderSource::Random => {
                 self.warn_of_random_weights("image");
-                (ImageEncoder::random(self.seed, self.device)?, None)
+                (ImageEncoder::random(self.seed)?, None)
             }
         };
+        encoder.require_device_memory(source.batch, self.modality)?;
         let size = encoder.image_size();
         let preparation =
             prepared.map_or(Ok(Preparation::vit(size)), |path| Preparation::read(&path, size))?;
@@ -167,7 +170,9 @@ impl Setting<'_> {
         let (modality, threads, shard) = (self.modality, self.threads, self.shard.unwrap_or(Shard::WHOLE));
         let work = TextWork { encoder, tokens, batch, threads, modality, shard, journal };
         let (table, covered) = (work.run()?, work.covered());
-        let about = json!({ "texts_truncated": tokens.truncated, "encoder": origin });
+        let about = json!({
+            "texts_truncated": tokens.truncated, "encoder": origin, "products": encoder.products(),
+        });
         Ok(Outcome { table, covered, about, report: None })
     }
 
@@ -193,7 +198,7 @@ impl Setting<'_> {
             journal,
         };
         let (table, report) = work.run(self.entities.len())?;
-        let about = json!({ "encoder": origin });
+        let about = json!({ "encoder": origin, "products": encoder.products() });
         Ok(Outcome { table, covered: work.covered(), about, report: Some(report) })
     }
 
@@ -213,5 +218,6 @@ impl Setting<'_> {
     fn warn_of_random_weights(&self, kind: &str) {
         let (modality, weights) = (self.modality, self.random_weights());
         tracing::warn!("{modality}: the {kind} encoder has {weights}: it was never trained");
+        self.place.left("an encoder with random weights");
     }
 }

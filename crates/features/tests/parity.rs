@@ -9,10 +9,11 @@ use candle_core::{Device, Tensor, safetensors};
 use dsom_features::checkpoint::Checkpoint;
 use dsom_features::decode::decode;
 use dsom_features::images::ImageEncoder;
+use dsom_features::place::Place;
 use dsom_features::preparation::{self, Preparation};
 use dsom_features::text::TextEncoder;
 use dsom_features::tokens::Tokens;
-use stage::recipe::{ImageOutput, TextOutput};
+use stage::recipe::{ImageOutput, Precision, TextOutput};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,12 @@ const IMAGE_OUTPUTS: [(&str, ImageOutput); 4] = [
     ("pooler", ImageOutput::Pooler),
     ("logits", ImageOutput::Logits),
 ];
+
+/// The CPU, and a device: the emulator, or what `DSOM_TEST_DEVICE` names.
+fn places() -> [(&'static str, Place); 2] {
+    let asked = std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "emulated".to_owned());
+    [("cpu", Place::cpu()), ("device", Place::new(asked.parse().unwrap()))]
+}
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/encoders").join(name)
@@ -67,21 +74,26 @@ fn check_texts(folder: &Path, expected: &HashMap<String, Tensor>) {
         texts.map(|(ids, length)| ids[..length as usize].iter().map(|id| *id as u32).collect()).collect();
     let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
     let checkpoint = Checkpoint::open(folder, &[]).unwrap();
-    for (name, output) in TEXT_OUTPUTS {
-        let encoder = TextEncoder::load(&checkpoint, output, &Device::Cpu).unwrap();
-        let what = format!("{} {name}", folder.file_name().unwrap().display());
-        assert_equal(&what, &encoder.encode(&texts).unwrap(), &expected[name]);
+    for (place_name, place) in places() {
+        for (name, output) in TEXT_OUTPUTS {
+            let encoder = TextEncoder::load(&checkpoint, output, &place, Precision::F32).unwrap();
+            let what = format!("{} {name}, {place_name}", folder.file_name().unwrap().display());
+            assert_equal(&what, &encoder.encode(&texts).unwrap(), &expected[name]);
+        }
     }
 }
 
 /// Every output of the ViT in `folder` is what `expected` says.
 fn check_images(folder: &Path, expected: &HashMap<String, Tensor>) {
     let checkpoint = Checkpoint::open(folder, &[]).unwrap();
-    for (name, output) in IMAGE_OUTPUTS {
-        let encoder = ImageEncoder::load(&checkpoint, output, &Device::Cpu).unwrap();
-        let rows = encoder.encode(numbers(&expected["pixels"])).unwrap();
-        assert_eq!(rows.len(), expected[name].dims()[0] * encoder.width());
-        assert_equal(&format!("{} {name}", folder.file_name().unwrap().display()), &rows, &expected[name]);
+    for (place_name, place) in places() {
+        for (name, output) in IMAGE_OUTPUTS {
+            let encoder = ImageEncoder::load(&checkpoint, output, &place, Precision::F32).unwrap();
+            let rows = encoder.encode(numbers(&expected["pixels"])).unwrap();
+            assert_eq!(rows.len(), expected[name].dims()[0] * encoder.width());
+            let what = format!("{} {name}, {place_name}", folder.file_name().unwrap().display());
+            assert_equal(&what, &rows, &expected[name]);
+        }
     }
 }
 
@@ -146,7 +158,8 @@ fn weights_of_torch_save_are_read() {
     for damaged in [&whole[..whole.len() / 2], b"", b"junk"] {
         std::fs::write(dir.path().join("pytorch_model.bin"), damaged).unwrap();
         let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
-        let error = TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu).err().unwrap();
+        let error =
+            TextEncoder::load(&checkpoint, TextOutput::Mean, &Place::cpu(), Precision::F32).err().unwrap();
         assert_eq!(error.kind(), stage::Kind::Data);
         assert!(error.to_string().contains("pytorch_model.bin: not the weights"), "{error}");
     }
@@ -157,14 +170,47 @@ fn a_head_that_is_not_there_is_named() {
     let headless = renamed(&golden("vit"), |name| name.replace("pooler", "x").replace("classifier", "y"));
     let checkpoint = Checkpoint::open(headless.path(), &[]).unwrap();
     for (output, name) in [(ImageOutput::Pooler, "pooler"), (ImageOutput::Logits, "classifier")] {
-        let error = ImageEncoder::load(&checkpoint, output, &Device::Cpu).err().unwrap();
+        let error = ImageEncoder::load(&checkpoint, output, &Place::cpu(), Precision::F32).err().unwrap();
         assert!(error.to_string().ends_with(&format!("model.safetensors: has no {name}")), "{error}");
     }
-    assert!(ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu).is_ok());
+    assert!(ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Place::cpu(), Precision::F32).is_ok());
     let headless = renamed(&golden("bert"), |name| name.replace("pooler", "x"));
     let checkpoint = Checkpoint::open(headless.path(), &[]).unwrap();
-    let error = TextEncoder::load(&checkpoint, TextOutput::Pooler, &Device::Cpu).err().unwrap();
+    let error =
+        TextEncoder::load(&checkpoint, TextOutput::Pooler, &Place::cpu(), Precision::F32).err().unwrap();
     assert!(error.to_string().ends_with("has no pooler"), "{error}");
+}
+
+#[test]
+fn an_activation_that_no_device_has_is_left_to_the_cpu_where_that_may_be_chosen() {
+    let other = renamed(&golden("bert"), str::to_owned);
+    let config = std::fs::read_to_string(other.path().join("config.json")).unwrap();
+    let config = config.replace(r#""hidden_act": "gelu""#, r#""hidden_act": "mish""#);
+    std::fs::write(other.path().join("config.json"), config).unwrap();
+    let checkpoint = Checkpoint::open(other.path(), &[]).unwrap();
+    let load = |device: &str| {
+        let place = Place::new(device.parse().unwrap());
+        TextEncoder::load(&checkpoint, TextOutput::Mean, &place, Precision::F32)
+    };
+    let error = load("emulated").err().unwrap();
+    assert!(error.to_string().contains("`hidden_act` Mish"), "{error}");
+    assert_eq!(load("auto").unwrap().products(), "f32");
+}
+
+#[test]
+fn a_batch_that_a_device_does_not_hold_is_refused_with_one_that_fits() {
+    let checkpoint = Checkpoint::open(&golden("vit"), &[]).unwrap();
+    for (_, place) in places() {
+        let encoder = ImageEncoder::load(&checkpoint, ImageOutput::Cls, &place, Precision::F32).unwrap();
+        let require = |batch| encoder.require_device_memory(batch, &"visual".parse().unwrap());
+        require(32).unwrap();
+        if encoder.products() != "f32" {
+            let error = require(1 << 40).unwrap_err();
+            assert_eq!(error.kind(), stage::Kind::Resource);
+            let hint = error.hint_text().unwrap();
+            assert!(hint.starts_with("`features.visual.batch=") && hint.contains("--device cpu"), "{hint}");
+        }
+    }
 }
 
 #[test]

@@ -4,13 +4,13 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests")]
 
-use candle_core::Device;
 use dsom_features::checkpoint::Checkpoint;
 use dsom_features::images::{ImageEncoder, ImageSet, ImageWork};
+use dsom_features::place::Place;
 use dsom_features::preparation::Preparation;
 use dsom_features::shard::Shard;
 use mkg::graph::Entity;
-use stage::recipe::ImageOutput;
+use stage::recipe::{ImageOutput, Precision};
 use std::path::{Path, PathBuf};
 
 /// One entity for each sub-folder, with the files in it.
@@ -66,7 +66,7 @@ fn read_all(encoder: &ImageEncoder) {
 
 #[test]
 fn every_photograph_of_the_datasets_is_read() {
-    read_all(&ImageEncoder::random(1, &Device::Cpu).unwrap());
+    read_all(&ImageEncoder::random(1).unwrap());
 }
 
 #[test]
@@ -74,5 +74,5 @@ fn every_photograph_of_the_datasets_is_read() {
 fn every_photograph_passes_through_an_encoder_of_true_size() {
     let folder = PathBuf::from(std::env::var_os("DSOM_PARITY").expect("DSOM_PARITY names a folder"));
     let checkpoint = Checkpoint::open(&folder.join("vit-base"), &[]).unwrap();
-    read_all(&ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu).unwrap());
+    read_all(&ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Place::cpu(), Precision::F32).unwrap());
 }

@@ -1,5 +1,4 @@
 use super::*;
-use candle_core::Device;
 use image::Rgb;
 use mkg::graph::Entity;
 use std::path::Path;
@@ -32,7 +31,7 @@ type Change = fn(&mut ImageWork);
 
 fn run(dir: &Path, images: &[&[&str]], change: Change) -> Result<(FeatureTable, Report)> {
     let images = ImageSet::new(dir.to_owned(), &entities(images)).unwrap();
-    let encoder = ImageEncoder::random(1, &Device::Cpu).unwrap();
+    let encoder = ImageEncoder::random(1).unwrap();
     let modality = "visual".parse().unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let mut work = ImageWork {

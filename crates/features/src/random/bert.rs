@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokenizers::Tokenizer;
 
 use crate::random;
+use crate::tensor_error;
 use crate::text::encoder::{TextEncoder, TextModel};
 use crate::tokens::word_level;
 
@@ -32,16 +33,10 @@ const PADDING: u32 = 0;
 pub(crate) struct RandomBert {
     model: BertModel,
     config: Config,
-    device: Device,
 }
 
 impl RandomBert {
-    pub(crate) fn new(
-        seed: u64,
-        vocabulary: usize,
-        max_tokens: usize,
-        device: &Device,
-    ) -> Result<RandomBert> {
+    pub(crate) fn new(seed: u64, vocabulary: usize, max_tokens: usize) -> Result<RandomBert> {
         let config = Config {
             vocab_size: vocabulary,
             hidden_size: RANDOM.hidden,
@@ -53,8 +48,8 @@ impl RandomBert {
             model_type: None,
             ..Config::default()
         };
-        let model = BertModel::load(random::weights(seed, "features/random-bert", device), &config)?;
-        Ok(RandomBert { model, config, device: device.clone() })
+        let model = BertModel::load(random::weights(seed, "features/random-bert"), &config)?;
+        Ok(RandomBert { model, config })
     }
 }
 
@@ -76,8 +71,14 @@ impl TextModel for RandomBert {
         4 * (2 * RANDOM.intermediate + 6 * RANDOM.hidden + 3 * RANDOM.heads * tokens) as u64
     }
 
+    fn encode(&self, texts: &[&[u32]]) -> stage::Result<Vec<f32>> {
+        self.means(texts).map_err(tensor_error("encoding texts"))
+    }
+}
+
+impl RandomBert {
     /// Shorter texts are padded to the longest; padding is masked in the attention and left out of the mean.
-    fn encode(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
+    fn means(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
         let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
         let shape = (texts.len(), longest);
         let ids: Vec<u32> =
@@ -86,10 +87,10 @@ impl TextModel for RandomBert {
             let weight = |text: &[u32], i: usize| if i < text.len() { inside(text.len()) } else { 0.0 };
             texts.iter().flat_map(|text| (0..longest).map(move |i| weight(text, i))).collect()
         };
-        let ids = Tensor::from_vec(ids, shape, &self.device)?;
-        let attended = Tensor::from_vec(mask(|_| 1.0), shape, &self.device)?;
+        let ids = Tensor::from_vec(ids, shape, &Device::Cpu)?;
+        let attended = Tensor::from_vec(mask(|_| 1.0), shape, &Device::Cpu)?;
         // The mean over a text's own tokens is a product with weights of 1 / length and 0.
-        let means = Tensor::from_vec(mask(|length| 1.0 / length as f32), shape, &self.device)?;
+        let means = Tensor::from_vec(mask(|length| 1.0 / length as f32), shape, &Device::Cpu)?;
         let hidden = self.model.forward(&ids, &ids.zeros_like()?, Some(&attended))?;
         means.unsqueeze(1)?.matmul(&hidden)?.flatten_all()?.to_vec1()
     }
@@ -100,9 +101,8 @@ pub fn encoder_for(
     texts: &[String],
     seed: u64,
     max_tokens: usize,
-    device: &Device,
 ) -> stage::Result<(TextEncoder, Tokenizer)> {
     let tokenizer = word_level(texts)?;
-    let encoder = TextEncoder::random(seed, tokenizer.get_vocab_size(true), max_tokens, device)?;
+    let encoder = TextEncoder::random(seed, tokenizer.get_vocab_size(true), max_tokens)?;
     Ok((encoder, tokenizer))
 }

@@ -13,6 +13,7 @@ use serde::Serialize;
 
 use crate::images::encoder::ImageModel;
 use crate::random;
+use crate::tensor_error;
 
 /// Sizes of the encoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -42,11 +43,10 @@ pub(crate) struct RandomVit {
     embeddings: Embeddings,
     encoder: Encoder,
     norm: LayerNorm,
-    device: Device,
 }
 
 impl RandomVit {
-    pub(crate) fn new(seed: u64, device: &Device) -> Result<RandomVit> {
+    pub(crate) fn new(seed: u64) -> Result<RandomVit> {
         let config = Config {
             hidden_size: RANDOM.hidden,
             num_hidden_layers: RANDOM.layers,
@@ -56,12 +56,11 @@ impl RandomVit {
             patch_size: RANDOM.patch,
             ..Config::vit_base_patch16_224()
         };
-        let weights = random::weights(seed, "features/random-vit", device);
+        let weights = random::weights(seed, "features/random-vit");
         Ok(RandomVit {
             embeddings: Embeddings::new(&config, false, weights.pp("embeddings"))?,
             encoder: Encoder::new(&config, weights.pp("encoder"))?,
             norm: candle_nn::layer_norm(RANDOM.hidden, config.layer_norm_eps, weights.pp("layernorm"))?,
-            device: device.clone(),
         })
     }
 }
@@ -75,10 +74,16 @@ impl ImageModel for RandomVit {
         RANDOM.grid * RANDOM.grid * RANDOM.hidden
     }
 
-    fn encode(&self, pixels: Vec<f32>) -> Result<Vec<f32>> {
+    fn encode(&self, pixels: Vec<f32>) -> stage::Result<Vec<f32>> {
+        self.cells(pixels).map_err(tensor_error("encoding images"))
+    }
+}
+
+impl RandomVit {
+    fn cells(&self, pixels: Vec<f32>) -> Result<Vec<f32>> {
         let Sizes { image, patch, hidden, grid, .. } = RANDOM;
         let count = pixels.len() / (3 * image * image);
-        let pixels = Tensor::from_vec(pixels, (count, 3, image, image), &self.device)?;
+        let pixels = Tensor::from_vec(pixels, (count, 3, image, image), &Device::Cpu)?;
         let states = self.encoder.forward(&self.embeddings.forward(&pixels, None, false)?)?;
         let states = self.norm.forward(&states)?;
         let cell = image / patch / grid;
@@ -122,7 +127,7 @@ mod tests {
     }
 
     fn encode(images: &[Vec<f32>]) -> Vec<Vec<f32>> {
-        let encoder = ImageEncoder::random(1, &Device::Cpu).unwrap();
+        let encoder = ImageEncoder::random(1).unwrap();
         let rows = encoder.encode(images.concat()).unwrap();
         rows.chunks(encoder.width()).map(<[f32]>::to_vec).collect()
     }

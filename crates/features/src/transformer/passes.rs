@@ -1,25 +1,19 @@
 //! The steps between the matrix products: each one pass over a tensor's rows, in place, on the CPU.
 //!
 //! candle's own take as much time as a third of the products: its `erf` is a call per number, its sums run on one
-//! lane, and a bias, a residual or a scale is a tensor of its own each time. On another device they are what is done.
+//! lane, and a bias, a residual or a scale is a tensor of its own each time.
 
-use candle_core::{CpuStorage, D, InplaceOp1, InplaceOp2, Layout, Result, Tensor, bail};
+use candle_core::{CpuStorage, InplaceOp1, InplaceOp2, Layout, Result, Tensor, bail};
 use kge::row;
 use pulp::Arch;
 
 /// `xs + bias`, to every row.
 pub(super) fn add_bias(xs: Tensor, bias: &Tensor) -> Result<Tensor> {
-    if !xs.device().is_cpu() {
-        return xs.broadcast_add(bias);
-    }
     in_place_with(xs, bias, |row, bias| row::add_scaled(row, 1.0, bias))
 }
 
 /// `xs + ys`; of one shape.
 pub(super) fn add(xs: Tensor, ys: &Tensor) -> Result<Tensor> {
-    if !xs.device().is_cpu() {
-        return xs + ys;
-    }
     // The whole of it is one row.
     let shape = xs.shape().clone();
     in_place_with(xs.flatten_all()?, &ys.flatten_all()?, |xs, ys| row::add_scaled(xs, 1.0, ys))?
@@ -28,9 +22,6 @@ pub(super) fn add(xs: Tensor, ys: &Tensor) -> Result<Tensor> {
 
 /// `gelu(xs + bias)`, with the error function.
 pub(super) fn add_bias_and_gelu(xs: Tensor, bias: &Tensor) -> Result<Tensor> {
-    if !xs.device().is_cpu() {
-        return xs.broadcast_add(bias)?.gelu_erf();
-    }
     in_place_with(xs, bias, |row, bias| {
         Arch::new().dispatch(
             #[inline(always)]
@@ -41,9 +32,6 @@ pub(super) fn add_bias_and_gelu(xs: Tensor, bias: &Tensor) -> Result<Tensor> {
 
 /// `softmax(xs)` over the last axis.
 pub(super) fn softmax(xs: Tensor) -> Result<Tensor> {
-    if !xs.device().is_cpu() {
-        return candle_nn::ops::softmax(&xs, D::Minus1);
-    }
     in_place(xs, |row| {
         let sum = row::exp_and_sum(row, row::max(row));
         row::scale(row, 1.0 / sum);
@@ -54,9 +42,6 @@ pub(super) fn softmax(xs: Tensor) -> Result<Tensor> {
 /// weight and the bias, `(2, column)`.
 pub(super) fn normalise(xs: Tensor, scale: &Tensor, epsilon: f64) -> Result<Tensor> {
     let epsilon = epsilon as f32;
-    if !xs.device().is_cpu() {
-        return candle_nn::ops::layer_norm(&xs, &scale.get(0)?, &scale.get(1)?, epsilon);
-    }
     in_place_with(xs, scale, |row, scale| {
         let mean = row::sum(row) / row.len() as f32;
         let variance = row::sum_squares(row, mean) / row.len() as f32;
@@ -157,7 +142,7 @@ fn rows_of<'a>(xs: &'a mut CpuStorage, layout: &Layout) -> Result<impl Iterator<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use candle_core::{D, Device};
 
     /// `(row, column)`, from about -9 to 9.
     fn numbers(shift: f32) -> Tensor {

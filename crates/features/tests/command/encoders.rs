@@ -55,6 +55,40 @@ fn checkpoints_are_encoders_and_every_output_is_another_feature() {
 }
 
 #[test]
+fn a_device_gives_the_features_of_the_cpu_and_they_are_as_fresh() {
+    let fixture = Fixture::new();
+    let flags = checkpoints(&fixture);
+    let run = |more: &[&str]| {
+        let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        fixture.succeeds(&flags)
+    };
+    let device = std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "emulated".to_owned());
+    run(&["--device", "cpu"]);
+    let modalities = ["textual", "visual"];
+    let on_cpu = modalities.map(|modality| fixture.table(modality));
+    assert_eq!(fixture.summary("textual")["products"], "f32");
+    let said = run(&["--device", &device]);
+    assert!(said.contains("textual is fresh") && !said.contains("device: "), "{said}");
+    let said = run(&["--device", &device, "--force"]);
+    assert_eq!(said.matches("device: ").count(), 1, "{said}");
+    for (modality, on_cpu) in modalities.iter().zip(on_cpu) {
+        let on_device = fixture.table(modality);
+        assert_eq!(on_device.present, on_cpu.present);
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-4;
+        assert!(on_device.values.iter().zip(&on_cpu.values).all(near), "{modality}");
+        let products = fixture.summary(modality)["products"].as_str().unwrap().to_owned();
+        assert!(products.starts_with("f32 by "), "{products}");
+    }
+    assert!(run(&["--device", "cpu"]).contains("visual is fresh"));
+    // Another precision is another feature, whatever device there is.
+    let said = run(&["--modality", "visual", "--set", "features.visual.precision=tf32", "--device", "cpu"]);
+    assert!(said.contains("`precision`") && said.contains("is for devices"), "{said}");
+    // What has random weights is made where it always was.
+    fixture.write("recipe.toml", RECIPE);
+    assert!(fixture.succeeds(&["--device", &device]).contains("device: cpu (an encoder with random weights"));
+}
+
+#[test]
 fn what_a_checkpoint_says_of_images_is_followed_and_an_input() {
     let fixture = Fixture::new();
     let flags = checkpoints(&fixture);

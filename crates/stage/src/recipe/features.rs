@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+use super::Precision;
+
 /// Stage 2: where one modality's feature vectors come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "lowercase", deny_unknown_fields)]
@@ -28,6 +30,9 @@ pub enum Features {
         /// Texts per batch.
         #[serde(default = "default_batch")]
         batch: usize,
+        /// Of the encoder's matrix products on a device; on the CPU they are in `f32`.
+        #[serde(default, skip_serializing_if = "Precision::is_default")]
+        precision: Precision,
     },
     /// A ViT-architecture encoder over images, pooled over an entity's images.
     Images {
@@ -50,6 +55,9 @@ pub enum Features {
         /// Images per batch.
         #[serde(default = "default_batch")]
         batch: usize,
+        /// Of the encoder's matrix products on a device; on the CPU they are in `f32`.
+        #[serde(default, skip_serializing_if = "Precision::is_default")]
+        precision: Precision,
     },
     /// Given features: `.npy`, `.npz`, `.safetensors`, or a PyTorch file of plain tensors.
     File {

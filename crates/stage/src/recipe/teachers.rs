@@ -36,7 +36,7 @@ pub struct Training {
     pub precision: Precision,
 }
 
-/// How matrix products with scores are computed.
+/// How matrix products are computed: those with scores, an encoder's on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -47,6 +47,13 @@ pub enum Precision {
     Tf32,
     /// Factors rounded to bf16, sums in single precision, where the processor can; else as `F32`.
     Bf16,
+}
+
+impl Precision {
+    /// Whether a record may leave it out.
+    pub(super) fn is_default(&self) -> bool {
+        *self == Precision::default()
+    }
 }
 
 const RELATION_WIDTH: usize = 32;

@@ -10,7 +10,7 @@ fn texts() -> Vec<String> {
 }
 
 fn encode(texts: &[String], seed: u64) -> Vec<Vec<f32>> {
-    let (encoder, tokenizer) = encoder_for(texts, seed, 32, &Device::Cpu).unwrap();
+    let (encoder, tokenizer) = encoder_for(texts, seed, 32).unwrap();
     let tokens = Tokens::new(texts, &tokenizer, 32).unwrap();
     let batch: Vec<&[u32]> = tokens.ids.iter().map(Vec::as_slice).collect();
     let rows = encoder.encode(&batch).unwrap();
@@ -24,7 +24,7 @@ fn largest_difference(a: &[f32], b: &[f32]) -> f32 {
 #[test]
 fn a_batch_of_different_lengths_equals_single_texts() {
     let texts = texts();
-    let (encoder, tokenizer) = encoder_for(&texts, 7, 32, &Device::Cpu).unwrap();
+    let (encoder, tokenizer) = encoder_for(&texts, 7, 32).unwrap();
     let tokens = Tokens::new(&texts, &tokenizer, 32).unwrap();
     let together = encode(&texts, 7);
     for (ids, row) in tokens.ids.iter().zip(&together) {
@@ -54,7 +54,7 @@ fn the_seed_decides_the_weights() {
 
 #[test]
 fn a_token_outside_the_vocabulary_is_an_error() {
-    let (encoder, _) = encoder_for(&texts(), 7, 32, &Device::Cpu).unwrap();
+    let (encoder, _) = encoder_for(&texts(), 7, 32).unwrap();
     let error = encoder.encode(&[&[1, 999]]).unwrap_err();
     assert_eq!(error.kind(), Kind::Data);
     assert!(error.to_string().contains("token 999"), "{error}");
