@@ -1,5 +1,5 @@
 use super::*;
-use crate::backend::{Backend, Product};
+use crate::backend::{Backend, Lane, Product};
 use crate::emulator::Emulator;
 use crate::kernel::Kernel;
 use crate::test_device::gpu;
@@ -323,6 +323,9 @@ impl Backend for Counting {
     fn multiply_many(&self, products: &Products) -> Result<()> {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.multiply_many(products)
+    }
+    fn lane(&self) -> Result<Box<dyn Lane>> {
+        self.0.lane()
     }
     fn products(&self, precision: Precision) -> String {
         self.0.products(precision)
