@@ -1,4 +1,3 @@
-use super::*;
 use crate::random::bert::encoder_for;
 use crate::tokens::Tokens;
 use stage::Kind;
