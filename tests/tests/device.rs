@@ -84,11 +84,35 @@ fn a_student_takes_its_teachers_from_the_cache_or_their_models() {
 }
 
 #[test]
+fn a_policy_learns_on_a_device_what_it_learns_on_the_cpu() {
+    let run = Run::finished();
+    for state in ["query", "scores"] {
+        let choice = format!("distill.policy_state={state}");
+        let student = |device: &str, name: &str| {
+            let chosen = ["--set", "distill.selection=policy", "--set", &choice, "--set", "distill.epochs=5"];
+            let arguments = [&["--device", device, "--name", name, "--soft-labels", "cache"], &chosen[..]];
+            run.succeeds("dsom-distill", &arguments.concat());
+            assert!(run.path(&format!("{name}/strategies.parquet")).is_file());
+            let events = std::fs::read_to_string(run.path(&format!("{name}/events.jsonl"))).expect("events");
+            let last = events.lines().last().expect("an event for every epoch");
+            serde_json::from_str::<Value>(last).expect("JSON")
+        };
+        let found = student(&device(), &format!("student-{state}"));
+        let expected = student("cpu", &format!("student-{state}-cpu"));
+        for figure in ["/loss", "/distillation", "/with_advantage", "/strategies/structural"] {
+            let (found, expected) = (number(&found, figure), number(&expected, figure));
+            let near = 0.02 * expected.abs() + 0.02;
+            assert!((found - expected).abs() < near, "{state}{figure}: {found}, {expected} on the CPU");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_had_says_what_can() {
     let run = Run::finished();
     run.fails("dsom-teachers", &["--device", "gpu"], 2, &["`gpu` is no device", "cuda:N"]);
-    let dkd = ["--device", "emulated", "--set", "distill.objective=dkd"];
-    run.fails("dsom-distill", &dkd, 2, &["distill.objective", "--device cpu"]);
+    let mulde = ["--device", "emulated", "--set", "distill.selection=mulde"];
+    run.fails("dsom-distill", &mulde, 2, &["distill.selection", "--device cpu"]);
     let rotate =
         ["--device", "emulated", "--modality", "structural", "--set", "teachers.backbone=rotate", "--force"];
     run.fails("dsom-teachers", &rotate, 2, &["teachers.backbone", "--device cpu"]);

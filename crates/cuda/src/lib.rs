@@ -2,7 +2,8 @@
 //!
 //! Parameters, optimisers and buffers stay on the device for the whole of a training; in a step, lists of numbers go up
 //! and losses come down. Products are cuBLAS's, everything else is in the kernels of `kernels/kernels.cu`, which NVRTC
-//! compiles for the device that is found. The mathematics is that of `kge` and `dsom_distill`, step for step, and what
+//! compiles for the device that is found. Of a policy the log-probabilities come down, and rows of a cache of teachers' scores
+//! go up ahead of the step that needs them. The mathematics is that of `kge` and `dsom_distill`, step for step, and what
 //! is saved is the same: training goes on with the other device where this one stopped. [Encoders](encoder) are those of
 //! `dsom_features`, layer for layer.
 //!

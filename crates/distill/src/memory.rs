@@ -32,8 +32,14 @@ pub(crate) fn require(
         Place::Device(..) => on_device(data, distill, (labels, teachers), queries),
     };
     if place.gpu().is_some() {
-        let bytes = of_teaching(data, distill, labels, data.largest_batch(training.batch));
-        stage::resources::require_memory(bytes, "the policy", knob)?;
+        let queries = data.largest_batch(training.batch);
+        // Two batches' rows of a cache, page-locked, on their way up.
+        let on_their_way = match (labels, teachers) {
+            (Some(labels), None) => 4 * (labels.teachers().len() * queries * data.entities()) as u64,
+            _ => 0,
+        };
+        let bytes = of_teaching(data, distill, labels, queries) + on_their_way;
+        stage::resources::require_memory(bytes, "what teaches the student", knob)?;
     }
     place.require_memory(shapes, more, "distillation", ("distill", knob))
 }

@@ -150,6 +150,30 @@ fn inputs_of_several_blocks_take_their_gradients() {
 }
 
 #[test]
+fn the_estimate_of_memory_holds() {
+    let (mut generator, widths, hidden, queries) = (ChaCha8Rng::seed_from_u64(7), [3000, 700], 64, 40);
+    let mut random = |rows, columns| normal::<f32>(rows, columns, 0.01, &mut generator);
+    let parameters = [(widths[0], hidden), (widths[1], hidden), (1, hidden), (hidden, 7), (1, 7)]
+        .map(|(rows, columns)| random(rows, columns));
+    let seen = widths.map(|width| random(queries, width));
+    let of_inputs: usize = seen.iter().map(|matrix| 4 * matrix.values().len()).sum();
+    let needed = Network::memory(&widths, hidden, queries) + of_inputs as u64;
+    // Biases and what has a column for each strategy are small change: a percent and 64 KiB.
+    let gpu = Gpu::emulated_with(needed + needed / 100 + (1 << 16));
+    let (inputs, mut network) = (on_device(&gpu, &seen), network(&gpu, &parameters));
+    let (inputs, mut log_pi) = (Inputs::of(&inputs, Standard::Deviation), Matrix::zeros(0, 0));
+    network.forward(&inputs, &mut log_pi).unwrap();
+    let rows: Vec<u32> = (0..queries as u32).collect();
+    network.step(&inputs, &rows, &log_pi, PLAIN).unwrap();
+    // And not by far too much.
+    let tight = Gpu::emulated_with(needed - needed / 10);
+    let inputs = on_device(&tight, &seen);
+    let (inputs, mut network) = (Inputs::of(&inputs, Standard::None), self::network(&tight, &parameters));
+    let taken = network.forward(&inputs, &mut log_pi);
+    assert!(taken.and_then(|()| network.step(&inputs, &rows, &log_pi, PLAIN)).is_err());
+}
+
+#[test]
 fn rows_are_standardised_as_asked() {
     let gpu = gpu();
     let seen =
