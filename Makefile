@@ -63,7 +63,7 @@ check-cuda: target/cuda/lib target/cuda/stand-in
 	$(CARGO) clippy --workspace --all-targets --features cuda -- --deny warnings
 	DSOM_REQUIRE_NVRTC=1 DSOM_TEST_DEVICE=cuda \
 		LD_LIBRARY_PATH=$(CURDIR)/target/cuda/stand-in:$(CURDIR)/target/cuda/lib/nvidia/cu13/lib \
-		$(CARGO) test --workspace --lib --features cuda
+		$(CARGO) test --workspace --lib --test parity --features cuda
 
 # What answers for libcuda and libcublas where there is no GPU. For tests alone: it must not be found beside a driver.
 target/cuda/stand-in: crates/cuda/stand-in/cuda.c $(wildcard crates/cuda/src/kernels/*)

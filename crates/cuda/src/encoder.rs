@@ -17,61 +17,13 @@ use crate::kernel::{self, ROWS};
 use crate::memory::{Address, Array, DeviceMatrix, View};
 
 mod buffers;
+mod weights;
 
 use buffers::{Buffers, Group};
+pub use weights::{Embedding, Layer, Linear, Norm};
 
 /// Stands for a token without a row; as in `kernels.cu`.
 const ROWLESS: u32 = u32::MAX;
-
-/// `x W + b` on a device.
-pub struct Linear {
-    weight: DeviceMatrix,
-    bias: Array<f32>,
-}
-
-impl Linear {
-    /// With a weight `(in, out)`.
-    ///
-    /// # Panics
-    /// If the bias has another length than the weight's rows.
-    pub fn new(gpu: &Gpu, weight: &Matrix<f32>, bias: &[f32]) -> Result<Linear> {
-        assert_eq!(weight.columns(), bias.len(), "a number of the bias for each output");
-        Ok(Linear { weight: DeviceMatrix::of(gpu, weight)?, bias: Array::of(gpu, bias)? })
-    }
-}
-
-/// A layer norm's weight and bias on a device.
-pub struct Norm {
-    weight: Array<f32>,
-    bias: Array<f32>,
-}
-
-impl Norm {
-    /// With these numbers, one of each for every column.
-    ///
-    /// # Panics
-    /// If they are not as many.
-    pub fn new(gpu: &Gpu, weight: &[f32], bias: &[f32]) -> Result<Norm> {
-        assert_eq!(weight.len(), bias.len(), "weight and bias of a norm");
-        Ok(Norm { weight: Array::of(gpu, weight)?, bias: Array::of(gpu, bias)? })
-    }
-}
-
-/// One layer's weights.
-pub struct Layer {
-    /// To queries, keys and values side by side; the queries scaled by one over the square root of a head's width.
-    pub inputs: Linear,
-    /// From what heads give.
-    pub output: Linear,
-    /// The norm that is applied when the attention was added.
-    pub after_attention: Norm,
-    /// Into the feed-forward part.
-    pub up: Linear,
-    /// Out of it.
-    pub down: Linear,
-    /// The norm that is applied when the feed-forward part was added: of this layer, or the first one of the next.
-    pub after_feed_forward: Norm,
-}
 
 /// Between the two products of the feed-forward part. Numbers as in `kernels.cu`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,14 +41,6 @@ pub enum Activation {
 
 /// None, where a bias is all there is.
 const IDENTITY: u64 = 0;
-
-/// What the states of a sequence's first tokens are made from.
-pub enum Embedding {
-    /// A row of this table for each token.
-    Words(DeviceMatrix),
-    /// A product with this matrix `(in, hidden)` for each token but a sequence's first.
-    Patches(DeviceMatrix),
-}
 
 /// Choices of an architecture.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +98,7 @@ impl Encoder {
     /// If the device's memory is full.
     ///
     /// # Panics
-    /// If heads do not divide the hidden width.
+    /// If the weights are not of one hidden width, or heads do not divide it.
     pub fn new(
         gpu: &Gpu,
         design: Design,
@@ -163,7 +107,10 @@ impl Encoder {
         first: Norm,
         layers: Vec<Layer>,
     ) -> Result<Encoder> {
-        assert!(positions.columns().is_multiple_of(design.heads), "heads of one width");
+        let hidden = positions.columns();
+        assert!(hidden.is_multiple_of(design.heads), "heads of one width");
+        let is_whole = first.is_of(hidden) && layers.iter().all(|layer| layer.is_of(hidden));
+        assert!(is_whole && embedding.table().columns() == hidden, "weights of one hidden width");
         let positions = DeviceMatrix::of(gpu, positions)?;
         let buffers = Mutex::new(Buffers::new(gpu));
         Ok(Encoder { gpu: gpu.clone(), design, embedding, positions, first, layers, buffers })
