@@ -143,11 +143,16 @@ impl Driver {
     }
 
     /// Makes the device that of the calling thread.
-    #[expect(unsafe_code, reason = "the driver's interface is C")]
     fn bind(&self) -> Result<()> {
-        // SAFETY: the context was returned by the driver and is never released.
-        unsafe { ctx::set_current(self.context) }.map_err(failed("choosing the device"))
+        bind(self.context)
     }
+}
+
+/// Makes a device that of the calling thread.
+#[expect(unsafe_code, reason = "the driver's interface is C")]
+fn bind(context: sys::CUcontext) -> Result<()> {
+    // SAFETY: the context was returned by the driver and is never released.
+    unsafe { ctx::set_current(context) }.map_err(failed("choosing the device"))
 }
 
 #[expect(unsafe_code, reason = "the driver's interface is C")]

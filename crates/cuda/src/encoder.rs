@@ -311,5 +311,4 @@ impl Encoder {
 }
 
 #[cfg(test)]
-#[path = "encoder/tests.rs"]
 mod tests;

@@ -89,17 +89,17 @@ kernels! {
     Distil "distil" dsom_distil {
         scores: Address, teachers: Address, starts: Address, tails: Address, groups: Address,
         group_starts: Address, target_starts: Address, targets: Address, trust: Address, weights: Address,
-        of_tails: Address, tail_gradients: Address, of_targets: Address, shifts: Address, factors: Address, log_sums: Address, group_scores: Address, cross_entropies: Address,
-        values: Address, log_sums_exp: Address,
+        of_tails: Address, tail_gradients: Address, of_targets: Address, shifts: Address, factors: Address,
+        log_sums: Address, group_scores: Address, cross_entropies: Address, values: Address, log_sums_exp: Address,
         entities: u64, stride: u64, teacher_stride: u64, queries: u64, members: u64, objective: u64, mean: u64,
         tau: f64, alpha: f64, beta: f64, scale: f64, weight: f64,
     }
     /// A block per row.
+    Activate "activate" dsom_activate { xs: Address, bias: Address, width: u64, activation: u64, }
+    /// A block per row.
     Standardise "standardise" dsom_standardise {
         from: Address, rows: Address, into: Address, width: u64, from_stride: u64, into_stride: u64, kind: u64,
     }
-    /// A block per query.
-    BiasRelu "bias_relu" dsom_bias_relu { hidden: Address, bias: Address, width: u64, }
     /// A block per [`SPAN`] elements.
     ReluGradient "relu_gradient" dsom_relu_gradient { gradient: Address, hidden: Address, count: u64, }
     /// A block per query.
@@ -114,8 +114,6 @@ kernels! {
     Embed "embed" dsom_embed {
         table: Address, rows: Address, positions: Address, places: Address, into: Address, width: u64,
     }
-    /// A block per row.
-    Activate "activate" dsom_activate { xs: Address, bias: Address, width: u64, activation: u64, }
     /// A block per [`ROWS`] rows.
     Normalise "normalise" dsom_normalise {
         states: Address, bias: Address, weight: Address, shift: Address, into: Address,

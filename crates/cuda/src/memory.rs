@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::Gpu;
+use crate::kernel;
 
 /// A place in a device's memory.
 #[repr(transparent)]
@@ -205,7 +206,7 @@ impl DeviceMatrix {
 
     /// Where a number of a row lies.
     pub(crate) fn place(&self, row: usize, column: usize) -> Address {
-        self.values.at(row * self.columns + column)
+        self.values.at(row * self.stride() + column)
     }
 
     /// The matrix as it is.
@@ -260,6 +261,20 @@ impl View {
 pub struct Lists {
     words: Vec<u32>,
     sent: Array<u32>,
+}
+
+/// The `count` rows of `from` whose numbers lie at `rows`, into a matrix it resizes.
+pub(crate) fn gather(
+    gpu: &Gpu,
+    from: &DeviceMatrix,
+    rows: Address,
+    count: usize,
+    into: &mut DeviceMatrix,
+) -> Result<()> {
+    into.resize(count, from.columns())?;
+    let arguments =
+        kernel::Gather { table: from.at(0), rows, into: into.at(0), width: from.columns() as u64 };
+    gpu.launch(count, &arguments)
 }
 
 /// A list among [`Lists`].

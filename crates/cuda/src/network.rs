@@ -12,8 +12,9 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use crate::Gpu;
+use crate::encoder::Activation;
 use crate::kernel;
-use crate::memory::{DeviceMatrix, List, Lists, View};
+use crate::memory::{DeviceMatrix, List, Lists, View, gather};
 
 /// Rows of a layer whose gradient is computed and used at a time.
 const BLOCK: usize = 8192;
@@ -213,10 +214,11 @@ impl Network {
             let (state, keep) = (self.state.view(), input > 0);
             self.gpu.product(Precision::F32, keep, 1.0, state, weights, &mut self.hidden)?;
         }
-        let hidden = kernel::BiasRelu {
-            hidden: self.hidden.at(0),
+        let hidden = kernel::Activate {
+            xs: self.hidden.at(0),
             bias: self.first_bias.parameters.at(0),
             width: self.hidden.columns() as u64,
+            activation: Activation::Relu as u64,
         };
         self.gpu.launch(queries, &hidden)?;
         let weights = self.second.parameters.view();
@@ -257,14 +259,7 @@ impl Network {
         self.backward.logits.write(logits)?;
         self.backward.ones.write(&Matrix::from_values(1, count, vec![1.0; count]))?;
         let Backward { logits, hidden, into_hidden, .. } = &mut self.backward;
-        hidden.resize(count, self.hidden.columns())?;
-        let gather = kernel::Gather {
-            table: self.hidden.at(0),
-            rows: self.lists.at(rows, 0),
-            into: hidden.at(0),
-            width: hidden.columns() as u64,
-        };
-        self.gpu.launch(count, &gather)?;
+        gather(&self.gpu, &self.hidden, self.lists.at(rows, 0), count, hidden)?;
         let weights = self.second.parameters.transposed();
         self.gpu.product(Precision::F32, false, 1.0, logits.view(), weights, into_hidden)?;
         let values = count * hidden.columns();

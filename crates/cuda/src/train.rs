@@ -16,7 +16,7 @@ use stage::{Error, Kind, Result};
 
 use crate::Gpu;
 use crate::kernel;
-use crate::memory::{Address, Array, DeviceMatrix, Lists, PADDED};
+use crate::memory::{Array, DeviceMatrix, Lists, PADDED, gather};
 use crate::model::{compose, require_complex};
 use crate::rank::Ranker;
 use mirror::Mirror;
@@ -364,20 +364,6 @@ impl Trainer {
     pub fn gpu(&self) -> &Gpu {
         &self.gpu
     }
-}
-
-/// The `count` rows of `from` whose numbers lie at `rows`, into a matrix it resizes.
-fn gather(
-    gpu: &Gpu,
-    from: &DeviceMatrix,
-    rows: Address,
-    count: usize,
-    into: &mut DeviceMatrix,
-) -> Result<()> {
-    into.resize(count, from.columns())?;
-    let arguments =
-        kernel::Gather { table: from.at(0), rows, into: into.at(0), width: from.columns() as u64 };
-    gpu.launch(count, &arguments)
 }
 
 #[cfg(test)]

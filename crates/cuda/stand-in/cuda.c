@@ -191,7 +191,7 @@ typedef struct {
 static const Function functions[] = {
     NAMED(gather), NAMED(add_rows),      NAMED(compose), NAMED(flow),  NAMED(adagrad),
     NAMED(adagrad_rows), NAMED(cross_entropy), NAMED(ranks),   NAMED(widen), NAMED(distil),
-    NAMED(standardise), NAMED(bias_relu), NAMED(relu_gradient), NAMED(log_softmax), NAMED(adam),
+    NAMED(standardise), NAMED(relu_gradient), NAMED(log_softmax), NAMED(adam),
     NAMED(embed),  NAMED(activate),      NAMED(normalise), NAMED(softmax), NAMED(means),
 };
 

@@ -83,6 +83,11 @@ impl Config {
         (self.image_size / self.patch_size).pow(2)
     }
 
+    /// Tokens of an image: one for the class, then its patches.
+    fn tokens(&self) -> usize {
+        self.patches() + 1
+    }
+
     /// What patches show, `(patch, channel · pixels)`, of pixels `(image, channel, row, column)`: a convolution whose windows
     /// do not overlap is a product with these rows.
     fn shown(&self, pixels: &[f32]) -> Vec<f32> {
@@ -136,7 +141,7 @@ fn parts(config: &Config, weights: &Weights, output: ImageOutput) -> candle_core
     let (hidden, patch, channels) = (config.hidden_size, config.patch_size, config.num_channels);
     let Weights { body, all } = weights;
     let embeddings = body.pp("embeddings");
-    let positions = embeddings.get((1, config.patches() + 1, hidden), "position_embeddings")?.i(0)?;
+    let positions = embeddings.get((1, config.tokens(), hidden), "position_embeddings")?.i(0)?;
     let projection = embeddings.pp("patch_embeddings.projection");
     let projected = projection.get((hidden, channels, patch, patch), "weight")?.flatten_from(1)?;
     let class = embeddings.get((1, 1, hidden), "cls_token")?.i(0)?;
@@ -178,12 +183,11 @@ impl ImageModel for Vit {
     }
 
     fn encoder(&self) -> Option<(&Encoder, usize)> {
-        Some((&self.encoder, self.config.patches() + 1))
+        Some((&self.encoder, self.config.tokens()))
     }
 
     fn encode(&self, pixels: Vec<f32>) -> Result<Vec<f32>> {
-        let (one, tokens) =
-            (self.config.num_channels * self.config.image_size.pow(2), self.config.patches() + 1);
+        let (one, tokens) = (self.config.num_channels * self.config.image_size.pow(2), self.config.tokens());
         let at_once = if self.encoder.is_on_cpu() { CPU_IMAGES } else { (pixels.len() / one).max(1) };
         let chunks = pixels.chunks(at_once * one).map(|pixels| {
             let shown = self.config.shown(pixels);

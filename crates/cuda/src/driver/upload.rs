@@ -1,10 +1,10 @@
 //! Copies that run beside the device's other work, from page-locked memory, on a stream of their own.
 
-use cudarc::driver::result::{self as cuda, ctx, event, stream};
+use cudarc::driver::result::{self as cuda, event, stream};
 use cudarc::driver::sys::{self, CUevent_flags_enum as Flags, CUevent_wait_flags_enum as WaitFlags};
 use stage::Result;
 
-use super::failed;
+use super::{bind, failed};
 use crate::backend::Lane;
 use crate::memory::Address;
 
@@ -39,11 +39,6 @@ impl Upload {
         Ok(Upload { context, stream, memory, capacity: 0, arrived: event()?, released: event()? })
     }
 
-    fn bind(&self) -> Result<()> {
-        // SAFETY: the context was returned by the driver and is never released.
-        unsafe { ctx::set_current(self.context) }.map_err(failed("choosing the device"))
-    }
-
     /// Waits until nothing is copied any more.
     fn wait(&self) -> Result<()> {
         // SAFETY: the event was made by the driver.
@@ -65,7 +60,7 @@ impl Upload {
 #[expect(unsafe_code, reason = "the driver's interface is C")]
 impl Lane for Upload {
     fn room(&mut self, bytes: usize) -> Result<&mut [u8]> {
-        self.bind()?;
+        bind(self.context)?;
         self.wait()?;
         if bytes > self.capacity {
             self.unlock()?;
@@ -85,7 +80,7 @@ impl Lane for Upload {
         if bytes == 0 {
             return Ok(());
         }
-        self.bind()?;
+        bind(self.context)?;
         // SAFETY: the memory is not changed before `room` has waited for the copy, and the caller has room for it.
         unsafe {
             let from = std::slice::from_raw_parts(self.memory, bytes);
@@ -97,14 +92,14 @@ impl Lane for Upload {
     }
 
     fn arrive(&mut self) -> Result<()> {
-        self.bind()?;
+        bind(self.context)?;
         // SAFETY: the event was made by the driver.
         unsafe { stream::wait_event(DEFAULT, self.arrived, WaitFlags::CU_EVENT_WAIT_DEFAULT) }
             .map_err(failed("waiting for a copy"))
     }
 
     fn release(&mut self) -> Result<()> {
-        self.bind()?;
+        bind(self.context)?;
         // SAFETY: the event was made by the driver.
         unsafe { event::record(self.released, DEFAULT) }.map_err(failed("recording an event"))
     }
@@ -114,7 +109,7 @@ impl Drop for Upload {
     #[expect(unsafe_code, reason = "the driver's interface is C")]
     fn drop(&mut self) {
         // A failure would be that of earlier work, which whoever waits for that work hears of.
-        let _ = self.bind().and_then(|()| self.wait()).and_then(|()| self.unlock());
+        let _ = bind(self.context).and_then(|()| self.wait()).and_then(|()| self.unlock());
         for event in [self.arrived, self.released] {
             // SAFETY: the driver made it, and it is destroyed once.
             let _ = unsafe { event::destroy(event) };

@@ -38,13 +38,28 @@ typedef unsigned long long u64;
 
 #define EACH(i, from, to) for (u64 i = (u64)(from) + thread; i < (u64)(to); i += THREADS)
 
-/* The sum of what a phase left for each thread. */
-FUNCTION double block_sum(double *partial) {
-    for (u32 half = THREADS / 2; half > 0; half /= 2) {
+/* The sums of what a phase left for each thread, over so many threads that follow each other, a power of two: each lies where
+ * the first of them left its own. */
+FUNCTION void sums_of(double *partial, u32 lanes) {
+    for (u32 half = lanes / 2; half > 0; half /= 2) {
         EACH_THREAD {
-            if (thread < half) partial[thread] += partial[thread + half];
+            if (thread % lanes < half) partial[thread] += partial[thread + half];
         }
     }
+}
+
+/* The largest of them. */
+FUNCTION void maxima_of(double *partial, u32 lanes) {
+    for (u32 half = lanes / 2; half > 0; half /= 2) {
+        EACH_THREAD {
+            if (thread % lanes < half && partial[thread + half] > partial[thread]) partial[thread] = partial[thread + half];
+        }
+    }
+}
+
+/* The sum of what a phase left for each thread. */
+FUNCTION double block_sum(double *partial) {
+    sums_of(partial, THREADS);
     const double sum = partial[0];
     BARRIER;
     return sum;
@@ -52,11 +67,7 @@ FUNCTION double block_sum(double *partial) {
 
 /* The largest of what a phase left for each thread. */
 FUNCTION double block_max(double *partial) {
-    for (u32 half = THREADS / 2; half > 0; half /= 2) {
-        EACH_THREAD {
-            if (thread < half && partial[thread + half] > partial[thread]) partial[thread] = partial[thread + half];
-        }
-    }
+    maxima_of(partial, THREADS);
     const double most = partial[0];
     BARRIER;
     return most;
@@ -711,6 +722,40 @@ KERNEL(distil, Distil) {
     }
 }
 
+/* ---- Layers ---- */
+
+/* Which activation; as in `encoder.rs`. */
+#define IDENTITY 0
+#define GELU 1
+#define GELU_TANH 2
+#define RELU 3
+#define SILU 4
+
+FUNCTION float activated(u64 activation, float x) {
+    switch (activation) {
+        case GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
+        case GELU_TANH: return 0.5f * x * (1.0f + tanhf(0.79788456f * x * (1.0f + 0.044715f * x * x)));
+        case RELU: return x > 0.0f ? x : 0.0f;
+        case SILU: return x / (1.0f + expf(-x));
+        default: return x;
+    }
+}
+
+/* xs (row, width) = activation(xs + bias). A block per row. */
+typedef struct {
+    float *xs;
+    const float *bias;
+    u64 width;
+    u64 activation;
+} Activate;
+
+KERNEL(activate, Activate) {
+    float *row = a.xs + BLOCK * a.width;
+    EACH_THREAD {
+        EACH(i, 0, a.width) row[i] = activated(a.activation, row[i] + a.bias[i]);
+    }
+}
+
 /* ---- The policy's network ---- */
 
 /* How rows are standardised; as in `network.rs`. */
@@ -753,23 +798,6 @@ KERNEL(standardise, Standardise) {
     }
     EACH_THREAD {
         EACH(i, 0, a.width) into[i] = (from[i] - mean) * rate;
-    }
-}
-
-/* hidden (query, width) becomes max(hidden + bias, 0). A block per query. */
-typedef struct {
-    float *hidden;
-    const float *bias;
-    u64 width;
-} BiasRelu;
-
-KERNEL(bias_relu, BiasRelu) {
-    float *row = a.hidden + BLOCK * a.width;
-    EACH_THREAD {
-        EACH(i, 0, a.width) {
-            const float x = row[i] + a.bias[i];
-            row[i] = x > 0.0f ? x : 0.0f;
-        }
     }
 }
 
@@ -861,24 +889,6 @@ KERNEL(adam, Adam) {
 #define OF_ROW(partial) partial[thread - LANE]
 #define EACH_OF_ROW(i, width) for (u64 i = LANE; i < (width); i += LANES)
 
-/* The sums of what a phase left for each row's threads. */
-FUNCTION void row_sums(double *partial) {
-    for (u32 half = LANES / 2; half > 0; half /= 2) {
-        EACH_THREAD {
-            if (LANE < half) partial[thread] += partial[thread + half];
-        }
-    }
-}
-
-/* The largest of what a phase left for each row's threads. */
-FUNCTION void row_maxima(double *partial) {
-    for (u32 half = LANES / 2; half > 0; half /= 2) {
-        EACH_THREAD {
-            if (LANE < half && partial[thread + half] > partial[thread]) partial[thread] = partial[thread + half];
-        }
-    }
-}
-
 /* Stands for a token without a row; as in `encoder.rs`. */
 #define ROWLESS 0xffffffffu
 
@@ -899,38 +909,6 @@ KERNEL(embed, Embed) {
     float *into = a.into + BLOCK * a.width;
     EACH_THREAD {
         EACH(i, 0, a.width) into[i] = (content ? content[i] : 0.0f) + position[i];
-    }
-}
-
-/* Which activation; as in `encoder.rs`. */
-#define IDENTITY 0
-#define GELU 1
-#define GELU_TANH 2
-#define RELU 3
-#define SILU 4
-
-FUNCTION float activated(u64 activation, float x) {
-    switch (activation) {
-        case GELU: return 0.5f * x * (1.0f + erff(x * 0.70710678f));
-        case GELU_TANH: return 0.5f * x * (1.0f + tanhf(0.79788456f * x * (1.0f + 0.044715f * x * x)));
-        case RELU: return x > 0.0f ? x : 0.0f;
-        case SILU: return x / (1.0f + expf(-x));
-        default: return x;
-    }
-}
-
-/* xs (row, width) = activation(xs + bias). A block per row. */
-typedef struct {
-    float *xs;
-    const float *bias;
-    u64 width;
-    u64 activation;
-} Activate;
-
-KERNEL(activate, Activate) {
-    float *row = a.xs + BLOCK * a.width;
-    EACH_THREAD {
-        EACH(i, 0, a.width) row[i] = activated(a.activation, row[i] + a.bias[i]);
     }
 }
 
@@ -960,7 +938,7 @@ KERNEL(normalise, Normalise) {
         }
         sums[thread] = sum;
     }
-    row_sums(sums);
+    sums_of(sums, LANES);
     EACH_THREAD {
         float sum = 0.0f;
         if (ROW < a.rows) {
@@ -969,7 +947,7 @@ KERNEL(normalise, Normalise) {
         }
         squares[thread] = sum;
     }
-    row_sums(squares);
+    sums_of(squares, LANES);
     EACH_THREAD {
         if (ROW < a.rows) {
             const float *row = a.states + ROW * a.width, mean = (float)(OF_ROW(sums) / a.width);
@@ -997,7 +975,7 @@ KERNEL(softmax, Softmax) {
         }
         highest[thread] = most;
     }
-    row_maxima(highest);
+    maxima_of(highest, LANES);
     EACH_THREAD {
         float sum = 0.0f;
         if (ROW < a.rows) {
@@ -1010,7 +988,7 @@ KERNEL(softmax, Softmax) {
         }
         sums[thread] = sum;
     }
-    row_sums(sums);
+    sums_of(sums, LANES);
     EACH_THREAD {
         if (ROW < a.rows) {
             float *row = a.scores + ROW * a.width;

@@ -5,10 +5,9 @@ use kge::train::Way;
 use stage::Result;
 use stage::recipe::Precision;
 
-use super::gather;
 use crate::Gpu;
 use crate::kernel;
-use crate::memory::{Address, DeviceMatrix};
+use crate::memory::{Address, DeviceMatrix, gather};
 
 /// Where entity embeddings come from.
 pub(super) enum Entities {
