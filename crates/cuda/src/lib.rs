@@ -27,8 +27,7 @@ mod model;
 mod network;
 mod rank;
 mod teachers;
-#[cfg(test)]
-mod test_device;
+pub mod test_device;
 mod train;
 
 pub use backend::Gpu;

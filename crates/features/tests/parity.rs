@@ -6,6 +6,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
 use candle_core::{Device, Tensor, safetensors};
+use cuda::test_device;
 use dsom_features::checkpoint::Checkpoint;
 use dsom_features::decode::decode;
 use dsom_features::images::ImageEncoder;
@@ -35,8 +36,7 @@ const IMAGE_OUTPUTS: [(&str, ImageOutput); 4] = [
 
 /// The CPU, and a device: the emulator, or what `DSOM_TEST_DEVICE` names.
 fn places() -> [(&'static str, Place); 2] {
-    let asked = std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "emulated".to_owned());
-    [("cpu", Place::cpu()), ("device", Place::new(asked.parse().unwrap()))]
+    [("cpu", Place::cpu()), ("device", Place::new(test_device::name().parse().unwrap()))]
 }
 
 fn golden(name: &str) -> PathBuf {

@@ -1,5 +1,6 @@
 //! A student on a device beside one on the CPU: the same batches, teachers, actions and rewards.
 
+use cuda::test_device::gpu;
 use kge::checkpoint::{Reader, Tensors};
 use kge::model::normal;
 use kge::{Embedding, Initial, Model};
@@ -37,17 +38,6 @@ fn model(rank: usize, name: &str) -> Model<f32> {
     let mut generator = seed::generator(3, name, 0);
     let entity = normal(ENTITIES as usize, 2 * rank, 0.8, &mut generator);
     Model::complex(entity, normal(4, 2 * rank, 0.8, &mut generator))
-}
-
-/// As the tests of `cuda`: the emulator, or what `DSOM_TEST_DEVICE` names.
-fn gpu() -> cuda::Gpu {
-    static OPENED: std::sync::OnceLock<cuda::Gpu> = std::sync::OnceLock::new();
-    let open = || {
-        let asked = std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "emulated".to_owned());
-        let found = cuda::choose(asked.parse().unwrap(), None).unwrap();
-        found.expect("DSOM_TEST_DEVICE is a device other than the CPU")
-    };
-    OPENED.get_or_init(open).clone()
 }
 
 struct Fixture {

@@ -62,7 +62,7 @@ fn a_device_gives_the_features_of_the_cpu_and_they_are_as_fresh() {
         let flags: Vec<&str> = flags.iter().map(String::as_str).chain(more.iter().copied()).collect();
         fixture.succeeds(&flags)
     };
-    let device = std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "emulated".to_owned());
+    let device = cuda::test_device::name();
     run(&["--device", "cpu"]);
     let modalities = ["textual", "visual"];
     let on_cpu = modalities.map(|modality| fixture.table(modality));
