@@ -6,7 +6,7 @@ use stage::{Error, Result};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::execute::{Programs, command_line};
+use crate::execute::{Decision, Programs, command_line};
 use crate::grid::{EVALUATE, Grid, Step};
 use crate::statistics::mean;
 
@@ -76,15 +76,15 @@ fn total(grid: &Grid, open: usize, known: f64, unknown: usize) -> String {
     }
 }
 
-/// Why a step is not to be taken where only what is finished counts: evaluations are, of models that are there.
-pub(crate) fn unfinished(grid: &Grid, programs: &Programs, step: &Step) -> Result<Option<String>> {
+/// What to do about a step where only what is finished counts: evaluate the models that are there, and train nothing.
+pub(crate) fn if_finished(grid: &Grid, programs: &Programs, step: &Step) -> Result<Decision> {
     if step.program == EVALUATE {
-        return Ok(None);
+        return Ok(Decision::Run);
     }
-    match state(grid, programs, step, &step.arguments)? {
-        State::Fresh => Ok(None),
-        State::Open(why) => Ok(Some(why)),
-    }
+    Ok(match state(grid, programs, step, &step.arguments)? {
+        State::Fresh => Decision::Done,
+        State::Open(why) => Decision::Leave(why),
+    })
 }
 
 /// Asks the step's own program, where there is a run to ask about.

@@ -23,6 +23,17 @@ pub enum Outcome {
     Skipped(String),
 }
 
+/// What to do about a step that nothing hinders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Call its program.
+    Run,
+    /// Nothing: it is known to be finished.
+    Done,
+    /// Leave it out, for this reason.
+    Leave(String),
+}
+
 /// The folder of the stages' programs.
 #[derive(Clone, Debug)]
 pub struct Programs(PathBuf);
@@ -45,12 +56,11 @@ impl Programs {
 }
 
 impl Grid {
-    /// Runs all steps but those that `refuse` has a reason against. One that fails takes those with it that need it; an
-    /// interruption ends all.
+    /// Runs the steps that `decide` wants run. One that fails takes those with it that need it; an interruption ends all.
     pub fn execute(
         &self,
         programs: &Programs,
-        refuse: impl Fn(&Step) -> Result<Option<String>>,
+        decide: impl Fn(&Step) -> Result<Decision>,
     ) -> Result<Vec<Outcome>> {
         self.steps.iter().try_for_each(|step| programs.path(step.program).map(|_| ()))?;
         let mut outcomes: Vec<Outcome> = Vec::new();
@@ -61,13 +71,12 @@ impl Grid {
                 self.runs[step.run].link()?;
                 linked = Some(step.run);
             }
-            let obstacle = match self.obstacle(step, &outcomes) {
-                None => refuse(step)?,
-                obstacle => obstacle,
-            };
-            let outcome = match obstacle {
-                Some(reason) => Outcome::Skipped(reason),
-                None => run(programs, step.program, &self.arguments(step, &outcomes))?,
+            let decision =
+                self.obstacle(step, &outcomes).map_or_else(|| decide(step), |why| Ok(Decision::Leave(why)));
+            let outcome = match decision? {
+                Decision::Run => run(programs, step.program, &self.arguments(step, &outcomes))?,
+                Decision::Done => Outcome::Done,
+                Decision::Leave(reason) => Outcome::Skipped(reason),
             };
             report(step, &self.runs[step.run], &outcome);
             outcomes.push(outcome);

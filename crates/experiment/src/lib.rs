@@ -30,7 +30,7 @@ use stage::files::write_bytes;
 use stage::{Error, Kind, Result};
 use std::path::Path;
 
-use execute::{Outcome, Programs};
+use execute::{Decision, Outcome, Programs};
 use grid::{Grid, Places};
 use measure::Measured;
 use record::Record;
@@ -64,8 +64,8 @@ pub fn run(spec: &Path, places: &Places, programs: &Programs, extent: Extent) ->
     grid.keep(&variants, &spec.seeds);
     let outcomes = match extent {
         Extent::DryRun => return estimate::dry_run(&grid, programs, &places.out),
-        Extent::Everything => grid.execute(programs, |_| Ok(None))?,
-        Extent::Finished => grid.execute(programs, |step| estimate::unfinished(&grid, programs, step))?,
+        Extent::Everything => grid.execute(programs, |_| Ok(Decision::Run))?,
+        Extent::Finished => grid.execute(programs, |step| estimate::if_finished(&grid, programs, step))?,
     };
     let measured = measure::read(&grid, &outcomes)?;
     let table = Table::of(&spec, &measured);
