@@ -171,6 +171,35 @@ fn validation_says_what_strategies_teachers_and_relations_are_worth() {
 }
 
 #[test]
+fn useful_teachers_are_found_on_validation_triples_and_taken_for_all_queries() {
+    let run = Run::finished();
+    // A third teacher that has learned nothing. (One of noise features is useful here: so few entities are told apart by it.)
+    let idle = ["--modality=visual", "--set=teachers.modality.visual.learning_rate=1e-9"];
+    run.succeeds("dsom-teachers", &idle);
+    run.succeeds("dsom-soft-labels", &[]);
+    let model = || std::fs::read(run.path("student-useful/model.safetensors")).expect("written");
+    distil(&run, "student-useful", &["selection=useful", "epochs=3"], "1");
+    let (found, on_one) = (json_of(&run, "student-useful/stage.json")["summary"]["useful"].clone(), model());
+    let (chosen, adds) = (found["chosen"].as_str().expect("a name"), &found["adds"]);
+    assert!(!chosen.contains("visual") && adds["visual"].as_f64().expect("a number") < 0.01, "{found}");
+    for (strategy, share) in shares(&run, "student-useful") {
+        assert_eq!(share, f64::from(u8::from(strategy == chosen)), "{strategy}");
+    }
+    // The same teachers by name teach the same, and so does the same choice on two threads.
+    distil(&run, "student-useful", &[&format!("selection={chosen}"), "epochs=3"], "2");
+    assert!(model() == on_one, "{found}");
+    distil(&run, "student-useful", &["selection=useful", "epochs=3"], "2");
+    assert!(model() == on_one, "the choice depends on threads");
+    assert_eq!(test_mrr(&run, "student-useful/teachers"), test_mrr(&run, chosen));
+    distil(&run, "student-none", &["selection=useful", "epochs=0"], "2");
+    assert_eq!(test_mrr(&run, "student-none/teachers"), test_mrr(&run, chosen));
+    let report = dsom_tests::program("dsom-report").arg("--run").arg(run.path("")).output().unwrap();
+    assert!(report.status.success(), "{}", said(&report));
+    let page = std::fs::read_to_string(run.path("report.html")).expect("a report");
+    assert!(page.contains("Useful teachers") && page.contains(chosen));
+}
+
+#[test]
 fn what_cannot_be_asked_is_refused() {
     let run = Run::finished();
     let output = run.output("dsom-distill", &["--set", "distill.selection=structural+smell"]);

@@ -10,9 +10,13 @@
 //! ```
 //!
 //! learned on the validation triples by maximum likelihood among the candidates that the filter leaves, with a normal
-//! prior on `b` that holds relations with few triples near the others. `boosting` has other scales: see its module.
+//! prior on `b` that holds relations with few triples near the others. `boosting` has other scales: see its module; `useful`
+//! asks which teachers deserve one.
 
 mod boosting;
+mod useful;
+
+pub(crate) use useful::{Usefulness, useful};
 
 use dsom_soft_labels::SoftLabels;
 use kge::checkpoint::Reader;

@@ -7,7 +7,7 @@ use stage::recipe::{Calibrate, Distill, PolicyLearns, PolicyValue, QueryWeight, 
 use stage::{Modality, Result, seed};
 use training::Data;
 
-use crate::calibrate::{Calibrated, Scales, calibrate};
+use crate::calibrate::{Calibrated, Scales, Usefulness, calibrate, useful};
 use crate::inputs::{Asked, Facts, inputs};
 use crate::learn::{Learned, favourites, learn};
 use crate::policy::{Input, Policy};
@@ -117,6 +117,18 @@ impl Valid {
         tracing::info!("calibration: log-probability of held-out targets {before:.3}, scaled {after:.3}");
         Ok((scales, calibrated))
     }
+
+    /// The teachers that are useful, and how much each is.
+    pub(crate) fn useful(&self, data: &Data) -> Result<(Strategy, Usefulness)> {
+        let (strategy, usefulness) = useful(&self.queries, &self.labels, &data.known)?;
+        let adds = usefulness.adds.iter().map(|(teacher, adds)| format!("{teacher} {adds:.4}"));
+        let adds = adds.collect::<Vec<_>>().join(", ");
+        tracing::info!(
+            "useful: {}; what each adds to the others, in nats a target: {adds}",
+            usefulness.chosen
+        );
+        Ok((strategy, usefulness))
+    }
 }
 
 /// What a [`Chooser`] is made from.
@@ -125,6 +137,8 @@ pub(crate) struct Choosing<'a, 'b> {
     pub(crate) labels: &'a SoftLabels,
     pub(crate) valid: Option<&'b Valid>,
     pub(crate) scales: Option<&'b Scales>,
+    /// The teachers that are useful, if the recipe asks for them.
+    pub(crate) useful: Option<Strategy>,
     pub(crate) recipe: &'b Distill,
     pub(crate) seed: u64,
 }
@@ -145,6 +159,7 @@ impl<'a> Choosing<'a, '_> {
             Selection::Random => Ok(Chooser::Random),
             Selection::All => Ok(settled(Strategy::all(teachers.len()))),
             Selection::Fixed(modalities) => Ok(settled(Strategy::named(modalities, teachers)?)),
+            Selection::Useful => Ok(settled(self.useful.expect("found beforehand"))),
             Selection::Conf => by(&Strategy::singles(teachers.len()), &|_, scores| worth::confidence(scores)),
             Selection::BestTeacher => by(&Strategy::singles(teachers.len()), &likely),
             Selection::BestStrategy => by(&Strategy::every(teachers.len()), &likely),

@@ -11,12 +11,12 @@ use stage::task::Task;
 use stage::{Error, Modality, Result, Run, seed};
 use std::ops::Deref;
 
-use crate::calibrate::Scales;
+use crate::calibrate::{Scales, Usefulness};
 use crate::inputs::{Asked, Facts, inputs};
 use crate::learn::favourites;
 use crate::policy::{Input, Policy};
 use crate::strategy::{Strategy, strategies};
-use crate::student::{CALIBRATION, POLICY, SCALE, TEACHERS};
+use crate::student::{CALIBRATION, POLICY, SCALE, TEACHERS, USEFUL};
 use crate::worth::{self, Said};
 
 /// For every query the mean of the teachers that a student would listen to, with their scales. The teachers' models are
@@ -71,6 +71,12 @@ impl Ensemble {
         let choice = match &recipe.selection {
             Selection::All => Choice::Always(Strategy::all(teachers.len())),
             Selection::Fixed(modalities) => Choice::Always(Strategy::named(modalities, &teachers)?),
+            Selection::Useful => {
+                let manifest = Manifest::read(&folder)?;
+                let Usefulness { chosen, .. } = manifest.summary_field(&folder, USEFUL)?;
+                let modalities = chosen.split('+').map(str::parse).collect::<Result<Vec<Modality>>>()?;
+                Choice::Always(Strategy::named(&modalities, &teachers)?)
+            }
             Selection::Conf => Choice::Conf,
             Selection::Policy => {
                 let facts = Facts::new(train, vocabulary.entities.len(), relations);

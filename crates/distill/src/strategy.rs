@@ -22,6 +22,11 @@ impl Strategy {
         Strategy(bits.checked_sub(1).expect("a strategy holds at least one teacher"))
     }
 
+    /// The same without one of its teachers.
+    pub(crate) fn without(self, teacher: usize) -> Strategy {
+        Strategy::of(self.members().filter(|member| *member != teacher))
+    }
+
     /// The strategies of a single one of so many `teachers`.
     pub fn singles(teachers: usize) -> Vec<Strategy> {
         (0..teachers).map(|teacher| Strategy::of([teacher])).collect()

@@ -28,6 +28,8 @@ pub(crate) const CALIBRATION: &str = "calibration.safetensors";
 pub(crate) const SCALE: &str = "scale";
 /// The teachers in the stage's summary, in the order of strategies' bits.
 pub(crate) const TEACHERS: &str = "teachers";
+/// How useful they are, in the stage's summary.
+pub(crate) const USEFUL: &str = "useful";
 
 /// The student with everything it learns from.
 pub struct Student<'a> {

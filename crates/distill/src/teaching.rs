@@ -5,11 +5,11 @@ use kge::Model;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
-use stage::recipe::{Action, Calibrate, Distill};
+use stage::recipe::{Action, Calibrate, Distill, Selection};
 use stage::{Result, seed};
 use training::Data;
 
-use crate::calibrate::{Calibrated, Scales};
+use crate::calibrate::{Calibrated, Scales, Usefulness};
 use crate::chooser::{Chooser, Choosing, Valid};
 use crate::combine::{LogSums, Sources};
 use crate::reliability::{Range, Reliability};
@@ -20,6 +20,7 @@ pub struct Teaching<'a> {
     pub(crate) labels: &'a SoftLabels,
     log_sums: LogSums,
     pub(crate) calibration: Option<(Scales, Calibrated)>,
+    pub(crate) usefulness: Option<Usefulness>,
     pub(crate) chooser: Chooser<'a>,
     pub(crate) reliability: Option<(Reliability, Range)>,
     draws: ChaCha8Rng,
@@ -51,18 +52,19 @@ impl<'a> Teaching<'a> {
         let log_sums = LogSums::new(data.queries.len(), strategies(labels.teachers().len()));
         let Models { factored, asked } = models;
         let valid = Valid::of(data, labels.teachers(), &asked.iter().collect::<Vec<_>>())?;
+        let ask = || valid.as_ref().expect("models to ask about validation triples");
         let calibration = match recipe.calibrate {
             Calibrate::None => None,
-            by => {
-                let valid = valid.as_ref().expect("models to ask about validation triples");
-                Some(valid.calibrate(data, by, seed)?)
-            }
+            by => Some(ask().calibrate(data, by, seed)?),
         };
         let scales = calibration.as_ref().map(|(scales, _)| scales);
-        let choosing = Choosing { data, labels, valid: valid.as_ref(), scales, recipe, seed };
+        let useful = (recipe.selection == Selection::Useful).then(|| ask().useful(data)).transpose()?;
+        let (useful, usefulness) = useful.unzip();
+        let choosing = Choosing { data, labels, valid: valid.as_ref(), scales, useful, recipe, seed };
         let chooser = choosing.chooser(factored)?;
         let reliability = choosing.reliability(&chooser)?;
-        Ok(Teaching { labels, log_sums, calibration, chooser, reliability, draws: actions(seed, 0) })
+        let draws = actions(seed, 0);
+        Ok(Teaching { labels, log_sums, calibration, usefulness, chooser, reliability, draws })
     }
 
     /// What combinations are made of.

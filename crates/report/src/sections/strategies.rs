@@ -54,14 +54,18 @@ fn beforehand(report: &Report) -> Option<Markup> {
         students.filter_map(move |stage| Some((stage.name(), stage.manifest.summary.get(what)?)))
     };
     let calibration = |(name, value): (&str, &Value)| {
-        [name.to_owned(), number(value, "before"), number(value, "after"), by_teacher(&value["scales"])]
+        [name.to_owned(), number(value, "before"), number(value, "after"), by_teacher(&value["scales"], 2)]
     };
-    let senior = |(name, value): (&str, &Value)| [name.to_owned(), by_teacher(value)];
+    let senior = |(name, value): (&str, &Value)| [name.to_owned(), by_teacher(value, 2)];
     let weight =
         |(name, value): (&str, &Value)| [name.to_owned(), number(value, "least"), number(value, "most")];
-    let [policies, calibrations, seniors, weights] =
-        ["policy", "calibration", "senior", "query_weight"].map(|what| of(what).count());
-    (policies + calibrations + seniors + weights > 0).then(|| html! {
+    let useful = |(name, value): (&str, &Value)| {
+        let chosen = value["chosen"].as_str().unwrap_or("–");
+        [name.to_owned(), chosen.to_owned(), by_teacher(&value["adds"], 4)]
+    };
+    let counts = ["policy", "useful", "calibration", "senior", "query_weight"].map(|what| of(what).count());
+    let [policies, usefulness, calibrations, seniors, weights] = counts;
+    counts.iter().any(|count| *count > 0).then(|| html! {
         @if policies > 0 {
             h3 { "Choices learned beforehand" }
             p.soft {
@@ -70,6 +74,14 @@ fn beforehand(report: &Report) -> Option<Markup> {
                  A policy that is not better by more than the standard error of the difference is not kept."
             }
             (table(&POLICY, 1, of("policy").map(learned)))
+        }
+        @if usefulness > 0 {
+            h3 { "Useful teachers" }
+            p.soft {
+                "What each teacher adds to the others: the mean log-probability of validation targets, in nats, by the best \
+                 weighted sum of scores with it less that by the best without it. Of those that were left out, when they were."
+            }
+            (table(&["student", "listens to", "each adds"], 2, of("useful").map(useful)))
         }
         @if calibrations > 0 {
             h3 { "Scales of the teachers' scores" }
@@ -111,10 +123,10 @@ fn number(value: &Value, name: &str) -> String {
     value[name].as_f64().map_or("–".to_owned(), |x| format!("{x:.4}"))
 }
 
-/// A number of each teacher's.
-fn by_teacher(value: &Value) -> String {
+/// A number of each teacher's, with so many digits.
+fn by_teacher(value: &Value, digits: usize) -> String {
     let teachers = value.as_object().into_iter().flatten();
-    let numbers = teachers.map(|(teacher, x)| format!("{teacher} {:.2}", x.as_f64().unwrap_or(0.0)));
+    let numbers = teachers.map(|(teacher, x)| format!("{teacher} {:.digits$}", x.as_f64().unwrap_or(0.0)));
     numbers.collect::<Vec<_>>().join(", ")
 }
 

@@ -126,6 +126,8 @@ pub enum Selection {
     BestTeacher,
     /// The strategy with the lowest cross-entropy of the query's tails.
     BestStrategy,
+    /// Always those that add something to the others on the validation triples.
+    Useful,
     /// Nobody: all teachers, weighed by MulDE's Senior (Table 2).
     Mulde,
     /// Always these.
@@ -134,13 +136,14 @@ pub enum Selection {
 
 impl Selection {
     /// The selections that are words.
-    const WORDS: [(&'static str, Selection); 7] = [
+    const WORDS: [(&'static str, Selection); 8] = [
         ("policy", Selection::Policy),
         ("all", Selection::All),
         ("random", Selection::Random),
         ("conf", Selection::Conf),
         ("best-teacher", Selection::BestTeacher),
         ("best-strategy", Selection::BestStrategy),
+        ("useful", Selection::Useful),
         ("mulde", Selection::Mulde),
     ];
 }

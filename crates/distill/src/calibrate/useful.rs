@@ -1,0 +1,307 @@
+//! Which teachers are worth listening to at all.
+//!
+//! A teacher is useful if the others guess validation targets better with it than without it, each set of teachers at its
+//! best: by the sum of its scores with the weights `w` of the greatest likelihood, so no teacher is judged by the size of
+//! its scores. With `F_m` a teacher's scores of a query's candidates and `p` their softmax,
+//!
+//! ```text
+//! L(T) = max_w 1/n Σ ln p(target)      p = softmax(Σ_{m ∈ T} w_m F_m)      Δ_m = L(T) - L(T without m)
+//! ```
+//!
+//! Beginning with all teachers, the one with the least `Δ` is left out while that is below [`LEAST`], and those that are left
+//! are judged anew: of two that say the same, one stays. A teacher whose weight is not positive is left out first: its
+//! scores would be averaged, not subtracted. `L` is concave in a handful of weights, so a few of Newton's steps find
+//! them, and thousands of targets are not learned by heart: nothing is held out.
+
+use dsom_soft_labels::SoftLabels;
+use kge::{Matrix, Real, row};
+use mkg::{EntityId, KnownAnswers, QuerySet};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use stage::{Result, interrupt};
+use std::collections::BTreeMap;
+
+use super::Triples;
+use crate::objective::mask;
+use crate::strategy::Strategy;
+
+/// What a teacher has to add, in nats a target. Teachers of noise were found to add up to 0.0006 (thousands of targets), and one
+/// of captions that adds 0.007 to be missed by its student.
+const LEAST: f64 = 0.002;
+/// Newton's steps at most; they end where one gains less than [`ENOUGH`].
+const STEPS: usize = 20;
+const ENOUGH: f64 = 1e-5;
+/// Added to the diagonal of the curvature, which is singular where two teachers say the same.
+const RIDGE: f64 = 1e-6;
+
+/// How useful the teachers are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Usefulness {
+    /// Those that are listened to.
+    pub(crate) chosen: String,
+    /// `Δ` of each: beside the chosen ones, or when it was left out.
+    pub(crate) adds: BTreeMap<String, f64>,
+}
+
+/// Chooses the teachers that are useful for the `queries`' tails, given the teachers' `labels` for them.
+pub(crate) fn useful(
+    queries: &QuerySet,
+    labels: &SoftLabels,
+    known: &KnownAnswers,
+) -> Result<(Strategy, Usefulness)> {
+    let (triples, teachers) = (Triples { queries, labels, known }, labels.teachers());
+    let mut kept = Strategy::all(teachers.len());
+    let mut weights = vec![1.0 / teachers.len() as f64; teachers.len()];
+    let mut value = triples.fit(kept, &mut weights)?;
+    let mut adds = BTreeMap::new();
+    while kept.size() > 1 {
+        let gains = triples.gains(kept, &weights, value)?;
+        adds.extend(gains.iter().map(|(m, gain)| (teachers[*m].as_str().to_owned(), *gain)));
+        let least = gains.into_iter().min_by(|(_, a), (_, b)| a.total_cmp(b));
+        let Some((teacher, _)) = least.filter(|(_, gain)| *gain < LEAST) else { break };
+        kept = kept.without(teacher);
+        value = triples.fit(kept, &mut weights)?;
+    }
+    Ok((kept, Usefulness { chosen: kept.name(teachers), adds }))
+}
+
+/// Of the mean log-probability of all targets.
+struct Slope {
+    value: f64,
+    /// By the weights `(teacher)`.
+    gradient: Vec<f64>,
+    /// Minus its second derivatives `(teacher, teacher)`: the mean covariance of the teachers' scores.
+    curvature: Matrix<f64>,
+}
+
+impl Slope {
+    fn zero(teachers: usize) -> Slope {
+        Slope { value: 0.0, gradient: vec![0.0; teachers], curvature: Matrix::zeros(teachers, teachers) }
+    }
+
+    fn add(&mut self, other: &Slope, weight: f64) {
+        self.value += weight * other.value;
+        row::add_scaled(&mut self.gradient, weight, &other.gradient);
+        row::add_scaled(self.curvature.values_mut(), weight, other.curvature.values());
+    }
+}
+
+impl Triples<'_> {
+    /// What each of these teachers adds to the others, whose likelihood is `value` with these weights. If one is best
+    /// subtracted, it alone, and that it adds nothing.
+    fn gains(&self, members: Strategy, weights: &[f64], value: f64) -> Result<Vec<(usize, f64)>> {
+        let wrong = members.members().filter(|m| weights[*m] <= 0.0);
+        if let Some(worst) = wrong.min_by(|a, b| weights[*a].total_cmp(&weights[*b])) {
+            return Ok(vec![(worst, 0.0)]);
+        }
+        let without = |m: usize| self.fit(members.without(m), &mut weights.to_vec());
+        members.members().map(|m| Ok((m, value - without(m)?))).collect()
+    }
+
+    /// Moves the `weights` of these teachers to the greatest likelihood; returns it.
+    fn fit(&self, members: Strategy, weights: &mut [f64]) -> Result<f64> {
+        (0..weights.len()).filter(|m| !members.has(*m)).for_each(|m| weights[m] = 0.0);
+        let mut here = self.slope(weights)?;
+        for _ in 0..STEPS {
+            let step = newton(&here, members);
+            let mut length = 1.0;
+            let (moved, there) = loop {
+                let moved: Vec<f64> = weights.iter().zip(&step).map(|(w, step)| w + length * step).collect();
+                let there = self.slope(&moved)?;
+                if there.value >= here.value || length < 1e-3 {
+                    break (moved, there);
+                }
+                length /= 2.0;
+            };
+            let gain = there.value - here.value;
+            if gain > 0.0 {
+                weights.copy_from_slice(&moved);
+                here = there;
+            }
+            if gain < ENOUGH {
+                break;
+            }
+        }
+        Ok(here.value)
+    }
+
+    /// The likelihood by the sum of scores with these weights, with its slope.
+    fn slope(&self, weights: &[f64]) -> Result<Slope> {
+        let (teachers, entities) = (weights.len(), self.labels.entities());
+        let buffers = || (Matrix::zeros(teachers, entities), vec![0.0; entities], vec![0.0; entities]);
+        let of_queries: Vec<Slope> = (0..self.queries.len())
+            .into_par_iter()
+            .map_init(buffers, |(scores, sum, soft), query| {
+                interrupt::check()?;
+                (0..teachers).for_each(|m| self.labels.fill(query, m, 1.0, scores.row_mut(m)));
+                let known = self.known.of(self.queries.query(query));
+                Ok(slope_of_query(scores, weights, self.queries.tails(query), known, sum, soft))
+            })
+            .collect::<Result<_>>()?;
+        let mut mean = Slope::zero(teachers);
+        let share = 1.0 / self.queries.pairs() as f64;
+        // In order: sums do not depend on the number of threads.
+        of_queries.iter().for_each(|of_query| mean.add(of_query, share));
+        Ok(mean)
+    }
+}
+
+/// Summed over a query's `targets`, each among the candidates that are not `known`. `sum` and `soft` are buffers.
+fn slope_of_query(
+    scores: &Matrix<f32>,
+    weights: &[f64],
+    targets: &[EntityId],
+    known: &[EntityId],
+    sum: &mut [f32],
+    soft: &mut [f32],
+) -> Slope {
+    let teachers = weights.len();
+    let mut slope = Slope::zero(teachers);
+    sum.fill(0.0);
+    weights.iter().enumerate().for_each(|(m, weight)| row::add_scaled(sum, *weight as f32, scores.row(m)));
+    let of_targets = mask(sum, targets);
+    mask(sum, known);
+    let shift = row::max(sum);
+    if shift <= f32::MASKED {
+        // Nothing to be mistaken for.
+        return slope;
+    }
+    row::exp_into(sum, shift, 1.0, soft);
+    let rest = f64::from(row::sum(soft));
+    // `sum` has done its work.
+    let (first, second) = moments(soft, scores, sum);
+    for (target, score) in targets.iter().zip(of_targets) {
+        let relative = score - f64::from(shift);
+        let own = relative.exp();
+        let total = rest + own;
+        slope.value += relative - total.ln();
+        let of_target = |m: usize| f64::from(scores.row(m)[target.index()]);
+        let expected = |m: usize| (first[m] + own * of_target(m)) / total;
+        for m in 0..teachers {
+            slope.gradient[m] += of_target(m) - expected(m);
+            for l in 0..teachers {
+                let product = (second.row(m)[l] + own * of_target(m) * of_target(l)) / total;
+                slope.curvature.row_mut(m)[l] += product - expected(m) * expected(l);
+            }
+        }
+    }
+    slope
+}
+
+/// The sums of each teacher's `scores`, weighted by `soft`, and of their products `(teacher, teacher)`. `weighted` is a
+/// buffer.
+fn moments(soft: &[f32], scores: &Matrix<f32>, weighted: &mut [f32]) -> (Vec<f64>, Matrix<f64>) {
+    let teachers = scores.rows();
+    let mut products = Matrix::zeros(teachers, teachers);
+    let sum_of = |m: usize| {
+        weighted.iter_mut().zip(soft).zip(scores.row(m)).for_each(|((into, p), score)| *into = p * score);
+        for l in 0..=m {
+            let product = f64::from(row::dot(weighted, scores.row(l)));
+            products.row_mut(m)[l] = product;
+            products.row_mut(l)[m] = product;
+        }
+        f64::from(row::sum(weighted))
+    };
+    let sums = (0..teachers).map(sum_of).collect();
+    (sums, products)
+}
+
+/// Newton's step for the weights of these teachers, by elimination; the others' is zero.
+fn newton(slope: &Slope, members: Strategy) -> Vec<f64> {
+    let members: Vec<usize> = members.members().filter(|m| *m < slope.gradient.len()).collect();
+    let mut rows: Vec<Vec<f64>> = members
+        .iter()
+        .map(|m| {
+            let of = |l: &usize| slope.curvature.row(*m)[*l] + if l == m { RIDGE } else { 0.0 };
+            members.iter().map(of).chain([slope.gradient[*m]]).collect()
+        })
+        .collect();
+    // Positive definite: no pivot is needed.
+    for i in 0..rows.len() {
+        let pivot = rows[i].clone();
+        for (j, row) in rows.iter_mut().enumerate() {
+            let factor = row[i] / pivot[i];
+            if j != i {
+                row.iter_mut().zip(&pivot).for_each(|(x, pivot)| *x -= factor * pivot);
+            }
+        }
+    }
+    let mut step = vec![0.0; slope.gradient.len()];
+    for (i, m) in members.iter().enumerate() {
+        step[*m] = rows[i][members.len()] / rows[i][i];
+    }
+    step
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::f16;
+    use mkg::Triple;
+
+    #[test]
+    fn slope_and_curvature_equal_finite_differences() {
+        let scores = Matrix::from_values(2, 5, (0..10).map(|i| (i as f32 * 1.7).sin() * 3.0).collect());
+        let (targets, known) = ([EntityId(1), EntityId(4)], [EntityId(1), EntityId(2), EntityId(4)]);
+        let at = |weights: [f64; 2]| {
+            slope_of_query(&scores, &weights, &targets, &known, &mut [0.0; 5], &mut [0.0; 5])
+        };
+        let slope = at([0.7, 0.4]);
+        for m in 0..2 {
+            let moved = |by: f64| {
+                let mut weights = [0.7, 0.4];
+                weights[m] += by;
+                at(weights)
+            };
+            let (more, less) = (moved(1e-2), moved(-1e-2));
+            let difference = (more.value - less.value) / 2e-2;
+            assert!((difference - slope.gradient[m]).abs() < 2e-3, "{m}: {difference}, {:?}", slope.gradient);
+            for l in 0..2 {
+                let difference = (less.gradient[l] - more.gradient[l]) / 2e-2;
+                let found = slope.curvature.row(m)[l];
+                assert!((difference - found).abs() < 2e-2, "{m} {l}: {difference}, {found}");
+            }
+        }
+    }
+
+    /// What teachers say of 80 queries: the first knows the tail in 2 of 3, the second in the others as well, and the third
+    /// says what `third` says of a query and an entity.
+    fn chosen(third: impl Fn(usize, usize) -> f32) -> (Strategy, Usefulness) {
+        const ENTITIES: usize = 80;
+        let triples: Vec<Triple> = (0..80).map(|i| Triple::new(i, 0, (i * 7 + 3) % 80)).collect();
+        let queries = QuerySet::from_pairs(triples.iter().map(|t| (t.tail_query(), t.tail)).collect());
+        let mut rows = Vec::new();
+        for query in 0..queries.len() {
+            let tail = queries.tails(query)[0].index();
+            let knows = [query % 3 != 0, query % 3 != 1];
+            for knows in knows {
+                let of =
+                    |entity: usize| if knows && entity == tail { 4.0 } else { (entity % 5) as f32 * 0.3 };
+                rows.extend((0..ENTITIES).map(|entity| f16::from_f32(of(entity))));
+            }
+            rows.extend((0..ENTITIES).map(|entity| f16::from_f32(third(query, entity))));
+        }
+        let names = ["structural", "textual", "visual"].map(|name| name.parse().unwrap());
+        let labels = SoftLabels::from_rows(names.to_vec(), ENTITIES, rows);
+        useful(&queries, &labels, &KnownAnswers::default()).unwrap()
+    }
+
+    #[test]
+    fn a_teacher_that_adds_nothing_is_left_out() {
+        // Loud, and always of another opinion.
+        let (strategy, found) = chosen(|query, entity| ((query * 31 + entity * 17) % 23) as f32);
+        assert_eq!((strategy, found.chosen.as_str()), (Strategy::of([0, 1]), "structural+textual"));
+        assert!(found.adds["visual"] < LEAST && found.adds["structural"] > 0.1, "{found:?}");
+        // Nor is one heard who is sure of what is wrong, and only of that.
+        let (strategy, found) =
+            chosen(|query, entity| if entity == (query * 7 + 3) % 80 { -4.0 } else { 1.0 });
+        assert_eq!((strategy, found.adds["visual"]), (Strategy::of([0, 1]), 0.0), "{found:?}");
+        // Who says what another says is not needed beside it; one of the two is.
+        let (strategy, found) = chosen(|query, entity| {
+            let tail = (query * 7 + 3) % 80;
+            if query % 3 != 0 && entity == tail { 8.0 } else { (entity % 5) as f32 * 0.6 }
+        });
+        assert_eq!(strategy.size(), 2, "{found:?}");
+        assert!(strategy.has(1), "{found:?}");
+    }
+}
