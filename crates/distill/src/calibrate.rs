@@ -171,21 +171,32 @@ struct Likelihood {
 }
 
 impl Triples<'_> {
-    fn likelihood(&self, scales: &Scales, queries: &[u32]) -> Result<Likelihood> {
+    /// What `of` says of each of these queries, given the teachers' scores `(teacher, entity)` and two buffers of a number for
+    /// each entity.
+    fn visit<T: Send>(
+        &self,
+        queries: &[u32],
+        of: impl Fn(usize, &Matrix<f32>, [&mut [f32]; 2]) -> T + Sync,
+    ) -> Result<Vec<T>> {
         let (teachers, entities) = (self.labels.teachers().len(), self.labels.entities());
         let buffers = || (Matrix::zeros(teachers, entities), vec![0.0; entities], vec![0.0; entities]);
-        let of_queries: Vec<(f64, Vec<f64>)> = queries
-            .par_iter()
-            .map_init(buffers, |(scores, mean, soft), &query| {
-                interrupt::check()?;
-                let query = query as usize;
-                let (targets, asked) = (self.queries.tails(query), self.queries.query(query));
-                // A lossy cache is of training queries; these are asked of the teachers themselves.
-                (0..teachers).for_each(|m| self.labels.fill(query, m, 1.0, scores.row_mut(m)));
-                let scales = scales.of(asked.relation);
-                Ok(log_likelihood(scores, scales, targets, self.known.of(asked), mean, soft))
-            })
-            .collect::<Result<_>>()?;
+        let visited = queries.par_iter().map_init(buffers, |(scores, sum, soft), &query| {
+            interrupt::check()?;
+            let query = query as usize;
+            // A lossy cache is of training queries; these are asked of the teachers themselves.
+            (0..teachers).for_each(|m| self.labels.fill(query, m, 1.0, scores.row_mut(m)));
+            Ok(of(query, scores, [sum, soft]))
+        });
+        visited.collect()
+    }
+
+    fn likelihood(&self, scales: &Scales, queries: &[u32]) -> Result<Likelihood> {
+        let teachers = self.labels.teachers().len();
+        let of_queries = self.visit(queries, |query, scores, buffers| {
+            let asked = self.queries.query(query);
+            let known = self.known.of(asked);
+            log_likelihood(scores, scales.of(asked.relation), self.queries.tails(query), known, buffers)
+        })?;
         let mut found =
             Likelihood { value: 0.0, gradient: Matrix::zeros(scales.0.rows(), teachers), pairs: 0.0 };
         // In order: sums do not depend on the number of threads.
@@ -200,40 +211,70 @@ impl Triples<'_> {
     }
 }
 
+/// A target among its query's candidates, by the softmax of a weighted sum of the teachers' scores.
+struct Softened {
+    log_probability: f64,
+    /// Its exponential, relative to the largest of the other candidates'.
+    own: f64,
+    /// With those of the others.
+    total: f64,
+}
+
+impl Softened {
+    /// The mean of a quantity over the target and the other candidates, of which it sums, weighted, to `of_rest`.
+    fn mean(&self, of_rest: f64, of_target: f64) -> f64 {
+        (of_rest + self.own * of_target) / self.total
+    }
+}
+
+/// Softens the sum of `scores (teacher, entity)` with these weights, for each of the `targets` among the candidates that are
+/// not `known`, whose exponentials `soft` then holds. None, if there is nothing to be mistaken for. `sum` is a buffer.
+fn soften(
+    scores: &Matrix<f32>,
+    weights: &[f32],
+    targets: &[EntityId],
+    known: &[EntityId],
+    [sum, soft]: [&mut [f32]; 2],
+) -> Option<Vec<Softened>> {
+    sum.fill(0.0);
+    weights.iter().enumerate().for_each(|(m, weight)| row::add_scaled(sum, *weight, scores.row(m)));
+    let of_targets = mask(sum, targets);
+    mask(sum, known);
+    let shift = row::max(sum);
+    if shift <= f32::MASKED {
+        return None;
+    }
+    row::exp_into(sum, shift, 1.0, soft);
+    let rest = f64::from(row::sum(soft));
+    let softened = of_targets.into_iter().map(|score| {
+        let relative = score - f64::from(shift);
+        let own = relative.exp();
+        let total = rest + own;
+        Softened { log_probability: relative - total.ln(), own, total }
+    });
+    Some(softened.collect())
+}
+
 /// The log-probability of the `targets`, summed, each among the candidates that are not `known`, by the mean of scaled
-/// `scores (teacher, entity)`; and its gradient by the scales' logarithms. `mean` and `soft` are buffers.
+/// `scores (teacher, entity)`; and its gradient by the scales' logarithms.
 fn log_likelihood(
     scores: &Matrix<f32>,
     scales: &[f32],
     targets: &[EntityId],
     known: &[EntityId],
-    mean: &mut [f32],
-    soft: &mut [f32],
+    [mean, soft]: [&mut [f32]; 2],
 ) -> (f64, Vec<f64>) {
     let weights: Vec<f32> = scales.iter().map(|scale| scale / scales.len() as f32).collect();
-    mean.fill(0.0);
-    weights.iter().enumerate().for_each(|(m, weight)| row::add_scaled(mean, *weight, scores.row(m)));
-    let of_targets = mask(mean, targets);
-    mask(mean, known);
-    let shift = row::max(mean);
-    let mut gradient = vec![0.0; weights.len()];
-    if shift <= f32::MASKED {
-        // Nothing to be mistaken for.
-        return (0.0, gradient);
-    }
-    row::exp_into(mean, shift, 1.0, soft);
-    let rest = f64::from(row::sum(soft));
+    let (mut value, mut gradient) = (0.0, vec![0.0; weights.len()]);
+    let Some(softened) = soften(scores, &weights, targets, known, [mean, soft]) else {
+        return (value, gradient);
+    };
     let of_rest: Vec<f64> = (0..weights.len()).map(|m| f64::from(row::dot(soft, scores.row(m)))).collect();
-    let mut value = 0.0;
-    for (target, score) in targets.iter().zip(of_targets) {
-        let relative = score - f64::from(shift);
-        let own = relative.exp();
-        let total = rest + own;
-        value += relative - total.ln();
+    for (target, softened) in targets.iter().zip(softened) {
+        value += softened.log_probability;
         for (m, gradient) in gradient.iter_mut().enumerate() {
             let of_target = f64::from(scores.row(m)[target.index()]);
-            let expected = (of_rest[m] + own * of_target) / total;
-            *gradient += f64::from(weights[m]) * (of_target - expected);
+            *gradient += f64::from(weights[m]) * (of_target - softened.mean(of_rest[m], of_target));
         }
     }
     (value, gradient)
@@ -251,7 +292,7 @@ mod tests {
         let (targets, known) = ([EntityId(1), EntityId(4)], [EntityId(1), EntityId(2), EntityId(4)]);
         let at = |logarithms: [f64; 2]| {
             let scales = logarithms.map(|x| x.exp() as f32);
-            log_likelihood(&scores, &scales, &targets, &known, &mut [0.0; 5], &mut [0.0; 5])
+            log_likelihood(&scores, &scales, &targets, &known, [&mut [0.0; 5], &mut [0.0; 5]])
         };
         let (value, gradient) = at([0.2, -0.4]);
         assert!(value < 0.0);
@@ -270,7 +311,7 @@ mod tests {
     fn a_target_alone_says_nothing() {
         let (scores, targets) = (Matrix::from_values(1, 2, vec![1.0, 2.0]), [EntityId(0)]);
         let known = [EntityId(0), EntityId(1)];
-        let found = log_likelihood(&scores, &[1.0], &targets, &known, &mut [0.0; 2], &mut [0.0; 2]);
+        let found = log_likelihood(&scores, &[1.0], &targets, &known, [&mut [0.0; 2], &mut [0.0; 2]]);
         assert_eq!(found, (0.0, vec![0.0]));
     }
 

@@ -62,7 +62,7 @@ impl Ensemble {
         vocabulary: &Vocabulary,
         train: &impl Deref<Target = QuerySet>,
     ) -> Result<Ensemble> {
-        let (folder, (recipe, teachers)) = (run.student(name), read(run, name)?);
+        let (folder, (recipe, teachers, manifest)) = (run.student(name), read(run, name)?);
         let relations = 2 * vocabulary.relations.len();
         let scales = match recipe.calibrate {
             Calibrate::None => None,
@@ -72,7 +72,6 @@ impl Ensemble {
             Selection::All => Choice::Always(Strategy::all(teachers.len())),
             Selection::Fixed(modalities) => Choice::Always(Strategy::named(modalities, &teachers)?),
             Selection::Useful => {
-                let manifest = Manifest::read(&folder)?;
                 let Usefulness { chosen, .. } = manifest.summary_field(&folder, USEFUL)?;
                 let modalities = chosen.split('+').map(str::parse).collect::<Result<Vec<Modality>>>()?;
                 Choice::Always(Strategy::named(&modalities, &teachers)?)
@@ -124,8 +123,8 @@ impl Ensemble {
     }
 }
 
-/// A student's recipe and its teachers.
-fn read(run: &Run, name: &str) -> Result<(Distill, Vec<Modality>)> {
+/// A student's recipe, its teachers, and the manifest that has both.
+fn read(run: &Run, name: &str) -> Result<(Distill, Vec<Modality>, Manifest)> {
     let folder = run.student(name);
     let manifest = Manifest::read(&folder)?;
     if manifest.parameters["objective"] == "none" {
@@ -137,7 +136,8 @@ fn read(run: &Run, name: &str) -> Result<(Distill, Vec<Modality>)> {
         let error = Error::data("the student's parameters are not readable").at(folder.join(manifest::FILE));
         error.hint("rerun `dsom-distill` with --force").because(e)
     })?;
-    Ok((recipe, manifest.summary_field(&folder, TEACHERS)?))
+    let teachers = manifest.summary_field(&folder, TEACHERS)?;
+    Ok((recipe, teachers, manifest))
 }
 
 /// Inputs that read scores: here nothing is asked twice.

@@ -15,8 +15,7 @@
 
 use kge::Matrix;
 use mkg::EntityId;
-use rayon::prelude::*;
-use stage::{Result, interrupt};
+use stage::Result;
 
 use super::{Calibrated, Scales, Triples};
 
@@ -59,22 +58,12 @@ impl Triples<'_> {
 
     /// Every query's tally.
     fn pairs(&self, queries: &[u32]) -> Result<Vec<Tally>> {
-        let (teachers, entities) = (self.labels.teachers().len(), self.labels.entities());
-        queries
-            .par_iter()
-            .map_init(
-                || Matrix::zeros(teachers, entities),
-                |scores, &query| {
-                    interrupt::check()?;
-                    let query = query as usize;
-                    (0..teachers).for_each(|m| self.labels.fill(query, m, 1.0, scores.row_mut(m)));
-                    let mut tally = Tally::new(teachers);
-                    let known = self.known.of(self.queries.query(query));
-                    self.queries.tails(query).iter().for_each(|target| tally.count(scores, *target, known));
-                    Ok(tally)
-                },
-            )
-            .collect()
+        self.visit(queries, |query, scores, _| {
+            let mut tally = Tally::new(scores.rows());
+            let known = self.known.of(self.queries.query(query));
+            self.queries.tails(query).iter().for_each(|target| tally.count(scores, *target, known));
+            tally
+        })
     }
 }
 

@@ -14,15 +14,13 @@
 //! them, and thousands of targets are not learned by heart: nothing is held out.
 
 use dsom_soft_labels::SoftLabels;
-use kge::{Matrix, Real, row};
+use kge::{Matrix, row};
 use mkg::{EntityId, KnownAnswers, QuerySet};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-use stage::{Result, interrupt};
+use stage::Result;
 use std::collections::BTreeMap;
 
-use super::Triples;
-use crate::objective::mask;
+use super::{Triples, soften};
 use crate::strategy::Strategy;
 
 /// What a teacher has to add, in nats a target. Teachers of noise were found to add up to 0.0006 (thousands of targets), and one
@@ -127,18 +125,13 @@ impl Triples<'_> {
 
     /// The likelihood by the sum of scores with these weights, with its slope.
     fn slope(&self, weights: &[f64]) -> Result<Slope> {
-        let (teachers, entities) = (weights.len(), self.labels.entities());
-        let buffers = || (Matrix::zeros(teachers, entities), vec![0.0; entities], vec![0.0; entities]);
-        let of_queries: Vec<Slope> = (0..self.queries.len())
-            .into_par_iter()
-            .map_init(buffers, |(scores, sum, soft), query| {
-                interrupt::check()?;
-                (0..teachers).for_each(|m| self.labels.fill(query, m, 1.0, scores.row_mut(m)));
-                let known = self.known.of(self.queries.query(query));
-                Ok(slope_of_query(scores, weights, self.queries.tails(query), known, sum, soft))
-            })
-            .collect::<Result<_>>()?;
-        let mut mean = Slope::zero(teachers);
+        let queries: Vec<u32> = (0..self.queries.len() as u32).collect();
+        let single: Vec<f32> = weights.iter().map(|weight| *weight as f32).collect();
+        let of_queries = self.visit(&queries, |query, scores, buffers| {
+            let known = self.known.of(self.queries.query(query));
+            slope_of_query(scores, &single, self.queries.tails(query), known, buffers)
+        })?;
+        let mut mean = Slope::zero(weights.len());
         let share = 1.0 / self.queries.pairs() as f64;
         // In order: sums do not depend on the number of threads.
         of_queries.iter().for_each(|of_query| mean.add(of_query, share));
@@ -146,41 +139,27 @@ impl Triples<'_> {
     }
 }
 
-/// Summed over a query's `targets`, each among the candidates that are not `known`. `sum` and `soft` are buffers.
+/// Summed over a query's `targets`, each among the candidates that are not `known`.
 fn slope_of_query(
     scores: &Matrix<f32>,
-    weights: &[f64],
+    weights: &[f32],
     targets: &[EntityId],
     known: &[EntityId],
-    sum: &mut [f32],
-    soft: &mut [f32],
+    [sum, soft]: [&mut [f32]; 2],
 ) -> Slope {
     let teachers = weights.len();
     let mut slope = Slope::zero(teachers);
-    sum.fill(0.0);
-    weights.iter().enumerate().for_each(|(m, weight)| row::add_scaled(sum, *weight as f32, scores.row(m)));
-    let of_targets = mask(sum, targets);
-    mask(sum, known);
-    let shift = row::max(sum);
-    if shift <= f32::MASKED {
-        // Nothing to be mistaken for.
-        return slope;
-    }
-    row::exp_into(sum, shift, 1.0, soft);
-    let rest = f64::from(row::sum(soft));
+    let Some(softened) = soften(scores, weights, targets, known, [sum, soft]) else { return slope };
     // `sum` has done its work.
     let (first, second) = moments(soft, scores, sum);
-    for (target, score) in targets.iter().zip(of_targets) {
-        let relative = score - f64::from(shift);
-        let own = relative.exp();
-        let total = rest + own;
-        slope.value += relative - total.ln();
+    for (target, softened) in targets.iter().zip(softened) {
+        slope.value += softened.log_probability;
         let of_target = |m: usize| f64::from(scores.row(m)[target.index()]);
-        let expected = |m: usize| (first[m] + own * of_target(m)) / total;
+        let expected = |m: usize| softened.mean(first[m], of_target(m));
         for m in 0..teachers {
             slope.gradient[m] += of_target(m) - expected(m);
             for l in 0..teachers {
-                let product = (second.row(m)[l] + own * of_target(m) * of_target(l)) / total;
+                let product = softened.mean(second.row(m)[l], of_target(m) * of_target(l));
                 slope.curvature.row_mut(m)[l] += product - expected(m) * expected(l);
             }
         }
@@ -208,7 +187,7 @@ fn moments(soft: &[f32], scores: &Matrix<f32>, weighted: &mut [f32]) -> (Vec<f64
 
 /// Newton's step for the weights of these teachers, by elimination; the others' is zero.
 fn newton(slope: &Slope, members: Strategy) -> Vec<f64> {
-    let members: Vec<usize> = members.members().filter(|m| *m < slope.gradient.len()).collect();
+    let members: Vec<usize> = members.members().collect();
     let mut rows: Vec<Vec<f64>> = members
         .iter()
         .map(|m| {
@@ -244,7 +223,13 @@ mod tests {
         let scores = Matrix::from_values(2, 5, (0..10).map(|i| (i as f32 * 1.7).sin() * 3.0).collect());
         let (targets, known) = ([EntityId(1), EntityId(4)], [EntityId(1), EntityId(2), EntityId(4)]);
         let at = |weights: [f64; 2]| {
-            slope_of_query(&scores, &weights, &targets, &known, &mut [0.0; 5], &mut [0.0; 5])
+            slope_of_query(
+                &scores,
+                &weights.map(|x| x as f32),
+                &targets,
+                &known,
+                [&mut [0.0; 5], &mut [0.0; 5]],
+            )
         };
         let slope = at([0.7, 0.4]);
         for m in 0..2 {
