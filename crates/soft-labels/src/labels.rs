@@ -256,8 +256,9 @@ impl Lossy {
             part.check_top(places.iter().map(|place| place.offset), top.width, data.entities(), *first)?;
             teachers.iter().map(|modality| part.excerpts(modality, data, *first)).collect()
         };
-        let by_part: Vec<Vec<OfTeacher>> =
-            parts.par_iter().zip(begins).map(of_part).collect::<Result<_>>()?;
+        let by_part: Vec<Result<Vec<OfTeacher>>> = parts.par_iter().zip(begins).map(of_part).collect();
+        // Of several errors the first by row, whichever thread was first.
+        let by_part: Vec<Vec<OfTeacher>> = by_part.into_iter().collect::<Result<_>>()?;
         let mut excerpts: Vec<OfTeacher> = teachers.iter().map(|_| OfTeacher::default()).collect();
         for (whole, part) in by_part.into_iter().flat_map(|part| part.into_iter().enumerate()) {
             excerpts[whole].append(part);
