@@ -1,24 +1,20 @@
 //! Whom the policy chooses: overall, for which relation, for which entity, with examples by name.
 
 use maud::{Markup, html};
-use serde_json::Value;
 use std::collections::BTreeMap;
 
 use crate::Report;
 use crate::chart::{Mark, legend, share_bar};
 use crate::format::{grouped, share};
-use crate::page::{absent, table};
+use crate::page::absent;
 use crate::run::{Asked, Choices};
+use crate::sections::beforehand::beforehand;
 use crate::strategies::{Shown, readable};
 
 /// Rows of a table that are shown at once.
 const SHOWN: usize = 16;
 /// Queries that are named for a strategy.
 const NAMED: usize = 5;
-
-/// Columns of what was found about choices learned beforehand.
-const POLICY: [&str; 8] =
-    ["student", "policy", "best constant", "standard error", "taken", "all teachers", "random", "oracle"];
 
 pub(crate) fn body(report: &Report) -> Markup {
     let choices = &report.data.choices;
@@ -44,90 +40,6 @@ pub(crate) fn body(report: &Report) -> Markup {
         @if let Some(beforehand) = beforehand { (beforehand) }
         @for choices in choices { (student(choices)) }
     }
-}
-
-/// What was learned before there was a student, or as MulDE's Senior beside it: how choices and scales did on queries that they
-/// did not learn from.
-fn beforehand(report: &Report) -> Option<Markup> {
-    let of = |what: &'static str| {
-        let students = report.data.of_program("dsom-distill");
-        students.filter_map(move |stage| Some((stage.name(), stage.manifest.summary.get(what)?)))
-    };
-    let calibration = |(name, value): (&str, &Value)| {
-        [name.to_owned(), number(value, "before"), number(value, "after"), by_teacher(&value["scales"], 2)]
-    };
-    let senior = |(name, value): (&str, &Value)| [name.to_owned(), by_teacher(value, 2)];
-    let weight =
-        |(name, value): (&str, &Value)| [name.to_owned(), number(value, "least"), number(value, "most")];
-    let useful = |(name, value): (&str, &Value)| {
-        let chosen = value["chosen"].as_str().unwrap_or("–");
-        [name.to_owned(), chosen.to_owned(), by_teacher(&value["adds"], 4)]
-    };
-    let counts = ["policy", "useful", "calibration", "senior", "query_weight"].map(|what| of(what).count());
-    let [policies, usefulness, calibrations, seniors, weights] = counts;
-    counts.iter().any(|count| *count > 0).then(|| html! {
-        @if policies > 0 {
-            h3 { "Choices learned beforehand" }
-            p.soft {
-                "Means over the queries that were learned from of what strategies are worth there (distill.policy_value). Of the \
-                 policy and of the best constant choice in cross-validation: each is judged by queries that it was not chosen by. \
-                 A policy that is not better by more than the standard error of the difference is not kept."
-            }
-            (table(&POLICY, 1, of("policy").map(learned)))
-        }
-        @if usefulness > 0 {
-            h3 { "Useful teachers" }
-            p.soft {
-                "What each teacher adds to the others: the mean log-probability of validation targets, in nats, by the best \
-                 weighted sum of scores with it less that by the best without it. Of those that were left out, when they were."
-            }
-            (table(&["student", "listens to", "each adds"], 2, of("useful").map(useful)))
-        }
-        @if calibrations > 0 {
-            h3 { "Scales of the teachers' scores" }
-            p.soft { "Mean log-probability of held-out validation targets by the mean of all teachers' scores." }
-            (table(&["student", "as they are", "scaled", "scales, before a relation's own"], 1, of("calibration").map(calibration)))
-        }
-        @if seniors > 0 {
-            h3 { "Scales of MulDE's Senior" }
-            p.soft { "What it multiplies each teacher's scores with in the end, on average over the relations: 1 at first, 2 at most." }
-            (table(&["student", "scales"], 2, of("senior").map(senior)))
-        }
-        @if weights > 0 {
-            h3 { "Weights of the queries' distillation" }
-            p.soft { "By their teachers' reliability for the relation on validation triples; 1 on average." }
-            (table(&["student", "least", "most"], 1, of("query_weight").map(weight)))
-        }
-    })
-}
-
-/// A row of [`POLICY`]: what a student's policy learned beforehand.
-fn learned((student, value): (&str, &Value)) -> [String; 8] {
-    let of = |name| number(value, name);
-    let text = |name: &str| value[name].as_str().unwrap_or("–");
-    let constant = text("constant_strategy");
-    let taken = if text("taken") == "constant" { constant } else { "policy" };
-    [
-        student.to_owned(),
-        of("policy"),
-        format!("{} ({constant})", of("constant")),
-        of("standard_error"),
-        taken.to_owned(),
-        of("all"),
-        of("random"),
-        of("oracle"),
-    ]
-}
-
-fn number(value: &Value, name: &str) -> String {
-    value[name].as_f64().map_or("–".to_owned(), |x| format!("{x:.4}"))
-}
-
-/// A number of each teacher's, with so many digits.
-fn by_teacher(value: &Value, digits: usize) -> String {
-    let teachers = value.as_object().into_iter().flatten();
-    let numbers = teachers.map(|(teacher, x)| format!("{teacher} {:.digits$}", x.as_f64().unwrap_or(0.0)));
-    numbers.collect::<Vec<_>>().join(", ")
 }
 
 /// One student's policy.
