@@ -171,6 +171,23 @@ fn hidden_modalities_are_recorded_and_go_through_the_pipeline() {
 }
 
 #[test]
+fn random_features_are_a_parameter_of_projected_teachers_and_go_through_the_pipeline() {
+    let run = Run::finished();
+    let wide = ["--set", "teachers.random_features=40", "--set", "teachers.absent=learned"];
+    let status = run.status("dsom-teachers", &wide);
+    assert!(status.contains("stale: parameter `random_features` was unset, now 40"), "{status}");
+    assert!(status.lines().any(|line| line.contains("structural") && line.ends_with(" fresh")), "{status}");
+    run.succeeds("dsom-teachers", &[&wide[..], &["--threads", "1"]].concat());
+    let on_one_thread = bytes(&run, "teachers/textual/model.safetensors");
+    run.succeeds("dsom-teachers", &[&wide[..], &["--threads", "2", "--force"]].concat());
+    assert!(on_one_thread == bytes(&run, "teachers/textual/model.safetensors"), "threads change a bit");
+    run.succeeds("dsom-soft-labels", &[]);
+    run.succeeds("dsom-distill", &[]);
+    run.succeeds("dsom-evaluate", &[]);
+    assert!(metrics(&run)["models"]["textual"]["test"]["both"]["mrr"].is_f64());
+}
+
+#[test]
 fn a_lossy_cache_goes_through_the_pipeline() {
     let runs = [Run::finished(), Run::finished()];
     let lossy = ["--set", "soft_labels.top=16"];

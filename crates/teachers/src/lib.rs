@@ -17,6 +17,7 @@ use stage::{Common, Modality, Result, Run};
 use training::{Data, Engine, Learner, MODEL, Place, Shapes, fit, initial, lacking, shape};
 
 pub mod missing;
+pub mod random_features;
 
 /// The tensor of a projected teacher's model that says which entities had features, `(entity, 1)` of 1 and 0.
 pub const PRESENT: &str = "present";
@@ -35,6 +36,8 @@ struct Parameters<'a> {
     absent: Option<Absent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Missing>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    random_features: Option<usize>,
 }
 
 /// What is hidden; absent where nothing is.
@@ -65,12 +68,13 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
         absent: projected.then_some(teachers.absent),
         missing: (projected && teachers.missing_rate > 0.0)
             .then_some(Missing { rate: teachers.missing_rate, seed: teachers.missing_seed }),
+        random_features: Some(teachers.random_features).filter(|count| projected && *count > 0),
     };
     let mut task = Task::new(&run, "dsom-teachers", run.teacher(modality), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;
     let open = |task: &mut Task| Features::open(&run, task, modality, &teachers, recipe.seed, &data);
     let features = projected.then(|| open(&mut task)).transpose()?;
-    let width = features.as_ref().map_or(0, |features| features.rows.columns());
+    let width = features.as_ref().map_or(0, |features| features.rows.columns() + teachers.random_features);
     let ready = || {
         let place = Place::choose(common.device(), lacking(training, "teachers").as_deref(), training)?;
         let shapes = Shapes {
@@ -89,6 +93,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let name = format!("teacher {modality}");
     let (projected, presence, mut summary) = match features {
         Some(Features { rows, presence, summary }) => {
+            let rows = random_features::beside(rows, teachers.random_features, modality, recipe.seed);
             (Some((rows, teachers.feature_scale)), Some(presence), summary)
         }
         None => (None, None, Map::new()),
@@ -107,7 +112,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
 
 /// A modality's features as its teacher sees them.
 struct Features {
-    /// What is projected, `(entity, width)`.
+    /// What is projected, `(entity, width)`, but for random features.
     rows: Matrix<f32>,
     /// Which entities have features, `(entity, 1)`.
     presence: Matrix<f32>,
