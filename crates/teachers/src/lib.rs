@@ -40,6 +40,23 @@ struct Parameters<'a> {
     random_features: Option<usize>,
 }
 
+impl<'a> Parameters<'a> {
+    /// Of the teacher of `modality`, as the recipe has it; what features have does not concern the structural one.
+    fn new(modality: &'a Modality, teachers: &Teachers) -> Self {
+        let projected = !modality.is_structural();
+        Parameters {
+            modality,
+            training: teachers.training.clone(),
+            unit_norm: projected.then_some(teachers.unit_norm),
+            feature_scale: projected.then_some(teachers.feature_scale),
+            absent: projected.then_some(teachers.absent),
+            missing: (projected && teachers.missing_rate > 0.0)
+                .then_some(Missing { rate: teachers.missing_rate, seed: teachers.missing_seed }),
+            random_features: Some(teachers.random_features).filter(|count| projected && *count > 0),
+        }
+    }
+}
+
 /// What is hidden; absent where nothing is.
 #[derive(Serialize)]
 struct Missing {
@@ -60,16 +77,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let teachers = recipe.teachers.of(modality);
     let training = &teachers.training;
     let projected = !modality.is_structural();
-    let parameters = Parameters {
-        modality,
-        training: training.clone(),
-        unit_norm: projected.then_some(teachers.unit_norm),
-        feature_scale: projected.then_some(teachers.feature_scale),
-        absent: projected.then_some(teachers.absent),
-        missing: (projected && teachers.missing_rate > 0.0)
-            .then_some(Missing { rate: teachers.missing_rate, seed: teachers.missing_seed }),
-        random_features: Some(teachers.random_features).filter(|count| projected && *count > 0),
-    };
+    let parameters = Parameters::new(modality, &teachers);
     let mut task = Task::new(&run, "dsom-teachers", run.teacher(modality), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;
     let open = |task: &mut Task| Features::open(&run, task, modality, &teachers, recipe.seed, &data);

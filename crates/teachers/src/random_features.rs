@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn features_stay_and_random_ones_have_unit_norm_and_no_mean() {
+    fn features_stay_and_random_ones_have_unit_norm() {
         let wide = beside(corners(), 500, &textual(), 1);
         for i in 0..5 {
             let (features, random) = wide.row(i).split_at(2);

@@ -98,11 +98,15 @@ impl Part {
 fn policy(of: &Value) -> Vec<String> {
     let constant = text(of, "constant_strategy");
     let taken = if text(of, "taken") == "constant" { constant.clone() } else { "policy".to_owned() };
-    let best = format!("{} ({constant})", number(of, "constant"));
-    let numbers = ["all", "random", "oracle"].map(|name| number(of, name));
-    let mut cells = vec![number(of, "policy"), best, number(of, "standard_error"), taken];
-    cells.extend(numbers);
-    cells
+    vec![
+        number(of, "policy"),
+        format!("{} ({constant})", number(of, "constant")),
+        number(of, "standard_error"),
+        taken,
+        number(of, "all"),
+        number(of, "random"),
+        number(of, "oracle"),
+    ]
 }
 
 fn text(value: &Value, name: &str) -> String {
