@@ -12,8 +12,8 @@
 use kge::matrix::bf16::Kernel;
 use kge::model::normal;
 use kge::{Matrix, Precision};
+use program::print_line;
 use rand::SeedableRng;
-use stage::args::print_line;
 
 use clock::Clock;
 

@@ -11,8 +11,8 @@ use candle_core::{D, Device, Tensor, Var};
 use kge::model::normal;
 use kge::{CrossEntropy, Embedding, Initial, Matrix, N3, Trainer};
 use mkg::{EntityId, Query, QuerySet, RelationId};
+use program::print_line;
 use rand::SeedableRng;
-use stage::args::print_line;
 use std::time::Instant;
 
 const RELATIONS: u32 = 338;

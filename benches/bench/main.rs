@@ -11,7 +11,7 @@ mod products;
 mod workload;
 
 use clap::{Parser, Subcommand};
-use stage::args::print_line;
+use program::print_line;
 use stage::{Result, Run};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,8 +83,8 @@ enum Command {
 fn main() -> ExitCode {
     dsom_features::parallel::one_thread_per_operation();
     let arguments = Arguments::parse();
-    stage::progress::init_logging(0);
-    stage::args::exit(run(arguments.command))
+    program::init_logging(0);
+    program::exit(run(arguments.command))
 }
 
 fn run(command: Command) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What a device can do, and the two that there are: a CUDA device, and the emulator.
 
-use stage::recipe::Precision;
+use recipe::Precision;
 use stage::{Error, Kind, Result, resources};
 use std::ffi::c_void;
 use std::sync::Arc;

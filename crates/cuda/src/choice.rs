@@ -1,6 +1,6 @@
 //! Which device a program works on.
 
-use stage::device::Device;
+use program::Device;
 use stage::{Error, Result};
 
 use crate::Gpu;

@@ -7,8 +7,8 @@ mod groups;
 pub use groups::Groups;
 
 use mkg::QuerySet;
+use recipe::Precision;
 use stage::Result;
-use stage::recipe::Precision;
 
 use crate::Gpu;
 use crate::kernel;

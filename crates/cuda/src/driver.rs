@@ -10,7 +10,7 @@ use cudarc::cublas::result::CublasError;
 use cudarc::cublas::sys as blas;
 use cudarc::driver::result::{self as cuda, DriverError, ctx, device, module, primary_ctx, stream};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute};
-use stage::recipe::Precision;
+use recipe::Precision;
 use stage::{Error, Kind, Result};
 use std::collections::HashMap;
 use std::ffi::{CString, c_int, c_void};

@@ -4,8 +4,8 @@
 //! [`Backend`]. What it does not: the driver's calls, cuBLAS, and that threads of a block run at the same time.
 
 use rayon::prelude::*;
+use recipe::Precision;
 use stage::Result;
-use stage::recipe::Precision;
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -7,8 +7,8 @@
 //! go up once, then ids or patches for each batch; one row per sequence comes down.
 
 use kge::Matrix;
+use recipe::Precision;
 use stage::Result;
-use stage::recipe::Precision;
 use std::sync::{Mutex, PoisonError};
 
 use crate::Gpu;

@@ -2,7 +2,7 @@
 
 use kge::{Backbone, Matrix, Scorer};
 use mkg::Query;
-use stage::recipe::Precision;
+use recipe::Precision;
 use stage::{Error, Result};
 use std::sync::{Mutex, PoisonError};
 

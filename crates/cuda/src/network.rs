@@ -6,8 +6,8 @@
 //! a gradient going back. Products are `f32` whatever the student's are, as on the CPU.
 
 use kge::Matrix;
+use recipe::Precision;
 use stage::Result;
-use stage::recipe::Precision;
 use std::marker::PhantomData;
 use std::ops::Range;
 

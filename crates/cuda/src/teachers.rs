@@ -6,8 +6,8 @@
 
 use mkg::{Query, QuerySet};
 use rayon::prelude::*;
+use recipe::Precision;
 use stage::Result;
-use stage::recipe::Precision;
 
 use crate::Gpu;
 use crate::backend::Lane;

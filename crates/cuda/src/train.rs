@@ -11,7 +11,7 @@ use kge::rank::{Asked, measure_blocks};
 use kge::train::{Batch, Embedding, Way};
 use kge::{Initial, Matrix, N3, Rank, StepLoss};
 use mkg::{KnownAnswers, Query, QuerySet, Triple};
-use stage::recipe::Precision;
+use recipe::Precision;
 use stage::{Error, Kind, Result};
 
 use crate::Gpu;

@@ -23,8 +23,8 @@ use kge::checkpoint::Reader;
 use kge::{Matrix, Real, row};
 use mkg::{EntityId, KnownAnswers, QuerySet, RelationId};
 use rayon::prelude::*;
+use recipe::Calibrate;
 use serde::Serialize;
-use stage::recipe::Calibrate;
 use stage::{Modality, Result, interrupt};
 use std::collections::BTreeMap;
 

@@ -3,7 +3,7 @@
 use dsom_soft_labels::SoftLabels;
 use kge::{Matrix, Model, row};
 use mkg::{EntityId, QuerySet};
-use stage::recipe::{Calibrate, Distill, PolicyLearns, PolicyValue, QueryWeight, Selection};
+use recipe::{Calibrate, Distill, PolicyLearns, PolicyValue, QueryWeight, Selection};
 use stage::{Modality, Result, seed};
 use training::Data;
 

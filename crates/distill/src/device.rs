@@ -13,8 +13,8 @@ use cuda::{Cache, DeviceMatrix, Distil, Inputs, Sources, Standard, Term, Terms};
 use dsom_soft_labels::SoftLabels;
 use half::slice::HalfFloatSliceExt;
 use mkg::QuerySet;
+use recipe::{Neighbours, Objective, PolicyState, Selection};
 use stage::Result;
-use stage::recipe::{self, Neighbours, Objective, PolicyState, Selection};
 
 use crate::objective::Distillation;
 use crate::policy::{Outcome, Policy, Remote};

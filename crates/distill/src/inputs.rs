@@ -9,7 +9,7 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kge::{Model, row};
 use mkg::{Query, QuerySet};
-use stage::recipe::{Distill, PolicyState};
+use recipe::{Distill, PolicyState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -20,8 +20,8 @@
 use kge::{Matrix, row};
 use mkg::QuerySet;
 use rand::seq::SliceRandom;
+use recipe::Distill;
 use serde::Serialize;
-use stage::recipe::Distill;
 use stage::{Modality, Result, interrupt, seed};
 use std::collections::BTreeMap;
 

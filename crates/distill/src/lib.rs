@@ -35,12 +35,13 @@ pub use teaching::{Models, Teaching};
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
-use stage::recipe::{
+use program::Common;
+use recipe::{
     Calibrate, Distill, Objective, PolicyLearns, PolicyState, PolicyValue, QueryWeight, Recipe, Selection,
 };
 use stage::task::Task;
 use stage::work::Work;
-use stage::{Common, Error, Modality, Result, Run};
+use stage::{Error, Modality, Result, Run};
 use training::{Data, Place, fit, initial, open_model};
 
 /// Trains the student called `name`, unless it is fresh.

@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use dsom_distill::FromWhere;
-use stage::{Common, Error, Result};
+use program::Common;
+use stage::{Error, Result};
 use std::process::ExitCode;
 
 /// Stage 5: distil the student from the teachers that the policy chooses
@@ -26,7 +27,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    stage::main(&arguments.common, || run(&arguments))
+    program::main(&arguments.common, || run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
+use recipe::{Distill, PolicyLearns, PolicyState, Selection};
 use stage::Result;
-use stage::recipe::{Distill, PolicyLearns, PolicyState, Selection};
 use training::{Data, Place, Shapes, shape};
 
 use crate::asks_validation;

@@ -23,7 +23,7 @@
 use kge::Real;
 use kge::row::{self, Power};
 use mkg::EntityId;
-use stage::recipe::{Distill, Neighbours, Objective};
+use recipe::{Distill, Neighbours, Objective};
 
 /// The parameters of the distillation term.
 #[derive(Clone, Copy, Debug)]

@@ -3,8 +3,8 @@
 use kge::checkpoint::{Reader, Tensors};
 use kge::{Matrix, Objective as RowObjective, Rank, StepLoss};
 use mkg::EntityId;
+use recipe::Distill;
 use serde_json::{Map, Value, json};
-use stage::recipe::Distill;
 use stage::work::Work;
 use stage::{Error, Kind, Result};
 use training::{Data, Engine, Learner, MODEL};

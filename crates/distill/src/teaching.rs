@@ -4,8 +4,8 @@ use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
+use recipe::{Action, Calibrate, Distill, Selection};
 use serde_json::Value;
-use stage::recipe::{Action, Calibrate, Distill, Selection};
 use stage::{Result, seed};
 use training::Data;
 

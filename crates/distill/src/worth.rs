@@ -5,9 +5,9 @@ use kge::rank::rank_in_row;
 use kge::{Matrix, TieRule, row};
 use mkg::{EntityId, Query};
 use rayon::prelude::*;
+use recipe::PolicyValue;
 use stage::Result;
 use stage::interrupt;
-use stage::recipe::PolicyValue;
 
 use crate::calibrate::Scales;
 use crate::objective::{log_add, mask};

@@ -23,14 +23,15 @@ use cuda::Gpu;
 use kge::rank::BLOCK;
 use kge::{Backbone, Model, Rank, judge_triples};
 use mkg::{QuerySet, Split};
+use program::Common;
+use program::Progress;
+use recipe::Recipe;
 use serde::Serialize;
 use stage::files::{read_json, write_json};
 use stage::manifest::Manifest;
-use stage::progress::Progress;
-use stage::recipe::Recipe;
 use stage::task::Task;
 use stage::work::Work;
-use stage::{Common, Error, Modality, Result, Run, args, interrupt};
+use stage::{Error, Modality, Result, Run, interrupt};
 use std::cell::LazyCell;
 use std::path::Path;
 
@@ -198,7 +199,7 @@ fn rank_all(graph: &Graph, models: &Models, gpu: Option<&Gpu>, splits: &[Split])
 /// Prints what the finished evaluation found.
 fn print(run: &Run, examples: bool) -> Result<()> {
     let folder = run.evaluation();
-    args::print_line(&report::render(&read_json(&folder.join(METRICS))?));
+    program::print_line(&report::render(&read_json(&folder.join(METRICS))?));
     if examples {
         print_examples(&folder.join(EXAMPLES))?;
     }
@@ -207,8 +208,8 @@ fn print(run: &Run, examples: bool) -> Result<()> {
 
 fn print_examples(path: &Path) -> Result<()> {
     let examples: Vec<Example> = read_json(path)?;
-    args::print_line("");
-    examples.iter().for_each(|example| args::print_line(&example.render()));
+    program::print_line("");
+    examples.iter().for_each(|example| program::print_line(&example.render()));
     Ok(())
 }
 

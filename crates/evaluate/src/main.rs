@@ -1,7 +1,8 @@
 //! `dsom-evaluate`: see `--help`.
 
 use clap::Parser;
-use stage::{Common, Result};
+use program::Common;
+use stage::Result;
 use std::process::ExitCode;
 
 /// Stage 6: filtered ranks of the student, the teachers and their average
@@ -24,7 +25,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    stage::main(&arguments.common, || run(&arguments))
+    program::main(&arguments.common, || run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -1,6 +1,6 @@
 //! What would be run, how things stand, and how long it may take.
 
-use stage::args::print_line;
+use program::print_line;
 use stage::manifest::{FILE, Manifest};
 use stage::{Error, Result};
 use std::path::{Path, PathBuf};

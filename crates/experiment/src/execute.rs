@@ -1,6 +1,6 @@
 //! Running the steps: one process after the other, exactly the commands that a person would type.
 
-use stage::{Error, Kind, Result, args, interrupt};
+use stage::{Error, Kind, Result, interrupt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -161,7 +161,7 @@ fn report(step: &Step, run: &RunPlan, outcome: &Outcome) {
 }
 
 fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outcome> {
-    args::print_line(&format!("$ {}", command_line(program, arguments)));
+    program::print_line(&format!("$ {}", command_line(program, arguments)));
     let path = programs.path(program)?;
     let mut command = Command::new(&path);
     // A group of its own: a terminal's interruption reaches this program alone, which passes it on once.

@@ -5,7 +5,7 @@
 //! on the first stages only, the second has symbolic links to the first one's folders: stages find each other by
 //! digests, relative to the run, so a linked folder is as good as one of its own, and nothing is done or stored twice.
 
-use stage::recipe::{Objective, Recipe};
+use recipe::{Objective, Recipe};
 use stage::{Error, Modality, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};

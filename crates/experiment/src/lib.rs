@@ -25,7 +25,7 @@ pub mod table;
 
 pub use metric::Metric;
 
-use stage::args::print_line;
+use program::print_line;
 use stage::files::write_bytes;
 use stage::{Error, Kind, Result};
 use std::path::Path;

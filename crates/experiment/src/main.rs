@@ -4,8 +4,8 @@ use clap::{ArgAction, Parser};
 use dsom_experiment::Extent;
 use dsom_experiment::execute::{Programs, command_line};
 use dsom_experiment::grid::Places;
-use stage::args::print_line;
-use stage::{Error, Result, interrupt, progress};
+use program::print_line;
+use stage::{Error, Result, interrupt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
@@ -63,9 +63,9 @@ fn pair(text: &str) -> Result<(String, PathBuf), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    progress::init_logging(-(arguments.quiet.min(3) as i8));
+    program::init_logging(-(arguments.quiet.min(3) as i8));
     interrupt::listen();
-    stage::args::exit(run(arguments))
+    program::exit(run(arguments))
 }
 
 fn run(arguments: Arguments) -> Result<()> {

@@ -116,7 +116,7 @@ mod tests {
             written.sets(),
             ["distill.selection=all", "import.name=\"12\"", "import.validation=holdout:0.2"]
         );
-        let recipe = stage::recipe::Recipe::load(&[], &written.sets()).unwrap();
+        let recipe = recipe::Recipe::load(&[], &written.sets()).unwrap();
         assert_eq!(recipe.import.name.as_deref(), Some("12"));
     }
 

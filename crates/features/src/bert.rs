@@ -3,9 +3,9 @@
 use candle_core::IndexOp;
 use candle_nn::{Activation, VarBuilder};
 use cuda::encoder::Taken;
+use recipe::{Precision, TextOutput};
 use serde::Deserialize;
 use stage::files::read_bytes;
-use stage::recipe::{Precision, TextOutput};
 use stage::{Error, Result};
 use tokenizers::Tokenizer;
 

@@ -146,8 +146,8 @@ mod tests {
     use crate::images::ImageEncoder;
     use crate::place::Place;
     use crate::text::TextEncoder;
+    use recipe::{ImageOutput, Precision, TextOutput};
     use serde_json::json;
-    use stage::recipe::{ImageOutput, Precision, TextOutput};
 
     /// A folder whose configuration is a tiny BERT's with `changes`, and whose weights are `weights`.
     fn folder(mut config: Value, changes: &Value, weights: &str) -> tempfile::TempDir {

@@ -9,8 +9,8 @@
 //! HDF5 is not read: the pure Rust readers of it are young, and the C library is a dependency we do without.
 
 use mkg::graph::Entity;
+use recipe::UnknownKeys;
 use stage::files::read_text;
-use stage::recipe::UnknownKeys;
 use stage::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;

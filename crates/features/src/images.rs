@@ -5,8 +5,8 @@
 //! has no picture is found this way.
 
 use image::RgbImage;
-use stage::progress::Progress;
-use stage::recipe::Pool;
+use program::Progress;
+use recipe::Pool;
 use stage::{Error, Modality, Result};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;

@@ -8,11 +8,12 @@ use dsom_features::shard::Shard;
 use dsom_features::work::Setting;
 use dsom_features::{FeatureTable, export, images, table};
 use mkg::Vocabulary;
+use program::Common;
+use recipe::{Features, Recipe};
 use serde_json::Value;
 use stage::manifest::Manifest;
-use stage::recipe::{Features, Recipe};
 use stage::task::{Status, Task};
-use stage::{Common, Error, Modality, Result, Run};
+use stage::{Error, Modality, Result, Run};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -53,7 +54,7 @@ struct Args {
 fn main() -> ExitCode {
     dsom_features::parallel::one_thread_per_operation();
     let args = Args::parse();
-    stage::main(&args.common, || run(&args))
+    program::main(&args.common, || run(&args))
 }
 
 fn run(args: &Args) -> Result<()> {

@@ -1,8 +1,8 @@
 //! Where encoders compute.
 
 use cuda::{Gpu, choose};
+use program::Device;
 use stage::Result;
-use stage::device::Device;
 use std::sync::OnceLock;
 
 /// The device that was asked for. It is opened when an encoder first needs it: what is fresh needs none.

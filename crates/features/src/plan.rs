@@ -2,9 +2,9 @@
 //! any stage folder is touched.
 
 use mkg::graph::{ENTITIES, Entity};
+use recipe::{Features, ImageOutput, Pool, Precision, TextOutput, UnknownKeys};
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
-use stage::recipe::{Features, ImageOutput, Pool, Precision, TextOutput, UnknownKeys};
 use stage::task::{Status, Task};
 use stage::{Error, Modality, Result, Run};
 use std::path::{Path, PathBuf};

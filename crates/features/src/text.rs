@@ -1,9 +1,9 @@
 //! Texts of entities become features.
 
 use mkg::graph::Entity;
+use program::Progress;
+use recipe::TextField;
 use serde_json::Value;
-use stage::progress::Progress;
-use stage::recipe::TextField;
 use stage::{Modality, Result};
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ pub use encoder::TextEncoder;
 ///
 /// ```
 /// use dsom_features::text::texts_of;
-/// use stage::recipe::TextField::{Description, Name};
+/// use recipe::TextField::{Description, Name};
 /// let entity = |name: &str| mkg::graph::Entity { name: Some(name.into()), ..Default::default() };
 /// assert_eq!(texts_of(&[entity("Oslo")], &[Name, Description]), ["Oslo"]);
 /// ```

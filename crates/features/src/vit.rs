@@ -3,8 +3,8 @@
 use candle_core::IndexOp;
 use candle_nn::{Activation, VarBuilder};
 use cuda::encoder::Taken;
+use recipe::{ImageOutput, Precision};
 use serde::Deserialize;
-use stage::recipe::{ImageOutput, Precision};
 use stage::{Error, Result};
 
 use crate::checkpoint::{CONFIG, Checkpoint, Weights};

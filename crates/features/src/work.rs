@@ -1,8 +1,8 @@
 //! Doing what a [`Plan`](crate::plan::Plan) says.
 
 use mkg::graph::Entity;
+use recipe::{Precision, TextOutput};
 use serde_json::json;
-use stage::recipe::{Precision, TextOutput};
 use stage::work::Work;
 use stage::{Modality, Result};
 use std::path::PathBuf;

@@ -14,7 +14,7 @@ use dsom_features::place::Place;
 use dsom_features::preparation::{self, Preparation};
 use dsom_features::text::TextEncoder;
 use dsom_features::tokens::Tokens;
-use stage::recipe::{ImageOutput, Precision, TextOutput};
+use recipe::{ImageOutput, Precision, TextOutput};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 

@@ -10,7 +10,7 @@ use dsom_features::place::Place;
 use dsom_features::preparation::Preparation;
 use dsom_features::shard::Shard;
 use mkg::graph::Entity;
-use stage::recipe::{ImageOutput, Precision};
+use recipe::{ImageOutput, Precision};
 use std::path::{Path, PathBuf};
 
 /// One entity for each sub-folder, with the files in it.
@@ -48,7 +48,7 @@ fn read_all(encoder: &ImageEncoder) {
             images: &images,
             encoder,
             preparation: &Preparation::vit(encoder.image_size()),
-            pool: stage::recipe::Pool::Mean,
+            pool: recipe::Pool::Mean,
             upright: true,
             batch: 8,
             threads: 2,

@@ -10,7 +10,7 @@ use dsom_features::checkpoint::Checkpoint;
 use dsom_features::place::Place;
 use dsom_features::text::TextEncoder;
 use dsom_features::tokens::Tokens;
-use stage::recipe::{Precision, TextOutput};
+use recipe::{Precision, TextOutput};
 use std::path::PathBuf;
 
 /// The example on the model's page at Hugging Face: similarities to the first sentence.

@@ -9,8 +9,8 @@ use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use program::Progress;
 use reqwest::Response;
-use stage::progress::Progress;
 use stage::{Error, Result, files};
 
 use crate::cache::Cache;

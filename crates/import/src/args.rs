@@ -1,10 +1,10 @@
 //! The command line.
 
 use clap::Parser;
+use recipe::{Import, Recipe, TripleFormat, Validation};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use stage::Result;
-use stage::recipe::{Import, Recipe, TripleFormat, Validation};
 use std::path::PathBuf;
 
 /// Read a published multimodal knowledge graph and write it into the run's `graph` folder
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 pub struct Args {
     /// What every stage takes.
     #[command(flatten)]
-    pub common: stage::Common,
+    pub common: program::Common,
     /// Folder of the dataset as it was published
     #[arg(long, value_name = "DIR")]
     pub raw: PathBuf,

@@ -5,5 +5,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let args = dsom_import::Args::parse();
-    stage::main(&args.common, || dsom_import::import(&args))
+    program::main(&args.common, || dsom_import::import(&args))
 }

@@ -3,7 +3,7 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use mkg::audit::{Audit, Coverage, Leakage, Neighbours, Overlap};
 use mkg::raw::{TextKind, TextReport};
-use stage::recipe::Join;
+use recipe::Join;
 
 /// The audit in tables and words, without a line end after the last line.
 pub fn render(audit: &Audit) -> String {

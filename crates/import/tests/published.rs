@@ -7,7 +7,7 @@
 use mkg::audit::{Audit, Leakage, Neighbours};
 use mkg::raw::{Dataset, Parts, Plan};
 use mkg::{Split, Vocabulary};
-use stage::recipe::{Recipe, Validation};
+use recipe::{Recipe, Validation};
 use std::path::{Path, PathBuf};
 
 struct Expected {

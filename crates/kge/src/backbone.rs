@@ -16,7 +16,7 @@
 //! batch normalisation, which this one has not.
 
 use rayon::prelude::*;
-use stage::recipe::Backbone;
+use recipe::Backbone;
 
 use crate::{Matrix, N3, Real, complex, row, widest};
 

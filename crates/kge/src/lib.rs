@@ -24,5 +24,5 @@ pub use matrix::{Matrix, Precision};
 pub use model::{Average, Model, Scorer};
 pub use rank::{Judged, Rank, TieRule, judge_triples, rank_triples};
 pub use real::Real;
-pub use stage::recipe::Backbone;
+pub use recipe::Backbone;
 pub use train::{CrossEntropy, Embedding, Initial, Objective, StepLoss, Trainer};

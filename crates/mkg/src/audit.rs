@@ -154,7 +154,7 @@ impl Coverage {
 mod tests {
     use super::*;
     use crate::raw::Plan;
-    use stage::recipe::Import;
+    use recipe::Import;
 
     fn audited(files: &[(&str, &str)]) -> Audit {
         let dir = tempfile::tempdir().unwrap();

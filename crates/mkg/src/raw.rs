@@ -8,7 +8,7 @@
 //! ```no_run
 //! use mkg::raw::{Dataset, Parts, Plan};
 //! # fn main() -> stage::Result<()> {
-//! let recipe = stage::recipe::Import::default();
+//! let recipe = recipe::Import::default();
 //! let dataset = Dataset::read(&Plan::resolve("data/nations".as_ref(), &recipe)?)?;
 //! let parts = Parts::choose(&dataset, &recipe, 0)?;
 //! let audit = mkg::audit::Audit::new(&dataset, &parts);

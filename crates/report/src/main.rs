@@ -2,8 +2,8 @@
 
 use clap::{ArgAction, Args, Parser};
 use dsom_report::{experiment_report, run_report, tensorboard};
+use stage::Result;
 use stage::files::write_bytes;
-use stage::{Result, args, progress};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -42,8 +42,8 @@ struct Of {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    progress::init_logging(-(arguments.quiet.min(3) as i8));
-    args::exit(run(&arguments))
+    program::init_logging(-(arguments.quiet.min(3) as i8));
+    program::exit(run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

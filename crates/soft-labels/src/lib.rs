@@ -45,10 +45,11 @@ pub use write::{Teacher, scorers, write_labels, write_part};
 
 use kge::{Backbone, Scorer};
 use mkg::Vocabulary;
+use program::Common;
+use recipe::Recipe;
 use stage::manifest;
-use stage::recipe::{self, Recipe};
 use stage::task::Task;
-use stage::{Common, Error, Modality, Result, Run, resources};
+use stage::{Error, Modality, Result, Run, resources};
 use training::{Data, open_model};
 
 /// Writes the soft labels, unless they are fresh.

@@ -1,7 +1,8 @@
 //! `dsom-soft-labels`: see `--help`.
 
 use clap::Parser;
-use stage::{Common, Result};
+use program::Common;
+use stage::Result;
 use std::process::ExitCode;
 
 /// Stage 4: cache the teachers' scores of all entities for every training query
@@ -21,7 +22,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    stage::main(&arguments.common, || run(&arguments))
+    program::main(&arguments.common, || run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

@@ -8,12 +8,13 @@ use dsom_features::{FeatureTable, table};
 
 use kge::checkpoint::{Reader, Tensors};
 use kge::{CrossEntropy, Matrix, Rank, StepLoss};
+use program::Common;
+use recipe::{Absent, Recipe, Teachers, Training};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use stage::recipe::{Absent, Recipe, Teachers, Training};
 use stage::task::Task;
 use stage::work::Work;
-use stage::{Common, Modality, Result, Run};
+use stage::{Modality, Result, Run};
 use training::{Data, Engine, Learner, MODEL, Place, Shapes, fit, initial, lacking, shape};
 
 pub mod missing;

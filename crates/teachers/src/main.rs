@@ -2,7 +2,8 @@
 
 use clap::Parser;
 use dsom_teachers::{available, train};
-use stage::{Common, Modality, Result};
+use program::Common;
+use stage::{Modality, Result};
 use std::process::ExitCode;
 
 /// Stage 3: pre-train one teacher per modality
@@ -37,7 +38,7 @@ impl Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    stage::main(&arguments.common, || run(&arguments))
+    program::main(&arguments.common, || run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {

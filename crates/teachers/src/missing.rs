@@ -9,7 +9,7 @@ use kge::Matrix;
 use kge::model::normal;
 use mkg::graph::Entity;
 use rand::Rng;
-use stage::recipe::{Absent, Teachers};
+use recipe::{Absent, Teachers};
 use stage::{Error, Modality, Result, seed};
 
 /// Whether an experiment at this `rate` hides the entity's modality.
@@ -127,7 +127,7 @@ pub fn presence(table: &FeatureTable) -> Matrix<f32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stage::recipe::Backbone;
+    use recipe::Backbone;
 
     fn visual() -> Modality {
         "visual".parse().unwrap()

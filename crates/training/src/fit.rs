@@ -3,12 +3,12 @@
 use kge::checkpoint::{Reader, Tensors};
 use kge::rank::mean_reciprocal_rank;
 use kge::{Rank, StepLoss};
+use program::Progress;
 use rand::seq::SliceRandom;
+use recipe::Training;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, json};
 use stage::manifest::CHECKPOINT;
-use stage::progress::Progress;
-use stage::recipe::Training;
 use stage::work::Work;
 use stage::{Result, interrupt, seed};
 use std::time::Instant;

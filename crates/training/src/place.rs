@@ -3,8 +3,8 @@
 use cuda::Gpu;
 use kge::checkpoint::{Reader, Tensors};
 use kge::{Backbone, Initial, Matrix, Model, N3, Rank, Shape};
-use stage::device::Device;
-use stage::recipe::{self, Training};
+use program::Device;
+use recipe::Training;
 use stage::{Result, interrupt, resources};
 
 use crate::{Data, precision};

@@ -2,7 +2,6 @@
 
 use kge::Precision;
 use kge::matrix::bf16::Kernel;
-use stage::recipe;
 
 /// The precision that is asked for, or full precision and a warning where the processor has none other.
 pub fn precision(asked: recipe::Precision) -> Precision {

@@ -2,8 +2,8 @@
 
 use kge::Matrix;
 use kge::train::Way;
+use recipe::Precision;
 use stage::Result;
-use stage::recipe::Precision;
 
 use crate::Gpu;
 use crate::kernel;

@@ -2,7 +2,6 @@
 
 use cuda::{Groups, Taught};
 use mkg::QuerySet;
-use stage::recipe;
 
 use crate::combine;
 use crate::policy::Outcome;

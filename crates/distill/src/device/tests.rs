@@ -5,8 +5,8 @@ use kge::checkpoint::{Reader, Tensors};
 use kge::model::normal;
 use kge::{Embedding, Initial, Model};
 use mkg::{Entity, KnownAnswers, Relation, Triple, Vocabulary};
+use recipe::{Action, Calibrate, Distill, PolicyState, QueryWeight, Selection, Training};
 use serde_json::Value;
-use stage::recipe::{Action, Calibrate, Distill, PolicyState, QueryWeight, Selection, Training};
 use stage::seed;
 use training::{Data, Learner, Place};
 
@@ -318,6 +318,6 @@ fn what_no_device_does_is_named() {
     assert!(lacking(&recipe()).is_none());
     let mulde = Distill { selection: Selection::Mulde, ..recipe() };
     assert!(lacking(&mulde).unwrap().contains("distill.selection"));
-    let training = Training { backbone: stage::recipe::Backbone::RotatE, ..recipe().training };
+    let training = Training { backbone: recipe::Backbone::RotatE, ..recipe().training };
     assert!(lacking(&Distill { training, ..recipe() }).unwrap().contains("distill.backbone"));
 }

@@ -2,8 +2,8 @@
 
 use clap::Parser;
 use dsom_evaluate::predict::{Question, Reply, ask};
-use stage::args::print_line;
-use stage::{Error, Result, Run, progress};
+use program::print_line;
+use stage::{Error, Result, Run};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -43,8 +43,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    progress::init_logging(0);
-    stage::args::exit(run(arguments))
+    program::init_logging(0);
+    program::exit(run(arguments))
 }
 
 fn run(arguments: Arguments) -> Result<()> {

@@ -1,6 +1,6 @@
 //! The image encoder: prepared images become rows.
 
-use stage::recipe::{ImageOutput, Precision};
+use recipe::{ImageOutput, Precision};
 use stage::{Modality, Result};
 
 use crate::checkpoint::Checkpoint;

@@ -1,6 +1,6 @@
 //! Several images of one entity become one row.
 
-use stage::recipe::Pool;
+use recipe::Pool;
 
 /// Rows of entities that come one after the other, each from one or more vectors.
 #[derive(Debug)]

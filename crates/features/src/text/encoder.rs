@@ -1,6 +1,6 @@
 //! The text encoder: token ids become rows.
 
-use stage::recipe::{Precision, TextOutput};
+use recipe::{Precision, TextOutput};
 use stage::{Error, Modality, Result};
 
 use crate::bert::Bert;

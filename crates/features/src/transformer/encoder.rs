@@ -9,7 +9,7 @@ use candle_nn::Activation;
 use cuda::encoder::{self as device, Taken};
 use cuda::{DeviceMatrix, Gpu};
 use kge::Matrix;
-use stage::recipe::Precision;
+use recipe::Precision;
 use stage::{Modality, Result};
 
 use super::{Config, Layer, LayerNorm, Layers, Linear, Norms, of_each};

@@ -14,7 +14,7 @@ const LENGTH: usize = 300_000;
 #[ignore = "is started by other tests, with an environment"]
 fn program() {
     let Ok(wanted) = std::env::var("TEST_WANTED") else { return };
-    stage::progress::init_logging(2);
+    program::init_logging(2);
     stage::interrupt::listen();
     let result = hub::fetch(&NAME.parse().unwrap(), &[Want::required(&[&wanted])]);
     let code = match result {

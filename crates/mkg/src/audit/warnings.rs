@@ -1,6 +1,6 @@
 //! Findings in words.
 
-use stage::recipe::Validation;
+use recipe::Validation;
 
 use super::{Audit, Overlap};
 use crate::Split;

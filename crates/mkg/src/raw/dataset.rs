@@ -1,7 +1,7 @@
 //! A whole dataset, read and joined.
 
+use recipe::{TextSource, TripleFormat};
 use stage::Result;
-use stage::recipe::{TextSource, TripleFormat};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
@@ -165,7 +165,7 @@ fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stage::recipe::Import;
+    use recipe::Import;
 
     fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();

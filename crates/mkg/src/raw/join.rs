@@ -1,7 +1,7 @@
 //! Bringing texts to the entities or relations they belong to.
 
+use recipe::{Join, TextPart, TextSource};
 use serde::{Deserialize, Serialize};
-use stage::recipe::{Join, TextPart, TextSource};
 use stage::{Error, Result};
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -1,6 +1,6 @@
 //! Files that say which keys of two datasets mean the same.
 
-use stage::recipe::TextSource;
+use recipe::TextSource;
 use stage::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;

@@ -1,6 +1,6 @@
 //! Which files of a raw folder will be read.
 
-use stage::recipe::{Import, Join, TextSource, TripleFormat};
+use recipe::{Import, Join, TextSource, TripleFormat};
 use stage::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,7 @@
 //! Files with one text per key: two columns, or a JSON object.
 
+use recipe::TextSource;
 use serde_json::{Map, Value};
-use stage::recipe::TextSource;
 use stage::{Error, Result};
 use std::path::Path;
 

@@ -1,6 +1,6 @@
 //! Triple files in their three formats.
 
-use stage::recipe::TripleFormat;
+use recipe::TripleFormat;
 use stage::{Error, Result};
 use std::path::Path;
 

@@ -1,8 +1,8 @@
 //! Which triples are validation: the published ones, or a part of train.
 
 use rand::Rng;
+use recipe::{Import, Validation};
 use serde::{Deserialize, Serialize};
-use stage::recipe::{Import, Validation};
 use stage::{Error, Result};
 use std::collections::HashSet;
 
@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::{Entity, Relation, Vocabulary};
     use proptest::prelude::*;
-    use stage::recipe::TripleFormat;
+    use recipe::TripleFormat;
 
     fn dataset(train: Vec<Triple>, valid: Option<Vec<Triple>>) -> Dataset {
         let split = |triples| PublishedSplit::new(TripleFormat::Ids, triples);

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Backbone, require};
-use crate::{Modality, Result};
+use crate::{Backbone, require};
+use stage::{Modality, Result};
 
 /// How a model is trained: teachers and student alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

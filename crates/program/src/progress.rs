@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::resources::human;
+use stage::resources::human;
 
 /// How often a log without a terminal gets a line about the same work.
 const LOG_INTERVAL: Duration = Duration::from_secs(20);

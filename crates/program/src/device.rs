@@ -3,12 +3,12 @@
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
-use crate::Error;
+use stage::Error;
 
 /// `--device`.
 ///
 /// ```
-/// use stage::device::Device;
+/// use program::Device;
 /// assert_eq!("cuda:1".parse::<Device>().unwrap(), Device::Cuda(1));
 /// assert!("gpu".parse::<Device>().is_err());
 /// ```
@@ -64,7 +64,7 @@ mod tests {
         }
         assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
         for text in ["", "cuda:", "cuda:-1", "cuda:x", "GPU"] {
-            assert_eq!(text.parse::<Device>().unwrap_err().kind(), crate::Kind::Usage, "{text}");
+            assert_eq!(text.parse::<Device>().unwrap_err().kind(), stage::Kind::Usage, "{text}");
         }
     }
 }

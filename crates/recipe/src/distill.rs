@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::Training;
-use crate::{Error, Modality};
+use stage::{Error, Modality};
 
 /// Stage 5. The symbols are the paper's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

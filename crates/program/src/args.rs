@@ -5,11 +5,12 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::device::Device;
-use crate::recipe::Recipe;
-use crate::task::Task;
-use crate::work::Work;
-use crate::{Error, Kind, Result, Run, interrupt, progress};
+use recipe::Recipe;
+use stage::task::Task;
+use stage::work::Work;
+use stage::{Error, Kind, Result, Run, interrupt};
+
+use crate::{Device, init_logging};
 
 /// Arguments of every stage.
 #[derive(Args, Clone, Debug)]
@@ -114,7 +115,7 @@ pub fn print_line(line: &str) {
 
 /// Runs a program's body: logging, threads and signals before it, error message and exit code after it.
 pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
-    progress::init_logging(common.verbosity());
+    init_logging(common.verbosity());
     interrupt::listen();
     let threads = rayon::ThreadPoolBuilder::new().num_threads(common.threads.unwrap_or(0)).build_global();
     if let Err(error) = threads {

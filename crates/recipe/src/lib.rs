@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-use crate::{Error, Modality, Result, files};
+use stage::{Error, Modality, Result, files};
 
 mod backbone;
 mod distill;

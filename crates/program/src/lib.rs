@@ -1,0 +1,9 @@
+//! Everything that makes a stage a program: its arguments, its log, progress, and the device flag.
+
+mod args;
+mod device;
+mod progress;
+
+pub use args::{Common, exit, main, print_line};
+pub use device::Device;
+pub use progress::{Progress, init_logging};
