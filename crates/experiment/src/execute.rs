@@ -171,9 +171,28 @@ fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outco
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .process_group(0);
+    die_together(&mut command);
     let child = command.spawn().map_err(|e| Error::io(&path, e))?;
     outcome(program, wait(child)?)
 }
+
+/// Has the stage asked to stop, too, when this program is killed without a chance to do so.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "the only way to do something between fork and exec")]
+fn die_together(command: &mut Command) {
+    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
+    let parent = Some(rustix::process::getpid());
+    let ask = move || {
+        set_parent_process_death_signal(Some(Signal::TERM))?;
+        // Killed before that could be asked for.
+        if getppid() == parent { Ok(()) } else { Err(std::io::Error::other("its experiment was killed")) }
+    };
+    // SAFETY: the closure makes two system calls and allocates nothing.
+    unsafe { command.pre_exec(ask) };
+}
+
+#[cfg(not(target_os = "linux"))]
+fn die_together(_command: &mut Command) {}
 
 /// Waits for a stage; asks it to stop when that is asked of this program.
 fn wait(mut child: Child) -> Result<ExitStatus> {

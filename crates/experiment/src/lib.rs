@@ -68,11 +68,16 @@ pub fn run(spec: &Path, places: &Places, programs: &Programs, extent: Extent) ->
         Extent::Finished => grid.execute(programs, |step| estimate::if_finished(&grid, programs, step))?,
     };
     let measured = measure::read(&grid, &outcomes)?;
+    if measured.is_empty() && extent == Extent::Finished {
+        // Tables of an earlier call are not written over with empty ones.
+        let error = Error::missing(format!("none of {} cells has figures", grid.cells.len())).at(&places.out);
+        return Err(error.hint("run the experiment without --finished first"));
+    }
     let table = Table::of(&spec, &measured);
     write(&spec, &grid, places, &outcomes, &measured, &table)?;
     print_line(&table::markdown(&table));
     match extent {
-        Extent::Finished if !measured.is_empty() => Ok(()),
+        Extent::Finished => Ok(()),
         _ => conclude(&grid, &outcomes, &measured),
     }
 }

@@ -1,14 +1,11 @@
 //! The features of one modality: a row per entity, and whether the entity has any.
 //!
-//! On disk it is a safetensors file with `features`, f32 `(entity, width)`, and `present`, u8 `(entity)`. The
-//! header is written here and not by the `safetensors` crate, whose metadata come in the order of a hash map:
-//! the same table has to be the same bytes.
+//! On disk it is a safetensors file with `features`, f32 `(entity, width)`, and `present`, u8 `(entity)`.
 
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
-use stage::files::{read_bytes, write_atomically};
+use stage::files::{read_bytes, write_tensors};
 use stage::{Error, Modality, Result};
-use std::io::Write;
 use std::path::Path;
 
 /// The file's name in a modality's folder.
@@ -113,19 +110,8 @@ impl FeatureTable {
             "features": { "dtype": "F32", "shape": [entities, self.width], "data_offsets": [0, bytes] },
             "present": { "dtype": "U8", "shape": [entities], "data_offsets": [bytes, bytes + entities] },
         });
-        let mut header = header.to_string();
-        // The tensors begin at a multiple of 8 bytes.
-        header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
         let present: Vec<u8> = self.present.iter().map(|present| u8::from(*present)).collect();
-        let parts: [&[u8]; 4] = [
-            &(header.len() as u64).to_le_bytes(),
-            header.as_bytes(),
-            bytemuck::cast_slice(&self.values),
-            &present,
-        ];
-        write_atomically(path, |file| {
-            parts.iter().try_for_each(|part| file.write_all(part)).map_err(|e| Error::io(path, e))
-        })
+        write_tensors(path, &header, [bytemuck::cast_slice(&self.values), present.as_slice()])
     }
 
     /// Reads the table of a graph with so many `entities`.

@@ -1,12 +1,11 @@
 //! Named matrices as safetensors: models, and the state of unfinished training.
 
 use rayon::prelude::*;
-use safetensors::tensor::{Dtype, TensorView};
-use safetensors::{SafeTensors, serialize_to_file};
-use stage::files::make_readable;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Map, Value, json};
+use stage::files::{digest_of, write_tensors};
 use stage::{Error, Result};
-use std::collections::HashMap;
-use std::fs::File;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::{Matrix, row};
@@ -15,7 +14,7 @@ use crate::{Matrix, row};
 #[derive(Default)]
 pub struct Tensors<'a> {
     matrices: Vec<(String, &'a Matrix<f32>)>,
-    metadata: HashMap<String, String>,
+    metadata: BTreeMap<String, String>,
 }
 
 impl<'a> Tensors<'a> {
@@ -40,22 +39,56 @@ impl<'a> Tensors<'a> {
 
     /// Writes one safetensors file, atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
-        // safetensors writes the file itself, so the temporary sibling is ours to name and to rename.
-        let temporary = path.with_extension("tmp");
-        let views = self.matrices.iter().map(|(name, matrix)| {
-            let bytes = bytemuck::cast_slice(matrix.values());
-            let shape = vec![matrix.rows(), matrix.columns()];
-            TensorView::new(Dtype::F32, shape, bytes).map(|view| (name.as_str(), view))
-        });
-        let views = views.collect::<Result<Vec<_>, _>>().map_err(|e| Error::data(e.to_string()).at(path))?;
-        // An empty header keeps bytes equal: a map of several entries has no fixed order.
-        let metadata = (!self.metadata.is_empty()).then(|| self.metadata.clone());
-        serialize_to_file(views, metadata, &temporary)
-            .map_err(|e| Error::new(stage::Kind::Io, "cannot write").at(path).because(e))?;
-        let file = File::open(&temporary).map_err(|e| Error::io(&temporary, e))?;
-        make_readable(&file, path)?;
-        std::fs::rename(&temporary, path).map_err(|e| Error::io(path, e))
+        self.write_with(path, Map::new())
     }
+
+    /// Writes the same with a digest of everything in it, which [`Reader::open`] checks: for what no manifest records.
+    pub fn write_checked(&self, path: &Path) -> Result<()> {
+        let digest =
+            digest(self.texts(), self.matrices.iter().map(|(name, matrix)| (name.as_str(), bytes(matrix))));
+        self.write_with(path, Map::from_iter([(DIGEST.to_owned(), digest.into())]))
+    }
+
+    fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.metadata.iter().map(|(name, text)| (name.as_str(), text.as_str()))
+    }
+
+    fn write_with(&self, path: &Path, mut texts: Map<String, Value>) -> Result<()> {
+        texts.extend(self.texts().map(|(name, text)| (name.to_owned(), text.into())));
+        let mut header = Map::new();
+        if !texts.is_empty() {
+            header.insert("__metadata__".to_owned(), texts.into());
+        }
+        let mut end = 0;
+        for (name, matrix) in &self.matrices {
+            let begin = end;
+            end += bytes(matrix).len();
+            let shape = [matrix.rows(), matrix.columns()];
+            header.insert(
+                name.clone(),
+                json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] }),
+            );
+        }
+        write_tensors(path, &header.into(), self.matrices.iter().map(|(_, matrix)| bytes(matrix)))
+    }
+}
+
+fn bytes(matrix: &Matrix<f32>) -> &[u8] {
+    bytemuck::cast_slice(matrix.values())
+}
+
+/// The text in a file's header that holds the digest of the rest.
+const DIGEST: &str = "sha256";
+
+/// The digest of texts, in their order by name, and tensors, by name.
+fn digest<'a>(
+    texts: impl Iterator<Item = (&'a str, &'a str)>,
+    tensors: impl Iterator<Item = (&'a str, &'a [u8])>,
+) -> String {
+    let texts = texts.map(|(name, text)| (name, text.as_bytes()));
+    let digests: BTreeMap<&str, String> =
+        texts.chain(tensors).map(|(name, of)| (name, digest_of(of))).collect();
+    digest_of(json!(digests).to_string().as_bytes())
 }
 
 /// A safetensors file read into memory.
@@ -69,7 +102,21 @@ impl Reader {
     pub fn open(path: &Path) -> Result<Reader> {
         let reader = Reader { path: path.to_owned(), bytes: stage::files::read_bytes(path)? };
         reader.parse()?;
-        Ok(reader)
+        match reader.find_text(DIGEST)? {
+            Some(digest) if digest != reader.digest()? => {
+                Err(reader.broken("damaged: its digest is another one"))
+            }
+            _ => Ok(reader),
+        }
+    }
+
+    /// The digest of what was read.
+    fn digest(&self) -> Result<String> {
+        let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(|e| self.broken(&e.to_string()))?;
+        let texts = header.metadata().iter().flatten().filter(|(name, _)| *name != DIGEST);
+        let tensors = self.parse()?;
+        let tensors = tensors.iter().map(|(name, view)| (name, view.data()));
+        Ok(digest(texts.map(|(name, text)| (name.as_str(), text.as_str())), tensors))
     }
 
     /// The file it came from.
@@ -133,5 +180,40 @@ pub fn require_finite(name: &str, matrix: &Matrix<f32>) -> Result<()> {
             Err(Error::new(stage::Kind::Diverged, message).row(row as u64).hint(hint))
         }
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_survive_and_another_reader_agrees() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let (a, b) = (Matrix::from_values(2, 3, (0..6u8).map(f32::from).collect()), Matrix::zeros(0, 4));
+        Tensors::default().matrix("b", &b).matrix("a", &a).text("note", "x").write(&path).unwrap();
+        let reader = Reader::open(&path).unwrap();
+        assert_eq!((reader.matrix("a").unwrap(), reader.text("note").unwrap()), (a, "x".to_owned()));
+        assert_eq!(reader.matrix("b").unwrap().columns(), 4);
+        let theirs = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
+        assert_eq!(theirs["a"].to_vec2::<f32>().unwrap(), [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]);
+    }
+
+    #[test]
+    fn a_checked_file_is_not_believed_with_any_bit_flipped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.safetensors");
+        let matrix = Matrix::from_values(2, 2, vec![1.0, 2.0, 3.0, 4.0]);
+        Tensors::default().matrix("m", &matrix).text("progress", "[3]").write_checked(&path).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        assert!(Reader::open(&path).is_ok());
+        for place in 0..whole.len() {
+            let mut damaged = whole.clone();
+            damaged[place] ^= 1;
+            std::fs::write(&path, &damaged).unwrap();
+            let padding = damaged[place] == b'!';
+            assert!(padding || Reader::open(&path).is_err(), "byte {place} of {}", whole.len());
+        }
     }
 }

@@ -31,6 +31,8 @@ pub fn init_logging(verbosity: i8) {
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(terminal);
+    // A log that cannot be written, on a full disk or to a reader that went away, stops nothing.
+    let log = log.log_internal_errors(false);
     // A second call in one process (tests do that) keeps the first logger.
     let _ = log.with_timer(tracing_subscriber::fmt::time::uptime()).with_writer(AboveBars).try_init();
 }

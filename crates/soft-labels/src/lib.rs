@@ -122,7 +122,10 @@ fn require_room(run: &Run, data: &Data, teachers: &[Teacher], options: &recipe::
     let bytes = parts_at_once * layout.memory(options.rows_per_file);
     resources::require_memory(bytes, "writing the soft labels", "lower --threads")?;
     let knob = "set `soft_labels.top`, or name fewer `soft_labels.teachers`";
-    resources::require_disk(run.root(), layout.bytes(queries, data.queries.pairs()), "the soft labels", knob)
+    // Parts that are there are kept, or removed first.
+    let bytes = layout.bytes(queries, data.queries.pairs());
+    let more = bytes.saturating_sub(resources::occupied(&run.soft_labels()));
+    resources::require_disk(run.root(), more, "the soft labels", knob)
 }
 
 /// The recipe's teachers, or all that are finished.

@@ -62,12 +62,13 @@ pub fn write_labels(
     let parts: Vec<Range<usize>> =
         (0..queries).step_by(rows_per_file).map(|from| from..(from + rows_per_file).min(queries)).collect();
     parts.into_par_iter().enumerate().try_for_each(|(index, rows)| {
-        let path = work.path(&part_name(index));
-        if work.resumes() && path.is_file() {
+        let name = part_name(index);
+        if work.keeps(&name) {
             progress.advance(rows.len() as u64);
             return Ok(());
         }
-        write_part(&path, data, (teachers, scorers), recipe.top, rows, &progress)
+        write_part(&work.path(&name), data, (teachers, scorers), recipe.top, rows, &progress)?;
+        work.keep(&name)
     })
 }
 

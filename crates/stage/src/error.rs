@@ -18,7 +18,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// | 70 | numbers stopped being finite | lower the learning rate; the last checkpoint is kept |
 /// | 71 | memory or disk would not suffice | use the knob the message names |
 /// | 74 | reading or writing failed, or the connection | look at the disk or the network |
-/// | 75 | interrupted; the work so far is kept | run the same command again |
+/// | 75 | interrupted, and the work so far is kept; or another process is at the same work | run the same command again |
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A bug, or anything not foreseen.
@@ -35,7 +35,7 @@ pub enum Kind {
     Resource,
     /// Reading or writing failed, on the disk or over a connection.
     Io,
-    /// The user or the cluster asked the program to stop.
+    /// The user or the cluster asked the program to stop, or another process is at the same work.
     Interrupted,
 }
 

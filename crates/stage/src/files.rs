@@ -2,42 +2,98 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
 
-use crate::{Error, Result};
+use crate::{Error, Kind, Result};
 
-/// Writes `path` through a temporary sibling that is renamed into place once `write` has succeeded, so that a
-/// killed program never leaves a file that looks whole.
+/// Writes `path` through a temporary sibling that is renamed into place once `write` has succeeded and its content has
+/// reached the disk, so that a killed program or machine never leaves a file that looks whole.
+///
+/// The sibling is called `.NAME.tmp`: [`sweep`] removes the one that a killed program left, and so does the next write.
+///
+/// # Errors
+/// Those of `write`, failed writes, and [`Kind::Interrupted`] while another process writes the same file.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let temporary = tempfile::Builder::new()
-        .prefix(".")
-        .suffix(".tmp")
-        .tempfile_in(folder)
-        .map_err(|e| Error::io(folder, e))?;
-    let mut writer = BufWriter::with_capacity(1 << 20, temporary.as_file());
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.tmp"));
+    let file = File::options().create(true).truncate(false).write(true).open(&temporary);
+    let file = file.map_err(|e| Error::io(&temporary, e))?;
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        let error = Error::new(Kind::Interrupted, "another process is writing this file").at(path);
+        return Err(error.hint("run the same command again when that has ended"));
+    }
+    let written = fill(&file, path, write)
+        .and_then(|()| std::fs::rename(&temporary, path).map_err(|e| Error::io(path, e)));
+    if written.is_err() {
+        // The first error is the one to tell of.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.and_then(|()| sync_folder(folder))
+}
+
+/// Writes the content of the file to be called `path`, from its beginning, as far as the disk.
+fn fill(file: &File, path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+    file.set_len(0).map_err(|e| Error::io(path, e))?;
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
     write(&mut writer).map_err(|e| e.at(path))?;
     writer.flush().map_err(|e| Error::io(path, e))?;
     drop(writer);
-    temporary.as_file().sync_all().map_err(|e| Error::io(path, e))?;
-    make_readable(temporary.as_file(), path)?;
-    temporary.persist(path).map_err(|e| Error::io(path, e.error))?;
+    file.sync_all().map_err(|e| Error::io(path, e))
+}
+
+/// Makes renames and removals in `folder` outlast a power failure, where the system can.
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+    #[cfg(unix)]
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| Error::io(folder, e))?;
+    let _ = folder;
     Ok(())
 }
 
-/// Gives everyone the right to read `file`, to be called `path`: temporary files are private to their owner,
-/// artifacts are for everyone in the team.
-pub fn make_readable(file: &File, path: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        file.set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(|e| Error::io(path, e))?;
+/// Removes what killed programs left of unfinished writes in `folder` and the folders below it.
+///
+/// # Errors
+/// If a folder cannot be read or a leftover cannot be removed.
+pub fn sweep(folder: &Path) -> Result<()> {
+    remove_files(folder, &|name| name.starts_with('.') && name.ends_with(".tmp"))
+}
+
+/// Removes the files in `folder` and below it whose name `is_meant`.
+pub(crate) fn remove_files(folder: &Path, is_meant: &impl Fn(&str) -> bool) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let path = entry.map_err(|e| Error::io(folder, e))?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if path.is_dir() && !path.is_symlink() {
+            remove_files(&path, is_meant)?;
+        } else if is_meant(&name) {
+            std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+        }
     }
-    let _ = (file, path);
     Ok(())
+}
+
+/// Writes a safetensors file, atomically: its `header` (every tensor's `dtype`, `shape` and `data_offsets`), then the
+/// tensors' bytes. The `safetensors` crate puts texts in the order of a hash map, but the same tensors have to be the
+/// same bytes.
+pub fn write_tensors<'a>(
+    path: &Path,
+    header: &serde_json::Value,
+    tensors: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<()> {
+    let mut header = header.to_string();
+    // The tensors begin at a multiple of 8 bytes.
+    header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
+    let length = (header.len() as u64).to_le_bytes();
+    write_atomically(path, |file| {
+        let written = file.write_all(&length).and_then(|()| file.write_all(header.as_bytes()));
+        let mut tensors = tensors.into_iter();
+        written
+            .and_then(|()| tensors.try_for_each(|part| file.write_all(part)))
+            .map_err(|e| Error::io(path, e))
+    })
 }
 
 /// Writes `bytes` to `path`, atomically.
@@ -113,6 +169,35 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(read_bytes(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_a_killed_write_left_is_swept_and_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, below) = (dir.path().join("x"), dir.path().join("below"));
+        std::fs::create_dir(&below).unwrap();
+        for left in [dir.path().join(".x.tmp"), below.join(".y.tmp")] {
+            std::fs::write(left, "a longer beginning").unwrap();
+        }
+        write_bytes(&path, b"short").unwrap();
+        assert_eq!(read_bytes(&path).unwrap(), b"short");
+        std::fs::write(dir.path().join("done.tmp"), "work to go on with").unwrap();
+        sweep(dir.path()).unwrap();
+        assert_eq!(std::fs::read_dir(&below).unwrap().count(), 0);
+        assert!(path.is_file() && dir.path().join("done.tmp").is_file());
+    }
+
+    #[test]
+    fn two_writers_of_one_file_do_not_mix() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x");
+        let first = write_atomically(&path, |file| {
+            file.write_all(b"first").unwrap();
+            assert_eq!(write_bytes(&path, b"second").unwrap_err().kind(), Kind::Interrupted);
+            Ok(())
+        });
+        first.unwrap();
+        assert_eq!(read_bytes(&path).unwrap(), b"first");
     }
 
     #[test]

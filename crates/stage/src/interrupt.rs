@@ -1,5 +1,6 @@
-//! Stopping when asked: SIGINT and SIGTERM set a flag that long loops look at between steps.
+//! Stopping when asked: SIGINT, SIGTERM and SIGUSR1, which batch systems send ahead of a time limit, set a flag that long loops look at between steps.
 
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +9,10 @@ use crate::{Error, Kind, Result};
 
 static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Listens for SIGINT and SIGTERM. The first asks for an orderly stop; a second one ends the process at once.
+/// Listens for SIGINT, SIGTERM and SIGUSR1. The first asks for an orderly stop; a second one ends the process at once.
 pub fn listen() {
     let flag = REQUESTED.get_or_init(Default::default);
-    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+    for signal in [SIGINT, SIGTERM, SIGUSR1] {
         // Registered first, so it sees the flag as it was before this signal set it.
         let second = signal_hook::flag::register_conditional_shutdown(
             signal,

@@ -32,6 +32,21 @@ pub struct FileRecord {
     pub bytes: u64,
 }
 
+impl FileRecord {
+    /// Refuses the file at `path` if it has not the bytes that `program` wrote.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Data`] if its digest is another one.
+    pub(crate) fn require(&self, path: &Path, program: &str) -> Result<()> {
+        let (sha256, _) = digest(path)?;
+        if sha256 == self.sha256 {
+            return Ok(());
+        }
+        let message = format!("changed since `{program}` wrote it: its digest is not the one in {FILE}");
+        Err(Error::data(message).at(path).hint(format!("rerun `{program}` with --force")))
+    }
+}
+
 /// The content of `stage.json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -95,16 +110,24 @@ impl Manifest {
         })
     }
 
-    /// The record of an output, checked against the size of the file that is there.
+    /// The record of an output, checked against the file that is there: by its size, and by its digest where the file
+    /// was touched after the stage had finished.
     pub(crate) fn output(&self, folder: &Path, name: &str) -> Result<&FileRecord> {
         let path = folder.join(name);
         let record = self.outputs.iter().find(|record| record.path == name);
         let record = record
             .ok_or_else(|| Error::missing(format!("not among the outputs that {FILE} lists")).at(&path))?;
-        let size = std::fs::metadata(&path).map_err(|e| Error::io(&path, e))?.len();
+        let modified = |path: &Path| {
+            let file = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
+            Ok((file.len(), file.modified().ok()))
+        };
+        let (size, touched) = modified(&path)?;
         if size != record.bytes {
             let message = format!("{size} bytes, but {FILE} says {}: truncated or changed", record.bytes);
             return Err(Error::data(message).at(path).hint(format!("rerun `{}` with --force", self.program)));
+        }
+        if touched > modified(&folder.join(FILE))?.1 {
+            record.require(&path, &self.program)?;
         }
         Ok(record)
     }
@@ -128,14 +151,7 @@ pub fn verify(folder: &Path) -> Result<Manifest> {
     let manifest = Manifest::read(folder)?;
     for record in &manifest.outputs {
         manifest.output(folder, &record.path)?;
-        let path = folder.join(&record.path);
-        let (sha256, _) = digest(&path)?;
-        if sha256 != record.sha256 {
-            let message = format!("digest is {sha256}, but {FILE} says {}", record.sha256);
-            return Err(Error::data(message)
-                .at(path)
-                .hint(format!("rerun `{}` with --force", manifest.program)));
-        }
+        record.require(&folder.join(&record.path), &manifest.program)?;
     }
     Ok(manifest)
 }

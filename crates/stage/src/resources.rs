@@ -10,30 +10,59 @@ pub fn peak_memory() -> Option<u64> {
 }
 
 /// Memory that a new allocation could get without swapping, in bytes, where the system tells (Linux): what the machine
-/// has, or what the control groups of this process leave of it, as in containers and batch jobs.
+/// has, or the least that control groups, the limit of the address space or the batch system leave of it.
 pub fn available_memory() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let of_groups = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
-    kilobytes("/proc/meminfo", "MemAvailable:").into_iter().chain(of_groups).min()
+    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let used = |field: &str| kilobytes("/proc/self/status", field).unwrap_or(0);
+    let space = address_space(&limits).map(|limit| limit.saturating_sub(used("VmSize:")));
+    let job = std::env::var("SLURM_MEM_PER_NODE").ok().and_then(|megabytes| megabytes.parse::<u64>().ok());
+    let job = job.map(|megabytes| megabytes.saturating_mul(1 << 20).saturating_sub(used("VmRSS:")));
+    let groups = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
+    [kilobytes("/proc/meminfo", "MemAvailable:"), groups, space, job].into_iter().flatten().min()
 }
 
-/// What the limits of control groups (version 2, below `root`) leave; `groups` is the process's list of them.
+/// The limit of the address space (`ulimit -v`) in the text of `/proc/self/limits`, if there is one.
+fn address_space(limits: &str) -> Option<u64> {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Memory that the limits of control groups below `root` leave; `groups` is the process's list of them, of version 2
+/// (`0::/path`) or of version 1 (`4:memory:/path`).
 fn left_in_groups(root: &Path, groups: &str) -> Option<u64> {
-    let own = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let left = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/'));
+        match controllers {
+            "" => least_left(root, &root.join(path), ["memory.max", "memory.current"]),
+            _ if controllers.split(',').any(|controller| controller == "memory") => {
+                let root = root.join("memory");
+                least_left(&root, &root.join(path), ["memory.limit_in_bytes", "memory.usage_in_bytes"])
+            }
+            _ => None,
+        }
+    };
+    groups.lines().filter_map(left).min()
+}
+
+/// The least that `group` and the groups above it, up to `root`, leave: their limit, less what is used, less files that
+/// could be dropped.
+fn least_left(root: &Path, group: &Path, [limit, used]: [&str; 2]) -> Option<u64> {
     let number = |file: &Path| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
     let left = |folder: &Path| {
         // A group without a limit says "max", which is no number.
-        let limit = number(&folder.join("memory.max"))?;
-        let used = number(&folder.join("memory.current"))?;
-        Some(limit.saturating_sub(used.saturating_sub(reclaimable(folder))))
+        let limit = number(&folder.join(limit))?;
+        Some(limit.saturating_sub(number(&folder.join(used))?.saturating_sub(reclaimable(folder))))
     };
-    root.join(own).ancestors().take_while(|folder| folder.starts_with(root)).filter_map(left).min()
+    group.ancestors().take_while(|folder| folder.starts_with(root)).filter_map(left).min()
 }
 
 /// Files that a group has in memory and does not use.
 fn reclaimable(folder: &Path) -> u64 {
     let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-    let field = statistics.lines().find_map(|line| line.strip_prefix("inactive_file "));
+    let field = |name: &str| statistics.lines().find_map(|line| line.strip_prefix(name));
+    let field = field("inactive_file ").or_else(|| field("total_inactive_file "));
     field.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
 }
 
@@ -67,6 +96,16 @@ pub fn require_disk(folder: &Path, bytes: u64, what: &str, knob: &str) -> Result
         return Err(Error::new(Kind::Resource, message).at(folder).hint(knob));
     }
     Ok(())
+}
+
+/// Bytes of the files in `folder` and below it; 0 if there is none.
+pub fn occupied(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(file) if file.is_dir() => occupied(&entry.path()),
+        file => file.map_or(0, |file| file.len()),
+    };
+    entries.flatten().map(size).sum()
 }
 
 /// `1536` as `1.5 KiB`.
@@ -108,6 +147,33 @@ mod tests {
         write(parent, "memory.stat", "anon 200\ninactive_file 450\n");
         assert_eq!(left_in_groups(root.path(), "0::/slurm/job/step\n"), Some(750));
         assert_eq!(left_in_groups(root.path(), "8:memory:/old\n"), None);
+    }
+
+    #[test]
+    fn version_1_of_control_groups_and_the_address_space_count() {
+        let root = tempfile::tempdir().unwrap();
+        let job = root.path().join("memory/slurm/job");
+        std::fs::create_dir_all(&job).unwrap();
+        std::fs::write(job.join("memory.limit_in_bytes"), "1000\n").unwrap();
+        std::fs::write(job.join("memory.usage_in_bytes"), "300\n").unwrap();
+        assert_eq!(left_in_groups(root.path(), "5:cpu,memory:/slurm/job\n1:name=x:/\n"), Some(700));
+        std::fs::write(job.join("memory.stat"), "total_inactive_file 100\n").unwrap();
+        assert_eq!(left_in_groups(root.path(), "5:cpu,memory:/slurm/job\n"), Some(800));
+        let limits = |limit: &str| {
+            format!(
+                "Max cpu time  unlimited  unlimited seconds\nMax address space  {limit}  unlimited bytes\n"
+            )
+        };
+        assert_eq!([address_space(&limits("4096")), address_space(&limits("unlimited"))], [Some(4096), None]);
+    }
+
+    #[test]
+    fn a_folder_occupies_what_its_files_do() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("below")).unwrap();
+        std::fs::write(root.path().join("a"), "12345").unwrap();
+        std::fs::write(root.path().join("below/b"), "123").unwrap();
+        assert_eq!((occupied(root.path()), occupied(&root.path().join("absent"))), (8, 0));
     }
 
     #[test]

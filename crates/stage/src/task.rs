@@ -1,5 +1,6 @@
 //! What a program is asked to do, and how that stands to what is there: fresh, stale (and why) or incomplete.
 
+use rayon::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 use std::fmt;
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::changes::{changed_inputs, changed_parameters, stages_of, upstream_change};
 use crate::files::{self, digest, read_json};
 use crate::manifest::{FILE, FileRecord, INCOMPLETE, Manifest};
-use crate::work::Work;
+use crate::work::{self, Work};
 use crate::{Result, Run};
 
 /// How a folder stands to what is asked for.
@@ -50,6 +51,8 @@ pub struct Task {
     pub(crate) parameters: Value,
     pub(crate) seed: u64,
     pub(crate) inputs: Vec<FileRecord>,
+    /// The inputs that other stages wrote: where each lies, and the program.
+    written: Vec<(PathBuf, FileRecord, String)>,
 }
 
 impl Task {
@@ -63,15 +66,15 @@ impl Task {
         seed: u64,
     ) -> Self {
         let parameters = serde_json::to_value(parameters).expect("parameters are plain data");
-        Task { run: run.clone(), program, folder, parameters, seed, inputs: Vec::new() }
+        Task { run: run.clone(), program, folder, parameters, seed, inputs: Vec::new(), written: Vec::new() }
     }
 
     /// The same task with one parameter more, in another folder: a part of the work.
     pub fn part(&self, folder: PathBuf, name: &str, value: impl Into<Value>) -> Task {
         let mut parameters = self.parameters.clone();
         parameters[name] = value.into();
-        let (run, inputs) = (self.run.clone(), self.inputs.clone());
-        Task { run, program: self.program, folder, parameters, seed: self.seed, inputs }
+        let (run, inputs, written) = (self.run.clone(), self.inputs.clone(), self.written.clone());
+        Task { run, program: self.program, folder, parameters, seed: self.seed, inputs, written }
     }
 
     /// Adds a file another stage wrote, by that stage's own record of it.
@@ -80,6 +83,7 @@ impl Task {
         let record = manifest.output(folder, name)?;
         let path = folder.join(name);
         self.inputs.push(FileRecord { path: self.relative(&path), ..record.clone() });
+        self.written.push((path.clone(), record.clone(), manifest.program.clone()));
         Ok(path)
     }
 
@@ -164,6 +168,7 @@ impl Task {
         match &status {
             Status::Fresh if !force => {
                 tracing::info!("{name} is fresh");
+                work::tidy(&self.folder);
                 return Ok(None);
             }
             Status::Absent | Status::Fresh => {}
@@ -172,8 +177,15 @@ impl Task {
         for reason in self.stale_inputs() {
             tracing::warn!("{reason}");
         }
+        self.verify()?;
         let ready = ready()?;
-        Ok(Some((Work::claim(self, force)?, ready)))
+        Ok(Work::claim(self, force)?.map(|work| (work, ready)))
+    }
+
+    /// Refuses inputs that are no longer what the stage that wrote them recorded.
+    fn verify(&self) -> Result<()> {
+        let check = |(path, record, program): &(PathBuf, FileRecord, String)| record.require(path, program);
+        self.written.par_iter().try_for_each(check)
     }
 
     /// What the marker of an unfinished start holds.
@@ -195,6 +207,7 @@ mod tests {
     use crate::Kind;
     use crate::manifest::CHECKPOINT;
     use serde_json::json;
+    use std::fs::File;
 
     struct Fixture {
         dir: tempfile::TempDir,
@@ -316,8 +329,75 @@ mod tests {
     fn two_processes_cannot_write_one_folder() {
         let fixture = Fixture::new();
         let _first = begun(fixture.import(1), false).unwrap();
-        let second = fixture.import(1).begin(false, || Ok(()));
-        assert!(second.is_err_and(|e| e.to_string().contains("another process")));
+        let second = fixture.import(1).begin(false, || Ok(())).err().unwrap();
+        let holder = format!("process {}", std::process::id());
+        assert!(second.kind() == Kind::Interrupted && second.to_string().contains(&holder), "{second}");
+    }
+
+    #[test]
+    fn the_second_of_two_starts_does_not_touch_what_the_first_finished() {
+        let fixture = Fixture::new();
+        // The first ends while the second makes ready.
+        let second = fixture.import(1).begin(false, || {
+            finish(fixture.import(1), "a");
+            Ok(())
+        });
+        assert!(second.unwrap().is_none());
+        assert_eq!(fixture.import(1).status().unwrap(), Status::Fresh);
+        assert!(!fixture.run().graph().join(INCOMPLETE).exists());
+    }
+
+    #[test]
+    fn a_finished_stage_with_a_marker_is_not_gone_on_with() {
+        let fixture = Fixture::new();
+        finish(fixture.import(1), "a");
+        let marker = fixture.run().graph().join(INCOMPLETE);
+        let mark = || std::fs::write(&marker, fixture.import(1).identity().to_string()).unwrap();
+        // Killed after `stage.json` was written: nothing is left to do but to tidy up.
+        mark();
+        assert!(begun(fixture.import(1), false).is_none() && !marker.exists());
+        // An output is lost beside: the work begins anew, and nothing passes for whole meanwhile.
+        mark();
+        std::fs::remove_file(fixture.run().graph().join("out")).unwrap();
+        let work = begun(fixture.import(1), false).unwrap();
+        assert!(!work.resumes() && !work.path(FILE).exists());
+    }
+
+    #[test]
+    fn other_bytes_of_the_same_size_are_seen() {
+        let fixture = Fixture::new();
+        finish(fixture.import(1), "content");
+        finish(fixture.soft_labels(), "labels");
+        let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
+        let out = fixture.run().graph().join("out");
+        std::fs::write(&out, "CONTENT").unwrap();
+        File::options().write(true).open(&out).unwrap().set_modified(later).unwrap();
+        assert!(matches!(fixture.import(1).status().unwrap(), Status::Stale(_)));
+        // Even where the time of the change does not tell, nothing is made of it.
+        let before = std::time::SystemTime::UNIX_EPOCH;
+        File::options().write(true).open(&out).unwrap().set_modified(before).unwrap();
+        let error = fixture.soft_labels().begin(true, || Ok(())).err().unwrap();
+        assert!(error.kind() == Kind::Data && error.to_string().contains("changed since"), "{error}");
+        assert_eq!(std::fs::read_to_string(fixture.run().soft_labels().join("out")).unwrap(), "labels");
+    }
+
+    #[test]
+    fn a_kept_file_is_believed_only_as_it_was() {
+        let fixture = Fixture::new();
+        let work = begun(fixture.import(1), false).unwrap();
+        for name in ["a", "b", "c"] {
+            std::fs::write(work.path(name), "part").unwrap();
+        }
+        work.keep("a").unwrap();
+        work.keep("b").unwrap();
+        std::fs::write(work.path("b"), "PART").unwrap();
+        std::fs::write(work.path(".d.tmp"), "a killed write").unwrap();
+        drop(work);
+        let work = begun(fixture.import(1), false).unwrap();
+        assert_eq!(["a", "b", "c"].map(|name| work.keeps(name)), [true, false, false]);
+        assert!(!work.path(".d.tmp").exists());
+        let outputs = work.finish(json!({})).unwrap().outputs;
+        assert_eq!(outputs.iter().map(|record| record.path.as_str()).collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 
     #[test]

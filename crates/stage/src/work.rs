@@ -1,13 +1,14 @@
 //! A stage at work on its folder: claimed at the beginning, made whole at the end.
 
 use serde_json::Value;
-use std::fs::File;
+use std::fs::{File, TryLockError};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::files::{self, write_json};
 use crate::manifest::{CHECKPOINT, FILE, FORMAT, FileRecord, INCOMPLETE, Manifest, version};
-use crate::task::Task;
+use crate::task::{Status, Task};
 use crate::{Error, Kind, Result};
 
 /// A stage at work on its folder.
@@ -18,20 +19,56 @@ pub struct Work {
     _lock: File,
 }
 
+/// Finished files of unfinished work, one record a line; removed when the stage ends.
+const KEPT: &str = "kept.tmp";
+/// Who works on the folder, for whoever comes second; removed when the stage ends.
+const HOLDER: &str = "holder.tmp";
+
 impl Work {
-    /// Takes the folder of `task`: nothing in it passes for whole from here on.
-    pub(crate) fn claim(task: Task, force: bool) -> Result<Work> {
+    /// Takes the folder of `task`: nothing in it passes for whole from here on. None if another process has finished the
+    /// same work in the meantime.
+    pub(crate) fn claim(task: Task, force: bool) -> Result<Option<Work>> {
         let marker = task.folder.join(INCOMPLETE);
-        let resumes = !force && task.is_begun();
         refuse_foreign(&task.folder)?;
         let lock = lock(&marker)?;
-        if !resumes {
-            clear(&task.folder)?;
+        if !force && task.status()? == Status::Fresh {
+            remove(&marker)?;
+            return Ok(None);
         }
-        // Written in place, not renamed, so that the lock stays with the file.
-        std::fs::write(&marker, task.identity().to_string()).map_err(|e| Error::io(&marker, e))?;
+        let resumes = !force && task.is_begun() && !task.folder.join(FILE).is_file();
+        if resumes {
+            files::sweep(&task.folder)?;
+        } else {
+            clear(&task.folder)?;
+            // Written in place, not renamed, so that the lock stays with the file.
+            std::fs::write(&marker, task.identity().to_string()).map_err(|e| Error::io(&marker, e))?;
+        }
         let started = (Instant::now(), jiff::Timestamp::now());
-        Ok(Work { task, started, resumes, _lock: lock })
+        let holder = format!("process {} since {}", std::process::id(), started.1);
+        files::write_bytes(&task.folder.join(HOLDER), holder.as_bytes())?;
+        Ok(Some(Work { task, started, resumes, _lock: lock }))
+    }
+
+    /// Remembers that the file called `name` is finished, so that a later start can tell it from one that was damaged since.
+    ///
+    /// # Errors
+    /// If the file cannot be read or the record cannot be written.
+    pub fn keep(&self, name: &str) -> Result<()> {
+        let (sha256, bytes) = files::digest(&self.path(name))?;
+        let record = FileRecord { path: name.to_owned(), sha256, bytes };
+        let line = serde_json::json!(record).to_string() + "\n";
+        let path = self.path(KEPT);
+        let file = File::options().create(true).append(true).open(&path);
+        file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|e| Error::io(&path, e))
+    }
+
+    /// Returns whether the file called `name` is there as an interrupted start that was asked for exactly the same
+    /// finished it.
+    pub fn keeps(&self, name: &str) -> bool {
+        let records = std::fs::read_to_string(self.path(KEPT)).unwrap_or_default();
+        let records = records.lines().filter_map(|line| serde_json::from_str::<FileRecord>(line).ok());
+        let mut records = records.filter(|record| record.path == name);
+        self.resumes && records.any(|record| record.require(&self.path(name), self.task.program).is_ok())
     }
 
     /// The path of a file in the stage's folder.
@@ -52,10 +89,8 @@ impl Work {
     /// Ends the stage: removes the checkpoint, digests the outputs, writes `stage.json` last.
     pub fn finish(self, summary: Value) -> Result<Manifest> {
         let folder = &self.task.folder;
-        let checkpoint = folder.join(CHECKPOINT);
-        if checkpoint.is_file() {
-            std::fs::remove_file(&checkpoint).map_err(|e| Error::io(&checkpoint, e))?;
-        }
+        remove(&folder.join(CHECKPOINT))?;
+        files::remove_files(folder, &|name| name.ends_with(".tmp"))?;
         let mut outputs = Vec::new();
         collect_outputs(folder, folder, &mut outputs)?;
         outputs.sort_by(|a, b| a.path.cmp(&b.path));
@@ -75,9 +110,26 @@ impl Work {
             summary,
         };
         write_json(&folder.join(FILE), &manifest)?;
-        let marker = folder.join(INCOMPLETE);
-        std::fs::remove_file(&marker).map_err(|e| Error::io(&marker, e))?;
+        remove(&folder.join(INCOMPLETE))?;
+        files::sync_folder(folder)?;
         Ok(manifest)
+    }
+}
+
+/// Removes what a process left that was killed after it had finished `folder`, unless another one is at work there or the
+/// folder cannot be written.
+pub(crate) fn tidy(folder: &Path) {
+    let marker = folder.join(INCOMPLETE);
+    if marker.is_file() && lock(&marker).is_ok() {
+        let _ = files::remove_files(folder, &|name| name.ends_with(".tmp")).and_then(|()| remove(&marker));
+    }
+}
+
+/// Removes a file, if it is there.
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
     }
 }
 
@@ -87,7 +139,7 @@ fn collect_outputs(root: &Path, folder: &Path, into: &mut Vec<FileRecord>) -> Re
         let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
         if path.is_dir() {
             collect_outputs(root, &path, into)?;
-        } else if name != INCOMPLETE && !name.ends_with(".jsonl") && !name.ends_with(".tmp") {
+        } else if name != INCOMPLETE && !name.ends_with(".jsonl") {
             let (sha256, bytes) = files::digest(&path)?;
             into.push(FileRecord { path: name, sha256, bytes });
         }
@@ -107,15 +159,48 @@ fn refuse_foreign(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Opens the marker and locks it.
+///
+/// # Errors
+/// [`Kind::Interrupted`] while another process holds it.
 fn lock(marker: &Path) -> Result<File> {
     let folder = marker.parent().expect("the marker lies in a folder");
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let file = File::options().create(true).truncate(false).write(true).open(marker);
     let file = file.map_err(|e| Error::io(marker, e))?;
-    if let Err(std::fs::TryLockError::WouldBlock) = file.try_lock() {
-        return Err(Error::new(Kind::Io, "another process is writing this folder").at(folder));
+    match file.try_lock() {
+        // Whoever held it may have finished and removed it in the meantime.
+        Ok(()) if is_at(&file, marker) => Ok(file),
+        Ok(()) => lock(marker),
+        Err(TryLockError::WouldBlock) => Err(in_use(folder)),
+        Err(TryLockError::Error(error)) => {
+            let folder = folder.display();
+            tracing::warn!("{folder}: cannot lock ({error}): no two processes may write this folder");
+            Ok(file)
+        }
     }
-    Ok(file)
+}
+
+/// Returns whether `file` is still the one at `path`.
+fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let inode = |file: std::io::Result<std::fs::Metadata>| file.map(|file| (file.dev(), file.ino())).ok();
+        inode(file.metadata()) == inode(std::fs::metadata(path))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.is_file()
+    }
+}
+
+fn in_use(folder: &Path) -> Error {
+    let holder =
+        std::fs::read_to_string(folder.join(HOLDER)).unwrap_or_else(|_| "another process".to_owned());
+    let error = Error::new(Kind::Interrupted, format!("is being written by {holder}")).at(folder);
+    error.hint("run the same command again when that has ended")
 }
 
 /// Removes everything in the folder but the marker.

@@ -1,6 +1,7 @@
 //! `events.jsonl`: one JSON object per line about each epoch. A log, not an artifact: it holds wall-clock times.
 
 use serde_json::{Map, Value};
+use stage::files::write_bytes;
 use stage::{Error, Result};
 use std::fs::File;
 use std::io::Write;
@@ -15,13 +16,15 @@ impl Events {
     /// Opens the log and drops lines about epochs after `epoch`, which will be run again.
     pub(crate) fn resume(path: PathBuf, epoch: usize) -> Result<Events> {
         let kept = kept_lines(&path, epoch);
-        let mut file = File::create(&path).map_err(|e| Error::io(&path, e))?;
-        file.write_all(kept.as_bytes()).map_err(|e| Error::io(&path, e))?;
+        write_bytes(&path, kept.as_bytes())?;
+        let file = File::options().append(true).open(&path).map_err(|e| Error::io(&path, e))?;
         Ok(Events { path, file })
     }
 
     pub(crate) fn write(&mut self, event: Map<String, Value>) -> Result<()> {
-        writeln!(self.file, "{}", Value::Object(event)).map_err(|e| Error::io(&self.path, e))
+        // One call: a line is there as a whole or not at all.
+        let line = format!("{}\n", Value::Object(event));
+        self.file.write_all(line.as_bytes()).map_err(|e| Error::io(&self.path, e))
     }
 }
 

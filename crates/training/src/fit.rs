@@ -83,7 +83,12 @@ pub fn fit(
             progress.message(format!("MRR {:.4}", fitted.valid_mrr));
         }
         tracing::debug!("{name}: {}", serde_json::Value::Object(event.clone()));
+        let is_validated = event.contains_key(VALID_MRR);
+        // Before the checkpoint: what comes after it would be lost if the process were killed between them.
         events.write(event)?;
+        if is_validated {
+            save(work, learner, &fitted)?;
+        }
         progress.advance(1);
     }
     let Fitted { epochs, best_epoch, valid_mrr, .. } = fitted;
@@ -150,7 +155,10 @@ fn batches(data: &Data, pairs: usize, name: &str, seed: u64, epoch: usize) -> Ve
     batches
 }
 
-/// Measures the model, keeps it if it is the best, and saves a checkpoint.
+/// The figure of an epoch after which the model was measured.
+const VALID_MRR: &str = "valid_mrr";
+
+/// Measures the model and keeps it if it is the best.
 fn validate(
     work: &Work,
     data: &Data,
@@ -161,15 +169,20 @@ fn validate(
     learner.require_finite()?;
     let ranks = learner.valid_ranks(data)?;
     let mrr = mean_reciprocal_rank(&ranks);
-    event.insert("valid_mrr".into(), json!(mrr));
+    event.insert(VALID_MRR.into(), json!(mrr));
     if mrr > fitted.valid_mrr || fitted.best_epoch == 0 {
         (fitted.valid_mrr, fitted.best_epoch, fitted.without_gain) = (mrr, fitted.epochs, 0);
         learner.write_best(work)?;
     } else {
         fitted.without_gain += 1;
     }
-    let progress = json!((&*fitted, learner.counters())).to_string();
-    learner.state()?.text("progress", progress).write(&work.path(CHECKPOINT))
+    Ok(())
+}
+
+/// Saves a checkpoint.
+fn save(work: &Work, learner: &mut impl Learner, fitted: &Fitted) -> Result<()> {
+    let progress = json!((fitted, learner.counters())).to_string();
+    learner.state()?.text("progress", progress).write_checked(&work.path(CHECKPOINT))
 }
 
 #[cfg(test)]
