@@ -3,7 +3,7 @@
 //! A recipe or a flag names it. `random` is random; what is a folder, begins with `.`, `/` or `~`, or has no or several
 //! slashes is a path; and `owner/name` is on the hub, at the `@revision` that follows it, at `main` without one.
 
-use hub::{Repository, Snapshot, Want};
+use hub::{Hub, Repository, Snapshot, Want};
 use serde::Serialize;
 use serde_json::{Value, json};
 use stage::{Error, Kind, Result};
@@ -135,34 +135,25 @@ impl EncoderKind {
     }
 
     fn snapshot(&self, repository: &Repository, lookup: Lookup) -> Result<Option<Snapshot>> {
-        let required = [CONFIG].iter().chain(self.required).map(|name| Want::required(&[name]));
-        let optional = self.optional.iter().map(|name| Want::optional(&[name]));
-        let wants: Vec<Want> = required.chain([Want::required(&WEIGHTS)]).chain(optional).collect();
+        let required = [CONFIG].iter().chain(self.required).map(|&name| Want::required([name]));
+        let optional = self.optional.iter().map(|&name| Want::optional(name));
+        let wants: Vec<Want> = required.chain([Want::required(WEIGHTS)]).chain(optional).collect();
+        let hub = Hub::from_environment();
         match lookup {
-            Lookup::Fetch => fetched(repository, &wants).map(Some),
-            Lookup::Cached => match hub::cached(repository, &wants) {
-                // What is damaged is as good as not there.
-                Err(error) if error.kind() == Kind::Data => Ok(None),
-                found => found,
-            },
+            Lookup::Fetch => fetched(&hub, repository, &wants).map(Some),
+            Lookup::Cached => Ok(hub.cached(repository, &wants)),
         }
     }
 }
 
 /// Without a connection, what is cached of a branch is better than nothing.
-fn fetched(repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
-    match hub::fetch(repository, wants) {
-        Err(error) if error.kind() == Kind::Io => match hub::cached(repository, wants)? {
-            Some(snapshot) => {
-                tracing::warn!(
-                    "{error}: {} is taken as it is cached, at {}",
-                    repository.name,
-                    snapshot.commit
-                );
-                Ok(snapshot)
-            }
-            None => Err(error),
-        },
+fn fetched(hub: &Hub, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
+    match hub.fetch(repository, wants) {
+        Err(error) if error.kind() == Kind::Io => {
+            let Some(snapshot) = hub.cached(repository, wants) else { return Err(error) };
+            tracing::warn!("{error}: {} is taken as it is cached, at {}", repository.name, snapshot.commit);
+            Ok(snapshot)
+        }
         Err(error) if error.kind() == Kind::Missing => {
             let hint = error.hint_text().map(|hint| format!("{hint}; ")).unwrap_or_default();
             let hint = format!("{hint}a folder is written ./{}", repository.name);

@@ -1,216 +1,161 @@
-//! One file's content into the cache: continued where it was cut off, checked before it counts.
-//!
-//! A lock keeps processes from downloading the same at once. On file systems of clusters it may keep out nobody (Lustre,
-//! GPFS and some NFS mounts grant it to every caller), so nothing rests on it: a part is written at its offsets and not
-//! appended to, so that two writers write the same bytes to the same places, and whoever is first renames it.
+//! The download: hf-hub's, one process at a time, compared with its digest.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Seek, Write};
-use std::path::{Path, PathBuf};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, CacheRepo};
+use sha1::{Digest as _, Sha1};
+use stage::files::{digest, hex, read_bytes};
+use stage::resources::require_disk;
+use stage::{Error, Kind, Result, interrupt};
+use std::fs::File;
+use std::path::Path;
 use std::time::Duration;
 
-use program::Progress;
-use reqwest::Response;
-use stage::{Error, Result, files};
+use crate::repository::{is_hex, is_path};
+use crate::{Hub, Repository, Snapshot, Want};
 
-use crate::cache::Cache;
-use crate::checksum::{Digest, Hasher, is_digest};
-use crate::patience::Failure;
-use crate::refusal::unanswered;
-use crate::remote::{Description, Remote};
+pub(crate) const ELSEWHERE: &str = "or download the files elsewhere: give their folder by --text-model or --image-model, or \
+    copy that machine's HF_HOME";
 
-/// Progress of so many bytes restores patience.
-const ENOUGH: u64 = 1 << 20;
-const LOCK_PAUSE: Duration = Duration::from_millis(100);
-
-/// Downloads a file into its blob, unless it is there by now.
-pub(crate) async fn download(
-    remote: &Remote<'_>,
-    cache: &Cache,
-    commit: &str,
-    file: &Description,
-) -> Result<Digest> {
-    if !is_digest(&file.etag) {
-        tracing::warn!(
-            "{}: the server names no digest, its size alone is checked",
-            remote.subject(&file.name)
-        );
+impl Hub {
+    /// Downloads in a thread that a signal leaves behind, to end with the process: hf-hub's waiting cannot be stopped.
+    pub(crate) fn download_until_stopped(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
+        let (hub, repository, wants) = (self.clone(), repository.clone(), wants.to_vec());
+        let worker = std::thread::spawn(move || hub.download(&repository, &wants));
+        while !worker.is_finished() {
+            interrupt::check()?;
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        worker.join().unwrap_or_else(|_| Err(Error::new(Kind::Unexpected, "the download panicked")))
     }
-    let _lock = lock(&cache.lock(&file.etag), &file.name).await?;
-    let blob = cache.blob(&file.etag);
-    if let Some(digest) = already(&blob, file)? {
-        return Ok(digest);
-    }
-    let mut part = Part::open(cache.incomplete(&file.etag), file)?;
-    let mut patience = remote.patience();
-    let digest = loop {
-        let before = part.length();
-        match part.complete(remote, commit).await {
-            Ok(digest) => break digest,
-            Err(failure) => {
-                if part.length() >= before + ENOUGH {
-                    patience.restore();
+
+    fn download(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
+        let subject = format!("`{repository}` at {}", self.endpoint);
+        let api = self.api().map_err(|e| self.failure(&subject, &e))?;
+        let info = api.repo(repository.at(&repository.revision)).info();
+        let info = info.map_err(|e| self.failure(&subject, &e))?;
+        if !is_hex(&info.sha, 40) {
+            return Err(Error::data(format!("{subject}: `{}` is no commit", info.sha)));
+        }
+        let cache = Cache::new(self.cache.clone()).repo(repository.at(&repository.revision));
+        let snapshot = Snapshot { folder: cache.pointer_path(&info.sha), commit: info.sha };
+        let repo = api.repo(repository.at(&snapshot.commit));
+        let _lock = self.lock(repository)?;
+        for want in wants {
+            match want.any_of.iter().find(|name| info.siblings.iter().any(|file| file.rfilename == **name)) {
+                Some(name) if snapshot.folder.join(name).exists() => {}
+                Some(name) => self.bring(&api, &repo, &cache, name)?,
+                None if want.required => {
+                    let message = format!("{subject} has no file `{}`", want.any_of.join("` or `"));
+                    return Err(Error::missing(message).hint("is it a model of the kind that is wanted?"));
                 }
-                patience.bear(failure).await?;
+                None => {}
             }
         }
+        cache.create_ref(&snapshot.commit).map_err(|e| Error::io(&self.cache, e))?;
+        Ok(snapshot)
+    }
+
+    fn api(&self) -> Result<Api, ApiError> {
+        ApiBuilder::from_cache(Cache::new(self.cache.clone()))
+            .with_endpoint(self.endpoint.clone())
+            .with_token(self.token.clone())
+            .with_retries(5)
+            .with_progress(tracing::enabled!(tracing::Level::INFO))
+            .build()
+    }
+
+    /// Waits for other processes that download from the same repository: hf-hub itself gives up after five seconds.
+    fn lock(&self, repository: &Repository) -> Result<File> {
+        let folder = self.cache.join(".locks").join(repository.at("").folder_name());
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+        let file = File::create(folder.join("dsom.lock")).map_err(|e| Error::io(&folder, e))?;
+        if file.try_lock().is_err() {
+            tracing::info!("waiting for another process that downloads from `{repository}`");
+            // Where a file system has no locks, hf-hub says so.
+            let _ = file.lock();
+        }
+        Ok(file)
+    }
+
+    /// Downloads one file.
+    fn bring(&self, api: &Api, repo: &ApiRepo, cache: &CacheRepo, name: &str) -> Result<()> {
+        let address = repo.url(name);
+        tracing::info!("downloading {address} into {}", self.cache.display());
+        let file = api.metadata(&address).map_err(|e| self.failure(&address, &e))?;
+        if !is_path(file.etag()) {
+            return Err(Error::data(format!("{address}: the ETag `{}` is no name of a file", file.etag())));
+        }
+        let (size, part) = (file.size() as u64, cache.blob_path(file.etag()).with_extension("part"));
+        require_disk(&self.cache, size, "the download", "set HF_HOME to a folder on a larger disk")?;
+        // Of a part that is whole hf-hub would ask for the bytes after the last one, in vain.
+        if part.metadata().is_ok_and(|part| part.len() >= size) {
+            std::fs::remove_file(&part).map_err(|e| Error::io(&part, e))?;
+        }
+        verify(&repo.download(name).map_err(|e| self.failure(&address, &e))?)
+    }
+
+    /// hf-hub's error about an address or a repository, with a remedy.
+    fn failure(&self, subject: &str, error: &ApiError) -> Error {
+        let (kind, message, hint) = match (status(error), &self.token) {
+            (Some(401 | 403), None) => (Kind::Missing, "access denied, no token was sent".into(), DENIED),
+            (Some(401 | 403), _) => {
+                (Kind::Missing, "access denied with the token that was sent".into(), DENIED)
+            }
+            (Some(404), _) => {
+                (Kind::Missing, "not found".into(), "check the name, the revision and HF_TOKEN")
+            }
+            (Some(status), _) => (Kind::Io, format!("the server answered {status}"), "try again later"),
+            (None, _) => (Kind::Io, error.to_string(), "check the connection and HF_ENDPOINT"),
+        };
+        Error::new(kind, format!("{subject}: {message}")).hint(format!("{hint}, {ELSEWHERE}"))
+    }
+}
+
+const DENIED: &str = "check the name (the hub denies what does not exist, too); if it is private or gated, accept its \
+    terms on its page and set HF_TOKEN";
+
+/// The status with which the server refused, if it answered.
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::StatusCode(status) => Some(status),
+            _ => None,
+        },
+        ApiError::TooManyRetries(error) => status(error),
+        _ => None,
+    }
+}
+
+/// Compares a file with the digest that its blob is named after, and removes it if it is another: the SHA-256 of what lies
+/// in large storage, git's object id (the SHA-1 of a header and the content) of what git keeps itself.
+fn verify(path: &Path) -> Result<()> {
+    let blob = path.canonicalize().map_err(|e| Error::io(path, e))?;
+    let promised = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let found = match promised.len() {
+        64 => digest(&blob)?.0,
+        40 => git_digest(&read_bytes(&blob)?),
+        _ => return Ok(()),
     };
-    part.keep(&blob)?;
-    Ok(digest)
+    if found == promised {
+        return Ok(());
+    }
+    for file in [path, &blob] {
+        std::fs::remove_file(file).map_err(|e| Error::io(file, e))?;
+    }
+    let message = format!("damaged: its digest is {found}, the hub promised {promised}");
+    Err(Error::data(message).at(path).hint("it was removed: run the same command again to download it"))
 }
 
-/// The blob, where another revision or another process has brought it and it is whole.
-fn already(blob: &Path, file: &Description) -> Result<Option<Digest>> {
-    if !blob.is_file() {
-        return Ok(None);
-    }
-    let digest = Digest::of(blob, &file.etag)?;
-    Ok(Some(digest).filter(|digest| digest.bytes == file.bytes && digest.keeps(&file.etag)))
+/// The object id that `git hash-object` prints.
+fn git_digest(content: &[u8]) -> String {
+    let header = format!("blob {}\0", content.len());
+    hex(&Sha1::new().chain_update(header).chain_update(content).finalize())
 }
 
-/// Waits for other processes that download the same, as huggingface_hub does.
-async fn lock(path: &Path, name: &str) -> Result<Option<File>> {
-    let folder = path.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let file = file.map_err(|e| Error::io(path, e))?;
-    let mut said = false;
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(file)),
-            Err(TryLockError::WouldBlock) => {
-                if !std::mem::replace(&mut said, true) {
-                    tracing::info!("another process is downloading `{name}`: waiting for it");
-                }
-                tokio::time::sleep(LOCK_PAUSE).await;
-            }
-            Err(TryLockError::Error(e)) => {
-                tracing::warn!("{}: cannot lock: {e}", path.display());
-                return Ok(None);
-            }
-        }
-    }
-}
-
-/// What has come of a file.
-struct Part<'a> {
-    path: PathBuf,
-    content: File,
-    hasher: Hasher,
-    file: &'a Description,
-    progress: Progress,
-    /// Whether it came in more than one piece.
-    pieced: bool,
-}
-
-impl<'a> Part<'a> {
-    /// Takes up what is there.
-    fn open(path: PathBuf, file: &'a Description) -> Result<Self> {
-        let folder = path.parent().unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        let content = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-        let mut content = content.map_err(|e| Error::io(&path, e))?;
-        let mut hasher = Hasher::new(&file.etag, file.bytes);
-        hasher.read(&mut content).map_err(|e| Error::io(&path, e))?;
-        let progress = Progress::of_bytes(&file.name, file.bytes);
-        progress.start_at(hasher.bytes());
-        let pieced = hasher.bytes() > 0;
-        if pieced {
-            tracing::info!("continuing `{}` at byte {}", file.name, hasher.bytes());
-        }
-        Ok(Part { path, content, hasher, file, progress, pieced })
-    }
-
-    fn length(&self) -> u64 {
-        self.hasher.bytes()
-    }
-
-    fn missing(&self) -> u64 {
-        self.file.bytes.saturating_sub(self.length())
-    }
-
-    /// Asks for what is missing, and checks the whole.
-    async fn complete(&mut self, remote: &Remote<'_>, commit: &str) -> Result<Digest, Failure> {
-        if self.length() > self.file.bytes {
-            self.restart()?;
-        }
-        if self.missing() > 0 {
-            let (answer, from) = remote.content(commit, &self.file.name, self.length()).await?;
-            if from == 0 && self.length() > 0 {
-                tracing::info!(
-                    "the server does not continue `{}`: it comes from its beginning",
-                    self.file.name
-                );
-                self.restart()?;
-            }
-            self.pieced |= from > 0;
-            self.receive(answer, &remote.subject(&self.file.name)).await?;
-        }
-        self.check(remote)
-    }
-
-    async fn receive(&mut self, mut answer: Response, subject: &str) -> Result<(), Failure> {
-        while let Some(bytes) = answer.chunk().await.map_err(|error| unanswered(subject, error))? {
-            self.content.write_all(&bytes).map_err(|e| Error::io(&self.path, e))?;
-            self.hasher.update(&bytes);
-            self.progress.advance(bytes.len() as u64);
-            if self.length() > self.file.bytes {
-                break;
-            }
-        }
-        match self.missing() {
-            0 => Ok(()),
-            missing => {
-                let message = format!("{subject}: the connection ended {missing} bytes too early");
-                Err(Failure::again(Error::new(stage::Kind::Io, message)))
-            }
-        }
-    }
-
-    /// The digest, where it is the promised one.
-    fn check(&mut self, remote: &Remote<'_>) -> Result<Digest, Failure> {
-        let fresh = self.fresh_hasher();
-        let digest = std::mem::replace(&mut self.hasher, fresh).finish();
-        if digest.bytes == self.file.bytes && digest.keeps(&self.file.etag) {
-            return Ok(digest);
-        }
-        let message = format!(
-            "{}: the content is not what its digest says ({} bytes with sha256 {}; promised were {} bytes with {})",
-            remote.subject(&self.file.name),
-            digest.bytes,
-            digest.sha256,
-            self.file.bytes,
-            self.file.etag
-        );
-        let error = Error::data(message)
-            .hint("try again; if it stays, the server or something before it changes files");
-        let pieced = self.pieced;
-        self.restart()?;
-        // Its beginning may be another program's, or from before a crash.
-        if pieced { Err(Failure::again(error)) } else { Err(Failure::Final(error)) }
-    }
-
-    fn fresh_hasher(&self) -> Hasher {
-        Hasher::new(&self.file.etag, self.file.bytes)
-    }
-
-    /// Begins anew with nothing.
-    fn restart(&mut self) -> Result<()> {
-        self.hasher = self.fresh_hasher();
-        self.pieced = false;
-        self.progress.start_at(0);
-        let emptied = self.content.set_len(0).and_then(|()| self.content.rewind());
-        emptied.map_err(|e| Error::io(&self.path, e))
-    }
-
-    /// Makes it the blob.
-    fn keep(self, blob: &Path) -> Result<()> {
-        self.content.sync_all().map_err(|e| Error::io(&self.path, e))?;
-        files::make_readable(&self.content, &self.path)?;
-        match std::fs::rename(&self.path, blob) {
-            // Another process was first.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && blob.is_file() => Ok(()),
-            renamed => renamed.map_err(|e| Error::io(blob, e)),
-        }
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_digest_is_what_git_hash_object_prints() {
+        assert_eq!(super::git_digest(b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
     }
 }

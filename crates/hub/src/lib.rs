@@ -1,52 +1,35 @@
-//! Checkpoints from the Hugging Face hub, in the cache that its other tools share.
+//! Checkpoints from the Hugging Face hub: an adapter over [hf-hub](hf_hub), whose cache other tools share.
 //!
-//! [`fetch`] brings files of a [`Repository`] at a revision into the cache and says what they are: where, at which commit,
-//! with which digest. Files that Python's huggingface_hub (or anything else with its cache) fetched are used, and the other
-//! way round. A revision that is a whole commit hash, and cached, is answered without the network.
+//! [`Hub::fetch`] brings files of a [`Repository`] at a revision into the cache. hf-hub downloads and, where a connection broke,
+//! continues; added here are the digest (a blob is named after the one that the hub promised, and what comes is compared with
+//! it), one download of a repository at a time, interruption, and errors that say what to do.
 //!
-//! - **Whole or absent.** A download that was cut off, by the network or by a signal, continues at its last byte, now or
-//!   the next time; its digest is checked before it counts, and again whenever it is asked for.
-//! - **Patient.** Dropped connections, 429 and 5xx are tried again with growing pauses, as long as the server asks for up to a
-//!   minute, and given up after six failures in a row.
-//! - **Together.** Processes that want the same file wait for the one that downloads it.
-//! - **Discreet.** The token goes to the endpoint's host alone, and into no log, error or file.
-//!
-//! The environment variables are those of huggingface_hub:
-//!
-//! | variable | what it says | where it is not set |
+//! | variable | meaning | default |
 //! |---|---|---|
 //! | `HF_ENDPOINT` | the hub's address, of a mirror for example | `https://huggingface.co` |
-//! | `HF_HUB_CACHE`, `HUGGINGFACE_HUB_CACHE` | the folder of the cache | `hub` in `HF_HOME` |
-//! | `HF_HOME` | the folder of cache and token | `huggingface` in `XDG_CACHE_HOME`, or in `~/.cache` |
-//! | `HF_TOKEN` | the token for private and gated repositories | what the file `HF_TOKEN_PATH` says, or `HF_HOME/token` |
-//! | `HF_HUB_DISABLE_IMPLICIT_TOKEN` | `1`: no token is sent | |
-//! | `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` | `1`: only what is cached is used | |
-//! | `SSL_CERT_FILE`, `SSL_CERT_DIR` | certificates that are trusted | the system's |
-//! | `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | a proxy, and what goes without it | no proxy |
+//! | `HF_HUB_CACHE` | the folder of the cache | `hub` in `HF_HOME` |
+//! | `HF_HOME` | the folder of cache and token | `~/.cache/huggingface` |
+//! | `HF_TOKEN` | the token for private and gated repositories | the content of `HF_TOKEN_PATH`, or of `HF_HOME/token` |
+//! | `HF_HUB_OFFLINE` | `1`: only cached files are used | |
+//! | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | a proxy, and the hosts that need none | no proxy |
+//!
+//! hf-hub sends the token also to the host that the hub redirects large files to.
 //!
 //! ```no_run
-//! use hub::Want;
+//! use hub::{Hub, Want};
 //! let repository = "google-bert/bert-base-uncased@86b5e0934494bd15c9632b12f734a8a67f723594".parse()?;
-//! let weights = Want::required(&["model.safetensors", "pytorch_model.bin"]);
-//! let snapshot = hub::fetch(&repository, &[Want::required(&["config.json"]), weights])?;
-//! println!("{} at {}: {}", snapshot.folder.display(), snapshot.commit, snapshot.files[1].sha256);
+//! let weights = Want::required(["model.safetensors", "pytorch_model.bin"]);
+//! let snapshot = Hub::from_environment().fetch(&repository, &[Want::required(["config.json"]), weights])?;
+//! println!("{} at {}", snapshot.folder.display(), snapshot.commit);
 //! # Ok::<(), stage::Error>(())
 //! ```
 
-mod cache;
-mod checksum;
 mod download;
-mod fetch;
-mod patience;
-mod refusal;
-mod remote;
 mod repository;
-mod settings;
 
 pub use repository::{Repository, Want};
-pub use settings::{Settings, Token};
 
-use stage::Result;
+use stage::{Error, Result};
 use std::path::PathBuf;
 
 /// Files of a repository, as they lie in the cache.
@@ -56,36 +39,105 @@ pub struct Snapshot {
     pub folder: PathBuf,
     /// The commit, 40 hexadecimal digits.
     pub commit: String,
-    /// One per want, in their order; none for an optional one that the repository does not have.
-    pub files: Vec<File>,
 }
 
 impl Snapshot {
-    /// The file of this name, if it is among those that were wanted.
-    pub fn file(&self, name: &str) -> Option<&File> {
-        self.files.iter().find(|file| file.name == name)
+    fn holds(&self, want: &Want) -> bool {
+        want.any_of.iter().any(|name| self.folder.join(name).exists())
     }
 }
 
-/// One file of a repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct File {
-    /// Its path in the repository.
-    pub name: String,
-    /// Where it is, a link in the snapshot's folder.
-    pub path: PathBuf,
-    /// The SHA-256 of its content as hexadecimal digits.
-    pub sha256: String,
-    /// Its size in bytes.
-    pub bytes: u64,
+/// The hub's address, its cache, and who asks.
+#[derive(Clone)]
+pub struct Hub {
+    /// The address, without a slash at its end.
+    pub endpoint: String,
+    /// The folder of the cache that all tools of the hub share.
+    pub cache: PathBuf,
+    /// The token, a secret.
+    pub token: Option<String>,
+    /// Whether only cached files may be used.
+    pub offline: bool,
 }
 
-/// [`Settings::fetch`] with the settings of the environment.
-pub fn fetch(repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
-    Settings::from_environment()?.fetch(repository, wants)
+impl Hub {
+    /// The hub as the environment of this process describes it (see the table of [this crate](crate)).
+    pub fn from_environment() -> Self {
+        Hub::read(|name| std::env::var(name).ok())
+    }
+
+    fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
+        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let home = given("HF_HOME").map(|home| hf_hub::Cache::new(PathBuf::from(home).join("hub")));
+        let home = home.unwrap_or_default();
+        let stored = given("HF_TOKEN_PATH").map_or_else(|| home.token_path(), PathBuf::from);
+        let token = given("HF_TOKEN").or_else(|| std::fs::read_to_string(stored).ok());
+        let endpoint = given("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
+        let offline = given("HF_HUB_OFFLINE").unwrap_or_default().to_uppercase();
+        Hub {
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            cache: given("HF_HUB_CACHE").map_or_else(|| home.path().clone(), PathBuf::from),
+            token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
+            offline: ["1", "ON", "YES", "TRUE"].contains(&offline.as_str()),
+        }
+    }
+
+    /// The files of a repository, downloaded where they are not cached yet.
+    ///
+    /// Errors are [`Missing`](stage::Kind::Missing) (no such repository, revision or file, no access, or not cached while
+    /// offline), [`Data`](stage::Kind::Data) (not the digest that was promised), [`Io`](stage::Kind::Io) (the connection, the
+    /// disk), [`Resource`](stage::Kind::Resource) (the disk is too small) or [`Interrupted`](stage::Kind::Interrupted).
+    pub fn fetch(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
+        let settled = |snapshot: &Snapshot| {
+            self.offline || repository.is_pinned() && wants.iter().all(|want| snapshot.holds(want))
+        };
+        match self.cached(repository, wants).filter(settled) {
+            Some(snapshot) => Ok(snapshot),
+            None if self.offline => {
+                let message = format!("HF_HUB_OFFLINE is set, and `{repository}` is not all cached");
+                let hint = format!("unset it to download, {}", download::ELSEWHERE);
+                Err(Error::missing(message).at(&self.cache).hint(hint))
+            }
+            None => self.download_until_stopped(repository, wants),
+        }
+    }
+
+    /// The files of a repository, if the cache holds all that are required; the network is not touched. A branch or tag is at
+    /// the commit where it was when it was last fetched.
+    pub fn cached(&self, repository: &Repository, wants: &[Want]) -> Option<Snapshot> {
+        let folder = self.cache.join(repository.at("").folder_name());
+        let commit = match repository.is_pinned() {
+            true => repository.revision.clone(),
+            false => std::fs::read_to_string(folder.join("refs").join(&repository.revision)).ok()?,
+        };
+        let snapshot = Snapshot { folder: folder.join("snapshots").join(&commit), commit };
+        wants.iter().all(|want| !want.required || snapshot.holds(want)).then_some(snapshot)
+    }
 }
 
-/// [`Settings::cached`] with the settings of the environment.
-pub fn cached(repository: &Repository, wants: &[Want]) -> Result<Option<Snapshot>> {
-    Settings::from_environment()?.cached(repository, wants)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_that_of_huggingface_hub() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("token"), "stored\n").unwrap();
+        let home = home.path().display().to_string();
+        let hub = |name: &str, value: &str| {
+            let set = [("HF_HOME", home.as_str()), (name, value)];
+            Hub::read(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+        };
+        let plain = hub("HF_HUB_OFFLINE", "0");
+        assert_eq!((plain.cache, plain.offline), (PathBuf::from(&home).join("hub"), false));
+        assert_eq!(
+            (plain.endpoint.as_str(), plain.token.as_deref()),
+            ("https://huggingface.co", Some("stored"))
+        );
+        assert_eq!(hub("HF_TOKEN", "given").token.as_deref(), Some("given"));
+        assert_eq!(hub("HF_TOKEN_PATH", "/nowhere").token, None);
+        assert_eq!(hub("HF_HUB_CACHE", "/c").cache, PathBuf::from("/c"));
+        assert_eq!(hub("HF_ENDPOINT", "http://x/").endpoint, "http://x");
+        assert!(hub("HF_HUB_OFFLINE", "true").offline);
+    }
 }

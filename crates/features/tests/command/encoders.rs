@@ -1,7 +1,8 @@
 //! Encoders from folders and from the hub.
 
 use super::*;
-use server::{COMMIT, Hub, NAME};
+use server::{COMMIT, FakeHub, NAME};
+use stage::files::digest_of;
 
 #[allow(dead_code, reason = "written for the tests of `hub`, which need more of it")]
 #[path = "../../../hub/tests/hub/server.rs"]
@@ -143,10 +144,12 @@ fn an_encoder_is_fetched_once_and_asked_for_only_where_there_is_work() {
     let fixture = Fixture::new();
     checkpoints(&fixture);
     let read = |file: &str| std::fs::read(fixture.path("vit").join(file)).unwrap();
-    let hub = Hub::start()
-        .small("config.json", &read("config.json"))
-        .small("preprocessor_config.json", br#"{"size": 16}"#)
-        .large("model.safetensors", &read("model.safetensors"));
+    let weights = read("model.safetensors");
+    // ETags that are no digests: nothing is promised.
+    let hub = FakeHub::start()
+        .file("config.json", "config", &read("config.json"))
+        .file("preprocessor_config.json", "preprocessor", br#"{"size": 16}"#)
+        .file("model.safetensors", &digest_of(&weights), &weights);
     let run = |more: &[&str]| {
         let only = ["--modality", "visual", "--image-model", NAME];
         let mut command = fixture.prepared(&[&only[..], more].concat());

@@ -103,7 +103,7 @@ impl Fixture {
             .env_remove("DSOM_IMAGE_MODEL");
         // The hub's cache is the test's own, and nothing goes to the network unless a test says where.
         command.env("HF_HOME", self.path("hf")).env("HF_HUB_OFFLINE", "1");
-        for name in ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "TRANSFORMERS_OFFLINE"] {
+        for name in ["HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH"] {
             command.env_remove(name);
         }
         command.args(arguments);

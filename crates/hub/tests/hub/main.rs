@@ -2,94 +2,146 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
-mod access;
-mod cache;
-mod damage;
-mod process;
 mod server;
-mod transfer;
 
-use hub::{Repository, Settings, Snapshot, Token, Want};
-use server::{COMMIT, Hub, NAME};
+use hub::{Hub, Repository, Snapshot, Want};
+use server::{COMMIT, FakeHub, Fault, NAME};
+use stage::files::digest_of;
 use stage::{Kind, Result};
-use std::path::PathBuf;
-use std::time::Duration;
 
-/// A cache of its own, and the settings to use it with a server.
-struct Client {
-    dir: tempfile::TempDir,
-    settings: Settings,
+/// A cache of its own, and a server with a small file that git keeps and a large one that it does not.
+struct Fixture {
+    _cache: tempfile::TempDir,
+    server: FakeHub,
+    hub: Hub,
 }
 
-impl Client {
-    fn of(hub: &Hub) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            endpoint: hub.address().to_owned(),
-            cache: dir.path().to_owned(),
-            token: None,
-            offline: false,
-            back_off: Duration::from_millis(1),
-        };
-        Client { dir, settings }
+fn weights() -> Vec<u8> {
+    (0..300_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+fn fixture(faults: &[Fault]) -> Fixture {
+    let server = FakeHub::start()
+        .file("config.json", "ce013625030ba8dba906f756967f9e9ca394464a", b"hello\n")
+        .file("model.bin", &digest_of(&weights()), &weights())
+        .faults(faults);
+    let cache = tempfile::tempdir().unwrap();
+    let hub = Hub {
+        endpoint: server.address().to_owned(),
+        cache: cache.path().to_owned(),
+        token: None,
+        offline: false,
+    };
+    Fixture { _cache: cache, server, hub }
+}
+
+impl Fixture {
+    fn fetch(&self, revision: &str) -> Result<Snapshot> {
+        let wants = [Want::required(["config.json"]), Want::required(["none.bin", "model.bin"])];
+        let optional = Want::optional("tokenizer.json");
+        self.hub.fetch(&Repository::new(NAME, revision).unwrap(), &[&wants[..], &[optional]].concat())
     }
 
-    fn with_token(mut self, token: &str) -> Self {
-        self.settings.token = Token::new(token);
-        self
-    }
-
-    fn fetch(&self, revision: &str, wants: &[Want]) -> Result<Snapshot> {
-        self.settings.fetch(&repository(revision), wants)
-    }
-
-    /// Fetches `model.bin` at `main`.
-    fn model(&self) -> Result<Snapshot> {
-        self.fetch("main", &[Want::required(&["model.bin"])])
-    }
-
-    /// What goes wrong with `model.bin`, with its hint.
+    /// The message and the hint of an error of this kind that names repository and server, after which nothing is cached.
     fn fails(&self, kind: Kind) -> String {
-        let error = self.model().unwrap_err();
-        assert_eq!(error.kind(), kind, "{error}");
-        let host = self.settings.host().unwrap();
-        assert!(error.to_string().contains(NAME) && error.to_string().contains(&host), "{error}");
-        format!("{error}\n{}", error.hint_text().unwrap_or_default())
-    }
-
-    /// The repository's part of the cache.
-    fn folder(&self) -> PathBuf {
-        self.dir.path().join("models--owner--model")
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder().join(name)
-    }
-
-    /// Names in a folder of the repository's part of the cache, sorted.
-    fn listing(&self, folder: &str) -> Vec<String> {
-        let entries = std::fs::read_dir(self.path(folder)).into_iter().flatten().flatten();
-        let mut names: Vec<String> = entries.map(|entry| entry.file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
+        let error = self.fetch("main").unwrap_err();
+        let said = format!("{error}: {}", error.hint_text().unwrap());
+        assert_eq!(error.kind(), kind, "{said}");
+        assert!(self.hub.cached(&NAME.parse().unwrap(), &[Want::required(["model.bin"])]).is_none());
+        said
     }
 }
 
-fn repository(revision: &str) -> Repository {
-    Repository::new(NAME, revision).unwrap()
-}
-
-/// Bytes that do not repeat soon.
-fn bytes(length: usize) -> Vec<u8> {
-    (0..length as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8).collect()
-}
-
-/// The bytes of a snapshot's only file.
-fn content(snapshot: &Snapshot) -> Vec<u8> {
-    assert_eq!(snapshot.files.len(), 1);
-    let file = &snapshot.files[0];
-    let content = std::fs::read(&file.path).unwrap();
-    assert_eq!((&file.sha256, file.bytes), (&stage::files::digest_of(&content), content.len() as u64));
+#[test]
+fn files_are_whole_and_downloaded_once() {
+    let fixture = fixture(&[]);
+    let snapshot = fixture.fetch("main").unwrap();
     assert_eq!(snapshot.commit, COMMIT);
-    content
+    assert_eq!(std::fs::read(snapshot.folder.join("model.bin")).unwrap(), weights());
+    let repository = fixture.hub.cache.join("models--owner--model");
+    assert_eq!(std::fs::read(repository.join("blobs").join(digest_of(&weights()))).unwrap(), weights());
+    let requests = fixture.server.requests().len();
+    assert_eq!(fixture.fetch("main").unwrap(), snapshot);
+    assert_eq!(fixture.server.requests().len(), requests + 1, "where the branch is");
+}
+
+#[test]
+fn a_pinned_commit_that_is_cached_asks_nobody() {
+    let fixture = fixture(&[]);
+    let wants = [Want::required(["model.bin"])];
+    let repository = Repository::new(NAME, COMMIT).unwrap();
+    let snapshot = fixture.hub.fetch(&repository, &wants).unwrap();
+    let requests = fixture.server.requests().len();
+    assert_eq!(fixture.hub.fetch(&repository, &wants).unwrap(), snapshot);
+    assert_eq!(fixture.server.requests().len(), requests);
+}
+
+#[test]
+fn offline_only_cached_files_are_used() {
+    let mut fixture = fixture(&[]);
+    fixture.hub.offline = true;
+    let said = fixture.fails(Kind::Missing);
+    assert!(said.contains("HF_HUB_OFFLINE is set, and `owner/model@main`"), "{said}");
+    assert!(fixture.server.requests().is_empty());
+    fixture.hub.offline = false;
+    let snapshot = fixture.fetch("main").unwrap();
+    let requests = fixture.server.requests().len();
+    fixture.hub.offline = true;
+    assert_eq!(fixture.fetch("main").unwrap(), snapshot);
+    assert_eq!(fixture.server.requests().len(), requests);
+}
+
+#[test]
+fn a_wrong_digest_is_refused_and_not_kept() {
+    for faults in [&[Fault::Corrupt][..], &[Fault::Break, Fault::Corrupt]] {
+        let fixture = fixture(faults);
+        let said = fixture.fails(Kind::Data);
+        assert!(said.contains("damaged") && said.contains("run the same command again"), "{said}");
+        fixture.fetch("main").unwrap();
+    }
+}
+
+#[test]
+fn a_broken_connection_is_continued_and_in_the_end_an_error() {
+    let patient = fixture(&[Fault::Break; 3]);
+    let snapshot = patient.fetch("main").unwrap();
+    assert_eq!(std::fs::read(snapshot.folder.join("model.bin")).unwrap(), weights());
+    let broken = fixture(&[Fault::Break; 40]);
+    let said = broken.fails(Kind::Io);
+    assert!(said.contains("/config.json: ") && said.contains("check the connection"), "{said}");
+    assert!(broken.server.requests().len() < 10);
+}
+
+#[test]
+fn refusals_say_what_to_do() {
+    let cases =
+        [(401, Kind::Missing, "HF_TOKEN"), (404, Kind::Missing, "check the name"), (503, Kind::Io, "later")];
+    for (status, kind, remedy) in cases {
+        let fixture = fixture(&[Fault::Status(status)]);
+        let said = fixture.fails(kind);
+        assert!(
+            said.contains(NAME) && said.contains(&fixture.hub.endpoint) && said.contains(remedy),
+            "{said}"
+        );
+    }
+    let mut nowhere = fixture(&[]);
+    nowhere.hub.endpoint = "http://127.0.0.1:1".to_owned();
+    assert!(nowhere.fails(Kind::Io).contains("check the connection"));
+}
+
+#[test]
+fn a_file_that_the_repository_does_not_have_is_named() {
+    let fixture = fixture(&[]);
+    let error = fixture.hub.fetch(&NAME.parse().unwrap(), &[Want::required(["a.bin", "b.bin"])]).unwrap_err();
+    assert_eq!(error.kind(), Kind::Missing);
+    assert!(error.to_string().ends_with("has no file `a.bin` or `b.bin`"), "{error}");
+}
+
+#[test]
+fn the_token_is_sent_and_not_shown() {
+    let mut fixture = fixture(&[Fault::Status(403)]);
+    fixture.hub.token = Some("hf_secret".to_owned());
+    assert!(!fixture.fails(Kind::Missing).contains("hf_secret"));
+    fixture.fetch("main").unwrap();
+    assert!(fixture.server.requests().iter().all(|request| request.contains("Bearer hf_secret")));
 }
