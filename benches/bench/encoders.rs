@@ -35,7 +35,7 @@ pub(crate) struct Encoding {
     candle: bool,
     /// Where to compute, as dsom-features names it
     #[arg(long, default_value = "cpu")]
-    device: device::Device,
+    device: program::Device,
     /// Of the products on a device, as recipes name it
     #[arg(long, default_value = "f32", value_parser = named::<Precision>)]
     precision: Precision,
