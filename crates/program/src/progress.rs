@@ -1,12 +1,16 @@
-//! Progress of long work: a bar with the time left on a terminal, a plain log line now and then elsewhere.
+//! The log, and progress of long work: a bar with the time left on a terminal, a plain log line now and then elsewhere.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 
 use stage::resources::human;
 
@@ -16,7 +20,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(20);
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
 /// Sends log lines to standard error, at a level from `-q` (negative) to `-vv`; `RUST_LOG` overrides it.
-/// Bars are drawn only on a terminal, and not with `-q`.
+/// Bars are drawn only on a terminal, and not with `-q`; colours only there, and not where `NO_COLOR` is set.
 pub fn init_logging(verbosity: i8) {
     let level = match verbosity {
         i8::MIN..=-2 => "error",
@@ -25,16 +29,55 @@ pub fn init_logging(verbosity: i8) {
         1 => "debug",
         _ => "trace",
     };
-    let terminal = std::io::stderr().is_terminal();
-    if terminal && verbosity >= 0 {
+    let is_terminal = std::io::stderr().is_terminal();
+    if is_terminal && verbosity >= 0 {
         BARS.get_or_init(MultiProgress::new);
     }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_target(false).with_ansi(terminal);
+    let is_coloured = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let lines = Lines { is_timed: !is_terminal || verbosity > 0 };
     // A log that cannot be written, on a full disk or to a reader that went away, stops nothing.
-    let log = log.log_internal_errors(false);
+    let log = tracing_subscriber::fmt().log_internal_errors(false).with_ansi(is_coloured);
+    let log = log.with_env_filter(filter).event_format(lines).with_writer(AboveBars);
     // A second call in one process (tests do that) keeps the first logger.
-    let _ = log.with_timer(tracing_subscriber::fmt::time::uptime()).with_writer(AboveBars).try_init();
+    let _ = log.try_init();
+}
+
+/// Log lines as people read them: `error: …`, `warning: …`, and news without a word before them.
+struct Lines {
+    /// Whether each begins with its time: in a log, and for whoever asks for more.
+    is_timed: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> std::fmt::Result {
+        if self.is_timed {
+            SystemTime.format_time(&mut writer)?;
+            writer.write_char(' ')?;
+        }
+        let (word, colour) = match *event.metadata().level() {
+            Level::ERROR => ("error: ", "31;1"),
+            Level::WARN => ("warning: ", "33;1"),
+            Level::INFO => ("", ""),
+            Level::DEBUG | Level::TRACE => ("debug: ", "2"),
+        };
+        if writer.has_ansi_escapes() && !word.is_empty() {
+            write!(writer, "\x1b[{colour}m{word}\x1b[0m")?;
+        } else {
+            writer.write_str(word)?;
+        }
+        context.field_format().format_fields(writer.by_ref(), event)?;
+        writeln!(writer)
+    }
 }
 
 /// Writes log lines above the bars instead of through them.

@@ -98,7 +98,7 @@ pub fn fit(
 
 fn resume(work: &Work, name: &str, learner: &mut impl Learner) -> Result<Fitted> {
     let Some(path) = work.checkpoint() else { return Ok(Fitted::default()) };
-    let state = Reader::open(&path)?;
+    let state = Reader::open_checked(&path)?;
     let (fitted, counters): (Fitted, Vec<u64>) = serde_json::from_str(&state.text("progress")?)
         .map_err(|e| stage::Error::data(e.to_string()).at(&path).hint("rerun with --force"))?;
     learner.restore(&state, &counters)?;
