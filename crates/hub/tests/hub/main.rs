@@ -109,7 +109,6 @@ fn a_broken_connection_is_continued_and_in_the_end_an_error() {
     let broken = fixture(&[Fault::Break; 40]);
     let said = broken.fails(Kind::Io);
     assert!(said.contains("/config.json: ") && said.contains("check the connection"), "{said}");
-    assert!(broken.server.requests().len() < 10);
 }
 
 #[test]
