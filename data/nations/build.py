@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Builds the `nations` knowledge graph from its source tables.
 
-Reads   countries.tsv others.tsv subregions.tsv memberships.tsv flags.tsv
+Reads   countries.tsv others.tsv subregions.tsv memberships.tsv images/*.png
 Writes  entities.tsv relations.tsv train.tsv valid.tsv test.tsv
 
     python3 build.py           check the sources, write the graph, print counts
@@ -245,13 +245,12 @@ def main():
     others = read_table("others.tsv", OTHER_COLUMNS)
     subregions = read_table("subregions.tsv", ["subregion", "region"])
     memberships = read_table("memberships.tsv", ["organisation", "members"])
-    flags = read_table("flags.tsv", ["key", "flag"])
 
     entities = load_entities(countries, others)
     keys = {row["key"] for row in countries}
-    flag_keys = {row["key"] for row in flags}
-    for key in sorted(keys ^ flag_keys):
-        error("%s is only in %s" % (key, "countries.tsv" if key in keys else "flags.tsv"))
+    images = {os.path.splitext(name)[0] for name in os.listdir(os.path.join(HERE, "images"))}
+    for key in sorted(keys ^ images):
+        error("%s is only in %s" % (key, "countries.tsv" if key in keys else "images"))
     facts = collect_facts(countries, subregions, memberships, entities)
     if errors:
         for message in errors:

@@ -14,7 +14,6 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use crate::Args;
-use crate::drawings::{self, Drawings};
 use crate::report::render;
 
 /// Up to so many image files are inputs of their own; beyond, a listing with their sizes stands for all.
@@ -41,24 +40,17 @@ pub fn import(args: &Args) -> Result<()> {
 /// A dataset, read and checked: all that will be written.
 struct Source {
     dataset: Dataset,
-    drawings: Option<Drawings>,
     parts: Parts,
     audit: Audit,
 }
 
 impl Source {
     fn read(plan: &Plan, import: &Import, seed: u64) -> Result<Source> {
-        let mut dataset = Dataset::read(plan)?;
+        let dataset = Dataset::read(plan)?;
         interrupt::check()?;
-        let flags = plan.flags.as_ref();
-        let drawings =
-            flags.map(|file| Drawings::read(&plan.path(file), &mut dataset.vocabulary)).transpose()?;
         let parts = Parts::choose(&dataset, import, seed)?;
-        let mut audit = Audit::new(&dataset, &parts);
-        if let Some(drawings) = drawings.as_ref().filter(|drawings| drawings.unknown > 0) {
-            audit.warnings.push(format!("{} flags belong to no entity of this graph", drawings.unknown));
-        }
-        Ok(Source { dataset, drawings, parts, audit })
+        let audit = Audit::new(&dataset, &parts);
+        Ok(Source { dataset, parts, audit })
     }
 
     /// Names every raw file relative to the raw folder, so that a folder that moved is the same input.
@@ -96,9 +88,6 @@ impl Source {
             };
             write_triples(&work.path(&split.file()), triples)?;
         }
-        if let Some(drawings) = &self.drawings {
-            drawings.write(work)?;
-        }
         self.audit.write(&folder)
     }
 
@@ -120,11 +109,8 @@ impl Source {
         }))
     }
 
-    /// Where the paths in the entity table begin: the raw image folder, or one in the graph's own folder.
+    /// Where the paths in the entity table begin.
     fn images_root(&self, plan: &Plan) -> Result<Option<PathBuf>> {
-        if self.drawings.as_ref().is_some_and(|drawings| drawings.len() > 0) {
-            return Ok(Some(drawings::FOLDER.into()));
-        }
         let Some(folder) = &plan.images else { return Ok(None) };
         let path = plan.path(folder);
         Ok(Some(path.canonicalize().map_err(|e| Error::io(&path, e))?))

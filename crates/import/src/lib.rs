@@ -2,13 +2,11 @@
 //!
 //! Reads a raw folder in whatever format it was published ([`mkg::raw`]), decides which triples are validation,
 //! [audits](mkg::audit) what is odd about it, and writes `graph/`: Parquet tables of entities, relations and
-//! triples, `audit.json`, and for the embedded demo the [`flags`] as its images.
+//! triples, and `audit.json`.
 
 mod args;
-mod drawings;
 mod import;
 
-pub mod flags;
 pub mod report;
 
 pub use args::Args;

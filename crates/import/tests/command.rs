@@ -141,18 +141,6 @@ fn quiet_means_quiet() {
 }
 
 #[test]
-fn flags_are_drawn_into_the_graph() {
-    let lab = Lab::new(&[("flags.tsv", "key\tflag\nb\tplain white; disc red 0.5 0.5 0.3\n")]);
-    succeeds(&lab.import(&[]));
-    assert_eq!(lab.json("stage.json")["summary"]["images_root"], "images");
-    let png = std::fs::read(lab.graph().join("images/b.png")).unwrap();
-    assert_eq!(&png[1..4], b"PNG");
-    assert_eq!(Vocabulary::read(&lab.graph()).unwrap().entities[1].images, ["b.png"]);
-    let outputs = lab.json("stage.json")["outputs"].to_string();
-    assert!(outputs.contains("images/b.png"), "{outputs}");
-}
-
-#[test]
 fn a_listing_stands_for_many_images() {
     let lab = Lab::new(&[]);
     (0..2001).for_each(|image| lab.write(&format!("images/a/{image}.png"), "x"));
@@ -196,7 +184,6 @@ fn wrong_content_exits_with_65_and_its_line() {
     );
     fails(&[("entity2id.txt", "a\t0\na\t1\n")], &[], 65, "line 2: key `a` has id 0 already");
     fails(&[("entity2text.txt", "a Alpha\n")], &[], 65, "entity2text.txt: line 1: expected key<TAB>text");
-    fails(&[("flags.tsv", "a\tplain whit\n")], &[], 65, "flags.tsv: line 1: expected a colour, found `whit`");
     fails(&[], &["--format", "ids"], 65, "is the format `openke`?");
     let by_id = r#"import.names=[{file="entity2text.txt",join="id"}]"#;
     fails(&[], &["--set", by_id], 65, "entity2text.txt: line 1: expected an id, found `a`");
@@ -234,7 +221,6 @@ fn a_wrong_call_exits_with_2() {
     fails(&[], &["--validation", "half"], 2, "is not a validation");
     fails(&[], &["--format", "csv"], 2, "use auto, openke, ids or named");
     fails(&[], &["--set", "import.trian=x"], 2, "unknown field `trian`");
-    fails(&[], &["--set", "import.images=i", "--set", "import.flags=f"], 2, "exclude each other");
     let output = Command::new(env!("CARGO_BIN_EXE_dsom-import")).arg("--run").arg("r").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }

@@ -32,10 +32,8 @@ pub struct Import {
     pub relation_names: Vec<TextSource>,
     /// What no source names is called by its key: `http://dbpedia.org/resource/Mountain_View` is `Mountain View`.
     pub names_from_keys: bool,
-    /// Folder with one sub-folder of images per entity.
+    /// Folder with one image or one sub-folder of images per entity.
     pub images: Option<PathBuf>,
-    /// Flags to draw, as `key<TAB>description` (the embedded demo's visual modality).
-    pub flags: Option<PathBuf>,
     /// Where validation triples come from.
     pub validation: Validation,
     /// `validation = "auto"` holds out part of train when more than this share of the published validation
@@ -61,7 +59,6 @@ impl Default for Import {
             relation_names: Vec::new(),
             names_from_keys: false,
             images: None,
-            flags: None,
             validation: Validation::Auto,
             overlap_threshold: 0.05,
             holdout_fraction: 0.1,

@@ -116,10 +116,8 @@ fn lost_source(source: &TextReport) -> Option<String> {
 
 fn images(audit: &Audit) -> Option<String> {
     let report = audit.coverage.image_folder.as_ref()?;
-    (report.unknown_folders > 0).then(|| {
-        let unknown = report.unknown_folders;
-        format!("{unknown} image folders are named like no entity of this graph")
-    })
+    let unknown = report.unknown;
+    (unknown > 0).then(|| format!("{unknown} images or their folders are named like no entity of this graph"))
 }
 
 fn share(part: usize, whole: usize) -> f64 {

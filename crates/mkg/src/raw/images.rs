@@ -1,8 +1,9 @@
-//! Image folders: one sub-folder per entity.
+//! Image folders: one image or one sub-folder per entity.
 
 use serde::{Deserialize, Serialize};
 use stage::{Error, Result};
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 
@@ -24,9 +25,9 @@ pub struct ImageFile {
 /// What an image folder holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageReport {
-    /// Sub-folders whose name belongs to no entity.
-    pub unknown_folders: usize,
-    /// Files that are no images, and files beside the sub-folders.
+    /// Sub-folders and images whose name belongs to no entity.
+    pub unknown: usize,
+    /// Files that are no images.
     pub skipped_files: usize,
 }
 
@@ -37,25 +38,27 @@ pub(super) struct Images {
     pub(super) report: ImageReport,
 }
 
-/// Lists the images in `root`. A sub-folder is named like the entity's key, like the key with its slashes as dots
-/// (`m.027rn` for `/m/027rn`), or like what follows the key's last slash.
+/// Lists the images in `root`. A sub-folder, or a single image, is named like the entity's key, like the key with its
+/// slashes as dots (`m.027rn` for `/m/027rn`), or like what follows the key's last slash.
 pub(super) fn read_images(root: &Path, keys: &KeyMap) -> Result<Images> {
     let folder = Folder { real: root.canonicalize().map_err(|e| Error::io(root, e))? };
     let holders = holders(keys);
     let mut images = Images { files: vec![Vec::new(); keys.len()], report: ImageReport::default() };
-    for (path, entry) in folder.entries(root)? {
-        if !path.is_dir() {
-            images.report.skipped_files += 1;
-            continue;
-        }
-        let name = entry.file_name();
-        let holders = name.to_str().and_then(|name| Some((name, holders.get(name)?)));
-        let Some((name, ids)) = holders else {
-            images.report.unknown_folders += 1;
+    for path in folder.entries(root)? {
+        let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let Some(ids) = name.and_then(OsStr::to_str).and_then(|name| holders.get(name)) else {
+            let count = if path.is_dir() || is_image(&path) {
+                &mut images.report.unknown
+            } else {
+                &mut images.report.skipped_files
+            };
+            *count += 1;
             continue;
         };
-        let (files, skipped) = folder.images(&path, name)?;
-        images.report.skipped_files += skipped;
+        let inside = if path.is_dir() { folder.entries(&path)? } else { vec![path] };
+        let (files, others): (Vec<_>, Vec<_>) = inside.into_iter().partition(|path| is_image(path));
+        images.report.skipped_files += others.len();
+        let files = files.iter().map(|path| image_file(root, path)).collect::<Result<Vec<_>>>()?;
         ids.iter().for_each(|id| images.files[*id].extend(files.iter().cloned()));
     }
     Ok(images)
@@ -88,15 +91,15 @@ struct Folder {
 
 impl Folder {
     /// What lies in a folder, sorted by name.
-    fn entries(&self, folder: &Path) -> Result<Vec<(PathBuf, DirEntry)>> {
+    fn entries(&self, folder: &Path) -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
         let mut sorted = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|e| Error::io(folder, e))?;
             self.refuse_foreign(&entry)?;
-            sorted.push((entry.path(), entry));
+            sorted.push(entry.path());
         }
-        sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        sorted.sort();
         Ok(sorted)
     }
 
@@ -113,26 +116,19 @@ impl Folder {
         let error = Error::data("a link that leads out of the image folder").at(path);
         Err(error.hint("copy the images, or name the folder they lie in"))
     }
+}
 
-    /// The images of one sub-folder, and how many files are none.
-    fn images(&self, folder: &Path, name: &str) -> Result<(Vec<ImageFile>, usize)> {
-        let (mut images, mut skipped) = (Vec::new(), 0);
-        for (path, entry) in self.entries(folder)? {
-            match entry.file_name().to_str() {
-                Some(file) if is_image(&path) => {
-                    let bytes = std::fs::metadata(&path).map_err(|e| Error::io(&path, e))?.len();
-                    images.push(ImageFile { path: format!("{name}/{file}"), bytes });
-                }
-                _ => skipped += 1,
-            }
-        }
-        Ok((images, skipped))
-    }
+fn image_file(root: &Path, path: &Path) -> Result<ImageFile> {
+    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    let parts = path.strip_prefix(root).unwrap_or(path).iter().map(OsStr::to_string_lossy);
+    Ok(ImageFile { path: parts.collect::<Vec<_>>().join("/"), bytes })
 }
 
 fn is_image(path: &Path) -> bool {
-    let extension = path.extension().and_then(|extension| extension.to_str());
-    path.is_file() && extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
+    let extension = path.extension().and_then(OsStr::to_str);
+    path.to_str().is_some()
+        && path.is_file()
+        && extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
 }
 
 #[cfg(test)]
@@ -158,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn folders_find_their_entities_and_files_are_sorted() {
+    fn folders_and_images_find_their_entities_and_files_are_sorted() {
         let dir = written(&[
             "m.0_jm/b.jpg",
             "m.0_jm/a.PNG",
@@ -166,18 +162,20 @@ mod tests {
             "n02738741/x.JPEG",
             "Q42/1.webp",
             "Q43/1.png",
+            "Q44.png",
+            "a....b.gif",
             "readme.txt",
         ]);
         let images = read_images(&dir.path().join("images"), &keys()).unwrap();
         let paths: Vec<Vec<&str>> =
             images.files.iter().map(|files| files.iter().map(|file| file.path.as_str()).collect()).collect();
-        let none: Vec<&str> = Vec::new();
+        let single = vec!["a....b.gif"];
         assert_eq!(
             paths,
-            [vec!["m.0_jm/a.PNG", "m.0_jm/b.jpg"], vec!["n02738741/x.JPEG"], vec!["Q42/1.webp"], none]
+            [vec!["m.0_jm/a.PNG", "m.0_jm/b.jpg"], vec!["n02738741/x.JPEG"], vec!["Q42/1.webp"], single]
         );
         assert_eq!(images.files[0][0].bytes, 3);
-        assert_eq!(images.report, ImageReport { unknown_folders: 1, skipped_files: 2 });
+        assert_eq!(images.report, ImageReport { unknown: 2, skipped_files: 2 });
     }
 
     #[test]

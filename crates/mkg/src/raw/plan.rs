@@ -36,10 +36,8 @@ pub struct Plan {
     pub relation_names: Vec<TextSource>,
     /// Whether a key is the name of what no source names.
     pub names_from_keys: bool,
-    /// Folder with one sub-folder of images per entity.
+    /// Folder with one image or one sub-folder of images per entity.
     pub images: Option<PathBuf>,
-    /// Flags to draw.
-    pub flags: Option<PathBuf>,
 }
 
 const ENTITIES: &[&str] = &["entities.tsv", "entity2id.txt", "ent_id", "entity2id.tsv", "ent_id.txt"];
@@ -66,7 +64,6 @@ impl Plan {
                 .hint("give the dataset's folder with --raw"));
         }
         let finder = Finder { root };
-        let (images, flags) = finder.visual(import)?;
         let plan = Plan {
             root: root.to_owned(),
             name: import.name.clone().unwrap_or_else(|| folder_name(root)),
@@ -81,8 +78,7 @@ impl Plan {
             captions: import.captions.clone(),
             relation_names: finder.texts(&import.relation_names, RELATION_NAMES),
             names_from_keys: import.names_from_keys,
-            images,
-            flags,
+            images: finder.images(&import.images)?,
         };
         for file in plan.files() {
             finder.require(&file)?;
@@ -106,7 +102,6 @@ impl Plan {
             Some(&self.train),
             self.valid.as_ref(),
             Some(&self.test),
-            self.flags.as_ref(),
         ];
         parts.into_iter().chain(texts).flatten().cloned().collect()
     }
@@ -175,18 +170,15 @@ impl Finder<'_> {
         there.map(source).collect()
     }
 
-    /// The image folder or the file of flags; what the recipe names goes before what is found.
-    fn visual(&self, import: &Import) -> Result<(Option<PathBuf>, Option<PathBuf>)> {
-        match (&import.images, &import.flags) {
-            (Some(_), Some(_)) => {
-                Err(Error::usage("recipe: `import.images` and `import.flags` exclude each other")
-                    .hint("flags are drawn where there are no images"))
-            }
-            (Some(images), None) if self.root.join(images).is_dir() => Ok((Some(images.clone()), None)),
-            (Some(images), None) => Err(Error::missing("no such folder").at(self.root.join(images))),
-            (None, Some(flags)) => Ok((None, Some(flags.clone()))),
-            (None, None) if self.root.join("flags.tsv").is_file() => Ok((None, Some("flags.tsv".into()))),
-            (None, None) => Ok((Some("images".into()).filter(|_| self.root.join("images").is_dir()), None)),
+    /// The image folder: the one that the recipe names, or `images` if it is there.
+    fn images(&self, named: &Option<PathBuf>) -> Result<Option<PathBuf>> {
+        let folder = named.clone().unwrap_or_else(|| "images".into());
+        if self.root.join(&folder).is_dir() {
+            return Ok(Some(folder));
+        }
+        match named {
+            Some(_) => Err(Error::missing("no such folder").at(self.root.join(folder))),
+            None => Ok(None),
         }
     }
 }
@@ -232,12 +224,5 @@ mod tests {
         assert!(missing(&["train", "test"], named).0.ends_with("map: no such file"));
         let images = Import { images: Some("pictures".into()), ..Import::default() };
         assert!(missing(&["train", "test"], images).0.ends_with("pictures: no such folder"));
-    }
-
-    #[test]
-    fn flags_and_images_exclude_each_other() {
-        let import = Import { images: Some("i".into()), flags: Some("f".into()), ..Import::default() };
-        let error = Plan::resolve(folder(&["train", "test"]).path(), &import).unwrap_err();
-        assert_eq!(error.kind(), stage::Kind::Usage);
     }
 }
