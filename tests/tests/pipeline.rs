@@ -171,23 +171,6 @@ fn hidden_modalities_are_recorded_and_go_through_the_pipeline() {
 }
 
 #[test]
-fn random_features_are_a_parameter_of_projected_teachers_and_go_through_the_pipeline() {
-    let run = Run::finished();
-    let wide = ["--set", "teachers.random_features=40", "--set", "teachers.absent=learned"];
-    let status = run.status("dsom-teachers", &wide);
-    assert!(status.contains("stale: parameter `random_features` was unset, now 40"), "{status}");
-    assert!(status.lines().any(|line| line.contains("structural") && line.ends_with(" fresh")), "{status}");
-    run.succeeds("dsom-teachers", &[&wide[..], &["--threads", "1"]].concat());
-    let on_one_thread = bytes(&run, "teachers/textual/model.safetensors");
-    run.succeeds("dsom-teachers", &[&wide[..], &["--threads", "2", "--force"]].concat());
-    assert!(on_one_thread == bytes(&run, "teachers/textual/model.safetensors"), "threads change a bit");
-    run.succeeds("dsom-soft-labels", &[]);
-    run.succeeds("dsom-distill", &[]);
-    run.succeeds("dsom-evaluate", &[]);
-    assert!(metrics(&run)["models"]["textual"]["test"]["both"]["mrr"].is_f64());
-}
-
-#[test]
 fn a_lossy_cache_goes_through_the_pipeline() {
     let runs = [Run::finished(), Run::finished()];
     let lossy = ["--set", "soft_labels.top=16"];
@@ -238,4 +221,12 @@ fn outputs_do_not_depend_on_the_number_of_threads() {
     for file in files {
         assert!(bytes(&one, file) == bytes(&two, file), "{file} differs");
     }
+}
+
+#[test]
+fn what_absent_entities_are_does_not_concern_the_structural_teacher() {
+    let run = Run::finished();
+    let status = run.status("dsom-teachers", &["--set", "teachers.absent=zero"]);
+    assert_eq!(status.matches("stale: parameter `absent` was \"learned\", now \"zero\"").count(), 2, "{status}");
+    assert!(status.lines().any(|line| line.contains("structural") && line.ends_with(" fresh")), "{status}");
 }

@@ -270,14 +270,11 @@ mod tests {
     }
 
     #[test]
-    fn a_teacher_has_its_own_rank_and_random_features() {
+    fn a_teacher_has_its_own_rank() {
         let load = |set: &str| Recipe::load(&[], &[set.to_owned()]);
         let teachers = load("teachers.modality.textual.rank=1000").unwrap().teachers;
         let rank = |modality: &str| teachers.of(&modality.parse().unwrap()).training.rank;
         assert_eq!((rank("textual"), rank("structural")), (1000, 256));
-        let teachers = load("teachers.modality.textual.random_features=64").unwrap().teachers;
-        let random = |modality: &str| teachers.of(&modality.parse().unwrap()).random_features;
-        assert_eq!((random("textual"), random("visual")), (64, 0));
         let error = load("teachers.modality.textual.rank=0").unwrap_err().to_string();
         assert!(error.contains("teachers.modality.textual.rank"), "{error}");
     }

@@ -116,8 +116,6 @@ pub struct TeacherOverride {
     pub absent: Option<Absent>,
     /// See [`Teachers::missing_rate`].
     pub missing_rate: Option<f64>,
-    /// See [`Teachers::random_features`].
-    pub random_features: Option<usize>,
 }
 
 /// Stage 3.
@@ -137,8 +135,6 @@ pub struct Teachers {
     pub missing_rate: f64,
     /// Which ones.
     pub missing_seed: u64,
-    /// How many random features of its features each entity has beside them (0: none).
-    pub random_features: usize,
     /// Differences by modality.
     pub modality: BTreeMap<Modality, TeacherOverride>,
 }
@@ -152,7 +148,6 @@ impl Default for Teachers {
             absent: Absent::default(),
             missing_rate: 0.0,
             missing_seed: 0,
-            random_features: 0,
             modality: BTreeMap::new(),
         }
     }
@@ -172,7 +167,6 @@ impl Teachers {
             training.patience = own.patience.unwrap_or(training.patience);
             teachers.absent = own.absent.unwrap_or(teachers.absent);
             teachers.missing_rate = own.missing_rate.unwrap_or(teachers.missing_rate);
-            teachers.random_features = own.random_features.unwrap_or(teachers.random_features);
         }
         if teachers.training.backbone != Backbone::TuckER {
             // What one teacher alone has makes no other stale.

@@ -18,7 +18,6 @@ use stage::{Modality, Result, Run};
 use training::{Data, Engine, Learner, MODEL, Place, Shapes, fit, initial, lacking, shape};
 
 pub mod missing;
-pub mod random_features;
 
 /// The tensor of a projected teacher's model that says which entities had features, `(entity, 1)` of 1 and 0.
 pub const PRESENT: &str = "present";
@@ -37,8 +36,6 @@ struct Parameters<'a> {
     absent: Option<Absent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Missing>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    random_features: Option<usize>,
 }
 
 impl<'a> Parameters<'a> {
@@ -53,7 +50,6 @@ impl<'a> Parameters<'a> {
             absent: projected.then_some(teachers.absent),
             missing: (projected && teachers.missing_rate > 0.0)
                 .then_some(Missing { rate: teachers.missing_rate, seed: teachers.missing_seed }),
-            random_features: Some(teachers.random_features).filter(|count| projected && *count > 0),
         }
     }
 }
@@ -83,7 +79,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let data = Data::open(&run, &mut task)?;
     let open = |task: &mut Task| Features::open(&run, task, modality, &teachers, recipe.seed, &data);
     let features = projected.then(|| open(&mut task)).transpose()?;
-    let width = features.as_ref().map_or(0, |features| features.rows.columns() + teachers.random_features);
+    let width = features.as_ref().map_or(0, |features| features.rows.columns());
     let ready = || {
         let place = Place::choose(common.device(), lacking(training, "teachers").as_deref(), training)?;
         let shapes = Shapes {
@@ -102,7 +98,6 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let name = format!("teacher {modality}");
     let (projected, presence, mut summary) = match features {
         Some(Features { rows, presence, summary }) => {
-            let rows = random_features::beside(rows, teachers.random_features, modality, recipe.seed);
             (Some((rows, teachers.feature_scale)), Some(presence), summary)
         }
         None => (None, None, Map::new()),
@@ -121,7 +116,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
 
 /// A modality's features as its teacher sees them.
 struct Features {
-    /// What is projected, `(entity, width)`, but for random features.
+    /// What is projected, `(entity, width)`.
     rows: Matrix<f32>,
     /// Which entities have features, `(entity, 1)`.
     presence: Matrix<f32>,

@@ -111,7 +111,7 @@ fn mean(table: &FeatureTable) -> Vec<f32> {
 }
 
 /// Divides a row by its Euclidean norm; a zero row stays zero.
-pub(crate) fn normalise(row: &mut [f32]) {
+fn normalise(row: &mut [f32]) {
     let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
     if norm > 0.0 {
         row.iter_mut().for_each(|x| *x /= norm);
