@@ -10,7 +10,6 @@ mod choices;
 mod chooser;
 mod combine;
 mod device;
-mod ensemble;
 mod inputs;
 mod learn;
 mod memory;
@@ -26,7 +25,6 @@ mod teaching;
 mod worth;
 
 pub use device::{cached, objective as device_objective};
-pub use ensemble::Ensemble;
 pub use objective::{Distillation, Pass};
 pub use sources::FromWhere;
 pub use strategy::{Strategy, strategies};
@@ -100,14 +98,7 @@ fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) 
     }
     let teaching = labels.map(|labels| Teaching::new(data, labels, models, distill, seed)).transpose()?;
     let mut student = Student::new(data, teaching, engine, distill, seed).with_device(on_device)?;
-    let mut summary = match training.epochs {
-        // The ensemble alone.
-        0 => {
-            student.write_choosers(work)?;
-            serde_json::json!({ "epochs": 0 })
-        }
-        _ => serde_json::json!(fit(work, name, seed, training, data, &mut student)?),
-    };
+    let mut summary = serde_json::json!(fit(work, name, seed, training, data, &mut student)?);
     student.write_choosing(work)?;
     summary["products"] = place.products().into();
     if let Some(teaching) = student.teaching() {
@@ -165,17 +156,11 @@ fn require_few(teachers: usize) -> Result<()> {
     Ok(())
 }
 
-/// Refuses teachers that are too many or not those that are named, and what cannot be chosen or learned without a student,
-/// or beforehand.
+/// Refuses teachers that are too many or not those that are named, and what cannot be learned beforehand.
 fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
     require_few(teachers.len())?;
     if let Selection::Fixed(chosen) = &distill.selection {
         Strategy::named(chosen, teachers)?;
-    }
-    if distill.training.epochs == 0 && !stands_alone(distill) {
-        let message = format!("`distill.epochs` = 0: `{}` is no choice without a student", distill.selection);
-        let hint = "choose `all`, `useful`, `conf`, fixed teachers, or a policy with `distill.policy_learns` = \"valid\"";
-        return Err(Error::usage(message).hint(hint));
     }
     if distill.selection != Selection::Policy || distill.policy_learns == PolicyLearns::Student {
         return Ok(());
@@ -187,15 +172,6 @@ fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
         return Err(Error::usage(message).hint("choose another value, or let it into `soft_labels.teachers`"));
     }
     Ok(())
-}
-
-/// Whether teachers are chosen before there is a student, and without the answers: an ensemble in its own right.
-fn stands_alone(distill: &Distill) -> bool {
-    match distill.selection {
-        Selection::All | Selection::Useful | Selection::Conf | Selection::Fixed(_) => true,
-        Selection::Policy => distill.policy_learns != PolicyLearns::Student,
-        Selection::Random | Selection::BestTeacher | Selection::BestStrategy | Selection::Mulde => false,
-    }
 }
 
 /// Whether the teachers are asked about validation triples, which the soft labels are not of.

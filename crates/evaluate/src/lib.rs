@@ -32,7 +32,6 @@ use stage::manifest::Manifest;
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Error, Modality, Result, Run, interrupt};
-use std::cell::LazyCell;
 use std::path::Path;
 
 use examples::Example;
@@ -84,8 +83,7 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let mut task = Task::new(&run, "dsom-evaluate", run.evaluation(), &parameters, recipe.seed);
     let graph = Graph::open(&run, &mut task)?;
     graph.require(&splits)?;
-    let train = LazyCell::new(|| QuerySet::new(graph.triples(Split::Train), graph.relations()));
-    let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary, &train)?;
+    let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary)?;
 
     let ready = || {
         let gpu = cuda::choose(common.device(), None)?;
@@ -137,22 +135,14 @@ fn evaluate(
     Ok(())
 }
 
-/// Model number `index` on a device; none, with a message, where a student's choice of teachers decides its scores.
+/// Model number `index` on a device; none, with a message, where no device has its backbone.
 fn on_device(gpu: &Gpu, models: &Models, index: usize) -> Result<Option<Vec<cuda::Model>>> {
-    let other = |parts: &Vec<&Model<f32>>| parts.iter().any(|part| part.backbone != Backbone::ComplEx);
-    match models.averaged(index) {
-        Some(parts) if other(&parts) => {
-            tracing::info!("{}: ranked on the CPU, which has every backbone", models.names()[index]);
-            Ok(None)
-        }
-        Some(parts) => {
-            parts.into_iter().map(|part| cuda::Model::new(gpu, part)).collect::<Result<_>>().map(Some)
-        }
-        None => {
-            tracing::info!("{}: ranked on the CPU, which asks its policy", models.names()[index]);
-            Ok(None)
-        }
+    let parts = models.averaged(index);
+    if parts.iter().any(|part| part.backbone != Backbone::ComplEx) {
+        tracing::info!("{}: ranked on the CPU, which has every backbone", models.names()[index]);
+        return Ok(None);
     }
+    parts.into_iter().map(|part| cuda::Model::new(gpu, part)).collect::<Result<_>>().map(Some)
 }
 
 /// Refuses models that the device's memory does not hold, one name's at a time.
@@ -160,7 +150,7 @@ fn require_memory(gpu: &Gpu, graph: &Graph, models: &Models) -> Result<()> {
     let of_part = |part: &&Model<f32>| {
         cuda::Model::memory(part.entity.rows(), graph.relations(), part.entity.columns(), BLOCK)
     };
-    let of_model = |index| models.averaged(index).iter().flatten().map(of_part).sum::<u64>();
+    let of_model = |index| models.averaged(index).iter().map(of_part).sum::<u64>();
     let most = (0..models.names().len()).map(of_model).max().unwrap_or(0);
     gpu.require_memory(|_| most, 1, "ranking", "batch")
 }

@@ -1,17 +1,15 @@
 //! Which models a run has, by name, and opening them.
 //!
-//! A name is a student's folder, a teacher's modality, `average`, modalities joined by `+` for the mean of these, or
-//! `STUDENT/teachers`: the teachers as that student combines them, which is all there is of a student of no epochs. A model that several names need is read once.
+//! A name is a student's folder, a teacher's modality, `average`, or modalities joined by `+` for the mean of these. A model
+//! that several names need is read once.
 
-use dsom_distill::Ensemble;
 use kge::{Average, Model, Scorer};
-use mkg::{QuerySet, Vocabulary};
+use mkg::Vocabulary;
 use serde_json::Value;
 use stage::files::read_json;
 use stage::manifest::{self, Manifest};
 use stage::task::Task;
 use stage::{Error, Kind, Modality, Result, Run, resources};
-use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use training::{MODEL, open_model};
 
@@ -19,8 +17,6 @@ use training::{MODEL, open_model};
 pub const STUDENT: &str = "student";
 /// The mean of the teachers' scores.
 pub const AVERAGE: &str = "average";
-/// After a student's name: the teachers as it combines them.
-pub const TEACHERS: &str = "/teachers";
 /// The program that trains students.
 const DISTILL: &str = "dsom-distill";
 
@@ -49,21 +45,7 @@ impl Catalogue {
     pub fn names(&self) -> Vec<String> {
         let average = (self.averaged.len() > 1).then(|| AVERAGE.to_owned());
         let teachers = self.teachers.iter().map(|teacher| teacher.as_str().to_owned());
-        let of_student = |student: &String| match self.is_ensemble(student) {
-            true => format!("{student}{TEACHERS}"),
-            false => student.clone(),
-        };
-        self.students.iter().map(of_student).chain(average).chain(teachers).collect()
-    }
-
-    /// Whether a student had no epochs: there is only its combination of teachers.
-    fn is_ensemble(&self, student: &str) -> bool {
-        !self.run.student(student).join(MODEL).is_file()
-    }
-
-    /// The student whose combination of teachers `name` is, if it is one.
-    fn combining<'n>(&self, name: &'n str) -> Option<&'n str> {
-        name.strip_suffix(TEACHERS).filter(|student| self.students.iter().any(|there| there == student))
+        self.students.iter().cloned().chain(average).chain(teachers).collect()
     }
 
     /// The models `asked` for, each once, or all there are if none is named.
@@ -85,9 +67,6 @@ impl Catalogue {
     /// The folders of a model's parts, of whose scores its own are made.
     fn folders(&self, name: &str) -> Result<Vec<PathBuf>> {
         let of = |teachers: &[Modality]| teachers.iter().map(|teacher| self.run.teacher(teacher)).collect();
-        if let Some(student) = self.combining(name) {
-            return Ensemble::teachers(&self.run, student).map(|teachers| of(&teachers));
-        }
         let several =
             name.split('+').map(|part| self.teachers.iter().find(|there| there.as_str() == part).cloned());
         if let (true, Some(teachers)) = (name.contains('+'), several.collect::<Option<Vec<_>>>()) {
@@ -97,11 +76,6 @@ impl Catalogue {
             return Ok(of(&self.averaged));
         }
         if self.students.iter().any(|student| student == name) {
-            if self.is_ensemble(name) {
-                let error =
-                    Error::usage(format!("`{name}` had no epochs: it is an ensemble without a student"));
-                return Err(error.hint(format!("ask for `{name}{TEACHERS}`")));
-            }
             return Ok(vec![self.run.student(name)]);
         }
         match self.teachers.iter().find(|teacher| teacher.as_str() == name) {
@@ -126,7 +100,6 @@ impl Catalogue {
 
     /// The program that would make a model of this name, if any would.
     fn program_of(&self, name: &str) -> Option<&'static str> {
-        let name = name.strip_suffix(TEACHERS).unwrap_or(name);
         if name == STUDENT || begun_by(&self.run.root().join(name)).as_deref() == Some(DISTILL) {
             return Some(DISTILL);
         }
@@ -170,20 +143,16 @@ pub struct Models {
     names: Vec<String>,
     /// For each name, the positions of its parts in `loaded`.
     parts: Vec<Vec<usize>>,
-    /// For each name, how a student combines the parts; their mean where none does.
-    ensembles: Vec<Option<Ensemble>>,
     loaded: Vec<Model<f32>>,
 }
 
 impl Models {
-    /// Reads the models called `names` and records their files as inputs of `task`; `train`, the training queries, is
-    /// looked at only where an ensemble needs it.
+    /// Reads the models called `names` and records their files as inputs of `task`.
     pub fn open(
         catalogue: &Catalogue,
         names: &[String],
         task: &mut Task,
         vocabulary: &Vocabulary,
-        train: &impl Deref<Target = QuerySet>,
     ) -> Result<Models> {
         let (mut folders, mut parts) = (Vec::new(), Vec::new());
         for name in names {
@@ -191,17 +160,8 @@ impl Models {
             parts.push(of_name.collect::<Vec<_>>());
         }
         require_memory(&folders)?;
-        let loaded: Vec<Model<f32>> =
-            folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
-        let mut ensemble = |(name, parts): (&String, &Vec<usize>)| match catalogue.combining(name) {
-            Some(student) => {
-                let models: Vec<_> = parts.iter().map(|part| &loaded[*part]).collect();
-                Ensemble::open(&catalogue.run, task, student, &models, vocabulary, train).map(Some)
-            }
-            None => Ok(None),
-        };
-        let ensembles = names.iter().zip(&parts).map(&mut ensemble).collect::<Result<_>>()?;
-        Ok(Models { names: names.to_vec(), parts, ensembles, loaded })
+        let loaded = folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
+        Ok(Models { names: names.to_vec(), parts, loaded })
     }
 
     /// The models' names.
@@ -209,19 +169,14 @@ impl Models {
         &self.names
     }
 
-    /// The models whose mean scores are those of model number `index`; none where a student combines them.
-    pub fn averaged(&self, index: usize) -> Option<Vec<&Model<f32>>> {
-        let parts = || self.parts[index].iter().map(|part| &self.loaded[*part]);
-        self.ensembles[index].is_none().then(|| parts().collect())
+    /// The models whose mean scores are those of model number `index`.
+    pub fn averaged(&self, index: usize) -> Vec<&Model<f32>> {
+        self.parts[index].iter().map(|part| &self.loaded[*part]).collect()
     }
 
     /// What scores as model number `index`.
-    pub fn scorer(&self, index: usize) -> Box<dyn Scorer + '_> {
-        let parts = self.parts[index].iter().map(|part| &self.loaded[*part]).collect();
-        match &self.ensembles[index] {
-            Some(ensemble) => Box::new(ensemble.of(parts)),
-            None => Box::new(Average(parts)),
-        }
+    pub fn scorer(&self, index: usize) -> impl Scorer + '_ {
+        Average(self.averaged(index))
     }
 }
 

@@ -64,7 +64,7 @@ pub fn ask(run: &Run, model: &str, question: &Question) -> Result<Reply> {
     let query = understand(&data.vocabulary, question)?;
     let catalogue = Catalogue::of(run)?;
     let names = catalogue.choose(&[model.to_owned()])?;
-    let models = Models::open(&catalogue, &names, &mut task, &data.vocabulary, &&data.queries)?;
+    let models = Models::open(&catalogue, &names, &mut task, &data.vocabulary)?;
     let mut scores = Matrix::zeros(0, 0);
     models.scorer(0).scores(&[query], &mut scores);
     if !row::all_finite(scores.row(0)) {

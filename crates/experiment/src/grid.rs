@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::overrides::{Level, Overrides};
-use crate::spec::{Dataset, Spec, TEACHERS, Variant, VariesFrom};
+use crate::spec::{Dataset, Spec, Variant, VariesFrom};
 
 /// Where things come from and go to, beside what the experiment says.
 #[derive(Clone, Debug, Default)]
@@ -315,11 +315,7 @@ impl Planner<'_> {
         arguments.extend(["--name".to_owned(), name.clone()]);
         let step = self.step("dsom-distill", dataset, run, arguments, needs.to_vec());
         self.grid.steps[step].student = Some(name.clone());
-        let measured = match variant.model() {
-            TEACHERS => format!("{name}{}", dsom_evaluate::models::TEACHERS),
-            _ => name,
-        };
-        (measured, step)
+        (name, step)
     }
 
     /// One evaluation for every run of a dataset, of all its models, after everything else.

@@ -144,8 +144,7 @@ pub struct Variant {
     /// As in the table; the name where it is left out.
     #[serde(default)]
     pub label: Option<String>,
-    /// Which model is measured: `student`, the variant's own; `teachers`, as that student combines them; or `average` or
-    /// a modality, a teacher of its run.
+    /// Which model is measured: `student`, the variant's own; or `average` or a modality, a teacher of its run.
     #[serde(default)]
     pub model: Option<String>,
     /// Keys of the recipe.
@@ -188,8 +187,6 @@ fn student() -> Vec<String> {
 
 /// The variant's own student.
 pub const STUDENT: &str = "student";
-/// The teachers as the variant's own student combines them.
-pub const TEACHERS: &str = "teachers";
 
 /// Where a variant stands in a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -222,7 +219,7 @@ impl Variant {
 
     /// Whether a student is trained for it.
     pub fn has_student(&self) -> bool {
-        [STUDENT, TEACHERS].contains(&self.model())
+        self.model() == STUDENT
     }
 }
 

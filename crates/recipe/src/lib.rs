@@ -114,6 +114,7 @@ impl Recipe {
         let positive = [
             ("distill.tau", self.distill.tau),
             ("teachers.epochs", self.teachers.training.epochs as f64),
+            ("distill.epochs", self.distill.training.epochs as f64),
             ("teachers.feature_scale", self.teachers.feature_scale),
             ("soft_labels.rows_per_file", self.soft_labels.rows_per_file as f64),
             ("distill.policy_hidden", self.distill.policy_hidden as f64),
@@ -122,12 +123,6 @@ impl Recipe {
         for (key, value) in positive {
             require(value > 0.0, key, "must be above zero")?;
         }
-        // Without a student there may be an ensemble of its teachers.
-        require(
-            self.distill.training.epochs > 0 || self.distill.objective != Objective::None,
-            "distill.epochs",
-            "must be above zero for a student without teachers",
-        )?;
         require(self.distill.policy_folds > 1, "distill.policy_folds", "must be 2 or more")?;
         require(
             self.import.holdout_fraction > 0.0 && self.import.holdout_fraction < 1.0,
