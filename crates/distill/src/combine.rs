@@ -2,10 +2,9 @@
 
 use dsom_soft_labels::SoftLabels;
 use kge::row;
-use mkg::{EntityId, QuerySet};
+use mkg::EntityId;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::calibrate::Scales;
 use crate::strategy::Strategy;
 
 /// `ln Σ exp` of every query's every strategy, computed when first asked for: teachers do not change.
@@ -39,14 +38,12 @@ impl LogSums {
 pub(crate) struct Sources<'a> {
     pub(crate) labels: &'a SoftLabels,
     pub(crate) log_sums: &'a LogSums,
-    pub(crate) scales: Option<&'a Scales>,
 }
 
 impl<'a> Sources<'a> {
-    /// For the query numbered `query` of `queries`.
-    pub(crate) fn of(self, queries: &QuerySet, query: usize) -> Teachers<'a> {
-        let scales = self.scales.map(|scales| scales.of(queries.query(query).relation));
-        Teachers { labels: self.labels, log_sums: self.log_sums, scales, query }
+    /// For the query of this number.
+    pub(crate) fn of(self, query: usize) -> Teachers<'a> {
+        Teachers { labels: self.labels, log_sums: self.log_sums, query }
     }
 }
 
@@ -54,7 +51,6 @@ impl<'a> Sources<'a> {
 pub(crate) struct Teachers<'a> {
     labels: &'a SoftLabels,
     log_sums: &'a LogSums,
-    scales: Option<&'a [f32]>,
     query: usize,
 }
 
@@ -63,19 +59,9 @@ impl Teachers<'_> {
         self.labels.teachers().len()
     }
 
-    /// What a teacher's scores are multiplied with before anything else.
-    fn scale(&self, teacher: usize) -> f32 {
-        self.scales.map_or(1.0, |scales| scales[teacher])
-    }
-
-    /// What a member's scores are multiplied with in the strategy's mean.
-    pub(crate) fn weight(&self, strategy: Strategy, teacher: usize) -> f32 {
-        self.scale(teacher) / strategy.size() as f32
-    }
-
     /// One teacher's scores by `weight`, for temperature `tau`.
     pub(crate) fn fill(&self, teacher: usize, weight: f64, tau: f64, into: &mut [f32]) {
-        let weight = weight as f32 * self.scale(teacher);
+        let weight = weight as f32;
         // A weight softens a teacher's scores that much more.
         self.labels.fill(self.query, teacher, tau / f64::from(weight), into);
         if weight != 1.0 {
@@ -103,13 +89,12 @@ impl Teachers<'_> {
         let mut members = strategy.members();
         let first = members.next().expect("a strategy holds at least one teacher");
         // A member's share of the mean softens its scores that much more.
-        let weight = self.weight(strategy, first);
+        let weight = strategy.weight();
         self.labels.fill(self.query, first, tau / f64::from(weight), combined);
         if weight != 1.0 {
             row::scale(combined, weight);
         }
         for teacher in members {
-            let weight = self.weight(strategy, teacher);
             self.labels.fill(self.query, teacher, tau / f64::from(weight), single);
             row::add_scaled(combined, weight, single);
         }
@@ -125,10 +110,7 @@ impl Teachers<'_> {
 
     /// The combination's score of one entity.
     pub(crate) fn score(&self, strategy: Strategy, entity: EntityId) -> f64 {
-        let score = |teacher: usize| {
-            f64::from(self.weight(strategy, teacher))
-                * f64::from(self.labels.score(self.query, teacher, entity))
-        };
-        strategy.members().map(score).sum()
+        let score = |teacher: usize| f64::from(self.labels.score(self.query, teacher, entity));
+        f64::from(strategy.weight()) * strategy.members().map(score).sum::<f64>()
     }
 }

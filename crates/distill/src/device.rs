@@ -2,7 +2,7 @@
 //!
 //! Scores, combinations and gradients stay there (`cuda::Distil`), and so does the network of a policy that learns from the
 //! student (`cuda::Network`): of a batch its log-probabilities come down before the step, and its gradients go up after
-//! it. Actions are drawn on the host, by the same random numbers. A policy that learned beforehand did so on the CPU. One that
+//! it. Actions are drawn on the host, by the same random numbers. One that
 //! sees scores sees those that the student is taught: where they are computed anew, all of them, whatever a cache keeps.
 
 mod combinations;

@@ -5,13 +5,12 @@
 //! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple.
 
 mod adam;
-mod calibrate;
 mod choices;
 mod chooser;
 mod combine;
 mod device;
 mod inputs;
-mod learn;
+mod likelihood;
 mod memory;
 mod objective;
 mod policy;
@@ -22,6 +21,7 @@ mod strategy;
 mod student;
 mod summary;
 mod teaching;
+mod useful;
 mod worth;
 
 pub use device::{cached, objective as device_objective};
@@ -34,9 +34,7 @@ pub use teaching::{Models, Teaching};
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use program::Common;
-use recipe::{
-    Calibrate, Distill, Objective, PolicyLearns, PolicyState, PolicyValue, QueryWeight, Recipe, Selection,
-};
+use recipe::{Distill, Objective, PolicyState, QueryWeight, Recipe, Selection};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Error, Modality, Result, Run};
@@ -92,7 +90,7 @@ fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) 
         Some(gpu) => Some(device_objective(gpu, distill, sources::of(gpu, teachers, labels)?)),
         None => None,
     };
-    if on_device.is_some() && distill.policy_learns == PolicyLearns::Student {
+    if on_device.is_some() {
         // Its policy multiplies the scores, which are on the device.
         models.factored.iter_mut().for_each(|model| *model = None);
     }
@@ -110,9 +108,6 @@ fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) 
 /// Adds to the stage's summary who taught, and what was learned about them.
 fn describe(teaching: &Teaching<'_>, summary: &mut serde_json::Value) {
     summary[student::TEACHERS] = serde_json::json!(teaching.labels.teachers());
-    if let Some(learned) = teaching.chooser.learned() {
-        summary["policy"] = serde_json::json!(learned);
-    }
     if let Some(senior) = teaching.chooser.senior() {
         summary["senior"] = teaching.by_teacher(senior.mean_scales());
     }
@@ -121,9 +116,6 @@ fn describe(teaching: &Teaching<'_>, summary: &mut serde_json::Value) {
     }
     if let Some((_, range)) = &teaching.reliability {
         summary["query_weight"] = serde_json::json!(range);
-    }
-    if let Some((_, calibrated)) = &teaching.calibration {
-        summary["calibration"] = serde_json::json!(calibrated);
     }
 }
 
@@ -135,7 +127,6 @@ fn parameters(distill: &Distill) -> serde_json::Value {
             let mut parameters = serde_json::json!(distill);
             // What has no effect is left out, so that students from before it could be chosen are fresh.
             let idle = [
-                ("policy_folds", distill.policy_learns == PolicyLearns::Student),
                 ("query_weight", distill.query_weight == QueryWeight::Equal),
             ];
             for (key, _) in idle.iter().filter(|(_, idle)| *idle) {
@@ -156,31 +147,20 @@ fn require_few(teachers: usize) -> Result<()> {
     Ok(())
 }
 
-/// Refuses teachers that are too many or not those that are named, and what cannot be learned beforehand.
+/// Refuses teachers that are too many or not those that are named.
 fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
     require_few(teachers.len())?;
     if let Selection::Fixed(chosen) = &distill.selection {
         Strategy::named(chosen, teachers)?;
-    }
-    if distill.selection != Selection::Policy || distill.policy_learns == PolicyLearns::Student {
-        return Ok(());
-    }
-    let beside = matches!(distill.policy_value, PolicyValue::Complement | PolicyValue::Mixed);
-    if beside && !teachers.iter().any(Modality::is_structural) {
-        let message =
-            "`distill.policy_value` asks for the structural teacher, which the soft labels do not have";
-        return Err(Error::usage(message).hint("choose another value, or let it into `soft_labels.teachers`"));
     }
     Ok(())
 }
 
 /// Whether the teachers are asked about validation triples, which the soft labels are not of.
 fn asks_validation(distill: &Distill) -> bool {
-    let by_policy = distill.selection == Selection::Policy && distill.policy_learns == PolicyLearns::Valid;
     let weighed = distill.query_weight != QueryWeight::Equal;
     let by_use = distill.selection == Selection::Useful;
-    let scaled = distill.calibrate != Calibrate::None;
-    distill.objective != Objective::None && (by_policy || by_use || weighed || scaled)
+    distill.objective != Objective::None && (by_use || weighed)
 }
 
 /// The teachers' models: where they are asked about validation triples, and for a policy that sees scores, where it

@@ -9,9 +9,8 @@ use std::process::ExitCode;
 /// Stage 5: distil the student from the teachers that the policy chooses
 ///
 /// Reads graph/ (train and valid) and soft-labels/, writes student/: the student and the policy of the epoch with
-/// the best validation MRR, what that policy chooses for every training query (strategies.parquet), the scales of
-/// calibrated teachers (calibration.safetensors), those of MulDE's Senior (senior.safetensors), and events.jsonl with every epoch's losses, rewards and shares of
-/// strategies. An interrupted start continues. With --set distill.objective=none the student learns alone.
+/// the best validation MRR, what that policy chooses for every training query (strategies.parquet), the
+/// scales of MulDE's Senior (senior.safetensors), and events.jsonl with every epoch's losses, rewards and shares of strategies. An interrupted start continues. With --set distill.objective=none the student learns alone.
 #[derive(Parser)]
 #[command(name = "dsom-distill", version)]
 struct Arguments {

@@ -2,7 +2,7 @@
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
-use recipe::{Distill, PolicyLearns, PolicyState, Selection};
+use recipe::{Distill, PolicyState, Selection};
 use stage::Result;
 use training::{Data, Place, Shapes, shape};
 
@@ -56,8 +56,9 @@ fn on_device(
     let widths: Vec<usize> = widths.unwrap_or_else(|| vec![0; of_labels]);
     let (entities, relations) = (data.entities(), data.relations());
     let mut bytes = cuda::Distil::memory(entities, relations, queries, &widths, teachers.is_none());
-    let learns = distill.selection == Selection::Policy && distill.policy_learns == PolicyLearns::Student;
-    if let (Some(labels), true) = (labels, learns) {
+    if let Some(labels) = labels
+        && distill.selection == Selection::Policy
+    {
         let widths = inputs::widths(distill, 2 * relations, labels);
         bytes += cuda::Network::memory(&widths, distill.policy_hidden, queries);
         if distill.policy_state != PolicyState::Scores {

@@ -60,8 +60,6 @@ pub(crate) struct Policy<'a, T> {
     /// `b₂ (1, strategy)`.
     second_bias: Adam<T>,
     learning_rate: f64,
-    /// Weight of the entropy, which every step maximises as well.
-    entropy: f64,
     /// Steps taken so far.
     steps: u64,
     /// The batch of the last forward pass.
@@ -108,51 +106,10 @@ impl<'a, T: Real> Policy<'a, T> {
             second: Adam::new(second),
             second_bias: Adam::new(second_bias),
             learning_rate,
-            entropy: 0.0,
             steps: 0,
             queries: Vec::new(),
             hidden: Matrix::zeros(0, 0),
             log_probabilities: Matrix::zeros(0, 0),
-        }
-    }
-
-    /// A network with the parameters that [`Policy::parameters`] gave, to be asked.
-    pub(crate) fn of(inputs: Vec<Input<'a, T>>, mut first: Vec<Matrix<T>>) -> Self {
-        let mut others = first.split_off(inputs.len()).into_iter();
-        let mut next = || others.next().expect("parameters of every layer");
-        let (first_bias, second, second_bias) = (next(), next(), next());
-        Policy::from_parameters(inputs, first, first_bias, second, second_bias, 0.0)
-    }
-
-    /// The same network, which maximises its entropy with this weight as well.
-    pub(crate) fn with_entropy(self, entropy: f64) -> Self {
-        Policy { entropy, ..self }
-    }
-
-    /// The same network about other queries.
-    ///
-    /// # Panics
-    /// If their inputs have other widths.
-    pub(crate) fn about<'b>(self, inputs: Vec<Input<'b, T>>) -> Policy<'b, T> {
-        let widths = inputs.iter().map(|input| input.block.width());
-        assert!(
-            widths.eq(self.first.iter().map(|layer| layer.parameters.rows())),
-            "inputs of the same widths"
-        );
-        let Policy { first, first_bias, second, second_bias, learning_rate, entropy, steps, .. } = self;
-        let (queries, hidden, log_probabilities) = (Vec::new(), Matrix::zeros(0, 0), Matrix::zeros(0, 0));
-        Policy {
-            inputs,
-            first,
-            first_bias,
-            second,
-            second_bias,
-            learning_rate,
-            entropy,
-            steps,
-            queries,
-            hidden,
-            log_probabilities,
         }
     }
 
@@ -199,58 +156,12 @@ impl<'a, T: Real> Policy<'a, T> {
         Strategy(cumulative.position(|sum| draw < sum).unwrap_or(last) as u16)
     }
 
-    /// The last [`Policy::forward`]'s most probable strategy of `row`; of equal ones the first.
-    pub(crate) fn favourite(&self, row: usize) -> Strategy {
-        Strategy(kge::row::argmax(self.log_probabilities.row(row)) as u16)
-    }
-
     /// One REINFORCE step (Eq. 10) on the outcomes of the last [`Policy::forward`]. Returns the policy loss,
     /// `-mean(δ log π(a))`.
     pub(crate) fn reinforce(&mut self, outcomes: &[Outcome]) -> f64 {
         let gradients = self.backward(outcomes);
         self.step(&gradients);
         gradients.loss
-    }
-
-    /// One step towards the strategies that are worth more: what REINFORCE does on average over all actions, since
-    /// here the worth of every one is known. `values (strategy)` and a weight belong to each row of the last
-    /// [`Policy::forward`]. Returns the loss, minus the weighted mean of the expected values.
-    pub(crate) fn pursue(&mut self, values: &[&[f32]], weights: &[f64]) -> f64 {
-        let gradients = self.towards(values, weights);
-        self.step(&gradients);
-        gradients.loss
-    }
-
-    fn towards(&self, values: &[&[f32]], weights: &[f64]) -> Gradients<T> {
-        let total: f64 = weights.iter().sum();
-        let mut logits = Matrix::zeros(values.len(), self.log_probabilities.columns());
-        let mut loss = 0.0;
-        for (row, (values, weight)) in values.iter().zip(weights).enumerate() {
-            let log_probabilities = self.log_probabilities.row(row);
-            let pairs = || log_probabilities.iter().zip(values.iter());
-            let expected: f64 = pairs().map(|(log_p, v)| log_p.to_f64().exp() * f64::from(*v)).sum();
-            loss -= weight / total * expected;
-            // ∂(-Σ π_j v_j)/∂logit_k = -π_k (v_k - Σ π_j v_j).
-            for (gradient, (log_p, v)) in logits.row_mut(row).iter_mut().zip(pairs()) {
-                *gradient = T::from_f64(-weight / total * log_p.to_f64().exp() * (f64::from(*v) - expected));
-            }
-            self.add_entropy(row, weight / total, logits.row_mut(row));
-        }
-        let rows: Vec<u32> = (0..values.len() as u32).collect();
-        self.through_layers(loss, &rows, logits)
-    }
-
-    /// Adds the gradient of minus the entropy of a row's choice: `π_k (ln π_k + H)`, by its weight and `weight`.
-    fn add_entropy(&self, row: usize, weight: f64, onto: &mut [T]) {
-        if self.entropy == 0.0 {
-            return;
-        }
-        let log_probabilities = self.log_probabilities.row(row);
-        let entropy: f64 = -log_probabilities.iter().map(|x| x.to_f64().exp() * x.to_f64()).sum::<f64>();
-        for (gradient, log_p) in onto.iter_mut().zip(log_probabilities) {
-            let log_p = log_p.to_f64();
-            *gradient += T::from_f64(self.entropy * weight * log_p.exp() * (log_p + entropy));
-        }
     }
 
     fn step(&mut self, gradients: &Gradients<T>) {
@@ -277,8 +188,7 @@ impl<'a, T: Real> Policy<'a, T> {
     /// The policy loss, the rows that have a gradient, and that of their logits `(row, strategy)`.
     fn of_logits(&self, outcomes: &[Outcome]) -> (f64, Vec<u32>, Matrix<T>) {
         let mean = 1.0 / outcomes.len().max(1) as f64;
-        let with_gradient =
-            || outcomes.iter().filter(|outcome| outcome.advantage() != 0.0 || self.entropy != 0.0);
+        let with_gradient = || outcomes.iter().filter(|outcome| outcome.advantage() != 0.0);
         let mut rows: Vec<u32> = with_gradient().map(|outcome| outcome.row as u32).collect();
         rows.sort_unstable();
         rows.dedup();
@@ -294,7 +204,6 @@ impl<'a, T: Real> Policy<'a, T> {
                 *gradient += T::from_f64(mean * outcome.advantage() * log_p.to_f64().exp());
             }
             gradient[outcome.strategy.index()] -= T::from_f64(mean * outcome.advantage());
-            self.add_entropy(outcome.row, mean, gradient);
         }
         (loss, rows, logits)
     }
@@ -355,24 +264,10 @@ impl Policy<'_, f32> {
         self.inputs[input].block.rows(queries)
     }
 
-    /// A copy of the parameters, to come back to.
+    /// A copy of the parameters.
+    #[cfg(test)]
     pub(crate) fn parameters(&self) -> Vec<Matrix<f32>> {
         self.layers().map(|(_, layer)| layer.parameters.clone()).collect()
-    }
-
-    /// Begins again with what [`Policy::parameters`] gave, as if no step had been taken.
-    pub(crate) fn begin_again(&mut self, parameters: &[Matrix<f32>]) {
-        self.steps = 0;
-        for (layer, parameters) in self.layers_mut().zip(parameters) {
-            *layer = Adam::new(parameters.clone());
-        }
-    }
-
-    /// Holds `strategy` best whatever it sees, for good.
-    pub(crate) fn settle(&mut self, strategy: Strategy) {
-        self.second.parameters.clear();
-        self.second_bias.parameters.clear();
-        self.second_bias.parameters.row_mut(0)[strategy.index()] = CERTAIN;
     }
 
     /// The network alone: `first.<input> (width, hidden)`, biases as rows, `second (hidden, strategy)`.
@@ -421,9 +316,6 @@ impl Policy<'_, f32> {
             .try_for_each(|(name, layer)| require_finite(&format!("policy {name}"), &layer.parameters))
     }
 }
-
-/// The logit of a strategy that is always taken, where all others' are 0.
-const CERTAIN: f32 = 50.0;
 
 /// The layers beside the first, as files call them.
 const OTHERS: [&str; 3] = ["first_bias", "second", "second_bias"];

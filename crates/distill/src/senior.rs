@@ -232,8 +232,8 @@ mod tests {
     /// Calls `with` the teachers of the only query.
     fn ask<R>(with: impl FnOnce(&Teachers<'_>) -> R) -> R {
         let (labels, log_sums) = (labels(), LogSums::new(1, 3));
-        let sources = Sources { labels: &labels, log_sums: &log_sums, scales: None };
-        with(&sources.of(&queries(), 0))
+        let sources = Sources { labels: &labels, log_sums: &log_sums };
+        with(&sources.of(0))
     }
 
     fn student() -> Vec<f32> {

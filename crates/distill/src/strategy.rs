@@ -72,6 +72,11 @@ impl Strategy {
         (self.0 + 1).count_ones() as usize
     }
 
+    /// What a member's scores are multiplied with in the mean.
+    pub(crate) fn weight(self) -> f32 {
+        1.0 / self.size() as f32
+    }
+
     /// The names of its teachers, joined by `+`.
     pub fn name(self, teachers: &[Modality]) -> String {
         self.members().map(|teacher| teachers[teacher].as_str()).collect::<Vec<_>>().join("+")

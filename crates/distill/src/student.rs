@@ -23,9 +23,6 @@ use crate::teaching::Teaching;
 pub(crate) const POLICY: &str = "policy.safetensors";
 /// The file of MulDE's Senior.
 const SENIOR: &str = "senior.safetensors";
-/// The file of the teachers' scales, and the tensor `(relation and inverse, teacher)` in it.
-pub(crate) const CALIBRATION: &str = "calibration.safetensors";
-pub(crate) const SCALE: &str = "scale";
 /// The teachers in the stage's summary, in the order of strategies' bits.
 pub(crate) const TEACHERS: &str = "teachers";
 /// How useful they are, in the stage's summary.
@@ -75,7 +72,7 @@ impl<'a> Student<'a> {
     /// # Errors
     /// If its memory does not hold the policy's network.
     pub fn with_device(mut self, objective: Option<cuda::Distil<'a>>) -> Result<Self> {
-        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.learner());
+        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut());
         let new = |objective| OnDevice::new(objective, policy.as_deref(), self.recipe);
         self.on_device = objective.map(new).transpose()?;
         Ok(self)
@@ -133,7 +130,7 @@ impl RowObjective<f32> for Distil<'_> {
         let (scale, tau) = (f64::from(scale), self.terms.tau);
         let queries = &self.data.queries;
         let (tails, relation) = (queries.tails(query), queries.query(query).relation);
-        let teachers = self.teaching.map(|sources| sources.of(queries, query));
+        let teachers = self.teaching.map(|sources| sources.of(query));
         // Before the pass takes the tails out of the scores.
         let integrated = teachers.as_ref().zip(self.senior).map(|(teachers, senior)| {
             (senior, senior.integrate(teachers, relation, (&*scores, tau), single, soft))
@@ -322,7 +319,10 @@ impl Student<'_> {
             }
             (Engine::Device(trainer), Some(on_device)) => {
                 let asked = (batch, actions);
-                let new = |sources| Combinations::new(sources, reliability, &data.queries, asked, rewarded);
+                let new = |sources: Sources<'_>| {
+                    let teachers = sources.labels.teachers().len();
+                    Combinations::new(teachers, reliability, &data.queries, asked, rewarded)
+                };
                 let combinations = teaching.map(new);
                 if let Some(combinations) = &combinations {
                     on_device.objective.set_groups(combinations.groups.clone());
@@ -358,12 +358,9 @@ impl Student<'_> {
         self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
     }
 
-    /// Writes the teachers' scales, and what the policy that was kept thinks of every training query, if there are any.
+    /// Writes what the policy that was kept thinks of every training query, if there is one.
     pub(crate) fn write_choosing(&mut self, work: &Work) -> Result<()> {
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
-        if let Some((scales, _)) = &teaching.calibration {
-            Tensors::default().matrix(SCALE, scales.matrix()).write(&work.path(CALIBRATION))?;
-        }
         let teachers = teaching.labels.teachers();
         let Some(policy) = teaching.chooser.policy_mut() else { return Ok(()) };
         policy.load(&Reader::open(&work.path(POLICY))?)?;
@@ -379,7 +376,7 @@ impl Student<'_> {
 
     /// Asks a policy that learns from this student about a batch.
     fn ask_policy(&mut self, batch: &[u32]) -> Result<()> {
-        match self.teaching.as_mut().and_then(|teaching| teaching.chooser.learner()) {
+        match self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut()) {
             Some(policy) => ask(policy, self.on_device.as_mut(), self.data, batch),
             None => Ok(()),
         }
@@ -387,7 +384,7 @@ impl Student<'_> {
 
     /// Has the policy's network on the host as it stands.
     fn read_policy(&mut self) -> Result<()> {
-        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.learner());
+        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut());
         match (policy, &mut self.on_device) {
             (Some(policy), Some(on_device)) => on_device.read(policy),
             _ => Ok(()),
@@ -410,7 +407,7 @@ impl Student<'_> {
 
     /// A step of the policy that was asked about this batch, if there is one.
     fn reinforce(&mut self, batch: &[u32], outcomes: &[Outcome]) -> Result<()> {
-        let Some(policy) = self.teaching.as_mut().and_then(|teaching| teaching.chooser.learner()) else {
+        let Some(policy) = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut()) else {
             return Ok(());
         };
         let loss = match &mut self.on_device {

@@ -4,22 +4,21 @@ use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use recipe::{Action, Calibrate, Distill, Selection};
+use recipe::{Action, Distill, Selection};
 use serde_json::Value;
 use stage::{Result, seed};
 use training::Data;
 
-use crate::calibrate::{Calibrated, Scales, Usefulness};
 use crate::chooser::{Chooser, Choosing, Valid};
 use crate::combine::{LogSums, Sources};
 use crate::reliability::{Range, Reliability};
 use crate::strategy::{Strategy, strategies};
+use crate::useful::Usefulness;
 
 /// Soft labels, who chooses, and this epoch's random stream.
 pub struct Teaching<'a> {
     pub(crate) labels: &'a SoftLabels,
     log_sums: LogSums,
-    pub(crate) calibration: Option<(Scales, Calibrated)>,
     pub(crate) usefulness: Option<Usefulness>,
     pub(crate) chooser: Chooser<'a>,
     pub(crate) reliability: Option<(Reliability, Range)>,
@@ -35,7 +34,7 @@ pub struct Models {
 }
 
 impl<'a> Teaching<'a> {
-    /// Lets the policy learn first, if it does so beforehand.
+    /// Decides what can be decided beforehand.
     ///
     /// # Errors
     /// On interruption; and if a teacher's scores do not fit half precision.
@@ -53,24 +52,18 @@ impl<'a> Teaching<'a> {
         let Models { factored, asked } = models;
         let valid = Valid::of(data, labels.teachers(), &asked.iter().collect::<Vec<_>>())?;
         let ask = || valid.as_ref().expect("models to ask about validation triples");
-        let calibration = match recipe.calibrate {
-            Calibrate::None => None,
-            by => Some(ask().calibrate(data, by, seed)?),
-        };
-        let scales = calibration.as_ref().map(|(scales, _)| scales);
         let useful = (recipe.selection == Selection::Useful).then(|| ask().useful(data)).transpose()?;
         let (useful, usefulness) = useful.unzip();
-        let choosing = Choosing { data, labels, valid: valid.as_ref(), scales, useful, recipe, seed };
+        let choosing = Choosing { data, labels, valid: valid.as_ref(), useful, recipe, seed };
         let chooser = choosing.chooser(factored)?;
         let reliability = choosing.reliability(&chooser)?;
         let draws = actions(seed, 0);
-        Ok(Teaching { labels, log_sums, calibration, usefulness, chooser, reliability, draws })
+        Ok(Teaching { labels, log_sums, usefulness, chooser, reliability, draws })
     }
 
     /// What combinations are made of.
     pub(crate) fn sources(&self) -> Sources<'_> {
-        let scales = self.calibration.as_ref().map(|(scales, _)| scales);
-        Sources { labels: self.labels, log_sums: &self.log_sums, scales }
+        Sources { labels: self.labels, log_sums: &self.log_sums }
     }
 
     /// Numbers, one for each teacher, under the teachers' names.
@@ -107,7 +100,7 @@ impl<'a> Teaching<'a> {
             };
             let mut sample = || match &self.chooser {
                 Chooser::Learning(policy) => policy.sample(row, self.draws.random()),
-                Chooser::Learned(_, chosen, _) | Chooser::Settled(chosen) => chosen[query as usize],
+                Chooser::Settled(chosen) => chosen[query as usize],
                 Chooser::Random => Strategy(self.draws.random_range(0..strategies)),
                 Chooser::Integrated(_) => Strategy::all(teachers),
             };

@@ -1,16 +1,13 @@
-//! What strategies are worth for a query: the choices that need no policy, and what a policy learns from beforehand.
+//! What strategies are worth for a query: the choices that need no policy.
 
 use dsom_soft_labels::SoftLabels;
 use kge::rank::rank_in_row;
 use kge::{Matrix, TieRule, row};
 use mkg::{EntityId, Query};
 use rayon::prelude::*;
-use recipe::PolicyValue;
 use stage::Result;
 use stage::interrupt;
 
-use crate::calibrate::Scales;
-use crate::objective::{log_add, mask};
 use crate::strategy::Strategy;
 
 /// Queries, and what the teachers say of them.
@@ -18,18 +15,15 @@ use crate::strategy::Strategy;
 pub(crate) struct Said<'a> {
     pub(crate) queries: &'a [Query],
     pub(crate) labels: &'a SoftLabels,
-    pub(crate) scales: Option<&'a Scales>,
-    /// A teacher whose scores every combination is averaged with.
-    pub(crate) beside: Option<usize>,
 }
 
-/// What `worth` says of the mean scores of each of the `candidates`, scaled, for every query `(query, candidate)`.
+/// What `worth` says of the mean scores of each of the `candidates`, for every query `(query, candidate)`.
 pub(crate) fn table(
     said: Said<'_>,
     candidates: &[Strategy],
     worth: impl Fn(usize, &mut [f32]) -> f64 + Sync,
 ) -> Result<Matrix<f32>> {
-    let Said { queries, labels, scales, beside } = said;
+    let Said { queries, labels } = said;
     let (teachers, entities) = (labels.teachers().len(), labels.entities());
     let mut table = Matrix::zeros(queries.len(), candidates.len());
     let rows = table.values_mut().par_chunks_mut(candidates.len()).enumerate();
@@ -38,18 +32,9 @@ pub(crate) fn table(
         |(scores, combined), (query, into)| {
             interrupt::check()?;
             // In a lossy cache one temperature must do for all strategies: rows are compared, not distilled.
-            let scales = scales.map(|scales| scales.of(queries[query].relation));
-            for teacher in 0..teachers {
-                let scores = scores.row_mut(teacher);
-                labels.fill(query, teacher, 1.0, scores);
-                scales.iter().for_each(|scales| row::scale(scores, scales[teacher]));
-            }
+            (0..teachers).for_each(|teacher| labels.fill(query, teacher, 1.0, scores.row_mut(teacher)));
             for (strategy, into) in candidates.iter().zip(into) {
                 average(scores, *strategy, combined);
-                if let Some(teacher) = beside {
-                    row::scale(combined, 0.5);
-                    row::add_scaled(combined, 0.5, scores.row(teacher));
-                }
                 *into = worth(query, combined) as f32;
             }
             Ok(())
@@ -81,28 +66,12 @@ pub(crate) fn log_probability(scores: &[f32], targets: &[EntityId]) -> f64 {
     mean(targets, |target| f64::from(scores[target.index()]) - log_sum)
 }
 
-/// What a policy that learns beforehand takes scores to be worth, on average over `targets` and, for each, without the
-/// other `known` answers. The targets' scores are overwritten.
-pub(crate) fn filtered(
-    value: PolicyValue,
-    scores: &mut [f32],
-    targets: &[EntityId],
-    known: &[EntityId],
-) -> f64 {
-    match value {
-        PolicyValue::ReciprocalRank | PolicyValue::Complement | PolicyValue::Mixed => {
-            mean(targets, |target| {
-                let known = known.iter().map(|id| id.index());
-                1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
-            })
-        }
-        PolicyValue::LogProbability => {
-            let of_targets = mask(scores, targets);
-            mask(scores, known);
-            let rest = row::log_sum_exp(scores, 1.0);
-            mean(&of_targets, |score| score - log_add(rest, *score))
-        }
-    }
+/// One over the filtered rank, on average over `targets`: each without the other `known` answers.
+pub(crate) fn reciprocal_rank(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> f64 {
+    mean(targets, |target| {
+        let known = known.iter().map(|id| id.index());
+        1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
+    })
 }
 
 fn mean<T>(of: &[T], value: impl Fn(&T) -> f64) -> f64 {
@@ -123,27 +92,14 @@ mod tests {
     fn worths_worked_out_by_hand() {
         // Weights 1, 4, 5, 2; entity 2 is a known answer.
         let scores = [1.0f32, 4.0, 5.0, 2.0].map(f32::ln);
-        let filtered =
-            |value, targets: &[u32]| filtered(value, &mut scores.to_vec(), &ids(targets), &ids(&[1, 2]));
+        let filtered = |targets: &[u32]| reciprocal_rank(&scores, &ids(targets), &ids(&[1, 2]));
         assert!((confidence(&scores) - (5.0f64 / 12.0).ln()).abs() < 1e-6);
         assert!(
             (log_probability(&scores, &ids(&[1, 3])) - ((4.0f64 * 2.0).ln() / 2.0 - 12.0f64.ln())).abs()
                 < 1e-6
         );
-        assert_eq!(filtered(PolicyValue::ReciprocalRank, &[1]), 1.0);
-        assert_eq!(filtered(PolicyValue::ReciprocalRank, &[1, 0]), 0.75);
-        // Against 0 and 3: 4 of 7.
-        let log_p = filtered(PolicyValue::LogProbability, &[1]);
-        assert!((log_p - (4.0f64 / 7.0).ln()).abs() < 1e-6, "{log_p}");
-        // 1 and 2 against 0 and 3 each: 4 of 7 and 5 of 8.
-        let log_p = filtered(PolicyValue::LogProbability, &[1, 2]);
-        assert!((log_p - ((4.0f64 / 7.0).ln() + (5.0f64 / 8.0).ln()) / 2.0).abs() < 1e-6, "{log_p}");
-    }
-
-    #[test]
-    fn a_target_alone_is_certain() {
-        let log_p = filtered(PolicyValue::LogProbability, &mut [1.0, 2.0], &ids(&[0]), &ids(&[0, 1]));
-        assert_eq!(log_p, 0.0);
+        assert_eq!(filtered(&[1]), 1.0);
+        assert_eq!(filtered(&[1, 0]), 0.75);
     }
 
     #[test]
@@ -157,13 +113,10 @@ mod tests {
         let labels = SoftLabels::from_rows(teachers.to_vec(), 3, rows);
         let candidates = [Strategy(0), Strategy(2), Strategy(1)];
         let queries = [0, 1].map(|i| Query { head: EntityId(i), relation: RelationId(0) });
-        let said = Said { queries: &queries, labels: &labels, scales: None, beside: None };
+        let said = Said { queries: &queries, labels: &labels };
         let highest = |_: usize, row: &mut [f32]| f64::from(row::max(row));
         let found = table(said, &candidates, highest).unwrap();
         assert_eq!(found.values(), [1.0, 1.5, 3.0, 2.0, 1.5, 1.0]);
-        // Beside the second teacher the first has half of the say, and both together a quarter of it.
-        let beside = table(Said { beside: Some(1), ..said }, &candidates, highest).unwrap();
-        assert_eq!(beside.values(), [1.5, 2.25, 3.0, 1.5, 1.25, 1.0]);
         assert_eq!(best(&found, &candidates), [Strategy(1), Strategy(0)]);
         let equal = Matrix::from_values(1, 3, vec![2.0; 3]);
         assert_eq!(best(&equal, &candidates), [Strategy(0)]);

@@ -18,8 +18,6 @@ pub struct Distill {
     pub objective: Objective,
     /// Who chooses the teachers of a query.
     pub selection: Selection,
-    /// Whether the teachers' scores are scaled before they are averaged.
-    pub calibrate: Calibrate,
     /// Whether one action is sampled for a query or one for each of its triples.
     pub action: Action,
     /// Weight of the distillation term.
@@ -36,16 +34,6 @@ pub struct Distill {
     pub beta: f64,
     /// NDKD: whether `p_N` is the mean (the paper) or the sum of the neighbours' probabilities.
     pub neighbours: Neighbours,
-    /// What the policy learns from.
-    pub policy_learns: PolicyLearns,
-    /// What a strategy is worth to a policy that learns beforehand.
-    pub policy_value: PolicyValue,
-    /// Passes of a policy that learns beforehand, at most.
-    pub policy_epochs: usize,
-    /// Folds of the cross-validation that decides on these passes, and whether to keep what was learned.
-    pub policy_folds: usize,
-    /// Weight of the entropy of the policy's choice, which it then maximises as well.
-    pub policy_entropy: f64,
     /// What the policy sees of a query.
     pub policy_state: PolicyState,
     /// Width of the policy's hidden layer.
@@ -66,7 +54,6 @@ impl Default for Distill {
             training: Training::default(),
             objective: Objective::Ndkd,
             selection: Selection::Policy,
-            calibrate: Calibrate::None,
             action: Action::Query,
             gamma: 2.0,
             query_weight: QueryWeight::Equal,
@@ -75,11 +62,6 @@ impl Default for Distill {
             alpha: 1.0,
             beta: 1.0,
             neighbours: Neighbours::Mean,
-            policy_learns: PolicyLearns::Student,
-            policy_value: PolicyValue::ReciprocalRank,
-            policy_epochs: 60,
-            policy_folds: 5,
-            policy_entropy: 0.0,
             policy_state: PolicyState::Query,
             policy_hidden: 1024,
             policy_learning_rate: 1e-4,
@@ -193,22 +175,6 @@ impl From<Selection> for String {
     }
 }
 
-/// Whether the teachers' scores are scaled before they are averaged, by scales learned on the validation triples: unless
-/// said otherwise, those that make the mean of all most likely.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Calibrate {
-    /// No: the paper.
-    #[default]
-    None,
-    /// Each teacher's by a scale of its own.
-    Teacher,
-    /// Each teacher's by a scale for each relation.
-    Relation,
-    /// Likewise, but the scales are those of MoSE's boosting, which looks at the order of scores alone.
-    Boosting,
-}
-
 /// What else the distillation term of a query is multiplied with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -218,36 +184,6 @@ pub enum QueryWeight {
     Equal,
     /// How well the query's teachers together rank the targets of its relation's validation triples, on average 1.
     Reliability,
-}
-
-/// What the policy learns from.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PolicyLearns {
-    /// With the student, on the training triples, by REINFORCE: rewarded for better cross-entropy than the student's
-    /// (Eq. 8 to 10).
-    #[default]
-    Student,
-    /// Beforehand, on the validation triples, from what every strategy is worth there.
-    Valid,
-    /// Beforehand, likewise on the training triples, which the teachers were trained on: a control.
-    Train,
-}
-
-/// What a strategy is worth to a policy that learns beforehand, on average over a query's targets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PolicyValue {
-    /// One over the target's filtered rank.
-    #[default]
-    ReciprocalRank,
-    /// The logarithm of the target's probability among what the filter leaves.
-    LogProbability,
-    /// One over the filtered rank by the mean of the strategy's scores and the structural teacher's: what the strategy
-    /// adds to a student that learns the structure anyway.
-    Complement,
-    /// The mean of that and the reciprocal rank by the strategy alone.
-    Mixed,
 }
 
 /// What the policy sees of a query.

@@ -18,8 +18,7 @@ mod teachers;
 
 pub use backbone::Backbone;
 pub use distill::{
-    Action, Calibrate, Distill, Neighbours, Objective, PolicyLearns, PolicyState, PolicyValue, QueryWeight,
-    Selection,
+    Action, Distill, Neighbours, Objective, PolicyState, QueryWeight, Selection,
 };
 pub use features::{Features, ImageOutput, Pool, TextField, TextOutput, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};
@@ -118,12 +117,10 @@ impl Recipe {
             ("teachers.feature_scale", self.teachers.feature_scale),
             ("soft_labels.rows_per_file", self.soft_labels.rows_per_file as f64),
             ("distill.policy_hidden", self.distill.policy_hidden as f64),
-            ("distill.policy_epochs", self.distill.policy_epochs as f64),
         ];
         for (key, value) in positive {
             require(value > 0.0, key, "must be above zero")?;
         }
-        require(self.distill.policy_folds > 1, "distill.policy_folds", "must be 2 or more")?;
         require(
             self.import.holdout_fraction > 0.0 && self.import.holdout_fraction < 1.0,
             "import.holdout_fraction",

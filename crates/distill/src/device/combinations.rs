@@ -3,7 +3,6 @@
 use cuda::{Groups, Taught};
 use mkg::QuerySet;
 
-use crate::combine;
 use crate::policy::Outcome;
 use crate::reliability::Reliability;
 use crate::strategy::{Strategy, by_strategy};
@@ -20,28 +19,23 @@ impl Combinations {
     /// Of the batch's `actions`, each with the tails it is for, and how far it is trusted. `rewarded` asks for what
     /// rewards need.
     pub(crate) fn new(
-        sources: combine::Sources<'_>,
+        teachers: usize,
         reliability: Option<&Reliability>,
         queries: &QuerySet,
         (batch, actions): (&[u32], &[Vec<Strategy>]),
         rewarded: bool,
     ) -> Combinations {
-        let teachers = sources.labels.teachers().len();
         let all = Strategy::all(teachers);
         let mut combinations = Combinations { groups: Groups::new(teachers), numbers: Vec::new() };
         for (&query, actions) in batch.iter().zip(actions) {
             let (tails, relation) =
                 (queries.tails(query as usize).len(), queries.query(query as usize).relation);
-            let of_query = sources.of(queries, query as usize);
             let mut groups = by_strategy(actions, tails);
             if rewarded && !groups.iter().any(|(strategy, _)| *strategy == all) {
                 groups.push((all, Vec::new()));
             }
             let numbers = groups.into_iter().map(|(strategy, targets)| {
-                let weight = |teacher| match strategy.has(teacher) {
-                    true => of_query.weight(strategy, teacher),
-                    false => 0.0,
-                };
+                let weight = |teacher| if strategy.has(teacher) { strategy.weight() } else { 0.0 };
                 let trust = reliability.map_or(1.0, |of| of.factor(relation, strategy));
                 (strategy, combinations.groups.add((0..teachers).map(weight), targets, trust))
             });

@@ -5,7 +5,7 @@ use kge::checkpoint::{Reader, Tensors};
 use kge::model::normal;
 use kge::{Embedding, Initial, Model};
 use mkg::{Entity, KnownAnswers, Relation, Triple, Vocabulary};
-use recipe::{Action, Calibrate, Distill, PolicyState, QueryWeight, Selection, Training};
+use recipe::{Action, Distill, PolicyState, QueryWeight, Selection, Training};
 use serde_json::Value;
 use stage::seed;
 use training::{Data, Learner, Place};
@@ -61,9 +61,9 @@ impl Fixture {
         place: &Place,
         sources: Option<Sources<'a>>,
     ) -> Student<'a> {
-        let asked = match (recipe.calibrate, recipe.query_weight) {
-            (Calibrate::None, QueryWeight::Equal) => Vec::new(),
-            _ => self.teachers.clone(),
+        let asked = match recipe.query_weight {
+            QueryWeight::Equal => Vec::new(),
+            QueryWeight::Reliability => self.teachers.clone(),
         };
         let models = Models { factored: vec![None, None, None], asked };
         let teaching = match recipe.objective {
@@ -180,8 +180,6 @@ fn every_choice_of_teachers_on_a_device_is_that_of_the_cpu() {
             fixture.assert_same(&recipe, false, TOLERANCE);
         }
     }
-    let recipe = Distill { calibrate: Calibrate::Relation, ..recipe() };
-    fixture.assert_same(&recipe, false, TOLERANCE);
 }
 
 #[test]
@@ -232,7 +230,7 @@ fn a_policy_on_a_device_learns_as_on_the_cpu() {
     let fixture = Fixture::new();
     for state in STATES {
         for (standardise, action) in [(true, Action::Query), (false, Action::Triple)] {
-            let recipe = Distill { standardise, action, policy_entropy: 0.01, ..policy(state) };
+            let recipe = Distill { standardise, action, ..policy(state) };
             let device = Place::Device(gpu(), recipe.training.precision);
             let mut ours = fixture.student(&recipe, &device, Some(fixture.sources(false)));
             let mut theirs = fixture.student(&recipe, &Place::Cpu(kge::Precision::Full), None);
@@ -289,7 +287,7 @@ fn a_policy_on_a_device_says_what_it_says_on_the_cpu() {
             let (models, queries) =
                 (Models { factored: vec![None, None, None], asked: vec![] }, &fixture.data.queries);
             let mut teaching = Teaching::new(&fixture.data, &fixture.labels, models, &recipe, 1).unwrap();
-            let policy = teaching.chooser.learner().unwrap();
+            let policy = teaching.chooser.policy_mut().unwrap();
             let objective = objective(&gpu(), &recipe, Some(fixture.sources(recompute)));
             let mut on_device = OnDevice::new(objective, Some(&*policy), &recipe).unwrap();
             // One batch after another, one of them twice, and a smaller one.

@@ -54,7 +54,7 @@ fn outcomes(fixture: &Fixture, rewarded: bool) -> Vec<Outcome> {
         data: &fixture.data,
         recipe,
         terms: Distillation::from(recipe),
-        teaching: Some(Sources { labels: &fixture.labels, log_sums: &log_sums, scales: None }),
+        teaching: Some(Sources { labels: &fixture.labels, log_sums: &log_sums }),
         actions: &by_query,
         rewarded,
         senior: None,
@@ -95,8 +95,8 @@ fn combinations_equal_the_reference_to_half_precision() {
     let log_sums = LogSums::new(mixed.len(), strategies(3));
     let (mut combined, mut single) = (vec![0.0; 6], vec![0.0; 6]);
     for (query, by_strategy) in mixed.iter().enumerate() {
-        let sources = Sources { labels: &fixture.labels, log_sums: &log_sums, scales: None };
-        let teachers = sources.of(&fixture.data.queries, query);
+        let sources = Sources { labels: &fixture.labels, log_sums: &log_sums };
+        let teachers = sources.of(query);
         for (k, expected) in by_strategy.iter().enumerate() {
             let strategy = Strategy(k as u16);
             let log_sum = teachers.log_sum(strategy, &mut combined, &mut single);

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use stage::Result;
 use std::collections::BTreeMap;
 
-use super::{Triples, soften};
+use crate::likelihood::{Triples, soften};
 use crate::strategy::Strategy;
 
 /// What a teacher has to add, in nats a target. Teachers of noise were found to add up to 0.0006 (thousands of targets), and one

@@ -1,0 +1,81 @@
+//! The likelihood of validation triples by a weighted sum of the teachers' scores.
+
+use dsom_soft_labels::SoftLabels;
+use kge::{Matrix, Real, row};
+use mkg::{EntityId, KnownAnswers, QuerySet};
+use rayon::prelude::*;
+use stage::{Result, interrupt};
+
+use crate::objective::mask;
+
+/// Queries with their targets, the teachers' scores, and the filter.
+pub(crate) struct Triples<'a> {
+    pub(crate) queries: &'a QuerySet,
+    pub(crate) labels: &'a SoftLabels,
+    pub(crate) known: &'a KnownAnswers,
+}
+
+impl Triples<'_> {
+    /// What `of` says of each of these queries, given the teachers' scores `(teacher, entity)` and two buffers of a number for
+    /// each entity.
+    pub(crate) fn visit<T: Send>(
+        &self,
+        queries: &[u32],
+        of: impl Fn(usize, &Matrix<f32>, [&mut [f32]; 2]) -> T + Sync,
+    ) -> Result<Vec<T>> {
+        let (teachers, entities) = (self.labels.teachers().len(), self.labels.entities());
+        let buffers = || (Matrix::zeros(teachers, entities), vec![0.0; entities], vec![0.0; entities]);
+        let visited = queries.par_iter().map_init(buffers, |(scores, sum, soft), &query| {
+            interrupt::check()?;
+            let query = query as usize;
+            // A lossy cache is of training queries; these are asked of the teachers themselves.
+            (0..teachers).for_each(|m| self.labels.fill(query, m, 1.0, scores.row_mut(m)));
+            Ok(of(query, scores, [sum, soft]))
+        });
+        visited.collect()
+    }
+}
+
+/// A target among its query's candidates, by the softmax of a weighted sum of the teachers' scores.
+pub(crate) struct Softened {
+    pub(crate) log_probability: f64,
+    /// Its exponential, relative to the largest of the other candidates'.
+    own: f64,
+    /// With those of the others.
+    total: f64,
+}
+
+impl Softened {
+    /// The mean of a quantity over the target and the other candidates, of which it sums, weighted, to `of_rest`.
+    pub(crate) fn mean(&self, of_rest: f64, of_target: f64) -> f64 {
+        (of_rest + self.own * of_target) / self.total
+    }
+}
+
+/// Softens the sum of `scores (teacher, entity)` with these weights, for each of the `targets` among the candidates that are
+/// not `known`, whose exponentials `soft` then holds. None, if there is nothing to be mistaken for. `sum` is a buffer.
+pub(crate) fn soften(
+    scores: &Matrix<f32>,
+    weights: &[f32],
+    targets: &[EntityId],
+    known: &[EntityId],
+    [sum, soft]: [&mut [f32]; 2],
+) -> Option<Vec<Softened>> {
+    sum.fill(0.0);
+    weights.iter().enumerate().for_each(|(m, weight)| row::add_scaled(sum, *weight, scores.row(m)));
+    let of_targets = mask(sum, targets);
+    mask(sum, known);
+    let shift = row::max(sum);
+    if shift <= f32::MASKED {
+        return None;
+    }
+    row::exp_into(sum, shift, 1.0, soft);
+    let rest = f64::from(row::sum(soft));
+    let softened = of_targets.into_iter().map(|score| {
+        let relative = score - f64::from(shift);
+        let own = relative.exp();
+        let total = rest + own;
+        Softened { log_probability: relative - total.ln(), own, total }
+    });
+    Some(softened.collect())
+}
