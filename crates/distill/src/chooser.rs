@@ -3,13 +3,12 @@
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use mkg::QuerySet;
-use recipe::{Distill, QueryWeight, Selection};
+use recipe::{Distill, Selection};
 use stage::{Modality, Result, seed};
 use training::Data;
 
 use crate::inputs::{Asked, Facts, inputs};
 use crate::policy::Policy;
-use crate::reliability::{Range, Reliability};
 use crate::senior::Senior;
 use crate::strategy::{Strategy, strategies};
 use crate::useful::{Usefulness, useful};
@@ -108,7 +107,6 @@ impl Valid {
 pub(crate) struct Choosing<'a, 'b> {
     pub(crate) data: &'a Data,
     pub(crate) labels: &'a SoftLabels,
-    pub(crate) valid: Option<&'b Valid>,
     /// The teachers that are useful, if the recipe asks for them.
     pub(crate) useful: Option<Strategy>,
     pub(crate) recipe: &'b Distill,
@@ -150,26 +148,5 @@ impl<'a> Choosing<'a, '_> {
         let mut generator = seed::generator(self.seed, "policy/initial", 0);
         let strategies = strategies(labels.teachers().len());
         Policy::new(inputs, recipe.policy_hidden, strategies, recipe.policy_learning_rate, &mut generator)
-    }
-
-    /// How far to trust the teachers whom `chooser` chooses, if the recipe asks for it.
-    pub(crate) fn reliability(&self, chooser: &Chooser<'_>) -> Result<Option<(Reliability, Range)>> {
-        if self.recipe.query_weight == QueryWeight::Equal {
-            return Ok(None);
-        }
-        let data = self.data;
-        let Valid { queries, labels } = self.valid.expect("models to ask about validation triples");
-        let strategies = Strategy::every(labels.teachers().len());
-        let said = Said { queries: queries.queries(), labels };
-        let values = worth::table(said, &strategies, |query, scores| {
-            worth::reciprocal_rank(scores, queries.tails(query), data.known.of(queries.query(query)))
-        })?;
-        let all = vec![Strategy::all(labels.teachers().len()); data.queries.len()];
-        let chosen = chooser.senior().map_or(chooser.settled(), |_| Some(all.as_slice()));
-        let reliability = Reliability::of(queries, &values, 2 * data.relations());
-        let (reliability, range) = reliability.normalised(&data.queries, chosen);
-        let Range { least, most } = range;
-        tracing::info!("reliability: distillation of a query weighs {least:.3} to {most:.3}");
-        Ok(Some((reliability, range)))
     }
 }

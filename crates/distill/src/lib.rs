@@ -14,7 +14,6 @@ mod likelihood;
 mod memory;
 mod objective;
 mod policy;
-mod reliability;
 mod senior;
 mod sources;
 mod strategy;
@@ -34,7 +33,7 @@ pub use teaching::{Models, Teaching};
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use program::Common;
-use recipe::{Distill, Objective, PolicyState, QueryWeight, Recipe, Selection};
+use recipe::{Distill, Objective, PolicyState, Recipe, Selection};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Error, Modality, Result, Run};
@@ -114,26 +113,13 @@ fn describe(teaching: &Teaching<'_>, summary: &mut serde_json::Value) {
     if let Some(usefulness) = &teaching.usefulness {
         summary[student::USEFUL] = serde_json::json!(usefulness);
     }
-    if let Some((_, range)) = &teaching.reliability {
-        summary["query_weight"] = serde_json::json!(range);
-    }
 }
 
 /// What the student depends on: the student alone knows nothing of teachers.
 fn parameters(distill: &Distill) -> serde_json::Value {
     match distill.objective {
         Objective::None => serde_json::json!({ "objective": "none", "training": distill.training }),
-        _ => {
-            let mut parameters = serde_json::json!(distill);
-            // What has no effect is left out, so that students from before it could be chosen are fresh.
-            let idle = [
-                ("query_weight", distill.query_weight == QueryWeight::Equal),
-            ];
-            for (key, _) in idle.iter().filter(|(_, idle)| *idle) {
-                parameters.as_object_mut().map(|known| known.shift_remove(*key));
-            }
-            parameters
-        }
+        _ => serde_json::json!(distill),
     }
 }
 
@@ -158,9 +144,7 @@ fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
 
 /// Whether the teachers are asked about validation triples, which the soft labels are not of.
 fn asks_validation(distill: &Distill) -> bool {
-    let weighed = distill.query_weight != QueryWeight::Equal;
-    let by_use = distill.selection == Selection::Useful;
-    distill.objective != Objective::None && (by_use || weighed)
+    distill.objective != Objective::None && distill.selection == Selection::Useful
 }
 
 /// The teachers' models: where they are asked about validation triples, and for a policy that sees scores, where it

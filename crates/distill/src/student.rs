@@ -14,7 +14,6 @@ use crate::combine::{Sources, Teachers};
 use crate::device::{Combinations, OnDevice};
 use crate::objective::{Buffers, Distillation, Pass};
 use crate::policy::{Outcome, Policy};
-use crate::reliability::Reliability;
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy, strategies};
 use crate::teaching::Teaching;
@@ -90,7 +89,6 @@ struct Distil<'a> {
     rewarded: bool,
     /// Who integrates the teachers, instead of the mean of the actions'.
     senior: Option<&'a Senior>,
-    reliability: Option<&'a Reliability>,
 }
 
 /// One thread's rows.
@@ -149,8 +147,7 @@ impl RowObjective<f32> for Distil<'_> {
                     }
                     None => teachers.combine(strategy, tau, combined, single),
                 }
-                let weight = self.reliability.map_or(1.0, |of| of.factor(relation, strategy));
-                row.distillation += weight * pass.distil(combined, &positions, weight * scale);
+                row.distillation += pass.distil(combined, &positions, scale);
             }
         }
         let cross_entropy = pass.finish(scale);
@@ -305,12 +302,10 @@ impl Student<'_> {
         let teaching = self.teaching.as_ref().map(Teaching::sources);
         let rewarded = self.teaching.as_ref().is_some_and(|teaching| teaching.chooser.rewards());
         let senior = self.teaching.as_ref().and_then(|teaching| teaching.chooser.senior());
-        let reliability = self.teaching.as_ref().and_then(Teaching::reliability);
         match (&mut self.engine, &mut self.on_device) {
             (Engine::Cpu(trainer), _) => {
                 let terms = Distillation::from(recipe);
-                let objective =
-                    Distil { data, recipe, terms, teaching, actions, rewarded, senior, reliability };
+                let objective = Distil { data, recipe, terms, teaching, actions, rewarded, senior };
                 let (loss, rows) = trainer.step(&data.queries, batch, &objective)?;
                 let distillation = rows.iter().map(|row| row.distillation).sum::<f64>();
                 self.teach_senior(&rows, loss.pairs);
@@ -321,7 +316,7 @@ impl Student<'_> {
                 let asked = (batch, actions);
                 let new = |sources: Sources<'_>| {
                     let teachers = sources.labels.teachers().len();
-                    Combinations::new(teachers, reliability, &data.queries, asked, rewarded)
+                    Combinations::new(teachers, &data.queries, asked, rewarded)
                 };
                 let combinations = teaching.map(new);
                 if let Some(combinations) = &combinations {

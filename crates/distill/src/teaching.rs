@@ -11,7 +11,6 @@ use training::Data;
 
 use crate::chooser::{Chooser, Choosing, Valid};
 use crate::combine::{LogSums, Sources};
-use crate::reliability::{Range, Reliability};
 use crate::strategy::{Strategy, strategies};
 use crate::useful::Usefulness;
 
@@ -21,7 +20,6 @@ pub struct Teaching<'a> {
     log_sums: LogSums,
     pub(crate) usefulness: Option<Usefulness>,
     pub(crate) chooser: Chooser<'a>,
-    pub(crate) reliability: Option<(Reliability, Range)>,
     draws: ChaCha8Rng,
 }
 
@@ -54,11 +52,10 @@ impl<'a> Teaching<'a> {
         let ask = || valid.as_ref().expect("models to ask about validation triples");
         let useful = (recipe.selection == Selection::Useful).then(|| ask().useful(data)).transpose()?;
         let (useful, usefulness) = useful.unzip();
-        let choosing = Choosing { data, labels, valid: valid.as_ref(), useful, recipe, seed };
+        let choosing = Choosing { data, labels, useful, recipe, seed };
         let chooser = choosing.chooser(factored)?;
-        let reliability = choosing.reliability(&chooser)?;
         let draws = actions(seed, 0);
-        Ok(Teaching { labels, log_sums, usefulness, chooser, reliability, draws })
+        Ok(Teaching { labels, log_sums, usefulness, chooser, draws })
     }
 
     /// What combinations are made of.
@@ -70,11 +67,6 @@ impl<'a> Teaching<'a> {
     pub(crate) fn by_teacher(&self, values: Vec<f64>) -> Value {
         let names = self.labels.teachers().iter().map(|teacher| teacher.as_str().to_owned());
         Value::Object(names.zip(values.into_iter().map(Value::from)).collect())
-    }
-
-    /// How far teachers are trusted, if that differs between queries.
-    pub(crate) fn reliability(&self) -> Option<&Reliability> {
-        self.reliability.as_ref().map(|(reliability, _)| reliability)
     }
 
     /// Epoch number `epoch` draws from a stream of its own.

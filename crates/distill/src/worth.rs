@@ -1,8 +1,7 @@
 //! What strategies are worth for a query: the choices that need no policy.
 
 use dsom_soft_labels::SoftLabels;
-use kge::rank::rank_in_row;
-use kge::{Matrix, TieRule, row};
+use kge::{Matrix, row};
 use mkg::{EntityId, Query};
 use rayon::prelude::*;
 use stage::Result;
@@ -63,19 +62,8 @@ pub(crate) fn confidence(scores: &[f32]) -> f64 {
 /// The mean log-probability of `targets`: minus their cross-entropy.
 pub(crate) fn log_probability(scores: &[f32], targets: &[EntityId]) -> f64 {
     let log_sum = row::log_sum_exp(scores, 1.0);
-    mean(targets, |target| f64::from(scores[target.index()]) - log_sum)
-}
-
-/// One over the filtered rank, on average over `targets`: each without the other `known` answers.
-pub(crate) fn reciprocal_rank(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> f64 {
-    mean(targets, |target| {
-        let known = known.iter().map(|id| id.index());
-        1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
-    })
-}
-
-fn mean<T>(of: &[T], value: impl Fn(&T) -> f64) -> f64 {
-    of.iter().map(value).sum::<f64>() / of.len() as f64
+    let of_targets = targets.iter().map(|target| f64::from(scores[target.index()]) - log_sum);
+    of_targets.sum::<f64>() / targets.len() as f64
 }
 
 #[cfg(test)]
@@ -90,16 +78,13 @@ mod tests {
 
     #[test]
     fn worths_worked_out_by_hand() {
-        // Weights 1, 4, 5, 2; entity 2 is a known answer.
+        // Weights 1, 4, 5, 2.
         let scores = [1.0f32, 4.0, 5.0, 2.0].map(f32::ln);
-        let filtered = |targets: &[u32]| reciprocal_rank(&scores, &ids(targets), &ids(&[1, 2]));
         assert!((confidence(&scores) - (5.0f64 / 12.0).ln()).abs() < 1e-6);
         assert!(
             (log_probability(&scores, &ids(&[1, 3])) - ((4.0f64 * 2.0).ln() / 2.0 - 12.0f64.ln())).abs()
                 < 1e-6
         );
-        assert_eq!(filtered(&[1]), 1.0);
-        assert_eq!(filtered(&[1, 0]), 0.75);
     }
 
     #[test]

@@ -22,8 +22,6 @@ pub struct Distill {
     pub action: Action,
     /// Weight of the distillation term.
     pub gamma: f64,
-    /// What else the distillation term of a query is multiplied with.
-    pub query_weight: QueryWeight,
     /// Temperature of the distillation term.
     pub tau: f64,
     /// Multiply the distillation term by tau squared (Hinton's scaling; the paper's equations leave it out).
@@ -56,7 +54,6 @@ impl Default for Distill {
             selection: Selection::Policy,
             action: Action::Query,
             gamma: 2.0,
-            query_weight: QueryWeight::Equal,
             tau: 4.0,
             tau_squared: true,
             alpha: 1.0,
@@ -173,17 +170,6 @@ impl From<Selection> for String {
     fn from(selection: Selection) -> String {
         selection.to_string()
     }
-}
-
-/// What else the distillation term of a query is multiplied with.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum QueryWeight {
-    /// Nothing: the paper.
-    #[default]
-    Equal,
-    /// How well the query's teachers together rank the targets of its relation's validation triples, on average 1.
-    Reliability,
 }
 
 /// What the policy sees of a query.

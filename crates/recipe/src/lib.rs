@@ -18,7 +18,7 @@ mod teachers;
 
 pub use backbone::Backbone;
 pub use distill::{
-    Action, Distill, Neighbours, Objective, PolicyState, QueryWeight, Selection,
+    Action, Distill, Neighbours, Objective, PolicyState, Selection,
 };
 pub use features::{Features, ImageOutput, Pool, TextField, TextOutput, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};

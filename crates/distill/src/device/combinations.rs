@@ -4,7 +4,6 @@ use cuda::{Groups, Taught};
 use mkg::QuerySet;
 
 use crate::policy::Outcome;
-use crate::reliability::Reliability;
 use crate::strategy::{Strategy, by_strategy};
 
 /// The combinations of a batch, and where in them each action is.
@@ -16,11 +15,10 @@ pub(crate) struct Combinations {
 }
 
 impl Combinations {
-    /// Of the batch's `actions`, each with the tails it is for, and how far it is trusted. `rewarded` asks for what
+    /// Of the batch's `actions`, each with the tails it is for. `rewarded` asks for what
     /// rewards need.
     pub(crate) fn new(
         teachers: usize,
-        reliability: Option<&Reliability>,
         queries: &QuerySet,
         (batch, actions): (&[u32], &[Vec<Strategy>]),
         rewarded: bool,
@@ -28,16 +26,14 @@ impl Combinations {
         let all = Strategy::all(teachers);
         let mut combinations = Combinations { groups: Groups::new(teachers), numbers: Vec::new() };
         for (&query, actions) in batch.iter().zip(actions) {
-            let (tails, relation) =
-                (queries.tails(query as usize).len(), queries.query(query as usize).relation);
+            let tails = queries.tails(query as usize).len();
             let mut groups = by_strategy(actions, tails);
             if rewarded && !groups.iter().any(|(strategy, _)| *strategy == all) {
                 groups.push((all, Vec::new()));
             }
             let numbers = groups.into_iter().map(|(strategy, targets)| {
                 let weight = |teacher| if strategy.has(teacher) { strategy.weight() } else { 0.0 };
-                let trust = reliability.map_or(1.0, |of| of.factor(relation, strategy));
-                (strategy, combinations.groups.add((0..teachers).map(weight), targets, trust))
+                (strategy, combinations.groups.add((0..teachers).map(weight), targets, 1.0))
             });
             let numbers = numbers.collect();
             combinations.numbers.push(numbers);

@@ -58,7 +58,6 @@ fn outcomes(fixture: &Fixture, rewarded: bool) -> Vec<Outcome> {
         actions: &by_query,
         rewarded,
         senior: None,
-        reliability: None,
     };
     let mut scratch = objective.scratch(student[0].len());
     let mut visit = |query: usize| {
