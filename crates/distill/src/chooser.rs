@@ -7,7 +7,7 @@ use recipe::{Distill, Selection};
 use stage::{Modality, Result, seed};
 use training::Data;
 
-use crate::inputs::{Asked, Facts, inputs};
+use crate::inputs::inputs;
 use crate::policy::Policy;
 use crate::senior::Senior;
 use crate::strategy::{Strategy, strategies};
@@ -143,8 +143,7 @@ impl<'a> Choosing<'a, '_> {
     /// A policy with its initial parameters.
     fn policy(&self, models: Vec<Option<Model<f32>>>) -> Policy<'a, f32> {
         let &Choosing { data, labels, recipe, .. } = self;
-        let facts = Facts::new(&data.queries, data.entities(), 2 * data.relations());
-        let inputs = inputs(recipe, &facts, Asked { queries: data.queries.queries(), labels }, models);
+        let inputs = inputs(recipe.policy_state, data.queries.len(), labels, models);
         let mut generator = seed::generator(self.seed, "policy/initial", 0);
         let strategies = strategies(labels.teachers().len());
         Policy::new(inputs, recipe.policy_hidden, strategies, recipe.policy_learning_rate, &mut generator)

@@ -9,7 +9,7 @@ mod combinations;
 
 pub(crate) use combinations::Combinations;
 
-use cuda::{Cache, DeviceMatrix, Distil, Inputs, Sources, Standard, Term, Terms};
+use cuda::{Cache, Distil, Inputs, Sources, Standard, Term, Terms};
 use dsom_soft_labels::SoftLabels;
 use half::slice::HalfFloatSliceExt;
 use mkg::QuerySet;
@@ -65,9 +65,6 @@ pub(crate) struct OnDevice<'a> {
 struct Agent {
     network: Remote,
     state: PolicyState,
-    standardise: bool,
-    /// What the host has to tell of a batch, for each input.
-    rows: Vec<DeviceMatrix>,
 }
 
 impl<'a> OnDevice<'a> {
@@ -82,8 +79,6 @@ impl<'a> OnDevice<'a> {
             Ok(Agent {
                 network: Remote::new(gpu, policy)?,
                 state: recipe.policy_state,
-                standardise: recipe.standardise,
-                rows: (0..policy.inputs()).map(|_| DeviceMatrix::new(gpu)).collect(),
             })
         };
         let agent = policy.map(agent).transpose()?;
@@ -98,11 +93,6 @@ impl<'a> OnDevice<'a> {
         batch: &[u32],
     ) -> Result<bool> {
         let Some(agent) = &mut self.agent else { return Ok(false) };
-        if agent.is_told() {
-            for (input, rows) in agent.rows.iter_mut().enumerate() {
-                rows.write(policy.rows(input, batch))?;
-            }
-        }
         let (inputs, network) = agent.sees(&mut self.objective, queries, batch)?;
         network.forward(policy, &inputs, batch)?;
         Ok(true)
@@ -133,11 +123,6 @@ impl<'a> OnDevice<'a> {
 }
 
 impl Agent {
-    /// Whether what it sees is the host's to tell.
-    fn is_told(&self) -> bool {
-        matches!(self.state, PolicyState::Summary | PolicyState::Relation)
-    }
-
     /// What it sees of a batch, beside its network.
     fn sees<'b>(
         &'b mut self,
@@ -145,11 +130,9 @@ impl Agent {
         queries: &QuerySet,
         batch: &[u32],
     ) -> Result<(Inputs<'b>, &'b mut Remote)> {
-        let standard = |standard| if self.standardise { standard } else { Standard::None };
         let inputs = match self.state {
-            PolicyState::Scores => objective.scores(queries, batch, standard(Standard::Deviation))?,
-            PolicyState::Query => objective.vectors(queries, batch, standard(Standard::Square))?,
-            PolicyState::Summary | PolicyState::Relation => Inputs::of(&self.rows, Standard::None),
+            PolicyState::Scores => objective.scores(queries, batch, Standard::Deviation)?,
+            PolicyState::Query => objective.vectors(queries, batch, Standard::Square)?,
         };
         Ok((inputs, &mut self.network))
     }

@@ -8,143 +8,54 @@ use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kge::{Model, row};
-use mkg::{Query, QuerySet};
-use recipe::{Distill, PolicyState};
+use recipe::PolicyState;
+use stage::Modality;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::policy::{Block, Dense, Factored, Input, Statistics};
-use crate::summary::Summary;
 
-/// Queries that the policy is asked about, and what the teachers say of each.
-#[derive(Clone, Copy)]
-pub(crate) struct Asked<'a> {
-    pub(crate) queries: &'a [Query],
-    pub(crate) labels: &'a SoftLabels,
+/// The widths of the inputs, for an estimate of memory.
+pub(crate) fn widths(state: PolicyState, labels: &SoftLabels) -> Vec<usize> {
+    let width = |teacher| match state {
+        PolicyState::Scores => labels.entities(),
+        PolicyState::Query => labels.vector(0, teacher).len(),
+    };
+    (0..labels.teachers().len()).map(width).collect()
 }
 
-/// What a policy may know of the graph.
-#[derive(Clone)]
-pub(crate) struct Facts {
-    /// Number of relations, with inverses.
-    relations: usize,
-    /// In how many training triples each entity stands.
-    degrees: Arc<[u32]>,
-}
-
-impl Facts {
-    /// Of a graph of so many entities and `relations`, with inverses, whose training queries are `train`.
-    pub(crate) fn new(train: &QuerySet, entities: usize, relations: usize) -> Facts {
-        let mut degrees = vec![0; entities];
-        for query in 0..train.len() {
-            degrees[train.query(query).head.index()] += train.tails(query).len() as u32;
-        }
-        Facts { relations, degrees: degrees.into() }
-    }
-}
-
-/// The widths of the inputs in a graph of so many `relations`, with inverses, for an estimate of memory.
-pub(crate) fn widths(recipe: &Distill, relations: usize, labels: &SoftLabels) -> Vec<usize> {
-    let teachers = labels.teachers().len();
-    match recipe.policy_state {
-        PolicyState::Scores => vec![labels.entities(); teachers],
-        PolicyState::Query => (0..teachers).map(|teacher| labels.vector(0, teacher).len()).collect(),
-        PolicyState::Summary => vec![Summary::width(teachers), relations],
-        PolicyState::Relation => vec![relations, DEGREES, teachers],
-    }
-}
-
-/// The inputs for the queries `asked` about. `models` are the teachers whose scores may be cheaper to factor than to
-/// read.
+/// The inputs for the training queries, numbered up to `queries`. `models` are the teachers whose scores may be cheaper to
+/// factor than to read.
 pub(crate) fn inputs<'a>(
-    recipe: &Distill,
-    facts: &Facts,
-    asked: Asked<'a>,
+    state: PolicyState,
+    queries: usize,
+    labels: &'a SoftLabels,
     models: Vec<Option<Model<f32>>>,
 ) -> Vec<Input<'a, f32>> {
-    let standardise = recipe.standardise;
-    let Asked { queries, labels } = asked;
-    let teachers = labels.teachers().iter().enumerate();
-    match recipe.policy_state {
-        PolicyState::Scores => teachers
-            .zip(models)
-            .map(|((teacher, modality), model)| Input {
-                name: modality.to_string(),
-                block: scores(asked, teacher, standardise, model),
-            })
-            .collect(),
-        PolicyState::Query => teachers
-            .map(|(teacher, modality)| Input {
-                name: modality.to_string(),
-                block: vectors(labels, teacher, standardise),
-            })
-            .collect(),
-        PolicyState::Summary => {
-            let summary = Summary::of(labels, queries.len());
-            let width = Summary::width(labels.teachers().len());
-            let numbers = move |query: usize, into: &mut [f32]| into.copy_from_slice(summary.row(query));
-            vec![
-                Input { name: "summary".to_owned(), block: Box::new(Dense::new(width, numbers)) },
-                relation(facts, queries),
-            ]
-        }
-        PolicyState::Relation => vec![relation(facts, queries), degree(facts, queries), presence(labels)],
-    }
-}
-
-/// Which relation a query asks for.
-fn relation<'a>(facts: &Facts, queries: &'a [Query]) -> Input<'a, f32> {
-    let which = |query: usize| queries[query].relation.index();
-    Input { name: "relation".to_owned(), block: one_of(facts.relations, which) }
-}
-
-/// Classes of degrees: 0, 1, 2 to 3, 4 to 7, and so on.
-const DEGREES: usize = 10;
-
-/// In how many training triples a query's head stands, as a class: how much structure there is to learn from.
-fn degree<'a>(facts: &Facts, queries: &'a [Query]) -> Input<'a, f32> {
-    let degrees = facts.degrees.clone();
-    let class = move |query: usize| {
-        let degree = degrees[queries[query].head.index()];
-        ((u32::BITS - degree.leading_zeros()) as usize).min(DEGREES - 1)
+    let block = |teacher, model| match state {
+        PolicyState::Scores => scores(labels, queries, teacher, model),
+        PolicyState::Query => vectors(labels, teacher),
     };
-    Input { name: "degree".to_owned(), block: one_of(DEGREES, class) }
-}
-
-/// For which teachers the head has something: a modality that it lacks leaves no query vector.
-fn presence(labels: &SoftLabels) -> Input<'_, f32> {
-    let fill = |query: usize, into: &mut [f32]| {
-        for (teacher, into) in into.iter_mut().enumerate() {
-            *into = f32::from(labels.vector(query, teacher).iter().any(|x| *x != f16::ZERO));
-        }
+    let teachers = labels.teachers().iter().zip(models).enumerate();
+    let input = |(teacher, (modality, model)): (usize, (&Modality, _))| Input {
+        name: modality.to_string(),
+        block: block(teacher, model),
     };
-    Input { name: "presence".to_owned(), block: Box::new(Dense::new(labels.teachers().len(), fill)) }
+    teachers.map(input).collect()
 }
 
-/// Zeros, and a one at the place that `which` says.
-fn one_of<'a>(width: usize, which: impl Fn(usize) -> usize + Send + Sync + 'a) -> Box<dyn Block<f32> + 'a> {
-    let fill = move |query: usize, into: &mut [f32]| {
-        into.fill(0.0);
-        into[which(query)] = 1.0;
-    };
-    Box::new(Dense::new(width, fill))
-}
-
-/// A teacher's scores of all entities.
+/// A teacher's scores of all entities (Eq. 5), with mean 0 and variance 1.
 fn scores(
-    Asked { queries, labels }: Asked<'_>,
+    labels: &SoftLabels,
+    queries: usize,
     teacher: usize,
-    standardise: bool,
     model: Option<Model<f32>>,
 ) -> Box<dyn Block<f32> + '_> {
     let entities = labels.entities();
-    let known = Arc::new(Standards::new(queries.len()));
+    let known = Arc::new(Standards::new(queries));
     // To a linear layer the mean says most of what a lossy cache leaves out.
     let read = move |query: usize, into: &mut [f32]| labels.fill(query, teacher, f64::INFINITY, into);
-    let statistics = move |query: usize, scores: &[f32]| match standardise {
-        true => known.get(query, || Statistics::of(scores)),
-        false => Statistics::NONE,
-    };
+    let statistics = move |query: usize, scores: &[f32]| known.get(query, || Statistics::of(scores));
     let of_scores = statistics.clone();
     let fill = move |query: usize, into: &mut [f32]| {
         read(query, into);
@@ -167,17 +78,15 @@ fn scores(
     }
 }
 
-/// A teacher's query vector.
-fn vectors(labels: &SoftLabels, teacher: usize, standardise: bool) -> Box<dyn Block<f32> + '_> {
+/// A teacher's query vector, with mean square 1.
+fn vectors(labels: &SoftLabels, teacher: usize) -> Box<dyn Block<f32> + '_> {
     let width = labels.vector(0, teacher).len();
     let fill = move |query: usize, into: &mut [f32]| {
         let vector: &[f16] = labels.vector(query, teacher);
         vector.convert_to_f32_slice(into);
-        if standardise {
-            let square = row::sum_squares(into, 0.0) / into.len() as f32;
-            // A head without this modality has no vector, and keeps none.
-            row::scale(into, if square > 0.0 { 1.0 / square.sqrt() } else { 0.0 });
-        }
+        let square = row::sum_squares(into, 0.0) / into.len() as f32;
+        // A head without this modality has no vector, and keeps none.
+        row::scale(into, if square > 0.0 { 1.0 / square.sqrt() } else { 0.0 });
     };
     Box::new(Dense::new(width, fill))
 }
@@ -211,7 +120,6 @@ impl Standards {
 #[cfg(test)]
 mod tests {
     use kge::Matrix;
-    use mkg::{EntityId, RelationId};
 
     use super::*;
 
@@ -240,15 +148,6 @@ mod tests {
         (models, vectors, labels)
     }
 
-    fn queries() -> QuerySet {
-        let pair = |head: u32| (Query { head: EntityId(head), relation: RelationId(0) }, EntityId(0));
-        QuerySet::from_pairs((0..3).map(pair).collect())
-    }
-
-    fn facts(train: &QuerySet) -> Facts {
-        Facts::new(train, ENTITIES, 2)
-    }
-
     /// The first layer's output for all queries, with the identity as weights: the state itself.
     fn state(input: &mut Input<'_, f32>, queries: &[u32]) -> Matrix<f32> {
         let width = input.block.width();
@@ -261,12 +160,9 @@ mod tests {
     #[test]
     fn scores_are_standardised_whichever_way_they_are_had() {
         let (models, _, labels) = labels();
-        let (train, recipe) =
-            (queries(), Distill { policy_state: PolicyState::Scores, ..Distill::default() });
         let queries = [2, 0, 1];
-        let asked = Asked { queries: train.queries(), labels: &labels };
-        let read = inputs(&recipe, &facts(&train), asked, vec![None, None]);
-        let factored = inputs(&recipe, &facts(&train), asked, models.into_iter().map(Some).collect());
+        let of = |models| inputs(PolicyState::Scores, 3, &labels, models);
+        let (read, factored) = (of(vec![None, None]), of(models.into_iter().map(Some).collect()));
         for (teacher, (mut read, mut factored)) in read.into_iter().zip(factored).enumerate() {
             // The first teacher's two columns are fewer than three queries, the second's four are not.
             let (read, factored) = (state(&mut read, &queries), state(&mut factored, &queries));
@@ -285,11 +181,8 @@ mod tests {
     #[test]
     fn query_vectors_have_mean_square_one_or_are_zero() {
         let (_, vectors, labels) = labels();
-        let (train, recipe) = (queries(), Distill::default());
-        let asked = Asked { queries: train.queries(), labels: &labels };
-        for (teacher, mut input) in
-            inputs(&recipe, &facts(&train), asked, vec![None, None]).into_iter().enumerate()
-        {
+        let inputs = inputs(PolicyState::Query, 3, &labels, vec![None, None]);
+        for (teacher, mut input) in inputs.into_iter().enumerate() {
             let found = state(&mut input, &[0, 1, 2]);
             for query in 0..3 {
                 let square = row::sum_squares(vectors[teacher].row(query), 0.0) / found.columns() as f32;
@@ -302,34 +195,12 @@ mod tests {
     }
 
     #[test]
-    fn a_relation_state_knows_the_head_but_no_score() {
-        let (_, _, labels) = labels();
-        let (train, recipe) =
-            (queries(), Distill { policy_state: PolicyState::Relation, ..Distill::default() });
-        let asked = Asked { queries: train.queries(), labels: &labels };
-        let [relation, degree, presence] = inputs(&recipe, &facts(&train), asked, vec![None, None])
-            .into_iter()
-            .map(|mut input| state(&mut input, &[0, 1]))
-            .collect::<Vec<_>>()
-            .try_into()
-            .expect("three inputs");
-        assert_eq!(relation.values(), [1.0, 0.0, 1.0, 0.0]);
-        // Every head stands in one triple.
-        assert_eq!((degree.row(0)[1], row::sum(degree.row(0))), (1.0, 1.0));
-        // The second teacher knows nothing of query 1.
-        assert_eq!(presence.values(), [1.0, 1.0, 1.0, 0.0]);
-    }
-
-    #[test]
     fn widths_are_those_of_the_inputs() {
         let (_, _, labels) = labels();
-        let train = queries();
-        let asked = Asked { queries: train.queries(), labels: &labels };
-        for state in [PolicyState::Scores, PolicyState::Query, PolicyState::Relation] {
-            let recipe = Distill { policy_state: state, ..Distill::default() };
-            let inputs = inputs(&recipe, &facts(&train), asked, vec![None, None]);
+        for state in [PolicyState::Scores, PolicyState::Query] {
+            let inputs = inputs(state, 3, &labels, vec![None, None]);
             let found: Vec<usize> = inputs.iter().map(|input| input.block.width()).collect();
-            assert_eq!(found, widths(&recipe, 2, &labels));
+            assert_eq!(found, widths(state, &labels));
         }
     }
 }

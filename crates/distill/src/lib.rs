@@ -18,7 +18,6 @@ mod senior;
 mod sources;
 mod strategy;
 mod student;
-mod summary;
 mod teaching;
 mod useful;
 mod worth;

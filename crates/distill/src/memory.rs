@@ -59,9 +59,9 @@ fn on_device(
     if let Some(labels) = labels
         && distill.selection == Selection::Policy
     {
-        let widths = inputs::widths(distill, 2 * relations, labels);
+        let widths = inputs::widths(distill.policy_state, labels);
         bytes += cuda::Network::memory(&widths, distill.policy_hidden, queries);
-        if distill.policy_state != PolicyState::Scores {
+        if distill.policy_state == PolicyState::Query {
             // What it sees is there for it alone.
             bytes += 4 * (queries * widths.iter().sum::<usize>()) as u64;
         }
@@ -75,7 +75,7 @@ fn of_teaching(data: &Data, distill: &Distill, labels: Option<&SoftLabels>, quer
     if let Some(labels) = labels
         && distill.selection == Selection::Policy
     {
-        let widths = inputs::widths(distill, 2 * data.relations(), labels);
+        let widths = inputs::widths(distill.policy_state, labels);
         bytes += Policy::<f32>::memory(&widths, distill.policy_hidden, queries);
     }
     if let (Some(labels), true) = (labels, asks_validation(distill)) {

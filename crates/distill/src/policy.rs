@@ -254,16 +254,6 @@ impl Policy<'_, f32> {
         self.first.iter_mut().chain(others)
     }
 
-    /// How many inputs it has.
-    pub(crate) fn inputs(&self) -> usize {
-        self.inputs.len()
-    }
-
-    /// What an input says of a batch `(query, width)`.
-    pub(crate) fn rows(&mut self, input: usize, queries: &[u32]) -> &Matrix<f32> {
-        self.inputs[input].block.rows(queries)
-    }
-
     /// A copy of the parameters.
     #[cfg(test)]
     pub(crate) fn parameters(&self) -> Vec<Matrix<f32>> {

@@ -38,8 +38,6 @@ pub struct Distill {
     pub policy_hidden: usize,
     /// Adam's learning rate for the policy.
     pub policy_learning_rate: f64,
-    /// Give the policy each teacher's scores with mean 0 and variance 1, or its query vectors with mean square 1.
-    pub standardise: bool,
     /// Reward when the chosen teachers' cross-entropy is below the student's.
     pub reward: f64,
     /// Reward otherwise.
@@ -62,7 +60,6 @@ impl Default for Distill {
             policy_state: PolicyState::Query,
             policy_hidden: 1024,
             policy_learning_rate: 1e-4,
-            standardise: true,
             reward: 1.0,
             penalty: -10.0,
         }
@@ -176,15 +173,11 @@ impl From<Selection> for String {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyState {
-    /// All teachers' scores of all entities (Eq. 5).
+    /// All teachers' scores of all entities (Eq. 5), each teacher's with mean 0 and variance 1.
     Scores,
-    /// The teachers' query vectors, of which those scores are a linear image.
+    /// The teachers' query vectors, of which those scores are a linear image, each with mean square 1.
     #[default]
     Query,
-    /// Each teacher's highest probabilities, entropy and margin, the teachers' agreement, and the relation.
-    Summary,
-    /// The relation, the head's degree, and which modalities the head has: nothing that a teacher has learned by heart.
-    Relation,
 }
 
 #[cfg(test)]

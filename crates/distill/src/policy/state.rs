@@ -9,9 +9,6 @@ pub(crate) trait Block<T>: Send + Sync {
     /// Numbers per query.
     fn width(&self) -> usize;
 
-    /// The numbers themselves `(query, width)`.
-    fn rows(&mut self, queries: &[u32]) -> &Matrix<T>;
-
     /// Adds the block's part `state · W` of the hidden layer `(query, hidden)`; `weights (width, hidden)`.
     fn forward(&mut self, queries: &[u32], weights: &Matrix<T>, hidden: &mut Matrix<T>);
 
@@ -46,11 +43,6 @@ impl<T: Real, F: Fn(usize, &mut [T]) + Sync> Dense<T, F> {
 impl<T: Real, F: Fn(usize, &mut [T]) + Sync + Send> Block<T> for Dense<T, F> {
     fn width(&self) -> usize {
         self.width
-    }
-
-    fn rows(&mut self, queries: &[u32]) -> &Matrix<T> {
-        self.read(queries);
-        &self.state
     }
 
     fn forward(&mut self, queries: &[u32], weights: &Matrix<T>, hidden: &mut Matrix<T>) {
@@ -148,10 +140,6 @@ where
         self.entity.rows()
     }
 
-    fn rows(&mut self, queries: &[u32]) -> &Matrix<T> {
-        self.dense.rows(queries)
-    }
-
     fn forward(&mut self, queries: &[u32], weights: &Matrix<T>, hidden: &mut Matrix<T>) {
         if self.entity.columns() >= queries.len() {
             return self.dense.forward(queries, weights, hidden);
@@ -211,9 +199,6 @@ pub(crate) struct Statistics<T> {
 }
 
 impl<T: Real> Statistics<T> {
-    /// Leaves the scores as they are.
-    pub(crate) const NONE: Self = Statistics { mean: T::ZERO, rate: T::ONE };
-
     /// Of a row of scores.
     pub(crate) fn of(scores: &[T]) -> Self {
         let count = T::from_f64(scores.len() as f64);
