@@ -12,7 +12,6 @@ const TEACHERS: [&str; 10] = [
     "--set",
     "teachers.modality.visual.backbone=tucker",
     "--set",
-    "teachers.relation_width=4",
     "--set",
     "teachers.modality.textual.rank=20",
 ];

@@ -15,9 +15,6 @@ pub struct Training {
     pub backbone: Backbone,
     /// Complex rank k: an entity's embedding is 2k reals, whatever the backbone.
     pub rank: usize,
-    /// TuckER: reals of a relation's embedding. The core tensor has so many times 2k times 2k.
-    #[serde(skip_serializing_if = "is_default_width")]
-    pub relation_width: usize,
     /// Passes over the training queries, at most.
     pub epochs: usize,
     /// Triples per step (a query brings all its triples).
@@ -26,8 +23,6 @@ pub struct Training {
     pub learning_rate: f64,
     /// Weight of the N3 regulariser.
     pub n3: f64,
-    /// Standard deviation of the initial embeddings.
-    pub init_scale: f64,
     /// Epochs between validations.
     pub validate_every: usize,
     /// Validations without a better MRR after which training stops.
@@ -56,24 +51,15 @@ impl Precision {
     }
 }
 
-const RELATION_WIDTH: usize = 32;
-
-/// Parameters that are as they always were are left out, so that what was trained before they could be chosen is fresh.
-fn is_default_width(width: &usize) -> bool {
-    *width == RELATION_WIDTH
-}
-
 impl Default for Training {
     fn default() -> Self {
         Training {
             backbone: Backbone::default(),
             rank: 256,
-            relation_width: RELATION_WIDTH,
             epochs: 60,
             batch: 1000,
             learning_rate: 0.1,
             n3: 0.01,
-            init_scale: 1e-3,
             validate_every: 3,
             patience: 4,
             precision: Precision::default(),
@@ -88,11 +74,9 @@ pub enum Absent {
     /// Nothing: its embedding is zero, it scores zero, and so does everything it asks for.
     #[default]
     Zero,
-    /// As an entity with the mean feature of those that have any.
-    Mean,
     /// One embedding, learned, that all such entities share.
     Learned,
-    /// As an entity whose features are drawn from N(0, 1), before `unit_norm`: MoSE's way, a baseline.
+    /// As an entity whose features are drawn from N(0, 1): MoSE's way, a baseline.
     Noise,
 }
 
@@ -125,10 +109,6 @@ pub struct Teachers {
     /// How each teacher is trained.
     #[serde(flatten)]
     pub training: Training,
-    /// Divide every feature row by its Euclidean norm.
-    pub unit_norm: bool,
-    /// Divide the projected embeddings by this (MoSE: 20, with raw features).
-    pub feature_scale: f64,
     /// What an entity without features is.
     pub absent: Absent,
     /// Share of the entities whose features are hidden, in each modality others of them (0: none).
@@ -143,8 +123,6 @@ impl Default for Teachers {
     fn default() -> Self {
         Teachers {
             training: Training::default(),
-            unit_norm: true,
-            feature_scale: 1.0,
             absent: Absent::default(),
             missing_rate: 0.0,
             missing_seed: 0,
@@ -168,10 +146,6 @@ impl Teachers {
             teachers.absent = own.absent.unwrap_or(teachers.absent);
             teachers.missing_rate = own.missing_rate.unwrap_or(teachers.missing_rate);
         }
-        if teachers.training.backbone != Backbone::TuckER {
-            // What one teacher alone has makes no other stale.
-            teachers.training.relation_width = RELATION_WIDTH;
-        }
         teachers
     }
 
@@ -188,7 +162,6 @@ impl Training {
     pub(super) fn check(&self, section: &str) -> Result<()> {
         let counts = [
             ("rank", self.rank),
-            ("relation_width", self.relation_width),
             ("batch", self.batch),
             ("validate_every", self.validate_every),
             ("patience", self.patience),
@@ -197,10 +170,6 @@ impl Training {
             require(count > 0, &format!("{section}.{key}"), "must be above zero")?;
         }
         require(self.learning_rate > 0.0, &format!("{section}.learning_rate"), "must be above zero")?;
-        require(
-            self.n3 >= 0.0 && self.init_scale >= 0.0,
-            &format!("{section}.n3, init_scale"),
-            "must not be negative",
-        )
+        require(self.n3 >= 0.0, &format!("{section}.n3"), "must not be negative")
     }
 }

@@ -29,10 +29,6 @@ struct Parameters<'a> {
     #[serde(flatten)]
     training: Training,
     #[serde(skip_serializing_if = "Option::is_none")]
-    unit_norm: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    feature_scale: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     absent: Option<Absent>,
     #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Missing>,
@@ -45,8 +41,6 @@ impl<'a> Parameters<'a> {
         Parameters {
             modality,
             training: teachers.training.clone(),
-            unit_norm: projected.then_some(teachers.unit_norm),
-            feature_scale: projected.then_some(teachers.feature_scale),
             absent: projected.then_some(teachers.absent),
             missing: (projected && teachers.missing_rate > 0.0)
                 .then_some(Missing { rate: teachers.missing_rate, seed: teachers.missing_seed }),
@@ -97,9 +91,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
 
     let name = format!("teacher {modality}");
     let (projected, presence, mut summary) = match features {
-        Some(Features { rows, presence, summary }) => {
-            (Some((rows, teachers.feature_scale)), Some(presence), summary)
-        }
+        Some(Features { rows, presence, summary }) => (Some(rows), Some(presence), summary),
         None => (None, None, Map::new()),
     };
     let initial = initial(&name, recipe.seed, training, &data, projected);

@@ -64,12 +64,12 @@ pub fn require_place(table: &FeatureTable, teachers: &Teachers, modality: &Modal
     let message =
         format!("{absent} entities have no features of `{modality}`: {backbone} has no place for nothing");
     Err(Error::usage(message)
-        .hint("set `teachers.absent` to \"learned\" or \"mean\", or another `teachers.backbone`"))
+        .hint("set `teachers.absent` to \"learned\", or another `teachers.backbone`"))
 }
 
-/// The rows to project, `(entity, width)`.
+/// The rows to project, `(entity, width)`, of Euclidean norm 1.
 ///
-/// An absent entity's row is zero, the mean of all others, or noise of variance 1. The embedding that absent entities
+/// An absent entity's row is zero, or noise of variance 1 before it is divided by its norm. The embedding that absent entities
 /// share when it is learned is the projection of a feature of their own: a last column that is 1 for them and 0 for all
 /// others. `seed` is the run's: noise depends on it, on the modality and on the entity's id.
 pub fn feature_matrix(
@@ -79,35 +79,22 @@ pub fn feature_matrix(
     seed: u64,
 ) -> Matrix<f32> {
     let learned = teachers.absent == Absent::Learned;
-    let mean = if teachers.absent == Absent::Mean { mean(table) } else { Vec::new() };
     let mut features = Matrix::zeros(table.entities(), table.width + usize::from(learned));
     for (entity, present) in table.present.iter().enumerate() {
         let row = features.row_mut(entity);
         match teachers.absent {
-            Absent::Mean if !present => row.copy_from_slice(&mean),
             Absent::Noise if !present => {
                 let mut generator = seed::generator(seed, &format!("noise/{modality}"), entity as u64);
                 row.copy_from_slice(normal(1, table.width, 1.0, &mut generator).values());
             }
             _ => row[..table.width].copy_from_slice(table.row(entity)),
         }
-        if teachers.unit_norm {
-            normalise(row);
-        }
+        normalise(row);
         if learned && !present {
             row[table.width] = 1.0;
         }
     }
     features
-}
-
-/// The mean row of the entities that have one.
-fn mean(table: &FeatureTable) -> Vec<f32> {
-    let mut sum = vec![0f64; table.width];
-    let present = (0..table.entities()).filter(|i| table.present[*i]);
-    present.for_each(|i| sum.iter_mut().zip(table.row(i)).for_each(|(sum, x)| *sum += f64::from(*x)));
-    let count = table.count_present().max(1) as f64;
-    sum.into_iter().map(|sum| (sum / count) as f32).collect()
 }
 
 /// Divides a row by its Euclidean norm; a zero row stays zero.
@@ -140,36 +127,34 @@ mod tests {
         table
     }
 
-    fn rows(absent: Absent, unit_norm: bool) -> Matrix<f32> {
-        let teachers = Teachers { absent, unit_norm, ..Teachers::default() };
+    fn rows(absent: Absent) -> Matrix<f32> {
+        let teachers = Teachers { absent, ..Teachers::default() };
         feature_matrix(&table(), &teachers, &visual(), 5)
     }
 
     #[test]
-    fn absent_entities_are_zero_or_the_mean_or_share_a_feature_of_their_own() {
-        assert_eq!(rows(Absent::Zero, false).values(), [3.0, 4.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
-        assert_eq!(rows(Absent::Zero, true).row(0), [0.6, 0.8]);
-        assert_eq!(rows(Absent::Mean, false).row(1), [2.0, 2.0]);
-        assert_eq!(rows(Absent::Mean, true).row(3), [0.5f32.sqrt(); 2]);
+    fn absent_entities_are_zero_or_share_a_feature_of_their_own() {
+        assert_eq!(rows(Absent::Zero).values(), [0.6, 0.8, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0]);
         let learned = [0.6, 0.8, 0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, 0.0, 1.0];
-        assert_eq!(rows(Absent::Learned, true).values(), learned);
+        assert_eq!(rows(Absent::Learned).values(), learned);
     }
 
     #[test]
     fn noise_is_normal_and_depends_on_seed_modality_and_entity_alone() {
-        let noise = rows(Absent::Noise, false);
-        assert_eq!(noise.row(0), [3.0, 4.0]);
+        let noise = rows(Absent::Noise);
+        assert_eq!(noise.row(0), [0.6, 0.8]);
         assert!(noise.row(1) != noise.row(3) && noise.values().iter().all(|x| x.is_finite()));
-        assert_eq!(noise, rows(Absent::Noise, false));
+        assert_eq!(noise, rows(Absent::Noise));
         let teachers = Teachers { absent: Absent::Noise, ..Teachers::default() };
         let of = |seed, modality: &str| {
             feature_matrix(&FeatureTable::absent(500, 20), &teachers, &modality.parse().unwrap(), seed)
         };
         assert!(of(1, "visual") != of(2, "visual") && of(1, "visual") != of(1, "textual"));
-        let teachers = Teachers { unit_norm: false, ..teachers };
-        let wide = feature_matrix(&FeatureTable::absent(500, 20), &teachers, &visual(), 1);
-        let square = wide.values().iter().map(|x| f64::from(x * x)).sum::<f64>() / 1e4;
-        assert!((square - 1.0).abs() < 0.06, "{square}");
+        // Directions are even: the mean of 500 rows of norm 1 is short.
+        let wide = of(1, "visual");
+        let column = |j: usize| (0..500).map(|i| f64::from(wide.row(i)[j])).sum::<f64>() / 500.0;
+        let mean: Vec<f64> = (0..20).map(column).collect();
+        assert!(mean.iter().map(|x| x * x).sum::<f64>().sqrt() < 0.1, "{mean:?}");
     }
 
     #[test]

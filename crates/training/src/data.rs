@@ -104,37 +104,42 @@ fn trained_as(parameters: &Value) -> Option<&str> {
     training.get("backbone").map_or(Some(Backbone::default().word()), Value::as_str)
 }
 
+/// TuckER: reals of a relation's embedding. The core tensor has so many times 2k times 2k.
+const RELATION_WIDTH: usize = 32;
+/// Standard deviation of the initial embeddings.
+const DEVIATION: f64 = 1e-3;
+
 /// The shape of a model that is trained so.
 pub fn shape(training: &Training) -> Shape {
-    let &Training { backbone, rank, relation_width, .. } = training;
-    Shape { backbone, rank, relation_width }
+    let &Training { backbone, rank, .. } = training;
+    Shape { backbone, rank, relation_width: RELATION_WIDTH }
 }
 
 /// Initial parameters of the model called `name`: entities (a free table, or a Xavier-initialised projection of
-/// `features` divided by `scale`), relations, and the core, if there is one.
+/// `features`), relations, and the core, if there is one.
 pub fn initial(
     name: &str,
     seed: u64,
     training: &Training,
     data: &Data,
-    features: Option<(Matrix<f32>, f64)>,
+    features: Option<Matrix<f32>>,
 ) -> Initial<f32> {
     let shape = shape(training);
-    let (width, deviation) = (shape.embedding(), training.init_scale);
+    let width = shape.embedding();
     let mut generator = seed::generator(seed, &format!("{name}/initial"), 0);
     let (relations, columns) = (2 * data.relations(), shape.relation_columns());
     let relation = match training.backbone {
         // No phase is nearer to where it belongs than another.
         Backbone::RotatE => even(relations, columns, PI, &mut generator),
-        _ => normal(relations, columns, deviation, &mut generator),
+        _ => normal(relations, columns, DEVIATION, &mut generator),
     };
     let embedding = match features {
-        None => Embedding::Table(normal(data.entities(), width, deviation, &mut generator)),
-        Some((features, scale)) => {
+        None => Embedding::Table(normal(data.entities(), width, DEVIATION, &mut generator)),
+        Some(features) => {
             // Glorot and Bengio (2010), the normal form.
             let deviation = (2.0 / (features.columns() + width) as f64).sqrt();
             let projection = normal(features.columns(), width, deviation, &mut generator);
-            Embedding::Projected { features, projection, scale }
+            Embedding::Projected { features, projection, scale: 1.0 }
         }
     };
     let rows = shape.core_rows();
