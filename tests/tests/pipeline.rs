@@ -227,6 +227,10 @@ fn outputs_do_not_depend_on_the_number_of_threads() {
 fn what_absent_entities_are_does_not_concern_the_structural_teacher() {
     let run = Run::finished();
     let status = run.status("dsom-teachers", &["--set", "teachers.absent=zero"]);
-    assert_eq!(status.matches("stale: parameter `absent` was \"learned\", now \"zero\"").count(), 2, "{status}");
+    assert_eq!(
+        status.matches("stale: parameter `absent` was \"learned\", now \"zero\"").count(),
+        2,
+        "{status}"
+    );
     assert!(status.lines().any(|line| line.contains("structural") && line.ends_with(" fresh")), "{status}");
 }

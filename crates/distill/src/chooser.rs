@@ -119,8 +119,7 @@ impl<'a> Choosing<'a, '_> {
         let (teachers, queries) = (self.labels.teachers(), &self.data.queries);
         let settled = |strategy: Strategy| Chooser::Settled(vec![strategy; queries.len()]);
         let by = |candidates: &[Strategy], worth: &(dyn Fn(usize, &mut [f32]) -> f64 + Sync)| {
-            let said =
-                Said { queries: queries.queries(), labels: self.labels };
+            let said = Said { queries: queries.queries(), labels: self.labels };
             let table = worth::table(said, candidates, worth)?;
             Ok(Chooser::Settled(worth::best(&table, candidates)))
         };

@@ -76,10 +76,7 @@ impl<'a> OnDevice<'a> {
     ) -> Result<Self> {
         let gpu = objective.gpu();
         let agent = |policy: &Policy<'_, f32>| {
-            Ok(Agent {
-                network: Remote::new(gpu, policy)?,
-                state: recipe.policy_state,
-            })
+            Ok(Agent { network: Remote::new(gpu, policy)?, state: recipe.policy_state })
         };
         let agent = policy.map(agent).transpose()?;
         Ok(OnDevice { objective, agent })

@@ -118,7 +118,7 @@ fn describe(teaching: &Teaching<'_>, summary: &mut serde_json::Value) {
 fn parameters(distill: &Distill) -> serde_json::Value {
     match distill.objective {
         Objective::None => serde_json::json!({ "objective": "none", "training": distill.training }),
-        _ => serde_json::json!(distill),
+        _ => serde_json::json!({ "training": distill.training, "teaching": distill }),
     }
 }
 

@@ -52,7 +52,6 @@ struct Parameters<'a> {
     format: u32,
     models: &'a [String],
     /// Whom `average` is of: the models' files alone would not show that it changed.
-    #[serde(skip_serializing_if = "Option::is_none")]
     average: Option<&'a [Modality]>,
     splits: &'a [Split],
     examples: usize,

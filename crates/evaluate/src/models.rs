@@ -160,7 +160,8 @@ impl Models {
             parts.push(of_name.collect::<Vec<_>>());
         }
         require_memory(&folders)?;
-        let loaded = folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
+        let loaded =
+            folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
         Ok(Models { names: names.to_vec(), parts, loaded })
     }
 

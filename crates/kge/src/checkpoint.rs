@@ -143,13 +143,9 @@ impl Reader {
 
     /// A text of the header.
     pub fn text(&self, name: &str) -> Result<String> {
-        self.find_text(name)?.ok_or_else(|| self.broken(&format!("no `{name}` in the header")))
-    }
-
-    /// A text of the header, if it is there.
-    pub fn find_text(&self, name: &str) -> Result<Option<String>> {
         let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(|e| self.broken(&e.to_string()))?;
-        Ok(header.metadata().as_ref().and_then(|texts| texts.get(name)).cloned())
+        let text = header.metadata().as_ref().and_then(|texts| texts.get(name)).cloned();
+        text.ok_or_else(|| self.broken(&format!("no `{name}` in the header")))
     }
 
     /// A matrix by name.

@@ -110,17 +110,13 @@ pub fn even<T: Real>(rows: usize, columns: usize, bound: f64, generator: &mut im
 }
 
 impl Model<f32> {
-    /// The tensors that are saved, `entity`, `relation` and `core`, and the backbone's word in the header; a ComplEx
-    /// model has neither core nor word.
+    /// The tensors that are saved, `entity`, `relation` and TuckER's `core`, and the backbone's word in the header.
     pub fn tensors(&self) -> Tensors<'_> {
-        let tensors = Tensors::default().matrix("entity", &self.entity).matrix("relation", &self.relation);
-        let tensors = match self.backbone {
+        let tensors = Tensors::default().text(BACKBONE, self.backbone.word());
+        let tensors = tensors.matrix("entity", &self.entity).matrix("relation", &self.relation);
+        match self.backbone {
             Backbone::TuckER => tensors.matrix("core", &self.core),
             _ => tensors,
-        };
-        match self.backbone {
-            Backbone::ComplEx => tensors,
-            other => tensors.text(BACKBONE, other.word()),
         }
     }
 
@@ -185,7 +181,7 @@ impl Model<f32> {
 const BACKBONE: &str = "backbone";
 
 fn read_backbone(reader: &Reader) -> Result<Backbone> {
-    let Some(word) = reader.find_text(BACKBONE)? else { return Ok(Backbone::ComplEx) };
+    let word = reader.text(BACKBONE)?;
     Backbone::of_word(&word).ok_or_else(|| {
         let message = format!("`{word}` is not a backbone");
         Error::data(message)

@@ -45,10 +45,6 @@ impl Backbone {
     pub fn is_distance(self) -> bool {
         matches!(self, Backbone::TransE | Backbone::RotatE)
     }
-
-    pub(super) fn is_default(&self) -> bool {
-        *self == Backbone::default()
-    }
 }
 
 impl fmt::Display for Backbone {

@@ -17,9 +17,7 @@ mod import;
 mod teachers;
 
 pub use backbone::Backbone;
-pub use distill::{
-    Action, Distill, Neighbours, Objective, PolicyState, Selection,
-};
+pub use distill::{Action, Distill, Neighbours, Objective, PolicyState, Selection};
 pub use features::{Features, ImageOutput, Pool, TextField, TextOutput, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};
 pub use teachers::{Absent, Precision, TeacherOverride, Teachers, Training};
@@ -204,10 +202,6 @@ mod tests {
                 assert!(listed[section].get(key).is_some(), "pipelines/default.toml lacks {section}.{key}");
             }
         }
-        // Not written where it has its default.
-        for section in ["teachers", "distill"] {
-            assert!(listed[section].get("backbone").is_some(), "pipelines/default.toml lacks {section}.backbone");
-        }
     }
 
     #[test]
@@ -246,14 +240,12 @@ mod tests {
     }
 
     #[test]
-    fn a_backbone_is_a_word_that_is_recorded_unless_it_is_the_default() {
+    fn a_backbone_is_a_word() {
         let sets =
             ["teachers.modality.visual.backbone=distmult", "distill.backbone=transe"].map(str::to_owned);
         let recipe = Recipe::load(&[], &sets).unwrap();
         let backbone = |modality: &str| recipe.teachers.of(&modality.parse().unwrap()).training.backbone;
         assert_eq!((backbone("visual"), backbone("structural")), (Backbone::DistMult, Backbone::ComplEx));
-        let recorded = |training: &Training| Table::try_from(training).unwrap().contains_key("backbone");
-        assert!(recorded(&recipe.distill.training) && !recorded(&recipe.teachers.training));
         let error = Recipe::load(&[], &["distill.backbone=rescal".to_owned()]).unwrap_err().to_string();
         assert!(error.contains("`tucker`"), "{error}");
     }

@@ -11,7 +11,6 @@ use stage::{Modality, Result};
 #[serde(default, deny_unknown_fields)]
 pub struct Training {
     /// What scores.
-    #[serde(skip_serializing_if = "Backbone::is_default")]
     pub backbone: Backbone,
     /// Complex rank k: an entity's embedding is 2k reals, whatever the backbone.
     pub rank: usize,

@@ -26,11 +26,8 @@ pub const PRESENT: &str = "present";
 #[derive(Serialize)]
 struct Parameters<'a> {
     modality: &'a Modality,
-    #[serde(flatten)]
     training: Training,
-    #[serde(skip_serializing_if = "Option::is_none")]
     absent: Option<Absent>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     missing: Option<Missing>,
 }
 

@@ -63,8 +63,7 @@ pub fn require_place(table: &FeatureTable, teachers: &Teachers, modality: &Modal
     }
     let message =
         format!("{absent} entities have no features of `{modality}`: {backbone} has no place for nothing");
-    Err(Error::usage(message)
-        .hint("set `teachers.absent` to \"learned\", or another `teachers.backbone`"))
+    Err(Error::usage(message).hint("set `teachers.absent` to \"learned\", or another `teachers.backbone`"))
 }
 
 /// The rows to project, `(entity, width)`, of Euclidean norm 1.

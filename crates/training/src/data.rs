@@ -97,11 +97,9 @@ pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Re
     }
 }
 
-/// The backbone's word in the parameters of a stage that trains, which leave out the default.
+/// The backbone's word in the parameters of a stage that trains.
 fn trained_as(parameters: &Value) -> Option<&str> {
-    let training = if parameters["training"].is_object() { &parameters["training"] } else { parameters };
-    training.get("rank")?;
-    training.get("backbone").map_or(Some(Backbone::default().word()), Value::as_str)
+    parameters["training"]["backbone"].as_str()
 }
 
 /// TuckER: reals of a relation's embedding. The core tensor has so many times 2k times 2k.

@@ -333,18 +333,3 @@ fn models_come_back_as_they_were_and_broken_ones_are_refused() {
     let error = Model::from_reader(&Reader::open(&path).unwrap(), 9, 1).unwrap_err();
     assert!(error.to_string().contains("`rescal` is not a backbone"), "{error}");
 }
-
-#[test]
-fn a_complex_model_is_saved_as_before_there_were_others() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("model.safetensors");
-    let model = Model::complex(Matrix::zeros(3, 4), Matrix::zeros(2, 4));
-    assert_eq!(written(&model, &path).find_text("backbone").unwrap(), None);
-    let bytes = std::fs::read(&path).unwrap();
-    Tensors::default()
-        .matrix("entity", &model.entity)
-        .matrix("relation", &model.relation)
-        .write(&path)
-        .unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), bytes);
-}
