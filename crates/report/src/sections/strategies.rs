@@ -8,7 +8,7 @@ use crate::chart::{Mark, legend, share_bar};
 use crate::format::{grouped, share};
 use crate::page::absent;
 use crate::run::{Asked, Choices};
-use crate::sections::beforehand::beforehand;
+use crate::sections::choosers::choosers;
 use crate::strategies::{Shown, readable};
 
 /// Rows of a table that are shown at once.
@@ -18,26 +18,22 @@ const NAMED: usize = 5;
 
 pub(crate) fn body(report: &Report) -> Markup {
     let choices = &report.data.choices;
-    let beforehand = beforehand(report);
+    let choosers = choosers(report);
     if choices.is_empty() {
-        if let Some(beforehand) = beforehand {
-            return beforehand;
+        if let Some(choosers) = choosers {
+            return choosers;
         }
         let students = report.data.of_program("dsom-distill").count();
         return absent(match students {
             0 => "No student has been distilled yet.",
-            _ => {
-                "No policy: the students of this run learn alone, from all teachers, or by chance; or an earlier version \
-                  distilled them (dsom-distill --force writes student/strategies.parquet)."
-            }
+            _ => "No policy: the students of this run learn alone, by a rule, or by chance.",
         });
     }
     html! {
         p.soft {
-            "What the policy that was kept would draw: its probabilities, averaged over training triples, both directions. "
-            "One that learned beforehand does not draw, but takes its favourite."
+            "What the policy that was kept would draw: its probabilities, averaged over training triples, both directions."
         }
-        @if let Some(beforehand) = beforehand { (beforehand) }
+        @if let Some(choosers) = choosers { (choosers) }
         @for choices in choices { (student(choices)) }
     }
 }
