@@ -24,7 +24,7 @@ MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model
 ## help: list the targets
 help:
 	@echo "make TARGET [DATASET=nations] [RAW=raw/folder] [RUN=runs/nations] [RECIPE='a.toml b.toml']"
-	@echo "            [TEXT_MODEL=checkpoint] [IMAGE_MODEL=checkpoint] [ARGS='--set distill.gamma=4 -v']"
+	@echo "            [TEXT_MODEL=checkpoint] [IMAGE_MODEL=checkpoint] [ARGS='--set distill.term.gamma=4 -v']"
 	@echo
 	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
@@ -102,7 +102,7 @@ distill:
 
 ## student-alone: the same student without teachers, for comparison, in RUN/student-alone
 student-alone:
-	$(BIN)/dsom-distill $(STAGE) --set distill.objective=none --name student-alone
+	$(BIN)/dsom-distill $(STAGE) --set distill.term.kind=none --name student-alone
 
 ## evaluate: stage 6, ranks and metrics of every model of the run in RUN/evaluation
 evaluate:

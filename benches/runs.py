@@ -25,7 +25,7 @@ def prepare(dataset: str, raw: pathlib.Path, folder: pathlib.Path, programs: pat
     stage("features", features(folder))
     for section, program, more in [
         ("teachers", "teachers", []),
-        ("distill", "distill", ["--name", "student-alone", "--set", "distill.objective=none"]),
+        ("distill", "distill", ["--name", "student-alone", "--set", "distill.term.kind=none"]),
     ]:
         brief = [argument for key in BRIEF for argument in ("--set", f"{section}.{key}")]
         stage(program, features(folder), *brief, *more)

@@ -1,7 +1,7 @@
 //! Timing the engine on a workload.
 
 use clap::Args;
-use dsom_distill::{Models, Student, Teaching};
+use dsom_distill::{Student, Teaching};
 use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -9,7 +9,7 @@ use kge::{CrossEntropy, Embedding, Initial, Matrix, Model, N3, Scorer, StepLoss,
 use mkg::graph::Entity;
 use mkg::{KnownAnswers, QuerySet, Vocabulary};
 use program::print_line;
-use recipe::{Distill, PolicyState, Precision, Selection, Training};
+use recipe::{Distill, PolicyKeys, PolicyState, Precision, Selection, Training};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use stage::{Error, Modality, Result};
@@ -107,17 +107,19 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     } else {
         (even(plan.entities, width, 0.1, 1), even(2 * plan.relations, width, 0.1, 2))
     };
-    let selection = if case.all { Selection::All } else { Selection::Policy };
+    let keys = PolicyKeys { state: case.policy_state, ..PolicyKeys::default() };
+    let selection = if case.all { Selection::All } else { Selection::Policy(keys) };
     let training = Training { rank: case.rank, ..Training::default() };
-    let recipe = Distill { training, selection, policy_state: case.policy_state, ..Distill::default() };
+    let recipe = Distill { training, selection, ..Distill::default() };
     let n3 = N3 { weight: recipe.training.n3 };
     let initial = Initial::complex(Embedding::Table(entity), relation);
     let trainer =
         Trainer::new(initial, recipe.training.learning_rate, n3).with_precision(precision(case.precision));
-    let largest = batches.iter().map(Vec::len).max().unwrap_or(0);
-    let factored = factors(&workload, case, labels.teachers(), largest)?;
+    let models = match case.policy_state {
+        PolicyState::Scores if !case.all => teachers(&workload, case, labels.teachers())?,
+        _ => Vec::new(),
+    };
     drop(workload);
-    let models = Models { factored, asked: Vec::new() };
     let teaching = Teaching::new(&data, &labels, models, &recipe, 0)?;
     let mut student = Student::new(&data, Some(teaching), trainer, &recipe, 0);
     student.begin_epoch(1);
@@ -127,20 +129,14 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     Ok(figures)
 }
 
-/// The teachers' models where `dsom-distill` would rather multiply them than read their scores.
-fn factors(
-    workload: &Workload,
-    case: &Case,
-    teachers: &[Modality],
-    queries: usize,
-) -> Result<Vec<Option<Model<f32>>>> {
-    let wanted = case.policy_state == PolicyState::Scores && 2 * case.rank < queries;
+/// The teachers' models, of which a policy that sees scores multiplies factors where these are narrow.
+fn teachers(workload: &Workload, case: &Case, teachers: &[Modality]) -> Result<Vec<Model<f32>>> {
     let open = |modality: &Modality| -> Result<_> {
         let model = workload.model(modality.as_str())?;
         let [entity, relation] = [&model.entity, &model.relation].map(|table| widened(table, case.rank));
         Ok(Model::complex(entity, relation))
     };
-    teachers.iter().map(|modality| wanted.then(|| open(modality)).transpose()).collect()
+    teachers.iter().map(open).collect()
 }
 
 /// The teachers' scores of the workload's queries, and their query vectors at complex rank `rank`.

@@ -14,7 +14,7 @@ const SMALL: [&str; 6] = [
     "teachers.epochs=12",
     "distill.rank=16",
     "distill.epochs=12",
-    "distill.policy_hidden=32",
+    "distill.selection.hidden=32",
     "evaluate.examples=2",
 ];
 

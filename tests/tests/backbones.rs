@@ -46,9 +46,9 @@ fn every_backbone_teaches_and_learns() {
     assert!(run.status("dsom-teachers", &TEACHERS).lines().all(|line| line.ends_with(" fresh")));
     run.succeeds("dsom-soft-labels", &[]);
     student(&run, "student", &["distill.backbone=transe"]);
-    student(&run, "student-rotate", &["distill.backbone=rotate", "distill.policy_state=scores"]);
-    student(&run, "student-distmult", &["distill.backbone=distmult", "distill.calibrate=teacher"]);
-    student(&run, "student-tucker", &["distill.backbone=tucker", "distill.objective=none"]);
+    student(&run, "student-rotate", &["distill.backbone=rotate", "distill.selection.state=scores"]);
+    student(&run, "student-distmult", &["distill.backbone=distmult"]);
+    student(&run, "student-tucker", &["distill.backbone=tucker", "distill.term.kind=none"]);
     run.succeeds("dsom-evaluate", &[]);
     let text = std::fs::read_to_string(run.path("evaluation/metrics.json")).expect("metrics");
     let metrics: Value = serde_json::from_str(&text).expect("JSON");

@@ -87,9 +87,10 @@ fn a_student_takes_its_teachers_from_the_cache_or_their_models() {
 fn a_policy_learns_on_a_device_what_it_learns_on_the_cpu() {
     let run = Run::finished();
     for state in ["query", "scores"] {
-        let choice = format!("distill.policy_state={state}");
+        let choice = format!("distill.selection.state={state}");
         let student = |device: &str, name: &str| {
-            let chosen = ["--set", "distill.selection=policy", "--set", &choice, "--set", "distill.epochs=5"];
+            let chosen =
+                ["--set", "distill.selection.kind=policy", "--set", &choice, "--set", "distill.epochs=5"];
             let arguments = [&["--device", device, "--name", name, "--soft-labels", "cache"], &chosen[..]];
             run.succeeds("dsom-distill", &arguments.concat());
             assert!(run.path(&format!("{name}/strategies.parquet")).is_file());
@@ -111,7 +112,7 @@ fn a_policy_learns_on_a_device_what_it_learns_on_the_cpu() {
 fn what_cannot_be_had_says_what_can() {
     let run = Run::finished();
     run.fails("dsom-teachers", &["--device", "gpu"], 2, &["`gpu` is no device", "cuda:N"]);
-    let mulde = ["--device", "emulated", "--set", "distill.selection=mulde"];
+    let mulde = ["--device", "emulated", "--set", "distill.selection.kind=mulde"];
     run.fails("dsom-distill", &mulde, 2, &["distill.selection", "--device cpu"]);
     let rotate =
         ["--device", "emulated", "--modality", "structural", "--set", "teachers.backbone=rotate", "--force"];

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 
 const HEAD: &str = "title = \"A test\"\nseeds = [0, 1]\nbaseline = \"dsom\"\n\
     statistics = { resamples = 200, rounds = 500 }\n\
-    set = { teachers.rank = 8, teachers.epochs = 3, distill.rank = 8, distill.epochs = 6, distill.policy_hidden = 16 }\n\
+    set = { teachers.rank = 8, teachers.epochs = 3, distill.rank = 8, distill.epochs = 6, distill.selection.hidden = 16 }\n\
     [[dataset]]\nname = \"nations\"\nrecipe = [\"pipelines/nations.toml\"]\nraw = \"data/nations\"\n";
 const DSOM: &str = "[[variant]]\nname = \"dsom\"\nlabel = \"DSoM\"\n";
-const ALONE: &str = "[[variant]]\nname = \"alone\"\nset = { distill.objective = \"none\" }\n";
+const ALONE: &str = "[[variant]]\nname = \"alone\"\nset = { distill.term.kind = \"none\" }\n";
 const STRUCTURAL: &str = "[[variant]]\nname = \"s\"\nset = { soft_labels.teachers = [\"structural\"] }\n";
 
 /// An experiment in a folder of its own.
@@ -101,7 +101,7 @@ fn shared_stages_are_done_once_and_again_means_fresh() {
         DSOM,
         ALONE,
         STRUCTURAL,
-        "[[variant]]\nname = \"kd\"\nset = { distill.objective = \"kd\" }\n",
+        "[[variant]]\nname = \"kd\"\nset = { distill.term.kind = \"kd\" }\n",
     ]);
     let dry = lab.run(&["--dry-run"]);
     assert!(said(&dry).contains("16 fresh, 4 to run, about "), "{}", said(&dry));

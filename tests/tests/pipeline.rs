@@ -59,7 +59,7 @@ fn every_stage_is_fresh_afterwards_and_does_nothing() {
 #[test]
 fn a_changed_parameter_makes_exactly_the_later_stages_stale() {
     let run = Run::finished();
-    let changed = ["--set", "distill.gamma=4"];
+    let changed = ["--set", "distill.term.gamma=4"];
     for stage in &STAGES[..4] {
         assert!(run.status(stage, &changed).lines().all(|line| line.ends_with(" fresh")), "{stage}");
     }
@@ -176,14 +176,14 @@ fn a_lossy_cache_goes_through_the_pipeline() {
     let lossy = ["--set", "soft_labels.top=16"];
     let whole = bytes(&runs[0], "soft-labels/part-00000.parquet").len();
     let status = runs[0].status("dsom-soft-labels", &lossy);
-    assert!(status.contains("stale: parameter `top` was unset, now 16"), "{status}");
+    assert!(status.contains("stale: parameter `top` was 0, now 16"), "{status}");
     for (run, threads) in runs.iter().zip(["1", "2"]) {
         run.succeeds("dsom-soft-labels", &[&lossy[..], &["--threads", threads]].concat());
         run.succeeds("dsom-soft-labels", &["--verify"]);
         for (name, state) in
             [("student", "query"), ("student-scores", "scores"), ("student-summary", "summary")]
         {
-            let state = format!("distill.policy_state={state}");
+            let state = format!("distill.selection.state={state}");
             run.succeeds("dsom-distill", &["--set", &state, "--name", name, "--threads", threads]);
         }
         run.succeeds("dsom-evaluate", &[]);

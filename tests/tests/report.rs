@@ -66,7 +66,7 @@ fn what_is_missing_is_a_sentence() {
         assert!(page.contains(words), "{words}");
     }
     for stage in ["dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"] {
-        run.succeeds(stage, &["--set", "distill.selection=all"]);
+        run.succeeds(stage, &["--set", "distill.selection.kind=all"]);
     }
     let page = report(&run, &[]);
     assert!(
@@ -78,7 +78,7 @@ fn what_is_missing_is_a_sentence() {
 #[test]
 fn a_stale_stage_is_told() {
     let run = Run::finished();
-    run.succeeds("dsom-distill", &["--set", "distill.gamma=4"]);
+    run.succeeds("dsom-distill", &["--set", "distill.term.gamma=4"]);
     assert!(report(&run, &[]).contains("its input `student/model.safetensors` changed"));
 }
 

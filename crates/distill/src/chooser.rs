@@ -1,36 +1,68 @@
-//! Who chooses the teachers of a query, and what that is made from: a policy, a rule, or chance.
+//! Who chooses the teachers of a query: a policy, a rule, chance, or nobody.
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
-use mkg::QuerySet;
-use recipe::{Distill, Selection};
-use stage::{Modality, Result, seed};
+use recipe::{Distill, PolicyKeys, Selection};
+use stage::{Result, seed};
 use training::Data;
 
+use crate::combine::{LogSums, Sources};
 use crate::inputs::inputs;
 use crate::policy::Policy;
 use crate::senior::Senior;
 use crate::strategy::{Strategy, strategies};
 use crate::useful::{Usefulness, useful};
-use crate::worth::{self, Said};
+use crate::worth::{best, confidence, log_probability};
 
 /// Who chooses the teachers of a query.
 pub(crate) enum Chooser<'a> {
-    /// A policy that samples, and learns from the reward.
-    Learning(Policy<'a, f32>),
-    /// One choice for every training query.
-    Settled(Vec<Strategy>),
+    /// A policy, which samples and learns from the reward.
+    Policy(Policy<'a, f32>),
+    /// A rule, which has chosen for every training query.
+    Rule(Vec<Strategy>),
     /// Chance.
-    Random,
-    /// Nobody: all teachers are integrated.
-    Integrated(Senior),
+    Chance,
+    /// Nobody: MulDE's Senior integrates all teachers.
+    Senior(Senior),
 }
 
 impl<'a> Chooser<'a> {
+    /// Decides what can be decided beforehand, and says how useful teachers are where that decides. `models` are the
+    /// teachers', as far as they are needed: see [`crate::Teaching::new`].
+    pub(crate) fn new(
+        data: &Data,
+        labels: &'a SoftLabels,
+        log_sums: &LogSums,
+        models: Vec<Model<f32>>,
+        recipe: &Distill,
+        seed: u64,
+    ) -> Result<(Self, Option<Usefulness>)> {
+        let (queries, teachers, sources) = (&data.queries, labels.teachers(), Sources { labels, log_sums });
+        let always = |strategy| Chooser::Rule(vec![strategy; queries.len()]);
+        let (singles, every) = (Strategy::singles(teachers.len()), Strategy::every(teachers.len()));
+        let chooser = match &recipe.selection {
+            Selection::Policy(keys) => {
+                Chooser::Policy(policy(data, labels, models, keys, recipe.training.batch, seed))
+            }
+            Selection::All => always(Strategy::all(teachers.len())),
+            Selection::Fixed { teachers: named } => always(Strategy::named(named, teachers)?),
+            Selection::Useful => {
+                let (strategy, usefulness) = useful(data, teachers, &models)?;
+                return Ok((always(strategy), Some(usefulness)));
+            }
+            Selection::Random { .. } => Chooser::Chance,
+            Selection::Conf => Chooser::Rule(best(sources, queries, &singles, confidence)?),
+            Selection::BestTeacher => Chooser::Rule(best(sources, queries, &singles, log_probability)?),
+            Selection::BestStrategy => Chooser::Rule(best(sources, queries, &every, log_probability)?),
+            Selection::Mulde => Chooser::Senior(Senior::new(2 * data.relations(), teachers.len())),
+        };
+        Ok((chooser, None))
+    }
+
     /// The policy, if one chooses.
     pub(crate) fn policy(&self) -> Option<&Policy<'a, f32>> {
         match self {
-            Chooser::Learning(policy) => Some(policy),
+            Chooser::Policy(policy) => Some(policy),
             _ => None,
         }
     }
@@ -38,7 +70,7 @@ impl<'a> Chooser<'a> {
     /// The policy, if one chooses, to be asked, taught or restored.
     pub(crate) fn policy_mut(&mut self) -> Option<&mut Policy<'a, f32>> {
         match self {
-            Chooser::Learning(policy) => Some(policy),
+            Chooser::Policy(policy) => Some(policy),
             _ => None,
         }
     }
@@ -46,7 +78,7 @@ impl<'a> Chooser<'a> {
     /// The Senior, if it integrates the teachers.
     pub(crate) fn senior(&self) -> Option<&Senior> {
         match self {
-            Chooser::Integrated(senior) => Some(senior),
+            Chooser::Senior(senior) => Some(senior),
             _ => None,
         }
     }
@@ -54,97 +86,26 @@ impl<'a> Chooser<'a> {
     /// The Senior, to be taught or restored.
     pub(crate) fn senior_mut(&mut self) -> Option<&mut Senior> {
         match self {
-            Chooser::Integrated(senior) => Some(senior),
+            Chooser::Senior(senior) => Some(senior),
             _ => None,
         }
     }
-
-    /// The strategies of all training queries, where they are settled.
-    pub(crate) fn settled(&self) -> Option<&[Strategy]> {
-        match self {
-            Chooser::Settled(chosen) => Some(chosen),
-            _ => None,
-        }
-    }
-
-    /// Whether the student's steps are to find rewards.
-    pub(crate) fn rewards(&self) -> bool {
-        matches!(self, Chooser::Learning(_))
-    }
 }
 
-/// The validation triples' queries, and what the teachers say of them.
-pub(crate) struct Valid {
-    queries: QuerySet,
-    labels: SoftLabels,
-}
-
-impl Valid {
-    /// Asks the `models`; nothing where there are none.
-    pub(crate) fn of(data: &Data, teachers: &[Modality], models: &[&Model<f32>]) -> Result<Option<Valid>> {
-        if models.is_empty() {
-            return Ok(None);
-        }
-        let queries = QuerySet::new(&data.valid, data.relations());
-        let labels = SoftLabels::of_models(teachers.to_vec(), models, queries.queries())?;
-        Ok(Some(Valid { queries, labels }))
-    }
-
-    /// The teachers that are useful, and how much each is.
-    pub(crate) fn useful(&self, data: &Data) -> Result<(Strategy, Usefulness)> {
-        let (strategy, usefulness) = useful(&self.queries, &self.labels, &data.known)?;
-        let adds = usefulness.adds.iter().map(|(teacher, adds)| format!("{teacher} {adds:.4}"));
-        let adds = adds.collect::<Vec<_>>().join(", ");
-        tracing::info!(
-            "useful: {}; what each adds to the others, in nats a target: {adds}",
-            usefulness.chosen
-        );
-        Ok((strategy, usefulness))
-    }
-}
-
-/// What a [`Chooser`] is made from.
-pub(crate) struct Choosing<'a, 'b> {
-    pub(crate) data: &'a Data,
-    pub(crate) labels: &'a SoftLabels,
-    /// The teachers that are useful, if the recipe asks for them.
-    pub(crate) useful: Option<Strategy>,
-    pub(crate) recipe: &'b Distill,
-    pub(crate) seed: u64,
-}
-
-impl<'a> Choosing<'a, '_> {
-    /// Decides what can be decided beforehand. `models` as in [`crate::Models::factored`].
-    pub(crate) fn chooser(&self, models: Vec<Option<Model<f32>>>) -> Result<Chooser<'a>> {
-        let (teachers, queries) = (self.labels.teachers(), &self.data.queries);
-        let settled = |strategy: Strategy| Chooser::Settled(vec![strategy; queries.len()]);
-        let by = |candidates: &[Strategy], worth: &(dyn Fn(usize, &mut [f32]) -> f64 + Sync)| {
-            let said = Said { queries: queries.queries(), labels: self.labels };
-            let table = worth::table(said, candidates, worth)?;
-            Ok(Chooser::Settled(worth::best(&table, candidates)))
-        };
-        let likely = |query: usize, scores: &mut [f32]| worth::log_probability(scores, queries.tails(query));
-        match &self.recipe.selection {
-            Selection::Random => Ok(Chooser::Random),
-            Selection::All => Ok(settled(Strategy::all(teachers.len()))),
-            Selection::Fixed(modalities) => Ok(settled(Strategy::named(modalities, teachers)?)),
-            Selection::Useful => Ok(settled(self.useful.expect("found beforehand"))),
-            Selection::Conf => by(&Strategy::singles(teachers.len()), &|_, scores| worth::confidence(scores)),
-            Selection::BestTeacher => by(&Strategy::singles(teachers.len()), &likely),
-            Selection::BestStrategy => by(&Strategy::every(teachers.len()), &likely),
-            Selection::Policy => Ok(Chooser::Learning(self.policy(models))),
-            Selection::Mulde => {
-                Ok(Chooser::Integrated(Senior::new(2 * self.data.relations(), teachers.len())))
-            }
-        }
-    }
-
-    /// A policy with its initial parameters.
-    fn policy(&self, models: Vec<Option<Model<f32>>>) -> Policy<'a, f32> {
-        let &Choosing { data, labels, recipe, .. } = self;
-        let inputs = inputs(recipe.policy_state, data.queries.len(), labels, models);
-        let mut generator = seed::generator(self.seed, "policy/initial", 0);
-        let strategies = strategies(labels.teachers().len());
-        Policy::new(inputs, recipe.policy_hidden, strategies, recipe.policy_learning_rate, &mut generator)
-    }
+/// A policy with its initial parameters.
+fn policy<'a>(
+    data: &Data,
+    labels: &'a SoftLabels,
+    models: Vec<Model<f32>>,
+    keys: &PolicyKeys,
+    batch: usize,
+    seed: u64,
+) -> Policy<'a, f32> {
+    // Scores are multiplied through their factors where the embeddings are narrower than a batch has queries.
+    let batch = data.largest_batch(batch);
+    let mut models: Vec<_> = models.into_iter().map(|m| Some(m).filter(|m| m.width() < batch)).collect();
+    models.resize_with(labels.teachers().len(), || None);
+    let inputs = inputs(keys.state, data.queries.len(), labels, models);
+    let mut generator = seed::generator(seed, "policy/initial", 0);
+    Policy::new(inputs, keys.hidden, strategies(labels.teachers().len()), keys.learning_rate, &mut generator)
 }

@@ -1,4 +1,4 @@
-//! Combinations of teachers: the mean of a strategy's scores, and its log-sum-exp.
+//! Combinations of teachers: the mean of a strategy's scores (Eq. 7), and its cross-entropies.
 
 use dsom_soft_labels::SoftLabels;
 use kge::row;
@@ -33,7 +33,7 @@ impl LogSums {
     }
 }
 
-/// What combinations of teachers are made of.
+/// The soft labels of all training queries.
 #[derive(Clone, Copy)]
 pub(crate) struct Sources<'a> {
     pub(crate) labels: &'a SoftLabels,
@@ -41,9 +41,26 @@ pub(crate) struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// For the query of this number.
+    /// Those of the query of this number.
     pub(crate) fn of(self, query: usize) -> Teachers<'a> {
         Teachers { labels: self.labels, log_sums: self.log_sums, query }
+    }
+}
+
+/// One thread's rows `(entity)`.
+pub(crate) struct Scratch {
+    /// A combination's scores.
+    pub(crate) combined: Vec<f32>,
+    /// One teacher's.
+    pub(crate) single: Vec<f32>,
+    /// Exponentials of either.
+    pub(crate) soft: Vec<f32>,
+}
+
+impl Scratch {
+    pub(crate) fn new(entities: usize) -> Scratch {
+        let row = || vec![0.0; entities];
+        Scratch { combined: row(), single: row(), soft: row() }
     }
 }
 
@@ -61,56 +78,53 @@ impl Teachers<'_> {
 
     /// One teacher's scores by `weight`, for temperature `tau`.
     pub(crate) fn fill(&self, teacher: usize, weight: f64, tau: f64, into: &mut [f32]) {
-        let weight = weight as f32;
-        // A weight softens a teacher's scores that much more.
-        self.labels.fill(self.query, teacher, tau / f64::from(weight), into);
+        // Softening the weighted scores by τ is softening the scores by τ / weight: a lossy cache depends on it.
+        self.labels.fill(self.query, teacher, tau / weight, into);
         if weight != 1.0 {
-            row::scale(into, weight);
+            row::scale(into, weight as f32);
         }
     }
 
-    /// The sum of teachers' scores by their `weights`, for temperature `tau`, into `combined`; `single` is a buffer.
+    /// The sum of teachers' scores by their `weights`, for temperature `tau`, into `scratch.combined`.
     pub(crate) fn blend(
         &self,
-        weights: impl Iterator<Item = (usize, f64)>,
+        weights: impl IntoIterator<Item = (usize, f64)>,
         tau: f64,
-        combined: &mut [f32],
-        single: &mut [f32],
+        scratch: &mut Scratch,
     ) {
-        combined.fill(0.0);
-        for (teacher, weight) in weights {
-            self.fill(teacher, weight, tau, single);
-            row::add_scaled(combined, 1.0, single);
+        let Scratch { combined, single, .. } = scratch;
+        for (i, (teacher, weight)) in weights.into_iter().enumerate() {
+            if i == 0 {
+                self.fill(teacher, weight, tau, combined);
+            } else {
+                self.labels.fill(self.query, teacher, tau / weight, single);
+                row::add_scaled(combined, weight as f32, single);
+            }
         }
     }
 
-    /// The mean of the strategy's teachers' scores (Eq. 7), for temperature `tau`, into `combined`; `single` is a buffer.
-    pub(crate) fn combine(&self, strategy: Strategy, tau: f64, combined: &mut [f32], single: &mut [f32]) {
-        let mut members = strategy.members();
-        let first = members.next().expect("a strategy holds at least one teacher");
-        // A member's share of the mean softens its scores that much more.
-        let weight = strategy.weight();
-        self.labels.fill(self.query, first, tau / f64::from(weight), combined);
-        if weight != 1.0 {
-            row::scale(combined, weight);
-        }
-        for teacher in members {
-            self.labels.fill(self.query, teacher, tau / f64::from(weight), single);
-            row::add_scaled(combined, weight, single);
-        }
+    /// The mean of the strategy's teachers' scores (Eq. 7), for temperature `tau`, into `scratch.combined`.
+    pub(crate) fn combine(&self, strategy: Strategy, tau: f64, scratch: &mut Scratch) {
+        let share = f64::from(strategy.share());
+        self.blend(strategy.members().map(|teacher| (teacher, share)), tau, scratch);
     }
 
     /// `ln Σ exp` of the combination.
-    pub(crate) fn log_sum(&self, strategy: Strategy, combined: &mut [f32], single: &mut [f32]) -> f64 {
+    pub(crate) fn log_sum(&self, strategy: Strategy, scratch: &mut Scratch) -> f64 {
         self.log_sums.get(self.query, strategy, || {
-            self.combine(strategy, 1.0, combined, single);
-            row::log_sum_exp(combined, 1.0)
+            self.combine(strategy, 1.0, scratch);
+            row::log_sum_exp(&scratch.combined, 1.0)
         })
     }
 
     /// The combination's score of one entity.
     pub(crate) fn score(&self, strategy: Strategy, entity: EntityId) -> f64 {
         let score = |teacher: usize| f64::from(self.labels.score(self.query, teacher, entity));
-        f64::from(strategy.weight()) * strategy.members().map(score).sum::<f64>()
+        f64::from(strategy.share()) * strategy.members().map(score).sum::<f64>()
+    }
+
+    /// The cross-entropy of a target by the combination.
+    pub(crate) fn cross_entropy(&self, strategy: Strategy, target: EntityId, scratch: &mut Scratch) -> f64 {
+        self.log_sum(strategy, scratch) - self.score(strategy, target)
     }
 }

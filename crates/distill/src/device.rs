@@ -9,21 +9,21 @@ mod combinations;
 
 pub(crate) use combinations::Combinations;
 
-use cuda::{Cache, Distil, Inputs, Sources, Standard, Term, Terms};
+use cuda::{Cache, Distil, Inputs, Sources, Standard, Terms};
 use dsom_soft_labels::SoftLabels;
 use half::slice::HalfFloatSliceExt;
 use mkg::QuerySet;
-use recipe::{Neighbours, Objective, PolicyState, Selection};
+use recipe::{Neighbours, PolicyState, Selection, Term};
 use stage::Result;
 
-use crate::objective::Distillation;
-use crate::policy::{Outcome, Policy, Remote};
+use crate::objective::{Distillation, Division};
+use crate::policy::{Policy, Remote};
+use crate::reward::Outcome;
 
 /// What of a recipe no device does.
 pub(crate) fn lacking(recipe: &recipe::Distill) -> Option<String> {
-    let taught = recipe.objective != Objective::None;
-    if taught && recipe.selection == Selection::Mulde {
-        return Some("`distill.selection = \"mulde\"`".to_owned());
+    if recipe.term != Term::None && recipe.selection == Selection::Mulde {
+        return Some("`distill.selection.kind = \"mulde\"`".to_owned());
     }
     training::lacking(&recipe.training, "distill")
 }
@@ -34,16 +34,14 @@ pub fn objective<'a>(gpu: &cuda::Gpu, recipe: &recipe::Distill, sources: Option<
 }
 
 fn terms(recipe: &recipe::Distill) -> Terms {
-    let terms = Distillation::from(recipe);
-    let (alpha, beta) = terms.parts();
-    let term = match terms.objective {
-        Objective::None => Term::None,
-        Objective::Kd => Term::Kd,
-        Objective::Ndkd | Objective::Nekd | Objective::Nnkd => Term::Ndkd,
-        Objective::Dkd => Term::Dkd,
+    let Distillation { division, tau, alpha, beta, neighbours, weight } = Distillation::from(&recipe.term);
+    let term = match division {
+        Division::None => cuda::Term::None,
+        Division::Whole => cuda::Term::Kd,
+        Division::Neighbours => cuda::Term::Ndkd,
+        Division::Target => cuda::Term::Dkd,
     };
-    let mean = terms.neighbours == Neighbours::Mean;
-    Terms { term, mean, tau: terms.tau, alpha, beta, weight: terms.weight }
+    Terms { term, mean: neighbours == Neighbours::Mean, tau, alpha, beta, weight }
 }
 
 /// What a cache has, as bits of half-precision numbers.
@@ -75,10 +73,12 @@ impl<'a> OnDevice<'a> {
         recipe: &recipe::Distill,
     ) -> Result<Self> {
         let gpu = objective.gpu();
-        let agent = |policy: &Policy<'_, f32>| {
-            Ok(Agent { network: Remote::new(gpu, policy)?, state: recipe.policy_state })
+        let agent = match (policy, recipe.selection.policy()) {
+            (Some(policy), Some(keys)) => {
+                Some(Agent { network: Remote::new(gpu, policy)?, state: keys.state })
+            }
+            _ => None,
         };
-        let agent = policy.map(agent).transpose()?;
         Ok(OnDevice { objective, agent })
     }
 

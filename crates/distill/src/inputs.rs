@@ -1,4 +1,4 @@
-//! The policy's inputs: what it sees of a query, by the recipe's `policy_state`.
+//! The policy's inputs: what it sees of a query, by the recipe's `distill.selection.state`.
 //!
 //! With query vectors `q_m` and entity tables `E_m`, the paper's state is the teachers' scores `E_m q_m` (Eq. 5). A first
 //! layer on them computes `W_m E_m q_m`; since `W_m E_m` can be any matrix where `E_m` has full column rank, a layer on

@@ -14,10 +14,12 @@ mod likelihood;
 mod memory;
 mod objective;
 mod policy;
+mod reward;
 mod senior;
 mod sources;
 mod strategy;
 mod student;
+mod supervision;
 mod teaching;
 mod useful;
 mod worth;
@@ -27,12 +29,13 @@ pub use objective::{Distillation, Pass};
 pub use sources::FromWhere;
 pub use strategy::{Strategy, strategies};
 pub use student::Student;
-pub use teaching::{Models, Teaching};
+pub use teaching::Teaching;
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use program::Common;
-use recipe::{Distill, Objective, PolicyState, Recipe, Selection};
+use recipe::{Distill, PolicyKeys, PolicyState, Recipe, Selection, Term};
+use serde_json::{Value, json};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Error, Modality, Result, Run};
@@ -43,8 +46,8 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere)
     let (run, distill) = (common.run(), &recipe.distill);
     let mut task = Task::new(&run, "dsom-distill", run.student(name), &parameters(distill), recipe.seed);
     let data = Data::open(&run, &mut task)?;
-    let labels = match distill.objective {
-        Objective::None => None,
+    let labels = match distill.term {
+        Term::None => None,
         _ => Some(SoftLabels::open(&run, &mut task)?),
     };
     let modalities = labels.as_ref().map_or(&[][..], |labels| labels.teachers());
@@ -72,14 +75,15 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere)
 /// Who teaches a student, and where it learns.
 struct Taught {
     labels: Option<SoftLabels>,
-    models: Models,
+    /// The teachers', as far as they are needed beside their soft labels.
+    models: Vec<Model<f32>>,
     place: Place,
     /// Those whose scores a device computes anew.
     teachers: Option<Vec<Model<f32>>>,
 }
 
 /// Trains the student into `work`; returns the stage's summary.
-fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) -> Result<serde_json::Value> {
+fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) -> Result<Value> {
     let Taught { labels, mut models, place, teachers } = taught;
     let (distill, seed, labels) = (&recipe.distill, recipe.seed, labels.as_ref());
     let training = &distill.training;
@@ -88,14 +92,14 @@ fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) 
         Some(gpu) => Some(device_objective(gpu, distill, sources::of(gpu, teachers, labels)?)),
         None => None,
     };
-    if on_device.is_some() {
-        // Its policy multiplies the scores, which are on the device.
-        models.factored.iter_mut().for_each(|model| *model = None);
+    if on_device.is_some() && distill.selection.policy().is_some() {
+        // It multiplies the scores, which are on the device.
+        models.clear();
     }
     let teaching = labels.map(|labels| Teaching::new(data, labels, models, distill, seed)).transpose()?;
     let mut student = Student::new(data, teaching, engine, distill, seed).with_device(on_device)?;
-    let mut summary = serde_json::json!(fit(work, name, seed, training, data, &mut student)?);
-    student.write_choosing(work)?;
+    let mut summary = json!(fit(work, name, seed, training, data, &mut student)?);
+    student.write_choices(work)?;
     summary["products"] = place.products().into();
     if let Some(teaching) = student.teaching() {
         describe(teaching, &mut summary);
@@ -104,22 +108,21 @@ fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) 
 }
 
 /// Adds to the stage's summary who taught, and what was learned about them.
-fn describe(teaching: &Teaching<'_>, summary: &mut serde_json::Value) {
-    summary[student::TEACHERS] = serde_json::json!(teaching.labels.teachers());
+fn describe(teaching: &Teaching<'_>, summary: &mut Value) {
+    summary["teachers"] = json!(teaching.labels.teachers());
     if let Some(senior) = teaching.chooser.senior() {
         summary["senior"] = teaching.by_teacher(senior.mean_scales());
     }
     if let Some(usefulness) = &teaching.usefulness {
-        summary[student::USEFUL] = serde_json::json!(usefulness);
+        summary["useful"] = json!(usefulness);
     }
 }
 
-/// What the student depends on: the student alone knows nothing of teachers.
-fn parameters(distill: &Distill) -> serde_json::Value {
-    match distill.objective {
-        Objective::None => serde_json::json!({ "objective": "none", "training": distill.training }),
-        _ => serde_json::json!({ "training": distill.training, "teaching": distill }),
-    }
+/// What the student depends on; one alone knows nothing of teachers.
+fn parameters(distill: &Distill) -> Value {
+    let Distill { training, term, selection } = distill;
+    let selection = (*term != Term::None).then_some(selection);
+    json!({ "training": training, "term": term, "selection": selection })
 }
 
 /// Strategies double with every teacher.
@@ -135,37 +138,29 @@ fn require_few(teachers: usize) -> Result<()> {
 /// Refuses teachers that are too many or not those that are named.
 fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
     require_few(teachers.len())?;
-    if let Selection::Fixed(chosen) = &distill.selection {
-        Strategy::named(chosen, teachers)?;
+    if let Selection::Fixed { teachers: named } = &distill.selection {
+        Strategy::named(named, teachers)?;
     }
     Ok(())
 }
 
 /// Whether the teachers are asked about validation triples, which the soft labels are not of.
 fn asks_validation(distill: &Distill) -> bool {
-    distill.objective != Objective::None && distill.selection == Selection::Useful
+    distill.term != Term::None && distill.selection == Selection::Useful
 }
 
-/// The teachers' models: where they are asked about validation triples, and for a policy that sees scores, where it
-/// would rather multiply their factors: where the embeddings are narrower than a batch has queries.
+/// The teachers' models, where the selection needs them: see [`Teaching::new`].
 fn models(
     distill: &Distill,
     run: &Run,
     task: &mut Task,
     data: &Data,
-    modalities: &[Modality],
-) -> Result<Models> {
-    let is_policy = distill.selection == Selection::Policy;
-    let sees_scores = is_policy && distill.policy_state == PolicyState::Scores;
-    let open = |modality: &Modality| open_model(task, &run.teacher(modality), &data.vocabulary);
-    let opened: Vec<Model<f32>> = match sees_scores || asks_validation(distill) {
-        true => modalities.iter().map(open).collect::<Result<_>>()?,
-        false => Vec::new(),
-    };
-    let asked = if asks_validation(distill) { opened.clone() } else { Vec::new() };
-    let queries = data.largest_batch(distill.training.batch);
-    let is_narrow = |model: &Model<f32>| sees_scores && model.width() < queries;
-    let mut factored: Vec<_> = opened.into_iter().map(|model| Some(model).filter(is_narrow)).collect();
-    factored.resize_with(modalities.len(), || None);
-    Ok(Models { factored, asked })
+    teachers: &[Modality],
+) -> Result<Vec<Model<f32>>> {
+    let scores =
+        matches!(distill.selection, Selection::Policy(PolicyKeys { state: PolicyState::Scores, .. }));
+    if !scores && !asks_validation(distill) {
+        return Ok(Vec::new());
+    }
+    teachers.iter().map(|modality| open_model(task, &run.teacher(modality), &data.vocabulary)).collect()
 }

@@ -2,7 +2,7 @@
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
-use recipe::{Distill, PolicyState, Selection};
+use recipe::{Distill, PolicyState};
 use stage::Result;
 use training::{Data, Place, Shapes, shape};
 
@@ -26,7 +26,7 @@ pub(crate) fn require(
         queries: data.queries.len(),
         batch: training.batch,
     };
-    let knob = "lower `distill.policy_hidden`, `distill.batch` or `distill.rank`, or set `distill.policy_state = \"query\"`";
+    let knob = "lower `distill.selection.hidden`, `distill.batch` or `distill.rank`, or set `distill.selection.state = \"query\"`";
     let more = |queries: usize| match place {
         Place::Cpu(_) => of_teaching(data, distill, labels, queries),
         Place::Device(..) => on_device(data, distill, (labels, teachers), queries),
@@ -56,12 +56,10 @@ fn on_device(
     let widths: Vec<usize> = widths.unwrap_or_else(|| vec![0; of_labels]);
     let (entities, relations) = (data.entities(), data.relations());
     let mut bytes = cuda::Distil::memory(entities, relations, queries, &widths, teachers.is_none());
-    if let Some(labels) = labels
-        && distill.selection == Selection::Policy
-    {
-        let widths = inputs::widths(distill.policy_state, labels);
-        bytes += cuda::Network::memory(&widths, distill.policy_hidden, queries);
-        if distill.policy_state == PolicyState::Query {
+    if let (Some(labels), Some(policy)) = (labels, distill.selection.policy()) {
+        let widths = inputs::widths(policy.state, labels);
+        bytes += cuda::Network::memory(&widths, policy.hidden, queries);
+        if policy.state == PolicyState::Query {
             // What it sees is there for it alone.
             bytes += 4 * (queries * widths.iter().sum::<usize>()) as u64;
         }
@@ -72,11 +70,9 @@ fn on_device(
 /// Bytes of what teaches the student, on the CPU.
 fn of_teaching(data: &Data, distill: &Distill, labels: Option<&SoftLabels>, queries: usize) -> u64 {
     let mut bytes = 0;
-    if let Some(labels) = labels
-        && distill.selection == Selection::Policy
-    {
-        let widths = inputs::widths(distill.policy_state, labels);
-        bytes += Policy::<f32>::memory(&widths, distill.policy_hidden, queries);
+    if let (Some(labels), Some(policy)) = (labels, distill.selection.policy()) {
+        let widths = inputs::widths(policy.state, labels);
+        bytes += Policy::<f32>::memory(&widths, policy.hidden, queries);
     }
     if let (Some(labels), true) = (labels, asks_validation(distill)) {
         let queries = (2 * data.valid.len()) as u64;

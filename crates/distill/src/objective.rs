@@ -23,13 +23,26 @@
 use kge::Real;
 use kge::row::{self, Power};
 use mkg::EntityId;
-use recipe::{Distill, Neighbours, Objective};
+use recipe::{Neighbours, Term};
+
+/// How a distillation term divides the entities.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Division {
+    /// There is no term.
+    None,
+    /// Not at all: KD.
+    Whole,
+    /// Neighbours and rest: NDKD and its parts.
+    Neighbours,
+    /// Target and rest: DKD.
+    Target,
+}
 
 /// The parameters of the distillation term.
 #[derive(Clone, Copy, Debug)]
 pub struct Distillation {
-    /// Which term.
-    pub objective: Objective,
+    /// How it divides the entities.
+    pub division: Division,
     /// Temperature.
     pub tau: f64,
     /// Weight of the group's part.
@@ -42,28 +55,20 @@ pub struct Distillation {
     pub weight: f64,
 }
 
-impl From<&Distill> for Distillation {
-    fn from(recipe: &Distill) -> Self {
-        let scaling = if recipe.tau_squared { recipe.tau * recipe.tau } else { 1.0 };
-        Distillation {
-            objective: recipe.objective,
-            tau: recipe.tau,
-            alpha: recipe.alpha,
-            beta: recipe.beta,
-            neighbours: recipe.neighbours,
-            weight: recipe.gamma * scaling,
-        }
-    }
-}
-
-impl Distillation {
-    /// The weights of the group's part and the rest's: NEKD and NNKD are NDKD without the other part.
-    pub(crate) fn parts(self) -> (f64, f64) {
-        match self.objective {
-            Objective::Nekd => (self.alpha, 0.0),
-            Objective::Nnkd => (0.0, self.beta),
-            _ => (self.alpha, self.beta),
-        }
+impl From<&Term> for Distillation {
+    fn from(term: &Term) -> Self {
+        let (division, neighbours) = match *term {
+            Term::Ndkd { neighbours, .. } | Term::Nekd { neighbours, .. } => {
+                (Division::Neighbours, neighbours)
+            }
+            Term::Nnkd { .. } => (Division::Neighbours, Neighbours::Mean),
+            Term::Dkd { .. } => (Division::Target, Neighbours::Mean),
+            Term::Kd(_) => (Division::Whole, Neighbours::Mean),
+            Term::None => (Division::None, Neighbours::Mean),
+        };
+        let (tau, weight) = term.softening().map_or((1.0, 0.0), |of| (of.tau, of.weight()));
+        let (alpha, beta) = term.parts();
+        Distillation { division, tau, alpha, beta, neighbours, weight }
     }
 }
 
@@ -163,8 +168,8 @@ impl<'a, T: Real> Pass<'a, T> {
         buffers: &'a mut Buffers<T>,
     ) -> Self {
         let of_tails = mask(scores, tails);
-        // Without a distillation term nothing is softened: the same pass then has the plain exponentials.
-        let tau = if terms.objective == Objective::None { 1.0 } else { terms.tau };
+        // Without a distillation term nothing is softened, by a temperature of 1: the same pass has the plain exponentials.
+        let tau = terms.tau;
         let (shift, power, rate) = (shift(scores, &of_tails), Power::of(tau), T::from_f64(1.0 / tau));
         let [soft, sum] = row::soften(scores, T::from_f64(shift), rate, power, &mut buffers.softened);
         let student = Side::new(&of_tails, shift, tau, soft.to_f64());
@@ -206,13 +211,11 @@ impl<'a, T: Real> Pass<'a, T> {
         let gap = (gap / sum - (side.shift - self.student.shift)) / tau;
         let gap = if side.others == f64::NEG_INFINITY { 0.0 } else { gap };
         let scale = scale * self.terms.weight / tau;
-        let (value, student_factor, teacher_factor) = match self.terms.objective {
-            Objective::None => (0.0, 0.0, 0.0),
-            Objective::Kd => self.plain(&side, gap, positions.len() as f64, scale),
-            Objective::Ndkd | Objective::Nekd | Objective::Nnkd => {
-                self.by_neighbours(&side, gap, positions.len() as f64, scale)
-            }
-            Objective::Dkd => self.by_target(&side, gap, positions, scale),
+        let (value, student_factor, teacher_factor) = match self.terms.division {
+            Division::None => (0.0, 0.0, 0.0),
+            Division::Whole => self.plain(&side, gap, positions.len() as f64, scale),
+            Division::Neighbours => self.by_neighbours(&side, gap, positions.len() as f64, scale),
+            Division::Target => self.by_target(&side, gap, positions, scale),
         };
         self.softened_factor += student_factor;
         self.teacher_factor = teacher_factor;
@@ -253,7 +256,7 @@ impl<'a, T: Real> Pass<'a, T> {
         for (gradient, z) in self.tail_gradients.iter_mut().zip(&self.student.tails) {
             *gradient += count * scale * k * (z - student.group).exp();
         }
-        let (alpha, beta) = self.terms.parts();
+        let (alpha, beta) = (self.terms.alpha, self.terms.beta);
         // With no entity outside the group there is nothing to compare.
         let rest = if student.rest == f64::NEG_INFINITY { 0.0 } else { gap - teacher.rest + student.rest };
         let value = count * (alpha * binary + beta * rest);
@@ -267,7 +270,7 @@ impl<'a, T: Real> Pass<'a, T> {
     fn by_target(&mut self, teacher: &Side, gap: f64, positions: &[usize], scale: f64) -> (f64, f64, f64) {
         let (rests_student, rests_teacher) = (rests(&self.student), rests(teacher));
         let (mut value, mut of_student, mut of_teacher) = (0.0, 0.0, 0.0);
-        let (alpha, beta) = self.terms.parts();
+        let (alpha, beta) = (self.terms.alpha, self.terms.beta);
         for &target in positions {
             let student = Parts { group: self.student.tails[target], rest: rests_student[target] };
             let teaching = Parts { group: teacher.tails[target], rest: rests_teacher[target] };
@@ -305,7 +308,7 @@ impl<'a, T: Real> Pass<'a, T> {
         let (p_group, p_rest) = ((student.group - total).exp(), (student.rest - total).exp());
         let ratio = if mean { p_rest / (size - 1.0 + p_rest) } else { 1.0 };
         let k = -b_teacher.exp() * p_rest + not_teacher.exp() * p_group * ratio;
-        (value, self.terms.parts().0 * k)
+        (value, self.terms.alpha * k)
     }
 
     /// Replaces the scores by the gradient: `scale` times that of the cross-entropy of every tail, plus what was

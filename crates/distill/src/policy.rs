@@ -17,28 +17,9 @@ use rayon::prelude::*;
 use stage::Result;
 
 use crate::adam::{Adam, AdamStep};
+use crate::reward::Outcome;
 use crate::strategy::Strategy;
 use state::sum_rows;
-
-/// What became of one sampled action.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
-    /// The row of the batch it was sampled for.
-    pub(crate) row: usize,
-    /// The action.
-    pub(crate) strategy: Strategy,
-    /// Its reward (Eq. 8).
-    pub(crate) reward: f64,
-    /// The reward of averaging all teachers.
-    pub(crate) baseline: f64,
-}
-
-impl Outcome {
-    /// `δ = R - R̂`.
-    pub(crate) fn advantage(&self) -> f64 {
-        self.reward - self.baseline
-    }
-}
 
 /// A named part of the state.
 pub(crate) struct Input<'a, T> {

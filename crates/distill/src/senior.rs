@@ -18,7 +18,7 @@
 //! What is from the original: a learned scale for each relation and teacher, an attention that trusts teachers near the
 //! student, and that both are learned while the student learns. Where this deviates: the original's teachers are hyperbolic
 //! models of one modality, asked only about the student's `K` favourites, with binary cross-entropy; here they are the
-//! modalities' teachers, all entities take part, and the distillation term is `distill.objective`. The formulas of contrast and
+//! modalities' teachers, all entities take part, and the distillation term is `distill.term`. The formulas of contrast and
 //! scaling follow a public reimplementation, which has a sigmoid in the place of the attention's softmax, no factor 2, a sum
 //! of teachers in the place of their mean, no temperature, and lets each scaled teacher minimise a loss of its own.
 
@@ -28,7 +28,7 @@ use mkg::{EntityId, RelationId};
 use stage::Result;
 
 use crate::adam::{Adam, AdamStep};
-use crate::combine::Teachers;
+use crate::combine::{Scratch, Teachers};
 
 /// Adam's learning rate for `w`.
 const RATE: f64 = 0.01;
@@ -81,37 +81,37 @@ impl Senior {
         self.temperature = (epoch as f64 / GROWTH).exp();
     }
 
-    /// Integrates the `teachers` for a query of `relation`, whose scores by the student are `student (entity)`; `single` and
-    /// `soft` are buffers of their length.
+    /// Integrates the `teachers` for a query of `relation`, whose scores by the student are `student (entity)`.
     pub(crate) fn integrate(
         &self,
         teachers: &Teachers<'_>,
         relation: RelationId,
-        (student, tau): (&[f32], f64),
-        single: &mut [f32],
-        soft: &mut [f32],
+        student: &[f32],
+        tau: f64,
+        scratch: &mut Scratch,
     ) -> Integration {
+        let Scratch { single, soft, .. } = scratch;
         let scales: Vec<f64> = self.weight.parameters.row(relation.index()).iter().map(scale).collect();
         let log_sum = row::log_sum_exp(student, (1.0 / tau) as f32);
         let mut contrast = |(teacher, scale): (usize, &f64)| {
             teachers.fill(teacher, *scale, tau, single);
-            divergence((single, student), tau, log_sum, soft)
+            divergence(single, student, tau, log_sum, soft)
         };
         let logits: Vec<f64> =
             scales.iter().enumerate().map(&mut contrast).map(|x| -x / self.temperature).collect();
         Integration { scales, attention: softmax(&logits) }
     }
 
-    /// What a query of `relation` with these `tails` teaches, given the `combined (entity)` scores of its integration.
+    /// What a query of `relation` with these `tails` teaches, whose integrated scores are in `scratch.combined`.
     pub(crate) fn lesson(
         &self,
         teachers: &Teachers<'_>,
         relation: RelationId,
         integration: &Integration,
-        (combined, tails): (&[f32], &[EntityId]),
-        single: &mut [f32],
-        soft: &mut [f32],
+        tails: &[EntityId],
+        scratch: &mut Scratch,
     ) -> Lesson {
+        let Scratch { combined, single, soft } = scratch;
         row::exp_into(combined, row::max(combined), 1.0, soft);
         let sum = f64::from(row::sum(soft));
         let Integration { scales, attention } = integration;
@@ -194,7 +194,7 @@ fn scale(weight: &f32) -> f64 {
 }
 
 /// `KL(softmax(teacher / τ) ‖ softmax(student / τ))`, given the student's `ln Σ exp(z / τ)`; `soft` is a buffer.
-fn divergence((teacher, student): (&[f32], &[f32]), tau: f64, log_sum: f64, soft: &mut [f32]) -> f64 {
+fn divergence(teacher: &[f32], student: &[f32], tau: f64, log_sum: f64, soft: &mut [f32]) -> f64 {
     let (shift, rate) = (row::max(teacher), (1.0 / tau) as f32);
     let [sum, gap] = row::soften_against(teacher, student, shift, rate, soft).map(f64::from);
     gap / sum / tau - (f64::from(shift) / tau + sum.ln()) + log_sum
@@ -213,7 +213,6 @@ mod tests {
     use crate::combine::{LogSums, Sources};
     use dsom_soft_labels::SoftLabels;
     use half::f16;
-    use mkg::{Query, QuerySet};
 
     const ENTITIES: usize = 5;
     const TAU: f64 = 2.0;
@@ -222,11 +221,6 @@ mod tests {
         let scores = (0..2 * ENTITIES).map(|i| f16::from_f32(((i * 7 + 3) % 11) as f32 / 2.0 - 2.0));
         let teachers = ["structural", "textual"].map(|name| name.parse().unwrap());
         SoftLabels::from_rows(teachers.to_vec(), ENTITIES, scores.collect())
-    }
-
-    fn queries() -> QuerySet {
-        let pair = |tail: u32| (Query { head: EntityId(0), relation: RelationId(1) }, EntityId(tail));
-        QuerySet::from_pairs([1, 3].map(pair).to_vec())
     }
 
     /// Calls `with` the teachers of the only query.
@@ -247,16 +241,16 @@ mod tests {
     }
 
     fn integrate(senior: &Senior) -> Integration {
-        let (mut single, mut soft) = (vec![0.0; ENTITIES], vec![0.0; ENTITIES]);
-        ask(|teachers| senior.integrate(teachers, RelationId(1), (&student(), TAU), &mut single, &mut soft))
+        let mut scratch = Scratch::new(ENTITIES);
+        ask(|teachers| senior.integrate(teachers, RelationId(1), &student(), TAU, &mut scratch))
     }
 
     /// The cross-entropy of both tails by given weights of the teachers, and their combination.
-    fn loss(weights: &[f64]) -> (f64, Vec<f32>) {
-        let (mut combined, mut single) = (vec![0.0; ENTITIES], vec![0.0; ENTITIES]);
-        ask(|teachers| teachers.blend(weights.iter().copied().enumerate(), 1.0, &mut combined, &mut single));
-        let log_sum = row::log_sum_exp(&combined, 1.0);
-        ([1, 3].iter().map(|tail| log_sum - f64::from(combined[*tail])).sum(), combined)
+    fn loss(weights: &[f64]) -> (f64, Scratch) {
+        let mut scratch = Scratch::new(ENTITIES);
+        ask(|teachers| teachers.blend(weights.iter().copied().enumerate(), 1.0, &mut scratch));
+        let log_sum = row::log_sum_exp(&scratch.combined, 1.0);
+        ([1, 3].iter().map(|tail| log_sum - f64::from(scratch.combined[*tail])).sum(), scratch)
     }
 
     #[test]
@@ -288,13 +282,10 @@ mod tests {
             let of = |m: usize| integration.attention[m] * scale(&weights[m]);
             loss(&[of(0), of(1)])
         };
-        let (_, combined) = at(weights);
-        let (mut single, mut soft) = (vec![0.0; ENTITIES], vec![0.0; ENTITIES]);
+        let (_, mut scratch) = at(weights);
         let tails = [EntityId(1), EntityId(3)];
-        let lesson = ask(|teachers| {
-            let query = (combined.as_slice(), tails.as_slice());
-            senior.lesson(teachers, RelationId(1), &integration, query, &mut single, &mut soft)
-        });
+        let lesson =
+            ask(|teachers| senior.lesson(teachers, RelationId(1), &integration, &tails, &mut scratch));
         for m in 0..2 {
             let moved = |by: f32| {
                 let mut weights = weights;

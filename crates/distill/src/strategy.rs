@@ -45,8 +45,9 @@ impl Strategy {
         let position = |modality: &Modality| {
             teachers.iter().position(|teacher| teacher == modality).ok_or_else(|| {
                 let there: Vec<&str> = teachers.iter().map(Modality::as_str).collect();
-                Error::usage(format!("`distill.selection`: `{modality}` is no teacher of the soft labels"))
-                    .hint(format!("there are: {}; or a word of pipelines/default.toml", there.join(", ")))
+                let message =
+                    format!("`distill.selection.teachers`: `{modality}` is no teacher of the soft labels");
+                Error::usage(message).hint(format!("there are: {}", there.join(", ")))
             })
         };
         Ok(Strategy::of(modalities.iter().map(position).collect::<Result<Vec<usize>>>()?))
@@ -72,8 +73,8 @@ impl Strategy {
         (self.0 + 1).count_ones() as usize
     }
 
-    /// What a member's scores are multiplied with in the mean.
-    pub(crate) fn weight(self) -> f32 {
+    /// The factor of a member's scores in the mean.
+    pub(crate) fn share(self) -> f32 {
         1.0 / self.size() as f32
     }
 

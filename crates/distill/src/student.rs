@@ -1,8 +1,7 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
 use kge::checkpoint::{Reader, Tensors};
-use kge::{Matrix, Objective as RowObjective, Rank, StepLoss};
-use mkg::EntityId;
+use kge::{Matrix, Rank, StepLoss};
 use recipe::Distill;
 use serde_json::{Map, Value, json};
 use stage::work::Work;
@@ -10,22 +9,20 @@ use stage::{Error, Kind, Result};
 use training::{Data, Engine, Learner, MODEL};
 
 use crate::choices;
-use crate::combine::{Sources, Teachers};
+use crate::chooser::Chooser;
 use crate::device::{Combinations, OnDevice};
-use crate::objective::{Buffers, Distillation, Pass};
-use crate::policy::{Outcome, Policy};
-use crate::senior::{Lesson, Senior};
-use crate::strategy::{Strategy, by_strategy, strategies};
+use crate::objective::Distillation;
+use crate::policy::Policy;
+use crate::reward::{Outcome, Reward};
+use crate::senior::Senior;
+use crate::strategy::{Strategy, strategies};
+use crate::supervision::{Row, StudentObjective, Supervision};
 use crate::teaching::Teaching;
 
 /// The file of the trained policy.
-pub(crate) const POLICY: &str = "policy.safetensors";
+const POLICY: &str = "policy.safetensors";
 /// The file of MulDE's Senior.
 const SENIOR: &str = "senior.safetensors";
-/// The teachers in the stage's summary, in the order of strategies' bits.
-pub(crate) const TEACHERS: &str = "teachers";
-/// How useful they are, in the stage's summary.
-pub(crate) const USEFUL: &str = "useful";
 
 /// The student with everything it learns from.
 pub struct Student<'a> {
@@ -49,8 +46,10 @@ struct Tally {
     with_advantage: u64,
     outcomes: u64,
     pairs: usize,
-    /// The sum of the Senior's attention to each teacher, and of how many queries.
-    attention: (Vec<f64>, u64),
+    /// The sum of the Senior's attention to each teacher.
+    attention: Vec<f64>,
+    /// The queries that it is summed over.
+    attended: u64,
 }
 
 impl<'a> Student<'a> {
@@ -71,116 +70,10 @@ impl<'a> Student<'a> {
     /// # Errors
     /// If its memory does not hold the policy's network.
     pub fn with_device(mut self, objective: Option<cuda::Distil<'a>>) -> Result<Self> {
-        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut());
-        let new = |objective| OnDevice::new(objective, policy.as_deref(), self.recipe);
+        let policy = self.teaching.as_ref().and_then(|teaching| teaching.chooser.policy());
+        let new = |objective| OnDevice::new(objective, policy, self.recipe);
         self.on_device = objective.map(new).transpose()?;
         Ok(self)
-    }
-}
-
-/// Turns rows of the student's scores into gradients, given each query's actions.
-struct Distil<'a> {
-    data: &'a Data,
-    recipe: &'a Distill,
-    terms: Distillation,
-    teaching: Option<Sources<'a>>,
-    actions: &'a [Vec<Strategy>],
-    /// Whether a policy waits for the actions' rewards.
-    rewarded: bool,
-    /// Who integrates the teachers, instead of the mean of the actions'.
-    senior: Option<&'a Senior>,
-}
-
-/// One thread's rows.
-struct Scratch {
-    buffers: Buffers<f32>,
-    combined: Vec<f32>,
-    single: Vec<f32>,
-    soft: Vec<f32>,
-}
-
-/// What a row leaves behind.
-#[derive(Default)]
-struct Row {
-    distillation: f64,
-    outcomes: Vec<Outcome>,
-    lesson: Option<Lesson>,
-}
-
-impl RowObjective<f32> for Distil<'_> {
-    type Row = Row;
-    type Scratch = Scratch;
-
-    fn scratch(&self, entities: usize) -> Scratch {
-        let row = || vec![0.0; entities];
-        Scratch { buffers: Buffers::new(entities), combined: row(), single: row(), soft: row() }
-    }
-
-    fn gradient(
-        &self,
-        position: usize,
-        query: usize,
-        scores: &mut [f32],
-        scale: f32,
-        scratch: &mut Scratch,
-    ) -> (f64, Row) {
-        let Scratch { buffers, combined, single, soft } = scratch;
-        let (scale, tau) = (f64::from(scale), self.terms.tau);
-        let queries = &self.data.queries;
-        let (tails, relation) = (queries.tails(query), queries.query(query).relation);
-        let teachers = self.teaching.map(|sources| sources.of(query));
-        // Before the pass takes the tails out of the scores.
-        let integrated = teachers.as_ref().zip(self.senior).map(|(teachers, senior)| {
-            (senior, senior.integrate(teachers, relation, (&*scores, tau), single, soft))
-        });
-        let mut pass = Pass::new(scores, tails, self.terms, buffers);
-        let mut row = Row::default();
-        if let Some(teachers) = &teachers {
-            row.outcomes = self.rewards(teachers, (position, tails), &pass, combined, single);
-            for (strategy, positions) in by_strategy(&self.actions[position], tails.len()) {
-                match &integrated {
-                    Some((senior, integration)) => {
-                        let weights = integration.weights().into_iter().enumerate();
-                        teachers.blend(weights, tau, combined, single);
-                        let said = (combined.as_slice(), tails);
-                        row.lesson = Some(senior.lesson(teachers, relation, integration, said, single, soft));
-                    }
-                    None => teachers.combine(strategy, tau, combined, single),
-                }
-                row.distillation += pass.distil(combined, &positions, scale);
-            }
-        }
-        let cross_entropy = pass.finish(scale);
-        (cross_entropy + self.terms.weight * row.distillation, row)
-    }
-}
-
-impl Distil<'_> {
-    /// The reward of each tail's action and of the baseline (Eq. 8).
-    fn rewards(
-        &self,
-        teachers: &Teachers<'_>,
-        (position, tails): (usize, &[EntityId]),
-        pass: &Pass<'_, f32>,
-        combined: &mut [f32],
-        single: &mut [f32],
-    ) -> Vec<Outcome> {
-        if !self.rewarded {
-            return Vec::new();
-        }
-        let actions = &self.actions[position];
-        let all = Strategy::all(teachers.count());
-        let mut reward = |strategy: Strategy, i: usize| {
-            let log_sum = teachers.log_sum(strategy, combined, single);
-            let cross_entropy = log_sum - teachers.score(strategy, tails[i]);
-            if cross_entropy < pass.cross_entropy(i) { self.recipe.reward } else { self.recipe.penalty }
-        };
-        (0..tails.len())
-            .map(|i| {
-                let strategy = actions[i % actions.len()];
-                Outcome { row: position, strategy, reward: reward(strategy, i), baseline: reward(all, i) }
-            })
-            .collect()
     }
 }
 
@@ -202,7 +95,7 @@ impl Learner for Student<'_> {
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss> {
         self.ask_policy(batch)?;
         let actions = match &mut self.teaching {
-            Some(teaching) => teaching.act(self.data, batch, self.recipe),
+            Some(teaching) => teaching.act(self.data, batch, self.recipe.selection.action()),
             None => Vec::new(),
         };
         let (loss, Row { distillation, outcomes, .. }) = self.learn(batch, &actions)?;
@@ -227,8 +120,7 @@ impl Learner for Student<'_> {
             tally.actions.iter().enumerate().map(share).collect::<Map<_, _>>().into(),
         );
         if let Some(senior) = self.senior() {
-            let (sums, count) = &tally.attention;
-            let mean = sums.iter().map(|sum| sum / *count as f64).collect();
+            let mean = tally.attention.iter().map(|sum| sum / tally.attended as f64).collect();
             figures.insert("attention".to_owned(), teaching.by_teacher(mean));
             figures.insert("scales".to_owned(), teaching.by_teacher(senior.mean_scales()));
         }
@@ -298,35 +190,32 @@ impl Learner for Student<'_> {
 impl Student<'_> {
     /// One step; all rows' distillation, and what became of the actions.
     fn learn(&mut self, batch: &[u32], actions: &[Vec<Strategy>]) -> Result<(StepLoss, Row)> {
-        let (data, recipe) = (self.data, self.recipe);
-        let teaching = self.teaching.as_ref().map(Teaching::sources);
-        let rewarded = self.teaching.as_ref().is_some_and(|teaching| teaching.chooser.rewards());
-        let senior = self.teaching.as_ref().and_then(|teaching| teaching.chooser.senior());
+        let (queries, terms) = (&self.data.queries, Distillation::from(&self.recipe.term));
+        let reward = self.recipe.selection.policy().map(Reward::from);
+        let supervision = match &self.teaching {
+            None => Supervision::Alone,
+            Some(teaching) => match &teaching.chooser {
+                Chooser::Senior(senior) => Supervision::Senior { teachers: teaching.sources(), senior },
+                _ => Supervision::Strategies { teachers: teaching.sources(), actions, reward },
+            },
+        };
         match (&mut self.engine, &mut self.on_device) {
             (Engine::Cpu(trainer), _) => {
-                let terms = Distillation::from(recipe);
-                let objective = Distil { data, recipe, terms, teaching, actions, rewarded, senior };
-                let (loss, rows) = trainer.step(&data.queries, batch, &objective)?;
+                let objective = StudentObjective { queries, terms, supervision };
+                let (loss, rows) = trainer.step(queries, batch, &objective)?;
                 let distillation = rows.iter().map(|row| row.distillation).sum::<f64>();
                 self.teach_senior(&rows, loss.pairs);
                 let outcomes = rows.into_iter().flat_map(|row| row.outcomes).collect();
                 Ok((loss, Row { distillation, outcomes, lesson: None }))
             }
             (Engine::Device(trainer), Some(on_device)) => {
-                let asked = (batch, actions);
-                let new = |sources: Sources<'_>| {
-                    let teachers = sources.labels.teachers().len();
-                    Combinations::new(teachers, &data.queries, asked, rewarded)
-                };
-                let combinations = teaching.map(new);
+                let combinations = Combinations::new(supervision, queries, batch);
                 if let Some(combinations) = &combinations {
                     on_device.objective.set_groups(combinations.groups.clone());
                 }
-                let (loss, taught) = trainer.step(&data.queries, batch, &mut on_device.objective)?;
-                let outcomes = match combinations.filter(|_| rewarded) {
-                    Some(combinations) => combinations.outcomes(&data.queries, asked, &taught, recipe),
-                    None => Vec::new(),
-                };
+                let (loss, taught) = trainer.step(queries, batch, &mut on_device.objective)?;
+                let outcomes =
+                    combinations.map(|of| of.outcomes(queries, batch, &taught)).unwrap_or_default();
                 Ok((loss, Row { distillation: taught.distillation, outcomes, lesson: None }))
             }
             (Engine::Device(_), None) => Err(Error::new(Kind::Unexpected, "a device without its objective")),
@@ -347,14 +236,14 @@ impl Student<'_> {
     }
 
     /// Writes what learns whom to listen to, if anything does.
-    pub(crate) fn write_choosers(&mut self, work: &Work) -> Result<()> {
+    fn write_choosers(&mut self, work: &Work) -> Result<()> {
         self.read_policy()?;
         self.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
         self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
     }
 
     /// Writes what the policy that was kept thinks of every training query, if there is one.
-    pub(crate) fn write_choosing(&mut self, work: &Work) -> Result<()> {
+    pub(crate) fn write_choices(&mut self, work: &Work) -> Result<()> {
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
         let teachers = teaching.labels.teachers();
         let Some(policy) = teaching.chooser.policy_mut() else { return Ok(()) };
@@ -392,11 +281,11 @@ impl Student<'_> {
         let Some(senior) = senior else { return };
         let lessons = || rows.iter().filter_map(|row| row.lesson.as_ref());
         senior.learn(lessons(), pairs);
-        let (sums, count) = &mut self.tally.attention;
         for lesson in lessons() {
+            let sums = &mut self.tally.attention;
             sums.resize(lesson.attention().len(), 0.0);
             sums.iter_mut().zip(lesson.attention()).for_each(|(sum, attention)| *sum += attention);
-            *count += 1;
+            self.tally.attended += 1;
         }
     }
 
@@ -432,6 +321,3 @@ fn ask(
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

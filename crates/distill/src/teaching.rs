@@ -4,12 +4,12 @@ use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use recipe::{Action, Distill, Selection};
+use recipe::{Action, Distill};
 use serde_json::Value;
 use stage::{Result, seed};
 use training::Data;
 
-use crate::chooser::{Chooser, Choosing, Valid};
+use crate::chooser::Chooser;
 use crate::combine::{LogSums, Sources};
 use crate::strategy::{Strategy, strategies};
 use crate::useful::Usefulness;
@@ -23,39 +23,24 @@ pub struct Teaching<'a> {
     draws: ChaCha8Rng,
 }
 
-/// The teachers' models, as far as they are needed beside their soft labels.
-pub struct Models {
-    /// For each teacher its model, where a policy may rather factor its scores than read them.
-    pub factored: Vec<Option<Model<f32>>>,
-    /// All of them, where they are asked about validation triples; the soft labels are of training queries.
-    pub asked: Vec<Model<f32>>,
-}
-
 impl<'a> Teaching<'a> {
     /// Decides what can be decided beforehand.
     ///
+    /// `models` are the teachers': all of them for the selection `useful`, which asks them about validation triples; all or
+    /// none for a policy that sees scores, which may multiply factors where it would read scores; none for others.
+    ///
     /// # Errors
     /// On interruption; and if a teacher's scores do not fit half precision.
-    ///
-    /// # Panics
-    /// If the recipe asks teachers about validation triples whose models are not there.
     pub fn new(
         data: &'a Data,
         labels: &'a SoftLabels,
-        models: Models,
+        models: Vec<Model<f32>>,
         recipe: &Distill,
         seed: u64,
     ) -> Result<Self> {
         let log_sums = LogSums::new(data.queries.len(), strategies(labels.teachers().len()));
-        let Models { factored, asked } = models;
-        let valid = Valid::of(data, labels.teachers(), &asked.iter().collect::<Vec<_>>())?;
-        let ask = || valid.as_ref().expect("models to ask about validation triples");
-        let useful = (recipe.selection == Selection::Useful).then(|| ask().useful(data)).transpose()?;
-        let (useful, usefulness) = useful.unzip();
-        let choosing = Choosing { data, labels, useful, recipe, seed };
-        let chooser = choosing.chooser(factored)?;
-        let draws = actions(seed, 0);
-        Ok(Teaching { labels, log_sums, usefulness, chooser, draws })
+        let (chooser, usefulness) = Chooser::new(data, labels, &log_sums, models, recipe, seed)?;
+        Ok(Teaching { labels, log_sums, usefulness, chooser, draws: actions(seed, 0) })
     }
 
     /// What combinations are made of.
@@ -77,28 +62,26 @@ impl<'a> Teaching<'a> {
         }
     }
 
-    /// The actions of a batch, for each of its queries: one for all tails, or one for each. A policy that learns was asked
-    /// about it.
-    pub(crate) fn act(&mut self, data: &Data, batch: &[u32], recipe: &Distill) -> Vec<Vec<Strategy>> {
+    /// The actions of a batch, for each of its queries: one for all tails, or one for each. A policy was asked about it.
+    pub(crate) fn act(&mut self, data: &Data, batch: &[u32], action: Action) -> Vec<Vec<Strategy>> {
+        let of_row = |(row, query): (usize, &u32)| {
+            let samples = match action {
+                Action::Query => 1,
+                Action::Triple => data.queries.tails(*query as usize).len(),
+            };
+            (0..samples).map(|_| self.sample(row, *query)).collect()
+        };
+        batch.iter().enumerate().map(of_row).collect()
+    }
+
+    fn sample(&mut self, row: usize, query: u32) -> Strategy {
         let teachers = self.labels.teachers().len();
-        let strategies = strategies(teachers) as u16;
-        let mut actions = Vec::with_capacity(batch.len());
-        for (row, &query) in batch.iter().enumerate() {
-            let samples = match (recipe.action, &self.chooser) {
-                (Action::Triple, Chooser::Learning(_) | Chooser::Random) => {
-                    data.queries.tails(query as usize).len()
-                }
-                _ => 1,
-            };
-            let mut sample = || match &self.chooser {
-                Chooser::Learning(policy) => policy.sample(row, self.draws.random()),
-                Chooser::Settled(chosen) => chosen[query as usize],
-                Chooser::Random => Strategy(self.draws.random_range(0..strategies)),
-                Chooser::Integrated(_) => Strategy::all(teachers),
-            };
-            actions.push((0..samples).map(|_| sample()).collect());
+        match &self.chooser {
+            Chooser::Policy(policy) => policy.sample(row, self.draws.random()),
+            Chooser::Rule(chosen) => chosen[query as usize],
+            Chooser::Chance => Strategy(self.draws.random_range(0..strategies(teachers) as u16)),
+            Chooser::Senior(_) => Strategy::all(teachers),
         }
-        actions
     }
 }
 

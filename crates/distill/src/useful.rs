@@ -14,11 +14,12 @@
 //! them, and thousands of targets are not learned by heart: nothing is held out.
 
 use dsom_soft_labels::SoftLabels;
-use kge::{Matrix, row};
-use mkg::{EntityId, KnownAnswers, QuerySet};
-use serde::{Deserialize, Serialize};
-use stage::Result;
+use kge::{Matrix, Model, row};
+use mkg::{EntityId, QuerySet};
+use serde::Serialize;
+use stage::{Modality, Result};
 use std::collections::BTreeMap;
+use training::Data;
 
 use crate::likelihood::{Triples, soften};
 use crate::strategy::Strategy;
@@ -33,7 +34,7 @@ const ENOUGH: f64 = 1e-5;
 const RIDGE: f64 = 1e-6;
 
 /// How useful the teachers are.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Usefulness {
     /// Those that are listened to.
     pub(crate) chosen: String,
@@ -41,26 +42,22 @@ pub(crate) struct Usefulness {
     pub(crate) adds: BTreeMap<String, f64>,
 }
 
-/// Chooses the teachers that are useful for the `queries`' tails, given the teachers' `labels` for them.
+/// Chooses the teachers that are useful for the validation triples, and says so in the log. `models` are those of all
+/// `teachers`.
 pub(crate) fn useful(
-    queries: &QuerySet,
-    labels: &SoftLabels,
-    known: &KnownAnswers,
+    data: &Data,
+    teachers: &[Modality],
+    models: &[Model<f32>],
 ) -> Result<(Strategy, Usefulness)> {
-    let (triples, teachers) = (Triples { queries, labels, known }, labels.teachers());
-    let mut kept = Strategy::all(teachers.len());
-    let mut weights = vec![1.0 / teachers.len() as f64; teachers.len()];
-    let mut value = triples.fit(kept, &mut weights)?;
-    let mut adds = BTreeMap::new();
-    while kept.size() > 1 {
-        let gains = triples.gains(kept, &weights, value)?;
-        adds.extend(gains.iter().map(|(m, gain)| (teachers[*m].as_str().to_owned(), *gain)));
-        let least = gains.into_iter().min_by(|(_, a), (_, b)| a.total_cmp(b));
-        let Some((teacher, _)) = least.filter(|(_, gain)| *gain < LEAST) else { break };
-        kept = kept.without(teacher);
-        value = triples.fit(kept, &mut weights)?;
-    }
-    Ok((kept, Usefulness { chosen: kept.name(teachers), adds }))
+    let queries = QuerySet::new(&data.valid, data.relations());
+    let models: Vec<&Model<f32>> = models.iter().collect();
+    let labels = SoftLabels::of_models(teachers.to_vec(), &models, queries.queries())?;
+    let triples = Triples { queries: &queries, labels: &labels, known: &data.known };
+    let (strategy, usefulness) = triples.useful()?;
+    let adds = usefulness.adds.iter().map(|(teacher, adds)| format!("{teacher} {adds:.4}"));
+    let adds = adds.collect::<Vec<_>>().join(", ");
+    tracing::info!("useful: {}; what each adds to the others, in nats a target: {adds}", usefulness.chosen);
+    Ok((strategy, usefulness))
 }
 
 /// Of the mean log-probability of all targets.
@@ -85,6 +82,23 @@ impl Slope {
 }
 
 impl Triples<'_> {
+    fn useful(&self) -> Result<(Strategy, Usefulness)> {
+        let teachers = self.labels.teachers();
+        let mut kept = Strategy::all(teachers.len());
+        let mut weights = vec![1.0 / teachers.len() as f64; teachers.len()];
+        let mut value = self.fit(kept, &mut weights)?;
+        let mut adds = BTreeMap::new();
+        while kept.size() > 1 {
+            let gains = self.gains(kept, &weights, value)?;
+            adds.extend(gains.iter().map(|(m, gain)| (teachers[*m].as_str().to_owned(), *gain)));
+            let least = gains.into_iter().min_by(|(_, a), (_, b)| a.total_cmp(b));
+            let Some((teacher, _)) = least.filter(|(_, gain)| *gain < LEAST) else { break };
+            kept = kept.without(teacher);
+            value = self.fit(kept, &mut weights)?;
+        }
+        Ok((kept, Usefulness { chosen: kept.name(teachers), adds }))
+    }
+
     /// What each of these teachers adds to the others, whose likelihood is `value` with these weights. If one is best
     /// subtracted, it alone, and that it adds nothing.
     fn gains(&self, members: Strategy, weights: &[f64], value: f64) -> Result<Vec<(usize, f64)>> {
@@ -216,7 +230,7 @@ fn newton(slope: &Slope, members: Strategy) -> Vec<f64> {
 mod tests {
     use super::*;
     use half::f16;
-    use mkg::Triple;
+    use mkg::{KnownAnswers, Triple};
 
     #[test]
     fn slope_and_curvature_equal_finite_differences() {
@@ -268,7 +282,8 @@ mod tests {
         }
         let names = ["structural", "textual", "visual"].map(|name| name.parse().unwrap());
         let labels = SoftLabels::from_rows(names.to_vec(), ENTITIES, rows);
-        useful(&queries, &labels, &KnownAnswers::default()).unwrap()
+        let known = KnownAnswers::default();
+        Triples { queries: &queries, labels: &labels, known: &known }.useful().unwrap()
     }
 
     #[test]

@@ -1,109 +1,108 @@
-//! What strategies are worth for a query: the choices that need no policy.
+//! Rules: for every training query the candidate that is worth most, decided before there is a student.
 
-use dsom_soft_labels::SoftLabels;
 use kge::{Matrix, row};
-use mkg::{EntityId, Query};
+use mkg::QuerySet;
 use rayon::prelude::*;
-use stage::Result;
-use stage::interrupt;
+use stage::{Result, interrupt};
 
+use crate::combine::{Scratch, Sources, Teachers};
 use crate::strategy::Strategy;
 
-/// Queries, and what the teachers say of them.
-#[derive(Clone, Copy)]
-pub(crate) struct Said<'a> {
-    pub(crate) queries: &'a [Query],
-    pub(crate) labels: &'a SoftLabels,
-}
+/// The worth of a strategy to a query with these tails.
+pub(crate) type Worth = fn(&Teachers<'_>, Strategy, &[mkg::EntityId], &mut Scratch) -> f64;
 
-/// What `worth` says of the mean scores of each of the `candidates`, for every query `(query, candidate)`.
-pub(crate) fn table(
-    said: Said<'_>,
+/// For every training query the candidate with the most `worth`; of equal ones the first.
+pub(crate) fn best(
+    sources: Sources<'_>,
+    queries: &QuerySet,
     candidates: &[Strategy],
-    worth: impl Fn(usize, &mut [f32]) -> f64 + Sync,
-) -> Result<Matrix<f32>> {
-    let Said { queries, labels } = said;
-    let (teachers, entities) = (labels.teachers().len(), labels.entities());
+    worth: Worth,
+) -> Result<Vec<Strategy>> {
     let mut table = Matrix::zeros(queries.len(), candidates.len());
     let rows = table.values_mut().par_chunks_mut(candidates.len()).enumerate();
     rows.try_for_each_init(
-        || (Matrix::zeros(teachers, entities), vec![0.0; entities]),
-        |(scores, combined), (query, into)| {
+        || Scratch::new(sources.labels.entities()),
+        |scratch, (query, into)| {
             interrupt::check()?;
-            // In a lossy cache one temperature must do for all strategies: rows are compared, not distilled.
-            (0..teachers).for_each(|teacher| labels.fill(query, teacher, 1.0, scores.row_mut(teacher)));
+            let teachers = sources.of(query);
             for (strategy, into) in candidates.iter().zip(into) {
-                average(scores, *strategy, combined);
-                *into = worth(query, combined) as f32;
+                *into = worth(&teachers, *strategy, queries.tails(query), scratch) as f32;
             }
             Ok(())
         },
     )?;
-    Ok(table)
+    Ok((0..queries.len()).map(|query| candidates[row::argmax(table.row(query))]).collect())
 }
 
-/// The mean of the strategy's rows of `scores (teacher, entity)` (Eq. 7).
-fn average(scores: &Matrix<f32>, strategy: Strategy, into: &mut [f32]) {
-    into.fill(0.0);
-    let weight = 1.0 / strategy.size() as f32;
-    strategy.members().for_each(|teacher| row::add_scaled(into, weight, scores.row(teacher)));
+/// The logarithm of the first entity's probability.
+pub(crate) fn confidence(
+    teachers: &Teachers<'_>,
+    strategy: Strategy,
+    _tails: &[mkg::EntityId],
+    scratch: &mut Scratch,
+) -> f64 {
+    let log_sum = teachers.log_sum(strategy, scratch);
+    teachers.combine(strategy, 1.0, scratch);
+    f64::from(row::max(&scratch.combined)) - log_sum
 }
 
-/// For every row the candidate with the most in it; of equal ones the first.
-pub(crate) fn best(table: &Matrix<f32>, candidates: &[Strategy]) -> Vec<Strategy> {
-    (0..table.rows()).map(|query| candidates[row::argmax(table.row(query))]).collect()
-}
-
-/// The probability of the first entity, as its logarithm.
-pub(crate) fn confidence(scores: &[f32]) -> f64 {
-    f64::from(row::max(scores)) - row::log_sum_exp(scores, 1.0)
-}
-
-/// The mean log-probability of `targets`: minus their cross-entropy.
-pub(crate) fn log_probability(scores: &[f32], targets: &[EntityId]) -> f64 {
-    let log_sum = row::log_sum_exp(scores, 1.0);
-    let of_targets = targets.iter().map(|target| f64::from(scores[target.index()]) - log_sum);
-    of_targets.sum::<f64>() / targets.len() as f64
+/// Minus the mean cross-entropy of the tails.
+pub(crate) fn log_probability(
+    teachers: &Teachers<'_>,
+    strategy: Strategy,
+    tails: &[mkg::EntityId],
+    scratch: &mut Scratch,
+) -> f64 {
+    let cross_entropy = |tail: &mkg::EntityId| teachers.cross_entropy(strategy, *tail, scratch);
+    -tails.iter().map(cross_entropy).sum::<f64>() / tails.len() as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::combine::LogSums;
+    use dsom_soft_labels::SoftLabels;
     use half::f16;
-    use mkg::RelationId;
+    use mkg::{EntityId, Query, RelationId};
 
-    fn ids(ids: &[u32]) -> Vec<EntityId> {
-        ids.iter().copied().map(EntityId).collect()
-    }
-
-    #[test]
-    fn worths_worked_out_by_hand() {
-        // Weights 1, 4, 5, 2.
-        let scores = [1.0f32, 4.0, 5.0, 2.0].map(f32::ln);
-        assert!((confidence(&scores) - (5.0f64 / 12.0).ln()).abs() < 1e-6);
-        assert!(
-            (log_probability(&scores, &ids(&[1, 3])) - ((4.0f64 * 2.0).ln() / 2.0 - 12.0f64.ln())).abs()
-                < 1e-6
-        );
-    }
-
-    #[test]
-    fn a_table_has_every_candidate_of_every_query() {
-        let rows: Vec<f16> = [[1.0, 0.0, 0.0], [0.0, 3.0, 0.0], [0.0, 0.0, 2.0], [0.0, 0.0, 1.0]]
-            .concat()
-            .into_iter()
-            .map(f16::from_f32)
-            .collect();
+    /// Two queries, the first with the tails 1 and 3, the second with 0; two teachers of weights 1, 4, 5, 2 and 3, 1, 1, 1 for
+    /// the first, and the other way round for the second.
+    fn ask(candidates: &[Strategy], worth: Worth) -> (Vec<Strategy>, [f64; 2]) {
+        let weights =
+            [[1.0, 4.0, 5.0, 2.0], [3.0, 1.0, 1.0, 1.0], [3.0, 1.0, 1.0, 1.0], [1.0, 4.0, 5.0, 2.0]];
+        let rows = weights.concat().into_iter().map(|weight: f32| f16::from_f32(weight.ln()));
         let teachers = ["structural", "textual"].map(|name| name.parse().unwrap());
-        let labels = SoftLabels::from_rows(teachers.to_vec(), 3, rows);
-        let candidates = [Strategy(0), Strategy(2), Strategy(1)];
-        let queries = [0, 1].map(|i| Query { head: EntityId(i), relation: RelationId(0) });
-        let said = Said { queries: &queries, labels: &labels };
-        let highest = |_: usize, row: &mut [f32]| f64::from(row::max(row));
-        let found = table(said, &candidates, highest).unwrap();
-        assert_eq!(found.values(), [1.0, 1.5, 3.0, 2.0, 1.5, 1.0]);
-        assert_eq!(best(&found, &candidates), [Strategy(1), Strategy(0)]);
-        let equal = Matrix::from_values(1, 3, vec![2.0; 3]);
-        assert_eq!(best(&equal, &candidates), [Strategy(0)]);
+        let labels = SoftLabels::from_rows(teachers.to_vec(), 4, rows.collect());
+        let query = |head| Query { head: EntityId(head), relation: RelationId(0) };
+        let pairs = [(query(0), EntityId(1)), (query(0), EntityId(3)), (query(1), EntityId(0))];
+        let (queries, log_sums) = (QuerySet::from_pairs(pairs.to_vec()), LogSums::new(2, 3));
+        let sources = Sources { labels: &labels, log_sums: &log_sums };
+        let singles = [Strategy(0), Strategy(1)];
+        let of = |strategy| worth(&sources.of(0), strategy, queries.tails(0), &mut Scratch::new(4));
+        (best(sources, &queries, candidates, worth).unwrap(), singles.map(of))
+    }
+
+    #[test]
+    fn the_surest_teacher_is_chosen_whatever_the_tails() {
+        let (chosen, of_first) = ask(&Strategy::singles(2), confidence);
+        // 5 of 12 against 3 of 6.
+        assert!(
+            (of_first[0] - (5.0f64 / 12.0).ln()).abs() < 1e-3 && (of_first[1] - 0.5f64.ln()).abs() < 1e-3
+        );
+        assert_eq!(chosen, [Strategy(1), Strategy(0)]);
+    }
+
+    #[test]
+    fn the_best_teacher_and_strategy_give_the_tails_most() {
+        let (chosen, of_first) = ask(&Strategy::singles(2), log_probability);
+        assert!((of_first[0] - ((4.0f64 * 2.0).ln() / 2.0 - 12.0f64.ln())).abs() < 1e-3, "{of_first:?}");
+        assert_eq!(chosen, [Strategy(0), Strategy(0)]);
+        // The mean of scores is half a sure teacher for the second query, and none is for the first.
+        assert_eq!(ask(&Strategy::every(2), log_probability).0, [Strategy(0), Strategy(0)]);
+    }
+
+    #[test]
+    fn of_equal_candidates_the_first_is_chosen() {
+        assert_eq!(ask(&[Strategy(2), Strategy(0)], |_, _, _, _| 2.0).0, [Strategy(2); 2]);
     }
 }

@@ -5,7 +5,7 @@
 //! on the first stages only, the second has symbolic links to the first one's folders: stages find each other by
 //! digests, relative to the run, so a linked folder is as good as one of its own, and nothing is done or stored twice.
 
-use recipe::{Objective, Recipe};
+use recipe::{Recipe, Term};
 use stage::{Error, Modality, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ pub(crate) const SHARED: [(Level, &str, &str); 4] = [
 /// How many of [`SHARED`] what is measured needs: the graph, the teachers, or all.
 fn depth(variant: &Variant, recipe: &Recipe) -> usize {
     match variant.has_student() {
-        true if recipe.distill.objective == Objective::None => 1,
+        true if recipe.distill.term == Term::None => 1,
         true => 4,
         // The average is of the soft labels' teachers.
         false if variant.model() == dsom_evaluate::models::AVERAGE => 4,

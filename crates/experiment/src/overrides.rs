@@ -13,56 +13,55 @@ pub enum Level {
     Teachers,
     /// `[soft_labels]`.
     SoftLabels,
-    /// `[distill]`.
+    /// `[distill]` and `[ensemble]`.
     Distill,
 }
 
 impl Level {
-    /// The level of a key; keys that no section owns are refused when the recipe is read.
+    /// The level of a section; one that does not exist is refused when the recipe is read.
     fn of(key: &str) -> Level {
-        match key.split('.').next() {
-            Some("import") => Level::Import,
-            Some("features") => Level::Features,
-            Some("teachers") => Level::Teachers,
-            Some("soft_labels") => Level::SoftLabels,
+        match key {
+            "import" => Level::Import,
+            "features" => Level::Features,
+            "teachers" => Level::Teachers,
+            "soft_labels" => Level::SoftLabels,
             _ => Level::Distill,
         }
     }
 }
 
-/// Overrides in order; a later one of the same key replaces an earlier one.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Overrides(Vec<(String, String)>);
+/// Keys of the recipe with their values, nested as in a recipe.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Overrides(Table);
 
 impl Overrides {
-    /// Of nested tables, later ones over earlier ones.
+    /// Those of some tables, later ones over earlier ones as recipes lie over each other.
     pub fn of<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Overrides {
-        let mut overrides = Overrides::default();
-        tables.into_iter().for_each(|table| overrides.add("", table));
-        overrides
-    }
-
-    fn add(&mut self, prefix: &str, table: &Table) {
-        for (name, value) in table {
-            let key = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-            match value {
-                Value::Table(table) => self.add(&key, table),
-                value => {
-                    self.0.retain(|(other, _)| *other != key);
-                    self.0.push((key, plain(value)));
-                }
-            }
-        }
+        let mut overrides = Table::new();
+        tables.into_iter().for_each(|table| recipe::merge(&mut overrides, table.clone()));
+        Overrides(overrides)
     }
 
     /// Those of the sections up to `level`.
     pub fn up_to(&self, level: Level) -> Overrides {
-        Overrides(self.0.iter().filter(|(key, _)| Level::of(key) <= level).cloned().collect())
+        let kept = self.0.iter().filter(|(key, _)| Level::of(key) <= level);
+        Overrides(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
     /// As `KEY=VALUE`.
     pub fn sets(&self) -> Vec<String> {
-        self.0.iter().map(|(key, value)| format!("{key}={value}")).collect()
+        let mut sets = Vec::new();
+        list(&self.0, "", &mut sets);
+        sets
+    }
+}
+
+fn list(table: &Table, prefix: &str, into: &mut Vec<String>) {
+    for (name, value) in table {
+        match value {
+            Value::Table(table) => list(table, &format!("{prefix}{name}."), into),
+            value => into.push(format!("{prefix}{name}={}", plain(value))),
+        }
     }
 }
 
@@ -92,11 +91,21 @@ mod tests {
     }
 
     #[test]
-    fn later_tables_win_and_keep_the_order_of_their_keys() {
-        let first: Table = "distill = { gamma = 2, tau = 4 }".parse().unwrap();
-        let second: Table = "distill.gamma = 8.5\nsoft_labels.teachers = [\"structural\"]".parse().unwrap();
+    fn later_tables_win_and_another_kind_replaces_what_was_said_of_the_first() {
+        let first: Table = "distill.term = { kind = \"dkd\", alpha = 2 }\nteachers.rank = 8".parse().unwrap();
+        let second: Table =
+            "distill.term.alpha = 8.5\nsoft_labels.teachers = [\"structural\"]".parse().unwrap();
+        let third: Table = "distill.term = { kind = \"kd\", tau = 2 }".parse().unwrap();
         let sets = Overrides::of([&first, &second]).sets();
-        assert_eq!(sets, ["distill.tau=4", "distill.gamma=8.5", "soft_labels.teachers=[\"structural\"]"]);
+        assert!(sets.contains(&"distill.term.alpha=8.5".to_owned()), "{sets:?}");
+        let sets = Overrides::of([&first, &second, &third]).sets();
+        let expected = [
+            "distill.term.kind=kd",
+            "distill.term.tau=2",
+            "soft_labels.teachers=[\"structural\"]",
+            "teachers.rank=8",
+        ];
+        assert_eq!(sets, expected);
     }
 
     #[test]
@@ -110,11 +119,11 @@ mod tests {
     #[test]
     fn what_the_recipe_reads_is_what_was_meant() {
         let written = overrides(
-            "import.name = \"12\"\nimport.validation = \"holdout:0.2\"\ndistill.selection = \"all\"",
+            "import.name = \"12\"\nimport.validation = \"holdout:0.2\"\ndistill.selection.kind = \"all\"",
         );
         assert_eq!(
             written.sets(),
-            ["distill.selection=all", "import.name=\"12\"", "import.validation=holdout:0.2"]
+            ["distill.selection.kind=all", "import.name=\"12\"", "import.validation=holdout:0.2"]
         );
         let recipe = recipe::Recipe::load(&[], &written.sets()).unwrap();
         assert_eq!(recipe.import.name.as_deref(), Some("12"));

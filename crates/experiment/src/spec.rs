@@ -16,7 +16,7 @@
 //! [[variant]]
 //! name = "all"
 //! label = "w/ NDKD"
-//! set = { distill.selection = "all" }
+//! set = { distill.selection.kind = "all" }
 //! paper.db15k = { mrr = 41.91, hits_at_1 = 33.69 }
 //! ```
 //!
@@ -405,13 +405,13 @@ mod tests {
     fn a_sweep_is_a_variant_for_each_value_and_model() {
         let spec = read(
             "[[sweep]]\nname = \"rank\"\nlabel = \"rank\"\nkeys = [\"teachers.rank\", \"distill.rank\"]\n\
-             values = [64, 0.5]\nmodels = [\"student\", \"average\"]\nset = { distill.tau = 2.0 }\n",
+             values = [64, 0.5]\nmodels = [\"student\", \"average\"]\nset = { distill.term.tau = 2.0 }\n",
         )
         .unwrap();
         let variants = spec.variants();
         let names: Vec<&str> = variants.iter().map(|variant| variant.name.as_str()).collect();
         assert_eq!(names, ["rank-64", "rank-64-average", "rank-0.5", "rank-0.5-average"]);
-        let expected: Table = "teachers.rank = 64\ndistill = { tau = 2.0, rank = 64 }".parse().unwrap();
+        let expected: Table = "teachers.rank = 64\ndistill = { term.tau = 2.0, rank = 64 }".parse().unwrap();
         assert_eq!(variants[0].set, expected);
         assert_eq!(variants[3].label(), "rank = 0.5, average");
         assert!(variants[0].has_student() && !variants[1].has_student());
@@ -421,7 +421,7 @@ mod tests {
     fn only_the_variants_asked_for_are_kept() {
         let spec = |names: &[&str]| {
             let rows = "[[variant]]\nname = \"a\"\n[[variant]]\nname = \"b\"\n[[sweep]]\nname = \"s\"\nlabel = \"s\"\n\
-                        keys = [\"distill.tau\"]\nvalues = [1, 2]\n";
+                        keys = [\"distill.term.tau\"]\nvalues = [1, 2]\n";
             let mut spec = read(rows).unwrap();
             spec.baseline = Some("a".to_owned());
             spec.keep(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>()).map(|()| spec)

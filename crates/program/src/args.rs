@@ -21,7 +21,7 @@ pub struct Common {
     /// Recipe in TOML (see pipelines/default.toml); a later one overrides an earlier one
     #[arg(long, value_name = "FILE")]
     recipe: Vec<PathBuf>,
-    /// Override one key of the recipe, e.g. --set distill.gamma=4
+    /// Override one key of the recipe, e.g. --set distill.term.gamma=4
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Seed of everything random in the run

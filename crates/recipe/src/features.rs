@@ -7,7 +7,7 @@ use super::Precision;
 
 /// Stage 2: where one modality's feature vectors come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "from", rename_all = "lowercase", deny_unknown_fields)]
+#[serde(tag = "from", rename_all = "lowercase")]
 pub enum Features {
     /// A BERT-architecture encoder over texts.
     Text {
@@ -31,7 +31,7 @@ pub enum Features {
         #[serde(default = "default_batch")]
         batch: usize,
         /// Of the encoder's matrix products on a device; on the CPU they are in `f32`.
-        #[serde(default, skip_serializing_if = "Precision::is_default")]
+        #[serde(default)]
         precision: Precision,
     },
     /// A ViT-architecture encoder over images, pooled over an entity's images.
@@ -56,7 +56,7 @@ pub enum Features {
         #[serde(default = "default_batch")]
         batch: usize,
         /// Of the encoder's matrix products on a device; on the CPU they are in `f32`.
-        #[serde(default, skip_serializing_if = "Precision::is_default")]
+        #[serde(default)]
         precision: Precision,
     },
     /// Given features: `.npy`, `.npz`, `.safetensors`, or a PyTorch file of plain tensors.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 /// Stage 1: where the raw dataset's parts lie and how they are joined. Paths are relative to the raw folder;
 /// what is left out is detected.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Import {
     /// Name for tables and reports; the raw folder's name by default.
     pub name: Option<String>,
@@ -124,7 +124,6 @@ impl From<Validation> for String {
 
 /// A file with texts of entities or relations, and how its lines find theirs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct TextSource {
     /// Two columns (`key<TAB>text`, perhaps after a count line), or a JSON object by key; relative to the raw folder.
     pub file: PathBuf,

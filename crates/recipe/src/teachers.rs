@@ -3,12 +3,12 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use crate::{Backbone, require};
-use stage::{Modality, Result};
+use crate::Backbone;
+use stage::Modality;
 
 /// How a model is trained: teachers and student alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Training {
     /// What scores.
     pub backbone: Backbone,
@@ -43,13 +43,6 @@ pub enum Precision {
     Bf16,
 }
 
-impl Precision {
-    /// Whether a record may leave it out.
-    pub(super) fn is_default(&self) -> bool {
-        *self == Precision::default()
-    }
-}
-
 impl Default for Training {
     fn default() -> Self {
         Training {
@@ -81,7 +74,7 @@ pub enum Absent {
 
 /// What one modality's teacher does differently; what is left out is as in [`Teachers`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct TeacherOverride {
     /// See [`Training::backbone`].
     pub backbone: Option<Backbone>,
@@ -103,7 +96,7 @@ pub struct TeacherOverride {
 
 /// Stage 3.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Teachers {
     /// How each teacher is trained.
     #[serde(flatten)]
@@ -146,29 +139,5 @@ impl Teachers {
             teachers.missing_rate = own.missing_rate.unwrap_or(teachers.missing_rate);
         }
         teachers
-    }
-
-    /// The shares of hidden entities, with the keys they stand under.
-    pub(super) fn missing_rates(&self) -> impl Iterator<Item = (String, f64)> {
-        let own = self.modality.iter().filter_map(|(modality, own)| {
-            Some((format!("teachers.modality.{modality}.missing_rate"), own.missing_rate?))
-        });
-        std::iter::once(("teachers.missing_rate".to_owned(), self.missing_rate)).chain(own)
-    }
-}
-
-impl Training {
-    pub(super) fn check(&self, section: &str) -> Result<()> {
-        let counts = [
-            ("rank", self.rank),
-            ("batch", self.batch),
-            ("validate_every", self.validate_every),
-            ("patience", self.patience),
-        ];
-        for (key, count) in counts {
-            require(count > 0, &format!("{section}.{key}"), "must be above zero")?;
-        }
-        require(self.learning_rate > 0.0, &format!("{section}.learning_rate"), "must be above zero")?;
-        require(self.n3 >= 0.0, &format!("{section}.n3"), "must not be negative")
     }
 }

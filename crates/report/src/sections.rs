@@ -1,8 +1,8 @@
 //! The sections of a run's report, each a function from the run to what it says. What a run lacks is a sentence.
 
 pub(crate) mod audit;
-pub(crate) mod choosers;
 pub(crate) mod calibration;
+pub(crate) mod choosers;
 pub(crate) mod coverage;
 pub(crate) mod examples;
 pub(crate) mod learning;

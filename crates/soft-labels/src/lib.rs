@@ -57,7 +57,7 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let (run, options) = (common.run(), &recipe.soft_labels);
     let parameters = serde_json::json!({
         "format": schema::FORMAT, "teachers": options.teachers, "rows_per_file": options.rows_per_file,
-        "top": (options.top > 0).then_some(options.top),
+        "top": options.top,
     });
     let mut task = Task::new(&run, "dsom-soft-labels", run.soft_labels(), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;

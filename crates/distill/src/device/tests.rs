@@ -5,13 +5,13 @@ use kge::checkpoint::{Reader, Tensors};
 use kge::model::normal;
 use kge::{Embedding, Initial, Model};
 use mkg::{Entity, KnownAnswers, Relation, Triple, Vocabulary};
-use recipe::{Action, Distill, PolicyState, Selection, Training};
+use recipe::{Action, Distill, PolicyKeys, Selection, Softening, Training};
 use serde_json::Value;
 use stage::seed;
 use training::{Data, Learner, Place};
 
 use super::*;
-use crate::{Models, Student, Teaching};
+use crate::{Student, Teaching};
 
 const ENTITIES: u32 = 90;
 
@@ -61,10 +61,9 @@ impl Fixture {
         place: &Place,
         sources: Option<Sources<'a>>,
     ) -> Student<'a> {
-        let models = Models { factored: vec![None, None, None], asked: Vec::new() };
-        let teaching = match recipe.objective {
-            Objective::None => None,
-            _ => Some(Teaching::new(&self.data, &self.labels, models, recipe, 1).unwrap()),
+        let teaching = match recipe.term {
+            Term::None => None,
+            _ => Some(Teaching::new(&self.data, &self.labels, Vec::new(), recipe, 1).unwrap()),
         };
         let start = model(4, "student");
         let engine = place
@@ -115,8 +114,8 @@ impl Fixture {
 
     fn assert_same(&self, recipe: &Distill, recompute: bool, tolerance: f32) {
         let cpu = Place::Cpu(kge::Precision::Full);
-        let sources = match recipe.objective {
-            Objective::None => None,
+        let sources = match recipe.term {
+            Term::None => None,
             _ => Some(self.sources(recompute)),
         };
         let (expected, their_losses, their_figures) = self.train(self.student(recipe, &cpu, None));
@@ -150,18 +149,23 @@ fn assert_close(found: &Value, expected: &Value, tolerance: f64) {
 
 fn recipe() -> Distill {
     let training = Training { rank: 4, learning_rate: 0.05, ..Training::default() };
-    Distill { training, policy_hidden: 16, selection: Selection::All, ..Distill::default() }
+    Distill { training, selection: Selection::All, ..Distill::default() }
 }
 
 #[test]
 fn every_term_on_a_device_is_that_of_the_cpu() {
     let fixture = Fixture::new();
-    let objectives =
-        [Objective::None, Objective::Ndkd, Objective::Nekd, Objective::Nnkd, Objective::Kd, Objective::Dkd];
-    for objective in objectives {
-        for (neighbours, tau) in [(Neighbours::Mean, 4.0), (Neighbours::Sum, 3.0)] {
-            let recipe = Distill { objective, neighbours, tau, ..recipe() };
-            fixture.assert_same(&recipe, false, TOLERANCE);
+    for (neighbours, tau) in [(Neighbours::Mean, 4.0), (Neighbours::Sum, 3.0)] {
+        let softening = Softening { tau, ..Softening::default() };
+        for term in [
+            Term::None,
+            Term::Ndkd { softening, alpha: 1.0, beta: 1.0, neighbours },
+            Term::Nekd { softening, alpha: 1.0, neighbours },
+            Term::Nnkd { softening, beta: 1.0 },
+            Term::Kd(softening),
+            Term::Dkd { softening, alpha: 1.0, beta: 1.0 },
+        ] {
+            fixture.assert_same(&Distill { term, ..recipe() }, false, TOLERANCE);
         }
     }
 }
@@ -169,27 +173,29 @@ fn every_term_on_a_device_is_that_of_the_cpu() {
 #[test]
 fn every_choice_of_teachers_on_a_device_is_that_of_the_cpu() {
     let fixture = Fixture::new();
-    let fixed = Selection::Fixed(vec!["textual".parse().unwrap(), "visual".parse().unwrap()]);
-    for selection in [Selection::Random, fixed, Selection::Conf, Selection::BestStrategy, Selection::Policy] {
-        for action in [Action::Query, Action::Triple] {
-            let recipe = Distill { selection: selection.clone(), action, ..recipe() };
-            fixture.assert_same(&recipe, false, TOLERANCE);
-        }
+    let fixed = Selection::Fixed { teachers: vec!["textual".parse().unwrap(), "visual".parse().unwrap()] };
+    let both = [Action::Query, Action::Triple];
+    let drawn = both.map(|action| Selection::Random { action }).into_iter();
+    let rewarded = both.map(|action| policy(PolicyState::Query, action).selection);
+    for selection in drawn.chain(rewarded).chain([fixed, Selection::Conf, Selection::BestStrategy]) {
+        fixture.assert_same(&Distill { selection, ..recipe() }, false, TOLERANCE);
     }
 }
 
 #[test]
 fn targets_apart_on_a_device_are_those_of_the_cpu() {
-    let fixture = Fixture::new();
+    let (fixture, softening) = (Fixture::new(), Softening::default());
     for action in [Action::Query, Action::Triple] {
-        let recipe = Distill { objective: Objective::Dkd, action, selection: Selection::Random, ..recipe() };
+        let term = Term::Dkd { softening, alpha: 1.0, beta: 1.0 };
+        let recipe = Distill { term, selection: Selection::Random { action }, ..recipe() };
         fixture.assert_same(&recipe, false, TOLERANCE);
     }
 }
 
 /// REINFORCE in every state, with rewards that do not often agree with the baseline's.
-fn policy(policy_state: PolicyState) -> Distill {
-    Distill { selection: Selection::Policy, policy_state, policy_learning_rate: 1e-3, ..recipe() }
+fn policy(state: PolicyState, action: Action) -> Distill {
+    let keys = PolicyKeys { state, action, hidden: 16, learning_rate: 1e-3, ..PolicyKeys::default() };
+    Distill { selection: Selection::Policy(keys), ..recipe() }
 }
 
 const STATES: [PolicyState; 2] = [PolicyState::Scores, PolicyState::Query];
@@ -217,7 +223,7 @@ fn a_policy_on_a_device_learns_as_on_the_cpu() {
     let fixture = Fixture::new();
     for state in STATES {
         for action in [Action::Query, Action::Triple] {
-            let recipe = Distill { action, ..policy(state) };
+            let recipe = policy(state, action);
             let device = Place::Device(gpu(), recipe.training.precision);
             let mut ours = fixture.student(&recipe, &device, Some(fixture.sources(false)));
             let mut theirs = fixture.student(&recipe, &Place::Cpu(kge::Precision::Full), None);
@@ -243,7 +249,7 @@ fn a_policy_goes_on_with_the_other_device() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.safetensors");
     for state in STATES {
-        let recipe = policy(state);
+        let recipe = policy(state, Action::Query);
         let new = |on_device: bool| match on_device {
             true => {
                 let device = Place::Device(gpu(), recipe.training.precision);
@@ -270,10 +276,9 @@ fn a_policy_on_a_device_says_what_it_says_on_the_cpu() {
     // Vectors and scores have 11 bits in the cache.
     for (recompute, tolerance) in [(false, 1e-5), (true, 5e-3)] {
         for state in STATES {
-            let recipe = policy(state);
-            let (models, queries) =
-                (Models { factored: vec![None, None, None], asked: vec![] }, &fixture.data.queries);
-            let mut teaching = Teaching::new(&fixture.data, &fixture.labels, models, &recipe, 1).unwrap();
+            let recipe = policy(state, Action::Query);
+            let queries = &fixture.data.queries;
+            let mut teaching = Teaching::new(&fixture.data, &fixture.labels, Vec::new(), &recipe, 1).unwrap();
             let policy = teaching.chooser.policy_mut().unwrap();
             let objective = objective(&gpu(), &recipe, Some(fixture.sources(recompute)));
             let mut on_device = OnDevice::new(objective, Some(&*policy), &recipe).unwrap();
@@ -302,7 +307,7 @@ fn teachers_computed_anew_differ_from_the_cache_by_its_rounding() {
 fn what_no_device_does_is_named() {
     assert!(lacking(&recipe()).is_none());
     let mulde = Distill { selection: Selection::Mulde, ..recipe() };
-    assert!(lacking(&mulde).unwrap().contains("distill.selection"));
+    assert!(lacking(&mulde).unwrap().contains("distill.selection.kind"));
     let training = Training { backbone: recipe::Backbone::RotatE, ..recipe().training };
     assert!(lacking(&Distill { training, ..recipe() }).unwrap().contains("distill.backbone"));
 }

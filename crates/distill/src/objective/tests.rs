@@ -2,11 +2,12 @@ use proptest::prelude::*;
 use serde_json::Value;
 
 use super::*;
+use recipe::Softening;
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/distil.json");
 
-fn terms(objective: Objective, neighbours: Neighbours, tau: f64) -> Distillation {
-    Distillation { objective, tau, alpha: 1.0, beta: 1.0, neighbours, weight: 1.0 }
+fn terms(division: Division, neighbours: Neighbours, tau: f64) -> Distillation {
+    Distillation { division, tau, alpha: 1.0, beta: 1.0, neighbours, weight: 1.0 }
 }
 
 fn ids(raw: &[u32]) -> Vec<EntityId> {
@@ -54,16 +55,16 @@ fn check_all<T: Real>(tolerance: f64) {
     each_golden_row(|case, row, teacher, student, neighbours, target| {
         let tau = case["tau"].as_f64().unwrap();
         let number = |name: &str| case[name][row].as_f64().unwrap();
-        let kd = terms(Objective::Kd, Neighbours::Mean, tau);
+        let kd = terms(Division::Whole, Neighbours::Mean, tau);
         let found = distilled::<T>(student, teacher, &[target], kd);
         assert_equals(found, number("kd"), &case["grad_kd"][row], tolerance);
-        let dkd = terms(Objective::Dkd, Neighbours::Mean, tau);
+        let dkd = terms(Division::Target, Neighbours::Mean, tau);
         let value = number("dkd_target") + number("dkd_nontarget");
         let found = distilled::<T>(student, teacher, &[target], dkd);
         assert_equals(found, value, &case["grad_dkd"][row], tolerance);
         let variants = [("mean", Neighbours::Mean), ("sum", Neighbours::Sum)];
         for (name, rule) in variants {
-            let ndkd = terms(Objective::Ndkd, rule, tau);
+            let ndkd = terms(Division::Neighbours, rule, tau);
             let value = number(&format!("nekd_{name}")) + number("nnkd");
             let found = distilled::<T>(student, teacher, neighbours, ndkd);
             assert_equals(found, value, &case[format!("grad_ndkd_{name}")][row], tolerance);
@@ -107,19 +108,19 @@ proptest! {
         first in prop::collection::vec(-6f64..6.0, 9),
         second in prop::collection::vec(-6f64..6.0, 9),
         tails in prop::collection::btree_set(0u32..9, 1..9),
-        which in 0usize..6,
+        which in 0usize..4,
+        parts in 0usize..3,
         tau in 0.5f64..5.0,
     ) {
-        let (objective, rule) = [
-            (Objective::Kd, Neighbours::Mean),
-            (Objective::Dkd, Neighbours::Mean),
-            (Objective::Ndkd, Neighbours::Mean),
-            (Objective::Ndkd, Neighbours::Sum),
-            (Objective::Nekd, Neighbours::Mean),
-            (Objective::Nnkd, Neighbours::Mean),
+        let (division, rule) = [
+            (Division::Whole, Neighbours::Mean),
+            (Division::Target, Neighbours::Mean),
+            (Division::Neighbours, Neighbours::Mean),
+            (Division::Neighbours, Neighbours::Sum),
         ][which];
-        let mut terms = terms(objective, rule, tau);
-        (terms.alpha, terms.beta, terms.weight) = (0.7, 1.3, 3.0);
+        let mut terms = terms(division, rule, tau);
+        (terms.alpha, terms.beta) = [(0.7, 1.3), (0.7, 0.0), (0.0, 1.3)][parts];
+        terms.weight = 3.0;
         let (teachers, tails) = ([first, second], tails.into_iter().collect::<Vec<u32>>());
         let (_, gradient) = training_loss(&student, &teachers, &tails, terms);
         for i in 0..student.len() {
@@ -137,12 +138,14 @@ proptest! {
 #[test]
 fn the_parts_of_ndkd_add_up_to_it() {
     let (student, teacher) = ([0.5, -1.0, 2.0, 0.0, 1.5], [1.0, 0.5, -0.5, 2.0, 0.0]);
-    let of = |objective| {
-        let mut terms = terms(objective, Neighbours::Mean, 2.0);
-        (terms.alpha, terms.beta) = (0.7, 1.3);
-        distilled::<f64>(&student, &teacher, &[1, 3], terms)
-    };
-    let [whole, group, rest] = [Objective::Ndkd, Objective::Nekd, Objective::Nnkd].map(of);
+    let (softening, neighbours) =
+        (Softening { gamma: 2.0, tau: 2.0, tau_squared: true }, Neighbours::default());
+    let [whole, group, rest] = [
+        Term::Ndkd { softening, alpha: 0.7, beta: 1.3, neighbours },
+        Term::Nekd { softening, alpha: 0.7, neighbours },
+        Term::Nnkd { softening, beta: 1.3 },
+    ]
+    .map(|term| distilled::<f64>(&student, &teacher, &[1, 3], Distillation::from(&term)));
     assert!(group.0 > 0.0 && rest.0 > 0.0);
     assert!((group.0 + rest.0 - whole.0).abs() < 1e-12);
     for i in 0..student.len() {
@@ -155,7 +158,7 @@ fn a_confident_student_keeps_its_digits() {
     // p_G is 1 - 5e-9: in single precision its complement, taken as a difference, would be 0.
     let (mut student, teacher) = (vec![0.0; 50], vec![0.0; 50]);
     student[3] = 23.0;
-    let terms = terms(Objective::Ndkd, Neighbours::Sum, 1.0);
+    let terms = terms(Division::Neighbours, Neighbours::Sum, 1.0);
     let (exact, _) = distilled::<f64>(&student, &teacher, &[3], terms);
     let (single, _) = distilled::<f32>(&student, &teacher, &[3], terms);
     assert!((exact - single).abs() < 1e-5 * exact, "{single}, exactly {exact}");
@@ -163,7 +166,7 @@ fn a_confident_student_keeps_its_digits() {
 
 #[test]
 fn a_group_of_all_entities_has_no_rest() {
-    let terms = terms(Objective::Ndkd, Neighbours::Mean, 4.0);
+    let terms = terms(Division::Neighbours, Neighbours::Mean, 4.0);
     let (value, gradient) = distilled::<f32>(&[1.0, 2.0], &[2.0, 1.0], &[0, 1], terms);
     assert!(value.abs() < 1e-6 && gradient.iter().all(|g| g.abs() < 1e-6), "{value} {gradient:?}");
 }

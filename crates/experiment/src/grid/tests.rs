@@ -28,7 +28,7 @@ const SEEDS: &str = "seeds = [3, 4]";
 
 #[test]
 fn students_share_everything_before_them() {
-    let grid = planned("seeds = [3]", &[("dsom", ""), ("all", "set = { distill.selection = \"all\" }")]);
+    let grid = planned("seeds = [3]", &[("dsom", ""), ("all", "set = { distill.selection.kind = \"all\" }")]);
     let expected = ["import", "features", "teachers", "soft-labels", "distill", "distill", "evaluate"];
     assert_eq!(steps(&grid), expected.map(|program| format!("{program} seed-3")));
     assert_eq!(grid.steps[5].needs, [0, 1, 2, 3]);
@@ -39,7 +39,7 @@ fn students_share_everything_before_them() {
         grid.steps[5]
             .arguments
             .join(" ")
-            .contains("--set distill.selection=all --seed 3 --name student-all-3")
+            .contains("--set distill.selection.kind=all --seed 3 --name student-all-3")
     );
 }
 
@@ -112,7 +112,7 @@ fn a_part_lies_where_it_lies_in_the_whole() {
     let variants = [
         ("dsom", ""),
         ("hidden", "set = { teachers.missing_rate = 0.5 }"),
-        ("alone", "set = { distill.objective = \"none\" }"),
+        ("alone", "set = { distill.term.kind = \"none\" }"),
     ];
     let mut grid = planned(SEEDS, &variants);
     grid.keep(&["hidden".to_owned(), "alone".to_owned()], &[4]);
@@ -138,7 +138,7 @@ fn a_part_lies_where_it_lies_in_the_whole() {
 
 #[test]
 fn what_needs_no_teachers_waits_for_none() {
-    let alone = ("alone", "set = { distill.objective = \"none\" }");
+    let alone = ("alone", "set = { distill.term.kind = \"none\" }");
     let grid = planned("seeds = [0]", &[alone]);
     assert_eq!(steps(&grid), ["import seed-0", "distill seed-0", "evaluate seed-0"]);
     let grid =

@@ -1,18 +1,21 @@
 use dsom_soft_labels::SoftLabels;
 use half::f16;
-use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
+use mkg::{Query, QuerySet, RelationId};
 use serde_json::Value;
 use stage::Modality;
 
+use recipe::{PolicyKeys, Term};
+
 use super::*;
 use crate::combine::LogSums;
+use crate::strategy::strategies;
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/policy.json");
 
 /// The golden file's rows as queries of a graph, and its triples as their tails.
 struct Fixture {
     golden: Value,
-    data: Data,
+    queries: QuerySet,
     labels: SoftLabels,
 }
 
@@ -30,13 +33,11 @@ fn fixture() -> Fixture {
     let scores: Vec<f16> = (0..queries.len()).flat_map(of_query).map(f16::from_f32).collect();
     let names = ["structural", "visual", "textual"].map(|name| name.parse::<Modality>().unwrap());
     let labels = SoftLabels::from_rows(names.to_vec(), teachers[0][0].len(), scores);
-    let (known, vocabulary) = (KnownAnswers::default(), Vocabulary::default());
-    Fixture { golden, data: Data { queries, valid: Vec::new(), known, vocabulary }, labels }
+    Fixture { golden, queries, labels }
 }
 
 /// Visits every row of the golden student with one action per triple.
 fn outcomes(fixture: &Fixture, rewarded: bool) -> Vec<Outcome> {
-    let recipe = &Distill::default();
     let student: Vec<Vec<f32>> = serde_json::from_value(fixture.golden["student_logits"].clone()).unwrap();
     let rows: Vec<usize> = serde_json::from_value(fixture.golden["row"].clone()).unwrap();
     let targets: Vec<u32> = serde_json::from_value(fixture.golden["target"].clone()).unwrap();
@@ -45,19 +46,19 @@ fn outcomes(fixture: &Fixture, rewarded: bool) -> Vec<Outcome> {
         let triple = (0..rows.len()).find(|i| rows[*i] == query && targets[*i] == tail.0).unwrap();
         Strategy(actions[triple])
     };
-    let queries = &fixture.data.queries;
+    let queries = &fixture.queries;
     let by_query: Vec<Vec<Strategy>> = (0..queries.len())
         .map(|q| queries.tails(q).iter().map(|tail| action_of(q, tail)).collect())
         .collect();
     let log_sums = LogSums::new(queries.len(), strategies(3));
-    let objective = Distil {
-        data: &fixture.data,
-        recipe,
-        terms: Distillation::from(recipe),
-        teaching: Some(Sources { labels: &fixture.labels, log_sums: &log_sums }),
-        actions: &by_query,
-        rewarded,
-        senior: None,
+    let objective = StudentObjective {
+        queries,
+        terms: Distillation::from(&Term::default()),
+        supervision: Supervision::Strategies {
+            teachers: Sources { labels: &fixture.labels, log_sums: &log_sums },
+            actions: &by_query,
+            reward: rewarded.then(|| Reward::from(&PolicyKeys::default())),
+        },
     };
     let mut scratch = objective.scratch(student[0].len());
     let mut visit = |query: usize| {
@@ -92,19 +93,19 @@ fn combinations_equal_the_reference_to_half_precision() {
     let fixture = fixture();
     let mixed: Vec<Vec<Vec<f32>>> = serde_json::from_value(fixture.golden["mixed_logits"].clone()).unwrap();
     let log_sums = LogSums::new(mixed.len(), strategies(3));
-    let (mut combined, mut single) = (vec![0.0; 6], vec![0.0; 6]);
+    let mut scratch = Scratch::new(6);
+    let sources = Sources { labels: &fixture.labels, log_sums: &log_sums };
     for (query, by_strategy) in mixed.iter().enumerate() {
-        let sources = Sources { labels: &fixture.labels, log_sums: &log_sums };
         let teachers = sources.of(query);
         for (k, expected) in by_strategy.iter().enumerate() {
             let strategy = Strategy(k as u16);
-            let log_sum = teachers.log_sum(strategy, &mut combined, &mut single);
+            let log_sum = teachers.log_sum(strategy, &mut scratch);
             let exact = expected.iter().map(|x| f64::from(*x).exp()).sum::<f64>().ln();
             assert!((log_sum - exact).abs() < 2e-3, "{log_sum}, exactly {exact}");
             // The second time it is remembered, to the same bits.
-            assert_eq!(teachers.log_sum(strategy, &mut combined, &mut single), log_sum);
-            teachers.combine(strategy, 1.0, &mut combined, &mut single);
-            for (entity, (found, expected)) in combined.iter().zip(expected).enumerate() {
+            assert_eq!(teachers.log_sum(strategy, &mut scratch), log_sum);
+            teachers.combine(strategy, 1.0, &mut scratch);
+            for (entity, (found, expected)) in scratch.combined.iter().zip(expected).enumerate() {
                 assert!((found - expected).abs() < 2e-3, "{found}, expected {expected}");
                 let score = teachers.score(strategy, EntityId(entity as u32));
                 assert!((score - f64::from(*expected)).abs() < 2e-3);

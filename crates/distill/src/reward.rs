@@ -1,0 +1,47 @@
+//! The reward of an action, and what REINFORCE makes of it (Eqs. 8 and 9).
+
+use recipe::PolicyKeys;
+
+use crate::strategy::Strategy;
+
+/// Eq. 8's two values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Reward {
+    /// Where the teachers are better than the student.
+    better: f64,
+    /// Where they are not.
+    otherwise: f64,
+}
+
+impl From<&PolicyKeys> for Reward {
+    fn from(keys: &PolicyKeys) -> Self {
+        Reward { better: keys.reward, otherwise: keys.penalty }
+    }
+}
+
+impl Reward {
+    /// The reward of a combination of teachers for a target, given its cross-entropy and the student's (Eq. 8).
+    pub(crate) fn of(self, teachers: f64, student: f64) -> f64 {
+        if teachers < student { self.better } else { self.otherwise }
+    }
+}
+
+/// One sampled action, rewarded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Outcome {
+    /// The row of the batch it was sampled for.
+    pub(crate) row: usize,
+    /// The action.
+    pub(crate) strategy: Strategy,
+    /// Its reward `R`.
+    pub(crate) reward: f64,
+    /// The baseline `R̂`: the reward of averaging all teachers.
+    pub(crate) baseline: f64,
+}
+
+impl Outcome {
+    /// `δ = R - R̂` (Eq. 9).
+    pub(crate) fn advantage(&self) -> f64 {
+        self.reward - self.baseline
+    }
+}

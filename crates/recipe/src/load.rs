@@ -1,0 +1,184 @@
+//! Reading a recipe: the defaults, files over them, `--set` over all; and errors that name a key, its file and its line.
+
+use std::path::{Path, PathBuf};
+
+use stage::{Error, Result, files};
+use toml::de::DeTable;
+use toml::{Table, Value};
+
+use crate::Recipe;
+use crate::check::{Problem, Valid};
+
+/// Keys whose value decides which other keys their table has.
+const TAGS: [&str; 2] = ["kind", "from"];
+/// Where to look things up.
+const HINT: &str = "pipelines/default.toml lists every key";
+
+impl Recipe {
+    /// Reads recipe files, later ones over earlier ones, then `KEY=VALUE` overrides.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Usage`] for a key that does not exist and a value that no stage could work with.
+    pub fn load(paths: &[PathBuf], sets: &[String]) -> Result<Recipe> {
+        let mut table = defaults();
+        for path in paths {
+            let text = files::read_text(path)?;
+            let overlay = text.parse().map_err(|e| syntax_error(path, &text, &e))?;
+            // Each file on its own, so that an error is of this one.
+            read_over(&mut table, &overlay).map_err(|problem| in_file(path, &text, &problem))?;
+        }
+        let mut overlay = Table::new();
+        for set in sets {
+            merge(&mut overlay, assignment(set)?);
+        }
+        read_over(&mut table, &overlay).map_err(|problem| Error::usage(problem.to_string()).hint(HINT))
+    }
+}
+
+/// Lays a recipe's table over another one, key by key. A table of another `kind` (or `from`) takes the place of the one
+/// that was there, since its keys are others.
+pub fn merge(into: &mut Table, from: Table) {
+    for (key, value) in from {
+        match (into.get_mut(&key), value) {
+            (Some(Value::Table(below)), Value::Table(above)) if !is_other_kind(below, &above) => {
+                merge(below, above);
+            }
+            (_, value) => {
+                into.insert(key, value);
+            }
+        }
+    }
+}
+
+fn is_other_kind(below: &Table, above: &Table) -> bool {
+    TAGS.iter().any(|tag| matches!((below.get(*tag), above.get(*tag)), (Some(a), Some(b)) if a != b))
+}
+
+fn defaults() -> Table {
+    Table::try_from(Recipe::default()).expect("a recipe is plain data")
+}
+
+/// Lays `overlay` over `table` and reads the recipe.
+fn read_over(table: &mut Table, overlay: &Table) -> Valid<Recipe> {
+    let base = table.clone();
+    merge(table, overlay.clone());
+    read(table).map_err(|problem| match problem.key.is_empty() {
+        true => Problem { key: culprit(&base, overlay, &problem).unwrap_or_default(), ..problem },
+        false => problem,
+    })
+}
+
+fn read(table: &Table) -> Valid<Recipe> {
+    let recipe: Recipe =
+        table.clone().try_into().map_err(|e: toml::de::Error| Problem::new("", e.message()))?;
+    // Whatever was read is written again, keys without a value among it: a key that is not is none.
+    let known = serde_json::to_value(&recipe).expect("a recipe is plain data");
+    if let Some(problem) = unknown_key(&Value::Table(table.clone()), &known, "") {
+        return Err(problem);
+    }
+    recipe.check()?;
+    Ok(recipe)
+}
+
+/// The first key of `written` that `known` does not have.
+fn unknown_key(written: &Value, known: &serde_json::Value, path: &str) -> Option<Problem> {
+    match written {
+        Value::Table(table) => table.iter().find_map(|(name, value)| {
+            let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+            match known.get(name) {
+                Some(known) => unknown_key(value, known, &key),
+                None => Some(Problem::new(&key, &format!("no such key; there are: {}", names(known)))),
+            }
+        }),
+        Value::Array(items) => {
+            items.iter().enumerate().find_map(|(i, item)| unknown_key(item, known.get(i)?, path))
+        }
+        _ => None,
+    }
+}
+
+fn names(known: &serde_json::Value) -> String {
+    known.as_object().into_iter().flat_map(|keys| keys.keys()).cloned().collect::<Vec<_>>().join(", ")
+}
+
+/// The key of `overlay` without which the recipe could be read, or could not for another reason.
+fn culprit(base: &Table, overlay: &Table, problem: &Problem) -> Option<String> {
+    let mut keys = Vec::new();
+    list_keys(overlay, "", &mut keys);
+    keys.into_iter().find(|key| {
+        let (mut without, mut table) = (overlay.clone(), base.clone());
+        remove(&mut without, key);
+        merge(&mut table, without);
+        read(&table).map_or_else(|other| other.message != problem.message, |_| true)
+    })
+}
+
+fn list_keys(table: &Table, prefix: &str, into: &mut Vec<String>) {
+    for (name, value) in table {
+        match value {
+            Value::Table(table) => list_keys(table, &format!("{prefix}{name}."), into),
+            _ => into.push(format!("{prefix}{name}")),
+        }
+    }
+}
+
+fn remove(table: &mut Table, key: &str) {
+    match key.split_once('.') {
+        None => drop(table.remove(key)),
+        Some((name, rest)) => {
+            if let Some(Value::Table(table)) = table.get_mut(name) {
+                remove(table, rest);
+            }
+        }
+    }
+}
+
+fn in_file(path: &Path, text: &str, problem: &Problem) -> Error {
+    let error = Error::usage(problem.to_string()).at(path).hint(HINT);
+    match line_of(text, &problem.key) {
+        Some(line) => error.line(line),
+        None => error,
+    }
+}
+
+fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> Error {
+    let message = Error::usage(error.message()).at(path).hint(HINT);
+    match error.span() {
+        Some(span) => message.line(line_at(text, span.start)),
+        None => message,
+    }
+}
+
+/// The line of a key, or of the innermost table on its path.
+fn line_of(text: &str, key: &str) -> Option<u64> {
+    let document = DeTable::parse(text).ok()?;
+    let (mut table, mut start) = (document.get_ref(), None);
+    for name in key.split('.') {
+        let Some((found, value)) = table.iter().find(|(key, _)| key.get_ref() == name) else { break };
+        start = Some(found.span().start);
+        let Some(inner) = value.get_ref().as_table() else { break };
+        table = inner;
+    }
+    start.map(|start| line_at(text, start))
+}
+
+fn line_at(text: &str, byte: usize) -> u64 {
+    1 + text[..byte].matches('\n').count() as u64
+}
+
+/// `a.b=1` as `{ a: { b: 1 } }`; what is no TOML value is taken as a string.
+fn assignment(text: &str) -> Result<Table> {
+    let (key, value) = text.split_once('=').ok_or_else(|| {
+        Error::usage(format!("`--set {text}`: expected KEY=VALUE"))
+            .hint("for example --set distill.term.gamma=4")
+    })?;
+    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+    let mut names = key.rsplit('.');
+    let innermost = names.next().unwrap_or_default().to_owned();
+    let innermost =
+        Table::from_iter([(innermost, parsed.unwrap_or_else(|| Value::String(value.to_owned())))]);
+    Ok(names.fold(innermost, |table, name| Table::from_iter([(name.to_owned(), Value::Table(table))])))
+}
+
+#[cfg(test)]
+mod tests;
