@@ -1,7 +1,7 @@
 //! Who chooses the teachers: every selection goes through the pipeline, and the same whatever the number of threads.
 
 use dsom_tests::{Run, said};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::time::{Duration, Instant};
 
 fn json_of(run: &Run, name: &str) -> Value {
