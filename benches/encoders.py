@@ -1,14 +1,13 @@
-"""Times our encoders against transformers on PyTorch, and against candle-transformers' own layers: the same checkpoint, the
-same prepared inputs, each in a process of its own, in turns.
+"""Times our encoders against transformers on PyTorch: the same checkpoint, the same prepared inputs, each in a process of its
+own, in turns.
 
     make bench-encoders                                                   every case, on one thread and on two
     make bench-encoders BENCH='--case vit-base --threads 1 --runs 5'      one of them
-    make bench-encoders BENCH='--device cuda --batch 32 --precision tf32 --programs target/cuda/bin'    on a GPU, without candle
 
 The checkpoints are those of the parity test (`tests/slow/encoders.py`): ViT-B/16 and BERT-base with random weights of true
 size, and all-MiniLM-L6-v2. Texts have between 6 and 48 tokens and come sorted by length, as dsom-features sorts them. A
 figure is the median over the runs of the fastest round (with `--clock cpu`, of seconds that all threads worked per round);
-all sides give the same first row, or this stops.
+both sides give the same first row, or this stops.
 """
 
 import argparse
@@ -22,11 +21,9 @@ from process import measure
 from safetensors.numpy import save_file
 
 HERE = pathlib.Path(__file__).parent
-SIDES = ["ours", "pytorch", "candle"]
+SIDES = ["ours", "pytorch"]
 # How many inputs; about ten seconds of one thread.
 CASES = {"vit-base": 16, "bert-base": 96, "mini-lm": 768}
-# So many times as many on a GPU.
-ON_DEVICE = 64
 
 
 def arguments() -> argparse.Namespace:
@@ -36,8 +33,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3, help="processes of each side")
     parser.add_argument("--batch", type=int, default=8, help="inputs at a time; threads divide batches")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help="cpu: for a machine that is not quiet")
-    parser.add_argument("--device", default="cpu", help="cuda or cuda:N: ours and PyTorch on a GPU, by programs with CUDA")
-    parser.add_argument("--precision", choices=["f32", "tf32", "bf16"], default="f32", help="of the products on a device")
+    parser.add_argument("--device", default="cpu", help="cuda or cuda:N: both on a GPU, with 64 times the inputs")
     parser.add_argument("--checkpoints", type=pathlib.Path, default=pathlib.Path("target/parity"))
     parser.add_argument("--programs", type=pathlib.Path, default=pathlib.Path("target/debug"))
     parser.add_argument("--folder", type=pathlib.Path, default=pathlib.Path("target/bench/encoders"))
@@ -61,12 +57,8 @@ def seconds(options: argparse.Namespace, side: str, case: str, threads: int) -> 
     begin = [options.programs / "dsom-bench", "encode"]
     if side == "pytorch":
         begin = [sys.executable, HERE / "pytorch/encoders.py"]
-    if side == "candle":
-        begin.append("--candle")
     case = [options.checkpoints / case, options.folder / f"{case}.safetensors"]
-    if options.device != "cpu":
-        case += ["--device", options.device, "--precision", options.precision]
-    report = measure([*begin, *case, "--threads", threads, "--batch", options.batch], threads)
+    report = measure([*begin, *case, "--device", options.device, "--threads", threads, "--batch", options.batch], threads)
     rounds = report["seconds"]
     report["best"] = min(rounds) if options.clock == "wall" else report["cpu_seconds"] / len(rounds)
     return report
@@ -74,34 +66,28 @@ def seconds(options: argparse.Namespace, side: str, case: str, threads: int) -> 
 
 def main() -> None:
     options = arguments()
-    on_device = options.device != "cpu"
-    sides = SIDES[:2] if on_device else SIDES
-    print(f"{'':12}{'threads':>8}" + "".join(f"{side + '/s':>12}" for side in sides)
-          + "".join(f"{'to ' + side:>12}" for side in sides[1:]) + "".join(f"{side + ' MB':>12}" for side in sides))
+    print(f"{'':12}{'threads':>8}" + "".join(f"{side + '/s':>12}" for side in SIDES)
+          + f"{'ratio':>12}" + "".join(f"{side + ' MB':>12}" for side in SIDES))
     results = []
     for case in options.case:
         if not (options.checkpoints / case).is_dir():
-            print(f"{case}: no checkpoint in {options.checkpoints}", file=sys.stderr)
-            continue
-        inputs(case, CASES[case] * (ON_DEVICE if on_device else 1), options.folder)
+            raise SystemExit(f"{case}: no checkpoint in {options.checkpoints}")
+        inputs(case, CASES[case] * (1 if options.device == "cpu" else 64), options.folder)
         for threads in options.threads:
-            found = {side: [] for side in sides}
+            found = {side: [] for side in SIDES}
             for _ in range(options.runs):
-                for side in sides:
+                for side in SIDES:
                     found[side].append(seconds(options, side, case, threads))
-            sums = [report["sum"] for side in sides for report in found[side]]
-            # Rounded factors differ by more.
-            if max(sums) - min(sums) > (1e-3 if options.precision == "f32" else 3e-2) * max(sums):
+            sums = [report["sum"] for side in SIDES for report in found[side]]
+            if max(sums) - min(sums) > 1e-3 * max(sums):
                 raise SystemExit(f"{case}: the sides give other rows, {sums}")
-            rate = {side: statistics.median(r["count"] / r["best"] for r in found[side]) for side in sides}
-            peak = {side: statistics.median(r["peak_mb"] for r in found[side]) for side in sides}
-            ratio = {side: statistics.median(theirs["best"] / ours["best"] for theirs, ours in zip(found[side], found["ours"]))
-                     for side in sides[1:]}
-            results.append({"case": case, "threads": threads, "clock": options.clock, "device": options.device,
-                            "faster_than": ratio, "per_second": rate, "peak_mb": peak})
-            print(f"{case:12}{threads:8}" + "".join(f"{rate[side]:12.2f}" for side in sides)
-                  + "".join(f"{value:12.2f}" for value in ratio.values())
-                  + "".join(f"{peak[side]:12.0f}" for side in sides), flush=True)
+            rate = {side: statistics.median(r["count"] / r["best"] for r in found[side]) for side in SIDES}
+            peak = {side: statistics.median(r["peak_mb"] for r in found[side]) for side in SIDES}
+            ratio = statistics.median(theirs["best"] / ours["best"] for theirs, ours in zip(found["pytorch"], found["ours"]))
+            results.append({"case": case, "threads": threads, "clock": options.clock, "device": options.device, "faster_than_pytorch": ratio,
+                            "per_second": rate, "peak_mb": peak})
+            print(f"{case:12}{threads:8}" + "".join(f"{rate[side]:12.2f}" for side in SIDES) + f"{ratio:12.2f}"
+                  + "".join(f"{peak[side]:12.0f}" for side in SIDES), flush=True)
     out = options.folder / "results.json"
     out.write_text(json.dumps(results, indent=1) + "\n")
     print(f"written to {out}")

@@ -5,17 +5,14 @@ use clap::Args;
 use dsom_features::checkpoint::Checkpoint;
 use dsom_features::images::ImageEncoder;
 use dsom_features::parallel::as_done;
-use dsom_features::place::Place;
 use dsom_features::text::TextEncoder;
+use dsom_features::work::encoder_device;
 use program::print_line;
-use recipe::{ImageOutput, Precision, TextOutput};
+use recipe::{ImageOutput, TextOutput};
 use serde_json::{Value, json};
 use stage::{Error, Result};
 use std::path::PathBuf;
 use std::time::Instant;
-
-use crate::candle;
-use crate::engine::named;
 
 /// What is timed.
 #[derive(Args, Debug)]
@@ -30,24 +27,12 @@ pub(crate) struct Encoding {
     /// Batches at the same time
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// By candle-transformers' layers instead of ours
-    #[arg(long, conflicts_with = "device")]
-    candle: bool,
     /// Where to compute, as dsom-features names it
     #[arg(long, default_value = "cpu")]
     device: program::Device,
-    /// Of the products on a device, as recipes name it
-    #[arg(long, default_value = "f32", value_parser = named::<Precision>)]
-    precision: Precision,
     /// Rounds over all inputs
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-}
-
-impl Encoding {
-    fn place(&self) -> Place {
-        Place::new(self.device)
-    }
 }
 
 /// Encodes the inputs again and again; reports the seconds of each round and the sum of the first row.
@@ -64,22 +49,14 @@ pub(crate) fn run(encoding: &Encoding) -> Result<Value> {
 }
 
 fn images(encoding: &Encoding, images: &[Vec<f32>]) -> Result<Value> {
-    if encoding.candle {
-        let encoder = candle::Images::load(&encoding.checkpoint).map_err(|e| damaged(encoding, e))?;
-        return time(encoding, images, |batch| encoder.encode(batch).map_err(|e| damaged(encoding, e)));
-    }
     let checkpoint = Checkpoint::open(&encoding.checkpoint, &[])?;
-    let encoder = ImageEncoder::load(&checkpoint, ImageOutput::Cls, &encoding.place(), encoding.precision)?;
-    time(encoding, images, |batch| encoder.encode(batch.concat()))
+    let encoder = ImageEncoder::load(&checkpoint, ImageOutput::Cls, &encoder_device(encoding.device)?)?;
+    time(encoding, images, |batch| encoder.encode(&batch.concat()))
 }
 
 fn texts(encoding: &Encoding, texts: &[Vec<u32>]) -> Result<Value> {
-    if encoding.candle {
-        let encoder = candle::Texts::load(&encoding.checkpoint).map_err(|e| damaged(encoding, e))?;
-        return time(encoding, texts, |batch| encoder.encode(batch).map_err(|e| damaged(encoding, e)));
-    }
     let checkpoint = Checkpoint::open(&encoding.checkpoint, &[])?;
-    let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &encoding.place(), encoding.precision)?;
+    let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &encoder_device(encoding.device)?)?;
     time(encoding, texts, |batch| encoder.encode(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()))
 }
 

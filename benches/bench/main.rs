@@ -3,7 +3,6 @@
 //! A workload is a folder that any program can read: the batches of a few steps as JSON, features and trained teachers
 //! as safetensors. `harness.py` hands it to this program and to both references, each in a process of its own.
 
-mod candle;
 mod encoders;
 mod engine;
 mod parameters;

@@ -14,10 +14,6 @@ from safetensors.torch import load_file
 from transformers import AutoModel
 
 
-# What PyTorch calls the precisions of products of f32.
-PRECISIONS = {"f32": "highest", "tf32": "high", "bf16": "medium"}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("checkpoint", type=pathlib.Path)
@@ -26,11 +22,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--precision", choices=PRECISIONS, default="f32")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_num_interop_threads(1)
-    torch.set_float32_matmul_precision(PRECISIONS[options.precision])
     model = AutoModel.from_pretrained(options.checkpoint).eval().to(options.device)
     inputs = load_file(options.inputs)
     encode = encode_images(model, inputs) if "pixels" in inputs else encode_texts(model, inputs)

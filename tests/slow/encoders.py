@@ -124,6 +124,7 @@ def golden() -> None:
     # Trained on images of 7 x 7 patches, and shown ones of 5 x 5.
     dinov2 = hf.Dinov2Config(mlp_ratio=2, **{**vision, "image_size": 28})
     images(GOLDEN / "dinov2", hf.Dinov2Model(dinov2), 13, 3, 20)
+    (GOLDEN / "dinov2/preprocessor_config.json").write_text('{"size": {"shortest_edge": 22}, "crop_size": 20}\n')
     clip = hf.CLIPConfig(text_config={"vocab_size": 4, "max_position_embeddings": 2, **tiny}, vision_config=vision)
     images(GOLDEN / "clip", hf.CLIPModel(clip), 14, 3, 16)
     images(GOLDEN / "siglip", hf.SiglipVisionModel(hf.SiglipVisionConfig(**vision)), 15, 3, 16, class_tokens=0)

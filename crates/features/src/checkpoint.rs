@@ -3,16 +3,23 @@
 
 use candle_core::{DType, Device};
 use candle_nn::VarBuilder;
-use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde::Serialize;
+use serde_json::json;
 use stage::files::read_json;
 use stage::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
+
+use crate::config::{Architecture, Config};
+use crate::plain;
 
 /// The configuration of every checkpoint.
 pub const CONFIG: &str = "config.json";
 /// The weights: the first of these that is there.
 pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+
+/// Where checkpoints with more than an encoder have its tensors.
+const PREFIXES: [&str; 9] =
+    ["bert", "roberta", "distilbert", "nomic_bert", "model", "vit", "beit", "dinov2", "vision_model"];
 
 /// A folder that has what an encoder is made from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,73 +77,61 @@ impl Checkpoint {
         &self.weights
     }
 
-    /// The configuration of an encoder of this `architecture`.
+    /// The configuration, complete.
     ///
     /// # Errors
-    /// [`Kind::Data`] where it is of another one, or damaged.
-    pub fn config<T: DeserializeOwned>(&self, architecture: &str) -> Result<T> {
+    /// [`Kind::Data`] where it is of an architecture without adapter, or damaged.
+    pub(crate) fn config<A: Architecture>(&self) -> Result<Config<A>> {
         let path = self.path(CONFIG);
-        let value: Value = read_json(&path)?;
-        let other = value.get("model_type").and_then(Value::as_str).filter(|name| *name != architecture);
-        if let Some(other) = other {
-            let message = format!("architecture `{other}`, only `{architecture}` is supported here");
-            return Err(Error::data(message).at(path));
-        }
-        let damaged =
-            |e| Error::data(format!("not a configuration of `{architecture}`")).because(e).at(&path);
-        serde_json::from_value(value).map_err(damaged)
+        Config::new(&read_json(&path)?).map_err(|e| e.at(path))
     }
 
-    /// The weights, as `f32`, for an encoder of this `architecture` that has a tensor called `probe`.
+    /// The weights as `f32`, on a device, from where the tensor called `probe` is on: tensors of an encoder have a prefix in
+    /// a checkpoint that has more than the encoder.
     ///
     /// # Errors
     /// [`Kind::Data`] where the file is damaged.
-    pub fn weights(&self, architecture: &str, probe: &str) -> Result<Weights> {
+    pub(crate) fn weights(&self, probe: &str, device: &Device) -> Result<VarBuilder<'static>> {
         let bytes = std::fs::metadata(&self.weights).map_err(|e| Error::io(&self.weights, e))?.len();
         // Tensors, and one at a time once more in another order.
         stage::resources::require_memory(2 * bytes, "loading the encoder", "take a smaller encoder")?;
         let opened = match self.weights.extension().is_some_and(|extension| extension == "bin") {
-            true => pickled(&self.weights),
-            false => mapped(&self.weights),
+            true => pickled(&self.weights, device),
+            false => mapped(&self.weights, device),
         };
         let all = opened.map_err(|e| self.damaged(e))?;
-        let prefixed = all.contains_tensor(&format!("{architecture}.{probe}"));
-        let body = if prefixed { all.pp(architecture) } else { all.clone() };
-        Ok(Weights { body, all })
+        let prefix = PREFIXES.into_iter().find(|prefix| all.contains_tensor(&format!("{prefix}.{probe}")));
+        Ok(prefix.map_or(all.clone(), |prefix| all.pp(prefix)))
     }
 
     /// What is wrong with the weights.
-    pub fn damaged(&self, error: candle_core::Error) -> Error {
-        Error::data("not the weights that config.json describes").at(&self.weights).because(error)
+    pub(crate) fn damaged(&self, error: candle_core::Error) -> Error {
+        Error::data("not the weights that config.json describes").at(&self.weights).because(plain(error))
     }
 
-    /// The head called `name` is not among the weights.
-    pub fn headless(&self, name: &str) -> Error {
-        Error::data(format!("has no {name}")).at(&self.weights).hint("choose another `output` of the encoder")
+    /// Refuses an output that an encoder of its architecture does not have.
+    pub(crate) fn require_output<O: PartialEq + Serialize>(&self, output: O, outputs: &[O]) -> Result<()> {
+        if outputs.contains(&output) {
+            return Ok(());
+        }
+        let message = format!("an encoder of this architecture has no output {}", json!(output));
+        Err(Error::usage(message).at(self.path(CONFIG)).hint(format!("it has {}", json!(outputs))))
     }
-}
-
-/// The tensors of a checkpoint, by name.
-pub struct Weights {
-    /// Those of the encoder itself: under the architecture's name in a checkpoint that has a head, too, else at the top.
-    pub body: VarBuilder<'static>,
-    /// Those at the top.
-    pub all: VarBuilder<'static>,
 }
 
 #[expect(
     unsafe_code,
     reason = "candle reads a mapped file; mapping is unsafe while others could cut the file short"
 )]
-fn mapped(path: &Path) -> candle_core::Result<VarBuilder<'static>> {
+fn mapped(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'static>> {
     // SAFETY: the map lives as long as the loading of a model does. Checkpoints are written once and not changed.
-    unsafe { VarBuilder::from_mmaped_safetensors(&[path], DType::F32, &Device::Cpu) }
+    unsafe { VarBuilder::from_mmaped_safetensors(&[path], DType::F32, device) }
 }
 
 /// What `torch.save` wrote, by candle's reader, which describes and never calls.
-fn pickled(path: &Path) -> candle_core::Result<VarBuilder<'static>> {
+fn pickled(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'static>> {
     // It takes some lists of arguments apart without counting them first.
-    let read = std::panic::catch_unwind(|| VarBuilder::from_pth(path, DType::F32, &Device::Cpu));
+    let read = std::panic::catch_unwind(|| VarBuilder::from_pth(path, DType::F32, device));
     read.unwrap_or_else(|_| candle_core::bail!("a damaged PyTorch file"))
 }
 
@@ -144,14 +139,17 @@ fn pickled(path: &Path) -> candle_core::Result<VarBuilder<'static>> {
 mod tests {
     use super::*;
     use crate::images::ImageEncoder;
-    use crate::place::Place;
     use crate::text::TextEncoder;
-    use recipe::{ImageOutput, Precision, TextOutput};
-    use serde_json::json;
+    use recipe::{ImageOutput, TextOutput};
+    use serde_json::Value;
 
-    /// A folder whose configuration is a tiny BERT's with `changes`, and whose weights are `weights`.
-    fn folder(mut config: Value, changes: &Value, weights: &str) -> tempfile::TempDir {
+    /// A folder whose configuration is a tiny encoder's with `changes`, and whose weights are `weights`.
+    fn folder(changes: &Value, weights: &str) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
+        let mut config = json!({
+            "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
+            "intermediate_size": 8, "max_position_embeddings": 8, "image_size": 8, "patch_size": 4,
+        });
         for (name, value) in changes.as_object().unwrap() {
             config[name] = value.clone();
         }
@@ -160,31 +158,26 @@ mod tests {
         dir
     }
 
-    fn bert_error(changes: Value, weights: &str) -> String {
-        let config = json!({
-            "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
-            "intermediate_size": 8, "max_position_embeddings": 8,
-        });
-        let dir = folder(config, &changes, weights);
-        let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
-        TextEncoder::load(&checkpoint, TextOutput::Mean, &Place::cpu(), Precision::F32)
-            .map(|_| ())
-            .unwrap_err()
-            .to_string()
+    fn told(error: Option<Error>) -> String {
+        let error = error.unwrap();
+        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
+        format!("{error}{}", cause.unwrap_or_default())
     }
 
-    fn vit_error(changes: Value) -> String {
-        let config = json!({
-            "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8,
-            "image_size": 8, "patch_size": 4,
-        });
-        let dir = folder(config, &changes, "");
+    fn text_error(changes: Value, weights: &str) -> String {
+        let dir = folder(&changes, weights);
         let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
-        ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Place::cpu(), Precision::F32)
-            .map(|_| ())
-            .unwrap_err()
-            .to_string()
+        told(TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu).err())
     }
+
+    fn image_error(changes: Value) -> String {
+        let dir = folder(&changes, EMPTY);
+        let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
+        told(ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu).err())
+    }
+
+    /// Weights without a tensor.
+    const EMPTY: &str = "\u{8}\0\0\0\0\0\0\0{}      ";
 
     #[test]
     fn what_is_not_there_is_named() {
@@ -209,32 +202,33 @@ mod tests {
 
     #[test]
     fn damaged_configurations_are_errors_not_panics() {
-        let message = |changes: Value| bert_error(changes, "");
-        assert!(message(json!({ "model_type": "roberta" })).contains("architecture `roberta`"));
-        assert!(message(json!({ "vocab_size": null })).contains("not a configuration of `bert`"));
-        assert!(message(json!({ "hidden_act": "wave" })).contains("not a configuration of `bert`"));
+        let message = |changes: Value| text_error(changes, EMPTY);
+        let unknown = message(json!({ "model_type": "gpt2" }));
+        assert!(
+            unknown.contains("config.json: an architecture") && unknown.contains("`modernbert`"),
+            "{unknown}"
+        );
+        assert!(message(json!({ "vocab_size": "9" })).ends_with("config.json: vocab_size is \"9\""));
+        assert!(message(json!({ "vocab_size": 0 })).ends_with("vocab_size is 0"));
+        assert!(message(json!({ "num_hidden_layers": 1_u64 << 60 })).contains("num_hidden_layers is 1152"));
+        assert!(message(json!({ "hidden_act": "wave" })).contains("hidden_act: unknown variant `wave`"));
         assert!(message(json!({ "num_attention_heads": 0 })).ends_with("num_attention_heads is 0"));
         assert!(message(json!({ "num_attention_heads": 3 })).contains("no multiple"));
         assert!(message(json!({ "position_embedding_type": "relative_key" })).contains("`relative_key`"));
-        assert!(vit_error(json!({ "model_type": "deit" })).contains("architecture `deit`"));
-        assert!(vit_error(json!({ "patch_size": 3 })).contains("no multiple of patch_size 3"));
-        assert!(vit_error(json!({ "num_channels": 1 })).contains("num_channels is 1"));
-        assert!(vit_error(json!({ "hidden_size": 0 })).ends_with("hidden_size is 0"));
+        let deit = image_error(json!({ "model_type": "deit" }));
+        assert!(deit.contains("unknown variant `deit`") && deit.contains("`siglip`"), "{deit}");
+        assert!(image_error(json!({ "patch_size": 3 })).contains("no multiple of patch_size 3"));
+        assert!(image_error(json!({ "num_channels": 1 })).contains("num_channels 1 is not supported"));
+        assert!(image_error(json!({ "hidden_size": 0 })).ends_with("hidden_size is 0"));
+        let layers = image_error(json!({ "model_type": "dinov2", "mlp_ratio": "a few" }));
+        assert!(layers.contains("cannot find tensor") || layers.contains("mlp_ratio"), "{layers}");
     }
 
     #[test]
     fn damaged_weights_are_errors_not_panics() {
-        for weights in ["", "junk", "\u{8}\0\0\0\0\0\0\0{}      "] {
-            let message = bert_error(json!({}), weights);
+        for weights in ["", "junk", EMPTY] {
+            let message = text_error(json!({}), weights);
             assert!(message.contains("model.safetensors: not the weights"), "{weights:?}: {message}");
         }
-    }
-
-    #[test]
-    fn a_damaged_tokenizer_is_named() {
-        let dir = folder(json!({}), &json!({}), "");
-        std::fs::write(dir.path().join("tokenizer.json"), "{}").unwrap();
-        let error = crate::bert::tokenizer(&Checkpoint::open(dir.path(), &[]).unwrap()).unwrap_err();
-        assert!(error.to_string().ends_with("tokenizer.json: not a tokenizer"));
     }
 }

@@ -3,8 +3,7 @@
 //! Colours are converted as Pillow's `convert("RGB")` does, on which the published encoders' preparation rests: grey is
 //! repeated, alpha is dropped (nothing is laid under it), a palette is looked up, CMYK is multiplied out, a colour
 //! profile is ignored. Of an animation the first frame counts. Two things are unlike there: of 16 bits the upper 8 are
-//! kept, where Pillow takes what is above 255 for white; and an image is turned upright as its EXIF orientation says,
-//! unless that is asked not to be.
+//! kept, where Pillow takes what is above 255 for white; and an image is turned upright as its EXIF orientation says.
 //!
 //! What cannot be decoded is a reason, never a panic and never an allocation that the limits do not bound:
 //!
@@ -101,14 +100,14 @@ fn reason(error: std::io::Error) -> String {
     }
 }
 
-/// The image in `bytes`, turned by its EXIF orientation if `upright`; or why it cannot be decoded.
-pub fn decode(bytes: &[u8], upright: bool) -> Result<RgbImage, String> {
+/// The image in `bytes`, turned by its EXIF orientation; or why it cannot be decoded.
+pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     let format = format(bytes)?;
     if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
         return Err("a JPEG file that ends before the image does".to_owned());
     }
     // A panic in a decoder is one unreadable file.
-    std::panic::catch_unwind(|| decode_as(format, bytes, upright))
+    std::panic::catch_unwind(|| decode_as(format, bytes))
         .unwrap_or_else(|_| Err("the decoder panicked".to_owned()))
 }
 
@@ -123,7 +122,7 @@ fn format(bytes: &[u8]) -> Result<ImageFormat, String> {
     Ok(format)
 }
 
-fn decode_as(format: ImageFormat, bytes: &[u8], upright: bool) -> Result<RgbImage, String> {
+fn decode_as(format: ImageFormat, bytes: &[u8]) -> Result<RgbImage, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
     reader.limits(limits());
     let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
@@ -136,9 +135,9 @@ fn decode_as(format: ImageFormat, bytes: &[u8], upright: bool) -> Result<RgbImag
         let most = format!("at most {MAX_PIXELS} and {MAX_SIDE} along a side are decoded");
         return Err(format!("{width} x {height} pixels, {most}"));
     }
-    let orientation = if upright { decoder.orientation().ok() } else { None };
+    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
-    image.apply_orientation(orientation.unwrap_or(Orientation::NoTransforms));
+    image.apply_orientation(orientation);
     Ok(image.into_rgb8())
 }
 

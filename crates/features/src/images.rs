@@ -6,7 +6,6 @@
 
 use image::RgbImage;
 use program::Progress;
-use recipe::Pool;
 use stage::{Error, Modality, Result};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
@@ -16,11 +15,13 @@ use crate::decode::{Folder, decode};
 use crate::journal::{Entry, Head, Journal};
 use crate::outcome::Covered;
 use crate::parallel::{Permits, as_done};
-use crate::preparation::Preparation;
 use crate::shard::Shard;
 
+mod beit;
 pub mod encoder;
+mod models;
 pub mod pooling;
+mod positions;
 pub mod report;
 pub mod set;
 
@@ -35,12 +36,6 @@ pub struct ImageWork<'a> {
     pub images: &'a ImageSet,
     /// The encoder.
     pub encoder: &'a ImageEncoder,
-    /// How an image becomes what the encoder takes.
-    pub preparation: &'a Preparation,
-    /// How an entity's images become one row.
-    pub pool: Pool,
-    /// Whether images are turned by their EXIF orientation.
-    pub upright: bool,
     /// Images that are encoded together, at most.
     pub batch: usize,
     /// Batches that are encoded at the same time.
@@ -114,15 +109,14 @@ impl ImageWork<'_> {
     ) -> Result<(EntityRows, Report)> {
         let mut report = Report::default();
         let mut batch =
-            Batch { work: self, permits, owners: vec![], pixels: vec![], rows: Pooled::new(self.pool) };
+            Batch { work: self, permits, owners: vec![], pixels: vec![], rows: Pooled::default() };
         for (entity, paths) in group {
             let mut seen = HashSet::new();
             for path in paths {
                 let decoded = folder.read(path).and_then(|bytes| {
                     // Half of it: enough to tell files apart, and many are kept.
                     let digest = stage::files::digest_of(&bytes)[..32].to_owned();
-                    let image =
-                        if seen.contains(&digest) { None } else { Some(decode(&bytes, self.upright)?) };
+                    let image = if seen.contains(&digest) { None } else { Some(decode(&bytes)?) };
                     Ok((digest, image))
                 });
                 match decoded {
@@ -132,9 +126,6 @@ impl ImageWork<'_> {
                         seen.insert(digest.clone());
                         report.digests.push(digest);
                         image.map_or(Ok(()), |image| batch.add(*entity, &image))?;
-                        if self.pool == Pool::First {
-                            break;
-                        }
                     }
                 }
             }
@@ -185,7 +176,7 @@ struct Batch<'a> {
 impl Batch<'_> {
     fn add(&mut self, entity: usize, image: &RgbImage) -> Result<()> {
         self.owners.push(entity);
-        self.pixels.extend(self.work.preparation.pixels(image));
+        self.pixels.extend(self.work.encoder.preparation().pixels(image));
         if self.owners.len() >= self.work.batch.max(1) { self.encode() } else { Ok(()) }
     }
 
@@ -196,7 +187,7 @@ impl Batch<'_> {
         let encoder = self.work.encoder;
         let vectors = {
             let _permit = self.permits.acquire();
-            encoder.encode(std::mem::take(&mut self.pixels))?
+            encoder.encode(&std::mem::take(&mut self.pixels))?
         };
         let owned = self.owners.drain(..).zip(vectors.chunks_exact(encoder.width()));
         owned.for_each(|(entity, vector)| self.rows.add(entity, vector));

@@ -9,8 +9,8 @@
 //! [`parallel`]), or one after the other on a [device](place). What a batch holds depends on the data alone: the same bytes
 //! come out on any number of threads.
 
-pub mod bert;
 pub mod checkpoint;
+mod config;
 pub mod decode;
 pub mod export;
 pub mod given;
@@ -18,17 +18,15 @@ pub mod images;
 pub mod journal;
 pub mod outcome;
 pub mod parallel;
-pub mod place;
 pub mod plan;
 pub mod preparation;
-pub mod random;
+mod random;
 pub mod shard;
 pub mod source;
 pub mod table;
 pub mod text;
 pub mod tokens;
-mod transformer;
-mod vit;
+mod weights;
 pub mod work;
 
 pub use table::FeatureTable;
@@ -37,5 +35,13 @@ use stage::{Error, Kind};
 
 /// A failure inside the tensor library, with what we were doing.
 pub(crate) fn tensor_error(doing: &str) -> impl Fn(candle_core::Error) -> Error + '_ {
-    move |error| Error::new(Kind::Unexpected, format!("{doing} failed")).because(error)
+    move |error| Error::new(Kind::Unexpected, format!("{doing} failed")).because(plain(error))
+}
+
+/// The same failure without the stack that candle notes where `RUST_BACKTRACE` is set.
+pub(crate) fn plain(error: candle_core::Error) -> candle_core::Error {
+    match error {
+        candle_core::Error::WithBacktrace { inner, .. } => plain(*inner),
+        other => other,
+    }
 }

@@ -2,7 +2,6 @@
 
 use clap::Parser;
 use dsom_features::outcome::Outcome;
-use dsom_features::place::Place;
 use dsom_features::plan::{Context, Plan, Planned, Source};
 use dsom_features::shard::Shard;
 use dsom_features::work::Setting;
@@ -26,12 +25,13 @@ struct Args {
     /// Only this modality of the recipe's [features] (repeatable) [default: all]
     #[arg(long, value_name = "M")]
     modality: Vec<Modality>,
-    /// Text encoder where the recipe names none: a folder with config.json, tokenizer.json and model.safetensors of a
-    /// BERT, OWNER/NAME[@REVISION] on the Hugging Face hub, or `random` [default: google-bert/bert-base-uncased]
+    /// Text encoder where the recipe names none: a folder with config.json, tokenizer.json and model.safetensors of a BERT,
+    /// RoBERTa, DistilBERT, ModernBERT or NomicBERT, OWNER/NAME[@REVISION] on the Hugging Face hub, or `random` [default:
+    /// google-bert/bert-base-uncased]
     #[arg(long, value_name = "MODEL", env = "DSOM_TEXT_MODEL")]
     text_model: Option<String>,
-    /// Image encoder where the recipe names none: the same of a ViT, without a tokenizer [default:
-    /// google/vit-base-patch16-224]
+    /// Image encoder where the recipe names none: the same of a ViT, BEiT, DINOv2, CLIP or SigLIP, without a tokenizer
+    /// [default: google/vit-base-patch16-224]
     #[arg(long, value_name = "MODEL", env = "DSOM_IMAGE_MODEL")]
     image_model: Option<String>,
     /// Image folder, where it is not the one that the graph's stage.json names
@@ -77,13 +77,12 @@ fn run(args: &Args) -> Result<()> {
         only_asks: args.common.is_status(),
         images: args.images.as_deref(),
     };
-    let place = Place::new(args.common.device());
     for Plan { modality, task, source } in args.plans(&context, &modalities)? {
         let setting = Setting {
             modality: &modality,
             entities: &entities,
             seed: recipe.seed,
-            place: &place,
+            device: args.common.device(),
             threads: rayon::current_num_threads(),
             strict: args.strict,
             shard: args.shard,

@@ -2,8 +2,8 @@
 //! any stage folder is touched.
 
 use mkg::graph::{ENTITIES, Entity};
-use recipe::{Features, ImageOutput, Pool, Precision, TextOutput, UnknownKeys};
-use serde_json::{Value, json};
+use recipe::{Features, ImageOutput, TextOutput, UnknownKeys};
+use serde_json::Value;
 use stage::manifest::Manifest;
 use stage::task::{Status, Task};
 use stage::{Error, Modality, Result, Run};
@@ -46,8 +46,6 @@ pub enum Source {
         max_tokens: usize,
         /// Texts per batch.
         batch: usize,
-        /// Of an encoder's products on a device.
-        precision: Precision,
     },
     /// Images.
     Images(ImageSource),
@@ -82,14 +80,8 @@ pub struct ImageSource {
     pub images: ImageSet,
     /// Where the encoder comes from.
     pub encoder: EncoderSource<ImageOutput>,
-    /// How an entity's images become one row.
-    pub pool: Pool,
-    /// Whether images are turned by their EXIF orientation.
-    pub upright: bool,
     /// Images per batch.
     pub batch: usize,
-    /// Of an encoder's products on a device.
-    pub precision: Precision,
 }
 
 /// One modality's work.
@@ -154,7 +146,7 @@ impl Context<'_> {
     ) -> Result<Result<Source, Lack>> {
         let section_name = format!("features.{modality}");
         match section {
-            Features::Text { fields, encoder, revision, output, max_tokens, batch, precision } => {
+            Features::Text { fields, encoder, revision, output, max_tokens, batch } => {
                 let texts = texts_of(self.entities, fields);
                 if texts.iter().all(String::is_empty) {
                     return Ok(Err(Lack::Nothing("no entity has such a text")));
@@ -168,10 +160,10 @@ impl Context<'_> {
                     output: *output,
                 };
                 let encoder = source::TEXT.source(asked, lookup)?.map_err(Lack::Unfetched);
-                let (max_tokens, batch, precision) = (*max_tokens, *batch, *precision);
-                Ok(encoder.map(|encoder| Source::Text { texts, encoder, max_tokens, batch, precision }))
+                let (max_tokens, batch) = (*max_tokens, *batch);
+                Ok(encoder.map(|encoder| Source::Text { texts, encoder, max_tokens, batch }))
             }
-            Features::Images { encoder, revision, output, pool, upright, batch, precision } => {
+            Features::Images { encoder, revision, output, batch } => {
                 let Some(images) = self.images()? else {
                     return Ok(Err(Lack::Nothing("no entity has an image")));
                 };
@@ -184,8 +176,7 @@ impl Context<'_> {
                     output: *output,
                 };
                 let encoder = source::IMAGES.source(asked, lookup)?.map_err(Lack::Unfetched);
-                let (pool, upright, batch, precision) = (*pool, *upright, *batch, *precision);
-                let source = |encoder| ImageSource { images, encoder, pool, upright, batch, precision };
+                let source = |encoder| ImageSource { images, encoder, batch: *batch };
                 Ok(encoder.map(source).map(Source::Images))
             }
             Features::File { file, tensor, keys, unknown_keys, zero_is_absent } => Ok(Ok(Source::Given {
@@ -222,11 +213,11 @@ impl Context<'_> {
         let mut files = Vec::new();
         match source {
             Source::Text { encoder, .. } => {
-                encoder.describe(&mut parameters, json!(random::bert::RANDOM));
+                encoder.describe(&mut parameters, random::text());
                 files.extend(encoder.files(&source::TEXT));
             }
             Source::Images(ImageSource { encoder, .. }) => {
-                encoder.describe(&mut parameters, json!(random::vit::RANDOM));
+                encoder.describe(&mut parameters, random::images());
                 files.extend(encoder.files(&source::IMAGES));
             }
             Source::Given { file, keys, .. } => {

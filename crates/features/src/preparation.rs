@@ -1,4 +1,4 @@
-//! A decoded image becomes the numbers that a ViT sees, as the checkpoint's `preprocessor_config.json` says: resized,
+//! A decoded image becomes the numbers that an encoder sees, as the checkpoint's `preprocessor_config.json` says: resized,
 //! cropped to its centre where it says so, rescaled and normalised.
 //!
 //! Resizing is PIL's: 8-bit, with the filter widened where the image shrinks. `shortest_edge` sizes need a centre crop,
@@ -52,20 +52,39 @@ impl Preparation {
         }
     }
 
-    /// What the file at `path` says, for an encoder of images of `size` x `size` pixels; [`Preparation::vit`] fills in.
+    /// What SigLIP's does: bicubic.
+    pub(crate) fn siglip(size: usize) -> Preparation {
+        Preparation { algorithm: ResizeAlg::Convolution(FilterType::CatmullRom), ..Preparation::vit(size) }
+    }
+
+    /// What CLIP's does: the shorter side, of which the centre, with the colours of its training images.
+    pub(crate) fn clip(size: usize) -> Preparation {
+        Preparation {
+            resized: Size::ShortestEdge(size as u32),
+            crop: Some((size as u32, size as u32)),
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            deviation: [0.268_629_54, 0.261_302_6, 0.275_777_1],
+            ..Preparation::siglip(size)
+        }
+    }
+
+    /// What DINOv2's does: a smaller part of the centre, with the colours of ImageNet.
+    pub(crate) fn dinov2() -> Preparation {
+        Preparation {
+            resized: Size::ShortestEdge(256),
+            mean: [0.485, 0.456, 0.406],
+            deviation: [0.229, 0.224, 0.225],
+            ..Preparation::clip(224)
+        }
+    }
+
+    /// What the file at `path` says; what it leaves out is as `usual`.
     ///
     /// # Errors
-    /// [`stage::Kind::Data`] where the file is damaged, or does not give images of that size.
-    pub fn read(path: &Path, size: usize) -> Result<Preparation> {
+    /// [`stage::Kind::Data`] where the file is damaged, or cannot be followed.
+    pub fn read(path: &Path, usual: Preparation) -> Result<Preparation> {
         let config: Config = read_json(path)?;
-        let preparation = config.preparation(size).map_err(|message| Error::data(message).at(path))?;
-        match preparation.size() {
-            (height, width) if (height, width) == (size, size) => Ok(preparation),
-            (height, width) => Err(Error::data(format!(
-                "gives images of {height} x {width}, the encoder takes {size} x {size}"
-            ))
-            .at(path)),
-        }
+        config.preparation(usual).map_err(|message| Error::data(message).at(path))
     }
 
     /// Height and width of prepared images, in pixels.
@@ -148,25 +167,30 @@ enum SizeConfig {
 }
 
 impl Config {
-    fn preparation(&self, size: usize) -> Result<Preparation, String> {
-        let defaults = Preparation::vit(size);
+    fn preparation(&self, usual: Preparation) -> Result<Preparation, String> {
         if self.do_resize == Some(false) {
             return Err("`do_resize` is false, but entities have images of every size".to_owned());
         }
         let resized = match self.size {
-            None => defaults.resized,
+            None => usual.resized,
             Some(SizeConfig::Both { height, width }) => Size::Exact(height, width),
-            Some(SizeConfig::Square(edge)) => Size::Exact(edge, edge),
+            Some(SizeConfig::Square(edge)) => match usual.resized {
+                Size::Exact(..) => Size::Exact(edge, edge),
+                Size::ShortestEdge(_) => Size::ShortestEdge(edge),
+            },
             Some(SizeConfig::Shortest { shortest_edge }) => Size::ShortestEdge(shortest_edge),
         };
-        let crop = if self.do_center_crop == Some(true) { Some(self.crop(size)?) } else { None };
+        let crop = match self.do_center_crop.unwrap_or(usual.crop.is_some()) {
+            true => Some(self.crop(&usual)?),
+            false => None,
+        };
         check_sizes(resized, crop)?;
         // Images without rescaling stay at 0 to 255; without normalising, nothing is subtracted.
         let (mean, deviation) = match self.do_normalize {
             Some(false) => ([0.0; 3], [1.0; 3]),
             _ => (
-                channels("image_mean", self.image_mean.as_deref(), defaults.mean)?,
-                channels("image_std", self.image_std.as_deref(), defaults.deviation)?,
+                channels("image_mean", self.image_mean.as_deref(), usual.mean)?,
+                channels("image_std", self.image_std.as_deref(), usual.deviation)?,
             ),
         };
         if let Some(bad) = deviation.iter().find(|x| !x.is_finite() || **x <= 0.0) {
@@ -174,15 +198,15 @@ impl Config {
         }
         let factor = match self.do_rescale {
             Some(false) => 1.0,
-            _ => self.rescale_factor.unwrap_or(defaults.factor),
+            _ => self.rescale_factor.unwrap_or(usual.factor),
         };
-        let algorithm = algorithm(self.resample.unwrap_or(2))?;
+        let algorithm = self.resample.map_or(Ok(usual.algorithm), algorithm)?;
         Ok(Preparation { resized, algorithm, crop, factor, mean, deviation })
     }
 
-    fn crop(&self, size: usize) -> Result<(u32, u32), String> {
+    fn crop(&self, usual: &Preparation) -> Result<(u32, u32), String> {
         match self.crop_size {
-            None => Ok((size as u32, size as u32)),
+            None => Ok((usual.size().0 as u32, usual.size().1 as u32)),
             Some(SizeConfig::Both { height, width }) => Ok((height, width)),
             Some(SizeConfig::Square(edge)) => Ok((edge, edge)),
             Some(SizeConfig::Shortest { .. }) => Err("`crop_size` needs a height and a width".to_owned()),

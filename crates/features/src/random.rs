@@ -1,16 +1,41 @@
-//! Weights of encoders that were never trained, drawn from the run's seed.
+//! Encoders that were never trained: small ones, with weights drawn from the run's seed.
 //!
-//! candle's own initialisation cannot be seeded on the CPU. Here every tensor has a stream of its own, by name, so
-//! its numbers depend neither on the order in which a model asks for its tensors nor on the other tensors. Numbers
-//! are uniform, which needs no transcendental function: the same bits on every machine.
+//! They are those of a checkpoint with another source of tensors. candle's own initialisation cannot be seeded on the CPU.
+//! Here every tensor has a stream of its own, by name, so its numbers depend neither on the order in which a model asks for
+//! its tensors nor on the other tensors. Numbers are uniform, which needs no transcendental function: the same bits on every
+//! machine.
+//!
+//! What a trained ViT gathers in its class token, a random one does not: its attention is nearly uniform, so the class
+//! token, like the mean over all patches, knows which colours an image has and not where. The flags of France, the
+//! Netherlands and Russia come out nearly the same (cosine 0.98 and more after centring). So the feature is the mean over the
+//! patches of each cell of a grid of [`GRID`] x [`GRID`], side by side: the flags that look alike are then the near ones, and
+//! the mean over all patches is still a linear image of it.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
 use candle_nn::{Init, VarBuilder};
 use rand::Rng;
+use serde_json::{Value, json};
 
-pub mod bert;
-pub mod vit;
+/// Cells along each side of an image.
+pub(crate) const GRID: usize = 3;
+
+/// The text encoder as a checkpoint's configuration: small enough for a laptop's CPU, wide enough that different words stay
+/// different.
+pub(crate) fn text() -> Value {
+    json!({
+        "model_type": "bert", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 256, "type_vocab_size": 1,
+    })
+}
+
+/// The image encoder as a checkpoint's configuration.
+pub(crate) fn images() -> Value {
+    json!({
+        "model_type": "vit", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 128, "image_size": 48, "patch_size": 8,
+    })
+}
 
 /// Standard deviation of position, segment and class embeddings beside content of about 1: enough to tell
 /// positions apart, too little to drown the content.
@@ -21,9 +46,9 @@ const PLACE_SCALE: f64 = 0.1;
 const LAYER_GAIN: f64 = 0.5;
 
 /// Random weights called `name` as a source for a model's constructor; `f32`.
-pub fn weights(seed: u64, name: &str) -> VarBuilder<'static> {
+pub(crate) fn weights(seed: u64, name: &str, device: &Device) -> VarBuilder<'static> {
     let backend = RandomWeights { seed, name: name.to_owned() };
-    VarBuilder::from_backend(Box::new(backend), DType::F32, Device::Cpu)
+    VarBuilder::from_backend(Box::new(backend), DType::F32, device.clone())
 }
 
 struct RandomWeights {
@@ -90,7 +115,7 @@ mod tests {
     use super::*;
 
     fn draw(seed: u64, name: &str, shape: (usize, usize)) -> Vec<f32> {
-        let weights = weights(seed, "features/test");
+        let weights = weights(seed, "features/test", &Device::Cpu);
         weights.get(shape, name).unwrap().flatten_all().unwrap().to_vec1().unwrap()
     }
 

@@ -10,7 +10,7 @@ use stage::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{CONFIG, Checkpoint, WEIGHTS};
-use crate::{bert, preparation};
+use crate::{preparation, text};
 
 /// Where an encoder comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub struct EncoderKind {
 pub const TEXT: EncoderKind = EncoderKind {
     flag: "--text-model",
     default: "google-bert/bert-base-uncased@86b5e0934494bd15c9632b12f734a8a67f723594",
-    required: &[bert::TOKENIZER],
+    required: &[text::TOKENIZER],
     optional: &[],
 };
 

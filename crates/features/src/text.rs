@@ -15,8 +15,9 @@ use crate::shard::Shard;
 use crate::tokens::Tokens;
 
 pub mod encoder;
+mod models;
 
-pub use encoder::TextEncoder;
+pub use encoder::{TOKENIZER, TextEncoder, tokenizer};
 
 /// For each entity the `fields` it has, joined by `. `; empty where it has none.
 ///
@@ -122,7 +123,7 @@ impl TextWork<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::bert::encoder_for;
+    use crate::tokens::word_level;
     use std::path::Path;
 
     fn texts() -> Vec<String> {
@@ -133,7 +134,9 @@ mod tests {
 
     fn run_at(journal: &Path, batch: usize, threads: usize, shard: Shard) -> (FeatureTable, Vec<usize>) {
         let texts = texts();
-        let (encoder, tokenizer) = encoder_for(&texts, 1, 16).unwrap();
+        let tokenizer = word_level(&texts).unwrap();
+        let words = tokenizer.get_vocab_size(true);
+        let encoder = TextEncoder::random(1, words, 16, &candle_core::Device::Cpu).unwrap();
         let tokens = Tokens::new(&texts, &tokenizer, 16).unwrap();
         let (modality, journal) = ("textual".parse().unwrap(), journal.to_owned());
         let work = TextWork {

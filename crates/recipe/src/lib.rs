@@ -21,7 +21,7 @@ mod teachers;
 pub use backbone::Backbone;
 pub use distill::{Action, Distill, Neighbours, PolicyKeys, PolicyState, Selection, Softening, Term};
 pub use ensemble::{Ensemble, EnsemblePolicy};
-pub use features::{Features, ImageOutput, Pool, TextField, TextOutput, UnknownKeys};
+pub use features::{Features, ImageOutput, TextField, TextOutput, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};
 pub use load::merge;
 pub use teachers::{Absent, Precision, TeacherOverride, Teachers, Training};

@@ -220,7 +220,7 @@ fn every_kind_of_content_gets_what_the_table_says() {
     let contents = contents();
     assert!(contents.len() >= 15);
     for (kind, bytes, gets) in contents {
-        check(kind, decode(&bytes, true), &gets);
+        check(kind, decode(&bytes), &gets);
     }
 }
 
@@ -229,15 +229,14 @@ fn no_beginning_of_a_file_is_a_panic_or_a_whole_image() {
     let whole = [jpeg(), png(), encoded(picture(), ImageFormat::WebP), cmyk(), turned()];
     for bytes in whole {
         for length in (0..bytes.len() - 12).step_by(7) {
-            assert!(decode(&bytes[..length], true).is_err(), "{length} of {} bytes", bytes.len());
+            assert!(decode(&bytes[..length]).is_err(), "{length} of {} bytes", bytes.len());
         }
     }
 }
 
 #[test]
 fn an_image_is_turned_only_where_that_is_asked_for() {
-    assert_eq!(decode(&turned(), true).unwrap().dimensions(), (32, 16));
-    assert_eq!(decode(&turned(), false).unwrap().dimensions(), (16, 32));
+    assert_eq!(decode(&turned()).unwrap().dimensions(), (32, 16));
 }
 
 fn folder() -> (tempfile::TempDir, Folder) {
@@ -251,7 +250,7 @@ fn folder() -> (tempfile::TempDir, Folder) {
 }
 
 fn read(folder: &Folder, path: &str) -> Result<RgbImage, String> {
-    decode(&folder.read(path)?, true)
+    decode(&folder.read(path)?)
 }
 
 #[test]
@@ -319,7 +318,7 @@ fn colours_are_converted_as_pillow_does() {
     let golden: Golden = serde_json::from_str(include_str!("../../../../tests/golden/pillow.json")).unwrap();
     assert_eq!(golden.images.len(), 14);
     for GoldenImage { name, file, rgb } in golden.images {
-        let image = decode(&from_hex(&file), false).unwrap_or_else(|reason| panic!("{name}: {reason}"));
+        let image = decode(&from_hex(&file)).unwrap_or_else(|reason| panic!("{name}: {reason}"));
         let far = image.as_raw().iter().zip(from_hex(&rgb)).map(|(a, b)| a.abs_diff(b)).max().unwrap();
         let within = if name.contains("JPEG") { 2 } else { 0 };
         assert!(far <= within, "{name}: {far}");

@@ -1,74 +1,88 @@
-//! The image encoder: prepared images become rows.
+//! The image encoder: images become rows.
 
-use recipe::{ImageOutput, Precision};
-use stage::{Modality, Result};
+use candle_core::{Device, Module, Tensor};
+use candle_nn::VarBuilder;
+use recipe::ImageOutput;
+use stage::Result;
 
+use super::models::{Architecture, Head, ImageModel, Taken};
 use crate::checkpoint::Checkpoint;
-use crate::place::Place;
-use crate::random::vit::RandomVit;
-use crate::tensor_error;
-use crate::transformer::{CPU_PRODUCTS, Encoder};
-use crate::vit::Vit;
+use crate::config::Config;
+use crate::preparation::{self, Preparation};
+use crate::{random, tensor_error};
 
-/// A model that encodes images.
-pub(crate) trait ImageModel: Send + Sync {
+/// Images that go through the layers together on the CPU: more no longer fit the caches.
+const CPU_IMAGES: usize = 2;
+
+/// An image encoder in `f32`, with the preparation that it was trained with. It never changes, so threads share it.
+pub struct ImageEncoder {
+    model: ImageModel,
+    head: Head,
+    preparation: Preparation,
     /// Numbers per image.
-    fn width(&self) -> usize;
-    /// Height and width of the images it takes, in pixels.
-    fn image_size(&self) -> usize;
-    /// What computes it, where that may be a device, and how many tokens an image is to it.
-    fn encoder(&self) -> Option<(&Encoder, usize)> {
-        None
-    }
-    /// `(image, width)`, row after row, of pixels `(image, channel, row, column)`.
-    fn encode(&self, pixels: Vec<f32>) -> Result<Vec<f32>>;
+    width: usize,
+    device: Device,
 }
 
-/// A ViT-architecture encoder in `f32`. It never changes, so threads share it.
-pub struct ImageEncoder(Box<dyn ImageModel>);
-
 impl ImageEncoder {
-    /// The encoder of a checkpoint, and what of it shall be the feature. On a device its products are in this precision.
+    /// The encoder of a checkpoint, and what of it shall be the feature.
     ///
     /// # Errors
-    /// [`stage::Kind::Data`] where the checkpoint is damaged, of another architecture, or has not that output.
-    pub fn load(
-        checkpoint: &Checkpoint,
-        output: ImageOutput,
-        place: &Place,
-        precision: Precision,
-    ) -> Result<ImageEncoder> {
-        Ok(ImageEncoder(Box::new(Vit::load(checkpoint, output, place, precision)?)))
+    /// [`stage::Kind::Data`] where the checkpoint is damaged or of an architecture without adapter, [`stage::Kind::Usage`]
+    /// where it has not that output.
+    pub fn load(checkpoint: &Checkpoint, output: ImageOutput, device: &Device) -> Result<ImageEncoder> {
+        let config = checkpoint.config::<Architecture>()?;
+        checkpoint.require_output(output, config.outputs())?;
+        let preparation = config.preparation(checkpoint.optional(preparation::FILE).as_deref())?;
+        let weights = checkpoint.weights(config.probe(), device)?;
+        let head = config.head(output, &weights).map_err(|e| checkpoint.damaged(e))?;
+        ImageEncoder::new(&config, head, preparation, weights).map_err(|e| checkpoint.damaged(e))
     }
 
-    /// An encoder of [`RANDOM`](crate::random::vit::RANDOM) sizes and weights drawn from `seed`; on the CPU.
-    pub fn random(seed: u64) -> Result<ImageEncoder> {
-        let model = RandomVit::new(seed).map_err(tensor_error("building the image encoder"))?;
-        Ok(ImageEncoder(Box::new(model)))
+    /// A small encoder with weights drawn from `seed`.
+    pub fn random(seed: u64, device: &Device) -> Result<ImageEncoder> {
+        let config = Config::new(&random::images())?;
+        let weights = random::weights(seed, "features/random-vit", device);
+        ImageEncoder::new(&config, Head::of(Taken::Cells), config.preparation(None)?, weights)
+            .map_err(tensor_error("building the image encoder"))
     }
 
-    /// What its products are called in a summary.
-    pub fn products(&self) -> String {
-        self.0.encoder().map_or(CPU_PRODUCTS.to_owned(), |(encoder, _)| encoder.products())
+    fn new(
+        config: &Config<Architecture>,
+        head: Head,
+        preparation: Preparation,
+        weights: VarBuilder<'static>,
+    ) -> candle_core::Result<ImageEncoder> {
+        let (width, device) = (head.width(config.size("hidden_size")), weights.device().clone());
+        let model = config.model(preparation.size().0, &head, weights)?;
+        Ok(ImageEncoder { model, head, preparation, width, device })
     }
 
-    /// Refuses a batch of so many images that a device's memory does not hold.
-    pub fn require_device_memory(&self, batch: usize, modality: &Modality) -> Result<()> {
-        self.0.encoder().map_or(Ok(()), |(encoder, tokens)| encoder.require_memory(batch, tokens, modality))
-    }
-
-    /// Height and width of the images it takes, in pixels.
-    pub fn image_size(&self) -> usize {
-        self.0.image_size()
+    /// How an image becomes the pixels it takes.
+    pub fn preparation(&self) -> &Preparation {
+        &self.preparation
     }
 
     /// Numbers per image.
     pub fn width(&self) -> usize {
-        self.0.width()
+        self.width
     }
 
     /// Encodes [prepared](crate::preparation) `pixels`, `(image, channel, row, column)`: `(image, width)`, row after row.
-    pub fn encode(&self, pixels: Vec<f32>) -> Result<Vec<f32>> {
-        self.0.encode(pixels)
+    pub fn encode(&self, pixels: &[f32]) -> Result<Vec<f32>> {
+        let (rows, columns) = self.preparation.size();
+        let one = 3 * rows * columns;
+        let at_once = if self.device.is_cpu() { CPU_IMAGES } else { (pixels.len() / one).max(1) };
+        let encode = |pixels: &[f32]| -> candle_core::Result<Vec<f32>> {
+            let shape = (pixels.len() / one, 3, rows, columns);
+            let pixels = Tensor::from_slice(pixels, shape, &self.device)?;
+            self.head.forward(&self.model.forward(&pixels)?)?.flatten_all()?.to_vec1()
+        };
+        let chunks = pixels.chunks(at_once * one).map(encode);
+        Ok(chunks.collect::<Result<Vec<_>, _>>().map_err(tensor_error("encoding images"))?.concat())
     }
 }
+
+#[cfg(test)]
+#[path = "encoder/tests.rs"]
+mod tests;

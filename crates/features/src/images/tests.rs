@@ -1,4 +1,5 @@
 use super::*;
+use candle_core::Device;
 use image::Rgb;
 use mkg::graph::Entity;
 use std::path::Path;
@@ -31,15 +32,12 @@ type Change = fn(&mut ImageWork);
 
 fn run(dir: &Path, images: &[&[&str]], change: Change) -> Result<(FeatureTable, Report)> {
     let images = ImageSet::new(dir.to_owned(), &entities(images)).unwrap();
-    let encoder = ImageEncoder::random(1).unwrap();
+    let encoder = ImageEncoder::random(1, &Device::Cpu).unwrap();
     let modality = "visual".parse().unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let mut work = ImageWork {
         images: &images,
         encoder: &encoder,
-        preparation: &Preparation::vit(encoder.image_size()),
-        pool: Pool::Mean,
-        upright: true,
         batch: 32,
         threads: 1,
         strict: false,
@@ -66,16 +64,6 @@ fn features_are_the_mean_over_readable_images() {
     let mean = table.row(0).iter().zip(table.row(4)).map(|(a, b)| (a + b) / 2.0);
     assert!(mean.zip(table.row(2)).all(|(a, b)| (a - b).abs() < 1e-5));
     table.check().unwrap();
-}
-
-#[test]
-fn the_first_readable_image_can_stand_for_all() {
-    let dir = folder();
-    let images: [&[&str]; 2] = [&["blue.png"], &["junk.png", "blue.png", "red.png"]];
-    let (table, report) = run(dir.path(), &images, |work| work.pool = Pool::First).unwrap();
-    assert_eq!(table.row(0), table.row(1));
-    // What follows it is not even opened.
-    assert_eq!((report.digests.len(), report.unreadable.len()), (2, 1));
 }
 
 #[test]

@@ -5,7 +5,7 @@ fn read(json: &str, size: usize) -> Result<Preparation> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join(FILE);
     std::fs::write(&path, json).unwrap();
-    Preparation::read(&path, size)
+    Preparation::read(&path, Preparation::vit(size))
 }
 
 /// A gradient from left to right.
@@ -61,6 +61,30 @@ fn the_centre_is_cropped() {
 }
 
 #[test]
+fn what_a_file_leaves_out_is_as_the_architectures_own_processor_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    let read = |json: &str, usual| {
+        std::fs::write(&path, json).unwrap();
+        Preparation::read(&path, usual).unwrap()
+    };
+    // OpenAI's, in which a size is that of the shorter side.
+    let published = r#"{"crop_size": 224, "do_center_crop": true, "do_normalize": true, "do_resize": true,
+        "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711], "resample": 3, "size": 224}"#;
+    assert_eq!(read(published, Preparation::clip(224)), Preparation::clip(224));
+    let published = r#"{"crop_size": {"height": 224, "width": 224}, "do_center_crop": true, "do_convert_rgb": true,
+        "image_mean": [0.485, 0.456, 0.406], "image_processor_type": "BitImageProcessor",
+        "image_std": [0.229, 0.224, 0.225], "resample": 3, "rescale_factor": 0.00392156862745098,
+        "size": {"shortest_edge": 256}}"#;
+    assert_eq!(read(published, Preparation::vit(224)), Preparation::dinov2());
+    assert_eq!(read("{}", Preparation::dinov2()), Preparation::dinov2());
+    let uncropped =
+        read(r#"{"do_center_crop": false, "size": {"height": 9, "width": 9}}"#, Preparation::clip(8));
+    assert_eq!((uncropped.crop, uncropped.size()), (None, (9, 9)));
+}
+
+#[test]
 fn strips_and_single_pixels_are_prepared() {
     let json = r#"{"size": {"shortest_edge": 6}, "do_center_crop": true, "crop_size": 6}"#;
     for preparation in [Preparation::vit(6), read(json, 6).unwrap()] {
@@ -73,7 +97,6 @@ fn strips_and_single_pixels_are_prepared() {
 #[test]
 fn what_cannot_be_followed_is_refused() {
     let refused = [
-        (r#"{"size": 384}"#, "gives images of 384 x 384, the encoder takes 224 x 224"),
         (r#"{"do_resize": false}"#, "`do_resize` is false"),
         (r#"{"size": {"shortest_edge": 224}}"#, "without a centre crop"),
         (r#"{"size": 200, "do_center_crop": true}"#, "larger than the image"),

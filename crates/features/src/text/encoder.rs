@@ -1,83 +1,78 @@
 //! The text encoder: token ids become rows.
 
-use recipe::{Precision, TextOutput};
-use stage::{Error, Modality, Result};
+use candle_core::{Device, IndexOp, Module, Tensor};
+use candle_nn::{Linear, VarBuilder, linear};
+use recipe::TextOutput;
+use serde_json::Value;
+use stage::files::{read_bytes, read_json};
+use stage::{Error, Result};
+use tokenizers::Tokenizer;
 
-use crate::bert::Bert;
+use super::models::{Architecture, TextModel};
 use crate::checkpoint::Checkpoint;
-use crate::place::Place;
-use crate::random::bert::RandomBert;
-use crate::tensor_error;
-use crate::transformer::{CPU_PRODUCTS, Encoder};
+use crate::config::Config;
+use crate::{random, tensor_error};
+
+/// What a checkpoint has for texts, beside its configuration and weights.
+pub const TOKENIZER: &str = "tokenizer.json";
 
 /// Tokens that go through the layers together on the CPU, if a single text is not longer. More no longer fit the
-/// caches (a batch of 128 glosses takes 1.4 times as long in one piece) and would take more memory.
+/// caches and would take more memory.
 const CPU_TOKENS: usize = 512;
 
-/// A model that encodes texts.
-pub(crate) trait TextModel: Send + Sync {
-    /// Numbers per text.
-    fn width(&self) -> usize;
-    /// Token ids are below it.
-    fn vocabulary(&self) -> usize;
-    /// The longest text it can take, in tokens.
-    fn max_tokens(&self) -> usize;
-    /// An estimate of the bytes that encoding texts of so many `tokens` takes at its peak, for each token.
-    fn bytes_per_token(&self, tokens: usize) -> u64;
-    /// What computes it, where that may be a device.
-    fn encoder(&self) -> Option<&Encoder> {
-        None
-    }
-    /// `(text, width)`, row after row, of texts that have tokens of the vocabulary.
-    fn encode(&self, texts: &[&[u32]]) -> Result<Vec<f32>>;
+/// A text encoder in `f32`. It never changes, so threads share it.
+pub struct TextEncoder {
+    model: Box<dyn TextModel>,
+    config: Config<Architecture>,
+    output: TextOutput,
+    /// Over the first token's state, where that is the output.
+    pooler: Option<Linear>,
+    device: Device,
 }
 
-/// A BERT-architecture encoder in `f32`. It never changes, so threads share it.
-pub struct TextEncoder(Box<dyn TextModel>);
-
 impl TextEncoder {
-    /// The encoder of a checkpoint, and what of it shall be the feature. On a device its products are in this precision.
+    /// The encoder of a checkpoint, and what of it shall be the feature.
     ///
     /// # Errors
-    /// [`stage::Kind::Data`] where the checkpoint is damaged, of another architecture, or has not that output.
-    pub fn load(
-        checkpoint: &Checkpoint,
+    /// [`stage::Kind::Data`] where the checkpoint is damaged or of an architecture without adapter, [`stage::Kind::Usage`]
+    /// where it has not that output.
+    pub fn load(checkpoint: &Checkpoint, output: TextOutput, device: &Device) -> Result<TextEncoder> {
+        let config = checkpoint.config::<Architecture>()?;
+        checkpoint.require_output(output, config.outputs())?;
+        let weights = checkpoint.weights(config.probe(), device)?;
+        TextEncoder::new(config, output, weights).map_err(|e| checkpoint.damaged(e))
+    }
+
+    /// A small encoder with weights drawn from `seed`, for token ids below `vocabulary` and up to `max_tokens` of them.
+    pub fn random(seed: u64, vocabulary: usize, max_tokens: usize, device: &Device) -> Result<TextEncoder> {
+        let config = Config::new(&random::text())?
+            .with("vocab_size", vocabulary)
+            .with("max_position_embeddings", max_tokens.max(1));
+        let weights = random::weights(seed, "features/random-bert", device);
+        TextEncoder::new(config, TextOutput::Mean, weights).map_err(tensor_error("building the text encoder"))
+    }
+
+    fn new(
+        config: Config<Architecture>,
         output: TextOutput,
-        place: &Place,
-        precision: Precision,
-    ) -> Result<TextEncoder> {
-        Ok(TextEncoder(Box::new(Bert::load(checkpoint, output, place, precision)?)))
-    }
-
-    /// An encoder of [`RANDOM`](crate::random::bert::RANDOM) sizes and weights drawn from `seed`, for token ids below
-    /// `vocabulary` and up to `max_tokens` of them; on the CPU.
-    pub fn random(seed: u64, vocabulary: usize, max_tokens: usize) -> Result<TextEncoder> {
-        let model = RandomBert::new(seed, vocabulary, max_tokens);
-        Ok(TextEncoder(Box::new(model.map_err(tensor_error("building the text encoder"))?)))
-    }
-
-    /// What its products are called in a summary.
-    pub fn products(&self) -> String {
-        self.0.encoder().map_or(CPU_PRODUCTS.to_owned(), Encoder::products)
-    }
-
-    /// Refuses a batch of so many texts, the longest of so many `tokens`, that a device's memory does not hold.
-    pub fn require_device_memory(&self, batch: usize, tokens: usize, modality: &Modality) -> Result<()> {
-        self.0.encoder().map_or(Ok(()), |encoder| encoder.require_memory(batch, tokens, modality))
-    }
-
-    fn is_on_cpu(&self) -> bool {
-        self.0.encoder().is_none_or(Encoder::is_on_cpu)
+        weights: VarBuilder<'static>,
+    ) -> candle_core::Result<TextEncoder> {
+        let (hidden, device) = (config.size("hidden_size"), weights.device().clone());
+        let pooler = match output {
+            TextOutput::Pooler => Some(linear(hidden, hidden, weights.pp("pooler.dense"))?),
+            TextOutput::Mean | TextOutput::Cls => None,
+        };
+        Ok(TextEncoder { model: config.model(weights)?, config, output, pooler, device })
     }
 
     /// Numbers per text.
     pub fn width(&self) -> usize {
-        self.0.width()
+        self.config.size("hidden_size")
     }
 
     /// The longest text it can take, in tokens.
     pub fn max_tokens(&self) -> usize {
-        self.0.max_tokens()
+        self.config.max_tokens()
     }
 
     /// Encodes texts, given as token ids, none of them empty: `(text, width)`, row after row.
@@ -87,16 +82,35 @@ impl TextEncoder {
     pub fn encode(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
         self.check(texts)?;
         let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
-        let at_once = self.at_once(texts.len(), longest);
         let mut rows = Vec::with_capacity(texts.len() * self.width());
-        for texts in texts.chunks(at_once) {
-            rows.extend(self.0.encode(texts)?);
+        for texts in texts.chunks(self.at_once(texts.len(), longest)) {
+            rows.extend(self.rows(texts).map_err(tensor_error("encoding texts"))?);
         }
         Ok(rows)
     }
 
+    /// Shorter texts are padded to the longest; padding is masked in the attention and left out of the mean.
+    fn rows(&self, texts: &[&[u32]]) -> candle_core::Result<Vec<f32>> {
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
+        let shape = (texts.len(), longest);
+        let padding = self.config.size("pad_token_id") as u32;
+        let padded = |text: &[u32], i: usize| text.get(i).copied().unwrap_or(padding);
+        let each = |text| (0..longest).map(move |i| (text, i));
+        let ids: Vec<u32> = texts.iter().copied().flat_map(each).map(|(text, i)| padded(text, i)).collect();
+        let inside = texts.iter().copied().flat_map(each).map(|(text, i)| u32::from(i < text.len()));
+        let ids = Tensor::from_vec(ids, shape, &self.device)?;
+        let mask = Tensor::from_vec(inside.collect::<Vec<_>>(), shape, &self.device)?;
+        let states = self.model.states(&ids, &mask)?;
+        let rows = match &self.pooler {
+            None if self.output == TextOutput::Mean => mean(&states, &mask)?,
+            None => states.i((.., 0))?,
+            Some(pooler) => pooler.forward(&states.i((.., 0))?.contiguous()?)?.tanh()?,
+        };
+        rows.flatten_all()?.to_vec1()
+    }
+
     fn check(&self, texts: &[&[u32]]) -> Result<()> {
-        let known = self.0.vocabulary();
+        let known = self.config.size("vocab_size");
         match texts.iter().copied().flatten().find(|id| **id as usize >= known) {
             Some(id) => {
                 let message = format!("the tokenizer gives token {id}, but the encoder knows {known}");
@@ -108,17 +122,34 @@ impl TextEncoder {
 
     /// How many texts of a batch go through the layers together, where the longest has so many `tokens`.
     fn at_once(&self, batch: usize, tokens: usize) -> usize {
-        let most = if self.is_on_cpu() { CPU_TOKENS / tokens.max(1) } else { batch };
+        let most = if self.device.is_cpu() { CPU_TOKENS / tokens.max(1) } else { batch };
         most.clamp(1, batch.max(1))
     }
 
     /// An estimate of the bytes that one batch takes at its peak, in this program's memory.
     pub fn batch_bytes(&self, batch: usize, tokens: usize) -> u64 {
-        if !self.is_on_cpu() {
+        if !self.device.is_cpu() {
             return 4 * (batch * (tokens + self.width())) as u64;
         }
-        (self.at_once(batch, tokens) * tokens) as u64 * self.0.bytes_per_token(tokens)
+        let [hidden, inner, heads] =
+            ["hidden_size", "intermediate_size", "num_attention_heads"].map(|name| self.config.size(name));
+        // The feed-forward part before and after its activation, states, and three copies of the attention's scores.
+        4 * (self.at_once(batch, tokens) * tokens * (2 * inner + 6 * hidden + 3 * heads * tokens)) as u64
     }
+}
+
+/// The mean over each text's own tokens: a product with weights of 1 / length and 0.
+fn mean(states: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
+    let mask = mask.to_dtype(states.dtype())?;
+    mask.broadcast_div(&mask.sum_keepdim(1)?)?.unsqueeze(1)?.matmul(states)?.squeeze(1)
+}
+
+/// The tokenizer of a checkpoint.
+pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    let path = checkpoint.path(TOKENIZER);
+    // Not every reader of a part expects that the file may end within it.
+    read_json::<Value>(&path)?;
+    Tokenizer::from_bytes(read_bytes(&path)?).map_err(|e| Error::data("not a tokenizer").at(path).because(e))
 }
 
 #[cfg(test)]

@@ -1,0 +1,153 @@
+//! What a checkpoint's `config.json` says, whatever its architecture calls it.
+//!
+//! Architectures have names of their own for the same sizes, and files leave out what was the default in their time. Both
+//! are made good in the JSON, before it becomes the configuration of a model of candle-transformers.
+
+use candle_nn::Activation;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use stage::{Error, Result};
+
+use crate::checkpoint::CONFIG;
+
+/// The most that a size may be: beyond it, memory could be reserved in vain before weights are compared.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// Keys, each with where else its value may stand; the first that is there counts.
+const NAMES: [(&str, &str); 24] = [
+    ("hidden_size", "/dim"),
+    ("hidden_size", "/n_embd"),
+    ("num_hidden_layers", "/n_layers"),
+    ("num_hidden_layers", "/n_layer"),
+    ("num_attention_heads", "/n_heads"),
+    ("num_attention_heads", "/n_head"),
+    ("intermediate_size", "/hidden_dim"),
+    ("intermediate_size", "/n_inner"),
+    ("max_position_embeddings", "/max_trained_positions"),
+    ("max_position_embeddings", "/n_positions"),
+    ("hidden_act", "/activation"),
+    ("hidden_act", "/hidden_activation"),
+    ("hidden_act", "/activation_function"),
+    ("layer_norm_eps", "/norm_eps"),
+    ("layer_norm_eps", "/layer_norm_epsilon"),
+    ("global_rope_theta", "/rope_parameters/full_attention/rope_theta"),
+    ("local_rope_theta", "/rope_parameters/sliding_attention/rope_theta"),
+    ("rotary_emb_base", "/rope_parameters/rope_theta"),
+    // candle-transformers' NomicBERT has the older names.
+    ("n_embd", "/hidden_size"),
+    ("n_layer", "/num_hidden_layers"),
+    ("n_head", "/num_attention_heads"),
+    ("n_inner", "/intermediate_size"),
+    ("n_positions", "/max_position_embeddings"),
+    ("layer_norm_epsilon", "/layer_norm_eps"),
+];
+
+/// What must be a whole number from 1 on where it stands.
+const SIZES: [&str; 9] = [
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "image_size",
+    "patch_size",
+];
+
+/// The architectures of one kind of encoder, by their `model_type`.
+pub(crate) trait Architecture: Copy + DeserializeOwned {
+    /// The one of a configuration that names none.
+    const USUAL: &str;
+    /// What configurations of this one leave out.
+    fn defaults(self) -> Value;
+}
+
+/// A configuration in which nothing is left out.
+#[derive(Clone, Debug)]
+pub(crate) struct Config<A> {
+    pub(crate) architecture: A,
+    values: Value,
+}
+
+impl<A: Architecture> Config<A> {
+    /// Completes what a file says; of a model of images and texts it takes the half that sees images.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Data`] where there is no adapter for the architecture, or a size is none.
+    pub(crate) fn new(file: &Value) -> Result<Self> {
+        let name = file.get("model_type").cloned().unwrap_or(A::USUAL.into());
+        let architecture: A = serde_json::from_value(name)
+            .map_err(|e| Error::data("an architecture that no encoder here has").because(e))?;
+        let mut config = Config { architecture, values: file.get("vision_config").unwrap_or(file).clone() };
+        for (name, other) in NAMES {
+            config.add(name, config.values.pointer(other).cloned().unwrap_or_default());
+        }
+        let base = json!({
+            "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+        });
+        for defaults in [architecture.defaults(), base] {
+            for (name, value) in defaults.as_object().into_iter().flatten() {
+                config.add(name, value.clone());
+            }
+        }
+        config.check().map_err(Error::data)?;
+        Ok(config)
+    }
+
+    fn add(&mut self, name: &str, value: Value) {
+        if self.values.get(name).is_none_or(Value::is_null) && !value.is_null() {
+            self.values[name] = value;
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for name in SIZES {
+            let value = &self.values[name];
+            if !value.is_null() && !value.as_u64().is_some_and(|size| (1..=MAX_SIZE).contains(&size)) {
+                return Err(format!("{name} is {value}"));
+            }
+        }
+        let (hidden, heads) = (self.size("hidden_size"), self.size("num_attention_heads"));
+        match hidden.is_multiple_of(heads) {
+            true => Ok(()),
+            false => Err(format!("hidden_size {hidden} is no multiple of num_attention_heads {heads}")),
+        }
+    }
+
+    /// A size; 0 where it is not there.
+    pub(crate) fn size(&self, name: &str) -> usize {
+        self.values[name].as_u64().unwrap_or_default() as usize
+    }
+
+    /// What stands under `name`.
+    pub(crate) fn value(&self, name: &str) -> &Value {
+        &self.values[name]
+    }
+
+    /// The same with another value.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.values[name] = value.into();
+        self
+    }
+
+    /// The configuration of a model of candle-transformers.
+    pub(crate) fn of<T: DeserializeOwned>(&self) -> candle_core::Result<T> {
+        serde_json::from_value(self.values.clone())
+            .map_err(|e| candle_core::Error::msg(format!("{CONFIG}: {e}")))
+    }
+
+    /// What lies between the two products of the feed-forward part.
+    pub(crate) fn activation(&self) -> candle_core::Result<Activation> {
+        serde_json::from_value(self.values["hidden_act"].clone())
+            .map_err(|e| candle_core::Error::msg(format!("{CONFIG}: hidden_act: {e}")))
+    }
+
+    /// Refuses any other value than one of these, which are what the model of candle-transformers computes.
+    pub(crate) fn require(&self, name: &str, known: &[Value]) -> candle_core::Result<()> {
+        match known.contains(&self.values[name]) {
+            true => Ok(()),
+            false => candle_core::bail!("{CONFIG}: {name} {} is not supported", self.values[name]),
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! BEiT's layers: a ViT's with scaled residuals and, in the attention, a bias for each head that depends on how far two
+//! patches are from each other.
+//!
+//! candle-transformers has them as one model that is private but for its logits, for images of 384 x 384 pixels, one at a
+//! time: a bias cannot be put into its ViT, so this one is written here.
+
+use candle_core::{D, Module, Result, Tensor};
+use candle_nn::{Activation, LayerNorm, Linear, VarBuilder, layer_norm, linear_b, ops::softmax_last_dim};
+use candle_transformers::models::vit::Embeddings;
+
+use super::models::Architecture;
+use crate::config::Config;
+use crate::weights::translated;
+
+/// BEiT, up to the states that its pooler sees.
+pub(super) struct Beit {
+    embeddings: Embeddings,
+    layers: Vec<Layer>,
+    /// After the last layer, where the pooler has none.
+    norm: Option<LayerNorm>,
+}
+
+struct Layer {
+    norms: [LayerNorm; 2],
+    /// Queries, keys and values.
+    inputs: [Linear; 3],
+    output: Linear,
+    /// `(1, head, token, token)`.
+    bias: Option<Tensor>,
+    up: Linear,
+    down: Linear,
+    activation: Activation,
+    /// Of the two residuals.
+    scales: [Option<Tensor>; 2],
+    heads: usize,
+}
+
+impl Beit {
+    pub(super) fn new(config: &Config<Architecture>, weights: VarBuilder<'static>) -> Result<Beit> {
+        config.require("use_shared_relative_position_bias", &[false.into()])?;
+        let (hidden, epsilon) = (config.size("hidden_size"), config.epsilon());
+        let layer = |i| Layer::new(config, weights.pp("encoder.layer").pp(i));
+        let norm = || layer_norm(hidden, epsilon, weights.pp("layernorm"));
+        let embeddings = translated(weights.pp("embeddings"), positions_or_none);
+        Ok(Beit {
+            embeddings: Embeddings::new(&config.of()?, false, embeddings)?,
+            layers: (0..config.size("num_hidden_layers")).map(layer).collect::<Result<_>>()?,
+            norm: if config.pools_patches() { None } else { Some(norm()?) },
+        })
+    }
+}
+
+/// Without absolute positions, they are 0.
+fn positions_or_none(weights: &VarBuilder, shape: &candle_core::Shape, name: &str) -> Result<Tensor> {
+    match weights.contains_tensor(name) || name != "position_embeddings" {
+        true => weights.get(shape, name),
+        false => Tensor::zeros(shape, weights.dtype(), weights.device()),
+    }
+}
+
+impl Module for Beit {
+    fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
+        let states = self.embeddings.forward(pixels, None, false)?;
+        let states = self.layers.iter().try_fold(states, |states, layer| layer.forward(&states))?;
+        self.norm.iter().try_fold(states, |states, norm| norm.forward(&states))
+    }
+}
+
+impl Layer {
+    fn new(config: &Config<Architecture>, weights: VarBuilder) -> Result<Layer> {
+        let [hidden, inner, heads] =
+            ["hidden_size", "intermediate_size", "num_attention_heads"].map(|name| config.size(name));
+        let norm = |name| layer_norm(hidden, config.epsilon(), weights.pp(name));
+        let own = weights.pp("attention.attention");
+        let biased = config.value("qkv_bias") == true;
+        let input = |name, bias| linear_b(hidden, hidden, bias, own.pp(name));
+        let table = own.pp("relative_position_bias");
+        let scale = |name| weights.contains_tensor(name).then(|| weights.get(hidden, name)).transpose();
+        Ok(Layer {
+            norms: [norm("layernorm_before")?, norm("layernorm_after")?],
+            inputs: [input("query", biased)?, input("key", false)?, input("value", biased)?],
+            output: linear_b(hidden, hidden, true, weights.pp("attention.output.dense"))?,
+            bias: match table.contains_tensor("relative_position_bias_table") {
+                true => Some(bias(config.size("image_size") / config.size("patch_size"), heads, &table)?),
+                false => None,
+            },
+            up: linear_b(hidden, inner, true, weights.pp("intermediate.dense"))?,
+            down: linear_b(inner, hidden, true, weights.pp("output.dense"))?,
+            activation: config.activation()?,
+            scales: [scale("lambda_1")?, scale("lambda_2")?],
+            heads,
+        })
+    }
+
+    fn attention(&self, states: &Tensor) -> Result<Tensor> {
+        let (images, tokens, hidden) = states.dims3()?;
+        let shape = (images, tokens, self.heads, hidden / self.heads);
+        let heads = |i: usize| self.inputs[i].forward(states)?.reshape(shape)?.transpose(1, 2)?.contiguous();
+        let scale = ((hidden / self.heads) as f64).sqrt().recip();
+        let scores = (heads(0)? * scale)?.matmul(&heads(1)?.t()?)?;
+        let scores = self.bias.iter().try_fold(scores, |scores, bias| scores.broadcast_add(bias))?;
+        let attended = softmax_last_dim(&scores)?.matmul(&heads(2)?)?;
+        attended.transpose(1, 2)?.contiguous()?.flatten_from(D::Minus2)?.apply(&self.output)
+    }
+
+    fn forward(&self, states: &Tensor) -> Result<Tensor> {
+        let scaled = |i: usize, added: Tensor| {
+            self.scales[i].iter().try_fold(added, |added, scale| added.broadcast_mul(scale))
+        };
+        let states = (scaled(0, self.attention(&states.apply(&self.norms[0])?)?)? + states)?;
+        let fed =
+            states.apply(&self.norms[1])?.apply(&self.up)?.apply(&self.activation)?.apply(&self.down)?;
+        scaled(1, fed)? + states
+    }
+}
+
+/// Each head's bias between any two tokens: an entry of its table for each distance of two patches of a square of `side`
+/// patches, behind which there are three: from the class token, to it, and from it to itself.
+fn bias(side: usize, heads: usize, weights: &VarBuilder) -> Result<Tensor> {
+    let span = 2 * side - 1;
+    let entry = |from: usize, to: usize| match (from.checked_sub(1), to.checked_sub(1)) {
+        (None, None) => span * span + 2,
+        (Some(_), None) => span * span + 1,
+        (None, Some(_)) => span * span,
+        (Some(from), Some(to)) => {
+            let rows = from / side + side - 1 - to / side;
+            rows * span + from % side + side - 1 - to % side
+        }
+    };
+    let tokens = side * side + 1;
+    let entries: Vec<u32> = (0..tokens * tokens).map(|i| entry(i / tokens, i % tokens) as u32).collect();
+    let entries = Tensor::from_vec(entries, tokens * tokens, weights.device())?;
+    let table = weights.get((span * span + 3, heads), "relative_position_bias_table")?;
+    table.index_select(&entries, 0)?.reshape((1, tokens, tokens, heads))?.permute((0, 3, 1, 2))?.contiguous()
+}

@@ -1,0 +1,206 @@
+//! Text encoders: the models of candle-transformers, each behind what they have in common.
+//!
+//! DistilBERT is BERT under other names and without token types, and so it is read: candle-transformers' own DistilBERT
+//! takes the tangent's approximation of GELU, a thousandth off. RoBERTa and XLM-RoBERTa are one model, whose positions begin
+//! behind the padding's id and pass over padding within a text.
+
+use candle_core::{Result, Shape, Tensor};
+use candle_nn::{Activation, VarBuilder};
+use candle_transformers::models::bert::{self, BertModel};
+use candle_transformers::models::modernbert::{self, ModernBert};
+use candle_transformers::models::nomic_bert::{self, NomicBertModel};
+use candle_transformers::models::xlm_roberta::{self, XLMRobertaModel};
+use recipe::TextOutput;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::config::{self, Config};
+use crate::weights::translated;
+
+/// A model that encodes texts.
+pub(crate) trait TextModel: Send + Sync {
+    /// The last layer's states `(text, token, hidden)` of token ids `(text, token)`; `mask` is 1 where a text has a token
+    /// and 0 behind its end.
+    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor>;
+}
+
+impl TextModel for BertModel {
+    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        self.forward(ids, &ids.zeros_like()?, Some(mask))
+    }
+}
+
+impl TextModel for XLMRobertaModel {
+    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        self.forward(ids, mask, &ids.zeros_like()?, None, None, None)
+    }
+}
+
+impl TextModel for ModernBert {
+    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        self.forward(ids, mask)
+    }
+}
+
+impl TextModel for NomicBertModel {
+    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
+        self.forward(ids, None, Some(mask))
+    }
+}
+
+/// The architectures of texts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Architecture {
+    Bert,
+    #[serde(alias = "xlm-roberta")]
+    Roberta,
+    DistilBert,
+    ModernBert,
+    #[serde(rename = "nomic_bert")]
+    NomicBert,
+}
+
+impl config::Architecture for Architecture {
+    const USUAL: &str = "bert";
+
+    fn defaults(self) -> Value {
+        match self {
+            Architecture::Bert => json!({
+                "max_position_embeddings": 512, "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
+                "pad_token_id": 0, "hidden_dropout_prob": 0.0, "initializer_range": 0.02,
+            }),
+            Architecture::Roberta => json!({
+                "max_position_embeddings": 512, "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
+                "pad_token_id": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+                "position_embedding_type": "absolute",
+            }),
+            Architecture::DistilBert => json!({
+                "num_hidden_layers": 6, "max_position_embeddings": 512, "type_vocab_size": 1, "hidden_act": "gelu",
+                "layer_norm_eps": 1e-12, "pad_token_id": 0, "hidden_dropout_prob": 0.0, "initializer_range": 0.02,
+            }),
+            Architecture::ModernBert => json!({
+                "num_hidden_layers": 22, "intermediate_size": 1152, "max_position_embeddings": 8192,
+                "layer_norm_eps": 1e-5, "pad_token_id": 50283, "local_attention": 128, "global_rope_theta": 160e3,
+                "local_rope_theta": 10e3, "hidden_act": "gelu", "attention_bias": false, "mlp_bias": false,
+                "norm_bias": false,
+            }),
+            Architecture::NomicBert => json!({
+                "max_position_embeddings": 2048, "type_vocab_size": 2, "hidden_act": "swiglu", "layer_norm_eps": 1e-12,
+                "pad_token_id": 0,
+            }),
+        }
+    }
+}
+
+impl Config<Architecture> {
+    /// A tensor that every checkpoint of the architecture has.
+    pub(crate) fn probe(&self) -> &'static str {
+        match self.architecture {
+            Architecture::ModernBert => "embeddings.tok_embeddings.weight",
+            _ => "embeddings.word_embeddings.weight",
+        }
+    }
+
+    /// What it can give.
+    pub(crate) fn outputs(&self) -> &'static [TextOutput] {
+        match self.architecture {
+            Architecture::Bert | Architecture::Roberta => {
+                &[TextOutput::Mean, TextOutput::Cls, TextOutput::Pooler]
+            }
+            _ => &[TextOutput::Mean, TextOutput::Cls],
+        }
+    }
+
+    /// The longest text in tokens.
+    pub(crate) fn max_tokens(&self) -> usize {
+        let positions = self.size("max_position_embeddings");
+        match self.architecture {
+            Architecture::Roberta => positions.saturating_sub(self.size("pad_token_id") + 1),
+            _ => positions,
+        }
+    }
+
+    /// The model with these weights.
+    pub(crate) fn model(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
+        Ok(match self.architecture {
+            Architecture::Bert => self.bert(weights)?,
+            Architecture::DistilBert => self.bert(translated(weights, of_distilbert))?,
+            Architecture::Roberta => {
+                self.require("position_embedding_type", &["absolute".into()])?;
+                Box::new(XLMRobertaModel::new(&self.of::<xlm_roberta::Config>()?, weights)?)
+            }
+            Architecture::ModernBert => self.modernbert(weights)?,
+            Architecture::NomicBert => {
+                self.require("hidden_act", &["swiglu".into(), "silu".into()])?;
+                Box::new(NomicBertModel::load(weights, &self.of::<nomic_bert::Config>()?)?)
+            }
+        })
+    }
+
+    fn bert(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
+        let known = match self.activation()? {
+            Activation::Gelu => "gelu",
+            Activation::NewGelu | Activation::GeluPytorchTanh => "geluapproximate",
+            Activation::Relu => "relu",
+            other => candle_core::bail!("config.json: hidden_act {other:?} is not supported"),
+        };
+        let config: bert::Config = self.clone().with("hidden_act", known).of()?;
+        Ok(Box::new(BertModel::load(weights, &config)?))
+    }
+
+    fn modernbert(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
+        self.require("hidden_act", &["gelu".into()])?;
+        for bias in ["attention_bias", "mlp_bias", "norm_bias"] {
+            self.require(bias, &[false.into()])?;
+        }
+        // The model takes a norm that is missing for the first layer's, which has none.
+        for layer in 1..self.size("num_hidden_layers") {
+            weights.get(self.size("hidden_size"), &format!("layers.{layer}.attn_norm.weight"))?;
+        }
+        let every = self.global_every();
+        let types = self.value("layer_types").as_array().into_iter().flatten().enumerate();
+        if types.clone().any(|(layer, kind)| (kind == "full_attention") != layer.is_multiple_of(every)) {
+            candle_core::bail!("config.json: layer_types are in no regular order");
+        }
+        let config: modernbert::Config = self.clone().with("global_attn_every_n_layers", every).of()?;
+        Ok(Box::new(ModernBert::load(translated(weights, of_modernbert), &config)?))
+    }
+
+    /// Every how many layers one sees the whole text: newer configurations name each layer's kind instead.
+    fn global_every(&self) -> usize {
+        let stated = self.size("global_attn_every_n_layers");
+        let types = self.value("layer_types").as_array().map(Vec::as_slice).unwrap_or_default();
+        let second = types.iter().skip(1).position(|kind| kind == "full_attention").map(|layer| layer + 1);
+        match (stated, types.is_empty()) {
+            (0, true) => 3,
+            (0, false) => second.unwrap_or(types.len()),
+            (stated, _) => stated,
+        }
+    }
+}
+
+/// DistilBERT's name for a tensor of BERT.
+fn of_distilbert(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> {
+    if name == "embeddings.token_type_embeddings.weight" {
+        return Tensor::zeros(shape, weights.dtype(), weights.device());
+    }
+    let names = [
+        ("encoder.layer", "transformer.layer"),
+        ("attention.self.query", "attention.q_lin"),
+        ("attention.self.key", "attention.k_lin"),
+        ("attention.self.value", "attention.v_lin"),
+        ("attention.output.dense", "attention.out_lin"),
+        ("attention.output.LayerNorm", "sa_layer_norm"),
+        ("intermediate.dense", "ffn.lin1"),
+        ("output.dense", "ffn.lin2"),
+        ("output.LayerNorm", "output_layer_norm"),
+    ];
+    let own = names.iter().fold(name.to_owned(), |name, (bert, own)| name.replace(bert, own));
+    weights.get(shape, &own)
+}
+
+/// The model asks for the names of a checkpoint with a head.
+fn of_modernbert(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> {
+    weights.get(shape, name.trim_start_matches("model."))
+}

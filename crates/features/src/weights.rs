@@ -1,0 +1,37 @@
+//! Sources of tensors beside a checkpoint's files: another architecture's checkpoint, and a seed.
+//!
+//! A model whose layers another model of candle-transformers computes is loaded as that one, from tensors that are renamed,
+//! and changed where need be, as it asks for them.
+
+use candle_core::{DType, Device, Result, Shape, Tensor};
+use candle_nn::var_builder::SimpleBackend;
+use candle_nn::{Init, VarBuilder};
+
+/// Gives the tensor that is asked for by name and shape from a checkpoint that calls it otherwise.
+type Translate = fn(&VarBuilder, &Shape, &str) -> Result<Tensor>;
+
+/// A checkpoint for the model of another architecture.
+pub(crate) fn translated(weights: VarBuilder<'static>, translate: Translate) -> VarBuilder<'static> {
+    let (dtype, device) = (weights.dtype(), weights.device().clone());
+    VarBuilder::from_backend(Box::new(Translated { weights, translate }), dtype, device)
+}
+
+struct Translated {
+    weights: VarBuilder<'static>,
+    translate: Translate,
+}
+
+impl SimpleBackend for Translated {
+    fn get(&self, shape: Shape, name: &str, _: Init, _: DType, _: &Device) -> Result<Tensor> {
+        (self.translate)(&self.weights, &shape, name)
+    }
+
+    fn get_unchecked(&self, name: &str, _: DType, _: &Device) -> Result<Tensor> {
+        self.weights.get_unchecked(name)
+    }
+
+    /// The usual names are asked for.
+    fn contains_tensor(&self, _: &str) -> bool {
+        false
+    }
+}
