@@ -113,24 +113,34 @@ impl Preparation {
         (0..3).flat_map(channel).collect()
     }
 
-    /// Width, height and bytes of the image before it is cropped.
+    /// Width, height and bytes of the image before it is cropped. Rows come first, then columns, as PIL has it: where a filter
+    /// overshoots, what lies between is cut to 8 bits.
     fn resize(&self, image: &RgbImage) -> (u32, u32, Vec<u8>) {
         let (width, height) = image.dimensions();
-        let mut options = ResizeOptions::new().resize_alg(self.algorithm);
-        let (new_width, new_height) = match self.resized {
-            Size::Exact(new_height, new_width) => (new_width, new_height),
+        let (shown_width, shown_height, new_width, new_height) = match self.resized {
+            Size::Exact(new_height, new_width) => (width, height, new_width, new_height),
             Size::ShortestEdge(edge) => {
                 let most = width.min(height).saturating_mul(MAX_RATIO);
                 let (w, h) = (width.min(most), height.min(most));
-                let middle = |whole: u32, part: u32| f64::from((whole - part) / 2);
-                options = options.crop(middle(width, w), middle(height, h), f64::from(w), f64::from(h));
-                by_shortest_edge(w, h, edge)
+                let (new_width, new_height) = by_shortest_edge(w, h, edge);
+                (w, h, new_width, new_height)
             }
         };
+        let middle = |whole: u32, part: u32| f64::from((whole - part) / 2);
+        let columns = ResizeOptions::new().resize_alg(self.algorithm);
+        let rows = columns.crop(
+            middle(width, shown_width),
+            middle(height, shown_height),
+            f64::from(shown_width),
+            f64::from(shown_height),
+        );
+        let mut narrowed = Image::new(new_width, shown_height, PixelType::U8x3);
         let mut resized = Image::new(new_width, new_height, PixelType::U8x3);
         // It fails for images whose bytes do not fit their size, and for a crop outside: there are none here.
         if let Ok(image) = ImageRef::new(width, height, image.as_raw(), PixelType::U8x3) {
-            let outcome = Resizer::new().resize(&image, &mut resized, Some(&options));
+            let outcome = Resizer::new().resize(&image, &mut narrowed, Some(&rows));
+            let outcome =
+                outcome.and_then(|()| Resizer::new().resize(&narrowed, &mut resized, Some(&columns)));
             debug_assert!(outcome.is_ok() || width * height == 0, "{outcome:?}");
         }
         (new_width, new_height, resized.into_vec())

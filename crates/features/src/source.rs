@@ -210,7 +210,7 @@ mod tests {
         assert_eq!(Named::parse("random").unwrap(), Named::Random);
         assert_eq!(Named::parse("google/vit").unwrap(), hub("google/vit", "main"));
         assert_eq!(Named::parse("google/vit@v2").unwrap(), hub("google/vit", "v2"));
-        for path in ["vit", "./google/vit", "/google", "../vit", "~/vit", "a/b/c", "src/random"] {
+        for path in ["vit", "./google/vit", "/google", "../vit", "~/vit", "a/b/c", "src/text"] {
             assert_eq!(Named::parse(path).unwrap(), Named::Folder(path.into()), "{path}");
         }
         assert_eq!(Named::parse("google/vit base").unwrap_err().kind(), Kind::Usage);

@@ -305,13 +305,12 @@ fn of_dinov2(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> 
     ];
     let own = names.iter().fold(name.to_owned(), |name, (vit, own)| name.replace(vit, own));
     let tensor = weights.get(shape, &own)?;
-    let scale = match own.split_once(".attention.output").or(own.split_once(".mlp.fc2")) {
-        None => return Ok(tensor),
-        Some((layer, rest)) => {
-            let number = if rest.starts_with(".dense") { 1 } else { 2 };
-            weights.get(shape.dims()[0], &format!("{layer}.layer_scale{number}.lambda1"))?
-        }
+    let (layer, number) = match (own.split_once(".attention.output"), own.split_once(".mlp.fc2")) {
+        (Some((layer, _)), _) => (layer, 1),
+        (_, Some((layer, _))) => (layer, 2),
+        (None, None) => return Ok(tensor),
     };
     // Each row of a weight, and each number of a bias, makes one number of what is scaled.
-    tensor.t()?.broadcast_mul(&scale)?.t()?.contiguous()
+    let scale = weights.get(shape.dims()[0], &format!("{layer}.layer_scale{number}.lambda1"))?;
+    tensor.broadcast_mul(&if tensor.rank() == 2 { scale.unsqueeze(1)? } else { scale })
 }
