@@ -106,13 +106,9 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| Error::io(path, e))
 }
 
-/// Reads all of `path` as UTF-8; an error names the first line that is not.
+/// Reads all of `path` as UTF-8 text, without a byte order mark; an error says what it is instead.
 pub fn read_text(path: &Path) -> Result<String> {
-    String::from_utf8(read_bytes(path)?).map_err(|e| {
-        let before = &e.as_bytes()[..e.utf8_error().valid_up_to()];
-        let line = 1 + before.iter().filter(|byte| **byte == b'\n').count() as u64;
-        Error::data("not valid UTF-8").at(path).line(line)
-    })
+    crate::sniff::text(read_bytes(path)?).map_err(|e| e.at(path))
 }
 
 /// Writes `value` as indented JSON, atomically.
@@ -208,13 +204,5 @@ mod tests {
         let (digest, size) = digest(&path).unwrap();
         assert_eq!(digest, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert_eq!(size, 3);
-    }
-
-    #[test]
-    fn invalid_utf8_is_placed() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("x");
-        write_bytes(&path, b"a\nb\n\xff\n").unwrap();
-        assert!(read_text(&path).unwrap_err().to_string().ends_with("line 3: not valid UTF-8"));
     }
 }

@@ -14,6 +14,7 @@ pub mod modality;
 pub mod resources;
 pub mod run;
 pub mod seed;
+mod sniff;
 pub mod task;
 pub mod work;
 
