@@ -10,7 +10,7 @@ use stage::task::Task;
 use stage::work::Work;
 use stage::{Error, Kind, Result, Run, interrupt};
 
-use crate::{Device, init_logging};
+use crate::{Device, init_logging, printable};
 
 /// Arguments of every stage.
 #[derive(Args, Clone, Debug)]
@@ -107,10 +107,11 @@ impl Common {
     }
 }
 
-/// Writes a line of results to standard output; a closed pipe is not an error.
+/// Writes a line of results to standard output, what names hold of control characters escaped; a closed pipe is not an
+/// error.
 pub fn print_line(line: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{line}");
+    let _ = writeln!(std::io::stdout(), "{}", printable(line));
 }
 
 /// Runs a program's body: logging, threads and signals before it, error message and exit code after it.

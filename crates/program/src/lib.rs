@@ -2,8 +2,10 @@
 
 mod args;
 mod device;
+mod printable;
 mod progress;
 
 pub use args::{Common, exit, main, print_line};
 pub use device::Device;
+pub use printable::printable;
 pub use progress::{Progress, init_logging};

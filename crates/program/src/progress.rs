@@ -14,6 +14,8 @@ use tracing_subscriber::registry::LookupSpan;
 
 use stage::resources::human;
 
+use crate::printable::printable_log;
+
 /// How often a log without a terminal gets a line about the same work.
 const LOG_INTERVAL: Duration = Duration::from_secs(20);
 
@@ -93,7 +95,8 @@ impl<'a> MakeWriter<'a> for AboveBars {
 
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let write = || std::io::stderr().write_all(bytes);
+        let line = String::from_utf8_lossy(bytes);
+        let write = || std::io::stderr().write_all(printable_log(&line).as_bytes());
         match BARS.get() {
             Some(bars) => bars.suspend(write)?,
             None => write()?,

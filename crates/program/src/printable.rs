@@ -1,0 +1,54 @@
+//! Texts of others on a terminal: a name must not move the cursor, change colours, or turn the reading direction.
+
+use std::borrow::Cow;
+
+/// The text with its control characters, turns of reading direction and invisible marks written as `\u001b`; line ends
+/// and tabs stay. Inside the strings of a JSON line that is the same JSON.
+///
+/// ```
+/// assert_eq!(program::printable("a\u{1b}[2Jb\n"), "a\\u001b[2Jb\n");
+/// assert_eq!(program::printable("Čapek"), "Čapek");
+/// ```
+pub fn printable(text: &str) -> Cow<'_, str> {
+    escape(text, |_| false)
+}
+
+/// The same of a line that a logger coloured: it has escaped the escapes of the message itself.
+pub(crate) fn printable_log(text: &str) -> Cow<'_, str> {
+    escape(text, |c| c == '\u{1b}')
+}
+
+fn escape(text: &str, stays: fn(char) -> bool) -> Cow<'_, str> {
+    let acts = |c: char| is_unseen(c) && !stays(c);
+    if !text.contains(acts) {
+        return text.into();
+    }
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        if acts(c) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            escaped.push(c);
+        }
+    }
+    escaped.into()
+}
+
+/// Whether a character acts on what is around it instead of being seen. Joiners are not among them: scripts need them.
+fn is_unseen(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+        || c == '\u{feff}'
+        || (c.is_control() && c != '\n' && c != '\t')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_acts_on_the_terminal_is_written_out() {
+        assert_eq!(printable("\u{202e}txt\u{9b}31m\r\u{7}"), "\\u202etxt\\u009b31m\\u000d\\u0007");
+        assert!(matches!(printable("a\tb\nšč 漢字 👩\u{200d}🚀"), Cow::Borrowed(_)));
+        assert_eq!(printable_log("\u{1b}[32mINFO\u{1b}[0m \u{202e}x"), "\u{1b}[32mINFO\u{1b}[0m \\u202ex");
+    }
+}
