@@ -26,7 +26,8 @@ pub struct Args {
     /// Format of the triple files: auto, openke, ids or named
     ///
     /// "openke": a count line, then `head tail relation` ids. "ids": `head relation tail` ids. "named": keys,
-    /// separated by tabs or spaces. "auto" decides by each file's first line. Overrides the recipe.
+    /// separated by tabs or spaces, or N-Triples. "auto" decides from all files and what lists their keys, and refuses
+    /// what may be ids as well as keys. Overrides the recipe.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub format: Option<TripleFormat>,
 }

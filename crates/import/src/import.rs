@@ -70,7 +70,7 @@ impl Source {
         }
         let mut listing = String::new();
         for file in files {
-            let _ = writeln!(listing, "{}\t{}", file.path, file.bytes);
+            let _ = writeln!(listing, "{:?}\t{}", file.path, file.bytes);
         }
         task.external_listing(&listing, label(&folder.join("(listing)")));
         Ok(())
@@ -95,6 +95,7 @@ impl Source {
         Ok(json!({
             "name": self.dataset.name,
             "entities": self.audit.entities,
+            "entities_listed": self.dataset.listed,
             "relations": self.audit.relations,
             "train": self.parts.train.len(),
             "valid": self.parts.valid.len(),

@@ -1,7 +1,7 @@
 //! The audit as tables that people read.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use mkg::audit::{Audit, Coverage, Leakage, Neighbours, Overlap};
+use mkg::audit::{Audit, Coverage, Leakage, Neighbours, Overlap, percent};
 use mkg::raw::{TextKind, TextReport};
 use recipe::Join;
 
@@ -84,7 +84,7 @@ pub fn finding_rows(audit: &Audit) -> Vec<[String; 3]> {
 type Row = [String; 3];
 
 fn count(finding: impl Into<String>, part: usize, whole: usize) -> Row {
-    [finding.into(), grouped(part), percent(part as f64 / whole.max(1) as f64)]
+    [finding.into(), grouped(part), percent(part as f64 / whole.max(1) as f64, 1)]
 }
 
 fn overlap_rows(audit: &Audit) -> impl Iterator<Item = Row> {
@@ -116,7 +116,7 @@ fn neighbour_rows(neighbours: &Neighbours) -> impl Iterator<Item = Row> {
         [
             "queries with one known tail".to_owned(),
             grouped((neighbours.single * neighbours.queries as f64).round() as usize),
-            percent(neighbours.single),
+            percent(neighbours.single, 1),
         ],
     ]
     .into_iter()
@@ -134,7 +134,7 @@ fn leakage_rows(leakage: &Leakage) -> impl Iterator<Item = Row> {
         [
             "test queries that train has tails for".to_owned(),
             grouped((leakage.queries_seen * 2.0 * test as f64).round() as usize),
-            percent(leakage.queries_seen),
+            percent(leakage.queries_seen, 1),
         ],
     ]
     .into_iter()
@@ -157,15 +157,17 @@ fn coverage_rows(audit: &Audit) -> impl Iterator<Item = Row> {
 }
 
 /// The header of [`source_rows`].
-pub const SOURCES: [&str; 7] = ["texts", "from", "joined by", "rows", "unknown keys", "found", "used"];
+pub const SOURCES: [&str; 9] =
+    ["texts", "from", "joined by", "rows", "unknown keys", "empty", "repeated", "found", "used"];
 
 /// How every text source fared.
-pub fn source_rows(coverage: &Coverage) -> Vec<[String; 7]> {
+pub fn source_rows(coverage: &Coverage) -> Vec<[String; 9]> {
     let row = |source: &TextReport| {
-        let [rows, unknown, found, used] =
-            [source.rows, source.unknown, source.found, source.used].map(grouped);
+        let TextReport { rows, unknown, empty, repeated, ambiguous, found, used, .. } = source;
+        let counts = [*rows, unknown + ambiguous, *empty, *repeated, *found, *used];
+        let [rows, unknown, empty, repeated, found, used] = counts.map(grouped);
         let [kind, join] = [kind_name(source.kind), join_name(source.join)].map(str::to_owned);
-        [kind, source.file.clone(), join, rows, unknown, found, used]
+        [kind, source.file.clone(), join, rows, unknown, empty, repeated, found, used]
     };
     coverage.sources.iter().map(row).collect()
 }
@@ -211,10 +213,6 @@ pub fn grouped(number: usize) -> String {
         grouped.push(digit);
     }
     grouped
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }
 
 #[cfg(test)]

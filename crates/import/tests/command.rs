@@ -173,8 +173,11 @@ fn wrong_content_exits_with_65_and_its_line() {
     fails(&[("train2id.txt", "1\n0 x 0\n")], &[], 65, "line 2: expected the id of the tail, found `x`");
     fails(&[("train2id.txt", "9\n0 1 0\n")], &[], 65, "line 1: the count line says 9, but 1 lines follow");
     fails(&[("test2id.txt", "0\n")], &[], 65, "test2id.txt: holds no triples");
-    fails(&[("test2id.txt", "a\tfar\tb\n")], &[], 65, "line 1: relation `far` is not among the relations");
-    fails(&[("test2id.txt", "a\tnextTo\tq\n")], &[], 65, "line 1: tail `q` is not among the entities");
+    let named = |test: &'static str| {
+        [("train2id.txt", "a\tnextTo\tb\n"), ("valid2id.txt", "b\tnextTo\ta\n"), ("test2id.txt", test)]
+    };
+    fails(&named("a\tfar\tb\n"), &[], 65, "test2id.txt: line 1: relation `far` is not among the relations");
+    fails(&named("a\tnextTo\tq\n"), &[], 65, "test2id.txt: line 1: tail `q` is not among the entities");
     fails(&[("entity2id.txt", "a\t0\nb\t0\n")], &[], 65, "entity2id.txt: line 2: id 0 was given on line 1");
     fails(
         &[("entity2id.txt", "a\t0\nb\t2\n")],
@@ -189,7 +192,7 @@ fn wrong_content_exits_with_65_and_its_line() {
     fails(&[], &["--set", by_id], 65, "entity2text.txt: line 1: expected an id, found `a`");
     fails(&[("entity2text.txt", "0\tA\n7\tB\n")], &["--set", by_id], 65, "line 2: id 7 is out of range 0..4");
     let by_key = r#"import.names=[{file="entity2text.txt",join="key"}]"#;
-    fails(&[("entity2text.txt", "q\tA\n")], &["--set", by_key], 65, "joined by key, nothing is found");
+    fails(&[("entity2text.txt", "q\tA\n")], &["--set", by_key], 65, "joined by \"key\", nothing is found");
 }
 
 #[test]
@@ -220,7 +223,7 @@ fn what_is_missing_exits_with_66() {
 fn a_wrong_call_exits_with_2() {
     fails(&[], &["--validation", "half"], 2, "is not a validation");
     fails(&[], &["--format", "csv"], 2, "use auto, openke, ids or named");
-    fails(&[], &["--set", "import.trian=x"], 2, "unknown field `trian`");
+    fails(&[], &["--set", "import.trian=x"], 2, "`import.trian`: no such key");
     let output = Command::new(env!("CARGO_BIN_EXE_dsom-import")).arg("--run").arg("r").output().unwrap();
     assert_eq!(output.status.code(), Some(2));
 }

@@ -107,7 +107,7 @@ impl Audit {
             validation: parts.validation.clone(),
             warnings: Vec::new(),
         };
-        audit.warnings = warnings::of(&audit);
+        audit.warnings = warnings::of(&audit, dataset);
         audit
     }
 
@@ -126,6 +126,24 @@ impl Train {
             relations: uses.iter().filter(|uses| **uses > 0).count(),
             rare_relations: uses.iter().filter(|uses| **uses < RARE).count(),
         }
+    }
+}
+
+/// A share in percent with so many digits; what is not nothing, and not all, does not read as if it were.
+///
+/// ```
+/// use mkg::audit::percent;
+/// assert_eq!([0.876, 0.0013, 0.0, 0.9999, 1.0].map(|share| percent(share, 0)), ["88 %", "under 1 %", "0 %", "over 99 %", "100 %"]);
+/// assert_eq!(percent(0.0013, 1), "0.1 %");
+/// ```
+pub fn percent(share: f64, digits: usize) -> String {
+    let least = 0.1f64.powi(digits as i32);
+    match 100.0 * share {
+        percent if percent > 0.0 && percent < least / 2.0 => format!("under {least:.digits$} %"),
+        percent if percent < 100.0 && percent > 100.0 - least / 2.0 => {
+            format!("over {:.digits$} %", 100.0 - least)
+        }
+        percent => format!("{percent:.digits$} %"),
     }
 }
 
@@ -151,12 +169,12 @@ impl Coverage {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::raw::Plan;
     use recipe::Import;
 
-    fn audited(files: &[(&str, &str)]) -> Audit {
+    pub(crate) fn audited(files: &[(&str, &str)]) -> Audit {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {
             std::fs::write(dir.path().join(name), text).unwrap();
@@ -179,7 +197,7 @@ mod tests {
         assert_eq!((audit.overlaps[0].lines, audit.overlaps[0].triples), (3, 2));
         assert_eq!(audit.train, Train { entities: 3, relations: 1, rare_relations: 1 });
         assert_eq!((audit.leakage.inverse, audit.leakage.unseen_entity), (1, 1));
-        let first = "75 % of the published validation triples stand in train: 10 % of train is held out instead, \
+        let first = "67 % of the published validation triples stand in train: 10 % of train is held out instead, \
                      and the published validation split is not used";
         assert_eq!(audit.warnings[0], first);
         assert!(

@@ -15,7 +15,9 @@
 //! # Ok(()) }
 //! ```
 
+mod columns;
 mod dataset;
+mod format;
 mod images;
 mod join;
 mod keys;
@@ -32,6 +34,8 @@ pub use dataset::{Dataset, PublishedSplit};
 pub use images::{ImageFile, ImageReport};
 pub use join::{TextKind, TextReport};
 pub use keys::KeyMap;
+pub use lines::{Lines, trimmed};
+pub use names::unlike;
 pub use plan::Plan;
 pub use texts::{TextRow, read_rows};
 pub use validation::{Parts, ValidationReport};

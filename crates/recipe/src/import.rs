@@ -70,7 +70,8 @@ impl Default for Import {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TripleFormat {
-    /// Decided from the file: a count line means `openke`, three integers `ids`, anything else `named`.
+    /// Decided from all files and what lists their keys: a count line means `openke`, three ids of the maps `ids`, keys
+    /// `named`; what may be two of them is refused.
     #[default]
     Auto,
     /// A count line, then `head tail relation` ids.
@@ -155,7 +156,7 @@ pub struct TextSource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Join {
-    /// Whichever of the others finds most entities.
+    /// The entity's key; another spelling of it, or its id, where that finds far more entities.
     #[default]
     Auto,
     /// The entity's id.

@@ -2,58 +2,72 @@
 
 use recipe::Validation;
 
-use super::{Audit, Overlap};
+use super::{Audit, Leakage, Overlap, percent};
 use crate::Split;
-use crate::raw::TextReport;
+use crate::raw::Dataset;
 
-/// Shares of the test split above which a finding is worth a warning.
+/// Shares of a split above which a finding is worth a warning.
 const WORTH_SAYING: f64 = 0.01;
+/// Share of the validation triples that are known above which they are no measure of anything.
+const NO_MEASURE: f64 = 0.05;
 
 /// Everything worth knowing before trusting a score on this dataset.
-pub(super) fn of(audit: &Audit) -> Vec<String> {
+pub(super) fn of(audit: &Audit, dataset: &Dataset) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(validation(audit));
     warnings.extend(short_holdout(audit));
     warnings.extend(duplicates(audit));
     warnings.extend(test_overlap(audit));
     warnings.extend(leakage(audit));
-    warnings.extend(unseen(audit));
-    warnings.extend(audit.coverage.sources.iter().filter_map(lost_source));
-    warnings.extend(images(audit));
+    warnings.extend(unseen("test", &audit.leakage));
+    if let (Validation::Published, Some(valid)) = (audit.validation.used, &dataset.valid) {
+        let of_valid = Leakage::of(&valid.triples, &dataset.train.triples, audit.relations);
+        warnings.extend(unseen("validation", &of_valid));
+    }
+    warnings.extend(dataset.notes.iter().cloned());
+    warnings.extend(audit.coverage.sources.iter().flat_map(|source| source.notes.iter().cloned()));
+    warnings.extend(audit.coverage.image_folder.iter().flat_map(|folder| folder.notes.iter().cloned()));
     warnings
 }
 
 fn validation(audit: &Audit) -> Option<String> {
     let report = &audit.validation;
     match (report.used, report.published_overlap) {
-        (Validation::Holdout(fraction), None) => {
-            Some(format!("no validation triples are published: {} of train is held out", percent(fraction)))
-        }
+        (Validation::Holdout(fraction), None) => Some(format!(
+            "no validation triples are published: {} of train is held out",
+            percent(fraction, 0)
+        )),
         (Validation::Holdout(fraction), Some(_)) if report.asked == Validation::Auto => Some(format!(
             "{}: {} of train is held out instead, and the published validation split is not used",
             valid_elsewhere(audit),
-            percent(fraction),
+            percent(fraction, 0),
         )),
-        (Validation::Published, Some(overlap)) if overlap > 0.0 => {
+        (Validation::Published, Some(overlap)) if overlap > NO_MEASURE => {
             Some(format!("{}: do not choose parameters by it", valid_elsewhere(audit)))
         }
+        (Validation::Published, Some(overlap)) if overlap > 0.0 => Some(valid_elsewhere(audit)),
         _ => None,
     }
 }
 
-/// Where published validation triples also stand; both shares are of lines, as the files have them.
+/// Where published validation triples also stand.
 fn valid_elsewhere(audit: &Audit) -> String {
-    let lines =
-        audit.splits.iter().find(|counts| counts.split == Split::Valid).map_or(1, |counts| counts.lines);
-    let within = |split| find(audit, Split::Valid, split).map_or(0, |overlap| overlap.lines);
-    let share = |split| percent(within(split) as f64 / lines as f64);
+    let all =
+        audit.splits.iter().find(|counts| counts.split == Split::Valid).map_or(1, |counts| counts.triples);
+    let within = |split| find(audit, Split::Valid, split).map_or(0, |overlap| overlap.triples);
+    let said = |split| {
+        let count = within(split);
+        let share = percent(share(count, all), 0);
+        // A share alone would hide how few they are.
+        if share.starts_with("under") { format!("{count} ({share})") } else { share }
+    };
     match (within(Split::Train), within(Split::Test)) {
-        (_, 0) => format!("{} of the published validation triples stand in train", share(Split::Train)),
-        (0, _) => format!("{} of the published validation triples stand in test", share(Split::Test)),
+        (_, 0) => format!("{} of the published validation triples stand in train", said(Split::Train)),
+        (0, _) => format!("{} of the published validation triples stand in test", said(Split::Test)),
         _ => format!(
             "{} of the published validation triples stand in train and {} in test",
-            share(Split::Train),
-            share(Split::Test)
+            said(Split::Train),
+            said(Split::Test)
         ),
     }
 }
@@ -81,49 +95,69 @@ fn duplicates(audit: &Audit) -> impl Iterator<Item = String> {
 
 fn test_overlap(audit: &Audit) -> Option<String> {
     let overlap = find(audit, Split::Test, Split::Train).filter(|overlap| overlap.triples > 0)?;
-    Some(format!("{} test triples stand in train: scores on them say nothing", overlap.triples))
+    let (count, share) = (overlap.triples, percent(share(overlap.triples, audit.leakage.test), 0));
+    Some(format!(
+        "{count} test triples ({share}) stand in train: scores on them say nothing, and dsom-evaluate has the others as a slice"
+    ))
 }
 
 fn leakage(audit: &Audit) -> Option<String> {
     let leakage = &audit.leakage;
-    let share = share(leakage.any_link, leakage.test);
-    (share > 10.0 * WORTH_SAYING).then(|| {
+    let linked = share(leakage.any_link, leakage.test);
+    (linked > 10.0 * WORTH_SAYING).then(|| {
         format!(
             "train links head and tail of {} of the test triples directly ({} in the other direction)",
-            percent(share),
-            percent(self::share(leakage.inverse, leakage.test))
+            percent(linked, 0),
+            percent(share(leakage.inverse, leakage.test), 0)
         )
     })
 }
 
-fn unseen(audit: &Audit) -> impl Iterator<Item = String> {
-    let leakage = &audit.leakage;
+/// What a split asks about that train says nothing of.
+fn unseen(split: &str, leakage: &Leakage) -> impl Iterator<Item = String> {
     let entity = share(leakage.unseen_entity, leakage.test);
     let entity = (entity > WORTH_SAYING).then(|| {
-        let share = percent(entity);
-        format!("{share} of the test triples have an entity without any training triple: only texts and images tell of it")
+        let share = percent(entity, 0);
+        format!("{share} of the {split} triples have an entity without any training triple: only texts and images tell of it")
     });
     let relation = (leakage.unseen_relation > 0).then(|| {
-        format!("{} test triples have a relation without any training triple", leakage.unseen_relation)
+        format!("{} {split} triples have a relation without any training triple", leakage.unseen_relation)
     });
     entity.into_iter().chain(relation)
-}
-
-fn lost_source(source: &TextReport) -> Option<String> {
-    (source.found == 0)
-        .then(|| format!("{}: none of its {} texts belongs to this graph", source.file, source.rows))
-}
-
-fn images(audit: &Audit) -> Option<String> {
-    let report = audit.coverage.image_folder.as_ref()?;
-    let unknown = report.unknown;
-    (unknown > 0).then(|| format!("{unknown} images or their folders are named like no entity of this graph"))
 }
 
 fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-fn percent(share: f64) -> String {
-    format!("{:.0} %", 100.0 * share)
+#[cfg(test)]
+mod tests {
+    use crate::audit::tests::audited;
+
+    /// `count` triples of a chain, from the entity called `from` on.
+    fn chain(from: usize, count: usize) -> String {
+        (from..from + count).map(|i| format!("e{i}\tr\te{}\n", i + 1)).collect()
+    }
+
+    #[test]
+    fn a_few_known_validation_triples_are_counted_not_condemned() {
+        let others: String = (0..400).map(|i| format!("e{i}\tr\te{}\n", i + 7)).collect();
+        let valid = chain(0, 1) + &others;
+        let audit = audited(&[("train", &chain(0, 500)), ("valid", &valid), ("test", "e1\tr\te5\n")]);
+        assert_eq!(audit.warnings, ["1 (under 1 %) of the published validation triples stand in train"]);
+    }
+
+    #[test]
+    fn test_triples_that_stand_in_train_are_counted_with_their_share() {
+        let test = format!("{}e1\tr\te5\n", chain(0, 3));
+        let audit = audited(&[("train", &chain(0, 50)), ("valid", "e1\tr\te9\n"), ("test", &test)]);
+        assert!(audit.warnings.iter().any(|said| said.starts_with("3 test triples (75 %) stand in train")));
+    }
+
+    #[test]
+    fn validation_triples_of_relations_never_trained_are_told() {
+        let audit = audited(&[("train", &chain(0, 50)), ("valid", "e1\ts\te9\n"), ("test", "e1\tr\te5\n")]);
+        let said = "1 validation triples have a relation without any training triple";
+        assert!(audit.warnings.iter().any(|warning| warning == said), "{:?}", audit.warnings);
+    }
 }

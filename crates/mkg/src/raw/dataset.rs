@@ -2,11 +2,13 @@
 
 use recipe::{TextSource, TripleFormat};
 use stage::Result;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
-use super::images::{ImageFile, ImageReport, read_images};
+use super::format::decide;
+use super::images::{ImageFile, ImageReport, elsewhere, read_images};
 use super::join::{Gathering, TextKind, TextReport};
+use super::lines::Lines;
 use super::names;
 use super::plan::Plan;
 use super::triples::read_triples;
@@ -16,8 +18,6 @@ use crate::{Entity, Relation, Split, Triple, Vocabulary};
 /// A published split.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PublishedSplit {
-    /// Which format it was in.
-    pub format: TripleFormat,
     /// The triples of all lines, in order and with repetitions.
     pub lines: Vec<Triple>,
     /// Each triple once, in the order of its first line.
@@ -25,10 +25,10 @@ pub struct PublishedSplit {
 }
 
 impl PublishedSplit {
-    pub(super) fn new(format: TripleFormat, lines: Vec<Triple>) -> Self {
+    pub(super) fn new(lines: Vec<Triple>) -> Self {
         let mut seen = HashSet::with_capacity(lines.len());
         let triples = lines.iter().copied().filter(|triple| seen.insert(*triple)).collect();
-        PublishedSplit { format, lines, triples }
+        PublishedSplit { lines, triples }
     }
 }
 
@@ -45,6 +45,10 @@ pub struct Dataset {
     pub valid: Option<PublishedSplit>,
     /// Test triples.
     pub test: PublishedSplit,
+    /// Whether a file lists the entities; else their ids are in the order of first appearance.
+    pub listed: bool,
+    /// What is odd about the keys, in words.
+    pub notes: Vec<String>,
     /// How every text source fared.
     pub texts: Vec<TextReport>,
     /// What the image folder holds, if there is one.
@@ -61,19 +65,30 @@ impl Dataset {
             None => Ok(Listing::open()),
         };
         let (mut entities, mut relations) = (listing(&plan.entities)?, listing(&plan.relations)?);
-        let mut split = |file: &Path| {
-            let read = read_triples(&plan.path(file), plan.format, &mut entities, &mut relations);
-            read.map(|(format, lines)| PublishedSplit::new(format, lines))
-        };
-        let train = split(&plan.train)?;
-        let valid = plan.valid.as_deref().map(&mut split).transpose()?;
-        let test = split(&plan.test)?;
+        let lines = |file: &Path| Lines::read(&plan.path(file));
+        let (train, test) = (lines(&plan.train)?, lines(&plan.test)?);
+        let valid = plan.valid.as_deref().map(lines).transpose()?;
+        let files: Vec<&Lines> = [Some(&train), valid.as_ref(), Some(&test)].into_iter().flatten().collect();
+        let format = decide(plan.format, &files, &entities, &relations)?;
+        let mut read = |lines| read_triples(lines, format, &mut entities, &mut relations);
+        let (train, valid, test) = (read(&train)?, valid.as_ref().map(&mut read).transpose()?, read(&test)?);
+        let published = PublishedSplit::new;
+        let (train, valid, test) = (published(train), valid.map(published), published(test));
+        let splits: Vec<_> = [Some(&train), valid.as_ref(), Some(&test)].into_iter().flatten().collect();
+        if format == TripleFormat::Named {
+            refuse_shared_header(files[0], &splits)?;
+        }
         let mut dataset = Dataset {
             name: plan.name.clone(),
             vocabulary: Vocabulary::default(),
             train,
             valid,
             test,
+            listed: !entities.open,
+            notes: [twins("entities", &entities), twins("relations", &relations)]
+                .into_iter()
+                .flatten()
+                .collect(),
             texts: Vec::new(),
             images: None,
             image_files: Vec::new(),
@@ -145,8 +160,12 @@ impl Dataset {
     }
 
     fn add_images(&mut self, plan: &Plan, entities: &Listing) -> Result<()> {
-        let Some(folder) = &plan.images else { return Ok(()) };
-        let images = read_images(&plan.path(folder), &entities.keys)?;
+        let Some(folder) = &plan.images else {
+            self.images =
+                elsewhere(&plan.root).map(|note| ImageReport { notes: vec![note], ..ImageReport::default() });
+            return Ok(());
+        };
+        let images = read_images(&plan.path(folder), &entities.keys, &self.vocabulary.entities)?;
         self.images = Some(images.report);
         for (entity, files) in self.vocabulary.entities.iter_mut().zip(images.files) {
             entity.images = files.iter().map(|file| file.path.clone()).collect();
@@ -156,6 +175,48 @@ impl Dataset {
         self.image_files.dedup();
         Ok(())
     }
+}
+
+/// What to say of keys that look the same in other bytes.
+fn twins(called: &str, listing: &Listing) -> Option<String> {
+    let keys = listing.keys.keys();
+    let mut looks: HashMap<String, &str> = HashMap::new();
+    // Only where one of two is not ASCII can they look the same.
+    let odd: HashSet<String> =
+        keys.iter().filter(|key| !key.is_ascii()).map(|key| names::look(key)).collect();
+    let (mut count, mut example) = (0, None);
+    for key in keys {
+        let look = names::look(key);
+        if !odd.contains(&look) {
+            continue;
+        }
+        if let Some(first) = looks.insert(look, key) {
+            count += 1;
+            example.get_or_insert((first, key));
+        }
+    }
+    let (one, other) = example?;
+    let (one, other) = (one.escape_default(), other.escape_default());
+    Some(format!(
+        "{count} keys of {called} look like another's in other bytes, such as `{one}` and `{other}`: they are taken as different"
+    ))
+}
+
+/// Refuses a first line that all splits share, and whose keys stand on no other line: a header in words of its own.
+fn refuse_shared_header(train: &Lines, splits: &[&PublishedSplit]) -> Result<()> {
+    let first = splits[0].lines[0];
+    let others = || splits.iter().flat_map(|split| &split.lines[1..]);
+    let met = |other: &Triple| {
+        let ends = [other.head, other.tail];
+        other.relation == first.relation || ends.contains(&first.head) || ends.contains(&first.tail)
+    };
+    let shared = splits.iter().all(|split| split.lines[0] == first);
+    if !shared || others().next().is_none() || others().any(met) {
+        return Ok(());
+    }
+    let message =
+        "all splits begin with this line, and nothing of it stands on another: a header, not a triple";
+    Err(train.error(1, message).hint("triple files have no header: take the line out"))
 }
 
 fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String) -> Option<String> {

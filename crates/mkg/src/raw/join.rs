@@ -1,4 +1,7 @@
 //! Bringing texts to the entities or relations they belong to.
+//!
+//! A text whose key is one of the graph's belongs there, whatever else its key may mean. A key that may mean several
+//! entities brings its text to none of them, and numbers that may be ids as well as keys are refused: both are told.
 
 use recipe::{Join, TextPart, TextSource};
 use serde::{Deserialize, Serialize};
@@ -7,10 +10,15 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
+use super::format::is_number;
 use super::keys::KeyMap;
 use super::links;
-use super::names::last_segment;
-use super::texts::{TextRow, read_source};
+use super::names::{last_segment, unlike};
+use super::texts::{TextRow, read_source, take_repeated};
+
+/// What programs write where there is no text.
+const PLACEHOLDERS: [&str; 12] =
+    ["nan", "NaN", "NAN", "None", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A", "undefined"];
 
 /// What a text is to its entity or relation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,10 +47,18 @@ pub struct TextReport {
     pub rows: usize,
     /// Rows whose key is not in this graph.
     pub unknown: usize,
+    /// Rows without a text.
+    pub empty: usize,
+    /// Rows whose key, or whose entity, has a text from another row already.
+    pub repeated: usize,
+    /// Rows whose key may mean several entities.
+    pub ambiguous: usize,
     /// Entities (or relations) that it has a text for.
     pub found: usize,
     /// Those among them that no earlier source had a text for.
     pub used: usize,
+    /// What is odd about it, in words.
+    pub notes: Vec<String>,
 }
 
 /// Gathers texts from several sources; the first that has one wins.
@@ -62,31 +78,78 @@ impl<'a> Gathering<'a> {
     /// Adds what a source of the recipe has.
     pub(super) fn add(&mut self, source: &TextSource) -> Result<()> {
         let path = self.root.join(&source.file);
-        let mut rows = links::translate(self.root, source, read_source(&path, source)?)?;
+        let mut rows = read_source(&path, source)?;
+        let (repeated, twice) = take_repeated(&mut rows);
+        let mut rows = links::translate(self.root, source, rows)?;
         for row in &mut rows {
             row.text = row.text.take().and_then(|text| part(&text, source.part));
         }
-        let joined = join(&path, &rows, self.keys, source.join)?;
-        self.fill(&source.file, rows.len(), joined);
+        let mut joined = join(&path, &rows, self.keys, source.join)?;
+        joined.repeated += repeated;
+        if let Some(key) = twice {
+            let note = format!(
+                "{repeated} texts have a key that has one already, such as `{key}`: the first counts"
+            );
+            joined.notes.push(note);
+        }
+        self.fill(&source.file, rows.len() + repeated, joined);
         Ok(())
     }
 
     /// Adds a column of the table that lists the keys.
     pub(super) fn add_column(&mut self, file: &Path, texts: Vec<Option<String>>) {
-        let joined = Joined { join: Join::Id, texts, unknown: 0 };
-        self.fill(file, joined.texts.len(), joined);
+        let empty = texts.iter().filter(|text| text.is_none()).count();
+        self.fill(file, texts.len(), Joined { empty, texts, ..Joined::new(Join::Id, 0) });
     }
 
     fn fill(&mut self, file: &Path, rows: usize, joined: Joined) {
-        let found = joined.found();
+        let (found, file) = (joined.texts.iter().flatten().count(), file.to_string_lossy().into_owned());
+        let notes = self.notes(&joined, rows);
         let before = self.texts.iter().flatten().count();
         for (text, new) in self.texts.iter_mut().zip(joined.texts) {
             *text = text.take().or(new);
         }
         let used = self.texts.iter().flatten().count() - before;
-        let file = file.to_string_lossy().into_owned();
-        let (kind, join, unknown) = (self.kind, joined.join, joined.unknown);
-        self.reports.push(TextReport { kind, file, join, rows, unknown, found, used });
+        self.reports.push(TextReport {
+            kind: self.kind,
+            notes: notes.into_iter().map(|note| format!("{file}: {note}")).collect(),
+            file,
+            join: joined.join,
+            rows,
+            unknown: joined.unknown,
+            empty: joined.empty,
+            repeated: joined.repeated,
+            ambiguous: joined.ambiguous,
+            found,
+            used,
+        });
+    }
+
+    fn notes(&self, joined: &Joined, rows: usize) -> Vec<String> {
+        let mut notes = joined.notes.clone();
+        let found = || joined.texts.iter().flatten();
+        if found().next().is_none() && rows > 0 {
+            notes.push(match &joined.stranger {
+                Some(key) if joined.empty < rows => {
+                    let keys = self.keys.keys().iter().map(String::as_str);
+                    format!(
+                        "none of its {rows} texts belongs to this graph, which has no key `{key}`: {}",
+                        unlike(key, keys)
+                    )
+                }
+                _ => format!("all its {rows} texts are empty"),
+            });
+        }
+        let placeholder = |text: &&String| PLACEHOLDERS.contains(&text.as_str());
+        let count = found().filter(placeholder).count();
+        // Somebody may be called Nan.
+        let least = if matches!(self.kind, TextKind::Name | TextKind::RelationName) { 2 } else { 1 };
+        if let Some(first) = found().find(placeholder).filter(|_| count >= least) {
+            notes.push(format!(
+                "{count} texts are words for a missing value, such as `{first}`: leave them empty"
+            ));
+        }
+        notes
     }
 }
 
@@ -101,54 +164,142 @@ fn part(text: &str, part: Option<TextPart>) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
+#[derive(Debug)]
 struct Joined {
     join: Join,
     texts: Vec<Option<String>>,
+    /// Which entities a row names, with or without a text.
+    named: Vec<bool>,
     unknown: usize,
+    empty: usize,
+    repeated: usize,
+    ambiguous: usize,
+    /// The first key that is no entity's.
+    stranger: Option<String>,
+    notes: Vec<String>,
 }
 
 impl Joined {
-    fn found(&self) -> usize {
-        self.texts.iter().flatten().count()
+    fn new(join: Join, count: usize) -> Joined {
+        let (texts, named) = (vec![None; count], vec![false; count]);
+        let (stranger, notes) = (None, Vec::new());
+        Joined { join, texts, named, unknown: 0, empty: 0, repeated: 0, ambiguous: 0, stranger, notes }
+    }
+
+    fn named(&self) -> usize {
+        self.named.iter().filter(|named| **named).count()
+    }
+
+    fn give(&mut self, id: u32, row: &TextRow) {
+        let id = id as usize;
+        self.named[id] = true;
+        match &row.text {
+            None => self.empty += 1,
+            Some(_) if self.texts[id].is_some() => self.repeated += 1,
+            text => self.texts[id].clone_from(text),
+        }
     }
 }
 
-/// Joins rows as told, or in the way that finds most; the first text of a key wins.
+/// Joins rows as told, or in the way that `choose` takes; the first text of a key wins.
 fn join(path: &Path, rows: &[TextRow], keys: &KeyMap, join: Join) -> Result<Joined> {
-    if join == Join::Auto {
-        let ways = [Join::Key, Join::LastSegment, Join::WithoutFirstLetter, Join::Id];
-        let tried = ways.map(|way| join_by(rows, keys, way));
-        // Of equals the last is the greatest, so that the plainest way comes last.
-        let best = tried.into_iter().rev().max_by_key(Joined::found);
-        return Ok(best.expect("there are ways to join"));
-    }
-    if join == Join::Id {
-        check_ids(path, rows, keys.len())?;
+    match join {
+        Join::Auto => return choose(path, rows, keys),
+        Join::Id => check_ids(path, rows, keys.len())?,
+        _ => {}
     }
     let joined = join_by(rows, keys, join);
     if joined.unknown == rows.len() && !rows.is_empty() {
-        let way = format!("{join:?}").to_lowercase();
-        let message = format!("joined by {way}, nothing is found: no `{}` in this graph", rows[0].key);
-        return Err(Error::data(message).at(path).hint("leave `join` out to take the way that finds most"));
+        let (way, key) = (word(join), &rows[0].key);
+        let message = format!("joined by {way}, nothing is found: no `{key}` in this graph");
+        let keys = unlike(key, keys.keys().iter().map(String::as_str));
+        let hint = format!("of the graph's keys {keys}; leave `join` out to take the way that finds most");
+        return Err(Error::data(message).at(path).hint(hint));
     }
     Ok(joined)
 }
 
+/// A way to join is chosen over one before it where it finds so many times the entities.
+const FAR_MORE: usize = 10;
+
+/// Joins rows by key; in another way only where that finds far more, which chance does not.
+///
+/// # Errors
+/// [`stage::Kind::Data`] for numbers that may be ids as well as keys.
+fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
+    let spelled = by_spelling(rows, keys);
+    let by_id = join_by(rows, keys, Join::Id);
+    let numbers = keys.keys().iter().filter(|key| is_number(key)).count();
+    let (found, ids) = (spelled.named(), by_id.named());
+    let are_keys = spelled.join == Join::Key && (ids <= found || 2 * numbers > keys.len());
+    if are_keys || ids == 0 || found >= FAR_MORE * ids || spelled.texts == by_id.texts {
+        return Ok(spelled);
+    }
+    if ids >= FAR_MORE * found {
+        return Ok(by_id);
+    }
+    let message = format!("its keys may be those of {found} entities, or the ids of {ids}");
+    let hint = "say which with `join` in the recipe: names = [{ file = \"...\", join = \"key\" }], or \"id\"";
+    Err(Error::data(message).at(path).hint(hint))
+}
+
+fn by_spelling(rows: &[TextRow], keys: &KeyMap) -> Joined {
+    let mut best = join_by(rows, keys, Join::Key);
+    // Words without their first letter are other words; numbers without a letter are WordNet's.
+    let numbers = rows.iter().all(|row| is_number(&row.key));
+    for way in [Some(Join::LastSegment), numbers.then_some(Join::WithoutFirstLetter)].into_iter().flatten() {
+        let other = join_by(rows, keys, way);
+        let (found, more) = (best.named(), other.named());
+        if more > 0 && more >= FAR_MORE * found {
+            best = other;
+        } else if more > found {
+            let (used, unused) = (word(best.join), word(other.join));
+            best.notes.push(format!(
+                "joined by {used} it has texts for {found}, by {unused} it would for {more}: `join` in the recipe decides"
+            ));
+        }
+    }
+    best
+}
+
+/// The recipe's word for a way to join.
+fn word(join: Join) -> String {
+    serde_json::to_string(&join).unwrap_or_default()
+}
+
 fn join_by(rows: &[TextRow], keys: &KeyMap, join: Join) -> Joined {
-    let ids = index(keys, join);
-    let mut joined = Joined { join, texts: vec![None; keys.len()], unknown: 0 };
-    for row in rows {
-        let found: &[u32] = ids.get(row.key.as_str()).map_or(&[], Vec::as_slice);
-        joined.unknown += usize::from(found.is_empty());
-        for &id in found {
-            let text = &mut joined.texts[id as usize];
-            *text = text.take().or_else(|| row.text.clone());
+    let index = index(keys, join);
+    let exact = |row: &&TextRow| join != Join::Id && keys.id(&row.key).is_some();
+    let mut joined = Joined::new(join, keys.len());
+    for row in rows.iter().filter(exact) {
+        keys.id(&row.key).into_iter().for_each(|id| joined.give(id, row));
+    }
+    for row in rows.iter().filter(|row| !exact(row)) {
+        match index.get(row.key.as_str()).map_or(&[][..], Vec::as_slice) {
+            [] => {
+                joined.unknown += 1;
+                joined.stranger.get_or_insert_with(|| row.key.clone());
+            }
+            [id] => joined.give(*id, row),
+            ids => {
+                if joined.ambiguous == 0 {
+                    joined.notes.push(shared(&row.key, ids, keys));
+                }
+                joined.ambiguous += 1;
+            }
         }
     }
     joined
 }
 
-/// Which ids each key of a text file means.
+/// What to say of the first key that several entities share under a spelling.
+fn shared(key: &str, ids: &[u32], keys: &KeyMap) -> String {
+    let key_of = |id: u32| &keys.keys()[id as usize];
+    let (one, other) = (key_of(ids[0]), key_of(ids[1]));
+    format!("`{key}` may mean `{one}` or `{other}`: such texts are left out")
+}
+
+/// Which ids each key of a text file means under a spelling of the graph's keys.
 fn index(keys: &KeyMap, join: Join) -> HashMap<Cow<'_, str>, Vec<u32>> {
     let mut index: HashMap<Cow<'_, str>, Vec<u32>> = HashMap::new();
     for (id, key) in (0u32..).zip(keys.keys()) {
@@ -219,6 +370,68 @@ mod tests {
     }
 
     #[test]
+    fn an_exact_key_goes_before_any_other_meaning() {
+        let text = |pairs: &[(&str, &str)], map: &[&str]| {
+            let texts = joined(pairs, map, Join::Auto).unwrap().1;
+            texts.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>()
+        };
+        // One key is another's last segment; the exact one may come later.
+        let pairs = [("a", "of a"), ("http://x/a", "of x"), ("b", "of b")];
+        assert_eq!(text(&pairs, &["http://x/a", "a", "http://x/b"]), ["of x", "of a", ""]);
+        // The text of 7 is missing: as ids, the others would find one entity more.
+        let numbers = ["0", "1", "2", "3", "5", "9"].map(|key| (key, key));
+        assert_eq!(text(&numbers, &["5", "7", "9"]), ["5", "", "9"]);
+        assert_eq!(text(&[("0", "x"), ("1", "y")], &["70", "50"]), ["", ""]);
+        assert_eq!(text(&[("at", "x"), ("rain", "y")], &["cat", "train"]), ["", ""]);
+    }
+
+    #[test]
+    fn a_key_that_may_mean_several_gives_its_text_to_none_and_says_so() {
+        let map = keys(&["http://x/a", "http://y/a", "http://y/b"]);
+        let found = join(Path::new("file.txt"), &rows(&[("a", "?"), ("b", "of b")]), &map, Join::LastSegment)
+            .unwrap();
+        assert_eq!((found.texts[..2].to_vec(), found.ambiguous), (vec![None, None], 1));
+        assert_eq!(found.notes, ["`a` may mean `http://x/a` or `http://y/a`: such texts are left out"]);
+    }
+
+    #[test]
+    fn numbers_that_may_be_ids_or_keys_are_refused() {
+        let map: Vec<String> =
+            (0..10).map(|i| if i < 3 { (i + 4).to_string() } else { format!("k{i}") }).collect();
+        let map: Vec<&str> = map.iter().map(String::as_str).collect();
+        let numbers: Vec<String> = (0..10).map(|i| i.to_string()).collect();
+        let pairs: Vec<(&str, &str)> =
+            numbers.iter().map(|number| (number.as_str(), number.as_str())).collect();
+        let error = joined(&pairs, &map, Join::Auto).unwrap_err();
+        assert_eq!(error.to_string(), "file.txt: its keys may be those of 3 entities, or the ids of 10");
+        assert!(error.hint_text().unwrap().contains("join"));
+        assert_eq!(joined(&pairs, &map, Join::Id).unwrap().2, 0);
+        // As ids, or as Wikidata's without their letter.
+        assert!(joined(&pairs[..3], &["Q2", "Q0", "Q1"], Join::Auto).is_err());
+    }
+
+    #[test]
+    fn rows_add_up_and_what_is_odd_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("d.txt"), "a\tnan\nb\tx\nb\ty\nc\t\nz\tw\nd\tNaN\n").unwrap();
+        let map = keys(&["a", "b", "c", "d"]);
+        let mut gathering = Gathering::new(dir.path(), &map, TextKind::Description);
+        gathering.add(&toml::from_str("file = 'd.txt'").unwrap()).unwrap();
+        gathering.add_column(Path::new("t.tsv"), vec![None; 4]);
+        let report = &gathering.reports[0];
+        assert_eq!(
+            (report.rows, report.unknown, report.empty, report.repeated, report.found),
+            (6, 1, 1, 1, 3)
+        );
+        let notes = [
+            "d.txt: 1 texts have a key that has one already, such as `b`: the first counts",
+            "d.txt: 2 texts are words for a missing value, such as `nan`: leave them empty",
+        ];
+        assert_eq!(report.notes, notes);
+        assert_eq!(gathering.reports[1].notes, ["t.tsv: all its 4 texts are empty"]);
+    }
+
+    #[test]
     fn unknown_keys_are_counted_and_empty_texts_absent() {
         let pairs = [("b", ""), ("z", "x"), ("b", "second"), ("b", "third")];
         let (_, texts, unknown) = joined(&pairs, &["a", "b"], Join::Key).unwrap();
@@ -229,7 +442,7 @@ mod tests {
     fn an_explicit_join_that_fails_is_an_error() {
         let complaint = |pairs, way| joined(pairs, &["a", "b"], way).unwrap_err().to_string();
         let message = complaint(&[("z", "x")], Join::Key);
-        assert_eq!(message, "file.txt: joined by key, nothing is found: no `z` in this graph");
+        assert_eq!(message, "file.txt: joined by \"key\", nothing is found: no `z` in this graph");
         let message = complaint(&[("0", "x"), ("2", "x")], Join::Id);
         assert_eq!(message, "file.txt: line 2: id 2 is out of range 0..2");
         assert_eq!(complaint(&[("a", "x")], Join::Id), "file.txt: line 1: expected an id, found `a`");

@@ -4,7 +4,8 @@ use stage::{Error, Kind, Result};
 use std::collections::HashMap;
 use std::path::Path;
 
-use super::lines::Lines;
+use super::columns;
+use super::lines::{Lines, trimmed};
 
 /// The keys of all entities or relations, each at the position of its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,16 +18,21 @@ impl KeyMap {
     /// Reads an id map: `key id` lines, with or without a count line before them. What separates the two is a tab,
     /// or else the last space, so that keys may hold spaces.
     pub fn read(path: &Path) -> Result<KeyMap> {
-        let lines = Lines::read(path)?;
-        let pairs = lines.body()?.map(|(number, line)| pair(&lines, number, line));
-        KeyMap::from_pairs(&lines, pairs.collect::<Result<_>>()?)
+        KeyMap::of(&Lines::read(path)?)
+    }
+
+    /// The id map that these lines are.
+    pub(super) fn of(lines: &Lines) -> Result<KeyMap> {
+        let pairs = lines.body()?.map(|(number, line)| pair(lines, number, line));
+        KeyMap::from_pairs(lines, pairs.collect::<Result<_>>()?)
     }
 
     /// Puts every key at its id; ids must be all of `0..n`, each once, in whatever order.
-    fn from_pairs(lines: &Lines, pairs: Vec<(u64, &str, u32)>) -> Result<KeyMap> {
+    fn from_pairs(lines: &Lines, pairs: Vec<(u64, &str, u64)>) -> Result<KeyMap> {
         let mut holders = vec![None; pairs.len()];
         for (number, key, id) in &pairs {
-            let Some(holder) = holders.get_mut(*id as usize) else {
+            let holder = usize::try_from(*id).ok().and_then(|id| holders.get_mut(id));
+            let Some(holder) = holder else {
                 let message = format!("id {id} is out of range 0..{}: the ids have holes", pairs.len());
                 return Err(lines.error(*number, message));
             };
@@ -73,19 +79,21 @@ impl KeyMap {
     }
 }
 
-fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, u32)> {
-    let line = line.trim_end();
+fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, u64)> {
+    let line = trimmed(line);
     let (key, id) = line.rsplit_once('\t').or_else(|| line.rsplit_once(' ')).ok_or_else(|| {
-        lines
-            .error(number, "expected a key and an id, found one column")
-            .hint("an id map holds `key<TAB>id` or `key id`")
+        let error = lines.error(number, "expected a key and an id, found one column");
+        error.hint(
+            columns::hint(line).unwrap_or_else(|| "an id map holds `key<TAB>id` or `key id`".to_owned()),
+        )
     })?;
-    let id = id.parse().map_err(|_| {
-        lines
-            .error(number, format!("expected an id, found `{id}`"))
-            .hint("the key comes first, the id last; readable tables begin with a header whose first column is `key`")
+    let (key, id) = (trimmed(key), trimmed(id));
+    let parsed = id.parse().map_err(|_| {
+        let hint = "an id map has the key first, the id last, and no header; a readable table begins with a header \
+            whose first column is `key`";
+        lines.error(number, format!("expected an id, found `{id}`")).hint(hint)
     })?;
-    Ok((number, key.trim(), id))
+    Ok((number, key, parsed))
 }
 
 #[cfg(test)]
@@ -106,9 +114,13 @@ mod tests {
 
     #[test]
     fn every_published_layout_reads_alike() {
-        for text in
-            ["a b\t0\nč\t1\n", "2\na b\t0\nč\t1\n", "2\r\na b\t0\r\nč\t1\r\n", "a b 0\nč 1", "č 1\na b 0\n"]
-        {
+        for text in [
+            "a b\t0\nč\t1\n",
+            "2\na b\t0\n\nč \t 1\n",
+            "2\r\na b\t0\r\nč\t1\r\n",
+            "a b 0\nč   1",
+            "č 1\na b 0\n",
+        ] {
             assert_eq!(read(text).unwrap().keys(), ["a b", "č"], "{text:?}");
         }
     }
@@ -127,14 +139,18 @@ mod tests {
         assert_eq!(complaint("a\t0\nb\t2\n"), "line 2: id 2 is out of range 0..2: the ids have holes");
         assert_eq!(complaint("a\t0\nb\t-1\n"), "line 2: expected an id, found `-1`");
         assert_eq!(complaint("a\t0\nb\n"), "line 2: expected a key and an id, found one column");
-        assert_eq!(complaint("a\t0\n\nb\t1\n"), "line 2: expected a key and an id, found one column");
+        assert_eq!(
+            complaint("a\t0\nb\t4294967296\n"),
+            "line 2: id 4294967296 is out of range 0..2: the ids have holes"
+        );
+        assert_eq!(complaint("a\t0\n\t1\n"), "line 2: expected a key and an id, found one column");
         assert_eq!(complaint("3\na\t0\nb\t1\n"), "line 1: the count line says 3, but 2 lines follow");
     }
 
     proptest! {
         #[test]
         fn a_map_survives_a_round_trip(
-            keys in prop::collection::hash_set("[^\\s\\p{Cc}\u{feff}]([^\t\n\r]{0,12}[^\\s\\p{Cc}])?", 1..20),
+            keys in prop::collection::hash_set("[^\\s\\p{Cc}\u{feff}]([^\t\n\r\0]{0,12}[^\\s\\p{Cc}\u{feff}])?", 1..20),
             counted: bool,
             windows: bool,
             tab: bool,

@@ -5,42 +5,55 @@ use std::path::{Path, PathBuf};
 
 /// A text file with its path, for errors that name both.
 ///
-/// Lines are counted from 1. CRLF and LF both end one, a byte order mark is no part of the first, and empty lines
-/// at the end are none.
-pub(super) struct Lines {
+/// Lines are counted from 1. CRLF and LF both end one, a byte order mark is no part of the first, and blank lines are
+/// passed over.
+#[derive(Debug)]
+pub struct Lines {
     path: PathBuf,
     text: String,
 }
 
 impl Lines {
-    pub(super) fn read(path: &Path) -> Result<Lines> {
-        let mut text = stage::files::read_text(path)?;
-        text.truncate(text.trim_end_matches(['\n', '\r']).len());
-        if text.starts_with('\u{feff}') {
-            text.remove(0);
+    /// Reads a text file.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Data`] for what is no UTF-8 text, or where a carriage return stands within a line.
+    pub fn read(path: &Path) -> Result<Lines> {
+        let lines = Lines { path: path.to_owned(), text: stage::files::read_text(path)? };
+        let mut pairs = lines.text.as_bytes().windows(2);
+        match pairs.position(|pair| pair[0] == b'\r' && !matches!(pair[1], b'\r' | b'\n')) {
+            None => Ok(lines),
+            Some(at) => {
+                let number = 1 + lines.text[..at].matches('\n').count() as u64;
+                let hint =
+                    "do lines end in CR alone, as on old Macs? convert them: tr '\\r' '\\n' < OLD > NEW";
+                Err(lines.error(number, "a carriage return (CR) within the line").hint(hint))
+            }
         }
-        Ok(Lines { path: path.to_owned(), text })
     }
 
-    /// The lines with their numbers.
-    pub(super) fn numbered(&self) -> impl Iterator<Item = (u64, &str)> {
-        (1..).zip(self.text.lines())
+    /// The lines that are not blank, with their numbers.
+    pub fn numbered(&self) -> impl Iterator<Item = (u64, &str)> {
+        (1..)
+            .zip(self.text.lines())
+            .filter(|(_, line)| !line.trim_matches([' ', '\r', '\u{feff}']).is_empty())
     }
 
+    /// The first line that is not blank.
     pub(super) fn first(&self) -> Option<&str> {
-        self.text.lines().next()
+        self.numbered().next().map(|(_, line)| line)
     }
 
     /// The number that the first line consists of, if it does: how many lines are said to follow.
     pub(super) fn count_line(&self) -> Option<usize> {
-        self.first()?.trim().parse().ok()
+        trimmed(self.first()?).parse().ok()
     }
 
     /// The lines after the count line, if there is one, which must then be right.
     pub(super) fn body(&self) -> Result<impl Iterator<Item = (u64, &str)>> {
         let count = self.count_line();
         if let Some(count) = count {
-            let follow = self.text.lines().count() - 1;
+            let follow = self.numbered().count() - 1;
             if count != follow {
                 let message = format!("the count line says {count}, but {follow} lines follow");
                 return Err(self.error(1, message).hint("is the file cut short?"));
@@ -50,13 +63,19 @@ impl Lines {
     }
 
     /// An error about one line.
-    pub(super) fn error(&self, line: u64, message: impl Into<String>) -> Error {
+    pub fn error(&self, line: u64, message: impl Into<String>) -> Error {
         Error::data(message).at(&self.path).line(line)
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// The file's path.
+    pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// A cell without space around it, or the byte order marks of files that were put together.
+pub fn trimmed(cell: &str) -> &str {
+    cell.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
 #[cfg(test)]
@@ -88,9 +107,17 @@ pub(super) mod tests {
     #[test]
     fn every_line_end_reads_alike() {
         let expected = vec![(1, "a b".to_owned()), (2, "č".to_owned())];
-        for text in ["a b\nč\n", "a b\r\nč\r\n", "a b\nč", "\u{feff}a b\r\nč\r\n\r\n\n"] {
-            assert_eq!(body(text).unwrap(), expected, "{text:?}");
+        for text in ["a b\nč\n", "a b\r\nč\r\n", "a b\nč", "\u{feff}a b\r\nč\r\n\r\n\n", "a b\nč\r"] {
+            let mut read = body(text).unwrap();
+            read.iter_mut().for_each(|(_, line)| *line = trimmed(line).to_owned());
+            assert_eq!(read, expected, "{text:?}");
         }
+    }
+
+    #[test]
+    fn blank_lines_are_no_lines_but_are_counted_from_the_top() {
+        assert_eq!(body("\n2\n \na\n\r\nb\n").unwrap(), [(4, "a".to_owned()), (6, "b".to_owned())]);
+        assert!(body("").unwrap().is_empty() && body("\n\n").unwrap().is_empty());
     }
 
     #[test]
@@ -101,7 +128,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn an_empty_file_has_no_lines() {
-        assert!(body("").unwrap().is_empty() && body("\n\n").unwrap().is_empty());
+    fn a_carriage_return_within_a_line_is_refused() {
+        for (text, line) in [("a b\rc d\r", 1), ("a b\nc\rd\n", 2)] {
+            let error = body(text).unwrap_err();
+            assert!(
+                error.to_string().ends_with(&format!("line {line}: a carriage return (CR) within the line"))
+            );
+            assert!(error.hint_text().unwrap().contains("old Macs"));
+        }
     }
 }

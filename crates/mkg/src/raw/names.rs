@@ -1,4 +1,8 @@
-//! Names for people, made from keys.
+//! Names for people, made from keys; and keys that people take for each other.
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::lines::trimmed;
 
 /// What follows the last `/` or `#` of a key, without a closing `>`; the whole key where that is nothing.
 pub(super) fn last_segment(key: &str) -> &str {
@@ -13,7 +17,7 @@ pub(super) fn last_segment(key: &str) -> &str {
 pub(super) fn of_entity(key: &str) -> String {
     // A slash separates only in a URI: `AC/DC` is a name.
     let name = if key.contains("://") { last_segment(key) } else { key };
-    decode_percents(name).replace('_', " ").trim().to_owned()
+    decode_escapes(&decode_percents(name)).replace('_', " ").trim().to_owned()
 }
 
 /// A relation's name as its key spells it: as for an entity, and `wasBornIn` reads `was born in`.
@@ -49,6 +53,51 @@ pub(super) fn decode_percents(text: &str) -> String {
     String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
 }
 
+/// `\u00E9` of N-Triples as the letter; what is no such code stays as it is.
+fn decode_escapes(text: &str) -> String {
+    let mut parts = text.split("\\u");
+    let mut decoded = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let code =
+            part.get(..4).and_then(|digits| u32::from_str_radix(digits, 16).ok()).and_then(char::from_u32);
+        match code {
+            Some(letter) => decoded.extend([letter.to_string().as_str(), &part[4..]]),
+            None => decoded.extend(["\\u", part]),
+        }
+    }
+    decoded
+}
+
+/// What a key looks like: the same for two keys that differ in bytes alone, as `é` of one character and of two do, or a
+/// space that does not break and one that does.
+pub(super) fn look(key: &str) -> String {
+    let seen = |c: &char| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
+    let space = |c: char| if c.is_whitespace() { ' ' } else { c };
+    decode_escapes(key).nfc().filter(seen).map(space).collect()
+}
+
+/// A key without what people leave out or add when they copy one: case, quotes, brackets, underscores, the front of an
+/// address.
+fn gist(key: &str) -> String {
+    let name = if key.contains("://") { last_segment(key) } else { key };
+    let name = look(&decode_percents(name)).replace('_', " ");
+    name.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).to_lowercase()
+}
+
+/// What to say of a key that none of `keys` is: which one it may mean, or what they are like.
+pub fn unlike<'a>(key: &str, keys: impl Iterator<Item = &'a str> + Clone) -> String {
+    let (shape, meaning) = (look(trimmed(key)), gist(key));
+    if let Some(twin) = keys.clone().find(|other| look(other) == shape) {
+        let (twin, key) = (twin.escape_default(), key.escape_default());
+        return format!("there is `{twin}`, which looks the same as `{key}` but has other bytes");
+    }
+    match keys.clone().find(|other| gist(other) == meaning).or(keys.clone().next()) {
+        Some(other) if gist(other) == meaning => format!("there is `{other}`"),
+        Some(first) => format!("they are like `{first}`"),
+        None => "there are none".to_owned(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +118,23 @@ mod tests {
         assert_eq!(of_relation("_member_of_domain_topic"), "member of domain topic");
         assert_eq!(of_relation("<http://www.w3.org/2000/01/rdf-schema#seeAlso>"), "see also");
         assert_eq!(of_relation("hasISBN"), "has ISBN");
+    }
+
+    #[test]
+    fn keys_that_people_take_for_each_other() {
+        let keys = ["Caf\u{e9}", "New_York", "<http://a/Oslo>"];
+        let unlike = |key: &str| super::unlike(key, keys.into_iter());
+        assert_eq!(
+            unlike("Cafe\u{301}"),
+            r"there is `Caf\u{e9}`, which looks the same as `Cafe\u{301}` but has other bytes"
+        );
+        assert!(unlike("New_York\u{200b}").contains(r"New_York\u{200b}"));
+        assert_eq!(unlike("\"new york\""), "there is `New_York`");
+        assert_eq!(unlike("Oslo"), "there is `<http://a/Oslo>`");
+        assert_eq!(unlike("Q42"), "they are like `Caf\u{e9}`");
+        assert_eq!(look(r"Caf\u00E9"), look("Cafe\u{301}"));
+        assert_eq!(of_entity(r"<http://a/Caf\u00E9_%2C_b>"), "Café , b");
+        assert_eq!(decode_escapes(r"C:\users\u12"), r"C:\users\u12");
     }
 
     #[test]

@@ -1,11 +1,15 @@
 //! Files with one text per key: two columns, or a JSON object.
 
 use recipe::TextSource;
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use stage::{Error, Result};
+use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
 
-use super::lines::Lines;
+use super::columns;
+use super::lines::{Lines, trimmed};
 use super::names::decode_percents;
 
 /// A key with its text; `None` where the text is empty.
@@ -40,16 +44,30 @@ pub(super) fn read_source(path: &Path, source: &TextSource) -> Result<Vec<TextRo
     let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let mut rows = if json { read_json(path, source)? } else { read_rows(path)? };
     if let Some(prefix) = &source.key_prefix {
+        let example = rows.first().map_or(String::new(), |row| format!("the first is `{}`", row.key));
         let cut = |mut row: TextRow| {
             row.key = decode_percents(row.key.strip_prefix(prefix)?);
             Some(row)
         };
         rows = rows.into_iter().filter_map(cut).collect();
         if rows.is_empty() {
-            return Err(Error::data(format!("no key begins with `{prefix}`")).at(path));
+            return Err(Error::data(format!("no key begins with `{prefix}`")).at(path).hint(example));
         }
     }
     Ok(rows)
+}
+
+/// Takes out the texts whose key has one on an earlier row; counts them, with the first such key.
+pub(super) fn take_repeated(rows: &mut Vec<TextRow>) -> (usize, Option<String>) {
+    let (mut seen, mut first, before) = (HashSet::new(), None, rows.len());
+    rows.retain(|row| {
+        let is_new = row.text.is_none() || seen.insert(row.key.clone());
+        if !is_new {
+            first.get_or_insert_with(|| row.key.clone());
+        }
+        is_new
+    });
+    (before - rows.len(), first)
 }
 
 /// Reads `key<TAB>text` lines, perhaps after a count line.
@@ -57,44 +75,86 @@ pub fn read_rows(path: &Path) -> Result<Vec<TextRow>> {
     let lines = Lines::read(path)?;
     let row = |(number, line): (u64, &str)| {
         let (key, text) = line.split_once('\t').ok_or_else(|| {
-            lines
-                .error(number, "expected key<TAB>text, found no tab")
-                .hint("is a text broken over two lines?")
+            let csv = columns::hint(line).filter(|hint| hint.contains("CSV"));
+            let hint = csv.unwrap_or_else(|| "is a text broken over two lines?".to_owned());
+            lines.error(number, "expected key<TAB>text, found no tab").hint(hint)
         })?;
-        Ok(TextRow::new(Some(number), key.trim(), text))
+        Ok(TextRow::new(Some(number), trimmed(key), text))
     };
     lines.body()?.map(row).collect()
 }
 
+/// The entries of a JSON object in the file's order, also those whose key comes again.
+struct Entries(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Entries {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct OfObject;
+        impl<'de> Visitor<'de> for OfObject {
+            type Value = Entries;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("one object, with a key for every text")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    entries.push(entry);
+                }
+                Ok(Entries(entries))
+            }
+        }
+        deserializer.deserialize_map(OfObject)
+    }
+}
+
+fn read_entries(path: &Path) -> Result<Vec<(String, Value)>> {
+    let text = stage::files::read_text(path)?;
+    let entries: Result<Entries, serde_json::Error> = serde_json::from_str(&text);
+    entries.map(|Entries(entries)| entries).map_err(|e| {
+        let error = Error::data(e.to_string()).at(path).line(e.line() as u64);
+        let one_a_line = text.lines().take(2).filter(|line| line.trim_end().ends_with('}')).count() == 2;
+        match one_a_line || text.trim_start().starts_with('[') {
+            true => error.hint(
+                "JSON Lines and lists are not read: write one object, {\"key\": {\"field\": \"text\"}, ...}",
+            ),
+            false => error,
+        }
+    })
+}
+
 fn read_json(path: &Path, source: &TextSource) -> Result<Vec<TextRow>> {
-    let entries: Map<String, Value> = stage::files::read_json(path)?;
-    if let Some(first) = entries.values().next() {
+    let entries = read_entries(path)?;
+    if let Some((_, first)) = entries.first() {
         // A field that no entry has is a misspelt one; most entries may lack it.
         for field in [&source.field, &source.key_field].into_iter().flatten() {
-            if !entries.values().any(|entry| entry.get(field).is_some()) {
+            if !entries.iter().any(|(_, entry)| entry.get(field).is_some()) {
                 let error = Error::data(format!("no entry has a field `{field}`")).at(path);
                 return Err(error.hint(format!("the first entry has {}", fields(first))));
             }
         }
     }
-    let row = |(key, entry): (&String, &Value)| {
+    let row = |(key, entry): &(String, Value)| {
         let joined_on = match &source.key_field {
-            Some(_) => text(entry, &source.key_field)?,
+            Some(_) => text(key, entry, &source.key_field)?,
             None => Some(key.as_str()),
         };
-        let text = text(entry, &source.field)?.unwrap_or_default();
+        let text = text(key, entry, &source.field)?.unwrap_or_default();
         // An entry without the field to join on has no place to go.
-        Ok(joined_on.map(|key| TextRow::new(None, key, text)))
+        Ok(joined_on.map(|key| TextRow::new(None, trimmed(key), text)))
     };
     let rows = entries.iter().map(|entry| row(entry).map_err(|error: Error| error.at(path)));
     rows.filter_map(Result::transpose).collect()
 }
 
-/// The text of an entry: itself, or one of its fields; null is no text.
-fn text<'a>(entry: &'a Value, field: &Option<String>) -> Result<Option<&'a str>> {
+/// The text of the entry called `key`: itself, or one of its fields; null is no text.
+fn text<'a>(key: &str, entry: &'a Value, field: &Option<String>) -> Result<Option<&'a str>> {
     let (value, name) = match field {
-        Some(field) => (entry.get(field).unwrap_or(&Value::Null), format!("field `{field}`")),
-        None => (entry, "an entry".to_owned()),
+        Some(field) => {
+            (entry.get(field).unwrap_or(&Value::Null), format!("field `{field}` of entry `{key}`"))
+        }
+        None => (entry, format!("entry `{key}`")),
     };
     match value {
         Value::String(text) => Ok(Some(text)),
@@ -158,7 +218,10 @@ mod tests {
         assert!(error.to_string().ends_with("no entry has a field `txt`"), "{error}");
         assert_eq!(error.hint_text(), Some("the first entry has `text`"));
         assert!(
-            read_json(&file.path(), &source("field = 'text'")).unwrap_err().to_string().contains("no text")
+            read_json(&file.path(), &source("field = 'text'"))
+                .unwrap_err()
+                .to_string()
+                .contains("entry `a` is no text")
         );
         assert!(read_json(&file.path(), &source("")).unwrap_err().to_string().contains("hold fields"));
         let broken = Written::new("{\n\"a\": ");
@@ -171,5 +234,23 @@ mod tests {
         let rows = read_source(&file.path(), &source("key_prefix = 'http://w/'"));
         assert_eq!(pairs(rows), [pair("A,B/C", "x")]);
         assert!(read_source(&file.path(), &source("key_prefix = 'ftp'")).is_err());
+    }
+
+    #[test]
+    fn a_key_given_twice_counts_once_in_every_format() {
+        let json = Written::new(r#"{"a": "", "b": "x", "a": "first", "a": "second"}"#);
+        let lines = Written::new("a\t\nb\tx\na\tfirst\na\tsecond\n");
+        for mut rows in [read_json(&json.path(), &source("")).unwrap(), read_rows(&lines.path()).unwrap()] {
+            assert_eq!(take_repeated(&mut rows), (1, Some("a".to_owned())));
+            assert_eq!(pairs(Ok(rows)), [pair("a", ""), pair("b", "x"), pair("a", "first")]);
+        }
+    }
+
+    #[test]
+    fn other_shapes_of_json_are_refused_with_the_one_that_is_read() {
+        for text in ["{\"key\": \"a\"}\n{\"key\": \"b\"}\n", "[{\"key\": \"a\"}]", "[\"a\",\n"] {
+            let error = read_json(&Written::new(text).path(), &source("")).unwrap_err();
+            assert!(error.hint_text().unwrap().contains("write one object"), "{text}: {error}");
+        }
     }
 }

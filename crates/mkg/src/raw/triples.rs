@@ -2,157 +2,149 @@
 
 use recipe::TripleFormat;
 use stage::{Error, Result};
-use std::path::Path;
 
+use super::columns::{self, Malformed};
+use super::format::no_map;
 use super::lines::Lines;
+use super::names::unlike;
 use super::vocabulary::Listing;
 use crate::Triple;
 
-/// Reads the triples of all lines, in order and with repetitions, and says in which format they were. Keys that no file lists are added to `entities`
-/// and `relations`.
+/// Reads the triples of all lines, in order and with repetitions. Keys that no file lists are added to `entities` and
+/// `relations`.
 pub(super) fn read_triples(
-    path: &Path,
+    lines: &Lines,
     format: TripleFormat,
     entities: &mut Listing,
     relations: &mut Listing,
-) -> Result<(TripleFormat, Vec<Triple>)> {
-    let lines = Lines::read(path)?;
-    let format = if format == TripleFormat::Auto { detect(&lines) } else { format };
-    let triples: Result<Vec<Triple>> = match format {
+) -> Result<Vec<Triple>> {
+    let triples = match format {
         TripleFormat::Openke if lines.count_line().is_none() => {
             return Err(lines
                 .error(1, "expected a count line")
                 .hint("without one the format is `ids` (head relation tail) or `named`"));
         }
         TripleFormat::Openke => {
-            let ids = Ids::new(path, ["head", "tail", "relation"], entities, relations)?;
-            let rows = lines.body()?.map(|(number, line)| ids.row(&lines, number, line));
-            rows.map(|row| row.map(|[head, tail, relation]| Triple::new(head, relation, tail))).collect()
+            let ids = Ids::new(lines, ["head", "tail", "relation"], entities, relations)?;
+            let triple = |[head, tail, relation]: [u32; 3]| Triple::new(head, relation, tail);
+            lines
+                .body()?
+                .map(|(number, line)| ids.row(number, line).map(triple))
+                .collect::<Result<Vec<_>>>()?
         }
         TripleFormat::Ids => {
-            let ids = Ids::new(path, ["head", "relation", "tail"], entities, relations)?;
-            let rows = lines.numbered().map(|(number, line)| ids.row(&lines, number, line));
-            rows.map(|row| row.map(|[head, relation, tail]| Triple::new(head, relation, tail))).collect()
+            let ids = Ids::new(lines, ["head", "relation", "tail"], entities, relations)?;
+            let triple = |[head, relation, tail]: [u32; 3]| Triple::new(head, relation, tail);
+            lines.numbered().map(|(number, line)| ids.row(number, line).map(triple)).collect::<Result<_>>()?
         }
-        TripleFormat::Named | TripleFormat::Auto => {
-            lines.numbered().map(|(number, line)| named(&lines, number, line, entities, relations)).collect()
-        }
+        TripleFormat::Named | TripleFormat::Auto => named(lines, entities, relations)?,
     };
-    let triples = triples?;
     if triples.is_empty() {
-        return Err(Error::data("holds no triples").at(path));
+        return Err(Error::data("holds no triples").at(lines.path()));
     }
-    Ok((format, triples))
-}
-
-/// A count line means OpenKE's format, three integers ids, anything else keys.
-fn detect(lines: &Lines) -> TripleFormat {
-    let first = lines.first().unwrap_or_default();
-    let columns: Vec<&str> = first.split_whitespace().collect();
-    let integers = columns.iter().all(|column| column.parse::<u32>().is_ok());
-    match columns.len() {
-        1 if integers => TripleFormat::Openke,
-        3 if integers => TripleFormat::Ids,
-        _ => TripleFormat::Named,
-    }
+    Ok(triples)
 }
 
 /// Reads rows of ids, whose columns are named and bounded.
-struct Ids {
+struct Ids<'a> {
+    lines: &'a Lines,
     columns: [(&'static str, usize); 3],
+    entities: usize,
 }
 
-impl Ids {
-    fn new(path: &Path, names: [&'static str; 3], entities: &Listing, relations: &Listing) -> Result<Ids> {
-        for (listing, what, example) in
-            [(entities, "entities", "entity2id.txt"), (relations, "relations", "relation2id.txt")]
-        {
-            if listing.open {
-                let message = format!("holds ids, but no id map of the {what} was found");
-                return Err(Error::missing(message)
-                    .at(path)
-                    .hint(format!("set `import.{what}`, or add {example}")));
-            }
+impl<'a> Ids<'a> {
+    fn new(
+        lines: &'a Lines,
+        names: [&'static str; 3],
+        entities: &Listing,
+        relations: &Listing,
+    ) -> Result<Ids<'a>> {
+        if entities.open || relations.open {
+            return Err(no_map(lines, entities.open));
         }
         let bound = |name| if name == "relation" { relations.keys.len() } else { entities.keys.len() };
-        Ok(Ids { columns: names.map(|name| (name, bound(name))) })
+        Ok(Ids { lines, columns: names.map(|name| (name, bound(name))), entities: entities.keys.len() })
     }
 
-    fn row(&self, lines: &Lines, number: u64, line: &str) -> Result<[u32; 3]> {
-        let columns = three(line.split_whitespace()).map_err(|found| {
-            let error = lines.error(number, format!("expected 3 columns, found {found}"));
-            if number == 1 && lines.count_line().is_some() {
-                return error.hint("the first line looks like a count: is the format `openke`?");
-            }
-            error
-        })?;
+    fn row(&self, number: u64, line: &str) -> Result<[u32; 3]> {
+        let cells = columns::three(line).map_err(|malformed| self.uneven(number, malformed))?;
         let mut ids = [0; 3];
-        for ((id, text), (name, bound)) in ids.iter_mut().zip(columns).zip(self.columns) {
-            *id = text
-                .parse()
-                .map_err(|_| lines.error(number, format!("expected the id of the {name}, found `{text}`")))?;
+        for ((id, cell), (name, bound)) in ids.iter_mut().zip(cells).zip(self.columns) {
+            *id = cell.parse().map_err(|_| {
+                self.lines.error(number, format!("expected the id of the {name}, found `{cell}`"))
+            })?;
             if *id as usize >= bound {
-                return Err(lines.error(number, format!("{name} {id} is out of range 0..{bound}")).hint(
-                    "is the order of the columns right? `openke` is head tail relation, `ids` head relation tail",
-                ));
+                let error = self.lines.error(number, format!("{name} {id} is out of range 0..{bound}"));
+                return Err(error.hint(self.range_hint(name, *id as usize, bound)));
             }
         }
         Ok(ids)
     }
+
+    fn uneven(&self, number: u64, malformed: Malformed) -> Error {
+        let error = malformed.at(self.lines, number);
+        if number == 1 && self.lines.count_line().is_some() {
+            return error.hint("the first line looks like a count: is the format `openke`?");
+        }
+        error
+    }
+
+    fn range_hint(&self, name: &str, id: usize, bound: usize) -> String {
+        let entities = self.entities;
+        if name == "relation" && (entities..entities + bound).contains(&id) {
+            return format!(
+                "do relations count on behind the {entities} entities? their ids begin at 0: subtract {entities}"
+            );
+        }
+        if name != "relation" && id == bound {
+            return "do the ids begin at 1? they begin at 0 here".to_owned();
+        }
+        "is the order of the columns right? `openke` is head tail relation, `ids` head relation tail"
+            .to_owned()
+    }
 }
 
-fn named(
-    lines: &Lines,
+fn named(lines: &Lines, entities: &mut Listing, relations: &mut Listing) -> Result<Vec<Triple>> {
+    columns::refuse_separated(lines)?;
+    let statements = lines.numbered().find(|(_, line)| !line.starts_with('#'));
+    let statements = statements.is_some_and(|(_, line)| columns::is_statement(line));
+    let mut triples = Vec::new();
+    for (number, line) in lines.numbered().filter(|(_, line)| !(statements && line.starts_with('#'))) {
+        let [head, relation, tail] = columns::keys(line).map_err(|malformed| malformed.at(lines, number))?;
+        let place = |what, called| Place { lines, number, what, called };
+        let head = place("head", "entities").find(head, entities)?;
+        let relation = place("relation", "relations").find(relation, relations)?;
+        let tail = place("tail", "entities").find(tail, entities)?;
+        triples.push(Triple::new(head, relation, tail));
+    }
+    Ok(triples)
+}
+
+/// Where a key stands.
+struct Place<'a> {
+    lines: &'a Lines,
     number: u64,
-    line: &str,
-    entities: &mut Listing,
-    relations: &mut Listing,
-) -> Result<Triple> {
-    let [head, relation, tail] = keys(line).map_err(|found| {
-        lines
-            .error(number, format!("expected 3 columns, found {found}"))
-            .hint("keys that hold spaces need tabs between them")
-    })?;
-    let mut entity =
-        |what: &str, key: &str| entities.id(key).ok_or_else(|| unknown(lines, number, what, key, "entities"));
-    let (head, tail) = (entity("head", head)?, entity("tail", tail)?);
-    let relation =
-        relations.id(relation).ok_or_else(|| unknown(lines, number, "relation", relation, "relations"))?;
-    Ok(Triple::new(head, relation, tail))
+    what: &'static str,
+    called: &'static str,
 }
 
-fn unknown(lines: &Lines, number: u64, what: &str, key: &str, listing: &str) -> Error {
-    let error = lines.error(number, format!("{what} `{key}` is not among the {listing}"));
-    error.hint(format!("is `import.{listing}` the file that belongs to these triples?"))
-}
-
-/// The three keys of a line, without the ` .` that ends it in some datasets; else the number of columns.
-fn keys(line: &str) -> Result<[&str; 3], usize> {
-    let line = line.trim_end();
-    if line.contains('\t') {
-        let [head, relation, tail] = three_before_dot(line.split('\t').map(str::trim))?;
-        return Ok([head, relation, tail.strip_suffix(" .").unwrap_or(tail)]);
+impl Place<'_> {
+    fn find(&self, key: &str, listing: &mut Listing) -> Result<u32> {
+        let Place { lines, number, what, called } = self;
+        listing.id(key).ok_or_else(|| {
+            let keys = listing.keys.keys().iter().map(String::as_str);
+            let hint = format!(
+                "{}; is `import.{called}` the file that belongs to these triples?",
+                unlike(key, keys)
+            );
+            lines.error(*number, format!("{what} `{key}` is not among the {called}")).hint(hint)
+        })
     }
-    three_before_dot(line.split_whitespace())
-}
-
-fn three_before_dot<'a>(columns: impl Iterator<Item = &'a str> + Clone) -> Result<[&'a str; 3], usize> {
-    match columns.clone().nth(3) {
-        Some(".") if columns.clone().count() == 4 => three(columns.take(3)),
-        _ => three(columns),
-    }
-}
-
-fn three<'a>(columns: impl Iterator<Item = &'a str> + Clone) -> Result<[&'a str; 3], usize> {
-    let mut three = [""; 3];
-    let filled = columns.clone().filter(|column| !column.is_empty()).count();
-    let all = columns.clone().count();
-    three.iter_mut().zip(columns).for_each(|(cell, column)| *cell = column);
-    if all == 3 && filled == 3 { Ok(three) } else { Err(if all == 3 { filled } else { all }) }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::format::decide;
     use super::super::lines::tests::Written;
     use super::*;
     use proptest::prelude::*;
@@ -164,10 +156,19 @@ mod tests {
         listing
     }
 
+    fn read_with(
+        text: &str,
+        format: TripleFormat,
+        entities: &mut Listing,
+        relations: &mut Listing,
+    ) -> Result<Vec<Triple>> {
+        let lines = Lines::read(&Written::new(text).path())?;
+        let format = decide(format, &[&lines], entities, relations)?;
+        read_triples(&lines, format, entities, relations)
+    }
+
     fn read(text: &str, format: TripleFormat) -> Result<Vec<Triple>> {
-        let (mut entities, mut relations) = (listing(&["a", "b", "New York"]), listing(&["r", "s"]));
-        let read = read_triples(&Written::new(text).path(), format, &mut entities, &mut relations);
-        read.map(|(_, triples)| triples)
+        read_with(text, format, &mut listing(&["a", "b", "New York"]), &mut listing(&["r", "s"]))
     }
 
     fn complaint(text: &str, format: TripleFormat) -> String {
@@ -180,7 +181,7 @@ mod tests {
     fn formats_are_detected_and_read_alike() {
         let expected = [Triple::new(0, 1, 2), Triple::new(1, 0, 0)];
         for text in [
-            "2\n0 2 1\n1 0 0\n",
+            "2\n0 2 1\n\n1 0 0\n",
             "2\r\n0 2 1\r\n1 0 0\r\n",
             "0\t1\t2\n1\t0\t0\n",
             "0 1 2\n1 0 0",
@@ -197,39 +198,26 @@ mod tests {
     #[test]
     fn a_dot_may_be_a_key() {
         let (mut entities, mut relations) = (listing(&["...", "."]), listing(&["r"]));
-        let file = Written::new("... r .\n... r . .\n...\tr\t.\n");
-        let (_, triples) =
-            read_triples(&file.path(), TripleFormat::Auto, &mut entities, &mut relations).unwrap();
+        let text = "... r .\n... r . .\n...\tr\t.\n";
+        let triples = read_with(text, TripleFormat::Auto, &mut entities, &mut relations).unwrap();
         assert_eq!(triples, [Triple::new(0, 0, 1); 3]);
-    }
-
-    #[test]
-    fn integers_can_be_keys_if_the_recipe_says_so() {
-        let (mut entities, mut relations) = (listing(&["7", "05"]), listing(&["3"]));
-        let file = Written::new("7 3 05\n");
-        let (_, triples) =
-            read_triples(&file.path(), TripleFormat::Named, &mut entities, &mut relations).unwrap();
-        assert_eq!(triples, [Triple::new(0, 0, 1)]);
     }
 
     #[test]
     fn without_a_map_keys_are_numbered_as_they_appear() {
         let (mut entities, mut relations) = (Listing::open(), Listing::open());
-        let file = Written::new("z\tr\ty\nx\tq\tz\n");
-        let (_, triples) =
-            read_triples(&file.path(), TripleFormat::Auto, &mut entities, &mut relations).unwrap();
+        let mut read = |text, format| read_with(text, format, &mut entities, &mut relations);
+        let triples = read("z\tr\ty\nx\tq\tz\n", TripleFormat::Auto).unwrap();
         assert_eq!(triples, [Triple::new(0, 0, 1), Triple::new(2, 1, 0)]);
-        assert_eq!(entities.keys.keys(), ["z", "y", "x"]);
-        let ids =
-            read_triples(&Written::new("0 0 0\n").path(), TripleFormat::Auto, &mut entities, &mut relations);
-        assert_eq!(ids.unwrap_err().kind(), stage::Kind::Missing);
+        assert_eq!(read("0 0 0\n", TripleFormat::Ids).unwrap_err().kind(), stage::Kind::Missing);
+        assert_eq!(read("0 0 0\n", TripleFormat::Named).unwrap(), [Triple::new(3, 2, 3)]);
+        assert_eq!(entities.keys.keys(), ["z", "y", "x", "0"]);
     }
 
     #[test]
     fn wrong_lines_are_refused_with_their_number() {
         use TripleFormat::{Auto, Ids, Openke};
         assert_eq!(complaint("0 1 2\n0 1\n", Auto), "line 2: expected 3 columns, found 2");
-        assert_eq!(complaint("0 1 2\n\n0 1 2\n", Auto), "line 2: expected 3 columns, found 0");
         assert_eq!(complaint("0 1 2\n0 1 3\n", Auto), "line 2: tail 3 is out of range 0..3");
         assert_eq!(complaint("1\n0 1 2\n", Auto), "line 2: relation 2 is out of range 0..2");
         assert_eq!(complaint("0 1 2\n0 r 2\n", Auto), "line 2: expected the id of the relation, found `r`");
@@ -242,7 +230,12 @@ mod tests {
         assert_eq!(complaint("New York r b\n", Auto), "line 1: expected 3 columns, found 4");
         assert_eq!(complaint("a\t\tb\n", Auto), "line 1: expected 3 columns, found 2");
         assert_eq!(complaint("", Auto), "holds no triples");
-        assert_eq!(complaint("0\n", Auto), "holds no triples");
+        assert_eq!(complaint("0\n", Openke), "holds no triples");
+        assert_eq!(
+            complaint("head relation tail\n0 1 1\n0 1 1\n", Auto),
+            "line 1: a header, not a triple: `head relation tail`"
+        );
+        assert_eq!(complaint("a,r,b\nb,s,a\n", Auto), "line 1: the fields are separated by commas, not tabs");
     }
 
     proptest! {

@@ -7,6 +7,7 @@ use stage::{Error, Result};
 use std::collections::HashSet;
 
 use super::dataset::Dataset;
+use crate::audit::percent;
 use crate::{RelationId, Triple};
 
 /// The triples that later stages see, each once per split.
@@ -87,20 +88,16 @@ fn decide(import: &Import, overlap: Option<f64>) -> Result<(Validation, String)>
         (Validation::Published, Some(_)) => Ok((Validation::Published, "the recipe asks for it".to_owned())),
         (Validation::Auto, None) => Ok((holdout, "no validation triples are published".to_owned())),
         (Validation::Auto, Some(overlap)) if overlap > import.overlap_threshold => {
-            let (share, most) = (percent(overlap), percent(import.overlap_threshold));
+            let (share, most) = (percent(overlap, 1), percent(import.overlap_threshold, 1));
             let reason = format!("{share} of the published triples stand in train or test, more than {most}");
             Ok((holdout, reason))
         }
         (Validation::Auto, Some(overlap)) => {
-            let share = if overlap > 0.0 { percent(overlap) } else { "none".to_owned() };
+            let share = if overlap > 0.0 { percent(overlap, 1) } else { "none".to_owned() };
             let reason = format!("{share} of the published triples stand in train or test");
             Ok((Validation::Published, reason))
         }
     }
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.1} %", 100.0 * share)
 }
 
 /// What is left of train, what is held out, and how many triples should have been, in the order of train.
@@ -179,10 +176,9 @@ mod tests {
     use super::*;
     use crate::{Entity, Relation, Vocabulary};
     use proptest::prelude::*;
-    use recipe::TripleFormat;
 
     fn dataset(train: Vec<Triple>, valid: Option<Vec<Triple>>) -> Dataset {
-        let split = |triples| PublishedSplit::new(TripleFormat::Ids, triples);
+        let split = PublishedSplit::new;
         Dataset {
             name: "test".to_owned(),
             vocabulary: Vocabulary {
@@ -192,6 +188,8 @@ mod tests {
             train: split(train),
             valid: valid.map(split),
             test: split(vec![Triple::new(0, 0, 9)]),
+            listed: true,
+            notes: Vec::new(),
             texts: Vec::new(),
             images: None,
             image_files: Vec::new(),

@@ -4,7 +4,7 @@ use stage::{Error, Result};
 use std::path::Path;
 
 use super::keys::KeyMap;
-use super::lines::Lines;
+use super::lines::{Lines, trimmed};
 
 /// Keys, and the texts that stand beside them in a readable table.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl Listing {
         let lines = Lines::read(path)?;
         let listing = match lines.first() {
             Some(header) if is_header(header) => read_table(&lines, header)?,
-            _ => Listing { keys: KeyMap::read(path)?, ..Listing::default() },
+            _ => Listing { keys: KeyMap::of(&lines)?, ..Listing::default() },
         };
         if listing.keys.is_empty() {
             return Err(Error::data("lists no keys").at(path));
@@ -38,6 +38,11 @@ impl Listing {
     pub(super) fn take(&mut self, name: &str) -> Option<Vec<Option<String>>> {
         let position = self.columns.iter().position(|(column, _)| column == name)?;
         Some(self.columns.swap_remove(position).1)
+    }
+
+    /// Whether an id is one of the keys'.
+    pub(super) fn has(&self, id: u32) -> bool {
+        (id as usize) < self.keys.len()
     }
 
     /// The id of a key; an open listing gives a new key the next id.
@@ -65,7 +70,7 @@ fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
             let message = format!("expected {} columns as in the header, found {}", names.len(), cells.len());
             return Err(lines.error(number, message).hint("cells are separated by single tabs"));
         }
-        let key = cells[0].trim();
+        let key = trimmed(cells[0]);
         if key.is_empty() {
             return Err(lines.error(number, "the key is empty"));
         }

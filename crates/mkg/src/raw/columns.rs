@@ -1,0 +1,280 @@
+//! The columns of a line of keys, and what a line is that has others.
+
+use stage::Error;
+
+use super::lines::{Lines, trimmed};
+
+/// Separators of files that are no triples of ours, with their names.
+const SEPARATORS: [(char, &str); 3] = [(',', "commas"), (';', "semicolons"), ('|', "bars")];
+
+/// What headers call head, relation and tail.
+const ROLES: [&[&str]; 3] = [
+    &[
+        "head", "subject", "subj", "source", "src", "entity1", "entity_1", "e1", "h", "s", "from", "start",
+        "node1",
+    ],
+    &["relation", "predicate", "pred", "property", "edge", "rel", "link", "type", "label", "r", "p"],
+    &[
+        "tail", "object", "obj", "target", "tgt", "dst", "entity2", "entity_2", "e2", "t", "o", "to", "end",
+        "node2",
+    ],
+];
+
+/// What is wrong with a line, and what to do about it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Malformed {
+    message: String,
+    hint: Option<String>,
+}
+
+impl Malformed {
+    fn new(message: impl Into<String>, hint: &str) -> Malformed {
+        Malformed { message: message.into(), hint: Some(hint.to_owned()) }
+    }
+
+    /// The error of a line that has so many columns instead of three.
+    pub(super) fn columns(line: &str, found: usize) -> Malformed {
+        Malformed { message: format!("expected 3 columns, found {found}"), hint: hint(line) }
+    }
+
+    /// As an error of line `number`.
+    pub(super) fn at(self, lines: &Lines, number: u64) -> Error {
+        let error = lines.error(number, self.message);
+        match self.hint {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+}
+
+/// The three keys of a line, without the dot that ends it in N-Triples and some datasets.
+pub(super) fn keys(line: &str) -> Result<[&str; 3], Malformed> {
+    // A tab before the first key is a column.
+    let line = line.trim_start_matches([' ', '\u{feff}']).trim_end();
+    if is_directive(line) {
+        return Err(Malformed::new("a directive of Turtle, not a triple", "write the graph as N-Triples"));
+    }
+    if let Some(keys) = statement(line) {
+        return keys;
+    }
+    let cells: Vec<&str> = match line.contains('\t') {
+        true => line.split('\t').map(trimmed).collect(),
+        false => line.split_whitespace().collect(),
+    };
+    let cells = match cells.as_slice() {
+        [triple @ .., "."] if triple.len() == 3 => triple,
+        cells => cells,
+    };
+    match cells {
+        &[head, relation, tail] if !cells.contains(&"") => {
+            let tail = if line.contains('\t') { tail.strip_suffix(" .").unwrap_or(tail) } else { tail };
+            Ok([head, relation, tail])
+        }
+        cells => {
+            let filled = cells.iter().filter(|cell| !cell.is_empty()).count();
+            Err(Malformed::columns(line, if cells.len() == 3 { filled } else { cells.len() }))
+        }
+    }
+}
+
+/// The three cells of a line of numbers.
+pub(super) fn three(line: &str) -> Result<[&str; 3], Malformed> {
+    let cells: Vec<&str> = line.split_whitespace().collect();
+    cells.as_slice().try_into().map_err(|_| Malformed::columns(line, cells.len()))
+}
+
+/// Whether a line begins like a statement of N-Triples: with an address in angle brackets or a blank node.
+pub(super) fn is_statement(line: &str) -> bool {
+    line.starts_with('<') || line.starts_with("_:")
+}
+
+/// `@prefix ex: <http://example.org/> .`, and the same in SPARQL's spelling.
+fn is_directive(line: &str) -> bool {
+    let word = line.split_whitespace().next().unwrap_or_default();
+    let sparql = ["prefix", "base"].iter().any(|directive| word.eq_ignore_ascii_case(directive));
+    ["@prefix", "@base"].contains(&word) || (sparql && line.contains('<') && !line.contains('\t'))
+}
+
+/// The keys of a statement `subject predicate object .`, perhaps with a comment; none for what is no statement.
+fn statement(line: &str) -> Option<Result<[&str; 3], Malformed>> {
+    let (subject, rest) = resource(line)?;
+    let (predicate, rest) = resource(rest)?;
+    if rest.starts_with('"') {
+        let message = format!("`{rest:.40}` is a literal, not an entity");
+        return Some(Err(Malformed::new(message, "leave lines with literals out of the triple files")));
+    }
+    let (object, rest) = resource(rest)?;
+    match rest.strip_prefix('.').map_or(rest, str::trim_start) {
+        "" => Some(Ok([subject, predicate, object])),
+        comment if comment.starts_with('#') => Some(Ok([subject, predicate, object])),
+        more if more.starts_with([';', ',']) => {
+            let message = format!("`{more:.1}` after a triple: Turtle, not N-Triples");
+            Some(Err(Malformed::new(message, "write the graph as N-Triples, one triple a line")))
+        }
+        more if resource(more).is_some() => {
+            let hint = "leave the graph's name out: a triple has three terms";
+            Some(Err(Malformed::new("a fourth term: N-Quads, not N-Triples", hint)))
+        }
+        _ => None,
+    }
+}
+
+/// An address in angle brackets, with them, or a blank node at the front of a text, and what follows it.
+fn resource(text: &str) -> Option<(&str, &str)> {
+    let end = match text.strip_prefix('<') {
+        Some(address) => {
+            let end = address.find(|c: char| matches!(c, '<' | '>') || c.is_whitespace())?;
+            address[end..].starts_with('>').then_some(end + 2)?
+        }
+        None => {
+            let label = text.split_whitespace().next().filter(|label| label.starts_with("_:"))?;
+            label.trim_end_matches('.').len()
+        }
+    };
+    let (resource, rest) = text.split_at(end);
+    Some((resource, rest.trim_start()))
+}
+
+/// Whether a line names columns instead of holding a triple.
+pub(super) fn is_header(line: &str) -> bool {
+    let separators: &[char] = if line.contains('\t') { &['\t'] } else { &[',', ';', '|', ' '] };
+    let cells: Vec<String> = line.split(separators).map(bare).collect();
+    let cells: Vec<&str> = cells.iter().map(String::as_str).filter(|cell| !cell.is_empty()).collect();
+    let has = |role: &&[&str]| cells.iter().any(|cell| role.iter().any(|word| is_word(cell, word)));
+    (3..=6).contains(&cells.len()) && ROLES.iter().all(has)
+}
+
+/// A header's cell without quotes, brackets and marks around it, in lower case.
+fn bare(cell: &str) -> String {
+    cell.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase().replace(' ', "_")
+}
+
+/// `relation`, or a word made of it: `relation_type`.
+fn is_word(cell: &str, word: &str) -> bool {
+    let rest = cell.strip_prefix(word);
+    rest.is_some_and(|rest| rest.is_empty() || (word.len() > 2 && rest.starts_with(['_', '-', '.'])))
+}
+
+/// What a line may be that does not have the columns it should have.
+pub(super) fn hint(line: &str) -> Option<String> {
+    let cells = line.split('\t').count();
+    if is_header(line) {
+        return Some("is it a header? triple files have none: take it out".to_owned());
+    }
+    if cells == 1 {
+        for (separator, name) in SEPARATORS {
+            if line.split(separator).count() > 2 || line.starts_with('"') && line.contains(separator) {
+                return Some(separated(name));
+            }
+        }
+    }
+    if trimmed(line).parse::<u64>().is_ok() {
+        return Some("is it a count line? only OpenKE's files of ids have one".to_owned());
+    }
+    match cells {
+        1 => Some("keys that hold spaces need tabs between them".to_owned()),
+        4.. => {
+            Some("is there an index, a score or a time too many? a triple is head, relation, tail".to_owned())
+        }
+        _ => None,
+    }
+}
+
+fn separated(name: &str) -> String {
+    format!(
+        "is it CSV, with {name} and perhaps quotes? write tabs: in pandas to_csv(path, sep=\"\\t\", header=False, index=False)"
+    )
+}
+
+/// Refuses a file without a tab whose every line has the same three or more fields between commas, semicolons or bars:
+/// blanks would divide them elsewhere.
+pub(super) fn refuse_separated(lines: &Lines) -> Result<(), Error> {
+    if lines.numbered().any(|(_, line)| line.contains('\t')) {
+        return Ok(());
+    }
+    let fields = |separator: char| {
+        let mut counts = lines.numbered().map(|(_, line)| count_fields(line, separator));
+        let first = counts.next().unwrap_or(0);
+        first > 2 && counts.all(|count| count == first)
+    };
+    match SEPARATORS.iter().find(|(separator, _)| fields(*separator)) {
+        Some((_, name)) => {
+            let (number, _) = lines.numbered().next().unwrap_or((1, ""));
+            Err(lines
+                .error(number, format!("the fields are separated by {name}, not tabs"))
+                .hint(separated(name)))
+        }
+        None => Ok(()),
+    }
+}
+
+/// How many fields a line has between separators, of which those within quotes are none.
+fn count_fields(line: &str, separator: char) -> usize {
+    let mut quoted = false;
+    let mut separates = |c: char| {
+        quoted ^= c == '"';
+        c == separator && !quoted
+    };
+    1 + line.chars().filter(|c| separates(*c)).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(line: &str) -> Result<[&str; 3], String> {
+        keys(line)
+            .map_err(|malformed| format!("{} | {}", malformed.message, malformed.hint.unwrap_or_default()))
+    }
+
+    #[test]
+    fn statements_of_n_triples_are_read_however_they_end() {
+        for line in
+            ["<a> <r> <b> .", "<a> <r> <b>.", "<a>\t<r>\t<b>\t.", "<a> <r> <b>", "<a><r><b>. # so it is"]
+        {
+            assert_eq!(read(line).unwrap(), ["<a>", "<r>", "<b>"], "{line}");
+        }
+        assert_eq!(read("_:x <r> _:y.").unwrap(), ["_:x", "<r>", "_:y"]);
+        assert_eq!(read("<http://a b>\t<r>\tNew York .").unwrap(), ["<http://a b>", "<r>", "New York"]);
+        assert_eq!(read("<3\tlikes\tcats").unwrap(), ["<3", "likes", "cats"]);
+    }
+
+    #[test]
+    fn what_is_no_triple_is_said_in_words() {
+        for (line, says) in [
+            ("<a> <r> \"1984\"^^<http://w3.org/gYear> .", "is a literal"),
+            ("<a>\t<r>\t\"a text\"@en .", "is a literal"),
+            ("@prefix ex: <http://example.org/> .", "a directive of Turtle"),
+            ("PREFIX ex: <http://example.org/>", "a directive of Turtle"),
+            ("<a> <r> <b> ;", "Turtle, not N-Triples"),
+            ("<a> <r> <b> <graph> .", "N-Quads"),
+            ("a,near,b", "CSV"),
+            ("\"New York\",\"near\",\"b\"", "quotes"),
+            ("a;near;b", "semicolons"),
+            ("a\tnear\tb\t1.0", "found 4 | is there an index, a score"),
+            ("New York near b", "found 4 | keys that hold spaces need tabs"),
+            ("\thead\trelation\ttail", "header"),
+            ("1999", "count line"),
+        ] {
+            let said = read(line).unwrap_err();
+            assert!(said.contains(says), "{line}: {said}");
+        }
+    }
+
+    #[test]
+    fn headers_are_known_by_their_words() {
+        for line in [
+            "head\trelation\ttail",
+            "Subject,Predicate,Object",
+            "\ttail\thead\trelation_type",
+            "\"h\" \"r\" \"t\"",
+        ] {
+            assert!(is_header(line), "{line}");
+        }
+        for line in
+            ["head\tis_part_of\tbody", "a\tr\tb", "source\trelation\trelation", "Target\tsells\tSubject"]
+        {
+            assert!(!is_header(line), "{line}");
+        }
+    }
+}
