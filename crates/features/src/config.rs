@@ -59,8 +59,18 @@ const SIZES: [&str; 9] = [
 pub(crate) trait Architecture: Copy + DeserializeOwned {
     /// The one of a configuration that names none.
     const USUAL: &str;
-    /// What configurations of this one leave out.
+    /// What configurations of this one leave out, where it is not what most do.
     fn defaults(self) -> Value;
+}
+
+/// What is left out as a base-sized BERT or ViT has it, and keys that candle-transformers asks for in vain.
+fn base() -> Value {
+    json!({
+        "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+        "hidden_act": "gelu", "layer_norm_eps": 1e-12, "max_position_embeddings": 512, "type_vocab_size": 2,
+        "pad_token_id": 0, "position_embedding_type": "absolute", "image_size": 224, "patch_size": 16, "num_channels": 3,
+        "qkv_bias": true, "initializer_range": 0.0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+    })
 }
 
 /// A configuration in which nothing is left out.
@@ -83,10 +93,7 @@ impl<A: Architecture> Config<A> {
         for (name, other) in NAMES {
             config.add(name, config.values.pointer(other).cloned().unwrap_or_default());
         }
-        let base = json!({
-            "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
-        });
-        for defaults in [architecture.defaults(), base] {
+        for defaults in [architecture.defaults(), base()] {
             for (name, value) in defaults.as_object().into_iter().flatten() {
                 config.add(name, value.clone());
             }
@@ -143,11 +150,11 @@ impl<A: Architecture> Config<A> {
             .map_err(|e| candle_core::Error::msg(format!("{CONFIG}: hidden_act: {e}")))
     }
 
-    /// Refuses any other value than one of these, which are what the model of candle-transformers computes.
+    /// Refuses any other value than one of these, which the model of candle-transformers computes.
     pub(crate) fn require(&self, name: &str, known: &[Value]) -> candle_core::Result<()> {
-        match known.contains(&self.values[name]) {
-            true => Ok(()),
-            false => candle_core::bail!("{CONFIG}: {name} {} is not supported", self.values[name]),
+        match &self.values[name] {
+            value if value.is_null() || known.contains(value) => Ok(()),
+            value => candle_core::bail!("{CONFIG}: {name} {value} is not supported"),
         }
     }
 }

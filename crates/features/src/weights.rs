@@ -30,8 +30,15 @@ impl SimpleBackend for Translated {
         self.weights.get_unchecked(name)
     }
 
-    /// The usual names are asked for.
-    fn contains_tensor(&self, _: &str) -> bool {
-        false
+    /// Whether it is there under the same name.
+    fn contains_tensor(&self, name: &str) -> bool {
+        self.weights.contains_tensor(name)
     }
+}
+
+/// The tensor `name` of a product, so that it comes out times the vector `scale`: each row of a weight, and each number of a
+/// bias, makes one number of what is scaled.
+pub(crate) fn scaled(weights: &VarBuilder, shape: &Shape, name: &str, scale: &str) -> Result<Tensor> {
+    let (tensor, scale) = (weights.get(shape, name)?, weights.get(shape.dims()[0], scale)?);
+    tensor.broadcast_mul(&if tensor.rank() == 2 { scale.unsqueeze(1)? } else { scale })
 }

@@ -1,16 +1,16 @@
-//! BEiT's layers: a ViT's with scaled residuals and, in the attention, a bias for each head that depends on how far two
+//! BEiT's layers: a ViT's with, in the attention, a bias for each head that depends on how far two
 //! patches are from each other.
 //!
 //! candle-transformers has them as one model that is private but for its logits, for images of 384 x 384 pixels, one at a
 //! time: a bias cannot be put into its ViT, so this one is written here.
 
-use candle_core::{D, Module, Result, Tensor};
+use candle_core::{D, Module, Result, Shape, Tensor};
 use candle_nn::{Activation, LayerNorm, Linear, VarBuilder, layer_norm, linear_b, ops::softmax_last_dim};
 use candle_transformers::models::vit::Embeddings;
 
 use super::models::Architecture;
 use crate::config::Config;
-use crate::weights::translated;
+use crate::weights::{scaled, translated};
 
 /// BEiT, up to the states that its pooler sees.
 pub(super) struct Beit {
@@ -30,8 +30,6 @@ struct Layer {
     up: Linear,
     down: Linear,
     activation: Activation,
-    /// Of the two residuals.
-    scales: [Option<Tensor>; 2],
     heads: usize,
 }
 
@@ -39,22 +37,30 @@ impl Beit {
     pub(super) fn new(config: &Config<Architecture>, weights: VarBuilder<'static>) -> Result<Beit> {
         config.require("use_shared_relative_position_bias", &[false.into()])?;
         let (hidden, epsilon) = (config.size("hidden_size"), config.epsilon());
+        let weights = translated(weights, scaled_or_not);
         let layer = |i| Layer::new(config, weights.pp("encoder.layer").pp(i));
         let norm = || layer_norm(hidden, epsilon, weights.pp("layernorm"));
-        let embeddings = translated(weights.pp("embeddings"), positions_or_none);
         Ok(Beit {
-            embeddings: Embeddings::new(&config.of()?, false, embeddings)?,
+            embeddings: Embeddings::new(&config.of()?, false, weights.pp("embeddings"))?,
             layers: (0..config.size("num_hidden_layers")).map(layer).collect::<Result<_>>()?,
             norm: if config.pools_patches() { None } else { Some(norm()?) },
         })
     }
 }
 
-/// Without absolute positions, they are 0.
-fn positions_or_none(weights: &VarBuilder, shape: &candle_core::Shape, name: &str) -> Result<Tensor> {
-    match weights.contains_tensor(name) || name != "position_embeddings" {
-        true => weights.get(shape, name),
-        false => Tensor::zeros(shape, weights.dtype(), weights.device()),
+/// Positions are 0 where there are none, and residuals' scales, if there are any, are in the products before them.
+fn scaled_or_not(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> {
+    if name == "embeddings.position_embeddings" && !weights.contains_tensor(name) {
+        return Tensor::zeros(shape, weights.dtype(), weights.device());
+    }
+    let scale = match (name.split_once(".attention.output."), name.split_once(".output.")) {
+        (Some((layer, _)), _) => format!("{layer}.lambda_1"),
+        (None, Some((layer, _))) => format!("{layer}.lambda_2"),
+        (None, None) => return weights.get(shape, name),
+    };
+    match weights.contains_tensor(&scale) {
+        true => scaled(weights, shape, name, &scale),
+        false => weights.get(shape, name),
     }
 }
 
@@ -75,7 +81,6 @@ impl Layer {
         let biased = config.value("qkv_bias") == true;
         let input = |name, bias| linear_b(hidden, hidden, bias, own.pp(name));
         let table = own.pp("relative_position_bias");
-        let scale = |name| weights.contains_tensor(name).then(|| weights.get(hidden, name)).transpose();
         Ok(Layer {
             norms: [norm("layernorm_before")?, norm("layernorm_after")?],
             inputs: [input("query", biased)?, input("key", false)?, input("value", biased)?],
@@ -87,7 +92,6 @@ impl Layer {
             up: linear_b(hidden, inner, true, weights.pp("intermediate.dense"))?,
             down: linear_b(inner, hidden, true, weights.pp("output.dense"))?,
             activation: config.activation()?,
-            scales: [scale("lambda_1")?, scale("lambda_2")?],
             heads,
         })
     }
@@ -104,13 +108,9 @@ impl Layer {
     }
 
     fn forward(&self, states: &Tensor) -> Result<Tensor> {
-        let scaled = |i: usize, added: Tensor| {
-            self.scales[i].iter().try_fold(added, |added, scale| added.broadcast_mul(scale))
-        };
-        let states = (scaled(0, self.attention(&states.apply(&self.norms[0])?)?)? + states)?;
-        let fed =
-            states.apply(&self.norms[1])?.apply(&self.up)?.apply(&self.activation)?.apply(&self.down)?;
-        scaled(1, fed)? + states
+        let states = (self.attention(&states.apply(&self.norms[0])?)? + states)?;
+        let up = states.apply(&self.norms[1])?.apply(&self.up)?.apply(&self.activation)?;
+        up.apply(&self.down)? + states
     }
 }
 

@@ -1,11 +1,11 @@
 //! The image encoder: images become rows.
 
 use candle_core::{Device, Module, Tensor};
-use candle_nn::VarBuilder;
+use candle_nn::{Func, func};
 use recipe::ImageOutput;
 use stage::Result;
 
-use super::models::{Architecture, Head, ImageModel, Taken};
+use super::models::{Architecture, ImageModel, cells};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::preparation::{self, Preparation};
@@ -17,7 +17,8 @@ const CPU_IMAGES: usize = 2;
 /// An image encoder in `f32`, with the preparation that it was trained with. It never changes, so threads share it.
 pub struct ImageEncoder {
     model: ImageModel,
-    head: Head,
+    /// From the model's states to rows.
+    head: Func<'static>,
     preparation: Preparation,
     /// Numbers per image.
     width: usize,
@@ -35,27 +36,23 @@ impl ImageEncoder {
         checkpoint.require_output(output, config.outputs())?;
         let preparation = config.preparation(checkpoint.optional(preparation::FILE).as_deref())?;
         let weights = checkpoint.weights(config.probe(), device)?;
-        let head = config.head(output, &weights).map_err(|e| checkpoint.damaged(e))?;
-        ImageEncoder::new(&config, head, preparation, weights).map_err(|e| checkpoint.damaged(e))
+        let loaded = config.head(output, &weights).and_then(|head| {
+            let model = config.model(preparation.size().0, output == ImageOutput::Pooler, weights)?;
+            let (width, device) = (config.size("hidden_size"), device.clone());
+            Ok(ImageEncoder { model, head, preparation, width, device })
+        });
+        loaded.map_err(|e| checkpoint.damaged(e))
     }
 
     /// A small encoder with weights drawn from `seed`.
     pub fn random(seed: u64, device: &Device) -> Result<ImageEncoder> {
-        let config = Config::new(&random::images())?;
+        let config = Config::<Architecture>::new(&random::images())?;
+        let preparation = config.preparation(None)?;
         let weights = random::weights(seed, "features/random-vit", device);
-        ImageEncoder::new(&config, Head::of(Taken::Cells), config.preparation(None)?, weights)
-            .map_err(tensor_error("building the image encoder"))
-    }
-
-    fn new(
-        config: &Config<Architecture>,
-        head: Head,
-        preparation: Preparation,
-        weights: VarBuilder<'static>,
-    ) -> candle_core::Result<ImageEncoder> {
-        let (width, device) = (head.width(config.size("hidden_size")), weights.device().clone());
-        let model = config.model(preparation.size().0, &head, weights)?;
-        Ok(ImageEncoder { model, head, preparation, width, device })
+        let model = config.model(preparation.size().0, false, weights);
+        let (head, width) = (func(cells), random::GRID * random::GRID * config.size("hidden_size"));
+        let model = model.map_err(tensor_error("building the image encoder"))?;
+        Ok(ImageEncoder { model, head, preparation, width, device: device.clone() })
     }
 
     /// How an image becomes the pixels it takes.

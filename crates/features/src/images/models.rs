@@ -6,7 +6,7 @@
 //! [BEiT's layers](super::beit) are here. CLIP and SigLIP are candle-transformers' own.
 
 use candle_core::{Error, IndexOp, Module, Result, Shape, Tensor};
-use candle_nn::{LayerNorm, Linear, VarBuilder, layer_norm, linear};
+use candle_nn::{Func, LayerNorm, VarBuilder, func, layer_norm, linear};
 use candle_transformers::models::clip::text_model::Activation;
 use candle_transformers::models::clip::vision_model::{ClipVisionConfig, ClipVisionTransformer};
 use candle_transformers::models::siglip;
@@ -21,7 +21,7 @@ use super::positions::interpolated;
 use crate::config::{self, Config};
 use crate::preparation::Preparation;
 use crate::random::GRID;
-use crate::weights::translated;
+use crate::weights::{scaled, translated};
 
 /// States `(image, token, hidden)` of pixels `(image, channel, row, column)`, or what a model makes of them itself.
 pub(crate) type ImageModel = Box<dyn Module + Send + Sync>;
@@ -44,100 +44,33 @@ impl config::Architecture for Architecture {
 
     fn defaults(self) -> Value {
         match self {
-            Architecture::Vit => json!({
-                "image_size": 224, "patch_size": 16, "num_channels": 3, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
-                "qkv_bias": true,
-            }),
-            Architecture::Beit => json!({
-                "image_size": 224, "patch_size": 16, "num_channels": 3, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
-                "qkv_bias": true, "use_mean_pooling": true, "use_shared_relative_position_bias": false,
-            }),
-            Architecture::Dinov2 => json!({
-                "image_size": 224, "patch_size": 14, "num_channels": 3, "hidden_act": "gelu", "layer_norm_eps": 1e-6,
-                "qkv_bias": true, "mlp_ratio": 4, "use_swiglu_ffn": false,
-            }),
-            Architecture::Clip => json!({
-                "image_size": 224, "patch_size": 32, "num_channels": 3, "hidden_act": "quick_gelu",
-                "layer_norm_eps": 1e-5,
-            }),
-            Architecture::Siglip => json!({
-                "image_size": 224, "patch_size": 16, "num_channels": 3, "hidden_act": "gelu_pytorch_tanh",
-                "layer_norm_eps": 1e-6,
-            }),
-        }
-    }
-}
-
-/// What is taken of a model's states.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Taken {
-    /// All: the model has made a row of them.
-    Row,
-    /// The class token's.
-    Class,
-    /// The mean of all from this one on.
-    From(usize),
-    /// The mean of each cell of a grid of patches, behind the class token.
-    Cells,
-}
-
-/// What becomes of it.
-enum Last {
-    /// It is the feature.
-    Nothing,
-    /// A product and a hyperbolic tangent.
-    Tanh(Linear),
-    /// A norm.
-    Norm(LayerNorm),
-}
-
-/// From states `(image, token, hidden)` to rows `(image, width)`.
-pub(crate) struct Head {
-    taken: Taken,
-    last: Last,
-}
-
-impl Head {
-    /// One without weights.
-    pub(crate) fn of(taken: Taken) -> Head {
-        Head { taken, last: Last::Nothing }
-    }
-
-    /// Numbers per image, of so many per state.
-    pub(crate) fn width(&self, hidden: usize) -> usize {
-        match self.taken {
-            Taken::Cells => GRID * GRID * hidden,
-            Taken::Row | Taken::Class | Taken::From(_) => hidden,
-        }
-    }
-}
-
-impl Module for Head {
-    fn forward(&self, states: &Tensor) -> Result<Tensor> {
-        let rows = self.taken.of(states)?;
-        match &self.last {
-            Last::Nothing => Ok(rows),
-            Last::Tanh(dense) => dense.forward(&rows)?.tanh(),
-            Last::Norm(norm) => norm.forward(&rows),
-        }
-    }
-}
-
-impl Taken {
-    fn of(self, states: &Tensor) -> Result<Tensor> {
-        match self {
-            Taken::Row => Ok(states.clone()),
-            Taken::Class => states.i((.., 0))?.contiguous(),
-            Taken::From(first) => states.narrow(1, first, states.dim(1)? - first)?.mean(1),
-            Taken::Cells => {
-                let (images, tokens, hidden) = states.dims3()?;
-                let cell = (tokens - 1).isqrt() / GRID;
-                let patches = states.narrow(1, 1, (cell * GRID).pow(2))?;
-                let cells = patches.reshape(&[images, GRID, cell, GRID, cell, hidden][..])?;
-                cells.mean(4)?.mean(2)?.flatten_from(1)
+            Architecture::Vit => json!({}),
+            Architecture::Beit => json!({ "use_mean_pooling": true }),
+            Architecture::Dinov2 => json!({ "patch_size": 14, "layer_norm_eps": 1e-6, "mlp_ratio": 4 }),
+            Architecture::Clip => {
+                json!({ "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5 })
             }
+            Architecture::Siglip => json!({ "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6 }),
         }
     }
+}
+
+/// The class token's state, of states `(image, token, hidden)`.
+fn class(states: &Tensor) -> Result<Tensor> {
+    states.i((.., 0))?.contiguous()
+}
+
+/// The mean of the states behind the class token.
+fn patches(states: &Tensor) -> Result<Tensor> {
+    states.i((.., 1..))?.mean(1)
+}
+
+/// The mean of each cell of a grid of patches behind the class token, side by side.
+pub(super) fn cells(states: &Tensor) -> Result<Tensor> {
+    let (images, tokens, hidden) = states.dims3()?;
+    let cell = (tokens - 1).isqrt() / GRID;
+    let patches = states.narrow(1, 1, (cell * GRID).pow(2))?;
+    patches.reshape(&[images, GRID, cell, GRID, cell, hidden][..])?.mean(4)?.mean(2)?.flatten_from(1)
 }
 
 impl Config<Architecture> {
@@ -183,28 +116,33 @@ impl Config<Architecture> {
         }
     }
 
-    /// What of the states an output is, and what becomes of that.
-    pub(crate) fn head(&self, output: ImageOutput, weights: &VarBuilder) -> Result<Head> {
+    /// How states become rows `(image, width)`.
+    pub(crate) fn head(&self, output: ImageOutput, weights: &VarBuilder) -> Result<Func<'static>> {
         let hidden = self.size("hidden_size");
-        let norm = |name| layer_norm(hidden, self.epsilon(), weights.pp(name)).map(Last::Norm);
-        let (taken, last) = match (output, self.architecture) {
-            (ImageOutput::Patches, Architecture::Siglip) => (Taken::From(0), Last::Nothing),
-            (ImageOutput::Patches, _) => (Taken::From(1), Last::Nothing),
-            (ImageOutput::Pooler, Architecture::Siglip) => (Taken::Row, Last::Nothing),
+        let norm = |name| layer_norm(hidden, self.epsilon(), weights.pp(name));
+        Ok(match (output, self.architecture) {
+            (ImageOutput::Patches, Architecture::Siglip) => func(|states| states.mean(1)),
+            (ImageOutput::Patches, _) => func(patches),
+            // The model does it, with weights that only it can read.
+            (ImageOutput::Pooler, Architecture::Siglip) => func(|rows| Ok(rows.clone())),
             (ImageOutput::Pooler, Architecture::Beit) if self.pools_patches() => {
-                (Taken::From(1), norm("pooler.layernorm")?)
+                let norm = norm("pooler.layernorm")?;
+                func(move |states| norm.forward(&patches(states)?))
             }
-            (ImageOutput::Pooler, Architecture::Clip) => (Taken::Class, norm("post_layernorm")?),
+            (ImageOutput::Pooler, Architecture::Clip) => {
+                let norm = norm("post_layernorm")?;
+                func(move |states| norm.forward(&class(states)?))
+            }
             (ImageOutput::Pooler, Architecture::Vit) => {
-                (Taken::Class, Last::Tanh(linear(hidden, hidden, weights.pp("pooler.dense"))?))
+                let dense = linear(hidden, hidden, weights.pp("pooler.dense"))?;
+                func(move |states| dense.forward(&class(states)?)?.tanh())
             }
-            (ImageOutput::Cls | ImageOutput::Pooler, _) => (Taken::Class, Last::Nothing),
-        };
-        Ok(Head { taken, last })
+            (ImageOutput::Cls | ImageOutput::Pooler, _) => func(class),
+        })
     }
 
-    /// The model with these weights, for images of `size` pixels along a side, up to what `head` takes.
-    pub(crate) fn model(&self, size: usize, head: &Head, weights: VarBuilder<'static>) -> Result<ImageModel> {
+    /// The model with these weights, for images of `size` pixels along a side; with its own pooler, if that is private.
+    pub(crate) fn model(&self, size: usize, pools: bool, weights: VarBuilder<'static>) -> Result<ImageModel> {
         self.require("num_channels", &[3.into()])?;
         let patch = self.size("patch_size");
         if !size.is_multiple_of(patch) {
@@ -221,10 +159,7 @@ impl Config<Architecture> {
             }
             Architecture::Beit => Box::new(beit::Beit::new(self, weights)?),
             Architecture::Clip => Box::new(Clip(ClipVisionTransformer::new(weights, &self.clip()?)?)),
-            Architecture::Siglip => {
-                let pools = head.taken == Taken::Row;
-                Box::new(siglip::VisionModel::new(&self.of()?, pools, weights)?)
-            }
+            Architecture::Siglip => Box::new(siglip::VisionModel::new(&self.of()?, pools, weights)?),
         })
     }
 
@@ -304,13 +239,9 @@ fn of_dinov2(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> 
         ("attention.out", "attention.output.dense"),
     ];
     let own = names.iter().fold(name.to_owned(), |name, (vit, own)| name.replace(vit, own));
-    let tensor = weights.get(shape, &own)?;
-    let (layer, number) = match (own.split_once(".attention.output"), own.split_once(".mlp.fc2")) {
-        (Some((layer, _)), _) => (layer, 1),
-        (_, Some((layer, _))) => (layer, 2),
-        (None, None) => return Ok(tensor),
-    };
-    // Each row of a weight, and each number of a bias, makes one number of what is scaled.
-    let scale = weights.get(shape.dims()[0], &format!("{layer}.layer_scale{number}.lambda1"))?;
-    tensor.broadcast_mul(&if tensor.rank() == 2 { scale.unsqueeze(1)? } else { scale })
+    match (own.split_once(".attention.output"), own.split_once(".mlp.fc2")) {
+        (Some((layer, _)), _) => scaled(weights, shape, &own, &format!("{layer}.layer_scale1.lambda1")),
+        (_, Some((layer, _))) => scaled(weights, shape, &own, &format!("{layer}.layer_scale2.lambda1")),
+        (None, None) => weights.get(shape, &own),
+    }
 }

@@ -66,29 +66,15 @@ impl config::Architecture for Architecture {
 
     fn defaults(self) -> Value {
         match self {
-            Architecture::Bert => json!({
-                "max_position_embeddings": 512, "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
-                "pad_token_id": 0, "hidden_dropout_prob": 0.0, "initializer_range": 0.02,
-            }),
-            Architecture::Roberta => json!({
-                "max_position_embeddings": 512, "type_vocab_size": 2, "hidden_act": "gelu", "layer_norm_eps": 1e-12,
-                "pad_token_id": 1, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
-                "position_embedding_type": "absolute",
-            }),
-            Architecture::DistilBert => json!({
-                "num_hidden_layers": 6, "max_position_embeddings": 512, "type_vocab_size": 1, "hidden_act": "gelu",
-                "layer_norm_eps": 1e-12, "pad_token_id": 0, "hidden_dropout_prob": 0.0, "initializer_range": 0.02,
-            }),
+            Architecture::Bert => json!({}),
+            Architecture::Roberta => json!({ "pad_token_id": 1 }),
+            Architecture::DistilBert => json!({ "num_hidden_layers": 6, "type_vocab_size": 1 }),
             Architecture::ModernBert => json!({
                 "num_hidden_layers": 22, "intermediate_size": 1152, "max_position_embeddings": 8192,
                 "layer_norm_eps": 1e-5, "pad_token_id": 50283, "local_attention": 128, "global_rope_theta": 160e3,
-                "local_rope_theta": 10e3, "hidden_act": "gelu", "attention_bias": false, "mlp_bias": false,
-                "norm_bias": false,
+                "local_rope_theta": 10e3,
             }),
-            Architecture::NomicBert => json!({
-                "max_position_embeddings": 2048, "type_vocab_size": 2, "hidden_act": "swiglu", "layer_norm_eps": 1e-12,
-                "pad_token_id": 0,
-            }),
+            Architecture::NomicBert => json!({ "max_position_embeddings": 2048, "hidden_act": "swiglu" }),
         }
     }
 }
