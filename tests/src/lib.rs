@@ -1,8 +1,9 @@
 //! Runs the real programs on the embedded dataset, small enough to take seconds.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::process::{Child, Command, Output};
+use std::sync::{LazyLock, OnceLock};
+use std::time::{Duration, Instant};
 
 /// The stages in order.
 pub const STAGES: [&str; 6] =
@@ -23,15 +24,53 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A program beside this test's own executable; `make test` builds them first.
+/// A program of this workspace, never older than its sources.
 pub fn program(name: &str) -> Command {
-    let test = std::env::current_exe().expect("a test knows its executable");
-    let folder = test.parent().and_then(Path::parent).expect("tests lie in target/<profile>/deps");
-    let path = folder.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
-    assert!(path.is_file(), "{} is missing: run `make build` first", path.display());
-    let mut command = Command::new(path);
+    static FOLDER: LazyLock<PathBuf> = LazyLock::new(build);
+    let mut command = Command::new(FOLDER.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)));
     command.env_remove("RUST_LOG").env_remove("DSOM_RUN").env_remove("DSOM_DEVICE").current_dir(root());
     command
+}
+
+/// Builds the programs as the running test was built, into `target/<profile>`, and returns that folder: `cargo test` alone
+/// would leave older ones there. `DSOM_PROGRAMS` names a folder of programs for a machine without cargo.
+fn build() -> PathBuf {
+    if let Some(folder) = std::env::var_os("DSOM_PROGRAMS") {
+        return folder.into();
+    }
+    let test = std::env::current_exe().expect("a test knows its executable");
+    let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
+    let (target, profile) =
+        (folder.parent().expect("a target folder"), folder.file_name().expect("a profile"));
+    let profile = if profile == "debug" { "dev".as_ref() } else { profile };
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
+    cargo.current_dir(root()).args(["build", "--workspace", "--bins", "--frozen"]);
+    // What cargo tells a test of its package, build scripts of dependencies would take for a change.
+    for (name, _) in std::env::vars() {
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            cargo.env_remove(name);
+        }
+    }
+    let status = cargo.arg("--profile").arg(profile).arg("--target-dir").arg(target).status();
+    assert!(status.expect("cargo starts").success(), "the programs do not build");
+    folder.to_owned()
+}
+
+/// Waits for a file that a program writes while it runs, such as its first checkpoint.
+pub fn wait_for(path: &Path, program: &mut Child) {
+    let started = Instant::now();
+    while !path.is_file() {
+        let ended = program.try_wait().expect("a child can be asked");
+        assert!(ended.is_none(), "it ended ({ended:?}) before {} was there", path.display());
+        assert!(started.elapsed() < Duration::from_secs(120), "{} is not written", path.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Asks a program for an orderly stop, as a cluster does.
+pub fn terminate(program: &Child) {
+    let status = Command::new("kill").args(["-TERM", &program.id().to_string()]).status();
+    assert!(status.expect("kill starts").success());
 }
 
 /// A run directory of its own, removed with the test.

@@ -14,7 +14,7 @@ fn number(value: &Value, path: &str) -> f64 {
 }
 
 /// What the tests give `--device`.
-fn device() -> String {
+fn device_name() -> String {
     std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "emulated".to_owned())
 }
 
@@ -26,7 +26,7 @@ fn assert_near(found: f64, expected: f64, what: &str) {
 #[test]
 fn the_pipeline_on_a_device_ends_where_it_does_on_the_cpu() {
     let (cpu, device) = (Run::finished(), Run::finished());
-    let on_device = ["--device", &crate::device(), "--force"];
+    let on_device = ["--device", &device_name(), "--force"];
     for stage in ["dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"] {
         let said = said(&device.output(stage, &on_device));
         assert!(said.contains("device: ") && !said.contains("device: cpu"), "{stage}: {said}");
@@ -53,14 +53,14 @@ fn the_pipeline_on_a_device_ends_where_it_does_on_the_cpu() {
 #[test]
 fn ranks_and_soft_labels_of_one_model_are_those_of_the_cpu() {
     let (cpu, device) = (Run::finished(), Run::finished());
-    device.succeeds("dsom-evaluate", &["--device", &crate::device(), "--force"]);
+    device.succeeds("dsom-evaluate", &["--device", &device_name(), "--force"]);
     let [found, expected] = [&device, &cpu].map(|run| json(run, "evaluation/metrics.json"));
     for figure in ["mrr", "hits_at_1", "hits_at_10"] {
         let path = format!("/test/both/{figure}");
         let difference = number(&found, &path) - number(&expected, &path);
         assert!(difference.abs() < 2e-3, "{figure}: {difference}");
     }
-    device.succeeds("dsom-soft-labels", &["--device", &crate::device(), "--force"]);
+    device.succeeds("dsom-soft-labels", &["--device", &device_name(), "--force"]);
     device.succeeds("dsom-soft-labels", &["--verify"]);
 }
 
@@ -70,7 +70,7 @@ fn a_student_takes_its_teachers_from_the_cache_or_their_models() {
     for (from, words) in [("cache", ""), ("recompute", "computed anew"), ("auto", "computed anew")] {
         let name = format!("student-{from}");
         let arguments =
-            ["--device", &device(), "--soft-labels", from, "--name", &name, "--set", "distill.epochs=3"];
+            ["--device", &device_name(), "--soft-labels", from, "--name", &name, "--set", "distill.epochs=3"];
         let output = run.output("dsom-distill", &arguments);
         let said = said(&output);
         assert!(output.status.success() && said.contains(words), "{from}: {said}");
@@ -79,7 +79,7 @@ fn a_student_takes_its_teachers_from_the_cache_or_their_models() {
         .map(|from| number(&json(&run, &format!("student-{from}/stage.json")), "/summary/valid_mrr"));
     assert_near(recompute, cache, "recomputed teachers");
     run.succeeds("dsom-soft-labels", &["--set", "soft_labels.top=32"]);
-    let arguments = ["--device", &device(), "--soft-labels", "cache", "--name", "student-top"];
+    let arguments = ["--device", &device_name(), "--soft-labels", "cache", "--name", "student-top"];
     run.fails("dsom-distill", &arguments, 2, &["keep only the top", "recompute"]);
 }
 
@@ -98,7 +98,7 @@ fn a_policy_learns_on_a_device_what_it_learns_on_the_cpu() {
             let last = events.lines().last().expect("an event for every epoch");
             serde_json::from_str::<Value>(last).expect("JSON")
         };
-        let found = student(&device(), &format!("student-{state}"));
+        let found = student(&device_name(), &format!("student-{state}"));
         let expected = student("cpu", &format!("student-{state}-cpu"));
         for figure in ["/loss", "/distillation", "/with_advantage", "/strategies/structural"] {
             let (found, expected) = (number(&found, figure), number(&expected, figure));

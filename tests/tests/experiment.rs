@@ -1,10 +1,9 @@
 //! `dsom-experiment` on the embedded dataset: shared stages, tables, resumption, cells that fail.
 
-use dsom_tests::{program, said};
+use dsom_tests::{program, said, terminate, wait_for};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
 
 const HEAD: &str = "title = \"A test\"\nseeds = [0, 1]\nbaseline = \"dsom\"\n\
     statistics = { resamples = 200, rounds = 500 }\n\
@@ -151,13 +150,9 @@ fn tables_of_what_is_finished_need_no_training() {
 fn an_interrupted_experiment_goes_on() {
     let long = "[[variant]]\nname = \"dsom\"\nset = { distill.epochs = 400, distill.patience = 400 }\n";
     let lab = Lab::new(&[long]);
-    let child = lab.command(&[]).stdout(std::process::Stdio::null()).spawn().unwrap();
-    let (checkpoint, started) =
-        (lab.out("nations/seed-0/student-dsom-0/checkpoint.safetensors"), Instant::now());
-    while !checkpoint.is_file() && started.elapsed() < Duration::from_secs(120) {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let mut child = lab.command(&[]).stdout(std::process::Stdio::null()).spawn().unwrap();
+    wait_for(&lab.out("nations/seed-0/student-dsom-0/checkpoint.safetensors"), &mut child);
+    terminate(&child);
     assert_eq!(child.wait_with_output().unwrap().status.code(), Some(75));
     assert!(!lab.out("experiment.json").exists());
     lab.write(&[&long.replace("distill.patience", "distill.validate_every = 40, distill.patience")]);

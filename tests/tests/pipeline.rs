@@ -1,9 +1,8 @@
 //! The pipeline from the raw dataset to the metrics: figures, freshness, staleness, the closed test split,
 //! interruption, threads.
 
-use dsom_tests::{Run, STAGES, said};
+use dsom_tests::{Run, STAGES, said, terminate, wait_for};
 use serde_json::Value;
-use std::time::{Duration, Instant};
 
 fn metrics(run: &Run) -> Value {
     let text =
@@ -106,10 +105,7 @@ fn killed_training_continues_to_the_same_bytes() {
     whole.succeeds("dsom-teachers", &long);
     let killed = Run::finished();
     let mut child = killed.command("dsom-teachers", &long).spawn().unwrap();
-    let (checkpoint, started) = (killed.path("teachers/structural/checkpoint.safetensors"), Instant::now());
-    while !checkpoint.is_file() && started.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    wait_for(&killed.path("teachers/structural/checkpoint.safetensors"), &mut child);
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(
@@ -130,12 +126,9 @@ fn an_interrupted_student_says_so_and_continues_to_the_same_bytes() {
     let whole = Run::finished();
     whole.succeeds("dsom-distill", &long);
     let run = Run::finished();
-    let child = run.command("dsom-distill", &long).stderr(std::process::Stdio::piped()).spawn().unwrap();
-    let (checkpoint, started) = (run.path("student/checkpoint.safetensors"), Instant::now());
-    while !checkpoint.is_file() && started.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    let mut child = run.command("dsom-distill", &long).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    wait_for(&run.path("student/checkpoint.safetensors"), &mut child);
+    terminate(&child);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(75), "{}", said(&output));
     assert!(said(&output).contains("run the same command again"), "{}", said(&output));

@@ -1,8 +1,7 @@
 //! Who chooses the teachers: every selection goes through the pipeline, and the same whatever the number of threads.
 
-use dsom_tests::{Run, said};
+use dsom_tests::{Run, said, terminate, wait_for};
 use serde_json::Value;
-use std::time::{Duration, Instant};
 
 fn json_of(run: &Run, name: &str) -> Value {
     let bytes = std::fs::read(run.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -81,11 +80,8 @@ fn muldes_senior_goes_on_to_the_same_bytes_on_any_number_of_threads() {
     ];
     let arguments = [&["--name", "student-mulde", "--threads", "2"], sets.as_slice()].concat();
     let mut child = runs[1].command("dsom-distill", &arguments).spawn().unwrap();
-    let (checkpoint, started) = (runs[1].path("student-mulde/checkpoint.safetensors"), Instant::now());
-    while !checkpoint.is_file() && started.elapsed() < Duration::from_secs(60) {
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    wait_for(&runs[1].path("student-mulde/checkpoint.safetensors"), &mut child);
+    terminate(&child);
     assert_eq!(child.wait().unwrap().code(), Some(75));
     distil(&runs[1], "student-mulde", &keys, "2");
     for file in ["model.safetensors", "senior.safetensors"] {

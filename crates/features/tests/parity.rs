@@ -331,6 +331,7 @@ fn mini_lm_gives_what_transformers_gives_from_texts_on() {
 fn photographs_are_prepared_as_transformers_prepares_them() {
     // JPEG decoders may round differently; what ours and Pillow's differ by stays below this.
     for (kind, most, most_mean) in [("images-png", 2.0, 0.5), ("images-jpeg", 8.0, 0.5)] {
+        assert!(slow(kind).is_dir(), "{} was made without photographs (--images)", slow("").display());
         let (largest, mean) = preparation_differences(&slow(kind));
         println!("{kind}: {largest} levels at most, {mean} in the mean");
         assert!(largest <= most && mean < most_mean, "{kind}: {largest} levels, {mean} in the mean");

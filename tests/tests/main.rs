@@ -1,0 +1,9 @@
+//! The real programs on the embedded dataset.
+
+mod backbones;
+mod bad_input;
+mod device;
+mod experiment;
+mod pipeline;
+mod report;
+mod selection;
