@@ -9,15 +9,18 @@ use std::ops::Range;
 /// Gradients are computed block by block and used at once: a first layer over all entities is the largest matrix of
 /// the whole system, and a gradient of its size would be written and read again for nothing.
 #[derive(Clone, Debug)]
-pub(crate) struct Adam<T> {
-    pub(crate) parameters: Matrix<T>,
-    pub(crate) mean: Matrix<T>,
-    pub(crate) square: Matrix<T>,
+pub struct Adam<T> {
+    /// The parameters themselves.
+    pub parameters: Matrix<T>,
+    /// The gradients' running mean.
+    pub mean: Matrix<T>,
+    /// The running mean of their squares.
+    pub square: Matrix<T>,
 }
 
 /// What one step has in common for all parameters.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct AdamStep {
+pub struct AdamStep {
     /// Learning rate over the mean's bias correction.
     rate: f64,
     /// The square's bias correction.
@@ -29,7 +32,7 @@ impl AdamStep {
     const EPSILON: f64 = 1e-8;
 
     /// Step number `steps`, from 1.
-    pub(crate) fn new(learning_rate: f64, steps: u64) -> Self {
+    pub fn new(learning_rate: f64, steps: u64) -> Self {
         let power = |beta: f64| 1.0 - beta.powf(steps as f64);
         AdamStep { rate: learning_rate / power(Self::BETAS.0), correction: power(Self::BETAS.1) }
     }
@@ -52,13 +55,14 @@ impl<T: Real> Adam<T> {
     /// Rows per block, so that a block of parameters, moments and gradient fits the second-level cache.
     const VALUES: usize = 1 << 16;
 
-    pub(crate) fn new(parameters: Matrix<T>) -> Self {
+    /// Moments of zero.
+    pub fn new(parameters: Matrix<T>) -> Self {
         let zeros = || Matrix::zeros(parameters.rows(), parameters.columns());
         Adam { mean: zeros(), square: zeros(), parameters }
     }
 
     /// Lets `gradient` compute the gradient of some rows into a matrix of their shape, and takes the step.
-    pub(crate) fn step(&mut self, step: AdamStep, gradient: impl Fn(Range<usize>, &mut Matrix<T>) + Sync) {
+    pub fn step(&mut self, step: AdamStep, gradient: impl Fn(Range<usize>, &mut Matrix<T>) + Sync) {
         let (total, columns) = (self.parameters.rows(), self.parameters.columns());
         let rows = (Self::VALUES / columns.max(1)).max(1);
         let chunk = rows * columns.max(1);

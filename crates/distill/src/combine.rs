@@ -8,14 +8,15 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use crate::strategy::Strategy;
 
 /// `ln Σ exp` of every query's every strategy, computed when first asked for: teachers do not change.
-pub(crate) struct LogSums {
+pub struct LogSums {
     strategies: usize,
     /// Bits of f32; NaN where not computed yet. Every thread would compute the same value.
     values: Vec<AtomicU32>,
 }
 
 impl LogSums {
-    pub(crate) fn new(queries: usize, strategies: usize) -> Self {
+    /// For so many queries and strategies; nothing is known yet.
+    pub fn new(queries: usize, strategies: usize) -> Self {
         let unknown = || AtomicU32::new(f32::NAN.to_bits());
         LogSums { strategies, values: std::iter::repeat_with(unknown).take(queries * strategies).collect() }
     }
@@ -33,51 +34,55 @@ impl LogSums {
     }
 }
 
-/// The soft labels of all training queries.
+/// The soft labels of a set of queries.
 #[derive(Clone, Copy)]
-pub(crate) struct Sources<'a> {
-    pub(crate) labels: &'a SoftLabels,
-    pub(crate) log_sums: &'a LogSums,
+pub struct Sources<'a> {
+    /// The teachers' scores.
+    pub labels: &'a SoftLabels,
+    /// Their strategies' log-sums.
+    pub log_sums: &'a LogSums,
 }
 
 impl<'a> Sources<'a> {
     /// Those of the query of this number.
-    pub(crate) fn of(self, query: usize) -> Teachers<'a> {
+    pub fn of(self, query: usize) -> Teachers<'a> {
         Teachers { labels: self.labels, log_sums: self.log_sums, query }
     }
 }
 
 /// One thread's rows `(entity)`.
-pub(crate) struct Scratch {
+pub struct Scratch {
     /// A combination's scores.
-    pub(crate) combined: Vec<f32>,
+    pub combined: Vec<f32>,
     /// One teacher's.
-    pub(crate) single: Vec<f32>,
+    pub single: Vec<f32>,
     /// Exponentials of either.
-    pub(crate) soft: Vec<f32>,
+    pub soft: Vec<f32>,
 }
 
 impl Scratch {
-    pub(crate) fn new(entities: usize) -> Scratch {
+    /// Rows of so many entities.
+    pub fn new(entities: usize) -> Scratch {
         let row = || vec![0.0; entities];
         Scratch { combined: row(), single: row(), soft: row() }
     }
 }
 
 /// All teachers' scores of one query.
-pub(crate) struct Teachers<'a> {
+pub struct Teachers<'a> {
     labels: &'a SoftLabels,
     log_sums: &'a LogSums,
     query: usize,
 }
 
 impl Teachers<'_> {
-    pub(crate) fn count(&self) -> usize {
+    /// The number of teachers.
+    pub fn count(&self) -> usize {
         self.labels.teachers().len()
     }
 
     /// One teacher's scores by `weight`, for temperature `tau`.
-    pub(crate) fn fill(&self, teacher: usize, weight: f64, tau: f64, into: &mut [f32]) {
+    pub fn fill(&self, teacher: usize, weight: f64, tau: f64, into: &mut [f32]) {
         // Softening the weighted scores by τ is softening the scores by τ / weight: a lossy cache depends on it.
         self.labels.fill(self.query, teacher, tau / weight, into);
         if weight != 1.0 {
@@ -86,12 +91,7 @@ impl Teachers<'_> {
     }
 
     /// The sum of teachers' scores by their `weights`, for temperature `tau`, into `scratch.combined`.
-    pub(crate) fn blend(
-        &self,
-        weights: impl IntoIterator<Item = (usize, f64)>,
-        tau: f64,
-        scratch: &mut Scratch,
-    ) {
+    pub fn blend(&self, weights: impl IntoIterator<Item = (usize, f64)>, tau: f64, scratch: &mut Scratch) {
         let Scratch { combined, single, .. } = scratch;
         for (i, (teacher, weight)) in weights.into_iter().enumerate() {
             if i == 0 {
@@ -104,13 +104,13 @@ impl Teachers<'_> {
     }
 
     /// The mean of the strategy's teachers' scores (Eq. 7), for temperature `tau`, into `scratch.combined`.
-    pub(crate) fn combine(&self, strategy: Strategy, tau: f64, scratch: &mut Scratch) {
+    pub fn combine(&self, strategy: Strategy, tau: f64, scratch: &mut Scratch) {
         let share = f64::from(strategy.share());
         self.blend(strategy.members().map(|teacher| (teacher, share)), tau, scratch);
     }
 
     /// `ln Σ exp` of the combination.
-    pub(crate) fn log_sum(&self, strategy: Strategy, scratch: &mut Scratch) -> f64 {
+    pub fn log_sum(&self, strategy: Strategy, scratch: &mut Scratch) -> f64 {
         self.log_sums.get(self.query, strategy, || {
             self.combine(strategy, 1.0, scratch);
             row::log_sum_exp(&scratch.combined, 1.0)
@@ -118,13 +118,13 @@ impl Teachers<'_> {
     }
 
     /// The combination's score of one entity.
-    pub(crate) fn score(&self, strategy: Strategy, entity: EntityId) -> f64 {
+    pub fn score(&self, strategy: Strategy, entity: EntityId) -> f64 {
         let score = |teacher: usize| f64::from(self.labels.score(self.query, teacher, entity));
         f64::from(strategy.share()) * strategy.members().map(score).sum::<f64>()
     }
 
     /// The cross-entropy of a target by the combination.
-    pub(crate) fn cross_entropy(&self, strategy: Strategy, target: EntityId, scratch: &mut Scratch) -> f64 {
+    pub fn cross_entropy(&self, strategy: Strategy, target: EntityId, scratch: &mut Scratch) -> f64 {
         self.log_sum(strategy, scratch) - self.score(strategy, target)
     }
 }

@@ -7,13 +7,13 @@
 use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::{Model, row};
+use kge::Model;
 use recipe::PolicyState;
 use stage::Modality;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::policy::{Block, Dense, Factored, Input, Statistics};
+use crate::policy::{Block, Dense, Factored, Input, Statistics, scale_to_one};
 
 /// The widths of the inputs, for an estimate of memory.
 pub(crate) fn widths(state: PolicyState, labels: &SoftLabels) -> Vec<usize> {
@@ -84,9 +84,7 @@ fn vectors(labels: &SoftLabels, teacher: usize) -> Box<dyn Block<f32> + '_> {
     let fill = move |query: usize, into: &mut [f32]| {
         let vector: &[f16] = labels.vector(query, teacher);
         vector.convert_to_f32_slice(into);
-        let square = row::sum_squares(into, 0.0) / into.len() as f32;
-        // A head without this modality has no vector, and keeps none.
-        row::scale(into, if square > 0.0 { 1.0 / square.sqrt() } else { 0.0 });
+        scale_to_one(into);
     };
     Box::new(Dense::new(width, fill))
 }
@@ -119,7 +117,7 @@ impl Standards {
 
 #[cfg(test)]
 mod tests {
-    use kge::Matrix;
+    use kge::{Matrix, row};
 
     use super::*;
 

@@ -4,16 +4,16 @@
 //! loss `L_RC` reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
 //! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple.
 
-mod adam;
+pub mod adam;
 mod choices;
 mod chooser;
-mod combine;
+pub mod combine;
 mod device;
 mod inputs;
-mod likelihood;
+pub mod likelihood;
 mod memory;
 mod objective;
-mod policy;
+pub mod policy;
 mod reward;
 mod senior;
 mod sources;
@@ -22,7 +22,7 @@ mod student;
 mod supervision;
 mod teaching;
 mod useful;
-mod worth;
+pub mod worth;
 
 pub use device::{cached, objective as device_objective};
 pub use objective::{Distillation, Pass};
@@ -125,8 +125,8 @@ fn parameters(distill: &Distill) -> Value {
     json!({ "training": training, "term": term, "selection": selection })
 }
 
-/// Strategies double with every teacher.
-fn require_few(teachers: usize) -> Result<()> {
+/// Refuses too many teachers: strategies double with every one.
+pub fn require_few(teachers: usize) -> Result<()> {
     const MOST: usize = 8;
     if teachers > MOST {
         let message = format!("{teachers} teachers have too many strategies; at most {MOST} teachers");

@@ -9,16 +9,19 @@ use stage::{Result, interrupt};
 use crate::objective::mask;
 
 /// Queries with their targets, the teachers' scores, and the filter.
-pub(crate) struct Triples<'a> {
-    pub(crate) queries: &'a QuerySet,
-    pub(crate) labels: &'a SoftLabels,
-    pub(crate) known: &'a KnownAnswers,
+pub struct Triples<'a> {
+    /// The queries, with their targets.
+    pub queries: &'a QuerySet,
+    /// The teachers' scores for them.
+    pub labels: &'a SoftLabels,
+    /// The answers that the filter leaves out.
+    pub known: &'a KnownAnswers,
 }
 
 impl Triples<'_> {
     /// What `of` says of each of these queries, given the teachers' scores `(teacher, entity)` and two buffers of a number for
     /// each entity.
-    pub(crate) fn visit<T: Send>(
+    pub fn visit<T: Send>(
         &self,
         queries: &[u32],
         of: impl Fn(usize, &Matrix<f32>, [&mut [f32]; 2]) -> T + Sync,
@@ -37,8 +40,9 @@ impl Triples<'_> {
 }
 
 /// A target among its query's candidates, by the softmax of a weighted sum of the teachers' scores.
-pub(crate) struct Softened {
-    pub(crate) log_probability: f64,
+pub struct Softened {
+    /// The logarithm of its probability.
+    pub log_probability: f64,
     /// Its exponential, relative to the largest of the other candidates'.
     own: f64,
     /// With those of the others.
@@ -47,14 +51,14 @@ pub(crate) struct Softened {
 
 impl Softened {
     /// The mean of a quantity over the target and the other candidates, of which it sums, weighted, to `of_rest`.
-    pub(crate) fn mean(&self, of_rest: f64, of_target: f64) -> f64 {
+    pub fn mean(&self, of_rest: f64, of_target: f64) -> f64 {
         (of_rest + self.own * of_target) / self.total
     }
 }
 
 /// Softens the sum of `scores (teacher, entity)` with these weights, for each of the `targets` among the candidates that are
 /// not `known`, whose exponentials `soft` then holds. None, if there is nothing to be mistaken for. `sum` is a buffer.
-pub(crate) fn soften(
+pub fn soften(
     scores: &Matrix<f32>,
     weights: &[f32],
     targets: &[EntityId],

@@ -3,7 +3,7 @@
 use clap::Parser;
 use dsom_distill::FromWhere;
 use program::Common;
-use stage::{Error, Result};
+use stage::{Error, Result, Run};
 use std::process::ExitCode;
 
 /// Stage 5: distil the student from the teachers that the policy chooses
@@ -30,11 +30,9 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    if !arguments.name.starts_with("student") || arguments.name.contains(['/', '\\']) {
-        return Err(Error::usage(format!(
-            "`--name {}`: students' folders begin with `student`",
-            arguments.name
-        )));
+    if !Run::is_one_of("student", &arguments.name) {
+        let message = format!("`--name {}`: a student's folder is `student` or `student-…`", arguments.name);
+        return Err(Error::usage(message));
     }
     dsom_distill::run(&arguments.common, &arguments.common.recipe()?, &arguments.name, arguments.soft_labels)
 }

@@ -8,7 +8,8 @@ mod remote;
 mod state;
 
 pub(crate) use remote::Remote;
-pub(crate) use state::{Block, Dense, Factored, Statistics};
+pub use state::{Block, Dense};
+pub(crate) use state::{Factored, Statistics};
 
 use kge::checkpoint::{Reader, Tensors, require_finite};
 use kge::{Matrix, Precision, Real};
@@ -22,15 +23,15 @@ use crate::strategy::Strategy;
 use state::sum_rows;
 
 /// A named part of the state.
-pub(crate) struct Input<'a, T> {
+pub struct Input<'a, T> {
     /// What its weights are called in files.
-    pub(crate) name: String,
+    pub name: String,
     /// Its numbers.
-    pub(crate) block: Box<dyn Block<T> + 'a>,
+    pub block: Box<dyn Block<T> + 'a>,
 }
 
 /// The policy network with its optimiser and buffers.
-pub(crate) struct Policy<'a, T> {
+pub struct Policy<'a, T> {
     inputs: Vec<Input<'a, T>>,
     /// `W₁`, one matrix `(width, hidden)` per input.
     first: Vec<Adam<T>>,
@@ -51,7 +52,7 @@ pub(crate) struct Policy<'a, T> {
 
 impl<'a, T: Real> Policy<'a, T> {
     /// A network that chooses among so many `strategies`, initialised evenly within `±1/√inputs`.
-    pub(crate) fn new(
+    pub fn new(
         inputs: Vec<Input<'a, T>>,
         hidden: usize,
         strategies: usize,
@@ -72,7 +73,7 @@ impl<'a, T: Real> Policy<'a, T> {
     }
 
     /// A network with given parameters (see the fields for their shapes).
-    pub(crate) fn from_parameters(
+    pub fn from_parameters(
         inputs: Vec<Input<'a, T>>,
         first: Vec<Matrix<T>>,
         first_bias: Matrix<T>,
@@ -94,8 +95,18 @@ impl<'a, T: Real> Policy<'a, T> {
         }
     }
 
+    /// A network with the layers that [`Policy::parameters`] gave.
+    ///
+    /// # Panics
+    /// If there are not as many as the inputs and the other layers.
+    pub fn of(inputs: Vec<Input<'a, T>>, mut layers: Vec<Matrix<T>>, learning_rate: f64) -> Self {
+        let others: [Matrix<T>; 3] = layers.split_off(inputs.len()).try_into().expect("every layer");
+        let [first_bias, second, second_bias] = others;
+        Policy::from_parameters(inputs, layers, first_bias, second, second_bias, learning_rate)
+    }
+
     /// `log π (query, strategy)` of a batch of queries.
-    pub(crate) fn forward(&mut self, queries: &[u32]) -> &Matrix<T> {
+    pub fn forward(&mut self, queries: &[u32]) -> &Matrix<T> {
         self.queries = queries.to_vec();
         self.hidden.resize(queries.len(), self.first_bias.parameters.columns());
         self.hidden.clear();
@@ -137,12 +148,43 @@ impl<'a, T: Real> Policy<'a, T> {
         Strategy(cumulative.position(|sum| draw < sum).unwrap_or(last) as u16)
     }
 
+    /// The last [`Policy::forward`]'s most probable strategy of `row`; of equal ones the first.
+    pub fn favourite(&self, row: usize) -> Strategy {
+        Strategy(kge::row::argmax(self.log_probabilities.row(row)) as u16)
+    }
+
     /// One REINFORCE step (Eq. 10) on the outcomes of the last [`Policy::forward`]. Returns the policy loss,
     /// `-mean(δ log π(a))`.
     pub(crate) fn reinforce(&mut self, outcomes: &[Outcome]) -> f64 {
         let gradients = self.backward(outcomes);
         self.step(&gradients);
         gradients.loss
+    }
+
+    /// One step towards the strategies that are worth more: what REINFORCE does on average over all actions, where the worth
+    /// of every one is known. `values (strategy)` and a weight belong to each row of the last [`Policy::forward`]. Returns
+    /// the loss, minus the weighted mean of the expected values.
+    pub fn pursue(&mut self, values: &[&[f32]], weights: &[f64]) -> f64 {
+        let gradients = self.towards(values, weights);
+        self.step(&gradients);
+        gradients.loss
+    }
+
+    fn towards(&self, values: &[&[f32]], weights: &[f64]) -> Gradients<T> {
+        let total: f64 = weights.iter().sum();
+        let mut logits = Matrix::zeros(values.len(), self.log_probabilities.columns());
+        let mut loss = 0.0;
+        for (row, (values, weight)) in values.iter().zip(weights).enumerate() {
+            let pairs = || self.log_probabilities.row(row).iter().zip(values.iter());
+            let expected: f64 = pairs().map(|(log_p, v)| log_p.to_f64().exp() * f64::from(*v)).sum();
+            loss -= weight / total * expected;
+            // ∂(-Σ π_j v_j)/∂logit_k = -π_k (v_k - Σ π_j v_j).
+            for (gradient, (log_p, v)) in logits.row_mut(row).iter_mut().zip(pairs()) {
+                *gradient = T::from_f64(-weight / total * log_p.to_f64().exp() * (f64::from(*v) - expected));
+            }
+        }
+        let rows: Vec<u32> = (0..values.len() as u32).collect();
+        self.through_layers(loss, &rows, logits)
     }
 
     fn step(&mut self, gradients: &Gradients<T>) {
@@ -224,10 +266,9 @@ impl Policy<'_, f32> {
     }
 
     fn layers(&self) -> impl Iterator<Item = (String, &Adam<f32>)> {
-        let first = self.inputs.iter().zip(&self.first);
-        let first = first.map(|(input, layer)| (format!("first.{}", input.name), layer));
         let others = [&self.first_bias, &self.second, &self.second_bias];
-        first.chain(OTHERS.map(str::to_owned).into_iter().zip(others))
+        let names = layer_names(self.inputs.iter().map(|input| input.name.as_str()));
+        names.into_iter().zip(self.first.iter().chain(others))
     }
 
     fn layers_mut(&mut self) -> impl Iterator<Item = &mut Adam<f32>> {
@@ -235,9 +276,8 @@ impl Policy<'_, f32> {
         self.first.iter_mut().chain(others)
     }
 
-    /// A copy of the parameters.
-    #[cfg(test)]
-    pub(crate) fn parameters(&self) -> Vec<Matrix<f32>> {
+    /// A copy of the layers: `W₁ (width, hidden)` of every input, `b₁ (1, hidden)`, `W₂ (hidden, strategy)`, `b₂ (1, strategy)`.
+    pub fn parameters(&self) -> Vec<Matrix<f32>> {
         self.layers().map(|(_, layer)| layer.parameters.clone()).collect()
     }
 
@@ -288,8 +328,17 @@ impl Policy<'_, f32> {
     }
 }
 
-/// The layers beside the first, as files call them.
-const OTHERS: [&str; 3] = ["first_bias", "second", "second_bias"];
+/// The layers of a policy as files call them, given the names of its inputs.
+pub fn layer_names<'a>(inputs: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let others = ["first_bias", "second", "second_bias"].map(str::to_owned);
+    inputs.map(|input| format!("first.{input}")).chain(others).collect()
+}
+
+/// Scales a query vector to mean square 1. A head without a modality has a vector of zeros, and keeps it.
+pub fn scale_to_one(vector: &mut [f32]) {
+    let square = kge::row::sum_squares(vector, 0.0) / vector.len() as f32;
+    kge::row::scale(vector, if square > 0.0 { 1.0 / square.sqrt() } else { 0.0 });
+}
 
 #[cfg(test)]
 mod tests;

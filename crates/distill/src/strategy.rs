@@ -74,7 +74,7 @@ impl Strategy {
     }
 
     /// The factor of a member's scores in the mean.
-    pub(crate) fn share(self) -> f32 {
+    pub fn share(self) -> f32 {
         1.0 / self.size() as f32
     }
 

@@ -1,15 +1,39 @@
-//! Rules: for every training query the candidate that is worth most, decided before there is a student.
+//! The worth of strategies to queries; and rules, which take for every training query the candidate that is worth most.
 
 use kge::{Matrix, row};
-use mkg::QuerySet;
+use mkg::{EntityId, QuerySet};
 use rayon::prelude::*;
 use stage::{Result, interrupt};
 
 use crate::combine::{Scratch, Sources, Teachers};
 use crate::strategy::Strategy;
 
+/// The worth of each of the `candidates` to the queries up to `queries`, `(query, candidate)`, as `worth` has it of a query's
+/// number and its teachers.
+pub fn table(
+    sources: Sources<'_>,
+    queries: usize,
+    candidates: &[Strategy],
+    worth: impl Fn(usize, &Teachers<'_>, Strategy, &mut Scratch) -> f64 + Sync,
+) -> Result<Matrix<f32>> {
+    let mut table = Matrix::zeros(queries, candidates.len());
+    let rows = table.values_mut().par_chunks_mut(candidates.len()).enumerate();
+    rows.try_for_each_init(
+        || Scratch::new(sources.labels.entities()),
+        |scratch, (query, into)| {
+            interrupt::check()?;
+            let teachers = sources.of(query);
+            for (strategy, into) in candidates.iter().zip(into) {
+                *into = worth(query, &teachers, *strategy, scratch) as f32;
+            }
+            Ok(())
+        },
+    )?;
+    Ok(table)
+}
+
 /// The worth of a strategy to a query with these tails.
-pub(crate) type Worth = fn(&Teachers<'_>, Strategy, &[mkg::EntityId], &mut Scratch) -> f64;
+pub(crate) type Worth = fn(&Teachers<'_>, Strategy, &[EntityId], &mut Scratch) -> f64;
 
 /// For every training query the candidate with the most `worth`; of equal ones the first.
 pub(crate) fn best(
@@ -18,19 +42,9 @@ pub(crate) fn best(
     candidates: &[Strategy],
     worth: Worth,
 ) -> Result<Vec<Strategy>> {
-    let mut table = Matrix::zeros(queries.len(), candidates.len());
-    let rows = table.values_mut().par_chunks_mut(candidates.len()).enumerate();
-    rows.try_for_each_init(
-        || Scratch::new(sources.labels.entities()),
-        |scratch, (query, into)| {
-            interrupt::check()?;
-            let teachers = sources.of(query);
-            for (strategy, into) in candidates.iter().zip(into) {
-                *into = worth(&teachers, *strategy, queries.tails(query), scratch) as f32;
-            }
-            Ok(())
-        },
-    )?;
+    let table = table(sources, queries.len(), candidates, |query, teachers, strategy, scratch| {
+        worth(teachers, strategy, queries.tails(query), scratch)
+    })?;
     Ok((0..queries.len()).map(|query| candidates[row::argmax(table.row(query))]).collect())
 }
 
@@ -38,7 +52,7 @@ pub(crate) fn best(
 pub(crate) fn confidence(
     teachers: &Teachers<'_>,
     strategy: Strategy,
-    _tails: &[mkg::EntityId],
+    _tails: &[EntityId],
     scratch: &mut Scratch,
 ) -> f64 {
     let log_sum = teachers.log_sum(strategy, scratch);
@@ -50,10 +64,10 @@ pub(crate) fn confidence(
 pub(crate) fn log_probability(
     teachers: &Teachers<'_>,
     strategy: Strategy,
-    tails: &[mkg::EntityId],
+    tails: &[EntityId],
     scratch: &mut Scratch,
 ) -> f64 {
-    let cross_entropy = |tail: &mkg::EntityId| teachers.cross_entropy(strategy, *tail, scratch);
+    let cross_entropy = |tail: &EntityId| teachers.cross_entropy(strategy, *tail, scratch);
     -tails.iter().map(cross_entropy).sum::<f64>() / tails.len() as f64
 }
 
@@ -63,7 +77,7 @@ mod tests {
     use crate::combine::LogSums;
     use dsom_soft_labels::SoftLabels;
     use half::f16;
-    use mkg::{EntityId, Query, RelationId};
+    use mkg::{Query, RelationId};
 
     /// Two queries, the first with the tails 1 and 3, the second with 0; two teachers of weights 1, 4, 5, 2 and 3, 1, 1, 1 for
     /// the first, and the other way round for the second.

@@ -148,6 +148,11 @@ impl Reader {
         text.ok_or_else(|| self.broken(&format!("no `{name}` in the header")))
     }
 
+    /// Whether there is a tensor of this name.
+    pub fn has(&self, name: &str) -> Result<bool> {
+        Ok(self.parse()?.tensor(name).is_ok())
+    }
+
     /// A matrix by name.
     pub fn matrix(&self, name: &str) -> Result<Matrix<f32>> {
         let tensors = self.parse()?;

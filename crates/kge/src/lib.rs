@@ -21,7 +21,7 @@ pub mod widest;
 pub use backbone::Shape;
 pub use complex::N3;
 pub use matrix::{Matrix, Precision};
-pub use model::{Average, Model, Scorer};
+pub use model::{Model, Scorer};
 pub use rank::{Judged, Rank, TieRule, judge_triples, rank_triples};
 pub use real::Real;
 pub use recipe::Backbone;

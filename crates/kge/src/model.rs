@@ -202,23 +202,3 @@ impl Scorer for Model<f32> {
         into.product(false, 1.0, vectors.view(), self.entity.transposed());
     }
 }
-
-/// The mean of several models' scores (Eq. 7 with all teachers).
-#[derive(Clone, Debug)]
-pub struct Average<'a>(pub Vec<&'a Model<f32>>);
-
-impl Scorer for Average<'_> {
-    fn entities(&self) -> usize {
-        self.0.first().map_or(0, |model| model.entity.rows())
-    }
-
-    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
-        into.resize(queries.len(), self.entities());
-        let weight = 1.0 / self.0.len() as f32;
-        let mut vectors = Matrix::zeros(0, 0);
-        for (i, model) in self.0.iter().enumerate() {
-            model.queries(queries, &mut vectors);
-            into.product(i > 0, weight, vectors.view(), model.entity.transposed());
-        }
-    }
-}

@@ -69,7 +69,10 @@ impl Recipe {
         for (modality, features) in &self.features {
             let message = "needs no features: the structural teacher learns its embeddings";
             require(!modality.is_structural(), "features.structural", message)?;
-            features.check(&format!("features.{modality}"))?;
+            let (key, message) =
+                (format!("features.{modality}"), "is the name of a model that is no teacher");
+            require(!["student", "ensemble", "average"].contains(&modality.as_str()), &key, message)?;
+            features.check(&key)?;
         }
         self.teachers.check()?;
         count("soft_labels.rows_per_file", self.soft_labels.rows_per_file, 1..=MOST)?;

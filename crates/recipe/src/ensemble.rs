@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::PolicyState;
-
 /// Beside stage 5: what weighs the teachers' scores in their sum.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -25,9 +23,7 @@ pub enum Ensemble {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EnsemblePolicy {
-    /// The part of a query that the policy sees.
-    pub state: PolicyState,
-    /// Width of its hidden layer.
+    /// Width of the hidden layer of its network, which sees the teachers' query vectors.
     pub hidden: usize,
     /// Adam's learning rate.
     pub learning_rate: f64,
@@ -39,12 +35,6 @@ pub struct EnsemblePolicy {
 
 impl Default for EnsemblePolicy {
     fn default() -> Self {
-        EnsemblePolicy {
-            state: PolicyState::default(),
-            hidden: 1024,
-            learning_rate: 1e-4,
-            epochs: 60,
-            folds: 5,
-        }
+        EnsemblePolicy { hidden: 1024, learning_rate: 1e-4, epochs: 60, folds: 5 }
     }
 }

@@ -129,7 +129,7 @@ fn require_room(run: &Run, data: &Data, teachers: &[Teacher], options: &recipe::
 }
 
 /// The recipe's teachers, or all that are finished.
-fn open_teachers(
+pub fn open_teachers(
     run: &Run,
     recipe: &Recipe,
     task: &mut Task,

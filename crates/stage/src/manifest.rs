@@ -142,6 +142,7 @@ fn program_of(folder: &Path) -> &'static str {
         [_, "teachers"] => "dsom-teachers",
         ["soft-labels", ..] => "dsom-soft-labels",
         ["evaluation", ..] => "dsom-evaluate",
+        [name, ..] if name.starts_with("ensemble") => "dsom-ensemble",
         _ => "dsom-distill",
     }
 }

@@ -13,6 +13,7 @@ use crate::Modality;
 ///   teachers/<modality> model.safetensors events.jsonl
 ///   soft-labels/        part-00000.parquet ...
 ///   <student>/          model.safetensors policy.safetensors events.jsonl
+///   <ensemble>/         ensemble.safetensors
 ///   evaluation/         ranks.parquet metrics.json
 /// ```
 #[derive(Clone, Debug)]
@@ -54,6 +55,23 @@ impl Run {
     /// Stage 5's folder; `name` is `student` unless several students share the run.
     pub fn student(&self, name: &str) -> PathBuf {
         self.root.join(name)
+    }
+
+    /// The folder beside stage 5; `name` is `ensemble` unless several ensembles share the run.
+    pub fn ensemble(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Whether `name` is that of one of several folders of a kind: `student`, or `student-…`.
+    ///
+    /// ```
+    /// use stage::Run;
+    /// assert!(Run::is_one_of("student", "student") && Run::is_one_of("student", "student-2"));
+    /// assert!(!Run::is_one_of("student", "students") && !Run::is_one_of("student", "student-2/x"));
+    /// ```
+    pub fn is_one_of(kind: &str, name: &str) -> bool {
+        let rest = name.strip_prefix(kind);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-')) && !name.contains(['/', '\\'])
     }
 
     /// Stage 6's folder.

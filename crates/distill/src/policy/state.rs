@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use std::ops::Range;
 
 /// One block of the state: a row of numbers for every training query.
-pub(crate) trait Block<T>: Send + Sync {
+pub trait Block<T>: Send + Sync {
     /// Numbers per query.
     fn width(&self) -> usize;
 
@@ -21,7 +21,7 @@ pub(crate) trait Block<T>: Send + Sync {
 }
 
 /// A block whose rows are written out: `fill` writes that of a query.
-pub(crate) struct Dense<T, F> {
+pub struct Dense<T, F> {
     width: usize,
     fill: F,
     state: Matrix<T>,
@@ -29,7 +29,7 @@ pub(crate) struct Dense<T, F> {
 
 impl<T: Real, F: Fn(usize, &mut [T]) + Sync> Dense<T, F> {
     /// A block of so many numbers.
-    pub(crate) fn new(width: usize, fill: F) -> Self {
+    pub fn new(width: usize, fill: F) -> Self {
         Dense { width, fill, state: Matrix::zeros(0, 0) }
     }
 

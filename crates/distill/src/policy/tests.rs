@@ -158,6 +158,33 @@ fn gradients_equal_finite_differences() {
 }
 
 #[test]
+fn gradients_of_expected_values_equal_finite_differences() {
+    let golden = Golden::read();
+    let rows: Vec<Vec<f32>> = (0..golden.queries().len())
+        .map(|row| (0..7).map(|k| ((row * 7 + k) as f32).sin()).collect())
+        .collect();
+    let values: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+    let weights: Vec<f64> = (0..rows.len()).map(|row| 1.0 + row as f64).collect();
+    let loss_moved = |at: usize, by: f64| {
+        let mut policy = golden.policy();
+        policy.first[1].parameters.values_mut()[at] += by;
+        let log_pi = policy.forward(&golden.queries());
+        let worth =
+            |row: usize| log_pi.row(row).iter().zip(values[row]).map(|(p, v)| p.exp() * f64::from(*v));
+        let sum: f64 = (0..values.len()).map(|row| weights[row] * worth(row).sum::<f64>()).sum();
+        -sum / weights.iter().sum::<f64>()
+    };
+    let mut policy = golden.policy();
+    policy.forward(&golden.queries());
+    let gradients = policy.towards(&values, &weights);
+    assert!((gradients.loss - loss_moved(0, 0.0)).abs() < 1e-12);
+    for (at, gradient) in first_gradient(&mut policy, 1, &gradients).values().iter().enumerate() {
+        let difference = (loss_moved(at, 1e-5) - loss_moved(at, -1e-5)) / 2e-5;
+        assert!((difference - gradient).abs() < 1e-8, "{at}: {difference}, {gradient}");
+    }
+}
+
+#[test]
 fn factored_scores_equal_the_scores() {
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(3);
     let (entity, vectors) = (

@@ -223,6 +223,7 @@ fn senseless_values_are_refused() {
         "features.x={ from = \"text\", max_tokens = 1000000000 }",
         "features.x={ from = \"images\", batch = 0 }",
         "features.structural={ from = \"text\" }",
+        "features.average={ from = \"text\" }",
         "import.validation=holdout:2",
         "import.overlap_threshold=nan",
         "import.overlap_threshold=-1",

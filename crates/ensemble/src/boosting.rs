@@ -1,0 +1,164 @@
+//! MoSE's boosting inference (Zhao et al., 2022; RankBoost, Freund et al., 2003): weights from the order of scores alone.
+//!
+//! For each relation, a validation target and another candidate are a pair, which a teacher has right (`+1`) if it scores
+//! the target higher, and else wrong (`-1`). Pairs have weights `D`, at first even over each target's candidates. In each
+//! round the best teacher that has none yet gets
+//!
+//! ```text
+//! α_m = ½ ln(Σ D of right pairs / Σ D of wrong pairs)        D ← D · exp(-α_m · (±1)), normalised
+//! ```
+//!
+//! so the next one is judged by what those before it have wrong. As in MoSE, a relation with fewer than [`FEWEST`]
+//! targets keeps the average. Unlike there, pairs with filtered candidates do not count, a teacher that is wrong more often
+//! than right is not heard instead of subtracted, and the sum of the weights is 1, so that scores keep their size. A pair's `D`
+//! depends only on which teachers have it right, so it is kept for these `2^M` sets, not for pairs.
+
+use dsom_distill::likelihood::Triples;
+use kge::Matrix;
+use mkg::EntityId;
+use stage::Result;
+
+use crate::holdout::Holdout;
+use crate::likely::Fitted;
+use crate::weights::TeacherWeights;
+
+/// Targets that a relation needs for weights of its own.
+const FEWEST: usize = 10;
+/// Added to both sums, so that a teacher without a mistake has a finite weight (MoSE's).
+const EPSILON: f64 = 1e-10;
+
+/// Learns weights for so many `relations`, with inverses; a fifth of the queries is held out to say how they do.
+pub(crate) fn learn(triples: &Triples<'_>, relations: usize, seed: u64) -> Result<(TeacherWeights, Fitted)> {
+    let Holdout { held_out, rest } = Holdout::fifth(triples.queries.len(), seed);
+    let teachers = triples.labels.teachers().len();
+    let of_queries = triples.visit(&rest, |query, scores, _| {
+        let mut tally = Tally::new(scores.rows());
+        let known = triples.known.of(triples.queries.query(query));
+        triples.queries.tails(query).iter().for_each(|target| tally.count(scores, *target, known));
+        tally
+    })?;
+    let mut tallies = vec![Tally::new(teachers); relations];
+    for (query, tally) in rest.iter().zip(&of_queries) {
+        tallies[triples.queries.query(*query as usize).relation.index()].add(tally);
+    }
+    let weights = tallies.iter().flat_map(|tally| tally.weights(teachers)).map(|weight| weight as f32);
+    let weights = Matrix::from_values(relations, teachers, weights.collect());
+    let fitted = Fitted::new(triples, &weights, &held_out)?;
+    fitted.tell();
+    Ok((TeacherWeights::ByRelation(weights), fitted))
+}
+
+/// Pairs of targets and candidates, by which teachers have them right.
+#[derive(Clone, Debug, PartialEq)]
+struct Tally {
+    targets: usize,
+    /// For each set of teachers, bit `m` for teacher `m`, the initial `D` of the pairs that just these have right.
+    pairs: Vec<f64>,
+}
+
+impl Tally {
+    fn new(teachers: usize) -> Tally {
+        Tally { targets: 0, pairs: vec![0.0; 1 << teachers] }
+    }
+
+    fn add(&mut self, other: &Tally) {
+        self.targets += other.targets;
+        self.pairs.iter_mut().zip(&other.pairs).for_each(|(sum, pairs)| *sum += pairs);
+    }
+
+    /// Adds a target's pairs, given the teachers' `scores (teacher, entity)`; the sum of their `D` is 1.
+    fn count(&mut self, scores: &Matrix<f32>, target: EntityId, known: &[EntityId]) {
+        let mut counts = vec![0u32; self.pairs.len()];
+        let right_of = |entity: usize| {
+            let right = |m: usize| scores.row(m)[target.index()] > scores.row(m)[entity];
+            (0..scores.rows()).fold(0, |set, m| set | usize::from(right(m)) << m)
+        };
+        (0..scores.columns()).for_each(|entity| counts[right_of(entity)] += 1);
+        // The target is in no pair with itself or another answer.
+        for answer in known.iter().filter(|answer| **answer != target).chain([&target]) {
+            counts[right_of(answer.index())] -= 1;
+        }
+        let total: u32 = counts.iter().sum();
+        self.targets += 1;
+        for (pairs, count) in self.pairs.iter_mut().zip(counts) {
+            *pairs += f64::from(count) / f64::from(total.max(1));
+        }
+    }
+
+    /// The teachers' weights, of sum 1.
+    fn weights(&self, teachers: usize) -> Vec<f64> {
+        let even = vec![1.0 / teachers as f64; teachers];
+        if self.targets < FEWEST {
+            return even;
+        }
+        let (mut pairs, mut alphas) = (self.pairs.clone(), vec![None; teachers]);
+        for _ in 0..teachers {
+            let left = (0..teachers).filter(|m| alphas[*m].is_none());
+            let judged = left.map(|m| (m, alpha(&pairs, m)));
+            let Some((best, alpha)) = judged.reduce(|a, b| if b.1 > a.1 { b } else { a }) else { break };
+            alphas[best] = Some(alpha.max(0.0));
+            for (set, pairs) in pairs.iter_mut().enumerate() {
+                *pairs *= if set >> best & 1 == 1 { (-alpha).exp() } else { alpha.exp() };
+            }
+            let total: f64 = pairs.iter().sum();
+            pairs.iter_mut().for_each(|pairs| *pairs /= total);
+        }
+        let alphas: Vec<f64> = alphas.into_iter().map(Option::unwrap_or_default).collect();
+        let total: f64 = alphas.iter().sum();
+        if total > 0.0 { alphas.iter().map(|alpha| alpha / total).collect() } else { even }
+    }
+}
+
+/// A teacher's `α` by the pairs' current `D`.
+fn alpha(pairs: &[f64], teacher: usize) -> f64 {
+    let (mut right, mut wrong) = (EPSILON, EPSILON);
+    for (set, pairs) in pairs.iter().enumerate() {
+        *(if set >> teacher & 1 == 1 { &mut right } else { &mut wrong }) += pairs;
+    }
+    0.5 * (right / wrong).ln()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(targets: usize, pairs: [f64; 4]) -> Tally {
+        Tally { targets, pairs: pairs.to_vec() }
+    }
+
+    #[test]
+    fn pairs_are_counted_by_who_has_them_right() {
+        // Entity 1 is the target and 3 another answer: against 0, both are right; against 2, only the second.
+        let scores = Matrix::from_values(2, 4, vec![0.0, 1.0, 2.0, 9.0, 0.0, 3.0, 1.0, 9.0]);
+        let mut found = Tally::new(2);
+        found.count(&scores, EntityId(1), &[EntityId(1), EntityId(3)]);
+        assert_eq!(found, tally(1, [0.0, 0.0, 0.5, 0.5]));
+        // A tie is no success.
+        let mut found = Tally::new(2);
+        found.count(&Matrix::zeros(2, 3), EntityId(0), &[EntityId(0)]);
+        assert_eq!(found, tally(1, [1.0, 0.0, 0.0, 0.0]));
+    }
+
+    #[test]
+    fn weights_worked_out_by_hand() {
+        // Nobody has 1 of 10 right, the first alone 4, the second alone 1, both 4.
+        let weights = tally(20, [1.0, 4.0, 1.0, 4.0]).weights(2);
+        // The first: 8 right, 2 wrong. Then the pairs are 1, 4, 1, 4 by 2, 1/2, 2, 1/2: for the second, right 4, wrong 4.
+        assert!((weights[0] - 1.0).abs() < 1e-9 && weights[1].abs() < 1e-9, "{weights:?}");
+        // With mistakes of its own kind, the second is heard: its pairs weigh more after the first round.
+        let weights = tally(20, [1.0, 4.0, 3.0, 4.0]).weights(2);
+        let first = 0.5 * (8.0f64 / 4.0).ln();
+        let (down, up) = ((-first).exp(), first.exp());
+        let second = 0.5 * ((3.0 * up + 4.0 * down) / (up + 4.0 * down)).ln();
+        assert!((weights[0] - first / (first + second)).abs() < 1e-6, "{weights:?}");
+        assert!((weights.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn who_is_wrong_is_not_heard_and_few_targets_say_nothing() {
+        assert_eq!(tally(20, [0.0, 9.0, 0.5, 0.0]).weights(2), [1.0, 0.0]);
+        assert_eq!(tally(9, [0.0, 9.0, 1.0, 0.0]).weights(2), [0.5, 0.5]);
+        // All are wrong more often than right.
+        assert_eq!(tally(20, [9.0, 1.0, 1.0, 0.0]).weights(2), [0.5, 0.5]);
+    }
+}

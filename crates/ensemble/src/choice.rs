@@ -1,0 +1,277 @@
+//! A policy that learns from what every strategy is worth on the validation triples (Table 4's "RC on val.").
+//!
+//! REINFORCE samples one action and hears only its reward. Here the rewards of all strategies are had at once, since none
+//! depends on a student, and the gradient of the expected reward is exact ([`Policy::pursue`]). The worth of a strategy for
+//! a query is the reciprocal rank of its targets by the mean of the strategy's scores (Eq. 7), on average.
+//!
+//! Validation splits are small, so one part of them held out says little. Every query is judged once by a policy that has
+//! not learned from it, in a cross-validation of `K` folds, and so is the constant choice `s` that is worth most in the
+//! other folds:
+//!
+//! ```text
+//! gain = Σ_q n_q (v(q, π_p(q)) - v(q, s)) / Σ_q n_q      error² = Σ_q n_q² (d_q - gain)² / (Σ_q n_q)²
+//! ```
+//!
+//! with `v(q, ·)` the worth of a strategy, `n_q` the query's targets, `d_q` the difference in the brackets and `p` the
+//! number of passes whose mean worth is the highest. If the gain exceeds its standard error, the policy learns `p` passes on
+//! all queries; if not, the strategy that is worth most over all of them is always taken. `p` is chosen on the same
+//! queries as the gain is measured, so the gain is a little flattered.
+
+use dsom_distill::combine::{LogSums, Sources};
+use dsom_distill::likelihood::Triples;
+use dsom_distill::policy::Policy;
+use dsom_distill::{Strategy, strategies, worth};
+use kge::rank::rank_in_row;
+use kge::{Matrix, TieRule, row};
+use mkg::EntityId;
+use rand::seq::SliceRandom;
+use recipe::EnsemblePolicy;
+use serde::Serialize;
+use stage::{Result, interrupt, seed};
+
+use crate::holdout::Holdout;
+use crate::weights::{TeacherWeights, inputs};
+
+/// Queries per step.
+const BATCH: usize = 256;
+
+/// How learning went: means over the queries' targets of the worth of choices.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(crate) struct Learned {
+    /// Whether the policy is kept; else the constant choice is.
+    pub(crate) kept: bool,
+    /// Passes of the policy that did best.
+    pub(crate) passes: usize,
+    /// That policy's choices for queries that it did not learn from.
+    pub(crate) policy: f64,
+    /// The one strategy that is worth most on other queries.
+    pub(crate) constant: f64,
+    /// Standard error of the difference between these two.
+    pub(crate) standard_error: f64,
+    /// The strategy that is worth most on all.
+    pub(crate) constant_strategy: String,
+    /// All teachers, always.
+    pub(crate) all: f64,
+    /// Every query's best strategy: more is not to be had.
+    pub(crate) oracle: f64,
+}
+
+impl Learned {
+    /// Says in the log what was found and what is made of it.
+    pub(crate) fn tell(&self) {
+        let Learned { policy, constant, standard_error, constant_strategy, all, oracle, .. } = self;
+        tracing::info!(
+            "policy: its choices for queries it has not seen are worth {policy:.4}, all teachers {all:.4}, the best \
+             constant choice {constant:.4} (standard error of the difference {standard_error:.4}), the best \
+             strategies {oracle:.4}"
+        );
+        if !self.kept {
+            tracing::warn!("policy: no better than a constant choice: {constant_strategy} is always taken");
+        }
+    }
+}
+
+/// Teaches a policy, as far as cross-validation finds that worth while; for so many `relations`, with inverses.
+pub(crate) fn learn(
+    triples: &Triples<'_>,
+    keys: &EnsemblePolicy,
+    relations: usize,
+    seed: u64,
+) -> Result<(TeacherWeights, Learned)> {
+    let (queries, teachers) = (triples.queries, triples.labels.teachers());
+    let log_sums = LogSums::new(queries.len(), strategies(teachers.len()));
+    let sources = Sources { labels: triples.labels, log_sums: &log_sums };
+    let every = Strategy::every(teachers.len());
+    let values = worth::table(sources, queries.len(), &every, |query, of_query, strategy, scratch| {
+        of_query.combine(strategy, 1.0, scratch);
+        let known = triples.known.of(queries.query(query));
+        reciprocal_rank(&scratch.combined, queries.tails(query), known)
+    })?;
+    let vectors: Vec<Matrix<f32>> = (0..teachers.len()).map(|m| triples.labels.vectors(m)).collect();
+    let weights = (0..queries.len()).map(|query| queries.tails(query).len() as f64).collect();
+    let lessons = Lessons { vectors: &vectors, values, weights, keys, seed };
+    let everything: Vec<u32> = (0..queries.len() as u32).collect();
+    let found = lessons.cross_validate()?;
+    let constant = lessons.best_constant(&everything);
+    let learned = lessons.compare(&found, &everything, constant.name(teachers));
+    let weights = match learned.kept {
+        false => TeacherWeights::always(constant, relations, teachers.len()),
+        true => {
+            let mut policy = lessons.untaught();
+            (1..=learned.passes).try_for_each(|number| lessons.pass(&mut policy, &everything, number))?;
+            TeacherWeights::Policy(policy.parameters())
+        }
+    };
+    Ok((weights, learned))
+}
+
+/// One over the filtered rank, on average over `targets`: each without the other `known` answers.
+fn reciprocal_rank(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> f64 {
+    let of_target = |target: &EntityId| {
+        let known = known.iter().map(|id| id.index());
+        1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
+    };
+    targets.iter().map(of_target).sum::<f64>() / targets.len() as f64
+}
+
+/// Queries with the worth of every strategy.
+struct Lessons<'a> {
+    /// Each teacher's query vectors `(query, width)`.
+    vectors: &'a [Matrix<f32>],
+    /// `(query, strategy)`.
+    values: Matrix<f32>,
+    /// A query counts as often as it has targets.
+    weights: Vec<f64>,
+    keys: &'a EnsemblePolicy,
+    seed: u64,
+}
+
+/// The worth of choices for queries that they were not learned from.
+struct OutOfFold {
+    /// `(pass from 0, query)`: the policy's choice.
+    policy: Matrix<f32>,
+    /// `(query)`: the constant one.
+    constant: Vec<f32>,
+}
+
+impl<'a> Lessons<'a> {
+    /// A policy with its initial parameters.
+    fn untaught(&self) -> Policy<'a, f32> {
+        let mut generator = seed::generator(self.seed, "ensemble/initial", 0);
+        let (hidden, rate) = (self.keys.hidden, self.keys.learning_rate);
+        Policy::new(inputs(self.vectors), hidden, self.values.columns(), rate, &mut generator)
+    }
+
+    /// The mean of `value(query)` over the targets of `queries`.
+    fn mean(&self, queries: &[u32], value: impl Fn(usize) -> f64) -> f64 {
+        let weight = |query: &u32| self.weights[*query as usize];
+        let weighted = queries.iter().map(|query| weight(query) * value(*query as usize));
+        weighted.sum::<f64>() / queries.iter().map(weight).sum::<f64>()
+    }
+
+    /// Pass number `number` over `queries`, in an order of its own.
+    fn pass(&self, policy: &mut Policy<'_, f32>, queries: &[u32], number: usize) -> Result<()> {
+        let mut order = queries.to_vec();
+        order.shuffle(&mut seed::generator(self.seed, "ensemble/lessons", number as u64));
+        for batch in order.chunks(BATCH) {
+            interrupt::check()?;
+            policy.forward(batch);
+            let values: Vec<&[f32]> = batch.iter().map(|query| self.values.row(*query as usize)).collect();
+            let weights: Vec<f64> = batch.iter().map(|query| self.weights[*query as usize]).collect();
+            policy.pursue(&values, &weights);
+        }
+        Ok(())
+    }
+
+    /// Learns once without each fold, and judges there.
+    fn cross_validate(&self) -> Result<OutOfFold> {
+        let (count, passes) = (self.values.rows(), self.keys.epochs);
+        let mut found = OutOfFold { policy: Matrix::zeros(passes + 1, count), constant: vec![0.0; count] };
+        for Holdout { held_out, rest } in Holdout::folds(count, self.keys.folds, self.seed) {
+            let (mut policy, constant) = (self.untaught(), self.best_constant(&rest));
+            for query in &held_out {
+                let query = *query as usize;
+                found.constant[query] = self.values.row(query)[constant.index()];
+            }
+            for number in 0..=passes {
+                if number > 0 {
+                    self.pass(&mut policy, &rest, number)?;
+                }
+                policy.forward(&held_out);
+                for (row, query) in held_out.iter().enumerate() {
+                    let chosen = self.values.row(*query as usize)[policy.favourite(row).index()];
+                    found.policy.row_mut(number)[*query as usize] = chosen;
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// The strategy that is worth most to `queries`; of equal ones the first.
+    fn best_constant(&self, queries: &[u32]) -> Strategy {
+        let value = |k: usize| self.mean(queries, |query| f64::from(self.values.row(query)[k]));
+        let values: Vec<f64> = (0..self.values.columns()).map(value).collect();
+        Strategy(row::argmax(&values) as u16)
+    }
+
+    /// Compares the policy with a constant choice.
+    fn compare(&self, found: &OutOfFold, everything: &[u32], constant_strategy: String) -> Learned {
+        let of_pass = |pass: usize| self.mean(everything, |query| f64::from(found.policy.row(pass)[query]));
+        let means: Vec<f64> = (0..found.policy.rows()).map(of_pass).collect();
+        let passes = row::argmax(&means);
+        let difference =
+            |query: usize| f64::from(found.policy.row(passes)[query]) - f64::from(found.constant[query]);
+        let gain = self.mean(everything, difference);
+        let standard_error = self.standard_error(gain, difference);
+        let last = self.values.columns() - 1;
+        Learned {
+            kept: gain > standard_error,
+            passes,
+            policy: means[passes],
+            constant: self.mean(everything, |query| f64::from(found.constant[query])),
+            standard_error,
+            constant_strategy,
+            all: self.mean(everything, |query| f64::from(self.values.row(query)[last])),
+            oracle: self.mean(everything, |query| f64::from(row::max(self.values.row(query)))),
+        }
+    }
+
+    /// The standard error of the weighted `mean` of `of(query)` over all queries.
+    fn standard_error(&self, mean: f64, of: impl Fn(usize) -> f64) -> f64 {
+        let squares =
+            self.weights.iter().enumerate().map(|(query, weight)| (weight * (of(query) - mean)).powi(2));
+        squares.sum::<f64>().sqrt() / self.weights.iter().sum::<f64>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUERIES: usize = 400;
+
+    /// Learns the worth `of(query)` of three strategies; of a query one sees whether its number is even.
+    fn learned(of: impl Fn(usize) -> [f32; 3]) -> (Learned, Vec<Strategy>) {
+        let seen = |query: usize| if query.is_multiple_of(2) { [1.0, 0.0] } else { [0.0, 1.0] };
+        let vectors = [Matrix::from_values(QUERIES, 2, (0..QUERIES).flat_map(seen).collect())];
+        let values = Matrix::from_values(QUERIES, 3, (0..QUERIES).flat_map(of).collect());
+        let keys = EnsemblePolicy { hidden: 16, learning_rate: 1e-2, ..EnsemblePolicy::default() };
+        let lessons =
+            Lessons { vectors: &vectors, values, weights: vec![1.0; QUERIES], keys: &keys, seed: 0 };
+        let everything: Vec<u32> = (0..QUERIES as u32).collect();
+        let found = lessons.cross_validate().unwrap();
+        let constant = lessons.best_constant(&everything);
+        let learned = lessons.compare(&found, &everything, constant.index().to_string());
+        let mut policy = lessons.untaught();
+        (1..=learned.passes).for_each(|number| lessons.pass(&mut policy, &everything, number).unwrap());
+        policy.forward(&[0, 1, 7]);
+        (learned, (0..3).map(|row| policy.favourite(row)).collect())
+    }
+
+    #[test]
+    fn a_policy_learns_what_depends_on_the_query() {
+        // The even ones are answered by the first strategy, the others by the second; the third comes between.
+        let of = |query: usize| if query.is_multiple_of(2) { [0.9, 0.1, 0.6] } else { [0.2, 0.7, 0.6] };
+        let (learned, chosen) = learned(of);
+        assert!((learned.all - 0.6).abs() < 1e-6 && (learned.constant - 0.6).abs() < 1e-6, "{learned:?}");
+        assert!(learned.kept && learned.constant_strategy == "2", "{learned:?}");
+        assert!((learned.policy - learned.oracle).abs() < 1e-6, "{learned:?}");
+        assert_eq!(chosen, [Strategy(0), Strategy(1), Strategy(1)]);
+    }
+
+    #[test]
+    fn what_is_no_better_than_a_constant_choice_is_not_kept() {
+        // Noise that a policy cannot see, and a strategy that is a little better on the whole.
+        let noise = |query: usize| (query as u64 * 2_654_435_761 % 1000) as f32 / 1000.0;
+        let (learned, _) = learned(|query| [noise(query), noise(query + 400), noise(query + 800) + 0.2]);
+        assert!(!learned.kept && learned.constant_strategy == "2", "{learned:?}");
+    }
+
+    #[test]
+    fn reciprocal_ranks_worked_out_by_hand() {
+        // Entity 2 is a known answer.
+        let ids = |ids: &[u32]| ids.iter().copied().map(EntityId).collect::<Vec<_>>();
+        let worth = |targets: &[u32]| reciprocal_rank(&[1.0, 4.0, 5.0, 2.0], &ids(targets), &ids(&[1, 2]));
+        assert_eq!((worth(&[1]), worth(&[1, 0]), worth(&[3])), (1.0, (1.0 + 1.0 / 2.0) / 2.0, 1.0));
+    }
+}

@@ -1,0 +1,93 @@
+//! Beside stage 5: the teachers together, without a student.
+//!
+//! An ensemble gives each teacher of a query a weight, and scores by the sum:
+//!
+//! ```text
+//! F(h, r) = Σ_m w_m(h, r) F^m(h, r)
+//! ```
+//!
+//! The weights are all alike ("Teacher Avg." of Table 4), those of a relation by likelihood (module `likely`; "ML on val.") or
+//! by MoSE's boosting (module `boosting`), or the mean of the teachers that a policy chooses for the query (module `choice`;
+//! "RC on val."). What is learned is learned on the validation triples, which no teacher has seen.
+
+mod boosting;
+mod choice;
+mod holdout;
+mod likely;
+mod weights;
+
+pub use weights::{FILE, TeacherWeights, WeightedTeachers};
+
+use dsom_distill::likelihood::Triples;
+use dsom_distill::require_few;
+use dsom_soft_labels::{SoftLabels, Teacher, open_teachers};
+use kge::Model;
+use mkg::QuerySet;
+use program::Common;
+use recipe::{Ensemble, Recipe};
+use serde_json::{Value, json};
+use stage::task::Task;
+use stage::{Modality, Result, resources};
+use training::Data;
+
+/// Makes the ensemble called `name`, unless it is fresh.
+pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
+    let run = common.run();
+    let mut task = Task::new(&run, "dsom-ensemble", run.ensemble(name), &recipe.ensemble, recipe.seed);
+    let data = Data::open(&run, &mut task)?;
+    let teachers = open_teachers(&run, recipe, &mut task, &data.vocabulary)?;
+    require_few(teachers.len())?;
+    let Some((work, ())) = common.begin(task, || require_memory(&data, teachers.len()))? else {
+        return Ok(());
+    };
+    let names: Vec<Modality> = teachers.iter().map(|teacher| teacher.modality.clone()).collect();
+    let (weights, mut summary) = learn(&recipe.ensemble, &data, &teachers, &names, recipe.seed)?;
+    weights.tensors(&names).write(&work.path(FILE))?;
+    summary["teachers"] = json!(names);
+    work.finish(summary)?;
+    Ok(())
+}
+
+/// Refuses scores of validation queries that memory does not hold.
+fn require_memory(data: &Data, teachers: usize) -> Result<()> {
+    let (queries, entities) = (2 * data.valid.len() as u64, data.entities() as u64);
+    let bytes = SoftLabels::memory(queries, teachers as u64, entities);
+    resources::require_memory(
+        bytes,
+        "the teachers' scores of validation queries",
+        "name fewer `soft_labels.teachers`",
+    )
+}
+
+/// The weights, and how they did on queries that they were not learned from.
+fn learn(
+    ensemble: &Ensemble,
+    data: &Data,
+    teachers: &[Teacher],
+    names: &[Modality],
+    seed: u64,
+) -> Result<(TeacherWeights, Value)> {
+    let relations = 2 * data.relations();
+    if *ensemble == Ensemble::Average {
+        return Ok((TeacherWeights::even(relations, teachers.len()), json!({})));
+    }
+    let queries = QuerySet::new(&data.valid, data.relations());
+    let models: Vec<&Model<f32>> = teachers.iter().map(|teacher| &teacher.model).collect();
+    let labels = SoftLabels::of_models(names.to_vec(), &models, queries.queries())?;
+    let triples = Triples { queries: &queries, labels: &labels, known: &data.known };
+    match ensemble {
+        Ensemble::Policy(keys) => {
+            let (weights, learned) = choice::learn(&triples, keys, relations, seed)?;
+            learned.tell();
+            Ok((weights, json!({ "policy": learned })))
+        }
+        Ensemble::Boosting => {
+            let (weights, fitted) = boosting::learn(&triples, relations, seed)?;
+            Ok((weights, json!({ "weights": fitted })))
+        }
+        Ensemble::ByRelation | Ensemble::Average => {
+            let (weights, fitted) = likely::learn(&triples, relations, seed)?;
+            Ok((weights, json!({ "weights": fitted })))
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The weights of an ensemble's teachers, their file, and the sum of scores by them.
+//!
+//! | tensor of [`FILE`] | shape | |
+//! |---|---|---|
+//! | `weight` | `(relation and inverse, teacher)` | all there is, unless a policy chooses |
+//! | `first.<modality>`, `first_bias`, `second`, `second_bias` | as a student's `policy.safetensors` | the policy's network |
+
+use dsom_distill::policy::{Dense, Input, Policy, layer_names, scale_to_one};
+use dsom_distill::{Strategy, strategies};
+use kge::checkpoint::{Reader, Tensors};
+use kge::{Matrix, Model, Scorer, row};
+use mkg::Query;
+use stage::task::Task;
+use stage::{Error, Modality, Result};
+use std::path::Path;
+
+/// The file in an ensemble's folder.
+pub const FILE: &str = "ensemble.safetensors";
+
+/// The tensor of weights by relation.
+const WEIGHT: &str = "weight";
+
+/// The weights of a query's teachers.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TeacherWeights {
+    /// Those of its relation, `(relation and inverse, teacher)`.
+    ByRelation(Matrix<f32>),
+    /// Even ones of the strategy that a policy, of these layers, holds best for the teachers' query vectors.
+    Policy(Vec<Matrix<f32>>),
+}
+
+/// Even weights `(relation, teacher)`.
+pub(crate) fn even(relations: usize, teachers: usize) -> Matrix<f32> {
+    Matrix::from_values(relations, teachers, vec![1.0 / teachers as f32; relations * teachers])
+}
+
+impl TeacherWeights {
+    /// The same weight for every teacher: the mean of their scores.
+    pub fn even(relations: usize, teachers: usize) -> TeacherWeights {
+        TeacherWeights::ByRelation(even(relations, teachers))
+    }
+
+    /// Always the mean of one strategy's teachers.
+    pub(crate) fn always(strategy: Strategy, relations: usize, teachers: usize) -> TeacherWeights {
+        let mut weights = Matrix::zeros(relations, teachers);
+        for relation in 0..relations {
+            let row = weights.row_mut(relation);
+            strategy.members().for_each(|teacher| row[teacher] = strategy.share());
+        }
+        TeacherWeights::ByRelation(weights)
+    }
+
+    /// The tensors that are saved.
+    pub(crate) fn tensors(&self, teachers: &[Modality]) -> Tensors<'_> {
+        match self {
+            TeacherWeights::ByRelation(weights) => Tensors::default().matrix(WEIGHT, weights),
+            TeacherWeights::Policy(layers) => {
+                let named = layer_names(teachers.iter().map(Modality::as_str)).into_iter().zip(layers);
+                named.fold(Tensors::default(), |tensors, (name, layer)| tensors.matrix(name, layer))
+            }
+        }
+    }
+
+    /// Reads those of the ensemble in `folder` and records them as an input of `task`. `models` are the teachers'.
+    ///
+    /// # Errors
+    /// If they are broken, or of other teachers or another graph.
+    pub fn open(
+        task: &mut Task,
+        folder: &Path,
+        teachers: &[Modality],
+        models: &[&Model<f32>],
+    ) -> Result<TeacherWeights> {
+        let path = task.stage_input(folder, FILE)?;
+        let reader = Reader::open(&path)?;
+        let weights = match reader.has(WEIGHT)? {
+            true => TeacherWeights::ByRelation(reader.matrix(WEIGHT)?),
+            false => {
+                let names = layer_names(teachers.iter().map(Modality::as_str));
+                TeacherWeights::Policy(names.iter().map(|name| reader.matrix(name)).collect::<Result<_>>()?)
+            }
+        };
+        match weights.fits(models) {
+            true => Ok(weights),
+            false => {
+                let error = Error::data("the ensemble is of other teachers, or of another graph").at(path);
+                Err(error.hint("rerun `dsom-ensemble`"))
+            }
+        }
+    }
+
+    fn fits(&self, models: &[&Model<f32>]) -> bool {
+        let shape = |matrix: &Matrix<f32>| (matrix.rows(), matrix.columns());
+        match self {
+            TeacherWeights::ByRelation(weights) => {
+                let relations = models.first().map_or(0, |model| model.relation.rows());
+                shape(weights) == (relations, models.len()) && weights.is_finite()
+            }
+            TeacherWeights::Policy(layers) => {
+                let (first, others) = layers.split_at(models.len());
+                let hidden = others[0].columns();
+                let strategies = strategies(models.len());
+                first.iter().zip(models).all(|(layer, model)| shape(layer) == (model.width(), hidden))
+                    && others.iter().map(shape).eq([(1, hidden), (hidden, strategies), (1, strategies)])
+                    && layers.iter().all(Matrix::is_finite)
+            }
+        }
+    }
+
+    /// The weights of these queries' teachers `(query, teacher)`, whose query vectors are `vectors`.
+    fn of(&self, queries: &[Query], vectors: &[Matrix<f32>]) -> Matrix<f32> {
+        let mut weights = Matrix::zeros(queries.len(), vectors.len());
+        match self {
+            TeacherWeights::ByRelation(of_relations) => {
+                for (i, query) in queries.iter().enumerate() {
+                    weights.row_mut(i).copy_from_slice(of_relations.row(query.relation.index()));
+                }
+            }
+            TeacherWeights::Policy(layers) => {
+                let mut policy = Policy::of(inputs(vectors), layers.clone(), 0.0);
+                for (i, strategy) in favourites(&mut policy, queries.len()).into_iter().enumerate() {
+                    let row = weights.row_mut(i);
+                    strategy.members().for_each(|teacher| row[teacher] = strategy.share());
+                }
+            }
+        }
+        weights
+    }
+}
+
+/// The strategies that a policy holds best for the queries up to `queries`.
+fn favourites(policy: &mut Policy<'_, f32>, queries: usize) -> Vec<Strategy> {
+    policy.forward(&(0..queries as u32).collect::<Vec<_>>());
+    (0..queries).map(|row| policy.favourite(row)).collect()
+}
+
+/// A policy's inputs: each teacher's query vectors `(query, width)`, scaled to mean square 1.
+pub(crate) fn inputs(vectors: &[Matrix<f32>]) -> Vec<Input<'_, f32>> {
+    vectors.iter().enumerate().map(|(teacher, vectors)| input(teacher, vectors)).collect()
+}
+
+fn input(teacher: usize, vectors: &Matrix<f32>) -> Input<'_, f32> {
+    let fill = |query: usize, into: &mut [f32]| {
+        into.copy_from_slice(vectors.row(query));
+        scale_to_one(into);
+    };
+    Input { name: teacher.to_string(), block: Box::new(Dense::new(vectors.columns(), fill)) }
+}
+
+/// Teachers whose scores are weighed and added up.
+pub struct WeightedTeachers<'a> {
+    /// The weights.
+    pub weights: &'a TeacherWeights,
+    /// The teachers' models, in the order of the weights.
+    pub models: Vec<&'a Model<f32>>,
+}
+
+impl Scorer for WeightedTeachers<'_> {
+    fn entities(&self) -> usize {
+        self.models.first().map_or(0, |model| model.entity.rows())
+    }
+
+    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
+        let mut vectors: Vec<Matrix<f32>> = self.models.iter().map(|_| Matrix::zeros(0, 0)).collect();
+        self.models.iter().zip(&mut vectors).for_each(|(model, vectors)| model.queries(queries, vectors));
+        let weights = self.weights.of(queries, &vectors);
+        into.resize(queries.len(), self.entities());
+        for (teacher, (model, mut vectors)) in self.models.iter().zip(vectors).enumerate() {
+            // A score is the vector's product with an entity, so weighing vectors weighs scores.
+            for query in 0..queries.len() {
+                row::scale(vectors.row_mut(query), weights.row(query)[teacher]);
+            }
+            into.product(teacher > 0, 1.0, vectors.view(), model.entity.transposed());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mkg::{EntityId, RelationId};
+    use stage::seed;
+
+    fn wave(rows: usize, columns: usize, of: usize) -> Matrix<f32> {
+        let values = (0..rows * columns).map(|i| ((i * 31 + of * 17) % 64) as f32 / 32.0 - 1.0);
+        Matrix::from_values(rows, columns, values.collect())
+    }
+
+    /// Two teachers of rank 1 and 2, of 5 entities and 2 relations with inverses.
+    fn models() -> [Model<f32>; 2] {
+        [Model::complex(wave(5, 2, 1), wave(4, 2, 2)), Model::complex(wave(5, 4, 3), wave(4, 4, 4))]
+    }
+
+    fn queries() -> Vec<Query> {
+        let query = |i: u32| Query { head: EntityId(i % 5), relation: RelationId(i % 4) };
+        (0..7).map(query).collect()
+    }
+
+    /// The sum of the scores with weights `(query, teacher)`, one by one.
+    fn assert_sums(weights: &TeacherWeights, expected: impl Fn(usize, usize) -> f32) {
+        let models = models();
+        let (mut found, mut scores) = (Matrix::zeros(0, 0), [Matrix::zeros(0, 0), Matrix::zeros(0, 0)]);
+        WeightedTeachers { weights, models: models.iter().collect() }.scores(&queries(), &mut found);
+        models.iter().zip(&mut scores).for_each(|(model, scores)| model.scores(&queries(), scores));
+        for query in 0..queries().len() {
+            for entity in 0..5 {
+                let sum: f32 = (0..2).map(|m| expected(query, m) * scores[m].row(query)[entity]).sum();
+                let found = found.row(query)[entity];
+                assert!((found - sum).abs() < 1e-5, "{query} {entity}: {found}, expected {sum}");
+            }
+        }
+    }
+
+    #[test]
+    fn scores_are_weighed_by_relation_and_added_up() {
+        assert_sums(&TeacherWeights::even(4, 2), |_, _| 0.5);
+        let table = wave(4, 2, 5);
+        let weights = TeacherWeights::ByRelation(table.clone());
+        assert_sums(&weights, |query, teacher| table.row(query % 4)[teacher]);
+        assert_sums(&TeacherWeights::always(Strategy::of([1]), 4, 2), |_, teacher| teacher as f32);
+    }
+
+    /// A policy with random layers for these teachers.
+    fn policy(models: &[Model<f32>]) -> TeacherWeights {
+        let vectors: Vec<Matrix<f32>> = models.iter().map(|model| Matrix::zeros(1, model.width())).collect();
+        let mut generator = seed::generator(5, "test", 0);
+        TeacherWeights::Policy(Policy::new(inputs(&vectors), 8, 3, 0.1, &mut generator).parameters())
+    }
+
+    #[test]
+    fn a_policy_gives_each_query_the_mean_of_its_favourite() {
+        let (models, weights) = (models(), policy(&models()));
+        let mut vectors = [Matrix::zeros(0, 0), Matrix::zeros(0, 0)];
+        models.iter().zip(&mut vectors).for_each(|(model, vectors)| model.queries(&queries(), vectors));
+        let found = weights.of(&queries(), &vectors);
+        let allowed = [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]];
+        assert!((0..7).all(|query| allowed.iter().any(|of| found.row(query) == of)), "{found:?}");
+        assert!((1..7).any(|query| found.row(query) != found.row(0)), "all alike: {found:?}");
+        assert_sums(&weights, |query, teacher| found.row(query)[teacher]);
+    }
+
+    #[test]
+    fn what_is_saved_is_read_again_and_of_no_other_teachers() {
+        let (models, names) = (models(), ["structural", "textual"].map(|name| name.parse().unwrap()));
+        let dir = tempfile::tempdir().unwrap();
+        let run = stage::Run::new(dir.path());
+        for (name, weights) in [("table", TeacherWeights::even(4, 2)), ("policy", policy(&models))] {
+            let new = || Task::new(&run, "dsom-ensemble", dir.path().join(name), &(), 0);
+            let (work, ()) = new().begin(false, || Ok(())).unwrap().unwrap();
+            weights.tensors(&names).write(&work.path(FILE)).unwrap();
+            work.finish(serde_json::json!({})).unwrap();
+            let open = |models: &[&Model<f32>]| {
+                TeacherWeights::open(&mut new(), &dir.path().join(name), &names, models)
+            };
+            assert_eq!(open(&[&models[0], &models[1]]).unwrap(), weights);
+            let wider = Model::complex(wave(5, 6, 1), wave(6, 6, 2));
+            let error = open(&[&wider, &models[1]]).unwrap_err();
+            assert_eq!(error.kind(), stage::Kind::Data, "{error}");
+        }
+    }
+}
