@@ -19,7 +19,7 @@ STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
 MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model ,$(IMAGE_MODEL))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo all build import features teachers soft-labels distill student-alone evaluate status report \
+.PHONY: help demo all build import features teachers soft-labels distill student-alone ensemble evaluate status report \
 	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
@@ -105,6 +105,10 @@ distill:
 student-alone:
 	$(BIN)/dsom-distill $(STAGE) --set distill.term.kind=none --name student-alone
 
+## ensemble: the teachers together as the recipe's [ensemble] says, without a student, in RUN/ensemble
+ensemble:
+	$(BIN)/dsom-ensemble $(STAGE)
+
 ## evaluate: stage 6, ranks and metrics of every model of the run in RUN/evaluation
 evaluate:
 	$(BIN)/dsom-evaluate $(STAGE)
@@ -144,11 +148,10 @@ check-data:
 	@test -d "$(DSOM_DATA)" || { echo "make: DSOM_DATA=folder of the published datasets is needed" >&2; exit 2; }
 	DSOM_DATA=$(abspath $(DSOM_DATA)) $(CARGO) test --workspace --locked --test published -- --ignored
 
-## check-slow: check-data, golden values, files read by other programs, reports in a browser, encoders against transformers
+## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers
 check-slow: check-data build target/slow/model target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
-	target/slow/bin/python tests/golden/make.py --check
 	@$(MAKE) --no-print-directory demo RUN=runs/check-slow
 	$(BIN)/dsom-features --run runs/check-slow --recipe pipelines/nations.toml --export runs/check-slow/export
 	target/slow/bin/python tests/slow/readers.py runs/check-slow

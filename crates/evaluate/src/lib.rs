@@ -36,7 +36,7 @@ use std::path::Path;
 
 use examples::Example;
 use graph::Graph;
-use models::{AVERAGE, Catalogue, Models};
+use models::{Catalogue, ModelName, Models};
 use slices::Slicer;
 
 /// The figures.
@@ -77,8 +77,10 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let catalogue = Catalogue::of(&run)?;
     let names = catalogue.choose(&recipe.evaluate.models)?;
     let examples = recipe.evaluate.examples;
-    let average = names.iter().any(|name| name == AVERAGE).then(|| catalogue.averaged());
-    let parameters = Parameters { format: table::FORMAT, models: &names, average, splits: &splits, examples };
+    let average = names.contains(&ModelName::Average).then(|| catalogue.averaged());
+    let models: Vec<String> = names.iter().map(ModelName::to_string).collect();
+    let parameters =
+        Parameters { format: table::FORMAT, models: &models, average, splits: &splits, examples };
     let mut task = Task::new(&run, "dsom-evaluate", run.evaluation(), &parameters, recipe.seed);
     let graph = Graph::open(&run, &mut task)?;
     graph.require(&splits)?;
@@ -134,13 +136,13 @@ fn evaluate(
     Ok(())
 }
 
-/// Model number `index` on a device; none, with a message, where no device has its backbone.
+/// Model number `index` on a device; none, with a message, of an ensemble, and where no device has its backbone.
 fn on_device(gpu: &Gpu, models: &Models, index: usize) -> Result<Option<Vec<cuda::Model>>> {
-    let parts = models.averaged(index);
-    if parts.iter().any(|part| part.backbone != Backbone::ComplEx) {
-        tracing::info!("{}: ranked on the CPU, which has every backbone", models.names()[index]);
+    let is_there = |parts: &Vec<&Model<f32>>| parts.iter().all(|part| part.backbone == Backbone::ComplEx);
+    let Some(parts) = models.averaged(index).filter(is_there) else {
+        tracing::info!("{}: ranked on the CPU, which has every backbone and ensemble", models.names()[index]);
         return Ok(None);
-    }
+    };
     parts.into_iter().map(|part| cuda::Model::new(gpu, part)).collect::<Result<_>>().map(Some)
 }
 
@@ -149,7 +151,7 @@ fn require_memory(gpu: &Gpu, graph: &Graph, models: &Models) -> Result<()> {
     let of_part = |part: &&Model<f32>| {
         cuda::Model::memory(part.entity.rows(), graph.relations(), part.entity.columns(), BLOCK)
     };
-    let of_model = |index| models.averaged(index).iter().map(of_part).sum::<u64>();
+    let of_model = |index| models.averaged(index).iter().flatten().map(of_part).sum::<u64>();
     let most = (0..models.names().len()).map(of_model).max().unwrap_or(0);
     gpu.require_memory(|_| most, 1, "ranking", "batch")
 }
@@ -179,7 +181,7 @@ fn rank_all(graph: &Graph, models: &Models, gpu: Option<&Gpu>, splits: &[Split])
                 judged.map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;
             let ranks = judged.iter().map(|sides| sides.map(|side| side.rank)).collect();
             let confidences = judged.iter().map(|sides| sides.map(|side| side.confidence)).collect();
-            ranked.push(Ranked { model: model.clone(), split, ranks, confidences });
+            ranked.push(Ranked { model: model.to_string(), split, ranks, confidences });
         }
     }
     Ok(ranked)

@@ -1,39 +1,95 @@
-//! Which models a run has, by name, and opening them.
-//!
-//! A name is a student's folder, a teacher's modality, `average`, or modalities joined by `+` for the mean of these. A model
-//! that several names need is read once.
+//! The models of a run, by name.
 
-use kge::{Average, Model, Scorer};
+use dsom_ensemble::{TeacherWeights, WeightedTeachers};
+use kge::{Model, Scorer};
 use mkg::Vocabulary;
-use serde_json::Value;
-use stage::files::read_json;
 use stage::manifest::{self, Manifest};
 use stage::task::Task;
 use stage::{Error, Kind, Modality, Result, Run, resources};
+use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use training::{MODEL, open_model};
 
 /// The student, unless a run has several.
 pub const STUDENT: &str = "student";
+/// The ensemble, unless a run has several.
+const ENSEMBLE: &str = "ensemble";
 /// The mean of the teachers' scores.
 pub const AVERAGE: &str = "average";
-/// The program that trains students.
-const DISTILL: &str = "dsom-distill";
 
-/// The finished models of a run.
+/// The name of a model, as one gives it to `--model`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ModelName {
+    /// A student, by its folder: `student`, `student-…`.
+    Student(String),
+    /// An ensemble, by its folder: `ensemble`, `ensemble-…`.
+    Ensemble(String),
+    /// `average`: the mean of the soft labels' teachers, or of all.
+    Average,
+    /// The mean of some teachers: `structural+textual`.
+    Mean(Vec<Modality>),
+    /// A teacher, by its modality.
+    Teacher(Modality),
+}
+
+impl FromStr for ModelName {
+    type Err = Error;
+
+    fn from_str(name: &str) -> Result<Self> {
+        Ok(match name {
+            AVERAGE => ModelName::Average,
+            _ if Run::is_one_of(STUDENT, name) => ModelName::Student(name.to_owned()),
+            _ if Run::is_one_of(ENSEMBLE, name) => ModelName::Ensemble(name.to_owned()),
+            _ if name.contains('+') => {
+                ModelName::Mean(name.split('+').map(str::parse).collect::<Result<_>>()?)
+            }
+            _ => ModelName::Teacher(name.parse()?),
+        })
+    }
+}
+
+impl fmt::Display for ModelName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ModelName::Student(folder) | ModelName::Ensemble(folder) => f.write_str(folder),
+            ModelName::Average => f.write_str(AVERAGE),
+            ModelName::Mean(teachers) => {
+                f.write_str(&teachers.iter().map(Modality::as_str).collect::<Vec<_>>().join("+"))
+            }
+            ModelName::Teacher(modality) => f.write_str(modality.as_str()),
+        }
+    }
+}
+
+/// The models of a run, whether they are finished or not.
 pub struct Catalogue {
     run: Run,
     students: Vec<String>,
+    ensembles: Vec<String>,
     teachers: Vec<Modality>,
     averaged: Vec<Modality>,
 }
 
 impl Catalogue {
     /// Looks through the run's folders.
+    ///
+    /// # Errors
+    /// If a folder cannot be read, or the soft labels' manifest is damaged.
     pub fn of(run: &Run) -> Result<Catalogue> {
-        let teachers = run.finished("teachers");
+        let (mut students, mut ensembles) = (Vec::new(), Vec::new());
+        for folder in folders(run.root())? {
+            match folder.parse() {
+                Ok(ModelName::Student(folder)) => students.push(folder),
+                Ok(ModelName::Ensemble(folder)) => ensembles.push(folder),
+                _ => {}
+            }
+        }
+        let teachers = folders(&run.root().join("teachers"))?;
+        let mut teachers: Vec<Modality> = teachers.iter().filter_map(|folder| folder.parse().ok()).collect();
+        teachers.sort();
         let averaged = teachers_of_soft_labels(run)?.unwrap_or_else(|| teachers.clone());
-        Ok(Catalogue { run: run.clone(), students: students(run), teachers, averaged })
+        Ok(Catalogue { run: run.clone(), students, ensembles, teachers, averaged })
     }
 
     /// The teachers whose mean `average` is: those of the soft labels, or all while there are none.
@@ -41,91 +97,135 @@ impl Catalogue {
         &self.averaged
     }
 
-    /// All models in the order of reports: students, the average if it is one of several, teachers.
-    pub fn names(&self) -> Vec<String> {
-        let average = (self.averaged.len() > 1).then(|| AVERAGE.to_owned());
-        let teachers = self.teachers.iter().map(|teacher| teacher.as_str().to_owned());
-        self.students.iter().cloned().chain(average).chain(teachers).collect()
+    /// All models in the order of reports: students, ensembles, the average if it is one of several, teachers.
+    pub fn names(&self) -> Vec<ModelName> {
+        let average = (self.averaged.len() > 1).then_some(ModelName::Average);
+        let students = self.students.iter().cloned().map(ModelName::Student);
+        let ensembles = self.ensembles.iter().cloned().map(ModelName::Ensemble);
+        let teachers = self.teachers.iter().cloned().map(ModelName::Teacher);
+        students.chain(ensembles).chain(average).chain(teachers).collect()
     }
 
     /// The models `asked` for, each once, or all there are if none is named.
-    pub fn choose(&self, asked: &[String]) -> Result<Vec<String>> {
-        let mut names = if asked.is_empty() { self.names() } else { Vec::new() };
+    ///
+    /// # Errors
+    /// If one has not finished, or is damaged, or there is no such model.
+    pub fn choose(&self, asked: &[String]) -> Result<Vec<ModelName>> {
+        let mut names = Vec::new();
         for name in asked {
-            self.folders(name)?;
-            if !names.contains(name) {
-                names.push(name.clone());
+            let name = name.parse().map_err(|_| self.unknown(name))?;
+            if !names.contains(&name) {
+                names.push(name);
             }
+        }
+        if asked.is_empty() {
+            names = self.names();
         }
         if names.is_empty() {
             let error = Error::missing("no student and no teacher has finished").at(self.run.root());
             return Err(error.hint("run `dsom-teachers` or `dsom-distill` first"));
         }
+        for name in &names {
+            self.parts(name).map_err(|error| match asked.is_empty() && error.kind() == Kind::Missing {
+                true => error.hint("finish or remove it, or name other models with --model"),
+                false => error,
+            })?;
+        }
         Ok(names)
     }
 
-    /// The folders of a model's parts, of whose scores its own are made.
-    fn folders(&self, name: &str) -> Result<Vec<PathBuf>> {
-        let of = |teachers: &[Modality]| teachers.iter().map(|teacher| self.run.teacher(teacher)).collect();
-        let several =
-            name.split('+').map(|part| self.teachers.iter().find(|there| there.as_str() == part).cloned());
-        if let (true, Some(teachers)) = (name.contains('+'), several.collect::<Option<Vec<_>>>()) {
-            return Ok(of(&teachers));
-        }
-        if name == AVERAGE && !self.averaged.is_empty() {
-            return Ok(of(&self.averaged));
-        }
-        if self.students.iter().any(|student| student == name) {
-            return Ok(vec![self.run.student(name)]);
-        }
-        match self.teachers.iter().find(|teacher| teacher.as_str() == name) {
-            Some(teacher) => Ok(vec![self.run.teacher(teacher)]),
-            None => Err(self.absent(name)),
+    /// The finished folders of a model's parts, of whose scores its own are made.
+    fn parts(&self, name: &ModelName) -> Result<Vec<PathBuf>> {
+        let of = |teachers: &[Modality]| {
+            teachers
+                .iter()
+                .map(|teacher| self.finished(name, self.run.teacher(teacher), "dsom-teachers"))
+                .collect()
+        };
+        match name {
+            ModelName::Student(folder) => {
+                Ok(vec![self.finished(name, self.run.student(folder), "dsom-distill")?])
+            }
+            ModelName::Ensemble(folder) => {
+                let folder = self.finished(name, self.run.ensemble(folder), "dsom-ensemble")?;
+                of(&Manifest::read(&folder)?.summary_field::<Vec<Modality>>(&folder, "teachers")?)
+            }
+            ModelName::Average if self.averaged.is_empty() => Err(self.unfinished(name, "dsom-teachers")),
+            ModelName::Average => of(&self.averaged),
+            ModelName::Mean(teachers) => of(teachers),
+            ModelName::Teacher(modality) => of(std::slice::from_ref(modality)),
         }
     }
 
-    /// Either a model that could be there, whose stage has not finished, or a name that nothing has.
-    fn absent(&self, name: &str) -> Error {
-        let there = match self.names() {
+    /// A part's `folder`, if `program` has finished it.
+    fn finished(&self, name: &ModelName, folder: PathBuf, program: &str) -> Result<PathBuf> {
+        match Manifest::read(&folder) {
+            Ok(manifest) if manifest.program == program => Ok(folder),
+            Ok(manifest) => {
+                Err(Error::data(format!("written by `{}`, not by `{program}`", manifest.program)).at(folder))
+            }
+            Err(error) if error.kind() == Kind::Missing => Err(match self.is_expected(name, &folder) {
+                true => self.unfinished(name, program),
+                false => self.unknown(&name.to_string()),
+            }),
+            Err(error) => Err(error.hint(format!("rerun `{program}` with --force"))),
+        }
+    }
+
+    /// Whether a model that is not there could be: its folder was begun, or it is one that runs have.
+    fn is_expected(&self, name: &ModelName, folder: &Path) -> bool {
+        match name {
+            ModelName::Student(name) => name == STUDENT || folder.is_dir(),
+            ModelName::Ensemble(name) => name == ENSEMBLE || folder.is_dir(),
+            ModelName::Teacher(modality) => {
+                modality.is_structural() || folder.is_dir() || self.run.features(modality).is_dir()
+            }
+            ModelName::Average | ModelName::Mean(_) => folder.is_dir(),
+        }
+    }
+
+    fn unfinished(&self, name: &ModelName, program: &str) -> Error {
+        let error = Error::missing(format!("model `{name}` has not finished")).at(self.run.root());
+        error.hint(format!("run `{program}` first; {}", self.there()))
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        Error::usage(format!("`{name}` is not a model of this run")).hint(self.there())
+    }
+
+    fn there(&self) -> String {
+        let is_finished = |name: &ModelName| match name {
+            ModelName::Student(folder) | ModelName::Ensemble(folder) => {
+                is_finished(&self.run.root().join(folder))
+            }
+            ModelName::Teacher(modality) => is_finished(&self.run.teacher(modality)),
+            ModelName::Average | ModelName::Mean(_) => true,
+        };
+        let finished = self.names().into_iter().filter(is_finished).map(|name| name.to_string());
+        match finished.collect::<Vec<_>>() {
             names if names.is_empty() => "no model has finished yet".to_owned(),
             names => format!("there are: {}", names.join(", ")),
-        };
-        match self.program_of(name) {
-            Some(program) => Error::missing(format!("model `{name}` has not finished"))
-                .at(self.run.root())
-                .hint(format!("run `{program}` first; {there}")),
-            None => Error::usage(format!("`{name}` is not a model of this run")).hint(there),
         }
-    }
-
-    /// The program that would make a model of this name, if any would.
-    fn program_of(&self, name: &str) -> Option<&'static str> {
-        if name == STUDENT || begun_by(&self.run.root().join(name)).as_deref() == Some(DISTILL) {
-            return Some(DISTILL);
-        }
-        let modality = name.parse::<Modality>().ok()?;
-        let expected = name == AVERAGE
-            || modality.is_structural()
-            || self.run.teacher(&modality).is_dir()
-            || self.run.features(&modality).is_dir();
-        expected.then_some("dsom-teachers")
     }
 }
 
-/// The program that was cut short in `folder`.
-fn begun_by(folder: &Path) -> Option<String> {
-    let identity: Value = read_json(&folder.join(manifest::INCOMPLETE)).ok()?;
-    Some(identity["program"].as_str()?.to_owned())
+fn is_finished(folder: &Path) -> bool {
+    folder.join(manifest::FILE).is_file()
 }
 
-/// The finished students' folders, `student` first.
-fn students(run: &Run) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(run.root()) else { return Vec::new() };
-    let is_student = |folder: &Path| Manifest::read(folder).is_ok_and(|manifest| manifest.program == DISTILL);
-    let finished = entries.flatten().filter(|entry| is_student(&entry.path()));
-    let mut names: Vec<String> = finished.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort_by(|a, b| (a != STUDENT, a).cmp(&(b != STUDENT, b)));
-    names
+/// The names of the folders in `parent`, in order; of none where it does not exist.
+fn folders(parent: &Path) -> Result<Vec<String>> {
+    let entries = match std::fs::read_dir(parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(|e| Error::io(parent, e))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|e| Error::io(parent, e))?;
+        names.extend(entry.path().is_dir().then(|| entry.file_name().into_string().ok()).flatten());
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The teachers the soft labels were made of, if there are soft labels.
@@ -140,48 +240,68 @@ fn teachers_of_soft_labels(run: &Run) -> Result<Option<Vec<Modality>>> {
 
 /// Models in memory.
 pub struct Models {
-    names: Vec<String>,
+    names: Vec<ModelName>,
     /// For each name, the positions of its parts in `loaded`.
     parts: Vec<Vec<usize>>,
+    /// For each name, the weights of the parts.
+    weights: Vec<TeacherWeights>,
     loaded: Vec<Model<f32>>,
 }
 
 impl Models {
-    /// Reads the models called `names` and records their files as inputs of `task`.
+    /// Reads the models called `names` and records their files as inputs of `task`. A model that several names need is
+    /// read once.
     pub fn open(
         catalogue: &Catalogue,
-        names: &[String],
+        names: &[ModelName],
         task: &mut Task,
         vocabulary: &Vocabulary,
     ) -> Result<Models> {
         let (mut folders, mut parts) = (Vec::new(), Vec::new());
         for name in names {
-            let of_name = catalogue.folders(name)?.into_iter().map(|folder| position(&mut folders, folder));
+            let of_name = catalogue.parts(name)?.into_iter().map(|folder| position(&mut folders, folder));
             parts.push(of_name.collect::<Vec<_>>());
         }
         require_memory(&folders)?;
-        let loaded =
+        let loaded: Vec<Model<f32>> =
             folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
-        Ok(Models { names: names.to_vec(), parts, loaded })
+        let mut weights = Vec::new();
+        for (name, parts) in names.iter().zip(&parts) {
+            let models: Vec<&Model<f32>> = parts.iter().map(|part| &loaded[*part]).collect();
+            weights.push(match name {
+                ModelName::Ensemble(folder) => open_weights(&catalogue.run.ensemble(folder), task, &models)?,
+                _ => TeacherWeights::even(2 * vocabulary.relations.len(), parts.len()),
+            });
+        }
+        Ok(Models { names: names.to_vec(), parts, weights, loaded })
     }
 
     /// The models' names.
-    pub fn names(&self) -> &[String] {
+    pub fn names(&self) -> &[ModelName] {
         &self.names
     }
 
-    /// The models whose mean scores are those of model number `index`.
-    pub fn averaged(&self, index: usize) -> Vec<&Model<f32>> {
-        self.parts[index].iter().map(|part| &self.loaded[*part]).collect()
+    /// The models whose mean scores are those of model number `index`; none of an ensemble, which weighs them.
+    pub fn averaged(&self, index: usize) -> Option<Vec<&Model<f32>>> {
+        (!matches!(self.names[index], ModelName::Ensemble(_))).then(|| self.models(index))
     }
 
-    /// What scores as model number `index`.
+    /// A scorer for model number `index`.
     pub fn scorer(&self, index: usize) -> impl Scorer + '_ {
-        Average(self.averaged(index))
+        WeightedTeachers { weights: &self.weights[index], models: self.models(index) }
+    }
+
+    fn models(&self, index: usize) -> Vec<&Model<f32>> {
+        self.parts[index].iter().map(|part| &self.loaded[*part]).collect()
     }
 }
 
-/// Where `folder` stands in `folders`, at the end if it was not there.
+fn open_weights(folder: &Path, task: &mut Task, models: &[&Model<f32>]) -> Result<TeacherWeights> {
+    let teachers: Vec<Modality> = Manifest::read(folder)?.summary_field(folder, "teachers")?;
+    TeacherWeights::open(task, folder, &teachers, models)
+}
+
+/// The position of `folder` in `folders`, at the end if it was not there.
 fn position(folders: &mut Vec<PathBuf>, folder: PathBuf) -> usize {
     folders.iter().position(|there| *there == folder).unwrap_or_else(|| {
         folders.push(folder);
@@ -195,4 +315,29 @@ fn require_memory(folders: &[PathBuf]) -> Result<()> {
     let sizes: Vec<u64> = folders.iter().map(size).collect();
     let bytes = sizes.iter().sum::<u64>() + sizes.iter().max().unwrap_or(&0);
     resources::require_memory(bytes, "holding the models", "name fewer of them with --model")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_they_are_written() {
+        let modality = |name: &str| name.parse::<Modality>().unwrap();
+        for (text, name) in [
+            ("student", ModelName::Student("student".into())),
+            ("student-x", ModelName::Student("student-x".into())),
+            ("ensemble-2", ModelName::Ensemble("ensemble-2".into())),
+            ("average", ModelName::Average),
+            ("structural+visual", ModelName::Mean(vec![modality("structural"), modality("visual")])),
+            ("visual", ModelName::Teacher(modality("visual"))),
+            ("students", ModelName::Teacher(modality("students"))),
+        ] {
+            assert_eq!(text.parse::<ModelName>().unwrap(), name);
+            assert_eq!(name.to_string(), text);
+        }
+        for wrong in ["", "student-../x", "student/x", "structural+", "Average", "../student"] {
+            assert!(wrong.parse::<ModelName>().is_err(), "{wrong}");
+        }
+    }
 }

@@ -138,7 +138,7 @@ fn estimate(step: &Step, finished: &[Finished]) -> Option<f64> {
     let alike: Vec<&Finished> = finished.iter().filter(kind).collect();
     let called = |of: &&&Finished| {
         let name = of.folder.file_name().unwrap_or_default().to_string_lossy();
-        step.student.as_ref().is_some_and(|student| without_seed(&name) == without_seed(student))
+        step.folder.as_ref().is_some_and(|folder| without_seed(&name) == without_seed(folder))
     };
     let same: Vec<&Finished> = alike.iter().filter(called).copied().collect();
     let chosen = if same.is_empty() { alike } else { same };
@@ -153,8 +153,8 @@ fn estimate(step: &Step, finished: &[Finished]) -> Option<f64> {
 }
 
 /// `student-all-3` as `student-all`.
-fn without_seed(student: &str) -> &str {
-    student.rsplit_once('-').map_or(student, |(name, _)| name)
+fn without_seed(folder: &str) -> &str {
+    folder.rsplit_once('-').map_or(folder, |(name, _)| name)
 }
 
 /// `0.4 s`, `12 s`, `3 min`, `2 h 5 min`.
@@ -171,9 +171,9 @@ fn duration(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    fn step(program: &'static str, student: Option<&str>) -> Step {
-        let student = student.map(str::to_owned);
-        Step { program, run: 0, dataset: "nations".into(), student, arguments: vec![], needs: vec![] }
+    fn step(program: &'static str, folder: Option<&str>) -> Step {
+        let folder = folder.map(str::to_owned);
+        Step { program, run: 0, dataset: "nations".into(), folder, arguments: vec![], needs: vec![] }
     }
 
     fn took(folder: &str, program: &str, seconds: f64) -> Finished {

@@ -5,13 +5,14 @@
 //! on the first stages only, the second has symbolic links to the first one's folders: stages find each other by
 //! digests, relative to the run, so a linked folder is as good as one of its own, and nothing is done or stored twice.
 
+use dsom_evaluate::models::AVERAGE;
 use recipe::{Recipe, Term};
 use stage::{Error, Modality, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
 use crate::overrides::{Level, Overrides};
-use crate::spec::{Dataset, Spec, Variant, VariesFrom};
+use crate::spec::{Dataset, STUDENT, Spec, Variant, VariesFrom};
 
 /// Where things come from and go to, beside what the experiment says.
 #[derive(Clone, Debug, Default)]
@@ -63,8 +64,8 @@ pub struct Step {
     pub run: usize,
     /// The dataset, for estimates.
     pub dataset: String,
-    /// The student's folder, for estimates.
-    pub student: Option<String>,
+    /// The folder of a student or an ensemble, for estimates.
+    pub folder: Option<String>,
     /// Its arguments.
     pub arguments: Vec<String>,
     /// The steps without which it cannot be.
@@ -101,12 +102,11 @@ pub(crate) const SHARED: [(Level, &str, &str); 4] = [
 
 /// How many of [`SHARED`] what is measured needs: the graph, the teachers, or all.
 fn depth(variant: &Variant, recipe: &Recipe) -> usize {
-    match variant.has_student() {
-        true if recipe.distill.term == Term::None => 1,
-        true => 4,
+    match variant.model() {
+        STUDENT if recipe.distill.term == Term::None => 1,
         // The average is of the soft labels' teachers.
-        false if variant.model() == dsom_evaluate::models::AVERAGE => 4,
-        false => 3,
+        STUDENT | AVERAGE => 4,
+        _ => 3,
     }
 }
 
@@ -192,10 +192,9 @@ impl Planner<'_> {
         for shared in SHARED.iter().take(depth) {
             needs.extend(self.shared(dataset, raw, seed, run, shared, &overrides));
         }
-        let (model, step) = match variant.has_student() {
-            true => self.student(dataset, seed, variant, run, &overrides, &needs),
-            false => (variant.model().to_owned(), needs.last().copied().unwrap_or_default()),
-        };
+        let (model, step) = self
+            .own(dataset, seed, variant, run, &overrides, &needs)
+            .unwrap_or_else(|| (variant.model().to_owned(), needs.last().copied().unwrap_or_default()));
         if self.grid.runs[run].models.iter().all(|(name, _)| *name != model) {
             self.grid.runs[run].models.push((model.clone(), step));
         }
@@ -208,13 +207,10 @@ impl Planner<'_> {
     fn require_model(&self, variant: &Variant, recipe: &Recipe) -> Result<()> {
         let model = variant.model();
         let known = |modality: Modality| modality.is_structural() || recipe.features.contains_key(&modality);
-        match variant.has_student()
-            || model == dsom_evaluate::models::AVERAGE
-            || model.parse().is_ok_and(known)
-        {
-            true => Ok(()),
-            false => Err(in_variant(Error::usage(format!("`{model}` is no model of the recipe")), variant)),
+        if variant.program().is_some() || model == AVERAGE || model.parse().is_ok_and(known) {
+            return Ok(());
         }
+        Err(in_variant(Error::usage(format!("`{model}` is no model of the recipe")), variant))
     }
 
     /// The seed of a stage.
@@ -301,7 +297,8 @@ impl Planner<'_> {
         above.filter_map(step).collect()
     }
 
-    fn student(
+    /// A student or an ensemble of the variant's own, and the step that makes it.
+    fn own(
         &mut self,
         dataset: &Dataset,
         seed: u64,
@@ -309,13 +306,14 @@ impl Planner<'_> {
         run: usize,
         overrides: &Overrides,
         needs: &[usize],
-    ) -> (String, usize) {
-        let name = format!("student-{}-{seed}", variant.name);
+    ) -> Option<(String, usize)> {
+        let program = variant.program()?;
+        let name = format!("{}-{}-{seed}", variant.model(), variant.name);
         let mut arguments = self.arguments(dataset, run, overrides, seed);
         arguments.extend(["--name".to_owned(), name.clone()]);
-        let step = self.step("dsom-distill", dataset, run, arguments, needs.to_vec());
-        self.grid.steps[step].student = Some(name.clone());
-        (name, step)
+        let step = self.step(program, dataset, run, arguments, needs.to_vec());
+        self.grid.steps[step].folder = Some(name.clone());
+        Some((name, step))
     }
 
     /// One evaluation for every run of a dataset, of all its models, after everything else.
@@ -343,7 +341,7 @@ impl Planner<'_> {
         needs: Vec<usize>,
     ) -> usize {
         let dataset = dataset.name.clone();
-        self.grid.steps.push(Step { program, run, dataset, student: None, arguments, needs });
+        self.grid.steps.push(Step { program, run, dataset, folder: None, arguments, needs });
         self.grid.steps.len() - 1
     }
 

@@ -144,7 +144,7 @@ pub struct Variant {
     /// As in the table; the name where it is left out.
     #[serde(default)]
     pub label: Option<String>,
-    /// Which model is measured: `student`, the variant's own; or `average` or a modality, a teacher of its run.
+    /// The model that is measured: `student` or `ensemble`, the variant's own; or `average` or a modality, a teacher of its run.
     #[serde(default)]
     pub model: Option<String>,
     /// Keys of the recipe.
@@ -188,6 +188,9 @@ fn student() -> Vec<String> {
 /// The variant's own student.
 pub const STUDENT: &str = "student";
 
+/// The variant's own ensemble.
+pub const ENSEMBLE: &str = "ensemble";
+
 /// Where a variant stands in a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Place {
@@ -217,9 +220,13 @@ impl Variant {
         self.model.as_deref().unwrap_or(STUDENT)
     }
 
-    /// Whether a student is trained for it.
-    pub fn has_student(&self) -> bool {
-        self.model() == STUDENT
+    /// The program that makes a model for it alone, if one does.
+    pub fn program(&self) -> Option<&'static str> {
+        match self.model() {
+            STUDENT => Some("dsom-distill"),
+            ENSEMBLE => Some("dsom-ensemble"),
+            _ => None,
+        }
     }
 }
 
@@ -414,7 +421,7 @@ mod tests {
         let expected: Table = "teachers.rank = 64\ndistill = { term.tau = 2.0, rank = 64 }".parse().unwrap();
         assert_eq!(variants[0].set, expected);
         assert_eq!(variants[3].label(), "rank = 0.5, average");
-        assert!(variants[0].has_student() && !variants[1].has_student());
+        assert_eq!((variants[0].program(), variants[1].program()), (Some("dsom-distill"), None));
     }
 
     #[test]

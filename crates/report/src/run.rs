@@ -18,8 +18,17 @@ use stage::{Error, Result, Run};
 use std::path::{Path, PathBuf};
 
 /// The programs in the order of the pipeline.
-const PROGRAMS: [&str; 6] =
-    ["dsom-import", "dsom-features", "dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"];
+const PROGRAMS: [&str; 7] = [
+    "dsom-import",
+    "dsom-features",
+    "dsom-teachers",
+    "dsom-soft-labels",
+    "dsom-distill",
+    "dsom-ensemble",
+    EVALUATE,
+];
+/// The program that ranks.
+const EVALUATE: &str = "dsom-evaluate";
 /// The program of students.
 const DISTILL: &str = "dsom-distill";
 
@@ -86,7 +95,7 @@ impl RunData {
             histories.extend(History::read(root, stage)?);
             choices.extend(Choices::read(root, stage)?);
         }
-        let evaluated = stages.iter().any(|stage| stage.manifest.program == PROGRAMS[5]);
+        let evaluated = stages.iter().any(|stage| stage.manifest.program == EVALUATE);
         let result =
             |name: &str| Some(run.evaluation().join(name)).filter(|path| evaluated && path.is_file());
         Ok(RunData {

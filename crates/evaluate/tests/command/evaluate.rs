@@ -139,8 +139,8 @@ fn broken_models_are_refused_and_nothing_is_overwritten() {
     succeeds(&lab.evaluate(&[]));
     let mut model = perfect();
     model.entity.row_mut(1)[0] = f32::NAN;
-    lab.student("broken", &model);
-    let log = fails(&lab.evaluate(&["--model", "broken"]), 65);
+    lab.student("student-broken", &model);
+    let log = fails(&lab.evaluate(&["--model", "student-broken"]), 65);
     assert!(log.contains("not finite"), "{log}");
     let path = lab.run().student("student").join(training::MODEL);
     let bytes = std::fs::read(&path).unwrap();
@@ -150,6 +150,34 @@ fn broken_models_are_refused_and_nothing_is_overwritten() {
         assert!(log.contains("truncated") && log.contains("rerun `dsom-distill`"), "{log}");
     }
     assert!(lab.is_evaluated());
+}
+
+#[test]
+fn a_model_that_is_damaged_or_cut_short_is_never_left_out() {
+    let lab = Lab::new();
+    lab.teacher("visual", &perfect());
+    let (student, teacher) = (lab.run().student("student"), lab.run().teacher(&"visual".parse().unwrap()));
+    for (folder, program) in [(student, "dsom-distill"), (teacher, "dsom-teachers")] {
+        let [manifest, model] = ["stage.json", training::MODEL].map(|name| folder.join(name));
+        let (of_manifest, of_model) = (std::fs::read(&manifest).unwrap(), std::fs::read(&model).unwrap());
+        std::fs::write(&manifest, "").unwrap();
+        let log = fails(&lab.evaluate(&[]), 65);
+        assert!(log.contains("stage.json") && log.contains(&format!("rerun `{program}`")), "{log}");
+        std::fs::remove_file(&manifest).unwrap();
+        let log = fails(&lab.evaluate(&[]), 66);
+        assert!(
+            log.contains("has not finished") && log.contains("or name other models with --model"),
+            "{log}"
+        );
+        std::fs::write(&manifest, of_manifest).unwrap();
+        std::fs::remove_file(&model).unwrap();
+        assert!(fails(&lab.evaluate(&[]), 66).contains(training::MODEL));
+        std::fs::write(&model, of_model).unwrap();
+        succeeds(&lab.evaluate(&[]));
+    }
+    lab.cut_short("student-alone");
+    fails(&lab.evaluate(&[]), 66);
+    succeeds(&lab.evaluate(&["--model", "student"]));
 }
 
 #[test]

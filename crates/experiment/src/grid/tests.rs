@@ -150,6 +150,17 @@ fn what_needs_no_teachers_waits_for_none() {
 }
 
 #[test]
+fn an_ensemble_needs_teachers_and_no_soft_labels() {
+    let ensemble = ("ml", "model = \"ensemble\"\nset = { ensemble.kind = \"boosting\" }");
+    let grid = planned("seeds = [3]", &[ensemble]);
+    let expected = ["import", "features", "teachers", "ensemble", "evaluate"];
+    assert_eq!(steps(&grid), expected.map(|program| format!("{program} seed-3")));
+    let arguments = grid.steps[3].arguments.join(" ");
+    assert!(arguments.contains("--set ensemble.kind=boosting --seed 3 --name ensemble-ml-3"), "{arguments}");
+    assert_eq!(grid.runs[0].models, [("ensemble-ml-3".to_owned(), 3)]);
+}
+
+#[test]
 fn a_wrong_key_names_its_variant() {
     let spec: Spec = toml::from_str(
         "title = \"t\"\nseeds = [0]\n[[dataset]]\nname = \"d\"\nrecipe = []\nraw = \".\"\n\
