@@ -23,7 +23,7 @@ pub fn choose(asked: Device, lacking: Option<&str>) -> Result<Option<Gpu>> {
             return Err(Error::usage(message).hint("--device cpu does it"));
         }
         (Device::Cuda(ordinal), None) => Some(cuda(ordinal)?),
-        (Device::Emulated, None) => Some(Gpu::emulated()),
+        (Device::Emulated | Device::Metal(_) | Device::Candle, None) => Some(Gpu::emulated()),
     };
     if let Some(gpu) = &gpu {
         tracing::info!("device: {}", gpu.name());

@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::{Matrix, Real, widest};
 
 /// Added to the root so that a parameter never touched stays where it is.
-const EPSILON: f64 = 1e-10;
+pub const EPSILON: f64 = 1e-10;
 
 /// The optimiser's state for one matrix of parameters.
 #[derive(Clone, Debug)]

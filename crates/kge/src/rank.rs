@@ -194,19 +194,22 @@ fn judge(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> Vec<Judged
     let mut rest = scores.to_vec();
     known.iter().for_each(|id| rest[id.index()] = f32::MASKED);
     let highest = row::max(&rest);
-    let (highest, sum) = (f64::from(highest), f64::from(row::sum_exp(&rest, highest, 1.0)));
-    let confidence = |target: &EntityId| match known.binary_search(target) {
-        // The target is a candidate beside the rest.
-        Ok(_) => {
-            let score = f64::from(scores[target.index()]);
-            let top = highest.max(score);
-            1.0 / (sum * (highest - top).exp() + (score - top).exp())
-        }
-        Err(_) => 1.0 / sum,
+    let rest = [f64::from(highest), f64::from(row::sum_exp(&rest, highest, 1.0))];
+    let confidence = |target: &EntityId| {
+        let is_known = known.binary_search(target).is_ok();
+        confidence(rest, is_known.then(|| f64::from(scores[target.index()])))
     };
     let ranks = ranks(scores, targets, known);
     let judged = ranks.into_iter().zip(targets);
     judged.map(|(rank, target)| Judged { rank, confidence: confidence(target) as f32 }).collect()
+}
+
+/// The softmax probability of the first candidate, given of the `rest`, which the filter leaves, the highest score and the
+/// sum of all exponentials relative to it; `target` is the target's score where it is a candidate beside the rest.
+pub fn confidence([highest, sum]: [f64; 2], target: Option<f64>) -> f64 {
+    let Some(score) = target else { return 1.0 / sum };
+    let top = highest.max(score);
+    1.0 / (sum * (highest - top).exp() + (score - top).exp())
 }
 
 /// Mean reciprocal rank under the realistic rule, over both sides: what early stopping watches.

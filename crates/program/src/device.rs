@@ -14,13 +14,17 @@ use stage::Error;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// A CUDA device if the program was built with CUDA and there is one, else the CPU.
+    /// A CUDA or Metal device if the program was built with either and there is one, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
     /// The CUDA device of this number, from 0.
     Cuda(usize),
+    /// The Metal device of this number, from 0.
+    Metal(usize),
+    /// Candle's tensors on the CPU: what a device computes, without one; slow, for tests and comparisons.
+    Candle,
     /// A CUDA device's kernels, run on the CPU: slow, for tests.
     Emulated,
 }
@@ -29,15 +33,18 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Device, Error> {
-        let unknown =
-            || Error::usage(format!("`{text}` is no device: auto, cpu, cuda, cuda:N (from 0), or emulated"));
-        match (text, text.strip_prefix("cuda:")) {
-            ("auto", _) => Ok(Device::Auto),
-            ("cpu", _) => Ok(Device::Cpu),
-            ("cuda", _) => Ok(Device::Cuda(0)),
-            ("emulated", _) => Ok(Device::Emulated),
-            (_, Some(number)) => number.parse().map(Device::Cuda).map_err(|_| unknown()),
-            _ => Err(unknown()),
+        let (kind, number) = text.split_once(':').unwrap_or((text, "0"));
+        let number = number.parse().ok();
+        match (kind, number) {
+            ("cuda", Some(number)) => Ok(Device::Cuda(number)),
+            ("metal", Some(number)) => Ok(Device::Metal(number)),
+            _ if text == "auto" => Ok(Device::Auto),
+            _ if text == "cpu" => Ok(Device::Cpu),
+            _ if text == "candle" => Ok(Device::Candle),
+            _ if text == "emulated" => Ok(Device::Emulated),
+            _ => Err(Error::usage(format!(
+                "`{text}` is no device: auto, cpu, cuda, cuda:N (from 0), metal, metal:N, or candle"
+            ))),
         }
     }
 }
@@ -48,6 +55,8 @@ impl Display for Device {
             Device::Auto => formatter.write_str("auto"),
             Device::Cpu => formatter.write_str("cpu"),
             Device::Cuda(ordinal) => write!(formatter, "cuda:{ordinal}"),
+            Device::Metal(ordinal) => write!(formatter, "metal:{ordinal}"),
+            Device::Candle => formatter.write_str("candle"),
             Device::Emulated => formatter.write_str("emulated"),
         }
     }
@@ -59,11 +68,12 @@ mod tests {
 
     #[test]
     fn devices_are_written_as_they_are_read() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:7", "emulated"] {
+        for text in ["auto", "cpu", "cuda:0", "cuda:7", "metal:1", "candle", "emulated"] {
             assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));
-        for text in ["", "cuda:", "cuda:-1", "cuda:x", "GPU"] {
+        assert_eq!("metal".parse::<Device>().unwrap(), Device::Metal(0));
+        for text in ["", "cuda:", "cuda:-1", "cuda:x", "cpu:0", "GPU"] {
             assert_eq!(text.parse::<Device>().unwrap_err().kind(), stage::Kind::Usage, "{text}");
         }
     }

@@ -1,0 +1,111 @@
+//! Which device a program works on, and what its memory holds.
+
+use candle_core::Device;
+use recipe::Precision;
+use stage::{Error, Kind, Result, resources};
+
+/// The device that was asked for, with a message that says which; none is the hand-written engine on the CPU.
+///
+/// # Errors
+/// If a device was asked for that is not there, or that this program was built without.
+pub fn choose(asked: program::Device) -> Result<Option<Device>> {
+    let device = match asked {
+        program::Device::Cpu => None,
+        program::Device::Auto => open(0, cfg!(feature = "cuda"), Device::new_cuda)
+            .or_else(|_| open(0, cfg!(feature = "metal"), Device::new_metal))
+            .inspect_err(|error| tracing::info!("device: cpu ({error})"))
+            .ok(),
+        program::Device::Cuda(ordinal) => Some(open(ordinal, cfg!(feature = "cuda"), Device::new_cuda)?),
+        program::Device::Metal(ordinal) => Some(open(ordinal, cfg!(feature = "metal"), Device::new_metal)?),
+        _ => Some(Device::Cpu),
+    };
+    if let Some(device) = &device {
+        tracing::info!("device: {}", name(device));
+    }
+    Ok(device)
+}
+
+fn open(ordinal: usize, is_built: bool, new: fn(usize) -> candle_core::Result<Device>) -> Result<Device> {
+    if !is_built {
+        return Err(Error::usage("this program was built without that device")
+            .hint("`make build-cuda` builds one with CUDA: see docs/gpu.md; or use --device cpu"));
+    }
+    new(ordinal).map_err(|e| Error::usage(format!("no device number {ordinal}: {e}")).hint("--device cpu"))
+}
+
+/// The device's name, as `--device` has it.
+pub fn name(device: &Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "candle".to_owned(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}
+
+/// The products of a training in this precision, in words for a summary.
+pub fn products(device: &Device, precision: Precision) -> String {
+    let precision = match (precision, device.is_cuda()) {
+        (Precision::F32, _) | (Precision::Tf32, false) => "f32",
+        (Precision::Tf32, true) => "tf32",
+        (Precision::Bf16, _) => "bf16",
+    };
+    format!("{precision} by {}", name(device))
+}
+
+/// Refuses work whose `bytes` the device does not hold. `knob` says what to lower.
+///
+/// # Errors
+/// If less is free: on a CUDA device what its driver says; on Metal, which shares the host's memory, and for candle's CPU
+/// device what the host has available, where the system tells.
+pub fn require_memory(device: &Device, bytes: u64, what: &str, knob: &str) -> Result<()> {
+    match free(device)? {
+        None => resources::require_memory(bytes, what, knob),
+        Some(free) if bytes > free => {
+            let (needed, free) = (resources::human(bytes), resources::human(free));
+            let message =
+                format!("{what} needs about {needed} of {}'s memory, {free} are free", name(device));
+            Err(Error::new(Kind::Resource, message).hint(format!("lower {knob}, or use --device cpu")))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn free(device: &Device) -> Result<Option<u64>> {
+    let Device::Cuda(device) = device else { return Ok(None) };
+    let asked = device.cuda_stream().context().mem_get_info();
+    let (free, _) = asked.map_err(|e| Error::new(Kind::Unexpected, "the device's memory").because(e))?;
+    Ok(Some(free as u64))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn free(_device: &Device) -> Result<Option<u64>> {
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn candle_is_a_device_and_the_cpu_is_none() {
+        assert!(choose(program::Device::Cpu).unwrap().is_none());
+        let device = choose(program::Device::Candle).unwrap().unwrap();
+        assert_eq!(
+            (name(&device), products(&device, Precision::Tf32)),
+            ("candle".into(), "f32 by candle".into())
+        );
+        let error = require_memory(&device, u64::MAX, "training", "`teachers.batch`").unwrap_err();
+        assert_eq!(error.kind(), Kind::Resource);
+    }
+
+    #[cfg(not(any(feature = "cuda", feature = "metal")))]
+    #[test]
+    fn a_program_built_without_devices_says_how_to_get_one() {
+        assert!(choose(program::Device::Auto).unwrap().is_none());
+        for asked in [program::Device::Cuda(1), program::Device::Metal(0)] {
+            let error = choose(asked).unwrap_err();
+            assert!(error.hint_text().unwrap().contains("make build-cuda"), "{error}");
+        }
+    }
+}

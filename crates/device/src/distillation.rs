@@ -1,0 +1,340 @@
+//! The student's objective: cross-entropy and what it learns from combinations of teachers, with the rewards of those who
+//! chose them.
+
+use candle_core::{Result, Tensor};
+use kge::Matrix;
+
+use crate::host::{list, read_numbers, upload};
+use crate::objective::{BatchObjective, BatchTails, ScoreGradient, TailLists};
+use crate::senior::Integration;
+use crate::teachers::TeacherScores;
+use crate::terms::{Side, SplitScores, TermGradient, Terms, differentiate};
+
+/// A combination of teachers for some of a query's tails.
+#[derive(Clone, Debug)]
+pub struct Combination {
+    /// Each teacher's weight in the sum of scores (Eq. 7).
+    pub weights: Vec<f32>,
+    /// The positions, among the query's tails, of those it is for.
+    pub tails: Vec<usize>,
+}
+
+/// Who teaches a batch.
+#[derive(Clone, Debug)]
+pub enum Guidance {
+    /// Combinations of teachers.
+    Combined {
+        /// Those of each query; every tail is in one.
+        combinations: Vec<Vec<Combination>>,
+        /// Where rewards are asked for, every query's weights of the combination that is their baseline `(query, teacher)`.
+        baseline: Option<Matrix<f32>>,
+    },
+    /// All teachers, integrated by MulDE's Senior.
+    Integrated {
+        /// Each query's scales `(query, teacher)`.
+        scales: Matrix<f32>,
+        /// Of the attention.
+        temperature: f64,
+    },
+}
+
+/// Whether teachers answer a pair of query and tail better than the student: whether their cross-entropy is lower (Eq. 8).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// By the combination chosen for the pair.
+    pub chosen: bool,
+    /// By the baseline.
+    pub baseline: bool,
+}
+
+/// What a batch leaves behind.
+#[derive(Clone, Debug, Default)]
+pub struct Taught {
+    /// The distillation term, summed over pairs of query and tail, without its weight.
+    pub distillation: f64,
+    /// Of every pair, in the batch's order, where rewards were asked for.
+    pub answers: Vec<Answer>,
+    /// The Senior's attention to each teacher, and the gradient of its weights, `(query, teacher)` both.
+    pub integration: Option<[Matrix<f64>; 2]>,
+}
+
+/// The student's objective for one batch.
+pub struct BatchDistillation<'a, 'b> {
+    terms: Terms,
+    teachers: &'a mut TeacherScores<'b>,
+    guidance: &'a Guidance,
+    left: Left,
+}
+
+/// What [`Taught`] is read from.
+#[derive(Default)]
+struct Left {
+    distillation: Option<Tensor>,
+    /// Of every pair, by the combination and by the baseline.
+    answers: Option<[Tensor; 2]>,
+    integration: Option<[Tensor; 2]>,
+}
+
+impl<'a, 'b> BatchDistillation<'a, 'b> {
+    /// By a term, from what `teachers` say, combined as the `guidance` has it.
+    pub fn new(terms: Terms, teachers: &'a mut TeacherScores<'b>, guidance: &'a Guidance) -> Self {
+        BatchDistillation { terms, teachers, guidance, left: Left::default() }
+    }
+
+    /// Bytes of the device's memory beside the trainer's, for batches of so many queries: the teachers' scores, and what is at
+    /// hand of one combination, each `(query, entity)`.
+    pub fn memory(entities: usize, queries: usize, teachers: usize) -> u64 {
+        const AT_HAND: u64 = 8;
+        let scores = (queries as u64).saturating_mul(entities as u64).saturating_mul(4);
+        scores.saturating_mul(teachers as u64 + AT_HAND)
+    }
+
+    /// One combination of all teachers for each query, and what the Senior is to learn from it.
+    fn integrate(
+        &mut self,
+        batch: &BatchTails<'_>,
+        scores: &Tensor,
+        scales: &Matrix<f32>,
+        temperature: f64,
+    ) -> Result<Round> {
+        let said = self.teachers.scores(batch.queries, batch.numbers)?;
+        let scales = upload(scores.device(), scales)?.to_dtype(batch.lists.counts.dtype())?;
+        let integration = Integration::new(said, scales, scores, self.terms.tau, temperature)?;
+        let round = Round {
+            rows: None,
+            weights: integration.weights()?.to_dtype(scores.dtype())?,
+            lists: batch.lists.clone(),
+            targets: batch.lists.is_tail.clone(),
+        };
+        let gradient = integration.gradient(said, &round.combine(said)?, &batch.lists)?;
+        self.left.integration = Some([integration.attention, gradient]);
+        Ok(round)
+    }
+}
+
+impl BatchObjective for BatchDistillation<'_, '_> {
+    type Left = Taught;
+
+    fn gradient(&mut self, batch: &BatchTails<'_>, scores: &Tensor, scale: f64) -> Result<ScoreGradient> {
+        let mut lesson = BatchLesson::new(self.terms, &batch.lists, scores, scale)?;
+        let (rounds, baseline) = match self.guidance {
+            Guidance::Combined { combinations, baseline } => {
+                (rounds(batch, scores, combinations)?, baseline.as_ref())
+            }
+            Guidance::Integrated { scales, temperature } => {
+                (vec![self.integrate(batch, scores, scales, *temperature)?], None)
+            }
+        };
+        let said = self.teachers.scores(batch.queries, batch.numbers)?;
+        for round in &rounds {
+            lesson.take(round, &round.combine(said)?, baseline.is_some())?;
+        }
+        if let Some(weights) = baseline {
+            let weights = upload(scores.device(), weights)?.to_dtype(scores.dtype())?;
+            let (lists, targets) = (batch.lists.clone(), batch.lists.is_tail.clone());
+            let baseline = Round { rows: None, weights, lists, targets };
+            let split = SplitScores::new(&baseline.combine(said)?, &batch.lists)?;
+            let baseline = lesson.answers(&baseline, &split)?;
+            let places = batch.places()?;
+            let of_pairs = |answers: &Tensor| answers.flatten_all()?.index_select(&places, 0);
+            self.left.answers = Some([of_pairs(&lesson.chosen)?, of_pairs(&baseline)?]);
+        }
+        self.left.distillation = Some(lesson.values.sum_all()?);
+        lesson.finish(&batch.lists)
+    }
+
+    fn left(&mut self) -> Result<Taught> {
+        let Left { distillation, answers, integration } = std::mem::take(&mut self.left);
+        let matrix = |tensor: &Tensor| -> Result<Matrix<f64>> {
+            let (rows, columns) = tensor.dims2()?;
+            Ok(Matrix::from_values(rows, columns, read_numbers(tensor)?))
+        };
+        let mut taught = Taught::default();
+        if let Some(distillation) = distillation {
+            taught.distillation = read_numbers(&distillation)?[0];
+        }
+        if let Some([chosen, baseline]) = answers {
+            let pairs = read_numbers(&chosen)?.into_iter().zip(read_numbers(&baseline)?);
+            let answer = |(chosen, baseline)| Answer { chosen: chosen > 0.5, baseline: baseline > 0.5 };
+            taught.answers = pairs.map(answer).collect();
+        }
+        if let Some([attention, gradient]) = integration {
+            taught.integration = Some([matrix(&attention)?, matrix(&gradient)?]);
+        }
+        Ok(taught)
+    }
+}
+
+/// One combination for each query of a batch, or for each of some.
+struct Round {
+    /// The queries' rows in the batch; none stands for all, in order.
+    rows: Option<Tensor>,
+    /// `(row, teacher)`.
+    weights: Tensor,
+    /// Their tails.
+    lists: TailLists,
+    /// 1 for the tails that it is for, else 0: `(row, most)`.
+    targets: Tensor,
+}
+
+/// The batch's combinations, the first of each query, the second of each that has another, and so on.
+fn rounds(batch: &BatchTails<'_>, scores: &Tensor, combinations: &[Vec<Combination>]) -> Result<Vec<Round>> {
+    assert_eq!(combinations.len(), batch.numbers.len(), "combinations for every query of the batch");
+    let most = combinations.iter().map(Vec::len).max().unwrap_or(0);
+    (0..most).map(|number| Round::new(batch, scores, combinations, number)).collect()
+}
+
+impl Round {
+    fn new(
+        batch: &BatchTails<'_>,
+        scores: &Tensor,
+        combinations: &[Vec<Combination>],
+        number: usize,
+    ) -> Result<Round> {
+        let device = scores.device();
+        let there = || (0u32..).zip(combinations).filter_map(|(row, of)| Some((row, of.get(number)?)));
+        let rows: Vec<u32> = there().map(|(row, _)| row).collect();
+        let weights: Vec<f32> = there().flat_map(|(_, combination)| combination.weights.clone()).collect();
+        let weights = Tensor::from_vec(weights, (rows.len(), ()), device)?.to_dtype(scores.dtype())?;
+        let counts: Vec<usize> = batch.counts().collect();
+        let is_whole = there().all(|(row, combination)| combination.tails.len() == counts[row as usize]);
+        let most = batch.lists.tails.dim(1)?;
+        let (rows, lists) = match rows.len() == combinations.len() {
+            true => (None, batch.lists.clone()),
+            false => {
+                let rows = list(device, &rows)?;
+                (Some(rows.clone()), batch.lists.select(&rows)?)
+            }
+        };
+        let targets = match is_whole {
+            true => lists.is_tail.clone(),
+            false => {
+                let mut targets = vec![0f32; most * lists.tails.dim(0)?];
+                for (row, (_, combination)) in targets.chunks_exact_mut(most).zip(there()) {
+                    combination.tails.iter().for_each(|tail| row[*tail] = 1.0);
+                }
+                Tensor::from_vec(targets, ((), most), device)?.to_dtype(lists.counts.dtype())?
+            }
+        };
+        Ok(Round { rows, weights, lists, targets })
+    }
+
+    /// The sums of the teachers' scores by the round's weights `(row, entity)` (Eq. 7).
+    fn combine(&self, teachers: &[Tensor]) -> Result<Tensor> {
+        let weighted = |(teacher, scores): (usize, &Tensor)| {
+            let scores = match &self.rows {
+                Some(rows) => &scores.index_select(rows, 0)?,
+                None => scores,
+            };
+            scores.broadcast_mul(&self.weights.narrow(1, teacher, 1)?)
+        };
+        let mut weighted = teachers.iter().enumerate().map(weighted);
+        let Some(first) = weighted.next() else { candle_core::bail!("a combination of no teachers") };
+        weighted.try_fold(first?, |sum, next| sum + next?)
+    }
+
+    /// Adds numbers of the round's queries to those of the batch.
+    fn add(&self, sum: &mut Tensor, of_rows: &Tensor) -> Result<()> {
+        *sum = match &self.rows {
+            Some(rows) => sum.index_add(rows, of_rows, 0)?,
+            None => (&*sum + of_rows)?,
+        };
+        Ok(())
+    }
+}
+
+/// The work on a batch of rows: cross-entropy first, then any number of combinations.
+struct BatchLesson {
+    terms: Terms,
+    scale: f64,
+    student: Side,
+    of_tails: Tensor,
+    /// `ln Σ exp` of the student's scores `(query, 1)`.
+    log_sum: Tensor,
+    /// The student's softened exponentials `(query, entity)`, and their factor in the gradient `(query, 1)`.
+    exponentials: Tensor,
+    factor: Tensor,
+    /// The gradient of all but the tails, as far as it is there, and that of the tails by distillation.
+    gradient: Tensor,
+    tails: Tensor,
+    /// The distillation term `(query, 1)`.
+    values: Tensor,
+    /// 1 for the tails that the combination chosen answers better than the student, `(query, most)`.
+    chosen: Tensor,
+}
+
+impl BatchLesson {
+    fn new(terms: Terms, lists: &TailLists, scores: &Tensor, scale: f64) -> Result<BatchLesson> {
+        let split = SplitScores::new(scores, lists)?;
+        let (plain, rest) = split.soften(1.0)?;
+        let log_sum = split.log_sum_exp(&rest)?;
+        let share = (split.shift.to_dtype(log_sum.dtype())? - &log_sum)?.exp()?;
+        let share = ((share * &lists.counts)? * scale)?.to_dtype(scores.dtype())?;
+        let (of_tails, gradient) = (split.of_tails.clone(), plain.broadcast_mul(&share)?);
+        let (exponentials, student) = Side::new(split, terms.tau)?;
+        Ok(BatchLesson {
+            terms,
+            scale,
+            student,
+            factor: log_sum.zeros_like()?,
+            tails: of_tails.zeros_like()?,
+            values: log_sum.zeros_like()?,
+            chosen: of_tails.zeros_like()?,
+            of_tails,
+            log_sum,
+            exponentials,
+            gradient,
+        })
+    }
+
+    /// Adds the distillation from a round's `combined (row, entity)` scores.
+    fn take(&mut self, round: &Round, combined: &Tensor, rewarded: bool) -> Result<()> {
+        let student = match &round.rows {
+            Some(rows) => self.student.select(rows)?,
+            None => self.student.clone(),
+        };
+        let split = SplitScores::new(combined, &round.lists)?;
+        if rewarded {
+            let answers = self.answers(round, &split)?;
+            round.add(&mut self.chosen, &answers)?;
+        }
+        let (exponentials, teachers) = Side::new(split, self.terms.tau)?;
+        let term =
+            differentiate(self.terms, &student, &teachers, &exponentials, &round.lists, &round.targets)?;
+        let scale = self.scale * self.terms.weight / self.terms.tau;
+        let TermGradient { value, student, teachers, tails } = term;
+        round.add(&mut self.values, &value)?;
+        round.add(&mut self.factor, &(student * scale)?)?;
+        round.add(&mut self.tails, &(tails * scale)?)?;
+        let factor = (teachers * scale)?.to_dtype(exponentials.dtype())?;
+        round.add(&mut self.gradient, &exponentials.broadcast_mul(&factor)?)
+    }
+
+    /// 1 for the round's targets whose cross-entropy by the combined scores is below the student's (Eq. 8), `(row, most)`.
+    fn answers(&self, round: &Round, combined: &SplitScores) -> Result<Tensor> {
+        let student = self.of_tails.broadcast_sub(&self.log_sum)?;
+        let student = match &round.rows {
+            Some(rows) => student.index_select(rows, 0)?,
+            None => student,
+        };
+        let log_sum = combined.log_sum_exp(&combined.soften(1.0)?.1)?;
+        let teachers = combined.of_tails.broadcast_sub(&log_sum)?;
+        teachers.gt(&student)?.to_dtype(student.dtype())? * &round.targets
+    }
+
+    /// The gradient and the losses.
+    fn finish(self, lists: &TailLists) -> Result<ScoreGradient> {
+        let kind = self.gradient.dtype();
+        let factor = self.factor.to_dtype(kind)?;
+        let gradient = (self.gradient + self.exponentials.broadcast_mul(&factor)?)?;
+        let probabilities = self.of_tails.broadcast_sub(&self.log_sum)?.exp()?;
+        let of_tails = ((probabilities.broadcast_mul(&lists.counts)? - 1.0)? * self.scale)?;
+        gradient.scatter_set(&lists.tails, &(of_tails + self.tails)?.to_dtype(kind)?, 1)?;
+        let of_tails = (self.of_tails * &lists.is_tail)?.sum_keepdim(1)?;
+        let cross_entropy = ((&lists.counts * &self.log_sum)? - of_tails)?;
+        Ok(ScoreGradient { scores: gradient, losses: (cross_entropy + (self.values * self.terms.weight)?)? })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! What crosses between the host and a device.
+
+use candle_core::{DType, Device, Result, Tensor, WithDType};
+use kge::Matrix;
+use stage::{Error, Kind};
+use std::cell::Cell;
+
+/// `f32` where programs run, `f64` where tests compare digits.
+pub trait Number: kge::Real + WithDType {}
+
+impl Number for f32 {}
+impl Number for f64 {}
+
+/// Stands in a list of indices where there is nothing: gathered as 0, and scattered nowhere.
+pub(crate) const NOWHERE: u32 = u32::MAX;
+
+thread_local! {
+    static READ: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many numbers came from devices to the calling thread so far.
+pub fn numbers_read() -> usize {
+    READ.get()
+}
+
+/// All numbers of a tensor, row by row: the one way from a device to the host.
+pub(crate) fn read<T: WithDType>(tensor: &Tensor) -> Result<Vec<T>> {
+    READ.set(READ.get() + tensor.elem_count());
+    tensor.flatten_all()?.to_vec1()
+}
+
+/// The same as `f64`, of whatever floating-point type.
+pub(crate) fn read_numbers(tensor: &Tensor) -> Result<Vec<f64>> {
+    match tensor.dtype() {
+        DType::F64 => read(tensor),
+        _ => Ok(read::<f32>(&tensor.to_dtype(DType::F32)?)?.into_iter().map(f64::from).collect()),
+    }
+}
+
+/// A tensor of two dimensions as a matrix.
+pub(crate) fn read_matrix<T: Number>(tensor: &Tensor) -> Result<Matrix<T>> {
+    let (rows, columns) = tensor.dims2()?;
+    Ok(Matrix::from_values(rows, columns, read(tensor)?))
+}
+
+/// A matrix as a tensor.
+pub(crate) fn upload<T: Number>(device: &Device, matrix: &Matrix<T>) -> Result<Tensor> {
+    Tensor::from_slice(matrix.values(), (matrix.rows(), matrix.columns()), device)
+}
+
+/// Indices as a tensor.
+pub(crate) fn list(device: &Device, indices: &[u32]) -> Result<Tensor> {
+    Tensor::from_slice(indices, indices.len(), device)
+}
+
+/// Lists of indices as one tensor `(list, longest)`, with [`NOWHERE`] behind the shorter ones.
+pub(crate) fn lists<'a>(
+    device: &Device,
+    lists: impl ExactSizeIterator<Item = &'a [u32]> + Clone,
+) -> Result<Tensor> {
+    let longest = lists.clone().map(<[u32]>::len).max().unwrap_or(0).max(1);
+    let mut padded = vec![NOWHERE; lists.len() * longest];
+    for (row, list) in padded.chunks_exact_mut(longest).zip(lists.clone()) {
+        row[..list.len()].copy_from_slice(list);
+    }
+    Tensor::from_vec(padded, (lists.len(), longest), device)
+}
+
+/// Rows `(use, width)` at their places among `count`, with zeros elsewhere.
+pub(crate) fn spread(rows: &Tensor, places: &[u32], count: usize) -> Result<Tensor> {
+    let mut numbers = vec![NOWHERE; count];
+    for (number, place) in (0..).zip(places) {
+        numbers[*place as usize] = number;
+    }
+    rows.index_select(&list(rows.device(), &numbers)?, 0)
+}
+
+/// The type of what is summed up of a row.
+pub(crate) fn wide(device: &Device) -> DType {
+    if device.is_metal() { DType::F32 } else { DType::F64 }
+}
+
+/// An error of candle's as one of this project's.
+pub(crate) fn failed(error: candle_core::Error) -> Error {
+    let text = error.to_string();
+    let is_full = text.to_lowercase().contains("out of memory") || text.contains("OUT_OF_MEMORY");
+    let kind = if is_full { Kind::Resource } else { Kind::Unexpected };
+    Error::new(kind, "the device failed").because(error)
+}

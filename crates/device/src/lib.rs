@@ -1,0 +1,46 @@
+//! Training, ranking and distillation as candle tensors: one text for CUDA, for Metal, and, in tests and comparisons, for
+//! candle's CPU device.
+//!
+//! What is computed is defined in the crate `kge` and, for the student, in `distill`; here it stands as tensor expressions.
+//! The big matrices have analytic gradients, which are products:
+//!
+//! ```text
+//! S = Q Eᵀ,   G = ∂loss/∂S  by an objective,   ∂Q = G E,   ∂E = Gᵀ Q
+//! ```
+//!
+//! From `Q` on to heads, relations and TuckER's core candle's automatic differentiation goes, whatever the backbone. No
+//! matrix of queries and entities comes back to the host: all that does passes through one function, which counts it.
+//!
+//! Everything is generic over `f32` and `f64`, so that tests can compare digits. What is summed up of a row is in `f64`
+//! (on Metal, which has none, in `f32`).
+
+mod choice;
+mod distillation;
+mod entities;
+mod host;
+mod model;
+mod network;
+mod objective;
+mod optimiser;
+mod rank;
+mod senior;
+mod teachers;
+mod terms;
+#[cfg(test)]
+mod tests;
+mod train;
+
+pub use choice::{choose, name, products, require_memory};
+pub use distillation::{Answer, BatchDistillation, Combination, Guidance, Taught};
+pub use host::{Number, numbers_read};
+pub use model::DeviceModel;
+pub use network::{DeviceNetwork, Standard};
+pub use objective::{BatchCrossEntropy, BatchObjective, BatchTails, ScoreGradient};
+pub use optimiser::AdamStep;
+pub use rank::{judge_triples, rank_triples};
+pub use teachers::{TeacherRows, TeacherScores, TeacherSource};
+pub use terms::{Term, Terms};
+pub use train::DeviceTrainer;
+
+/// Where tensors are.
+pub use candle_core::Device;

@@ -1,0 +1,146 @@
+//! Query vectors and scores: the equations of [`kge::backbone`] as tensors.
+
+use candle_core::{Device, Result, Tensor};
+use kge::{Backbone, Matrix, Scorer};
+use mkg::Query;
+use recipe::Precision;
+
+use crate::host::{self, Number, failed, list, read_matrix, upload};
+
+/// A trained model on a device.
+#[derive(Clone, Debug)]
+pub struct DeviceModel {
+    pub(crate) backbone: Backbone,
+    /// As it scores: see [`kge::Model`].
+    pub(crate) entity: Tensor,
+    pub(crate) relation: Tensor,
+    /// TuckER's.
+    pub(crate) core: Option<Tensor>,
+}
+
+impl DeviceModel {
+    /// A copy of `model`.
+    ///
+    /// # Errors
+    /// If the device's memory does not hold it.
+    pub fn new<T: Number>(device: &Device, model: &kge::Model<T>) -> stage::Result<DeviceModel> {
+        let core = (model.backbone == Backbone::TuckER).then(|| upload(device, &model.core)).transpose();
+        Ok(DeviceModel {
+            backbone: model.backbone,
+            entity: upload(device, &model.entity).map_err(failed)?,
+            relation: upload(device, &model.relation).map_err(failed)?,
+            core: core.map_err(failed)?,
+        })
+    }
+
+    /// Bytes of the device's memory that a model takes beside so many `queries` with their scores.
+    pub fn memory(model: &kge::Model<f32>, queries: usize) -> u64 {
+        let sizes = [&model.entity, &model.relation, &model.core].map(|matrix| matrix.values().len() as u64);
+        let step = queries as u64 * (2 * model.entity.rows() + 3 * model.width()) as u64;
+        let outer = queries as u64 * model.core.rows() as u64;
+        4 * (sizes.iter().sum::<u64>() + step + outer)
+    }
+
+    /// Query vectors `(query, columns)`.
+    pub(crate) fn vectors(&self, queries: &[Query]) -> Result<Tensor> {
+        let device = self.entity.device();
+        let heads: Vec<u32> = queries.iter().map(|query| query.head.0).collect();
+        let relations: Vec<u32> = queries.iter().map(|query| query.relation.0).collect();
+        let heads = self.entity.index_select(&list(device, &heads)?, 0)?;
+        let heads = heads.narrow(1, 0, embedding_width(self.backbone, &self.entity)?)?;
+        let relations = self.relation.index_select(&list(device, &relations)?, 0)?;
+        compose(self.backbone, &heads, &relations, self.core.as_ref())
+    }
+
+    /// Scores `(query, entity)`.
+    pub(crate) fn scores(&self, precision: Precision, queries: &[Query]) -> Result<Tensor> {
+        product(precision, &self.vectors(queries)?, &self.entity.t()?)
+    }
+}
+
+impl Scorer for DeviceModel {
+    fn entities(&self) -> usize {
+        self.entity.dims()[0]
+    }
+
+    /// Scores that are not finite if the device fails: whoever reads them refuses these.
+    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
+        match DeviceModel::scores(self, Precision::F32, queries).and_then(|scores| read_matrix(&scores)) {
+            Ok(scores) => *into = scores,
+            Err(error) => {
+                tracing::error!("{}", host::failed(error));
+                into.resize(queries.len(), Scorer::entities(self));
+                into.values_mut().fill(f32::NAN);
+            }
+        }
+    }
+}
+
+/// Reals of an embedding, in a table of rows that score.
+pub(crate) fn embedding_width(backbone: Backbone, table: &Tensor) -> Result<usize> {
+    let further = if backbone.is_distance() { kge::backbone::distance::COLUMNS } else { 0 };
+    Ok(table.dim(1)? - further)
+}
+
+/// Query vectors `(query, columns)` of heads `(query, 2k)` and relations, which differentiate.
+pub(crate) fn compose(
+    backbone: Backbone,
+    heads: &Tensor,
+    relations: &Tensor,
+    core: Option<&Tensor>,
+) -> Result<Tensor> {
+    match (backbone, core) {
+        (Backbone::ComplEx, _) => complex_product(heads, relations),
+        (Backbone::DistMult, _) => heads * relations,
+        (Backbone::TransE, _) => close_queries(&(heads + relations)?),
+        (Backbone::RotatE, _) => {
+            let rotations = Tensor::cat(&[relations.cos()?, relations.sin()?], 1)?;
+            close_queries(&complex_product(heads, &rotations)?)
+        }
+        (Backbone::TuckER, Some(core)) => {
+            let outer = relations.unsqueeze(2)?.broadcast_mul(&heads.unsqueeze(1)?)?;
+            product(Precision::F32, &outer.reshape((heads.dim(0)?, ()))?, core)
+        }
+        (Backbone::TuckER, None) => candle_core::bail!("TuckER has a core"),
+    }
+}
+
+/// `a ∘ b` of complex numbers `[re | im]`, row by row.
+fn complex_product(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let rank = a.dim(1)? / 2;
+    let (a_re, a_im) = (a.narrow(1, 0, rank)?, a.narrow(1, rank, rank)?);
+    let (b_re, b_im) = (b.narrow(1, 0, rank)?, b.narrow(1, rank, rank)?);
+    let re = ((&a_re * &b_re)? - (&a_im * &b_im)?)?;
+    let im = ((a_re * b_im)? + (a_im * b_re)?)?;
+    Tensor::cat(&[re, im], 1)
+}
+
+/// Rows `q` as query vectors of a squared distance, `[2q | 1, -‖q‖²]`: see [`kge::backbone::distance`].
+fn close_queries(q: &Tensor) -> Result<Tensor> {
+    let one = Tensor::ones((q.dim(0)?, 1), q.dtype(), q.device())?;
+    Tensor::cat(&[(q * 2.0)?, one, q.sqr()?.sum_keepdim(1)?.neg()?], 1)
+}
+
+/// Embeddings as the rows of a table that scores: of a squared distance `[t | -‖t‖², 1]`.
+pub(crate) fn close_entities(backbone: Backbone, embeddings: &Tensor) -> Result<Tensor> {
+    if !backbone.is_distance() {
+        return Ok(embeddings.clone());
+    }
+    let one = Tensor::ones((embeddings.dim(0)?, 1), embeddings.dtype(), embeddings.device())?;
+    Tensor::cat(&[embeddings, &embeddings.sqr()?.sum_keepdim(1)?.neg()?, &one], 1)
+}
+
+/// `a · b` in a precision: `tf32` by CUDA's tensor cores, elsewhere as `f32`; `bf16` rounds both factors and adds products in
+/// `f32`, on CUDA by the same cores, which represent such factors exactly.
+pub(crate) fn product(precision: Precision, a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    // The switch is the process's; work is given to a device by one thread.
+    candle_core::cuda::set_gemm_reduced_precision_f32(precision != Precision::F32);
+    match precision {
+        Precision::F32 | Precision::Tf32 => a.matmul(b),
+        Precision::Bf16 => rounded(a)?.matmul(&rounded(b)?),
+    }
+}
+
+fn rounded(tensor: &Tensor) -> Result<Tensor> {
+    tensor.to_dtype(candle_core::DType::BF16)?.to_dtype(tensor.dtype())
+}

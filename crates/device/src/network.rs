@@ -1,0 +1,281 @@
+//! The policy's network (Eq. 6) on a device: `dsom_distill`'s policy has the mathematics and the names.
+//!
+//! Of a batch the log-probabilities come down and the gradients of the logits go up: who samples, and what an action is worth
+//! (Eq. 9, 10), is the host's. Products are in full precision whatever the student's are, as on the CPU.
+
+use candle_core::{Device, Result, Tensor};
+use kge::Matrix;
+use recipe::Precision;
+
+use crate::host::{Number, failed, list, read_matrix, upload};
+use crate::model::product;
+use crate::optimiser::{AdamStep, AdamWeight};
+
+/// How a row of an input is standardised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standard {
+    /// Not at all.
+    None,
+    /// To mean 0 and deviation 1; one without deviation to zeros.
+    Deviation,
+    /// To mean square 1; one without to zeros.
+    Square,
+}
+
+impl Standard {
+    fn apply(self, rows: &Tensor) -> Result<Tensor> {
+        let rows = match self {
+            Standard::None => return Ok(rows.clone()),
+            Standard::Deviation => rows.broadcast_sub(&rows.mean_keepdim(1)?)?,
+            Standard::Square => rows.clone(),
+        };
+        let square = rows.sqr()?.mean_keepdim(1)?;
+        let rates = square.gt(0.0)?.where_cond(&square.sqrt()?.recip()?, &square.zeros_like()?)?;
+        rows.broadcast_mul(&rates)
+    }
+}
+
+/// The policy's network with its optimiser's state.
+pub struct DeviceNetwork {
+    /// One matrix `(width, hidden)` per input.
+    first: Vec<AdamWeight>,
+    /// `(1, hidden)`.
+    first_bias: AdamWeight,
+    /// `(hidden, strategy)`.
+    second: AdamWeight,
+    /// `(1, strategy)`.
+    second_bias: AdamWeight,
+    /// The last batch's standardised inputs and hidden layer.
+    seen: Vec<Tensor>,
+    hidden: Option<Tensor>,
+}
+
+impl DeviceNetwork {
+    /// A network with these parameters: a first layer `(width, hidden)` per input; and the first bias, the second layer and
+    /// the second bias, biases as rows.
+    ///
+    /// # Errors
+    /// If the device's memory does not hold it.
+    pub fn new<'a, T: Number>(
+        device: &Device,
+        first: impl Iterator<Item = &'a Matrix<T>>,
+        others: [&'a Matrix<T>; 3],
+    ) -> stage::Result<DeviceNetwork> {
+        let weight = |matrix| upload(device, matrix).and_then(AdamWeight::new).map_err(failed);
+        let [first_bias, second, second_bias] = others;
+        Ok(DeviceNetwork {
+            first: first.map(weight).collect::<stage::Result<_>>()?,
+            first_bias: weight(first_bias)?,
+            second: weight(second)?,
+            second_bias: weight(second_bias)?,
+            seen: Vec::new(),
+            hidden: None,
+        })
+    }
+
+    /// Bytes of the device's memory that a network over inputs of these widths takes: see [`DeviceNetwork::new`]; a step of Adam
+    /// has eight matrices of a layer's size at once.
+    pub fn memory(widths: &[usize], hidden: usize, queries: usize) -> u64 {
+        let total: usize = widths.iter().sum();
+        let largest = widths.iter().copied().max().unwrap_or(0);
+        let layers = (3 * total + 5 * largest) as u64 * hidden as u64;
+        4 * (layers + queries as u64 * (2 * total + 4 * hidden) as u64)
+    }
+
+    /// `log π (query, strategy)` of a batch, on the host, given for each input what it sees `(query, width)`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn forward<T: Number>(&mut self, inputs: &[Tensor], standard: Standard) -> stage::Result<Matrix<T>> {
+        self.log_probabilities(inputs, standard).and_then(|said| read_matrix(&said)).map_err(failed)
+    }
+
+    fn log_probabilities(&mut self, inputs: &[Tensor], standard: Standard) -> Result<Tensor> {
+        self.seen = inputs.iter().map(|rows| standard.apply(rows)).collect::<Result<_>>()?;
+        let mut hidden = self.first_bias.value.clone();
+        for (rows, layer) in self.seen.iter().zip(&self.first) {
+            hidden = product(Precision::F32, rows, &layer.value)?.broadcast_add(&hidden)?;
+        }
+        let hidden = hidden.relu()?;
+        let logits = product(Precision::F32, &hidden, &self.second.value)?;
+        let logits = logits.broadcast_add(&self.second_bias.value)?;
+        self.hidden = Some(hidden);
+        logits.broadcast_sub(&logits.log_sum_exp(1)?.unsqueeze(1)?)
+    }
+
+    /// A step of all parameters, given the gradient of the logits `(row, strategy)` of some `rows` of the last
+    /// [`DeviceNetwork::forward`].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn step<T: Number>(&mut self, rows: &[u32], logits: &Matrix<T>, step: AdamStep) -> stage::Result<()> {
+        let gradients = self.gradients(rows, logits).map_err(failed)?;
+        let mut layers = self.layers_mut().zip(&gradients);
+        layers.try_for_each(|(layer, gradient)| layer.step(step, gradient)).map_err(failed)
+    }
+
+    /// The gradients of all layers, in the order of [`DeviceNetwork::new`].
+    pub(crate) fn gradients<T: Number>(&self, rows: &[u32], logits: &Matrix<T>) -> Result<Vec<Tensor>> {
+        let Some(hidden) = &self.hidden else { candle_core::bail!("a step before anything was asked") };
+        if rows.is_empty() {
+            // No gradient is one of zeros: Adam goes on. Not every device takes empty lists.
+            return self.gradients(&[0], &Matrix::<T>::zeros(1, logits.columns()));
+        }
+        let (rows, logits) = (list(hidden.device(), rows)?, upload(hidden.device(), logits)?);
+        let hidden = hidden.index_select(&rows, 0)?;
+        let into_hidden = product(Precision::F32, &logits, &self.second.value.t()?)?;
+        let into_hidden = hidden.gt(0.0)?.where_cond(&into_hidden, &hidden.zeros_like()?)?;
+        let of_input =
+            |seen: &Tensor| product(Precision::F32, &seen.index_select(&rows, 0)?.t()?, &into_hidden);
+        let mut gradients = self.seen.iter().map(of_input).collect::<Result<Vec<_>>>()?;
+        gradients.push(into_hidden.sum_keepdim(0)?);
+        gradients.push(product(Precision::F32, &hidden.t()?, &logits)?);
+        gradients.push(logits.sum_keepdim(0)?);
+        Ok(gradients)
+    }
+
+    fn layers_mut(&mut self) -> impl Iterator<Item = &mut AdamWeight> {
+        let others = [&mut self.first_bias, &mut self.second, &mut self.second_bias];
+        self.first.iter_mut().chain(others)
+    }
+
+    /// Copies every layer's parameters, means and squares to the host, in the order of [`DeviceNetwork::new`].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn read<'a, T: Number>(
+        &self,
+        into: impl Iterator<Item = [&'a mut Matrix<T>; 3]>,
+    ) -> stage::Result<()> {
+        let others = [&self.first_bias, &self.second, &self.second_bias];
+        for (layer, into) in self.first.iter().chain(others).zip(into) {
+            for (tensor, into) in [&layer.value, &layer.mean, &layer.square].into_iter().zip(into) {
+                *into = read_matrix(tensor).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Replaces every layer's parameters, means and squares, in the same order.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn write<'a, T: Number>(
+        &mut self,
+        from: impl Iterator<Item = [&'a Matrix<T>; 3]>,
+    ) -> stage::Result<()> {
+        for (layer, from) in self.layers_mut().zip(from) {
+            let device = layer.value.device().clone();
+            let [value, mean, square] = from.map(|matrix| upload(&device, matrix).map_err(failed));
+            *layer = AdamWeight { value: value?, mean: mean?, square: square? };
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::{assert_close, matrix};
+    use serde_json::Value;
+
+    const GOLDEN: &str = include_str!("../../../tests/golden/policy.json");
+
+    fn transposed(matrix: &Matrix<f64>) -> Matrix<f64> {
+        let (rows, columns) = (matrix.rows(), matrix.columns());
+        let values = (0..rows * columns).map(|i| matrix.row(i % rows)[i / rows]).collect();
+        Matrix::from_values(columns, rows, values)
+    }
+
+    /// The golden file's network and its teachers' scores; weights there are `(output, input)`, over all teachers.
+    fn network(golden: &Value) -> (DeviceNetwork, Vec<Tensor>) {
+        let of = |name: &str| transposed(&matrix(&golden[name]));
+        let row = |name: &str| matrix(&serde_json::json!([golden[name]]));
+        let first = of("W1");
+        let entities = first.rows() / 3;
+        let part = |teacher: usize| {
+            let values =
+                first.values()[teacher * entities * first.columns()..][..entities * first.columns()].to_vec();
+            Matrix::from_values(entities, first.columns(), values)
+        };
+        let first = [0, 1, 2].map(part);
+        let others = [row("b1"), of("W2"), row("b2")];
+        let network = DeviceNetwork::new(&Device::Cpu, first.iter(), others.each_ref()).unwrap();
+        let teachers = golden["teacher_logits"].as_array().unwrap();
+        (network, teachers.iter().map(|scores| upload(&Device::Cpu, &matrix(scores)).unwrap()).collect())
+    }
+
+    #[test]
+    fn probabilities_and_gradients_equal_the_golden_values() {
+        let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+        let (mut network, teachers) = network(&golden);
+        let said: Matrix<f64> = network.forward(&teachers, Standard::None).unwrap();
+        assert_close(said.values(), matrix(&golden["log_pi"]).values(), 1e-10, "log π");
+        // -mean(δ log π_a), by its definition.
+        let list = |name: &str| -> Vec<f64> { serde_json::from_value(golden[name].clone()).unwrap() };
+        let (rows, actions, rewards, baselines) =
+            (list("row"), list("action"), list("reward"), list("baseline"));
+        let mut logits = Matrix::<f64>::zeros(said.rows(), said.columns());
+        for pair in 0..rows.len() {
+            let (row, share) = (rows[pair] as usize, (rewards[pair] - baselines[pair]) / rows.len() as f64);
+            for (k, log_p) in said.row(row).iter().enumerate() {
+                let is_chosen = f64::from(u8::from(k == actions[pair] as usize));
+                logits.row_mut(row)[k] += share * (log_p.exp() - is_chosen);
+            }
+        }
+        let all: Vec<u32> = (0..said.rows() as u32).collect();
+        let gradients = network.gradients(&all, &logits).unwrap();
+        let found = |i: usize| read_matrix::<f64>(&gradients[i]).unwrap();
+        let first = [0, 1, 2].map(|input| found(input).values().to_vec()).concat();
+        assert_close(&first, transposed(&matrix(&golden["grad_W1"])).values(), 1e-10, "W₁");
+        assert_close(found(3).values(), &list("grad_b1"), 1e-10, "b₁");
+        assert_close(found(4).values(), transposed(&matrix(&golden["grad_W2"])).values(), 1e-10, "W₂");
+        assert_close(found(5).values(), &list("grad_b2"), 1e-10, "b₂");
+    }
+
+    #[test]
+    fn adam_takes_the_steps_worked_out_by_hand() {
+        let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+        let (mut network, teachers) = network(&golden);
+        let said: Matrix<f64> = network.forward(&teachers, Standard::None).unwrap();
+        let mut layers = vec![[0, 1, 2].map(|_| Matrix::<f64>::zeros(0, 0)); 6];
+        network.read(layers.iter_mut().map(|layer| layer.each_mut())).unwrap();
+        let before = layers[5][0].clone();
+        let (mut logits, rates) = (Matrix::<f64>::zeros(1, said.columns()), [0.1 / 0.1, 0.1 / 0.19]);
+        logits.row_mut(0)[2] = 2.0;
+        let step = |number: i32, rate: f64| AdamStep {
+            decays: [0.9, 0.999],
+            rate,
+            correction: 1.0 - 0.999f64.powi(number),
+            epsilon: 1e-8,
+        };
+        network.step(&[0], &logits, step(1, rates[0])).unwrap();
+        // Without a gradient it goes on by its mean.
+        network.step(&[], &Matrix::<f64>::zeros(0, said.columns()), step(2, rates[1])).unwrap();
+        network.read(layers.iter_mut().map(|layer| layer.each_mut())).unwrap();
+        let [value, mean, square] = &layers[5];
+        let first = 0.1 * 2.0 / (2.0 + 1e-8);
+        let second = 0.1 * (0.9 * 0.2 / 0.19) / ((0.999f64 * 0.004 / (1.0 - 0.999f64.powi(2))).sqrt() + 1e-8);
+        let expected = [before.values()[2] - first - second, 0.18, 0.999 * 0.004];
+        let found = [value.values()[2], mean.values()[2], square.values()[2]];
+        assert_close(&found, &expected, 1e-10, "value, mean, square");
+        assert_eq!(value.values()[1], before.values()[1]);
+        let written = layers.clone();
+        network.write(written.iter().map(|layer| layer.each_ref())).unwrap();
+        network.read(layers.iter_mut().map(|layer| layer.each_mut())).unwrap();
+        assert!(layers == written);
+    }
+
+    #[test]
+    fn rows_are_standardised_and_constant_ones_are_zeros() {
+        let rows = Tensor::new(&[[1.0f64, 3.0], [2.0, 2.0], [0.0, 0.0]], &Device::Cpu).unwrap();
+        let of = |standard: Standard| crate::host::read::<f64>(&standard.apply(&rows).unwrap()).unwrap();
+        assert_eq!(of(Standard::Deviation), [-1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_close(
+            &of(Standard::Square),
+            &[0.2f64.sqrt(), 1.8f64.sqrt(), 1.0, 1.0, 0.0, 0.0],
+            1e-12,
+            "square",
+        );
+    }
+}

@@ -1,0 +1,115 @@
+//! What a batch's scores should become, and cross-entropy, the plainest answer.
+
+use candle_core::{Device, Result, Tensor};
+use mkg::QuerySet;
+
+use crate::host::{NOWHERE, list, lists, wide};
+
+/// The queries of a batch and their tails.
+pub struct BatchTails<'a> {
+    /// All training queries.
+    pub queries: &'a QuerySet,
+    /// Those of the batch, by number.
+    pub numbers: &'a [u32],
+    pub(crate) lists: TailLists,
+}
+
+/// The tails of some queries, on the device.
+#[derive(Clone, Debug)]
+pub(crate) struct TailLists {
+    /// `(query, most)`, with [`NOWHERE`] behind the shorter lists.
+    pub(crate) tails: Tensor,
+    /// 1 where there is a tail, and 0 behind: `(query, most)`.
+    pub(crate) is_tail: Tensor,
+    /// How many tails each query has: `(query, 1)`.
+    pub(crate) counts: Tensor,
+}
+
+impl<'a> BatchTails<'a> {
+    pub(crate) fn new(device: &Device, queries: &'a QuerySet, numbers: &'a [u32]) -> Result<Self> {
+        let tails = |number: &u32| queries.tails(*number as usize).iter().map(|tail| tail.0).collect();
+        let tails: Vec<Vec<u32>> = numbers.iter().map(tails).collect();
+        let tails = lists(device, tails.iter().map(Vec::as_slice))?;
+        let is_tail = tails.ne(NOWHERE)?.to_dtype(wide(device))?;
+        let counts = is_tail.sum_keepdim(1)?;
+        Ok(BatchTails { queries, numbers, lists: TailLists { tails, is_tail, counts } })
+    }
+
+    /// How many tails each query has.
+    pub(crate) fn counts(&self) -> impl Iterator<Item = usize> {
+        self.numbers.iter().map(|number| self.queries.tails(*number as usize).len())
+    }
+
+    /// Of the padded lists' places, row by row, those that are tails: one for each pair of query and tail.
+    pub(crate) fn places(&self) -> Result<Tensor> {
+        let most = self.lists.tails.dim(1)? as u32;
+        let of_row = |(row, count): (u32, usize)| row * most..row * most + count as u32;
+        let places: Vec<u32> = (0..).zip(self.counts()).flat_map(of_row).collect();
+        list(self.lists.tails.device(), &places)
+    }
+}
+
+impl TailLists {
+    /// Those of the queries at `rows`.
+    pub(crate) fn select(&self, rows: &Tensor) -> Result<TailLists> {
+        Ok(TailLists {
+            tails: self.tails.index_select(rows, 0)?,
+            is_tail: self.is_tail.index_select(rows, 0)?,
+            counts: self.counts.index_select(rows, 0)?,
+        })
+    }
+}
+
+/// The gradient of a batch's scores, and its losses.
+#[derive(Debug)]
+pub struct ScoreGradient {
+    /// `(query, entity)`: the scale times the gradient of each query's loss, summed over its tails.
+    pub scores: Tensor,
+    /// `(query, 1)`: these losses, not scaled.
+    pub losses: Tensor,
+}
+
+/// An objective of a batch's scores.
+pub trait BatchObjective {
+    /// What a step leaves behind for the caller.
+    type Left;
+
+    /// The gradient with respect to the `scores (query, entity)` of `batch`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn gradient(&mut self, batch: &BatchTails<'_>, scores: &Tensor, scale: f64) -> Result<ScoreGradient>;
+
+    /// Reads what the last [`BatchObjective::gradient`] left behind, once the whole step is under way.
+    ///
+    /// # Errors
+    /// If the device fails.
+    fn left(&mut self) -> Result<Self::Left>;
+}
+
+/// Softmax cross-entropy over all entities (Eq. 1), summed over a query's tails.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchCrossEntropy;
+
+impl BatchObjective for BatchCrossEntropy {
+    type Left = ();
+
+    fn gradient(&mut self, batch: &BatchTails<'_>, scores: &Tensor, scale: f64) -> Result<ScoreGradient> {
+        let TailLists { tails, counts, .. } = &batch.lists;
+        let (kind, wide) = (scores.dtype(), counts.dtype());
+        let highest = scores.max_keepdim(1)?;
+        let weights = scores.broadcast_sub(&highest)?.exp()?;
+        let sum = weights.sum_keepdim(1)?.to_dtype(wide)?;
+        let share = ((counts / &sum)? * scale)?.to_dtype(kind)?;
+        let of_tails = (tails.zeros_like()?.to_dtype(kind)? - scale)?;
+        let gradient = weights.broadcast_mul(&share)?;
+        gradient.scatter_add_set(tails, &of_tails, 1)?;
+        let log_sum = (highest.to_dtype(wide)? + sum.log()?)?;
+        let of_tails = scores.gather(tails, 1)?.to_dtype(wide)?.sum_keepdim(1)?;
+        Ok(ScoreGradient { scores: gradient, losses: ((counts * log_sum)? - of_tails)? })
+    }
+
+    fn left(&mut self) -> Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,61 @@
+//! Adagrad and Adam, step by step as [`kge::adagrad`] and the policy on the CPU compute them.
+
+use candle_core::{Result, Tensor};
+use kge::adagrad::EPSILON;
+
+/// A parameter that Adagrad moves, with the squares of its gradients.
+#[derive(Clone, Debug)]
+pub(crate) struct AdagradWeight {
+    pub(crate) value: Tensor,
+    pub(crate) squares: Tensor,
+}
+
+impl AdagradWeight {
+    pub(crate) fn new(value: Tensor) -> Result<Self> {
+        Ok(AdagradWeight { squares: value.zeros_like()?, value })
+    }
+
+    /// `s += g²; x -= rate · g / (√s + ε)`.
+    pub(crate) fn step(&mut self, rate: f64, gradient: &Tensor) -> Result<()> {
+        self.squares = (&self.squares + gradient.sqr()?)?;
+        let step = ((gradient * rate)? / (self.squares.sqrt()? + EPSILON)?)?;
+        self.value = (&self.value - step)?;
+        Ok(())
+    }
+}
+
+/// What a step of Adam has in common for all parameters.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamStep {
+    /// How much of the mean and of the mean square is kept.
+    pub decays: [f64; 2],
+    /// Learning rate over the mean's bias correction.
+    pub rate: f64,
+    /// The mean square's bias correction.
+    pub correction: f64,
+    /// Added to the root.
+    pub epsilon: f64,
+}
+
+/// A parameter that Adam moves, with its two moments.
+#[derive(Clone, Debug)]
+pub(crate) struct AdamWeight {
+    pub(crate) value: Tensor,
+    pub(crate) mean: Tensor,
+    pub(crate) square: Tensor,
+}
+
+impl AdamWeight {
+    pub(crate) fn new(value: Tensor) -> Result<Self> {
+        Ok(AdamWeight { mean: value.zeros_like()?, square: value.zeros_like()?, value })
+    }
+
+    pub(crate) fn step(&mut self, step: AdamStep, gradient: &Tensor) -> Result<()> {
+        let [mean, square] = step.decays;
+        self.mean = ((&self.mean * mean)? + (gradient * (1.0 - mean))?)?;
+        self.square = ((&self.square * square)? + (gradient.sqr()? * (1.0 - square))?)?;
+        let root = ((&self.square * (1.0 / step.correction))?.sqrt()? + step.epsilon)?;
+        self.value = (&self.value - ((&self.mean * step.rate)? / root)?)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! What teachers say of a batch: computed anew from their models, or copied from a cache of halves.
+
+use candle_core::{DType, Device, Result, Tensor};
+use half::f16;
+use mkg::{Query, QuerySet};
+use rayon::prelude::*;
+use recipe::Precision;
+
+use crate::model::{DeviceModel, product};
+
+/// Numbers of a training query by a teacher, in half precision.
+pub type TeacherRows<'a> = Box<dyn Fn(usize, usize) -> &'a [f16] + Sync + 'a>;
+
+/// Where teachers' scores come from.
+pub enum TeacherSource<'a> {
+    /// From their models, computed anew for every batch.
+    Models(Vec<DeviceModel>),
+    /// From a cache of training queries.
+    Cache {
+        /// How many teachers.
+        teachers: usize,
+        /// Scores of all entities.
+        scores: TeacherRows<'a>,
+        /// Query vectors.
+        vectors: TeacherRows<'a>,
+    },
+}
+
+/// The teachers' scores of the last batch that was asked about: by the policy before a step, by the student in it.
+pub struct TeacherScores<'a> {
+    device: Device,
+    kind: DType,
+    precision: Precision,
+    source: TeacherSource<'a>,
+    batch: Vec<u32>,
+    /// Of each teacher `(query, entity)`.
+    scores: Vec<Tensor>,
+}
+
+impl<'a> TeacherScores<'a> {
+    /// From `source`, as numbers of this type; products are computed in this precision, if there are any.
+    pub fn new(device: &Device, kind: DType, precision: Precision, source: TeacherSource<'a>) -> Self {
+        let device = device.clone();
+        TeacherScores { device, kind, precision, source, batch: Vec::new(), scores: Vec::new() }
+    }
+
+    /// How many teachers.
+    pub fn count(&self) -> usize {
+        match &self.source {
+            TeacherSource::Models(models) => models.len(),
+            TeacherSource::Cache { teachers, .. } => *teachers,
+        }
+    }
+
+    /// Each teacher's scores `(query, entity)` of the queries numbered `batch`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn scores(&mut self, queries: &QuerySet, batch: &[u32]) -> Result<&[Tensor]> {
+        if self.batch != batch {
+            self.scores.clear();
+            self.scores = match &self.source {
+                TeacherSource::Models(models) => {
+                    let vectors = self.vectors(queries, batch)?;
+                    let of_model = |(model, vectors): (&DeviceModel, Tensor)| {
+                        product(self.precision, &vectors, &model.entity.t()?)
+                    };
+                    models.iter().zip(vectors).map(of_model).collect::<Result<_>>()?
+                }
+                TeacherSource::Cache { scores, .. } => self.copies(batch, scores)?,
+            };
+            self.batch = batch.to_vec();
+        }
+        Ok(&self.scores)
+    }
+
+    /// Each teacher's query vectors `(query, 2k)`.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn vectors(&self, queries: &QuerySet, batch: &[u32]) -> Result<Vec<Tensor>> {
+        match &self.source {
+            TeacherSource::Models(models) => {
+                let asked: Vec<Query> = batch.iter().map(|query| queries.query(*query as usize)).collect();
+                models.iter().map(|model| model.vectors(&asked)).collect()
+            }
+            TeacherSource::Cache { vectors, .. } => self.copies(batch, vectors),
+        }
+    }
+
+    fn copies(&self, batch: &[u32], rows: &TeacherRows<'_>) -> Result<Vec<Tensor>> {
+        let of_teacher = |teacher: usize| {
+            let width = batch.first().map_or(0, |query| rows(*query as usize, teacher).len());
+            let mut halves = vec![f16::ZERO; batch.len() * width];
+            let into = halves.par_chunks_exact_mut(width.max(1)).zip(batch);
+            into.for_each(|(into, query)| into.copy_from_slice(rows(*query as usize, teacher)));
+            Tensor::from_vec(halves, (batch.len(), width), &self.device)?.to_dtype(self.kind)
+        };
+        (0..self.count()).map(of_teacher).collect()
+    }
+}

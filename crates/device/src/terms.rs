@@ -1,0 +1,322 @@
+//! The distillation terms as tensors: see `dsom_distill`'s objective for the mathematics and the gradients.
+//!
+//! As there, a row is split into its tails, few and handled one by one in wide numbers, and all other entities, whose
+//! probabilities are summed directly, never as one minus the others.
+
+use candle_core::{Result, Tensor};
+use kge::Real;
+
+use crate::objective::TailLists;
+use crate::rank::masked;
+
+/// A distillation term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Term {
+    /// KL divergence over all entities (Eq. 2).
+    Kd,
+    /// Neighbours and the rest apart (Eq. 12); half of it is had with a weight of 0.
+    Ndkd,
+    /// A target and the rest apart, for each target.
+    Dkd,
+}
+
+/// The term's parameters: names as in the recipe.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// The term.
+    pub term: Term,
+    /// Whether neighbours have the mean of their probabilities, or their sum.
+    pub mean: bool,
+    /// Temperature.
+    pub tau: f64,
+    /// Weight of the neighbours' part.
+    pub alpha: f64,
+    /// Weight of the rest's part.
+    pub beta: f64,
+    /// Weight of the whole.
+    pub weight: f64,
+}
+
+/// The logarithm of nothing: its exponential is 0, but differences of two of them are finite.
+const NOTHING: f64 = -1e30;
+
+/// Rows of scores, the tails taken out.
+#[derive(Clone, Debug)]
+pub(crate) struct SplitScores {
+    /// `(row, entity)`, masked where there are tails.
+    pub(crate) masked: Tensor,
+    /// The largest of these, `(row, 1)`; of the tails where there is nothing else.
+    pub(crate) shift: Tensor,
+    /// The tails' scores `(row, most)`, wide.
+    pub(crate) of_tails: Tensor,
+}
+
+/// Softened scores, relative to their shift, as far as they are handled one by one.
+#[derive(Clone, Debug)]
+pub(crate) struct SoftTails {
+    /// `(score - shift) / τ` of the tails, `(row, most)`.
+    tails: Tensor,
+    /// `ln Σ exp((score - shift) / τ)` of all other entities, `(row, 1)`.
+    others: Tensor,
+}
+
+/// One side of a term: the teachers' or the student's.
+#[derive(Clone, Debug)]
+pub(crate) struct Side {
+    split: SplitScores,
+    soft: SoftTails,
+}
+
+/// A term's value for each row, and its gradient's parts: to be multiplied with the term's weight over `τ`.
+pub(crate) struct TermGradient {
+    /// `(row, 1)`.
+    pub(crate) value: Tensor,
+    /// Factor of the student's exponentials, `(row, 1)`.
+    pub(crate) student: Tensor,
+    /// Factor of the teachers' exponentials, `(row, 1)`.
+    pub(crate) teachers: Tensor,
+    /// Of the tails, `(row, most)`.
+    pub(crate) tails: Tensor,
+}
+
+impl SplitScores {
+    pub(crate) fn new(scores: &Tensor, lists: &TailLists) -> Result<SplitScores> {
+        let (kind, wide) = (scores.dtype(), lists.counts.dtype());
+        let nothing = ((&lists.is_tail - 1.0)? * -NOTHING)?;
+        let of_tails = (scores.gather(&lists.tails, 1)?.to_dtype(wide)? + nothing)?;
+        let masked = masked(scores, &lists.tails)?;
+        let highest = masked.max_keepdim(1)?;
+        let of_highest_tail = of_tails.max_keepdim(1)?.to_dtype(kind)?;
+        let shift = highest.le(f64::MASKED)?.where_cond(&of_highest_tail, &highest)?;
+        Ok(SplitScores { masked, shift, of_tails })
+    }
+
+    /// `exp((score - shift) / τ)` of all but the tails, `(row, entity)`, and the rest of what is softened.
+    pub(crate) fn soften(&self, tau: f64) -> Result<(Tensor, SoftTails)> {
+        let wide = self.of_tails.dtype();
+        let exponentials = (self.masked.broadcast_sub(&self.shift)? / tau)?.exp()?;
+        let others = log(&exponentials.sum_keepdim(1)?.to_dtype(wide)?)?;
+        let tails = (self.of_tails.broadcast_sub(&self.shift.to_dtype(wide)?)? / tau)?;
+        Ok((exponentials, SoftTails { tails, others }))
+    }
+
+    /// `ln Σ exp(score)` over all entities, `(row, 1)`, given what is softened at temperature 1.
+    pub(crate) fn log_sum_exp(&self, plain: &SoftTails) -> Result<Tensor> {
+        plain.total()? + self.shift.to_dtype(self.of_tails.dtype())?
+    }
+}
+
+impl SoftTails {
+    /// `ln Σ` over all entities.
+    fn total(&self) -> Result<Tensor> {
+        log_add(&self.others, &log_sum(&self.tails)?)
+    }
+}
+
+impl Side {
+    /// Of `scores`, and their softened exponentials.
+    pub(crate) fn new(split: SplitScores, tau: f64) -> Result<(Tensor, Side)> {
+        let (exponentials, soft) = split.soften(tau)?;
+        Ok((exponentials, Side { split, soft }))
+    }
+
+    /// That of the queries at `rows`.
+    pub(crate) fn select(&self, rows: &Tensor) -> Result<Side> {
+        let select = |tensor: &Tensor| tensor.index_select(rows, 0);
+        let SplitScores { masked, shift, of_tails } = &self.split;
+        let split =
+            SplitScores { masked: select(masked)?, shift: select(shift)?, of_tails: select(of_tails)? };
+        let soft = SoftTails { tails: select(&self.soft.tails)?, others: select(&self.soft.others)? };
+        Ok(Side { split, soft })
+    }
+}
+
+/// The term between the teachers, with their softened `exponentials`, and the student, for the tails that are `targets
+/// (row, most)`, 1 or 0.
+pub(crate) fn differentiate(
+    terms: Terms,
+    student: &Side,
+    teachers: &Side,
+    exponentials: &Tensor,
+    lists: &TailLists,
+    targets: &Tensor,
+) -> Result<TermGradient> {
+    let gap = gap(terms.tau, student, teachers, exponentials)?;
+    let compared = Compared { terms, student: &student.soft, teachers: &teachers.soft, gap };
+    let counts = targets.sum_keepdim(1)?;
+    match terms.term {
+        Term::Kd => compared.plain(&counts),
+        Term::Ndkd => compared.by_neighbours(lists, &counts),
+        Term::Dkd => compared.by_target(targets),
+    }
+}
+
+/// The mean of `(c - z) / τ` over all but the tails, weighted by `exp(c / τ)`, each relative to its shift; 0 of none.
+fn gap(tau: f64, student: &Side, teachers: &Side, exponentials: &Tensor) -> Result<Tensor> {
+    let wide = teachers.split.of_tails.dtype();
+    let differences = (&teachers.split.masked - &student.split.masked)?;
+    let sum = (exponentials * differences)?.sum_keepdim(1)?.to_dtype(wide)?;
+    let shifts = (&teachers.split.shift - &student.split.shift)?.to_dtype(wide)?;
+    let mean = (sum * inverse(&teachers.soft.others)?)?;
+    ((mean - shifts)? * is_there(&teachers.soft.others)?)? / tau
+}
+
+/// Both sides' softened tails.
+struct Compared<'a> {
+    terms: Terms,
+    student: &'a SoftTails,
+    teachers: &'a SoftTails,
+    gap: Tensor,
+}
+
+impl Compared<'_> {
+    /// Eq. 2.
+    fn plain(&self, counts: &Tensor) -> Result<TermGradient> {
+        let (log_student, log_teachers) = (self.student.total()?, self.teachers.total()?);
+        let of_student = self.student.tails.broadcast_sub(&log_student)?.exp()?;
+        let of_teachers = self.teachers.tails.broadcast_sub(&log_teachers)?.exp()?;
+        let of_tails = (&of_teachers * (&self.teachers.tails - &self.student.tails)?)?.sum_keepdim(1)?;
+        let of_others = ((&self.teachers.others - &log_teachers)?.exp()? * &self.gap)?;
+        let value = (((of_tails + of_others)? - &log_teachers)? + &log_student)?;
+        Ok(TermGradient {
+            value: (counts * value)?,
+            student: (counts * log_student.neg()?.exp()?)?,
+            teachers: (counts * log_teachers.neg()?.exp()?)?.neg()?,
+            tails: (of_student - of_teachers)?.broadcast_mul(counts)?,
+        })
+    }
+
+    /// Eq. 12: the tails are the group, the others the rest.
+    fn by_neighbours(&self, lists: &TailLists, counts: &Tensor) -> Result<TermGradient> {
+        let beta = self.terms.beta;
+        let (group_student, group_teachers) = (log_sum(&self.student.tails)?, log_sum(&self.teachers.tails)?);
+        let (rest_student, rest_teachers) = (&self.student.others, &self.teachers.others);
+        let student = Parts { group: &group_student, rest: rest_student };
+        let teachers = Parts { group: &group_teachers, rest: rest_teachers };
+        let (binary, k) = self.binary(student, teachers, &lists.counts)?;
+        // With no entity outside the group there is nothing to compare.
+        let rest = (((&self.gap - rest_teachers)? + rest_student)? * is_there(rest_student)?)?;
+        let value = ((binary * self.terms.alpha)? + (rest * beta)?)?;
+        Ok(TermGradient {
+            value: (counts * value)?,
+            student: ((counts * (k.neg()? + beta)?)? * inverse(rest_student)?)?,
+            teachers: (counts * (inverse(rest_teachers)? * -beta)?)?,
+            tails: self.student.tails.broadcast_sub(&group_student)?.exp()?.broadcast_mul(&(counts * k)?)?,
+        })
+    }
+
+    /// DKD: each target is a group of its own; the query's other tails belong to the rest.
+    fn by_target(&self, targets: &Tensor) -> Result<TermGradient> {
+        let (alpha, beta) = (self.terms.alpha, self.terms.beta);
+        let (z, c) = (&self.student.tails, &self.teachers.tails);
+        let rest_student = log_add(&self.student.others, &log_of_others(z)?)?;
+        let rest_teachers = log_add(&self.teachers.others, &log_of_others(c)?)?;
+        let student = Parts { group: z, rest: &rest_student };
+        let teachers = Parts { group: c, rest: &rest_teachers };
+        let (binary, k) = self.binary(student, teachers, &targets.ones_like()?)?;
+        let of_tails = sum_of_others(&(c.exp()? * (c - z)?)?)?;
+        let gaps = of_tails.broadcast_add(&(self.teachers.others.exp()? * &self.gap)?)?;
+        let rest = (((gaps * inverse(&rest_teachers)?)? - &rest_teachers)? + &rest_student)?;
+        let value = (targets * ((binary * alpha)? + (rest * beta)?)?)?;
+        let of_student = ((targets * (k.neg()? + beta)?)? * inverse(&rest_student)?)?;
+        let of_teachers = (targets * (inverse(&rest_teachers)? * -beta)?)?;
+        let of_others =
+            ((sum_of_others(&of_student)? * z.exp()?)? + (sum_of_others(&of_teachers)? * c.exp()?)?)?;
+        Ok(TermGradient {
+            value: value.sum_keepdim(1)?,
+            student: of_student.sum_keepdim(1)?,
+            teachers: of_teachers.sum_keepdim(1)?,
+            tails: (of_others + (targets * k)?)?,
+        })
+    }
+
+    /// The binary divergence between groups of so many entities and the rest (Eq. 11), and `α · ∂KL_b/∂b · ∂b/∂p_G · p_G p_R`.
+    fn binary(&self, student: Parts<'_>, teachers: Parts<'_>, sizes: &Tensor) -> Result<(Tensor, Tensor)> {
+        let sizes = if self.terms.mean { sizes.clone() } else { sizes.ones_like()? };
+        let of_student = student.binary(&sizes)?;
+        let of_teachers = teachers.binary(&sizes)?;
+        let value = (divergence(&of_teachers.inside, &of_student.inside)?
+            + divergence(&of_teachers.outside, &of_student.outside)?)?;
+        let total = log_add(student.group, student.rest)?;
+        let (group, rest) = ((student.group - &total)?.exp()?, (student.rest - &total)?.exp()?);
+        // ∂(1 - b)/∂p_R over (1 - b), where the mean is taken: p_R / (n - 1 + p_R), and 1 for n = 1.
+        let ratio = (&rest / ((&sizes - 1.0)? + &rest)?)?;
+        let ratio = sizes.eq(1.0)?.where_cond(&ratio.ones_like()?, &ratio)?;
+        let k = ((of_teachers.outside.exp()? * group)? * ratio)?;
+        let k = ((k - (of_teachers.inside.exp()? * rest)?)? * self.terms.alpha)?;
+        Ok((value, k))
+    }
+}
+
+/// A group and its complement, as log-sums.
+#[derive(Clone, Copy)]
+struct Parts<'a> {
+    group: &'a Tensor,
+    rest: &'a Tensor,
+}
+
+/// `ln b` and `ln(1 - b)`.
+struct Binary {
+    inside: Tensor,
+    outside: Tensor,
+}
+
+impl Parts<'_> {
+    /// `b = p_G / n` and `1 - b = (n - 1 + p_R) / n`, without cancellation.
+    fn binary(self, sizes: &Tensor) -> Result<Binary> {
+        let total = log_add(self.group, self.rest)?;
+        let rest = (self.rest - &total)?;
+        let outside = log(&(((sizes - 1.0)? + rest.exp()?)? / sizes)?)?;
+        // Of a single entity the logarithm itself is there, however small.
+        let outside = sizes.eq(1.0)?.where_cond(&rest, &outside)?;
+        Ok(Binary { inside: ((self.group - total)? - sizes.log()?)?, outside })
+    }
+}
+
+/// `x ln x - x ln y`, given the logarithms.
+fn divergence(log_x: &Tensor, log_y: &Tensor) -> Result<Tensor> {
+    log_x.exp()? * (log_x - log_y)?
+}
+
+fn log(xs: &Tensor) -> Result<Tensor> {
+    xs.log()?.maximum(NOTHING)
+}
+
+/// `ln(e^a + e^b)`; `a (row, 1)`.
+fn log_add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+    let high = b.broadcast_maximum(a)?;
+    let sum = (a.broadcast_sub(&high)?.exp()? + (b - &high)?.exp()?)?;
+    high + sum.log()?
+}
+
+/// `ln Σ exp` of each row.
+fn log_sum(xs: &Tensor) -> Result<Tensor> {
+    let high = xs.max_keepdim(1)?;
+    let sum = xs.broadcast_sub(&high)?.exp()?.sum_keepdim(1)?;
+    high + sum.log()?
+}
+
+/// For each element of a row `ln Σ exp` of the row's others.
+fn log_of_others(xs: &Tensor) -> Result<Tensor> {
+    let high = xs.max_keepdim(1)?;
+    let sums = sum_of_others(&xs.broadcast_sub(&high)?.exp()?)?;
+    log(&sums)?.broadcast_add(&high)?.maximum(NOTHING)
+}
+
+/// For each element of a row the sum of the row's others, without subtracting anything.
+fn sum_of_others(xs: &Tensor) -> Result<Tensor> {
+    let most = xs.dim(1)?;
+    let others = (Tensor::eye(most, xs.dtype(), xs.device())?.neg()? + 1.0)?;
+    xs.matmul(&others)
+}
+
+/// 1 where `log` is the logarithm of something, else 0.
+fn is_there(log: &Tensor) -> Result<Tensor> {
+    log.gt(NOTHING * 1e-6)?.to_dtype(log.dtype())
+}
+
+/// `e^-log`; 0 of nothing.
+fn inverse(log: &Tensor) -> Result<Tensor> {
+    let is_there = is_there(log)?;
+    (log * &is_there)?.neg()?.exp()? * is_there
+}

@@ -1,0 +1,327 @@
+//! The step on candle's CPU device beside the golden values and the hand-written engine.
+
+use candle_core::DType;
+use kge::checkpoint::{Reader, Tensors};
+use kge::model::{even, normal};
+use kge::{Backbone, CrossEntropy, Embedding, Initial, Matrix, N3, Rank, Shape};
+use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Triple};
+use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
+use recipe::Precision;
+use serde_json::Value;
+use stage::Kind;
+
+use super::*;
+
+const GOLDEN: &str = include_str!("../../../tests/golden/complex.json");
+const ENTITIES: usize = 60;
+const N3_WEIGHT: N3 = N3 { weight: 0.01 };
+
+pub(crate) fn matrix(value: &Value) -> Matrix<f64> {
+    let rows: Vec<Vec<f64>> = serde_json::from_value(value.clone()).unwrap();
+    Matrix::from_values(rows.len(), rows[0].len(), rows.concat())
+}
+
+/// Every number of `found` is within `tolerance` of that expected.
+pub(crate) fn assert_close<T: Number>(found: &[T], expected: &[T], tolerance: f64, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let (found, expected) = (kge::Real::to_f64(*found), kge::Real::to_f64(*expected));
+        assert!((found - expected).abs() < tolerance, "{what}[{i}]: {found}, expected {expected}");
+    }
+}
+
+fn pair(head: u32, relation: u32, tail: u32) -> (Query, EntityId) {
+    (Query { head: EntityId(head), relation: RelationId(relation) }, EntityId(tail))
+}
+
+/// Queries of 60 entities and two relations, with one to several tails.
+pub(crate) fn queries() -> QuerySet {
+    QuerySet::from_pairs((0..90).map(|i| pair(i * 7 % 40, i % 2, (i * i + 3 * i) % 60)).collect())
+}
+
+/// Two batches that together are all queries.
+fn batches(queries: &QuerySet) -> [Vec<u32>; 2] {
+    let all = 0..queries.len() as u32;
+    [all.clone().filter(|query| query % 3 > 0).collect(), all.filter(|query| query % 3 == 0).collect()]
+}
+
+/// Random parameters, of a table or, where they have columns, of projected features.
+fn initial<T: Number>(backbone: Backbone, features: usize) -> Initial<T> {
+    let mut generator = ChaCha8Rng::seed_from_u64(6);
+    let shape = Shape { backbone, rank: 4, relation_width: 3 };
+    let table = normal(ENTITIES, shape.embedding(), 0.4, &mut generator);
+    let relation = match backbone {
+        Backbone::RotatE => even(2, shape.relation_columns(), 3.0, &mut generator),
+        _ => normal(2, shape.relation_columns(), 0.4, &mut generator),
+    };
+    let core = match shape.core_rows() {
+        0 => Matrix::zeros(0, 0),
+        rows => normal(rows, shape.embedding(), 0.4, &mut generator),
+    };
+    let embedding = match features {
+        0 => Embedding::Table(table),
+        _ => {
+            let mut rows = normal(ENTITIES, features, 1.0, &mut generator);
+            // An entity without features has no embedding, and a root no derivative there.
+            rows.row_mut(7).fill(T::ZERO);
+            let projection = normal(features, shape.embedding(), 0.3, &mut generator);
+            Embedding::Projected { features: rows, projection, scale: 2.0 }
+        }
+    };
+    Initial { backbone, embedding, relation, core }
+}
+
+/// A table, features that a step goes through, and more of them, which it does not go through.
+const FEATURES: [usize; 3] = [0, 3, 50];
+
+fn on_cpu<T: Number>(backbone: Backbone, features: usize) -> kge::Trainer<T> {
+    kge::Trainer::new(initial(backbone, features), 0.05, N3_WEIGHT)
+}
+
+fn on_device<T: Number>(backbone: Backbone, features: usize, precision: Precision) -> DeviceTrainer<T> {
+    DeviceTrainer::new(&Device::Cpu, &initial(backbone, features), 0.05, N3_WEIGHT, precision).unwrap()
+}
+
+fn assert_same_models<T: Number>(found: &kge::Model<T>, expected: &kge::Model<T>, tolerance: f64) {
+    let backbone = expected.backbone;
+    let tables = [
+        ("entity", &found.entity, &expected.entity),
+        ("relation", &found.relation, &expected.relation),
+        ("core", &found.core, &expected.core),
+    ];
+    for (name, found, expected) in tables {
+        assert_close(found.values(), expected.values(), tolerance, &format!("{backbone} {name}"));
+    }
+}
+
+/// Both engines on the same batches: losses, model and projection.
+fn assert_same<T: Number>(backbone: Backbone, features: usize, tolerance: f64) {
+    let queries = queries();
+    let (mut cpu, mut device) =
+        (on_cpu::<T>(backbone, features), on_device::<T>(backbone, features, Precision::F32));
+    for batch in batches(&queries).iter().cycle().take(5) {
+        let (expected, _) = cpu.step(&queries, batch, &CrossEntropy { queries: &queries }).unwrap();
+        let (found, ()) = device.step(&queries, batch, &mut BatchCrossEntropy).unwrap();
+        let [found, expected] = [found, expected].map(|loss| [loss.objective, loss.regulariser]);
+        assert_close(&found, &expected, tolerance, &format!("{backbone} {features}: loss"));
+    }
+    let ((expected, of_cpu), (found, projection)) = (cpu.parts(), device.parts().unwrap());
+    assert_same_models(found, expected, tolerance);
+    assert_eq!(projection.is_some(), features > 0);
+    if let (Some(found), Some(expected)) = (projection, of_cpu) {
+        assert_close(found.values(), expected.values(), tolerance, "projection");
+    }
+}
+
+#[test]
+fn every_backbone_trains_as_on_the_cpu() {
+    for backbone in Backbone::ALL {
+        for features in FEATURES {
+            assert_same::<f64>(backbone, features, 1e-10);
+            assert_same::<f32>(backbone, features, 2e-4);
+        }
+    }
+}
+
+#[test]
+fn losses_gradients_and_steps_equal_the_golden_values() {
+    let golden: Value = serde_json::from_str(GOLDEN).unwrap();
+    let triples: Vec<[u32; 3]> = serde_json::from_value(golden["triples"].clone()).unwrap();
+    let queries = QuerySet::from_pairs(triples.iter().map(|[h, r, t]| pair(*h, *r, *t)).collect());
+    let batch: Vec<u32> = (0..queries.len() as u32).collect();
+    let trainer = |embedding, rate: f64, weight: f64| {
+        let initial = Initial::complex(embedding, matrix(&golden["rel"]));
+        DeviceTrainer::new(&Device::Cpu, &initial, rate, N3 { weight }, Precision::F32).unwrap()
+    };
+    let rate = golden["adagrad"]["lr"].as_f64().unwrap();
+    let mut table = trainer(Embedding::Table(matrix(&golden["ent"])), rate, golden["reg"].as_f64().unwrap());
+    let scores = table.model().unwrap().scores(Precision::F32, &triples.map_queries()).unwrap();
+    let expected = matrix(&golden["scores"]);
+    assert_close(&host::read::<f64>(&scores).unwrap(), expected.values(), 1e-12, "scores");
+    for step in golden["adagrad"]["steps"].as_array().unwrap() {
+        let (loss, ()) = table.step(&queries, &batch, &mut BatchCrossEntropy).unwrap();
+        let expected = step["loss_before"].as_f64().unwrap();
+        assert_close(&[loss.objective + loss.regulariser], &[expected], 1e-12, "loss");
+        let squares = table.squares();
+        let model = table.parts().unwrap().0;
+        assert_close(model.entity.values(), matrix(&step["ent"]).values(), 1e-12, "entities");
+        assert_close(model.relation.values(), matrix(&step["rel"]).values(), 1e-12, "relations");
+        assert_close(squares.values(), matrix(&step["ent_sum_sq"]).values(), 1e-12, "squares");
+    }
+    let golden = &golden["projected"];
+    let (features, projection) = (matrix(&golden["feats"]), matrix(&golden["W"]));
+    let scale = golden["scale"].as_f64().unwrap();
+    let mut projected = trainer(Embedding::Projected { features, projection, scale }, 1.0, 0.0);
+    let (loss, ()) = projected.step(&queries, &batch, &mut BatchCrossEntropy).unwrap();
+    assert_close(&[loss.objective], &[golden["ce_mean"].as_f64().unwrap()], 1e-12, "cross-entropy");
+    let squares: Vec<f64> = matrix(&golden["grad_W"]).values().iter().map(|x| x * x).collect();
+    assert_close(projected.squares().values(), &squares, 1e-12, "squares of the projection's gradient");
+}
+
+trait MapQueries {
+    fn map_queries(&self) -> Vec<Query>;
+}
+
+impl MapQueries for Vec<[u32; 3]> {
+    fn map_queries(&self) -> Vec<Query> {
+        self.iter().map(|[head, relation, _]| pair(*head, *relation, 0).0).collect()
+    }
+}
+
+#[test]
+fn a_run_goes_on_at_the_other_place() {
+    let (queries, dir) = (queries(), tempfile::tempdir().unwrap());
+    let [first, second] = batches(&queries);
+    let objective = CrossEntropy { queries: &queries };
+    for (backbone, features) in Backbone::ALL.into_iter().flat_map(|backbone| FEATURES.map(|f| (backbone, f)))
+    {
+        let path = dir.path().join("state.safetensors");
+        let write = |state: Tensors<'_>| {
+            Tensors::default().nested("x", state).write(&path).unwrap();
+            Reader::open(&path).unwrap()
+        };
+        let fresh =
+            || (on_cpu::<f32>(backbone, features), on_device::<f32>(backbone, features, Precision::F32));
+        let (mut cpu, mut device) = fresh();
+        cpu.step(&queries, &first, &objective).unwrap();
+        device.step(&queries, &first, &mut BatchCrossEntropy).unwrap();
+        let (mut to_cpu, mut to_device) = fresh();
+        to_cpu.restore(&write(device.state().unwrap()), "x").unwrap();
+        let saved = write(cpu.state());
+        to_device.restore(&saved, "x").unwrap();
+        assert_eq!(to_device.parts().unwrap().1, cpu.parts().1);
+        for name in ["parameters", "relation_squares"].map(|name| format!("x.{name}")) {
+            let again = write(to_device.state().unwrap()).matrix(&name).unwrap();
+            assert_eq!(again, saved.matrix(&name).unwrap(), "{backbone} {name}: the same bits");
+        }
+        cpu.step(&queries, &second, &objective).unwrap();
+        to_cpu.step(&queries, &second, &objective).unwrap();
+        to_device.step(&queries, &second, &mut BatchCrossEntropy).unwrap();
+        assert_same_models(to_cpu.model(), cpu.model(), 2e-4);
+        assert_same_models(to_device.parts().unwrap().0, cpu.model(), 2e-4);
+    }
+    let rotations = Reader::open(&dir.path().join("state.safetensors")).unwrap();
+    let error = on_device::<f32>(Backbone::ComplEx, 3, Precision::F32).restore(&rotations, "x").unwrap_err();
+    assert_eq!(error.kind(), Kind::Data);
+}
+
+#[test]
+fn bf16_is_near_full_precision() {
+    let queries = queries();
+    let losses = |precision| {
+        let mut trainer = on_device::<f32>(Backbone::ComplEx, 0, precision);
+        let mut step = || trainer.step(&queries, &batches(&queries)[0], &mut BatchCrossEntropy).unwrap().0;
+        (0..4).map(|_| step().objective).last().unwrap()
+    };
+    let (full, rounded) = (losses(Precision::F32), losses(Precision::Bf16));
+    assert!(full != rounded && (full - rounded).abs() < 2e-2 * full, "{rounded}, {full} in f32");
+    assert_eq!(full, losses(Precision::Tf32));
+}
+
+/// Triples, two of which ask for the same query, and the filter.
+fn triples() -> (Vec<Triple>, KnownAnswers) {
+    let triple = |i: u32| Triple::new(i * 7 % 40, 0, (i * i + 3 * i) % 60);
+    let triples: Vec<Triple> = (0..40).map(triple).collect();
+    let known: Vec<Triple> = (0..90).map(triple).collect();
+    (triples, KnownAnswers::new([known.as_slice()], 1))
+}
+
+#[test]
+fn ranks_and_confidences_are_those_of_the_cpu() {
+    let (triples, known) = triples();
+    for backbone in Backbone::ALL {
+        let (mut cpu, mut device) =
+            (on_cpu::<f32>(backbone, 0), on_device::<f32>(backbone, 0, Precision::Bf16));
+        let expected = kge::rank_triples(cpu.model(), &triples, 1, &known, |_| Ok(())).unwrap();
+        let found: Vec<[Rank; 2]> = device.rank_triples(&triples, 1, &known, |_| Ok(())).unwrap();
+        assert_eq!(found, expected, "{backbone}");
+        let models = [cpu.model().clone(), on_cpu(backbone, 3).model().clone()];
+        let average = kge::Average(models.iter().collect());
+        let expected = kge::judge_triples(&average, &triples, 1, &known, |_| Ok(())).unwrap();
+        let models = models.map(|model| DeviceModel::new(&Device::Cpu, &model).unwrap());
+        let found = judge_triples(&models, &triples, 1, &known, |_| Ok(())).unwrap();
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            assert_eq!(found.rank, expected.rank, "{backbone}");
+            assert!((found.confidence - expected.confidence).abs() < 1e-5, "{found:?}, {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn scores_that_are_not_finite_are_an_error() {
+    let (triples, known) = triples();
+    let mut model = on_cpu::<f32>(Backbone::DistMult, 0).model().clone();
+    model.entity.row_mut(59)[0] = f32::INFINITY;
+    let model = DeviceModel::new(&Device::Cpu, &model).unwrap();
+    let error = rank_triples(&[model], &triples, 1, &known, |_| Ok(())).unwrap_err();
+    assert_eq!(error.kind(), Kind::Diverged);
+}
+
+#[test]
+fn only_losses_and_ranks_come_back() {
+    let (queries, (triples, known)) = (queries(), triples());
+    let mut trainer = on_device::<f32>(Backbone::TuckER, 0, Precision::F32);
+    let before = numbers_read();
+    for batch in &batches(&queries) {
+        trainer.step(&queries, batch, &mut BatchCrossEntropy).unwrap();
+    }
+    assert_eq!(numbers_read() - before, 2 * 2, "the objective's loss and the regulariser's of each step");
+    let before = numbers_read();
+    trainer.rank_triples(&triples, 1, &known, |_| Ok(())).unwrap();
+    let asked = QuerySet::new(&triples, 1);
+    assert_eq!(
+        numbers_read() - before,
+        asked.len() + 5 * asked.pairs(),
+        "four counts and a score of each target"
+    );
+}
+
+#[test]
+fn what_training_takes_is_estimated_beyond_what_it_takes_on_the_cpu() {
+    for backbone in Backbone::ALL {
+        let shape = Shape { backbone, rank: 100, relation_width: 20 };
+        for features in FEATURES {
+            let of_cpu = kge::Trainer::memory(shape, 1000, 500, 200, features);
+            assert!(DeviceTrainer::memory(shape, 1000, 500, 200, features) > of_cpu);
+        }
+        assert_eq!(DeviceTrainer::memory(shape, usize::MAX, 500, 200, 0), u64::MAX);
+    }
+}
+
+#[test]
+fn teachers_say_what_their_models_or_the_cache_say() {
+    let queries = queries();
+    let models = [Backbone::ComplEx, Backbone::RotatE].map(|of| on_cpu::<f32>(of, 0).model().clone());
+    let mut rows = vec![Vec::new(); 4];
+    for (teacher, model) in models.iter().enumerate() {
+        let (mut scores, mut vectors) = (Matrix::zeros(0, 0), Matrix::zeros(0, 0));
+        kge::Scorer::scores(model, queries.queries(), &mut scores);
+        model.queries(queries.queries(), &mut vectors);
+        rows[teacher] = (0..queries.len()).map(|q| halves(scores.row(q))).collect();
+        rows[2 + teacher] = (0..queries.len()).map(|q| halves(vectors.row(q))).collect::<Vec<_>>();
+    }
+    let cache = TeacherSource::Cache {
+        teachers: 2,
+        scores: Box::new(|query, teacher| &rows[teacher][query]),
+        vectors: Box::new(|query, teacher| &rows[2 + teacher][query]),
+    };
+    let new = |source| TeacherScores::new(&Device::Cpu, DType::F32, Precision::F32, source);
+    let computed = models.iter().map(|model| DeviceModel::new(&Device::Cpu, model).unwrap());
+    let (mut computed, mut copied) = (new(TeacherSource::Models(computed.collect())), new(cache));
+    for batch in [&[0, 5, 9, 20, 3, 7][..], &[1, 2, 3], &[1, 2, 3], &[8]] {
+        let [computed, copied] = [&mut computed, &mut copied].map(|teachers| {
+            let vectors = teachers.vectors(&queries, batch).unwrap();
+            let scores = teachers.scores(&queries, batch).unwrap().to_vec();
+            scores.into_iter().chain(vectors).map(|of| host::read::<f32>(&of).unwrap()).collect::<Vec<_>>()
+        });
+        for (computed, copied) in computed.iter().zip(&copied) {
+            // A cached number has 11 bits.
+            assert_close(computed, copied, 5e-3, "scores, then vectors");
+        }
+    }
+}
+
+fn halves(numbers: &[f32]) -> Vec<half::f16> {
+    numbers.iter().map(|x| half::f16::from_f32(*x)).collect()
+}

@@ -1,0 +1,325 @@
+//! The 1-vs-all training step: see [`kge::train`] for what it computes.
+
+use candle_core::{Device, Result, Tensor, Var};
+use kge::checkpoint::{Reader, Tensors, require_finite};
+use kge::train::Batch;
+use kge::{Backbone, Initial, Matrix, N3, Rank, Shape, StepLoss};
+use mkg::{KnownAnswers, QuerySet, Triple};
+use recipe::Precision;
+use stage::{Error, Kind};
+
+use crate::entities::{Entities, Upstream};
+use crate::host::{Number, failed, list, read_matrix, read_numbers, spread, upload, wide};
+use crate::model::{DeviceModel, compose};
+use crate::objective::{BatchObjective, BatchTails};
+use crate::optimiser::AdagradWeight;
+use crate::rank::rank_triples;
+
+/// A model in training on a device.
+pub struct DeviceTrainer<T> {
+    device: Device,
+    backbone: Backbone,
+    entities: Entities,
+    relation: AdagradWeight,
+    core: Option<AdagradWeight>,
+    learning_rate: f64,
+    n3: N3,
+    precision: Precision,
+    /// What the host last read.
+    mirror: Mirror<T>,
+}
+
+/// The parameters on the host.
+struct Mirror<T> {
+    model: kge::Model<T>,
+    projection: Option<Matrix<T>>,
+    /// Of the embeddings' parameters, relations and core; as old as the last [`DeviceTrainer::state`].
+    squares: [Matrix<T>; 3],
+    is_fresh: bool,
+}
+
+impl<T: Number> DeviceTrainer<T> {
+    /// Starts from `initial` parameters, with products that read or write scores in this precision.
+    ///
+    /// # Errors
+    /// If the device's memory does not hold them.
+    pub fn new(
+        device: &Device,
+        initial: &Initial<T>,
+        learning_rate: f64,
+        n3: N3,
+        precision: Precision,
+    ) -> stage::Result<Self> {
+        Self::start(device, initial, learning_rate, n3, precision).map_err(failed)
+    }
+
+    fn start(
+        device: &Device,
+        initial: &Initial<T>,
+        learning_rate: f64,
+        n3: N3,
+        precision: Precision,
+    ) -> Result<Self> {
+        let Initial { backbone, embedding, relation, core } = initial;
+        let weight = |matrix: &Matrix<T>| AdagradWeight::new(upload(device, matrix)?);
+        let empty = || Matrix::zeros(0, 0);
+        let model = kge::Model { backbone: *backbone, entity: empty(), relation: empty(), core: empty() };
+        Ok(DeviceTrainer {
+            device: device.clone(),
+            backbone: *backbone,
+            entities: Entities::new(device, *backbone, embedding)?,
+            relation: weight(relation)?,
+            core: (*backbone == Backbone::TuckER).then(|| weight(core)).transpose()?,
+            learning_rate,
+            n3,
+            precision,
+            mirror: Mirror { model, projection: None, squares: [empty(), empty(), empty()], is_fresh: false },
+        })
+    }
+
+    /// One step of Adagrad on the queries numbered `numbers`.
+    ///
+    /// # Errors
+    /// If the loss is no longer finite, or the device fails.
+    pub fn step<O: BatchObjective>(
+        &mut self,
+        queries: &QuerySet,
+        numbers: &[u32],
+        objective: &mut O,
+    ) -> stage::Result<(StepLoss, O::Left)> {
+        let batch = Batch::new(queries, numbers);
+        self.mirror.is_fresh = false;
+        let losses = self.advance(&batch, queries, numbers, objective).map_err(failed)?;
+        // Everything is under way: only now is it waited for.
+        let losses = read_numbers(&losses).map_err(failed)?;
+        if !losses[0].is_finite() {
+            let hint = "lower the learning rate; the last checkpoint and the best model are kept";
+            return Err(Error::new(Kind::Diverged, "the loss is no longer finite").hint(hint));
+        }
+        let (scale, left) = (1.0 / batch.pairs as f64, objective.left().map_err(failed)?);
+        Ok((StepLoss { objective: losses[0] * scale, regulariser: losses[1], pairs: batch.pairs }, left))
+    }
+
+    /// The step; returns the objective's loss, summed over the batch, and the regulariser's.
+    fn advance<O: BatchObjective>(
+        &mut self,
+        batch: &Batch,
+        queries: &QuerySet,
+        numbers: &[u32],
+        objective: &mut O,
+    ) -> Result<Tensor> {
+        let (scale, way) = (1.0 / batch.pairs as f64, self.entities.way(batch));
+        let used = Var::from_tensor(&self.entities.rows(way, batch.entities.rows())?)?;
+        let relation_rows = list(&self.device, batch.relations.rows())?;
+        let relation = Var::from_tensor(&self.relation.value.index_select(&relation_rows, 0)?)?;
+        let core = self.core.as_ref().map(|core| Var::from_tensor(&core.value)).transpose()?;
+        let heads = used.index_select(&list(&self.device, batch.entities.numbers())?, 0)?;
+        let relations = relation.index_select(&list(&self.device, batch.relations.numbers())?, 0)?;
+        let composed = compose(self.backbone, &heads, &relations, core.as_deref())?;
+        let vectors = composed.detach();
+
+        let scores = self.entities.score(way, self.precision, &vectors)?;
+        let tails = BatchTails::new(&self.device, queries, numbers)?;
+        let gradient = objective.gradient(&tails, &scores, scale)?;
+        drop(scores);
+        let (of_vectors, keys) = self.entities.differentiate(way, self.precision, &gradient.scores)?;
+
+        let (cubes, regulariser) = self.regularise(&used, &relation, batch)?;
+        let flow = ((composed * of_vectors)?.sum_all()? + cubes)?.backward()?;
+        let of = |var: &Var| flow.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
+        let upstream = Upstream { scores: &gradient.scores, vectors: &vectors, keys, used: of(&used)? };
+        self.entities.update(self.learning_rate, self.precision, batch.entities.rows(), &upstream)?;
+        let count = self.relation.value.dim(0)?;
+        let of_relations = spread(&of(&relation)?, batch.relations.rows(), count)?;
+        self.relation.step(self.learning_rate, &of_relations)?;
+        if let (Some(weight), Some(core)) = (&mut self.core, &core) {
+            weight.step(self.learning_rate, &of(core)?)?;
+        }
+        Tensor::cat(&[gradient.losses.sum_all()?.reshape(1)?, regulariser.reshape(1)?], 0)
+    }
+
+    /// N3 on head, relation and tail of every triple: a number whose gradient is N3's, and N3's value. The first takes
+    /// `|x|` for constant, since the root has no derivative at 0: `∂(3/2 |x| x²) = 3 |x| x`.
+    fn regularise(&self, used: &Tensor, relation: &Tensor, batch: &Batch) -> Result<(Tensor, Tensor)> {
+        let scale = self.n3.weight / batch.pairs as f64;
+        let pairs = |uses: &kge::train::Uses| -> Result<Tensor> {
+            let pairs: Vec<f32> = uses.all_pairs().iter().map(|pairs| *pairs as f32).collect();
+            let pairs = Tensor::from_slice(&pairs, (pairs.len(), 1), &self.device)?;
+            pairs.to_dtype(used.dtype())? * scale
+        };
+        let mut sum = (self.cubes(used)? * pairs(&batch.entities)?)?.sum_all()?;
+        if self.backbone != Backbone::RotatE {
+            sum = (sum + (self.cubes(relation)? * pairs(&batch.relations)?)?.sum_all()?)?;
+        }
+        Ok(((&sum * 1.5)?, sum.detach().to_dtype(wide(&self.device))?))
+    }
+
+    /// `Σ |x| x²` of each row `(row, 1)`, over complex moduli or over reals, with `|x|` constant.
+    fn cubes(&self, rows: &Tensor) -> Result<Tensor> {
+        let squares = match self.backbone {
+            Backbone::ComplEx | Backbone::RotatE => {
+                let rank = rows.dim(1)? / 2;
+                (rows.narrow(1, 0, rank)?.sqr()? + rows.narrow(1, rank, rank)?.sqr()?)?
+            }
+            Backbone::DistMult | Backbone::TransE | Backbone::TuckER => rows.sqr()?,
+        };
+        (&squares * squares.detach().sqrt()?)?.sum_keepdim(1)
+    }
+
+    /// The model as it stands, on the device.
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn model(&mut self) -> stage::Result<DeviceModel> {
+        Ok(DeviceModel {
+            backbone: self.backbone,
+            entity: self.entities.table().map_err(failed)?,
+            relation: self.relation.value.clone(),
+            core: self.core.as_ref().map(|core| core.value.clone()),
+        })
+    }
+
+    /// The ranks of tail and head of each triple: see [`kge::rank_triples`].
+    ///
+    /// # Errors
+    /// If a score is not finite, the device fails, or `progress` says so.
+    pub fn rank_triples(
+        &mut self,
+        triples: &[Triple],
+        relations: usize,
+        known: &KnownAnswers,
+        progress: impl FnMut(usize) -> stage::Result<()>,
+    ) -> stage::Result<Vec<[Rank; 2]>> {
+        rank_triples(&[self.model()?], triples, relations, known, progress)
+    }
+
+    /// The model as it stands, and the trained projection, if there is one: see [`kge::Trainer::parts`].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn parts(&mut self) -> stage::Result<(&kge::Model<T>, Option<&Matrix<T>>)> {
+        if !self.mirror.is_fresh {
+            self.read().map_err(failed)?;
+        }
+        Ok((&self.mirror.model, self.mirror.projection.as_ref()))
+    }
+
+    fn read(&mut self) -> Result<()> {
+        let Mirror { model, projection, is_fresh, .. } = &mut self.mirror;
+        model.entity = read_matrix(&self.entities.table()?)?;
+        model.relation = read_matrix(&self.relation.value)?;
+        if let Some(core) = &self.core {
+            model.core = read_matrix(&core.value)?;
+        }
+        if self.entities.is_projected() {
+            *projection = Some(read_matrix(&self.entities.stored()?[0])?);
+        }
+        *is_fresh = true;
+        Ok(())
+    }
+
+    fn read_squares(&mut self) -> Result<()> {
+        let [entities, relation, core] = &mut self.mirror.squares;
+        *entities = read_matrix(&self.entities.stored()?[1])?;
+        *relation = read_matrix(&self.relation.squares)?;
+        if let Some(weight) = &self.core {
+            *core = read_matrix(&weight.squares)?;
+        }
+        Ok(())
+    }
+}
+
+impl DeviceTrainer<f32> {
+    /// Everything needed to go on, here or on the CPU: see [`kge::Trainer::state`].
+    ///
+    /// # Errors
+    /// If the device fails.
+    pub fn state(&mut self) -> stage::Result<Tensors<'_>> {
+        self.parts()?;
+        self.read_squares().map_err(failed)?;
+        let Mirror { model, projection, squares: [entities, relation, core], .. } = &self.mirror;
+        let tensors = Tensors::default()
+            .matrix("parameters", projection.as_ref().unwrap_or(&model.entity))
+            .matrix("relation", &model.relation)
+            .matrix("parameters_squares", entities)
+            .matrix("relation_squares", relation);
+        Ok(match self.core {
+            Some(_) => tensors.matrix("core", &model.core).matrix("core_squares", core),
+            None => tensors,
+        })
+    }
+
+    /// Takes up a state saved under `prefix.`, here or on the CPU.
+    ///
+    /// # Errors
+    /// If the file has not these tensors in these shapes, or the device fails.
+    pub fn restore(&mut self, reader: &Reader, prefix: &str) -> stage::Result<()> {
+        self.mirror.is_fresh = false;
+        let load = |name: &str, like: &Tensor| -> stage::Result<Matrix<f32>> {
+            let (rows, columns) = like.dims2().map_err(failed)?;
+            let mut matrix = Matrix::zeros(rows, columns);
+            reader.load(&format!("{prefix}.{name}"), &mut matrix)?;
+            Ok(matrix)
+        };
+        let [parameters, squares] = self.entities.stored().map_err(failed)?;
+        let (parameters, squares) = (load("parameters", &parameters)?, load("parameters_squares", &squares)?);
+        self.entities.take(&parameters, &squares).map_err(failed)?;
+        let core = self.core.as_mut().map(|core| ("core", core));
+        for (name, weight) in [("relation", &mut self.relation)].into_iter().chain(core) {
+            let value = load(name, &weight.value)?;
+            let squares = load(&format!("{name}_squares"), &weight.squares)?;
+            weight.value = upload(&self.device, &value).map_err(failed)?;
+            weight.squares = upload(&self.device, &squares).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// Refuses parameters that are no longer finite.
+    ///
+    /// # Errors
+    /// If any is not; if the device fails.
+    pub fn require_finite(&mut self) -> stage::Result<()> {
+        let (model, _) = self.parts()?;
+        require_finite("entity", &model.entity)?;
+        require_finite("relation", &model.relation)?;
+        require_finite("core", &model.core)
+    }
+
+    /// Bytes of the device's memory that training takes at most: see [`kge::Trainer::memory`] for the arguments. Tensors are
+    /// never changed in place, so a step of Adagrad has seven of a parameter's size at once, and cross-entropy four matrices
+    /// of scores.
+    pub fn memory(shape: Shape, entities: usize, pairs: usize, queries: usize, features: usize) -> u64 {
+        const OF_PARAMETERS: usize = 7;
+        const OF_SCORES: usize = 4;
+        let count = |factors: &[usize]| factors.iter().fold(1u64, |all, &of| all.saturating_mul(of as u64));
+        let (width, used) = (shape.columns(), (queries.saturating_add(pairs)).min(entities));
+        let parameters = match features {
+            0 => count(&[OF_PARAMETERS, entities, width]),
+            _ => [
+                // The table, its gradient, what flows into it, and their sum.
+                count(&[4, entities, width]),
+                count(&[entities, features]),
+                count(&[OF_PARAMETERS, features, width]),
+                count(&[queries.saturating_add(used), features]),
+            ]
+            .into_iter()
+            .fold(0, u64::saturating_add),
+        };
+        let others = [
+            count(&[OF_SCORES, queries.max(kge::rank::BLOCK), entities]),
+            count(&[6, queries, width]),
+            count(&[4, used, width]),
+            count(&[OF_PARAMETERS, shape.core_rows(), shape.embedding()]),
+            count(&[4, shape.core_rows(), queries]),
+        ];
+        others.into_iter().fold(parameters, u64::saturating_add).saturating_mul(4)
+    }
+}
+
+#[cfg(test)]
+impl<T: Number> DeviceTrainer<T> {
+    /// The squares of the embeddings' parameters.
+    pub(crate) fn squares(&self) -> Matrix<T> {
+        read_matrix(&self.entities.weight.squares).unwrap()
+    }
+}
