@@ -199,22 +199,16 @@ impl Round {
         let counts: Vec<usize> = batch.counts().collect();
         let is_whole = there().all(|(row, combination)| combination.tails.len() == counts[row as usize]);
         let most = batch.lists.tails.dim(1)?;
-        let (rows, lists) = match rows.len() == combinations.len() {
-            true => (None, batch.lists.clone()),
-            false => {
-                let rows = list(device, &rows)?;
-                (Some(rows.clone()), batch.lists.select(&rows)?)
+        let rows = (rows.len() < combinations.len()).then(|| list(device, &rows)).transpose()?;
+        let lists = rows.as_ref().map_or_else(|| Ok(batch.lists.clone()), |rows| batch.lists.select(rows))?;
+        let targets = if is_whole {
+            lists.is_tail.clone()
+        } else {
+            let mut targets = vec![0f32; most * lists.tails.dim(0)?];
+            for (row, (_, combination)) in targets.chunks_exact_mut(most).zip(there()) {
+                combination.tails.iter().for_each(|tail| row[*tail] = 1.0);
             }
-        };
-        let targets = match is_whole {
-            true => lists.is_tail.clone(),
-            false => {
-                let mut targets = vec![0f32; most * lists.tails.dim(0)?];
-                for (row, (_, combination)) in targets.chunks_exact_mut(most).zip(there()) {
-                    combination.tails.iter().for_each(|tail| row[*tail] = 1.0);
-                }
-                Tensor::from_vec(targets, ((), most), device)?.to_dtype(lists.counts.dtype())?
-            }
+            Tensor::from_vec(targets, ((), most), device)?.to_dtype(lists.counts.dtype())?
         };
         Ok(Round { rows, weights, lists, targets })
     }

@@ -190,10 +190,10 @@ impl Entities {
     }
 
     fn widened(&self, tensor: &Tensor) -> Result<Tensor> {
-        match self.backbone.is_distance() {
-            true => tensor.pad_with_zeros(1, 0, kge::backbone::distance::COLUMNS),
-            false => Ok(tensor.clone()),
+        if self.backbone.is_distance() {
+            return tensor.pad_with_zeros(1, 0, kge::backbone::distance::COLUMNS);
         }
+        Ok(tensor.clone())
     }
 
     /// Takes what [`Entities::stored`] gave.
