@@ -17,7 +17,7 @@ use crate::worth::{best, confidence, log_probability};
 /// Who chooses the teachers of a query.
 pub(crate) enum Chooser<'a> {
     /// A policy, which samples and learns from the reward.
-    Policy(Policy<'a, f32>),
+    Policy(Box<Policy<'a, f32>>),
     /// A rule, which has chosen for every training query.
     Rule(Vec<Strategy>),
     /// Chance.
@@ -42,7 +42,7 @@ impl<'a> Chooser<'a> {
         let (singles, every) = (Strategy::singles(teachers.len()), Strategy::every(teachers.len()));
         let chooser = match &recipe.selection {
             Selection::Policy(keys) => {
-                Chooser::Policy(policy(data, labels, models, keys, recipe.training.batch, seed))
+                Chooser::Policy(Box::new(policy(data, labels, models, keys, recipe.training.batch, seed)))
             }
             Selection::All => always(Strategy::all(teachers.len())),
             Selection::Fixed { teachers: named } => always(Strategy::named(named, teachers)?),
