@@ -1,4 +1,4 @@
-//! Runs the real programs on the embedded dataset, small enough to take seconds.
+//! Runs the real programs on the embedded dataset, small enough to take seconds; and what tests of several crates need.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
@@ -149,6 +149,14 @@ impl Run {
         let output = self.output(stage, &arguments);
         assert!(output.status.success(), "{}", said(&output));
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+}
+
+/// Asserts that float64 numbers are the golden ones, to 1e-12.
+pub fn assert_close(found: &[f64], expected: &[f64], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}");
+    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
+        assert!((found - expected).abs() < 1e-12, "{what}[{i}]: {found}, expected {expected}");
     }
 }
 

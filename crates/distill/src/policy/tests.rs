@@ -1,3 +1,4 @@
+use dsom_tests::assert_close;
 use rand::SeedableRng;
 use serde_json::Value;
 
@@ -83,13 +84,6 @@ fn transposed(matrix: &Matrix<f64>) -> Matrix<f64> {
     let (rows, columns) = (matrix.rows(), matrix.columns());
     let values = (0..rows * columns).map(|i| matrix.row(i % rows)[i / rows]).collect();
     Matrix::from_values(columns, rows, values)
-}
-
-fn assert_close(found: &[f64], expected: &[f64], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() < 1e-12, "{what}[{i}]: {found}, expected {expected}");
-    }
 }
 
 /// The gradient of the first layer's weights for one input.

@@ -10,7 +10,7 @@ use stage::files::digest_of;
 use stage::{Kind, Result};
 
 /// A cache of its own, and a server with a small file that git keeps and a large one that it does not.
-struct Fixture {
+struct Client {
     _cache: tempfile::TempDir,
     server: FakeHub,
     hub: Hub,
@@ -20,7 +20,7 @@ fn weights() -> Vec<u8> {
     (0..300_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
 }
 
-fn fixture(faults: &[Fault]) -> Fixture {
+fn client(faults: &[Fault]) -> Client {
     let server = FakeHub::start()
         .file("config.json", "ce013625030ba8dba906f756967f9e9ca394464a", b"hello\n")
         .file("model.bin", &digest_of(&weights()), &weights())
@@ -32,10 +32,10 @@ fn fixture(faults: &[Fault]) -> Fixture {
         token: None,
         offline: false,
     };
-    Fixture { _cache: cache, server, hub }
+    Client { _cache: cache, server, hub }
 }
 
-impl Fixture {
+impl Client {
     fn fetch(&self, revision: &str) -> Result<Snapshot> {
         let wants = [Want::required(["config.json"]), Want::required(["none.bin", "model.bin"])];
         let optional = Want::optional("tokenizer.json");
@@ -54,59 +54,59 @@ impl Fixture {
 
 #[test]
 fn files_are_whole_and_downloaded_once() {
-    let fixture = fixture(&[]);
-    let snapshot = fixture.fetch("main").unwrap();
+    let client = client(&[]);
+    let snapshot = client.fetch("main").unwrap();
     assert_eq!(snapshot.commit, COMMIT);
     assert_eq!(std::fs::read(snapshot.folder.join("model.bin")).unwrap(), weights());
-    let repository = fixture.hub.cache.join("models--owner--model");
+    let repository = client.hub.cache.join("models--owner--model");
     assert_eq!(std::fs::read(repository.join("blobs").join(digest_of(&weights()))).unwrap(), weights());
-    let requests = fixture.server.requests().len();
-    assert_eq!(fixture.fetch("main").unwrap(), snapshot);
-    assert_eq!(fixture.server.requests().len(), requests + 1, "where the branch is");
+    let requests = client.server.requests().len();
+    assert_eq!(client.fetch("main").unwrap(), snapshot);
+    assert_eq!(client.server.requests().len(), requests + 1, "where the branch is");
 }
 
 #[test]
 fn a_pinned_commit_that_is_cached_asks_nobody() {
-    let fixture = fixture(&[]);
+    let client = client(&[]);
     let wants = [Want::required(["model.bin"])];
     let repository = Repository::new(NAME, COMMIT).unwrap();
-    let snapshot = fixture.hub.fetch(&repository, &wants).unwrap();
-    let requests = fixture.server.requests().len();
-    assert_eq!(fixture.hub.fetch(&repository, &wants).unwrap(), snapshot);
-    assert_eq!(fixture.server.requests().len(), requests);
+    let snapshot = client.hub.fetch(&repository, &wants).unwrap();
+    let requests = client.server.requests().len();
+    assert_eq!(client.hub.fetch(&repository, &wants).unwrap(), snapshot);
+    assert_eq!(client.server.requests().len(), requests);
 }
 
 #[test]
 fn offline_only_cached_files_are_used() {
-    let mut fixture = fixture(&[]);
-    fixture.hub.offline = true;
-    let said = fixture.fails(Kind::Missing);
+    let mut client = client(&[]);
+    client.hub.offline = true;
+    let said = client.fails(Kind::Missing);
     assert!(said.contains("HF_HUB_OFFLINE is set, and `owner/model@main`"), "{said}");
-    assert!(fixture.server.requests().is_empty());
-    fixture.hub.offline = false;
-    let snapshot = fixture.fetch("main").unwrap();
-    let requests = fixture.server.requests().len();
-    fixture.hub.offline = true;
-    assert_eq!(fixture.fetch("main").unwrap(), snapshot);
-    assert_eq!(fixture.server.requests().len(), requests);
+    assert!(client.server.requests().is_empty());
+    client.hub.offline = false;
+    let snapshot = client.fetch("main").unwrap();
+    let requests = client.server.requests().len();
+    client.hub.offline = true;
+    assert_eq!(client.fetch("main").unwrap(), snapshot);
+    assert_eq!(client.server.requests().len(), requests);
 }
 
 #[test]
 fn a_wrong_digest_is_refused_and_not_kept() {
     for faults in [&[Fault::Corrupt][..], &[Fault::Break, Fault::Corrupt]] {
-        let fixture = fixture(faults);
-        let said = fixture.fails(Kind::Data);
+        let client = client(faults);
+        let said = client.fails(Kind::Data);
         assert!(said.contains("damaged") && said.contains("run the same command again"), "{said}");
-        fixture.fetch("main").unwrap();
+        client.fetch("main").unwrap();
     }
 }
 
 #[test]
 fn a_broken_connection_is_continued_and_in_the_end_an_error() {
-    let patient = fixture(&[Fault::Break; 3]);
+    let patient = client(&[Fault::Break; 3]);
     let snapshot = patient.fetch("main").unwrap();
     assert_eq!(std::fs::read(snapshot.folder.join("model.bin")).unwrap(), weights());
-    let broken = fixture(&[Fault::Break; 40]);
+    let broken = client(&[Fault::Break; 40]);
     let said = broken.fails(Kind::Io);
     assert!(said.contains("/config.json: ") && said.contains("check the connection"), "{said}");
 }
@@ -116,31 +116,31 @@ fn refusals_say_what_to_do() {
     let cases =
         [(401, Kind::Missing, "HF_TOKEN"), (404, Kind::Missing, "check the name"), (503, Kind::Io, "later")];
     for (status, kind, remedy) in cases {
-        let fixture = fixture(&[Fault::Status(status)]);
-        let said = fixture.fails(kind);
+        let client = client(&[Fault::Status(status)]);
+        let said = client.fails(kind);
         assert!(
-            said.contains(NAME) && said.contains(&fixture.hub.endpoint) && said.contains(remedy),
+            said.contains(NAME) && said.contains(&client.hub.endpoint) && said.contains(remedy),
             "{said}"
         );
     }
-    let mut nowhere = fixture(&[]);
+    let mut nowhere = client(&[]);
     nowhere.hub.endpoint = "http://127.0.0.1:1".to_owned();
     assert!(nowhere.fails(Kind::Io).contains("check the connection"));
 }
 
 #[test]
 fn a_file_that_the_repository_does_not_have_is_named() {
-    let fixture = fixture(&[]);
-    let error = fixture.hub.fetch(&NAME.parse().unwrap(), &[Want::required(["a.bin", "b.bin"])]).unwrap_err();
+    let client = client(&[]);
+    let error = client.hub.fetch(&NAME.parse().unwrap(), &[Want::required(["a.bin", "b.bin"])]).unwrap_err();
     assert_eq!(error.kind(), Kind::Missing);
     assert!(error.to_string().ends_with("has no file `a.bin` or `b.bin`"), "{error}");
 }
 
 #[test]
 fn the_token_is_sent_and_not_shown() {
-    let mut fixture = fixture(&[Fault::Status(403)]);
-    fixture.hub.token = Some("hf_secret".to_owned());
-    assert!(!fixture.fails(Kind::Missing).contains("hf_secret"));
-    fixture.fetch("main").unwrap();
-    assert!(fixture.server.requests().iter().all(|request| request.contains("Bearer hf_secret")));
+    let mut client = client(&[Fault::Status(403)]);
+    client.hub.token = Some("hf_secret".to_owned());
+    assert!(!client.fails(Kind::Missing).contains("hf_secret"));
+    client.fetch("main").unwrap();
+    assert!(client.server.requests().iter().all(|request| request.contains("Bearer hf_secret")));
 }

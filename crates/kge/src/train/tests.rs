@@ -1,3 +1,4 @@
+use dsom_tests::assert_close;
 use mkg::{EntityId, Query, QuerySet, RelationId};
 use rand::SeedableRng;
 use serde_json::Value;
@@ -13,13 +14,6 @@ const GOLDEN: &str = include_str!("../../../../tests/golden/complex.json");
 fn matrix(value: &Value) -> Matrix<f64> {
     let rows: Vec<Vec<f64>> = serde_json::from_value(value.clone()).unwrap();
     Matrix::from_values(rows.len(), rows[0].len(), rows.concat())
-}
-
-fn assert_close(found: &[f64], expected: &[f64], what: &str) {
-    assert_eq!(found.len(), expected.len(), "{what}");
-    for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
-        assert!((found - expected).abs() < 1e-12, "{what}[{i}]: {found}, expected {expected}");
-    }
 }
 
 fn pair(head: u32, relation: u32, tail: u32) -> (Query, EntityId) {
