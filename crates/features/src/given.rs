@@ -4,13 +4,15 @@
 //! |---|---|
 //! | `.npy` | f16, f32, f64; C or Fortran order |
 //! | `.npz`, `.safetensors` | the array with two axes, or one array per entity key |
-//! | `.pth`, `.pt`, `.pkl` | what `torch.save` writes of a tensor or a dictionary of tensors; nothing is executed |
+//! | `.pth`, `.pt`, `.pkl` | what `torch.save` writes of a tensor or a dictionary with tensors; nothing is executed |
+//!
+//! Texts beside a matrix, one for each row, are its keys; numbers beside it, which may be ids of another graph, are refused.
 //!
 //! HDF5 is not read: the pure Rust readers of it are young, and the C library is a dependency we do without.
 
 use mkg::graph::Entity;
+use mkg::raw::{Lines, trimmed, unlike};
 use recipe::UnknownKeys;
-use stage::files::read_text;
 use stage::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -25,7 +27,7 @@ mod tensors;
 mod torch;
 
 pub use read::read;
-pub use tensors::Rows;
+pub use tensors::{Rows, Wanted};
 
 /// How rows find their entities.
 #[derive(Clone, Copy, Debug)]
@@ -68,7 +70,11 @@ fn check_finite(rows: &Rows) -> Result<()> {
     let (row, column) = (i / rows.width, i % rows.width);
     let whose = rows.keys.get(row).map_or(String::new(), |key| format!("`{key}`, "));
     let message = format!("{whose}column {column} is {}, not a finite 32-bit number", rows.values[i]);
-    Err(Error::data(message).row(row as u64))
+    let error = Error::data(message).row(row as u64);
+    Err(match rows.values[i].is_nan() {
+        true => error.hint("where NaN stands for no features, in Python: np.nan_to_num(features) gives rows of zeros, which are absent"),
+        false => error.hint("numbers beyond 3.4e38 do not fit; divide the features by a constant"),
+    })
 }
 
 /// The entity of each row; none for a key that is skipped.
@@ -80,10 +86,11 @@ fn owners(rows: &Rows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Re
             Ok((0..entities.len()).map(Some).collect())
         }
         ([], Some(keys)) => {
-            let text = read_text(keys)?;
-            let lines: Vec<&str> = text.lines().collect();
-            let owners = names.find(&lines, |e, i| e.at(keys).line(i as u64 + 1))?;
-            require_same(rows, file, lines.len(), &format!("{} names", keys.display()), "entities")?;
+            let lines = Lines::read(keys)?;
+            let (numbers, named): (Vec<u64>, Vec<&str>) =
+                lines.numbered().map(|(number, line)| (number, trimmed(line))).unzip();
+            let owners = names.find(&named, |e, i| e.at(keys).line(numbers[i]))?;
+            require_same(rows, file, named.len(), &format!("{} names", keys.display()), "entities")?;
             Ok(owners)
         }
         (named, None) => names.find(named, |e, _| e.at(file)),
@@ -104,14 +111,15 @@ fn require_same(rows: &Rows, file: &Path, count: usize, whose: &str, what: &str)
 
 /// Entities by key.
 struct Names<'a> {
+    keys: Vec<&'a str>,
     ids: HashMap<&'a str, usize>,
     unknown: UnknownKeys,
 }
 
 impl<'a> Names<'a> {
     fn new(entities: &'a [Entity], unknown: UnknownKeys) -> Self {
-        let ids = entities.iter().enumerate().map(|(id, entity)| (entity.key.as_str(), id)).collect();
-        Names { ids, unknown }
+        let keys: Vec<&str> = entities.iter().map(|entity| entity.key.as_str()).collect();
+        Names { ids: keys.iter().copied().zip(0..).collect(), keys, unknown }
     }
 
     /// The entity of each key; `place` says where key number i stands.
@@ -124,10 +132,12 @@ impl<'a> Names<'a> {
         let unknown = owners.iter().filter(|owner| owner.is_none()).count();
         let first = owners.iter().position(Option::is_none);
         if let Some(i) = first.filter(|_| self.unknown == UnknownKeys::Refuse) {
-            let message = format!("no entity has the key `{}`", keys[i].as_ref());
+            let (key, all) = (keys[i].as_ref(), keys.len());
+            let message = format!("no entity has the key `{key}`");
             let hint = format!(
-                "of {} keys, {unknown} are no entity's; `unknown_keys = \"skip\"` in the recipe passes over them",
-                keys.len()
+                "of the graph's keys {}; of {all} keys, {unknown} are no entity's, and `unknown_keys = \"skip\"` in the \
+                 recipe passes over them",
+                unlike(key, self.keys.iter().copied())
             );
             return Err(place(Error::data(message).hint(hint), i));
         }
@@ -137,7 +147,7 @@ impl<'a> Names<'a> {
         let mut first_at: HashMap<usize, usize> = HashMap::new();
         for (i, owner) in owners.iter().enumerate() {
             let Some(earlier) = owner.and_then(|owner| first_at.insert(owner, i)) else { continue };
-            let message = format!("key `{}` already stands in line {}", keys[i].as_ref(), earlier + 1);
+            let message = format!("key `{}` stands twice, first as number {}", keys[i].as_ref(), earlier + 1);
             return Err(place(Error::data(message), i));
         }
         Ok(owners)

@@ -61,6 +61,8 @@ pub enum Source {
         unknown_keys: UnknownKeys,
         /// Whether a row of zeros is no features.
         zero_is_absent: bool,
+        /// Whether a file listed the entities; else they are in the order of first appearance.
+        listed: bool,
     },
 }
 
@@ -185,6 +187,7 @@ impl Context<'_> {
                 keys: keys.clone(),
                 unknown_keys: *unknown_keys,
                 zero_is_absent: *zero_is_absent,
+                listed: self.graph.summary["entities_listed"] != false,
             })),
         }
     }
@@ -223,6 +226,7 @@ impl Context<'_> {
             Source::Given { file, keys, .. } => {
                 for (name, path) in [("file", Some(file)), ("keys", keys.as_ref())] {
                     let Some(path) = path else { continue };
+                    require(path, &format!("features.{modality}.{name}"))?;
                     let label = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                     parameters[name] = label.clone().into();
                     files.push((path.clone(), format!("given/{label}")));
@@ -257,8 +261,18 @@ impl Context<'_> {
                 Some(sha256) => (*sha256).to_owned(),
                 None => file.metadata().map_or("unreadable".to_owned(), |data| data.len().to_string()),
             };
-            listing.push_str(&format!("{path}\t{state}\n"));
+            listing.push_str(&format!("{path:?}\t{state}\n"));
         }
         listing
     }
+}
+
+/// Refuses a file that the recipe's `key` names and that is not there.
+fn require(path: &Path, key: &str) -> Result<()> {
+    if path.is_file() {
+        return Ok(());
+    }
+    let here = std::env::current_dir().unwrap_or_default();
+    let hint = format!("`{key}` is relative to the folder that the program is called in, {}", here.display());
+    Err(Error::missing("no such file").at(path).hint(hint))
 }

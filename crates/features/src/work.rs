@@ -68,13 +68,32 @@ impl Setting<'_> {
                 self.ready_texts(texts, encoder, *max_tokens, *batch)
             }
             Source::Images(source) => self.ready_images(source),
-            Source::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
-                let rows = given::read(file, tensor.as_deref())?;
+            Source::Given { file, tensor, keys, unknown_keys, zero_is_absent, listed } => {
+                let wanted = given::Wanted { tensor: tensor.as_deref(), keyed: keys.is_some() };
+                let rows = given::read(file, wanted)?;
                 let keys = keys.as_deref();
+                if rows.keys.is_empty() && keys.is_none() {
+                    self.say_order(*listed);
+                }
                 let mapping =
                     given::Mapping { keys, unknown: *unknown_keys, zero_is_absent: *zero_is_absent };
                 Ok(Ready::Given(given::join(&rows, file, mapping, self.entities)?))
             }
+        }
+    }
+
+    /// Says whose the rows are that nothing names.
+    fn say_order(&self, listed: bool) {
+        let modality = self.modality;
+        let first: Vec<String> =
+            self.entities.iter().take(3).map(|entity| format!("`{}`", entity.key)).collect();
+        let first = first.join(", ");
+        match listed {
+            true => tracing::info!("{modality}: row i is entity i of graph/entities.parquet ({first}, ...)"),
+            false => tracing::warn!(
+                "{modality}: row i is taken for entity i in the order of first appearance in train, valid and test \
+                 ({first}, ...), as no file lists the entities: `keys` in the recipe names the rows"
+            ),
         }
     }
 

@@ -132,6 +132,12 @@ impl Features {
         }
         missing::require_place(&table, teachers, modality)?;
         let rows = missing::feature_matrix(&table, teachers, modality, seed);
+        if missing::is_collapsed(&rows, &table) {
+            tracing::warn!(
+                "{modality}: the features of all entities are the same once they are divided by their norm, so this teacher \
+                 tells none from another"
+            );
+        }
         Ok(Features { rows, presence: missing::presence(&table), summary })
     }
 }

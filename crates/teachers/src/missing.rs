@@ -96,12 +96,21 @@ pub fn feature_matrix(
     features
 }
 
-/// Divides a row by its Euclidean norm; a zero row stays zero.
+/// Divides a row by its Euclidean norm; a zero row stays zero. In f64, where no square of an f32 is infinite or lost.
 fn normalise(row: &mut [f32]) {
-    let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+    let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if norm > 0.0 {
-        row.iter_mut().for_each(|x| *x /= norm);
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
     }
+}
+
+/// Whether the rows of all entities with features are as good as one: a teacher could not tell two of them apart.
+pub fn is_collapsed(features: &Matrix<f32>, table: &FeatureTable) -> bool {
+    let mut rows = (0..table.entities()).filter(|i| table.present[*i]).map(|i| features.row(i));
+    let Some(first) = rows.next() else { return false };
+    let mut others = rows.peekable();
+    let alike = |row: &[f32]| row.iter().zip(first).all(|(x, y)| (x - y).abs() < 1e-6);
+    others.peek().is_some() && others.all(alike)
 }
 
 /// Whether each entity has features, `(entity, 1)` of 1 and 0, as it is saved beside the model.
@@ -129,6 +138,30 @@ mod tests {
     fn rows(absent: Absent) -> Matrix<f32> {
         let teachers = Teachers { absent, ..Teachers::default() };
         feature_matrix(&table(), &teachers, &visual(), 5)
+    }
+
+    #[test]
+    fn rows_of_any_size_keep_their_direction() {
+        for scale in [1e20, 1e-30, 1e38, 1e-44] {
+            let mut row = [3.0 * scale, 4.0 * scale];
+            normalise(&mut row);
+            assert!((row[0] - 0.6).abs() < 0.2 && (row[1] - 0.8).abs() < 0.2, "{scale}: {row:?}");
+        }
+        let mut row = [3e20, 4e20];
+        normalise(&mut row);
+        assert!((row[0] - 0.6).abs() < 1e-6 && (row[1] - 0.8).abs() < 1e-6, "{row:?}");
+    }
+
+    #[test]
+    fn rows_that_differ_by_a_factor_alone_collapse() {
+        let collapsed = |last: [f32; 2]| {
+            let mut table = FeatureTable::absent(3, 2);
+            table.set(0, &[1.0, 2.0]);
+            table.set(2, &last);
+            let teachers = Teachers { absent: Absent::Learned, ..Teachers::default() };
+            is_collapsed(&feature_matrix(&table, &teachers, &visual(), 5), &table)
+        };
+        assert!(collapsed([100.0, 200.0]) && !collapsed([1.0, 2.1]));
     }
 
     #[test]

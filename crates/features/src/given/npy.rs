@@ -5,13 +5,91 @@
 
 use stage::{Error, Result};
 
-use super::tensors::{Number, Tensors};
+use super::tensors::{Labels, Number, Order, Tensors};
+
+/// What an array's header says.
+#[derive(Clone, Debug)]
+pub(super) struct Header {
+    /// NumPy's word for what the array holds: `<f4`.
+    kind: String,
+    fortran: bool,
+    pub(super) shape: Vec<usize>,
+}
+
+impl Header {
+    /// The header at the `beginning` of a file.
+    pub(super) fn of(beginning: &[u8]) -> Result<Header> {
+        let (header, _) = parts(beginning).ok_or_else(|| Error::data("not a .npy file"))?;
+        Header::parse(header)
+    }
+
+    fn parse(header: &str) -> Result<Header> {
+        let kind = field(header, "descr").unwrap_or_default().trim_matches(['\'', '"']).to_owned();
+        let fortran = field(header, "fortran_order") == Some("True");
+        let shape = field(header, "shape").ok_or_else(|| Error::data("no shape in the header"))?;
+        let axes = shape.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(str::parse);
+        let axes = axes.collect::<Result<_, _>>();
+        Ok(Header {
+            kind,
+            fortran,
+            shape: axes.map_err(|_| Error::data(format!("shape ({shape}) in the header")))?,
+        })
+    }
+
+    /// How floating-point numbers are stored.
+    fn number(&self) -> Result<Number> {
+        match self.letter() {
+            ('f', 2) => Ok(Number::F16),
+            ('f', 4) => Ok(Number::F32),
+            ('f', 8) => Ok(Number::F64),
+            other => {
+                let kind = if self.kind.is_empty() { "no numbers" } else { &self.kind };
+                let error = Error::data(format!("holds {kind}, not f2, f4 or f8"));
+                Err(error.hint(match other {
+                    ('O', _) if self.shape.is_empty() => {
+                        "in Python: d = np.load(path, allow_pickle=True).item(); np.savez(path, **d)"
+                    }
+                    ('O', _) => "in Python: an array of objects becomes one of numbers by np.stack(list(x)).astype('float32')",
+                    ('V', 2) => "bfloat16, of which NumPy knows nothing: in Python: x.float() of the tensor before it is saved",
+                    ('[', _) => "a structured array: save the field that holds the features",
+                    ('U' | 'S', _) => "texts: are these the keys of the rows?",
+                    _ => "save it with .astype('float32')",
+                }))
+            }
+        }
+    }
+
+    fn order(&self) -> Order {
+        if self.kind.starts_with('>') { Order::BigEndian } else { Order::LittleEndian }
+    }
+
+    /// The letter of what is held, and the number that follows it: the bytes of each, of texts in UTF-32 the letters.
+    fn letter(&self) -> (char, usize) {
+        let kind = self.kind.trim_start_matches(['<', '>', '=', '|']);
+        let letter = kind.chars().next().unwrap_or(' ');
+        (letter, kind[letter.len_utf8().min(kind.len())..].parse().unwrap_or(0))
+    }
+
+    /// Bytes of each.
+    pub(super) fn size(&self) -> usize {
+        let (letter, size) = self.letter();
+        if letter == 'U' { 4 * size } else { size }
+    }
+
+    /// Whether Python's objects are held, which are not read.
+    pub(super) fn is_of_objects(&self) -> bool {
+        self.letter().0 == 'O'
+    }
+
+    /// Whether these may be labels of so many rows.
+    pub(super) fn may_label(&self, count: usize) -> bool {
+        self.shape == [count] && matches!(self.letter().0, 'U' | 'S' | 'i' | 'u' | 'O')
+    }
+}
 
 /// One array.
 pub(super) struct Npy<'a> {
-    number: Number,
-    shape: Vec<usize>,
-    fortran: bool,
+    header: Header,
     data: &'a [u8],
 }
 
@@ -19,65 +97,79 @@ impl<'a> Npy<'a> {
     /// The array in a file's `bytes`.
     pub(super) fn parse(bytes: &'a [u8]) -> Result<Npy<'a>> {
         let (header, data) = parts(bytes).ok_or_else(|| Error::data("not a whole .npy file"))?;
-        let array = Npy::header(header, data)?;
-        let count = array.shape.iter().try_fold(1usize, |product, axis| product.checked_mul(*axis));
-        let expected = count.and_then(|count| count.checked_mul(array.number.size()));
+        let header = Header::parse(header)?;
+        if matches!(header.letter(), ('O' | 'V' | '[' | ' ', _)) {
+            header.number()?;
+        }
+        let count = header.shape.iter().try_fold(1usize, |product, axis| product.checked_mul(*axis));
+        let expected = count.and_then(|count| count.checked_mul(header.size()));
         if expected != Some(data.len()) {
-            let (shape, size, left) = (&array.shape, array.number.size(), data.len());
+            let (shape, size, left) = (&header.shape, header.size(), data.len());
             let message = format!(
                 "shape {shape:?} of {size} bytes each does not fit the {left} bytes that follow: truncated?"
             );
             return Err(Error::data(message));
         }
-        Ok(array)
-    }
-
-    fn header(header: &str, data: &'a [u8]) -> Result<Npy<'a>> {
-        let number = match field(header, "descr").map(|text| text.trim_matches(['\'', '"'])) {
-            Some("<f2" | "=f2") => Number::F16,
-            Some("<f4" | "=f4") => Number::F32,
-            Some("<f8" | "=f8") => Number::F64,
-            other => {
-                let message =
-                    format!("holds {}, not little-endian f2, f4 or f8", other.unwrap_or("no numbers"));
-                return Err(Error::data(message).hint("save it with .astype('float32')"));
-            }
-        };
-        let fortran = field(header, "fortran_order") == Some("True");
-        Ok(Npy { number, shape: shape(header)?, fortran, data })
-    }
-
-    /// The axes of an array, whatever it holds, of which only the beginning is there.
-    pub(super) fn shape_of(beginning: &[u8]) -> Result<Vec<usize>> {
-        let (header, _) = parts(beginning).ok_or_else(|| Error::data("not a .npy file"))?;
-        shape(header)
+        Ok(Npy { header, data })
     }
 
     /// Its numbers, the last axis fastest.
     pub(super) fn values(&self) -> Result<Vec<f32>> {
-        let values = self.number.read(self.data);
-        match (self.fortran, self.shape.as_slice()) {
+        let values = self.header.number()?.read(self.data, self.header.order());
+        match (self.header.fortran, self.header.shape.as_slice()) {
             (false, _) | (true, [] | [_]) => Ok(values),
             (true, &[rows, width]) => Ok(transposed(&values, width, rows)),
             (true, shape) => Err(Error::data(format!("shape {shape:?} in Fortran order"))),
         }
     }
+
+    /// What it holds, as labels of rows.
+    pub(super) fn labels(&self) -> Labels {
+        let (letter, size) = self.header.letter();
+        let each = self.header.size().max(1);
+        let little = |bytes: &[u8], size| self.header.order().little(bytes, size).into_owned();
+        match letter {
+            'U' => {
+                let letters = little(self.data, 4);
+                let letter =
+                    |bytes: &[u8; 4]| char::from_u32(u32::from_le_bytes(*bytes)).filter(|c| *c != '\0');
+                let text = |bytes: &[u8]| bytes.as_chunks().0.iter().filter_map(letter).collect();
+                Labels::Texts(letters.chunks_exact(each).map(text).collect())
+            }
+            'S' => {
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+                Labels::Texts(self.data.chunks_exact(each).map(text).collect())
+            }
+            _ => {
+                let numbers = little(self.data, size);
+                Labels::Numbers(
+                    numbers.chunks_exact(each).map(|bytes| integer(bytes, letter == 'i')).collect(),
+                )
+            }
+        }
+    }
+}
+
+/// A whole number of up to eight bytes, the lowest first.
+pub(super) fn integer(bytes: &[u8], signed: bool) -> i64 {
+    let negative = signed && bytes.last().is_some_and(|byte| byte & 0x80 != 0);
+    let mut whole = [if negative { 0xff } else { 0 }; 8];
+    whole.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
+    i64::from_le_bytes(whole)
 }
 
 impl Tensors for Npy<'_> {
     fn list(&self) -> Vec<(String, Vec<usize>)> {
-        vec![("array".to_owned(), self.shape.clone())]
+        vec![("array".to_owned(), self.header.shape.clone())]
     }
 
     fn read(&mut self, _: &str) -> Result<Vec<f32>> {
         self.values()
     }
-}
 
-fn shape(header: &str) -> Result<Vec<usize>> {
-    let shape = field(header, "shape").ok_or_else(|| Error::data("no shape in the header"))?;
-    let axes = shape.split(',').map(str::trim).filter(|axis| !axis.is_empty()).map(str::parse);
-    axes.collect::<Result<_, _>>().map_err(|_| Error::data(format!("shape ({shape}) in the header")))
+    fn labels(&mut self, _: usize) -> Result<Vec<(String, Labels)>> {
+        Ok(Vec::new())
+    }
 }
 
 /// Header and numbers.

@@ -3,7 +3,8 @@
 use safetensors::{Dtype, SafeTensors};
 use stage::{Error, Result};
 
-use super::tensors::{Number, Tensors};
+use super::npy::integer;
+use super::tensors::{Labels, Number, Order, Tensors};
 
 /// A whole file in memory.
 pub(super) struct Safetensors<'a>(SafeTensors<'a>);
@@ -32,9 +33,28 @@ impl Tensors for Safetensors<'_> {
             Dtype::F32 => Number::F32,
             Dtype::F64 => Number::F64,
             other => {
-                return Err(Error::data(format!("tensor `{name}` holds {other}, not F16, BF16, F32 or F64")));
+                let error = Error::data(format!("tensor `{name}` holds {other}, not F16, BF16, F32 or F64"));
+                return Err(error.hint("save it with .float()"));
             }
         };
-        Ok(number.read(tensor.data()))
+        Ok(number.read(tensor.data(), Order::LittleEndian))
+    }
+
+    fn labels(&mut self, count: usize) -> Result<Vec<(String, Labels)>> {
+        let size = |dtype: Dtype| match dtype {
+            Dtype::U8 | Dtype::I8 => Some(1),
+            Dtype::U16 | Dtype::I16 => Some(2),
+            Dtype::U32 | Dtype::I32 => Some(4),
+            Dtype::U64 | Dtype::I64 => Some(8),
+            _ => None,
+        };
+        let mut labels = Vec::new();
+        for (name, tensor) in self.0.iter().filter(|(_, tensor)| tensor.shape() == [count]) {
+            let Some(size) = size(tensor.dtype()) else { continue };
+            let signed = matches!(tensor.dtype(), Dtype::I8 | Dtype::I16 | Dtype::I32 | Dtype::I64);
+            let numbers = tensor.data().chunks_exact(size).map(|bytes| integer(bytes, signed)).collect();
+            labels.push((name.to_owned(), Labels::Numbers(numbers)));
+        }
+        Ok(labels)
     }
 }

@@ -2,14 +2,35 @@
 
 use half::{bf16, f16};
 use stage::{Error, Result};
+use std::borrow::Cow;
 
-/// How a number is stored, little-endian.
+/// How a number is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Number {
     F16,
     Bf16,
     F32,
     F64,
+}
+
+/// Which byte of a number comes first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Order {
+    #[default]
+    LittleEndian,
+    BigEndian,
+}
+
+impl Order {
+    /// The bytes of numbers of `size` bytes each, the lowest first.
+    pub(super) fn little(self, bytes: &[u8], size: usize) -> Cow<'_, [u8]> {
+        match self {
+            Order::LittleEndian => bytes.into(),
+            Order::BigEndian => {
+                bytes.chunks_exact(size).flat_map(|number| number.iter().rev()).copied().collect()
+            }
+        }
+    }
 }
 
 impl Number {
@@ -23,12 +44,44 @@ impl Number {
     }
 
     /// The numbers in `bytes`, a whole number of them.
-    pub(super) fn read(self, bytes: &[u8]) -> Vec<f32> {
+    pub(super) fn read(self, bytes: &[u8], order: Order) -> Vec<f32> {
+        let bytes = order.little(bytes, self.size());
         match self {
             Number::F16 => bytes.as_chunks().0.iter().map(|b| f16::from_le_bytes(*b).to_f32()).collect(),
             Number::Bf16 => bytes.as_chunks().0.iter().map(|b| bf16::from_le_bytes(*b).to_f32()).collect(),
             Number::F32 => bytes.as_chunks().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
             Number::F64 => bytes.as_chunks().0.iter().map(|b| f64::from_le_bytes(*b) as f32).collect(),
+        }
+    }
+}
+
+/// What stands beside a matrix, one for each of its rows, and may say whose they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Labels {
+    Texts(Vec<String>),
+    Numbers(Vec<i64>),
+    /// Something that is not read.
+    Unread(&'static str),
+}
+
+impl Labels {
+    /// How many there are; what is not read is not counted.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Labels::Texts(texts) => texts.len(),
+            Labels::Numbers(numbers) => numbers.len(),
+            Labels::Unread(_) => 0,
+        }
+    }
+
+    /// Whether they say nothing about the order of the rows: ids that count up, or a mask of zeros and ones.
+    fn say_nothing(&self) -> bool {
+        match self {
+            Labels::Numbers(numbers) => {
+                (0..).zip(numbers).all(|(i, number)| i == *number)
+                    || numbers.iter().all(|n| matches!(n, 0 | 1))
+            }
+            Labels::Texts(_) | Labels::Unread(_) => false,
         }
     }
 }
@@ -39,6 +92,8 @@ pub(super) trait Tensors {
     fn list(&self) -> Vec<(String, Vec<usize>)>;
     /// The numbers of one of them, its last axis fastest.
     fn read(&mut self, name: &str) -> Result<Vec<f32>>;
+    /// What is no floating-point number and has one axis of this many; with its name.
+    fn labels(&mut self, count: usize) -> Result<Vec<(String, Labels)>>;
 }
 
 /// What a file gives.
@@ -54,21 +109,31 @@ pub struct Rows {
     pub values: Vec<f32>,
 }
 
-/// The rows of the tensor called `name`; without it those of the only one with two axes, or one row from each where all
-/// have one axis and are named like entities.
-pub(super) fn rows(tensors: &mut dyn Tensors, name: Option<&str>) -> Result<Rows> {
+/// Which rows of a file are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The tensor's name; the only one with two axes where it is left out.
+    pub tensor: Option<&'a str>,
+    /// Whether the recipe names the rows: then nothing that stands beside them is looked at.
+    pub keyed: bool,
+}
+
+/// The rows of the tensor that is wanted; without its name those of the only one with two axes, or one row from each where
+/// all have one axis and are named like entities. Texts that stand beside a matrix, one for each row, are its keys.
+pub(super) fn rows(tensors: &mut dyn Tensors, wanted: Wanted) -> Result<Rows> {
     let list = tensors.list();
     let matrices: Vec<&(String, Vec<usize>)> = list.iter().filter(|(_, shape)| shape.len() == 2).collect();
     let is_row = |shape: &[usize]| matches!(shape, [_] | [1, _]);
-    match (name, matrices.as_slice()) {
-        (Some(name), _) => {
+    match (wanted.tensor, list.as_slice(), matrices.as_slice()) {
+        (_, [], _) => Err(Error::data("no tensors at all")),
+        (Some(name), ..) => {
             let missing = || Error::data(format!("no tensor `{name}`, but {}", names(&list)));
             let (name, shape) = list.iter().find(|(other, _)| other == name).ok_or_else(missing)?;
-            matrix(tensors, name, shape)
+            matrix(tensors, name, shape, wanted.keyed)
         }
-        (None, [(name, shape)]) => matrix(tensors, name, shape),
-        (None, _) if !list.is_empty() && list.iter().all(|(_, shape)| is_row(shape)) => keyed(tensors, list),
-        (None, matrices) => {
+        (None, _, [(name, shape)]) | (None, [(name, shape)], _) => matrix(tensors, name, shape, wanted.keyed),
+        (None, ..) if list.iter().all(|(_, shape)| is_row(shape)) => by_key(tensors, list),
+        (None, _, matrices) => {
             let message = format!("{} tensors with two axes among {}", matrices.len(), names(&list));
             Err(Error::data(message).hint("name one with `tensor` in the recipe"))
         }
@@ -83,23 +148,50 @@ fn names(list: &[(String, Vec<usize>)]) -> String {
     if list.len() > MOST {
         names.push(&more);
     }
-    if names.is_empty() { "no tensors at all".to_owned() } else { names.join(", ") }
+    names.join(", ")
 }
 
-fn matrix(tensors: &mut dyn Tensors, name: &str, shape: &[usize]) -> Result<Rows> {
+fn matrix(tensors: &mut dyn Tensors, name: &str, shape: &[usize], keyed: bool) -> Result<Rows> {
     let &[count, width] = shape else { return Err(wrong_shape(name, shape)) };
     if width == 0 {
         return Err(wrong_shape(name, shape));
     }
     require_memory([shape])?;
-    Ok(Rows { keys: Vec::new(), count, width, values: tensors.read(name)? })
+    let keys = if keyed { Vec::new() } else { keys_beside(tensors, count)? };
+    Ok(Rows { keys, count, width, values: tensors.read(name)? })
+}
+
+/// The keys of `count` rows, where something beside them names them.
+///
+/// # Errors
+/// Where something beside them seems to say whose they are, but not by key.
+fn keys_beside(tensors: &mut dyn Tensors, count: usize) -> Result<Vec<String>> {
+    let mut labels = tensors.labels(count)?;
+    labels.retain(|(_, labels)| !labels.say_nothing());
+    let unclear = |name: &str, what: &str| {
+        let error =
+            Error::data(format!("`{name}` beside the rows holds {what}: does it say whose they are?"));
+        error.hint("write the keys of the rows' entities to a file, one a line, and name it with `keys` in the recipe")
+    };
+    match labels.as_slice() {
+        [] => Ok(Vec::new()),
+        [(_, Labels::Texts(keys))] => Ok(keys.clone()),
+        [(name, Labels::Numbers(_)), ..] => Err(unclear(name, "a whole number for each")),
+        [(name, Labels::Unread(what)), ..] => Err(unclear(name, what)),
+        [(name, Labels::Texts(_)), ..] => Err(unclear(name, "a text for each, and something else does, too")),
+    }
 }
 
 fn wrong_shape(name: &str, shape: &[usize]) -> Error {
-    Error::data(format!("tensor `{name}` has shape {shape:?}, expected (entity, width)"))
+    let error = Error::data(format!("tensor `{name}` has shape {shape:?}, expected (entity, width)"));
+    match shape {
+        [_] => error.hint("in Python: one number for each entity is features.reshape(-1, 1)"),
+        [_, _, _, ..] => error.hint("in Python: features.reshape(len(features), -1)"),
+        _ => error,
+    }
 }
 
-fn keyed(tensors: &mut dyn Tensors, list: Vec<(String, Vec<usize>)>) -> Result<Rows> {
+fn by_key(tensors: &mut dyn Tensors, list: Vec<(String, Vec<usize>)>) -> Result<Rows> {
     require_memory(list.iter().map(|(_, shape)| shape.as_slice()))?;
     let width_of = |shape: &[usize]| shape.last().copied().unwrap_or_default();
     let (first, width) = (list[0].0.clone(), width_of(&list[0].1));

@@ -29,7 +29,7 @@ fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
 /// Reads a file of this name and content.
 fn read_bytes(name: &str, bytes: &[u8], tensor: Option<&str>) -> Result<Rows> {
     let (_dir, path) = file(name, bytes);
-    read(&path, tensor)
+    read(&path, Wanted { tensor, keyed: false })
 }
 
 /// What candle writes to a file of this name.
@@ -46,6 +46,18 @@ fn npy(header: &str, numbers: &[f32]) -> Vec<u8> {
     bytes.extend(header.as_bytes());
     bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
     bytes
+}
+
+/// A file of an array of another kind.
+fn array(kind: &str, shape: &str, data: &[u8]) -> Vec<u8> {
+    let header = format!("{{'descr': {kind}, 'fortran_order': False, 'shape': ({shape}), }}\n");
+    [npy(&header, &[]), data.to_vec()].concat()
+}
+
+/// Texts as NumPy stores them, of so many letters each.
+fn texts(texts: &[&str], letters: usize) -> Vec<u8> {
+    let padded = |text: &&str| text.chars().map(u32::from).chain([0; 9]).take(letters).collect::<Vec<_>>();
+    texts.iter().flat_map(padded).flat_map(u32::to_le_bytes).collect()
 }
 
 fn npy_of(shape: &str, numbers: &[f32]) -> Vec<u8> {
@@ -81,10 +93,11 @@ fn numpy_files_of_three_widths_and_both_orders_are_read() {
 #[test]
 fn numpy_archives_are_read_compressed_or_not() {
     for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
-        let names = ("names.npy", npy("{'descr': '<U4', 'fortran_order': False, 'shape': (2,), }\n", &[]));
+        let names = ("names.npy", array("'<U2'", "2,", &texts(&["Q2", "č"], 2)));
         let matrix = ("arr_0.npy", npy_of("2, 3", &VALUES));
         let bytes = zipped(&[names, matrix], method);
-        assert_eq!(read_bytes("x.npz", &bytes, None).unwrap(), expected());
+        let keyed = Rows { keys: vec!["Q2".into(), "č".into()], ..expected() };
+        assert_eq!(read_bytes("x.npz", &bytes, None).unwrap(), keyed);
         let error = read_bytes("x.npz", &bytes, Some("names")).unwrap_err();
         assert!(
             error.to_string().ends_with("tensor `names` has shape [2], expected (entity, width)"),
@@ -135,11 +148,11 @@ fn headers_that_lie_are_errors_not_panics() {
     assert!(lying("4611686018427387904, 4").contains("truncated?"));
     assert!(lying("4, 3").contains("shape [4, 3] of 4 bytes each does not fit the 24 bytes"));
     assert!(lying("-1, 6").contains("(-1, 6)"));
-    assert!(lying("2, 3, 1").contains("0 tensors with two axes"));
+    assert!(lying("2, 3, 1").contains("has shape [2, 3, 1], expected (entity, width)"));
     let header = |text: &str| read_bytes("x.npy", &npy(text, &VALUES), None).unwrap_err().to_string();
     assert!(header("{'descr': '<i8', 'fortran_order': False, 'shape': (1, 3), }").contains("<i8"));
     assert!(header("{'shape': (1, 3), }").contains("no numbers"));
-    assert!(header("").contains("no numbers"));
+    assert!(header("").contains("no shape"));
 }
 
 #[test]
@@ -170,17 +183,23 @@ fn other_formats_are_refused_with_what_is_read() {
 
 /// A pickle as `torch.save` writes it, protocol 2, of one float tensor in storage `0`.
 fn rebuild(shape: &[u8], strides: &[u8], offset: u8) -> Vec<u8> {
+    rebuild_as("FloatStorage", shape, strides, offset, b"")
+}
+
+/// The same of another storage, and with one more argument.
+fn rebuild_as(storage: &str, shape: &[u8], strides: &[u8], offset: u8, more: &[u8]) -> Vec<u8> {
     let tuple = |numbers: &[u8]| {
         [b"(".to_vec(), numbers.iter().flat_map(|n| [b'K', *n]).collect(), b"t".to_vec()].concat()
     };
     let mut bytes = b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec();
     bytes.extend(
-        [unicode("storage"), b"ctorch\nFloatStorage\n".to_vec(), unicode("0"), unicode("cpu")].concat(),
+        [unicode("storage"), format!("ctorch\n{storage}\n").into_bytes(), unicode("0"), unicode("cpu")]
+            .concat(),
     );
     bytes.extend(b"K\x06tQ");
     bytes.extend([b'K', offset]);
     bytes.extend([tuple(shape), tuple(strides)].concat());
-    bytes.extend(b"\x89ccollections\nOrderedDict\n)RtR");
+    bytes.extend([b"\x89ccollections\nOrderedDict\n)R", more, b"tR"].concat());
     bytes
 }
 
@@ -215,6 +234,132 @@ fn pytorch_tensors_are_read_alone_or_by_name_in_any_layout() {
     assert_eq!(read_bytes("x.pkl", &strided, None).unwrap(), expected());
     let named = torch_file(&dictionary(&[("Q2", &[3], &[1], 0), ("Q1", &[3], &[1], 3)]), &VALUES);
     assert_eq!(read_bytes("x.pth", &named, None).unwrap().keys, ["Q1", "Q2"]);
+}
+
+/// An archive with more members.
+fn torch_file_with(object: &[u8], members: &[(&str, Vec<u8>)]) -> Vec<u8> {
+    let pickle = ("archive/data.pkl", [b"\x80\x02", object, b"."].concat());
+    let members: Vec<_> = [pickle].into_iter().chain(members.iter().cloned()).collect();
+    zipped(&members, CompressionMethod::Stored)
+}
+
+#[test]
+fn negative_views_and_other_byte_orders_of_pytorch_are_read_as_they_are() {
+    let neg = [b"}".to_vec(), unicode("neg"), b"\x88s".to_vec()].concat();
+    let negated = torch_file(&rebuild_as("FloatStorage", &[2, 3], &[3, 1], 0, &neg), &VALUES.map(|x| -x));
+    assert_eq!(read_bytes("x.pt", &negated, None).unwrap(), expected());
+    let numbers: Vec<u8> = VALUES.iter().flat_map(|x| x.to_be_bytes()).collect();
+    let file = |order: &str| {
+        let members = [("archive/byteorder", order.into()), ("archive/data/0", numbers.clone())];
+        read_bytes("x.pt", &torch_file_with(&rebuild(&[2, 3], &[3, 1], 0), &members), None)
+    };
+    assert_eq!(file("big").unwrap(), expected());
+    assert_ne!(file("little").unwrap(), expected());
+    assert!(file("middle").unwrap_err().to_string().contains("byte order is `middle`"));
+    let big = array("'>f4'", "2, 3", &numbers);
+    assert_eq!(read_bytes("x.npy", &big, None).unwrap(), expected());
+}
+
+#[test]
+fn the_parameters_of_a_module_and_checkpoints_are_read() {
+    let ordered = b"ccollections\nOrderedDict\n)R".to_vec();
+    let metadata = [b"}".to_vec(), unicode("_metadata"), ordered.clone(), b"sb".to_vec()].concat();
+    let weight = [b"(".to_vec(), unicode("weight"), rebuild(&[2, 3], &[3, 1], 0), b"u".to_vec()].concat();
+    let module = [ordered, weight.clone(), metadata].concat();
+    assert_eq!(read_bytes("x.pt", &torch_file(&module, &VALUES), None).unwrap(), expected());
+    // A dictionary in a dictionary, beside a number and something that only Python knows.
+    let alien = b"cmy.own\nClass\n)R".to_vec();
+    let inner = [b"}".to_vec(), weight].concat();
+    let entries = |entries: &[(&str, &[u8])]| -> Vec<u8> {
+        let entries = entries.iter().map(|(name, value)| [unicode(name), value.to_vec()].concat());
+        [b"}(".to_vec(), entries.flatten().collect(), b"u".to_vec()].concat()
+    };
+    let plain = torch_file(&entries(&[("epoch", b"K\x03"), ("state", &inner)]), &VALUES);
+    assert_eq!(read_bytes("x.pt", &plain, None).unwrap(), expected());
+    let checkpoint = torch_file(&entries(&[("state", &inner), ("optimiser", &alien)]), &VALUES);
+    assert_eq!(read_bytes("x.pt", &checkpoint, Some("state.weight")).unwrap(), expected());
+    assert!(
+        read_bytes("x.pt", &checkpoint, None)
+            .unwrap_err()
+            .to_string()
+            .contains("`optimiser` is no plain tensor")
+    );
+    let names = [b"](".to_vec(), unicode("Q2"), unicode("Q1"), b"e".to_vec()].concat();
+    let named =
+        torch_file(&entries(&[("features", &rebuild(&[2, 3], &[3, 1], 0)), ("names", &names)]), &VALUES);
+    assert_eq!(read_bytes("x.pt", &named, Some("features")).unwrap().keys, ["Q2", "Q1"]);
+}
+
+#[test]
+fn what_stands_beside_a_matrix_is_used_or_refused() {
+    let matrix = || ("features.npy", npy_of("2, 3", &VALUES));
+    let beside = |array: Vec<u8>| {
+        read_bytes("x.npz", &zipped(&[matrix(), ("ids.npy", array)], CompressionMethod::Stored), None)
+    };
+    let whole = |numbers: &[i64]| {
+        array("'<i8'", "2,", &numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>())
+    };
+    for nothing in [whole(&[0, 1]), whole(&[1, 1]), npy_of("2,", &VALUES[..2])] {
+        assert_eq!(beside(nothing).unwrap(), expected());
+    }
+    for (array, what) in [(whole(&[5, 0]), "a whole number"), (array("'|O'", "2,", b"\x80\x03N."), "objects")]
+    {
+        let error = beside(array).unwrap_err();
+        assert!(error.to_string().contains("`ids` beside the rows holds"), "{error}");
+        assert!(error.to_string().contains(what) && error.hint_text().unwrap().contains("`keys`"), "{error}");
+    }
+    assert_eq!(beside(array("'|S3'", "2,", b"Q2\0Q10")).unwrap().keys, ["Q2", "Q10"]);
+    let (_dir, path) =
+        file("x.npz", &zipped(&[matrix(), ("ids.npy", whole(&[5, 0]))], CompressionMethod::Stored));
+    assert_eq!(read(&path, Wanted { tensor: None, keyed: true }).unwrap(), expected());
+    let ids = Tensor::new(&[7i64, 3], &Device::Cpu).unwrap();
+    let error =
+        read_bytes("x.safetensors", &safetensors_of(&[("a", tensor()), ("ids", ids)]), None).unwrap_err();
+    assert!(error.to_string().contains("`ids` beside the rows"), "{error}");
+    let ids = rebuild_as("LongStorage", &[2], &[1], 0, b"");
+    let both =
+        [b"}(".to_vec(), unicode("a"), rebuild(&[2, 3], &[3, 1], 0), unicode("ids"), ids, b"u".to_vec()]
+            .concat();
+    assert!(
+        read_bytes("x.pt", &torch_file(&both, &VALUES), None)
+            .unwrap_err()
+            .to_string()
+            .contains("`ids` beside")
+    );
+}
+
+#[test]
+fn every_refusal_says_what_would_be_read() {
+    let hint = |name: &str, bytes: &[u8], part: &str| {
+        let error = read_bytes(name, bytes, None).unwrap_err();
+        assert!(
+            error.hint_text().unwrap_or_default().contains(part),
+            "{part}: {error} {:?}",
+            error.hint_text()
+        );
+    };
+    hint("x.npy", &array("'|O'", "2,", b"\x80\x03N."), "np.stack");
+    hint("x.npy", &array("'|O'", "", b"\x80\x03N."), ".item()");
+    hint("x.npy", &array("[('a', '<f4'), ('b', '<f4')]", "2,", &[0; 16]), "structured");
+    hint("x.npy", &array("'|V2'", "2, 3", &[0; 12]), "bfloat16");
+    hint("x.npy", &array("'<i8'", "2, 3", &[0; 48]), "astype");
+    hint("x.npy", &npy_of("2, 1, 3", &VALUES), "reshape(len(features), -1)");
+    hint("x.npy", &npy_of("6,", &VALUES), "reshape(-1, 1)");
+    hint("x.pkl", b"\x80\x04\x95.", "pickle.load");
+    hint(
+        "x.pt",
+        &torch_file(&[b"](".to_vec(), rebuild(&[3], &[1], 0), b"e".to_vec()].concat(), &VALUES),
+        "torch.stack",
+    );
+    hint("x.pt", &torch_file(&rebuild_as("LongStorage", &[1, 3], &[3, 1], 0, b""), &VALUES), ".float()");
+    let by_id = [b"}(".to_vec(), b"K\x00".to_vec(), rebuild(&[3], &[1], 0), b"u".to_vec()].concat();
+    hint("x.pt", &torch_file(&by_id, &VALUES), "torch.stack([features[i]");
+    let none = read_bytes("x.safetensors", &safetensors_of(&[]), None).unwrap_err().to_string();
+    assert!(none.ends_with("no tensors at all"), "{none}");
+    let (_dir, path) = file("x.npy", &npy_of("2, 3", &VALUES));
+    assert_eq!(read(&path, Wanted { tensor: Some("a"), keyed: false }).unwrap_err().kind(), Kind::Usage);
+    let nan = joined(&rows(&[1.0, f32::NAN, 0.0, 0.0, 1.0, 1.0]), BY_ID).unwrap_err();
+    assert!(nan.hint_text().unwrap().contains("nan_to_num"));
 }
 
 #[test]
@@ -276,9 +421,11 @@ fn rows_are_in_the_order_of_ids() {
 
 #[test]
 fn rows_are_named_by_keys() {
-    let table = with_keys("Q3\r\nQ1\r\n", &[1.0, 2.0, 3.0, 4.0], UnknownKeys::Refuse).unwrap();
-    assert_eq!((table.row(0), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
-    assert_eq!(table.present, [true, false, true]);
+    for text in ["Q3\r\nQ1\r\n", "\u{feff}Q3 \n\nQ1\n\n", "Q3\nQ1"] {
+        let table = with_keys(text, &[1.0, 2.0, 3.0, 4.0], UnknownKeys::Refuse).unwrap();
+        assert_eq!((table.row(0), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()), "{text:?}");
+        assert_eq!(table.present, [true, false, true]);
+    }
     let named = Rows { keys: vec!["Q3".into(), "Q2".into()], ..rows(&[1.0, 2.0, 3.0, 4.0]) };
     let table = joined(&named, BY_ID).unwrap();
     assert_eq!((table.row(1), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
@@ -290,13 +437,20 @@ fn rows_are_named_by_keys() {
 fn unknown_keys_are_named_with_their_line_or_skipped() {
     let error = with_keys("Q1\nQ9\nQ8\n", &[1.0; 6], UnknownKeys::Refuse).unwrap_err();
     assert!(error.to_string().ends_with("keys.txt: line 2: no entity has the key `Q9`"), "{error}");
-    assert!(error.hint_text().unwrap().starts_with("of 3 keys, 2 are no entity's"));
+    let hint = error.hint_text().unwrap();
+    assert!(
+        hint.starts_with("of the graph's keys they are like `Q1`; of 3 keys, 2 are no entity's"),
+        "{hint}"
+    );
     let table = with_keys("Q9\nQ2\n", &[1.0, 1.0, 2.0, 2.0], UnknownKeys::Skip).unwrap();
     assert_eq!((table.row(1), table.count_present()), ([2.0, 2.0].as_slice(), 1));
     let error = with_keys("Q8\nQ9\n", &[1.0; 4], UnknownKeys::Skip).unwrap_err();
     assert!(error.to_string().contains("none of 2 rows"), "{error}");
     let error = with_keys("Q1\nQ2\nQ1\n", &[1.0; 6], UnknownKeys::Skip).unwrap_err();
-    assert!(error.to_string().ends_with("keys.txt: line 3: key `Q1` already stands in line 1"), "{error}");
+    assert!(
+        error.to_string().ends_with("keys.txt: line 3: key `Q1` stands twice, first as number 1"),
+        "{error}"
+    );
 }
 
 #[test]

@@ -12,69 +12,202 @@ use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 use zip::ZipArchive;
 
-use super::tensors::{Number, Tensors};
+use super::npy::integer;
+use super::tensors::{Labels, Number, Order, Tensors, Wanted};
 
 /// The largest description that is read, in bytes: about a million tensors.
 const MAX_PICKLE: u64 = 256 << 20;
 /// What a tensor that was saved alone is called.
 const ALONE: &str = "tensor";
+/// What the dictionary of a module's parameters has beside them.
+const METADATA: &str = "_metadata";
 
 /// An archive whose description has been read.
 pub(super) struct Torch {
     archive: ZipArchive<BufReader<File>>,
-    tensors: BTreeMap<String, TensorInfo>,
+    order: Order,
+    described: Described,
+}
+
+/// What a pickle describes.
+#[derive(Default)]
+struct Described {
+    tensors: BTreeMap<String, Stored>,
+    /// Lists of texts or whole numbers.
+    lists: Vec<(String, Labels)>,
+    /// The first thing that is none of these, nor a number or a word.
+    other: Option<Error>,
+}
+
+/// Where a tensor's numbers are.
+struct Stored {
+    info: TensorInfo,
+    /// Whether the numbers are stored with the other sign, as PyTorch's negative views are.
+    negated: bool,
 }
 
 impl Torch {
-    pub(super) fn open(path: &Path) -> Result<Torch> {
+    pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Torch> {
         let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(|e| not_torch().because(e))?;
+        let archive = ZipArchive::new(BufReader::new(file));
+        let mut archive = archive.map_err(|e| not_torch(path).because(e))?;
         let names = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned()));
-        let pickle = names.into_iter().find(|name| name.ends_with("data.pkl")).ok_or_else(not_torch)?;
+        let pickle = names.into_iter().find(|name| name.ends_with("data.pkl"));
+        let pickle = pickle.ok_or_else(|| not_torch(path))?;
         let mut bytes = Vec::new();
         let member = archive.by_name(&pickle).map_err(|e| broken().because(e))?;
         member.take(MAX_PICKLE).read_to_end(&mut bytes).map_err(|e| broken().because(e))?;
         let folder = Path::new(&pickle).with_extension("");
         // candle takes some lists of arguments apart without counting them first.
         let described = std::panic::catch_unwind(|| describe(&bytes, &folder));
-        Ok(Torch { archive, tensors: described.unwrap_or_else(|_| Err(broken()))? })
+        let described = described.unwrap_or_else(|_| Err(broken()))?;
+        let is_there = wanted.tensor.is_some_and(|name| described.tensors.contains_key(name));
+        match described.other {
+            Some(other) if !is_there => Err(other),
+            _ => Ok(Torch { order: order(&mut archive, &folder)?, archive, described }),
+        }
+    }
+
+    /// The bytes of a tensor, from its first number to its last, each of `size` bytes.
+    fn stored(&mut self, name: &str, size: usize) -> Result<(Layout, Vec<u8>)> {
+        let stored = self.described.tensors.get(name).ok_or_else(|| in_tensor(name, "is not there"))?;
+        let (layout, path) = (stored.info.layout.clone(), stored.info.path.clone());
+        let span = span(&layout).and_then(|span| span.checked_mul(size));
+        let (Some(span), start) = (span, layout.start_offset()) else {
+            return Err(in_tensor(name, "has a shape beyond any memory"));
+        };
+        let member = self.archive.by_name(&path).map_err(|e| in_tensor(name, "has no numbers").because(e))?;
+        let mut bytes = Vec::new();
+        let most = (start as u64).saturating_add(span as u64);
+        member.take(most).read_to_end(&mut bytes).map_err(|e| in_tensor(name, "is damaged").because(e))?;
+        match bytes.get(start..).filter(|rest| rest.len() == span) {
+            Some(numbers) => Ok((layout, numbers.to_vec())),
+            None => {
+                let message = format!("needs {most} bytes of numbers, there are {}: truncated?", bytes.len());
+                Err(in_tensor(name, &message))
+            }
+        }
     }
 }
 
-fn not_torch() -> Error {
-    Error::data("not a file that torch.save wrote since PyTorch 1.6")
-        .hint("in Python: torch.save(torch.as_tensor(features), path), or numpy.save for .npy")
+/// Which byte of a number comes first: since PyTorch 2.1 the archive says it.
+fn order(archive: &mut ZipArchive<BufReader<File>>, folder: &Path) -> Result<Order> {
+    let name = folder.with_file_name("byteorder").to_string_lossy().into_owned();
+    let Ok(member) = archive.by_name(&name) else { return Ok(Order::LittleEndian) };
+    let mut word = String::new();
+    member.take(16).read_to_string(&mut word).map_err(|e| broken().because(e))?;
+    match word.trim() {
+        "little" => Ok(Order::LittleEndian),
+        "big" => Ok(Order::BigEndian),
+        other => Err(Error::data(format!("the archive's byte order is `{other}`, not little or big"))),
+    }
+}
+
+/// The error of a file that is no archive of PyTorch; its first bytes tell what it is.
+fn not_torch(path: &Path) -> Error {
+    let mut start = [0; 2];
+    let is_pickle =
+        File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start[0] == 0x80;
+    let error = Error::data("not a file that torch.save wrote since PyTorch 1.6");
+    error.hint(match is_pickle {
+        true => {
+            "a pickle of Python: import pickle; d = pickle.load(open(path, 'rb')); torch.save({key: torch.as_tensor(row) \
+             for key, row in d.items()}, path), or torch.save(torch.load(path), path) of what an older PyTorch saved"
+        }
+        false => "in Python: torch.save(torch.as_tensor(features), path), or numpy.save for .npy",
+    })
 }
 
 fn broken() -> Error {
     Error::data("a damaged PyTorch file")
 }
 
-/// The tensors that a pickle describes: one, or those of a dictionary.
-fn describe(bytes: &[u8], folder: &Path) -> Result<BTreeMap<String, TensorInfo>> {
+/// What a pickle describes: one tensor, or a dictionary with tensors.
+fn describe(bytes: &[u8], folder: &Path) -> Result<Described> {
     let mut stack = Stack::empty();
     let read = stack.read_loop(&mut Cursor::new(bytes)).and_then(|()| stack.finalize());
-    let named = match read.map_err(|e| broken().because(e))? {
-        Object::Dict(entries) => entries,
-        alone => vec![(Object::Unicode(ALONE.to_owned()), alone)],
-    };
-    let mut tensors = BTreeMap::new();
-    for (key, value) in named {
-        let name = match key {
-            Object::Unicode(name) => name,
-            Object::Int(id) => id.to_string(),
-            other => return Err(Error::data(format!("a tensor whose name is {other:?}"))),
-        };
-        let info = value.into_tensor_info(Object::Unicode(name.clone()), folder);
-        let info = info.map_err(|e| in_tensor(&name, "cannot be read").because(e))?;
-        let plain = "is no plain tensor, and nothing else is read";
-        let info = info.ok_or_else(|| in_tensor(&name, plain))?;
-        if info.layout.dims().len() != info.layout.stride().len() {
-            return Err(in_tensor(&name, "has another number of strides than of axes"));
+    let mut described = Described::default();
+    match read.map_err(|e| broken().because(e))? {
+        Object::Dict(entries) => described.add_all("", entries, folder)?,
+        Object::List(_) | Object::Tuple(_) => {
+            let error = Error::data("a list, not a tensor or a dictionary of tensors");
+            return Err(error.hint("in Python: torch.save(torch.stack(features), path)"));
         }
-        tensors.insert(name, info);
+        alone => described.add(ALONE.to_owned(), alone, folder)?,
     }
-    Ok(tensors)
+    Ok(described)
+}
+
+impl Described {
+    /// Adds the entries of a dictionary called `within`; those of a dictionary in it are called `within.name`.
+    fn add_all(&mut self, within: &str, entries: Vec<(Object, Object)>, folder: &Path) -> Result<()> {
+        for (key, value) in entries {
+            match key {
+                Object::Unicode(name) if name == METADATA => {}
+                Object::Unicode(name) => self.add(format!("{within}{name}"), value, folder)?,
+                Object::Int(_) | Object::Long(_) => {
+                    let error =
+                        Error::data("its keys are whole numbers, not the keys of entities: are they ids?");
+                    let hint = "in Python: torch.save(torch.stack([features[i] for i in range(len(features))]), path)";
+                    self.other.get_or_insert(error.hint(hint));
+                }
+                other => return Err(Error::data(format!("a tensor whose name is {other:?}"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, name: String, value: Object, folder: &Path) -> Result<()> {
+        match value {
+            Object::Dict(entries) => self.add_all(&format!("{name}."), entries, folder)?,
+            Object::List(items) | Object::Tuple(items) => {
+                self.lists.extend(labels(&items).map(|read| (name, read)))
+            }
+            Object::Int(_) | Object::Long(_) | Object::Float(_) | Object::Unicode(_) | Object::Bool(_) => {}
+            Object::None => {}
+            value => {
+                let negated = is_negated(&value);
+                let info = value.into_tensor_info(Object::Unicode(name.clone()), folder);
+                match info.map_err(|e| in_tensor(&name, "cannot be read").because(e)) {
+                    Ok(Some(info)) if info.layout.dims().len() != info.layout.stride().len() => {
+                        return Err(in_tensor(&name, "has another number of strides than of axes"));
+                    }
+                    Ok(Some(info)) => drop(self.tensors.insert(name, Stored { info, negated })),
+                    Ok(None) => {
+                        let error = in_tensor(&name, "is no plain tensor, and nothing else is read");
+                        self.other.get_or_insert(error);
+                    }
+                    Err(error) => drop(self.other.get_or_insert(error)),
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A list of texts, or of whole numbers.
+fn labels(items: &[Object]) -> Option<Labels> {
+    let text = |item: &Object| match item {
+        Object::Unicode(text) => Some(text.clone()),
+        _ => None,
+    };
+    let number = |item: &Object| match item {
+        Object::Int(number) => Some(i64::from(*number)),
+        Object::Long(number) => Some(*number),
+        _ => None,
+    };
+    let texts = items.iter().map(text).collect::<Option<_>>().map(Labels::Texts);
+    texts.or_else(|| items.iter().map(number).collect::<Option<_>>().map(Labels::Numbers))
+}
+
+/// Whether the arguments that rebuild a tensor say that its numbers are stored with the other sign.
+fn is_negated(object: &Object) -> bool {
+    match object {
+        Object::Reduce { args, .. } => is_negated(args),
+        Object::Tuple(items) => items.iter().any(is_negated),
+        Object::Dict(entries) => entries.contains(&(Object::Unicode("neg".to_owned()), Object::Bool(true))),
+        _ => false,
+    }
 }
 
 fn in_tensor(name: &str, message: &str) -> Error {
@@ -84,37 +217,54 @@ fn in_tensor(name: &str, message: &str) -> Error {
 
 impl Tensors for Torch {
     fn list(&self) -> Vec<(String, Vec<usize>)> {
-        self.tensors.iter().map(|(name, info)| (name.clone(), info.layout.dims().to_vec())).collect()
+        let shapes = self.described.tensors.iter();
+        shapes.map(|(name, stored)| (name.clone(), stored.info.layout.dims().to_vec())).collect()
     }
 
     fn read(&mut self, name: &str) -> Result<Vec<f32>> {
-        let info = self.tensors.get(name).ok_or_else(|| in_tensor(name, "is not there"))?;
-        let number = match info.dtype {
+        let stored = self.described.tensors.get(name).ok_or_else(|| in_tensor(name, "is not there"))?;
+        let (dtype, negated) = (stored.info.dtype, stored.negated);
+        let number = match dtype {
             DType::F16 => Number::F16,
             DType::BF16 => Number::Bf16,
             DType::F32 => Number::F32,
             DType::F64 => Number::F64,
             other => {
                 let message = format!("holds {}, not floating-point numbers", other.as_str());
-                return Err(in_tensor(name, &message));
+                return Err(in_tensor(name, &message).hint("in Python: torch.save(features.float(), path)"));
             }
         };
-        let span = span(&info.layout).and_then(|span| span.checked_mul(number.size()));
-        let (Some(span), start) = (span, info.layout.start_offset()) else {
-            return Err(in_tensor(name, "has a shape beyond any memory"));
-        };
-        let member =
-            self.archive.by_name(&info.path).map_err(|e| in_tensor(name, "has no numbers").because(e))?;
-        let mut bytes = Vec::new();
-        let most = (start as u64).saturating_add(span as u64);
-        member.take(most).read_to_end(&mut bytes).map_err(|e| in_tensor(name, "is damaged").because(e))?;
-        match bytes.get(start..).filter(|rest| rest.len() == span) {
-            Some(stored) => Ok(gather(&info.layout, &number.read(stored))),
-            None => {
-                let message = format!("needs {most} bytes of numbers, there are {}: truncated?", bytes.len());
-                Err(in_tensor(name, &message))
-            }
+        let (layout, bytes) = self.stored(name, number.size())?;
+        let mut values = gather(&layout, &number.read(&bytes, self.order));
+        if negated {
+            values.iter_mut().for_each(|value| *value = -*value);
         }
+        Ok(values)
+    }
+
+    fn labels(&mut self, count: usize) -> Result<Vec<(String, Labels)>> {
+        let mut labels: Vec<(String, Labels)> =
+            self.described.lists.iter().filter(|(_, list)| list.len() == count).cloned().collect();
+        let whole = |stored: &Stored| match stored.info.dtype {
+            DType::I64 => Some(8),
+            DType::U8 => Some(1),
+            _ => None,
+        };
+        let of_rows =
+            self.described.tensors.iter().filter(|(_, stored)| stored.info.layout.dims() == [count]);
+        let named: Vec<(String, usize)> =
+            of_rows.filter_map(|(name, stored)| Some((name.clone(), whole(stored)?))).collect();
+        for (name, size) in named {
+            let (layout, bytes) = self.stored(&name, size)?;
+            let numbers: Vec<i64> = self
+                .order
+                .little(&bytes, size)
+                .chunks_exact(size)
+                .map(|bytes| integer(bytes, size == 8))
+                .collect();
+            labels.push((name, Labels::Numbers(gather(&layout, &numbers))));
+        }
+        Ok(labels)
     }
 }
 
@@ -129,7 +279,7 @@ fn span(layout: &Layout) -> Option<usize> {
 }
 
 /// The numbers of one or two axes in the order of the last axis, from where their strides say they lie.
-fn gather(layout: &Layout, stored: &[f32]) -> Vec<f32> {
+fn gather<T: Copy>(layout: &Layout, stored: &[T]) -> Vec<T> {
     match (layout.dims(), layout.stride()) {
         (&[count], &[stride]) => (0..count).map(|i| stored[i * stride]).collect(),
         (&[rows, width], &[down, right]) => {
