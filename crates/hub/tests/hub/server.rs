@@ -20,12 +20,14 @@ pub(crate) enum Fault {
     Break,
 }
 
+/// ETag and content by name.
+type Files = BTreeMap<String, (String, Vec<u8>)>;
+
 /// The server; it ends with the process.
 #[derive(Clone, Default)]
 pub(crate) struct FakeHub {
     address: String,
-    /// ETag and content by name.
-    files: Arc<Mutex<BTreeMap<String, (String, Vec<u8>)>>>,
+    files: Arc<Mutex<Files>>,
     /// One for each of the next answers that it can be a fault of.
     faults: Arc<Mutex<VecDeque<Fault>>>,
     requests: Arc<Mutex<Vec<String>>>,
