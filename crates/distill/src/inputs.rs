@@ -10,10 +10,9 @@ use half::slice::HalfFloatSliceExt;
 use kge::Model;
 use recipe::PolicyState;
 use stage::Modality;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::policy::{Block, Dense, Factored, Input, Statistics, scale_to_one};
+use crate::policy::{Block, Dense, Factored, Input, Scored, Statistics, scale_to_one};
 
 /// The widths of the inputs, for an estimate of memory.
 pub(crate) fn widths(state: PolicyState, labels: &SoftLabels) -> Vec<usize> {
@@ -51,30 +50,47 @@ fn scores(
     teacher: usize,
     model: Option<Model<f32>>,
 ) -> Box<dyn Block<f32> + '_> {
-    let entities = labels.entities();
-    let known = Arc::new(Standards::new(queries));
-    // To a linear layer the mean says most of what a lossy cache leaves out.
-    let read = move |query: usize, into: &mut [f32]| labels.fill(query, teacher, f64::INFINITY, into);
-    let statistics = move |query: usize, scores: &[f32]| known.get(query, || Statistics::of(scores));
-    let of_scores = statistics.clone();
-    let fill = move |query: usize, into: &mut [f32]| {
-        read(query, into);
-        of_scores(query, into).apply(into);
-    };
+    let scores = TeacherScores { labels, teacher, standards: Standards::new(queries) };
     match model {
         // The factors say the same as the scores only if these are all there.
-        Some(model) if labels.is_whole() => {
-            let vector = move |query: usize, into: &mut [f32]| {
-                labels.vector(query, teacher).convert_to_f32_slice(into);
-            };
-            let of_query = move |query: usize| {
-                let mut scores = vec![0.0; entities];
-                read(query, &mut scores);
-                statistics(query, &scores)
-            };
-            Box::new(Factored::new(model.entity, fill, vector, of_query))
+        Some(model) if labels.is_whole() => Box::new(Factored::new(model.entity, scores)),
+        _ => {
+            let fill = move |query: usize, into: &mut [f32]| scores.scores(query, into);
+            Box::new(Dense::new(labels.entities(), fill))
         }
-        _ => Box::new(Dense::new(entities, fill)),
+    }
+}
+
+/// A teacher's soft labels.
+struct TeacherScores<'a> {
+    labels: &'a SoftLabels,
+    teacher: usize,
+    standards: Standards,
+}
+
+impl TeacherScores<'_> {
+    fn read(&self, query: usize, into: &mut [f32]) {
+        // To a linear layer the mean says most of what a lossy cache leaves out.
+        self.labels.fill(query, self.teacher, f64::INFINITY, into);
+    }
+}
+
+impl Scored<f32> for TeacherScores<'_> {
+    fn scores(&self, query: usize, into: &mut [f32]) {
+        self.read(query, into);
+        self.standards.get(query, || Statistics::of(into)).apply(into);
+    }
+
+    fn vector(&self, query: usize, into: &mut [f32]) {
+        self.labels.vector(query, self.teacher).convert_to_f32_slice(into);
+    }
+
+    fn statistics(&self, query: usize) -> Statistics<f32> {
+        self.standards.get(query, || {
+            let mut scores = vec![0.0; self.labels.entities()];
+            self.read(query, &mut scores);
+            Statistics::of(&scores)
+        })
     }
 }
 

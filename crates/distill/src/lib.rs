@@ -2,7 +2,24 @@
 //!
 //! The student is a plain model of whatever backbone. It minimises `CE + L_RC + γ · L_NDKD` (Eq. 4), where the policy
 //! loss `L_RC` reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
-//! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple.
+//! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple. By default
+//! the policy's state is not Eq. 5 itself but the query vectors, of which it is a linear image (module `inputs`).
+//!
+//! | equation | | where | test |
+//! |---|---|---|---|
+//! | 1, 3 | cross-entropy | `kge::CrossEntropy`, the student's in [`Pass::cross_entropy`] | `kge::train`; `reference`: losses and gradients |
+//! | 2 | KD | `objective`: `Pass::plain` | the same, and golden values |
+//! | 4 | the student's loss | `supervision`: `StudentObjective::gradient` | `reference`: a row with its rewards |
+//! | 5 | state | `inputs`: `TeacherScores` | `inputs`: scores are standardised |
+//! | 6 | policy | [`policy::Policy::forward`], `Policy::sample` | `reference`: the policy and its loss; golden values |
+//! | 7 | combination | [`combine::Teachers::combine`] | `reference`: a row with its rewards; golden values |
+//! | 8 | reward | `reward`: `Reward::of` | `reference`: a row with its rewards; golden values |
+//! | 9 | policy gradient | `policy`: `Policy::of_logits`, `Policy::step` | golden values, finite differences |
+//! | 10 | policy loss | `policy`: `Policy::reinforce` | `reference`: the policy and its loss; golden values |
+//! | 11 | softened probabilities | `objective`: `Side`, in [`Pass::new`] | `reference`: losses and gradients |
+//! | 12 | DKD, NDKD and its parts | `objective`: `Pass::by_target`, `Pass::by_neighbours` | the same, and golden values |
+//!
+//! Golden values are in `tests/golden`; `reference` has the equations in double precision, as the paper writes them.
 
 pub mod adam;
 mod choices;
@@ -14,6 +31,8 @@ pub mod likelihood;
 mod memory;
 mod objective;
 pub mod policy;
+#[cfg(test)]
+mod reference;
 mod reward;
 mod senior;
 mod sources;

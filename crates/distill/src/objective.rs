@@ -87,7 +87,7 @@ fn divergence(log_x: f64, log_y: f64) -> f64 {
     if log_x == f64::NEG_INFINITY { 0.0 } else { log_x.exp() * (log_x - log_y) }
 }
 
-/// Softened scores of one side (teacher or student): tails one by one, the other entities summed. All are relative
+/// Softened scores of one side, teacher or student (Eq. 11): tails one by one, the other entities summed. All are relative
 /// to the side's shift, so that their exponentials stay in range; only differences within a side matter.
 struct Side {
     /// `(score - shift) / τ` of each tail.
@@ -190,7 +190,7 @@ impl<'a, T: Real> Pass<'a, T> {
         }
     }
 
-    /// The student's cross-entropy for the tail at `position` among the query's tails.
+    /// The student's cross-entropy (Eq. 1) for the tail at `position` among the query's tails.
     pub fn cross_entropy(&self, position: usize) -> f64 {
         self.log_sum_exp - self.of_tails[position]
     }
@@ -247,7 +247,7 @@ impl<'a, T: Real> Pass<'a, T> {
         (value, count * scale * (-log_student).exp(), -count * scale * (-log_teacher).exp())
     }
 
-    /// Eq. 12: the tails are the group, the others the rest.
+    /// Eq. 12, NDKD: the tails are the group, the others the rest.
     fn by_neighbours(&mut self, teacher: &Side, gap: f64, count: f64, scale: f64) -> (f64, f64, f64) {
         let student = Parts { group: log_sum(&self.student.tails), rest: self.student.others };
         let teacher = Parts { group: log_sum(&teacher.tails), rest: teacher.others };
@@ -266,7 +266,7 @@ impl<'a, T: Real> Pass<'a, T> {
         (value, factor(student.rest, beta - k), factor(teacher.rest, -beta))
     }
 
-    /// DKD: each target is a group of its own; the query's other tails belong to the rest.
+    /// Eq. 12, DKD: each target is a group of its own; the query's other tails belong to the rest.
     fn by_target(&mut self, teacher: &Side, gap: f64, positions: &[usize], scale: f64) -> (f64, f64, f64) {
         let (rests_student, rests_teacher) = (rests(&self.student), rests(teacher));
         let (mut value, mut of_student, mut of_teacher) = (0.0, 0.0, 0.0);

@@ -1,4 +1,4 @@
-//! The agent: a network that looks at what the teachers say of a query and chooses a strategy (Eq. 5, 6, 10).
+//! The agent: a network that looks at what the teachers say of a query and chooses a strategy (Eqs. 5, 6, 9, 10).
 //!
 //! `log π = log softmax(relu(state · W₁ + b₁) · W₂ + b₂)`. The state is a concatenation of [`Block`]s and `W₁` is kept
 //! as one matrix per block, so a state is never assembled: the hidden layer is a sum of one product per block. Where
@@ -9,7 +9,7 @@ mod state;
 
 pub(crate) use remote::Remote;
 pub use state::{Block, Dense};
-pub(crate) use state::{Factored, Statistics};
+pub(crate) use state::{Factored, Scored, Statistics};
 
 use kge::checkpoint::{Reader, Tensors, require_finite};
 use kge::{Matrix, Precision, Real};
@@ -105,7 +105,7 @@ impl<'a, T: Real> Policy<'a, T> {
         Policy::from_parameters(inputs, layers, first_bias, second, second_bias, learning_rate)
     }
 
-    /// `log π (query, strategy)` of a batch of queries.
+    /// `log π (query, strategy)` of a batch of queries (Eq. 6).
     pub fn forward(&mut self, queries: &[u32]) -> &Matrix<T> {
         self.queries = queries.to_vec();
         self.hidden.resize(queries.len(), self.first_bias.parameters.columns());
@@ -136,7 +136,7 @@ impl<'a, T: Real> Policy<'a, T> {
         &self.log_probabilities
     }
 
-    /// The last [`Policy::forward`]'s strategy of `row`, drawn with a uniform `draw` in `0..1`.
+    /// The last [`Policy::forward`]'s strategy of `row`, drawn with a uniform `draw` in `0..1` (Eq. 6).
     pub(crate) fn sample(&self, row: usize, draw: f64) -> Strategy {
         let probabilities = self.log_probabilities.row(row).iter().map(|x| x.to_f64().exp());
         let mut cumulative = probabilities.scan(0.0, |sum, p| {
@@ -187,6 +187,7 @@ impl<'a, T: Real> Policy<'a, T> {
         self.through_layers(loss, &rows, logits)
     }
 
+    /// A step against the gradients (Eq. 9), by Adam.
     fn step(&mut self, gradients: &Gradients<T>) {
         self.steps += 1;
         let step = AdamStep::new(self.learning_rate, self.steps);

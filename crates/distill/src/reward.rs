@@ -1,4 +1,4 @@
-//! The reward of an action, and what REINFORCE makes of it (Eqs. 8 and 9).
+//! The reward of an action (Eq. 8), and its advantage over the baseline (the `δ` of Eqs. 9 and 10).
 
 use recipe::PolicyKeys;
 
@@ -40,7 +40,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// `δ = R - R̂` (Eq. 9).
+    /// `δ = R - R̂` of Eq. 10, by which Eq. 9's gradient is multiplied.
     pub(crate) fn advantage(&self) -> f64 {
         self.reward - self.baseline
     }

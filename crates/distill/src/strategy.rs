@@ -2,7 +2,7 @@
 
 use stage::{Error, Modality, Result};
 
-/// A non-empty set of teachers, the paper's action. Number `k` (from 0) holds teacher `m` if bit `m` of `k + 1` is
+/// A non-empty set of teachers, the paper's action `a` (Eq. 6). Number `k` (from 0) holds teacher `m` if bit `m` of `k + 1` is
 /// set, with the teachers in their fixed order; the last one holds them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Strategy(pub u16);

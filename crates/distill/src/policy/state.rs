@@ -59,6 +59,18 @@ impl<T: Real, F: Fn(usize, &mut [T]) + Sync + Send> Block<T> for Dense<T, F> {
     }
 }
 
+/// A teacher's scores, standardised, and what they are made of.
+pub(crate) trait Scored<T>: Send + Sync {
+    /// Writes the standardised scores of a query `(entity)`.
+    fn scores(&self, query: usize, into: &mut [T]);
+
+    /// Writes its query vector `(2k)`.
+    fn vector(&self, query: usize, into: &mut [T]);
+
+    /// The mean and rate that its scores are standardised with.
+    fn statistics(&self, query: usize) -> Statistics<T>;
+}
+
 /// A teacher's scores `E q`, standardised, without forming them:
 ///
 /// ```text
@@ -68,12 +80,12 @@ impl<T: Real, F: Fn(usize, &mut [T]) + Sync + Send> Block<T> for Dense<T, F> {
 ///
 /// Its cost does not depend on the number of queries but on the width of `q`, so each product takes this way only
 /// where the width is below the number of queries, and else reads the scores: the cheaper of two equal numbers.
-pub(crate) struct Factored<T, D, V, S> {
+pub(crate) struct Factored<T, S> {
     /// `E (entity, 2k)`.
     entity: Matrix<T>,
-    dense: Dense<T, D>,
-    vector: V,
-    statistics: S,
+    scored: S,
+    /// The scores `(query, entity)`, where they are read.
+    state: Matrix<T>,
     /// `V (query, 2k)`.
     vectors: Matrix<T>,
     /// `m` of each query.
@@ -85,22 +97,14 @@ pub(crate) struct Factored<T, D, V, S> {
     by_factors: bool,
 }
 
-impl<T, D, V, S> Factored<T, D, V, S>
-where
-    T: Real,
-    D: Fn(usize, &mut [T]) + Sync + Send,
-    V: Fn(usize, &mut [T]) + Sync + Send,
-    S: Fn(usize) -> Statistics<T> + Sync + Send,
-{
-    /// `scores` writes the standardised scores of a query, `vector` its query vector, and `statistics` says how its
-    /// scores are standardised.
-    pub(crate) fn new(entity: Matrix<T>, scores: D, vector: V, statistics: S) -> Self {
+impl<T: Real, S: Scored<T>> Factored<T, S> {
+    /// The scores of a teacher with this entity table.
+    pub(crate) fn new(entity: Matrix<T>, scored: S) -> Self {
         let empty = || Matrix::zeros(0, 0);
         Factored {
-            dense: Dense::new(entity.rows(), scores),
             entity,
-            vector,
-            statistics,
+            scored,
+            state: empty(),
             vectors: empty(),
             means: Vec::new(),
             folded: empty(),
@@ -115,13 +119,20 @@ where
         self.by_factors
     }
 
-    fn read(&mut self, queries: &[u32]) {
+    fn read_scores(&mut self, queries: &[u32]) {
+        let entities = self.entity.rows();
+        self.state.resize(queries.len(), entities);
+        let rows = self.state.values_mut().par_chunks_mut(entities);
+        rows.zip(queries).for_each(|(into, &query)| self.scored.scores(query as usize, into));
+    }
+
+    fn read_factors(&mut self, queries: &[u32]) {
         let width = self.entity.columns();
         self.vectors.resize(queries.len(), width);
         let rows = self.vectors.values_mut().par_chunks_mut(width).zip(queries);
         let means = rows.map(|(into, &query)| {
-            (self.vector)(query as usize, into);
-            let Statistics { mean, rate } = (self.statistics)(query as usize);
+            self.scored.vector(query as usize, into);
+            let Statistics { mean, rate } = self.scored.statistics(query as usize);
             row::scale(into, rate);
             mean * rate
         });
@@ -129,22 +140,17 @@ where
     }
 }
 
-impl<T, D, V, S> Block<T> for Factored<T, D, V, S>
-where
-    T: Real,
-    D: Fn(usize, &mut [T]) + Sync + Send,
-    V: Fn(usize, &mut [T]) + Sync + Send,
-    S: Fn(usize) -> Statistics<T> + Sync + Send,
-{
+impl<T: Real, S: Scored<T>> Block<T> for Factored<T, S> {
     fn width(&self) -> usize {
         self.entity.rows()
     }
 
     fn forward(&mut self, queries: &[u32], weights: &Matrix<T>, hidden: &mut Matrix<T>) {
         if self.entity.columns() >= queries.len() {
-            return self.dense.forward(queries, weights, hidden);
+            self.read_scores(queries);
+            return hidden.product(true, T::ONE, self.state.view(), weights.view());
         }
-        self.read(queries);
+        self.read_factors(queries);
         self.folded.resize(self.entity.columns(), weights.columns());
         self.folded.product(false, T::ONE, self.entity.transposed(), weights.view());
         sum_rows(weights, &mut self.sums);
@@ -157,9 +163,9 @@ where
     fn backward(&mut self, queries: &[u32], upstream: &Matrix<T>) {
         self.by_factors = self.entity.columns() < queries.len();
         if !self.by_factors {
-            return self.dense.backward(queries, upstream);
+            return self.read_scores(queries);
         }
-        self.read(queries);
+        self.read_factors(queries);
         self.folded.resize(self.entity.columns(), upstream.columns());
         self.folded.product(false, T::ONE, self.vectors.transposed(), upstream.view());
         self.sums.resize(1, upstream.columns());
@@ -171,7 +177,8 @@ where
 
     fn gradient(&self, rows: Range<usize>, upstream: &Matrix<T>, into: &mut Matrix<T>) {
         if !self.by_factors {
-            return self.dense.gradient(rows, upstream, into);
+            let columns = self.state.view().columns(rows);
+            return into.product_here(Precision::Full, columns.transposed(), upstream.view());
         }
         into.product_here(Precision::Full, self.entity.view().rows(rows), self.folded.view());
         for row in 0..into.rows() {

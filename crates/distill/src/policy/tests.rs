@@ -178,6 +178,27 @@ fn gradients_of_expected_values_equal_finite_differences() {
     }
 }
 
+/// Scores and query vectors in memory.
+struct Known<'a> {
+    scores: &'a Matrix<f64>,
+    vectors: &'a Matrix<f64>,
+}
+
+impl Scored<f64> for Known<'_> {
+    fn scores(&self, query: usize, into: &mut [f64]) {
+        into.copy_from_slice(self.scores.row(query));
+        self.statistics(query).apply(into);
+    }
+
+    fn vector(&self, query: usize, into: &mut [f64]) {
+        into.copy_from_slice(self.vectors.row(query));
+    }
+
+    fn statistics(&self, query: usize) -> Statistics<f64> {
+        Statistics::of(self.scores.row(query))
+    }
+}
+
 #[test]
 fn factored_scores_equal_the_scores() {
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(3);
@@ -187,17 +208,9 @@ fn factored_scores_equal_the_scores() {
     );
     let mut scores = Matrix::zeros(30, 40);
     scores.product(false, 1.0, vectors.view(), entity.transposed());
-    let standardised = |query: usize, into: &mut [f64]| {
-        into.copy_from_slice(scores.row(query));
-        Statistics::of(scores.row(query)).apply(into);
-    };
-    let mut dense = Dense::new(40, standardised);
-    let mut factored = Factored::new(
-        entity.clone(),
-        standardised,
-        |query, into: &mut [f64]| into.copy_from_slice(vectors.row(query)),
-        |query| Statistics::of(scores.row(query)),
-    );
+    let known = || Known { scores: &scores, vectors: &vectors };
+    let mut dense = Dense::new(40, |query, into: &mut [f64]| known().scores(query, into));
+    let mut factored = Factored::new(entity.clone(), known());
     let weights = kge::model::normal::<f64>(40, 5, 1.0, &mut generator);
     // Nine queries are more than the six columns, and go by factors; three do not.
     for queries in [vec![3, 1, 4, 15, 9, 2, 6, 5, 29], vec![3, 5, 8]] {
