@@ -34,7 +34,7 @@ pub use choice::{choose, name, products, require_memory};
 pub use distillation::{Answer, BatchDistillation, Combination, Guidance, Taught};
 pub use host::{Number, numbers_read};
 pub use model::DeviceModel;
-pub use network::{DeviceNetwork, Standard};
+pub use network::DeviceNetwork;
 pub use objective::{BatchCrossEntropy, BatchObjective, BatchTails, ScoreGradient};
 pub use optimiser::AdamStep;
 pub use rank::{judge_triples, rank_triples};

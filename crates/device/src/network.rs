@@ -5,34 +5,24 @@
 
 use candle_core::{Device, Result, Tensor};
 use kge::Matrix;
-use recipe::Precision;
+use mkg::QuerySet;
+use recipe::{PolicyState, Precision};
 
 use crate::host::{Number, failed, list, read_matrix, upload};
 use crate::model::product;
 use crate::optimiser::{AdamStep, AdamWeight};
+use crate::teachers::TeacherScores;
 
-/// How a row of an input is standardised.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standard {
-    /// Not at all.
-    None,
-    /// To mean 0 and deviation 1; one without deviation to zeros.
-    Deviation,
-    /// To mean square 1; one without to zeros.
-    Square,
+/// Rows with mean 0 and variance 1 each; one that does not vary becomes zeros.
+fn standardised(rows: &Tensor) -> Result<Tensor> {
+    scaled(&rows.broadcast_sub(&rows.mean_keepdim(1)?)?)
 }
 
-impl Standard {
-    fn apply(self, rows: &Tensor) -> Result<Tensor> {
-        let rows = match self {
-            Standard::None => return Ok(rows.clone()),
-            Standard::Deviation => rows.broadcast_sub(&rows.mean_keepdim(1)?)?,
-            Standard::Square => rows.clone(),
-        };
-        let square = rows.sqr()?.mean_keepdim(1)?;
-        let rates = square.gt(0.0)?.where_cond(&square.sqrt()?.recip()?, &square.zeros_like()?)?;
-        rows.broadcast_mul(&rates)
-    }
+/// Rows with mean square 1 each; zeros stay.
+fn scaled(rows: &Tensor) -> Result<Tensor> {
+    let square = rows.sqr()?.mean_keepdim(1)?;
+    let rates = square.gt(0.0)?.where_cond(&square.sqrt()?.recip()?, &square.zeros_like()?)?;
+    rows.broadcast_mul(&rates)
 }
 
 /// The policy's network with its optimiser's state.
@@ -82,16 +72,31 @@ impl DeviceNetwork {
         4 * (layers + queries as u64 * (2 * total + 4 * hidden) as u64)
     }
 
-    /// `log π (query, strategy)` of a batch, on the host, given for each input what it sees `(query, width)`.
+    /// `log π (query, strategy)` of a batch, on the host, from what the teachers say of it.
     ///
     /// # Errors
     /// If the device fails.
-    pub fn forward<T: Number>(&mut self, inputs: &[Tensor], standard: Standard) -> stage::Result<Matrix<T>> {
-        self.log_probabilities(inputs, standard).and_then(|said| read_matrix(&said)).map_err(failed)
+    pub fn ask<T: Number>(
+        &mut self,
+        state: PolicyState,
+        teachers: &mut TeacherScores<'_>,
+        queries: &QuerySet,
+        batch: &[u32],
+    ) -> stage::Result<Matrix<T>> {
+        let seen: Result<Vec<Tensor>> = match state {
+            PolicyState::Scores => {
+                teachers.scores(queries, batch).and_then(|scores| scores.iter().map(standardised).collect())
+            }
+            PolicyState::Query => {
+                teachers.vectors(queries, batch).and_then(|vectors| vectors.iter().map(scaled).collect())
+            }
+        };
+        seen.and_then(|seen| self.forward(seen)).and_then(|said| read_matrix(&said)).map_err(failed)
     }
 
-    fn log_probabilities(&mut self, inputs: &[Tensor], standard: Standard) -> Result<Tensor> {
-        self.seen = inputs.iter().map(|rows| standard.apply(rows)).collect::<Result<_>>()?;
+    /// `log π (query, strategy)`, given for each input what it sees `(query, width)`.
+    fn forward(&mut self, seen: Vec<Tensor>) -> Result<Tensor> {
+        self.seen = seen;
         let mut hidden = self.first_bias.value.clone();
         for (rows, layer) in self.seen.iter().zip(&self.first) {
             hidden = product(Precision::F32, rows, &layer.value)?.broadcast_add(&hidden)?;
@@ -104,7 +109,7 @@ impl DeviceNetwork {
     }
 
     /// A step of all parameters, given the gradient of the logits `(row, strategy)` of some `rows` of the last
-    /// [`DeviceNetwork::forward`].
+    /// [`DeviceNetwork::ask`].
     ///
     /// # Errors
     /// If the device fails.
@@ -209,7 +214,7 @@ mod tests {
     fn probabilities_and_gradients_equal_the_golden_values() {
         let golden: Value = serde_json::from_str(GOLDEN).unwrap();
         let (mut network, teachers) = network(&golden);
-        let said: Matrix<f64> = network.forward(&teachers, Standard::None).unwrap();
+        let said: Matrix<f64> = read_matrix(&network.forward(teachers).unwrap()).unwrap();
         assert_close(said.values(), matrix(&golden["log_pi"]).values(), 1e-10, "log π");
         // -mean(δ log π_a), by its definition.
         let list = |name: &str| -> Vec<f64> { serde_json::from_value(golden[name].clone()).unwrap() };
@@ -237,7 +242,7 @@ mod tests {
     fn adam_takes_the_steps_worked_out_by_hand() {
         let golden: Value = serde_json::from_str(GOLDEN).unwrap();
         let (mut network, teachers) = network(&golden);
-        let said: Matrix<f64> = network.forward(&teachers, Standard::None).unwrap();
+        let said: Matrix<f64> = read_matrix(&network.forward(teachers).unwrap()).unwrap();
         let mut layers = vec![[0, 1, 2].map(|_| Matrix::<f64>::zeros(0, 0)); 6];
         network.read(layers.iter_mut().map(|layer| layer.each_mut())).unwrap();
         let before = layers[5][0].clone();
@@ -269,13 +274,10 @@ mod tests {
     #[test]
     fn rows_are_standardised_and_constant_ones_are_zeros() {
         let rows = Tensor::new(&[[1.0f64, 3.0], [2.0, 2.0], [0.0, 0.0]], &Device::Cpu).unwrap();
-        let of = |standard: Standard| crate::host::read::<f64>(&standard.apply(&rows).unwrap()).unwrap();
-        assert_eq!(of(Standard::Deviation), [-1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
-        assert_close(
-            &of(Standard::Square),
-            &[0.2f64.sqrt(), 1.8f64.sqrt(), 1.0, 1.0, 0.0, 0.0],
-            1e-12,
-            "square",
-        );
+        let of = |standard: fn(&Tensor) -> Result<Tensor>| {
+            crate::host::read::<f64>(&standard(&rows).unwrap()).unwrap()
+        };
+        assert_eq!(of(standardised), [-1.0, 1.0, 0.0, 0.0, 0.0, 0.0]);
+        assert_close(&of(scaled), &[0.2f64.sqrt(), 1.8f64.sqrt(), 1.0, 1.0, 0.0, 0.0], 1e-12, "square");
     }
 }

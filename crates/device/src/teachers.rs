@@ -6,6 +6,7 @@ use mkg::{Query, QuerySet};
 use rayon::prelude::*;
 use recipe::Precision;
 
+use crate::host::Number;
 use crate::model::{DeviceModel, product};
 
 /// Numbers of a training query by a teacher, in half precision.
@@ -38,14 +39,13 @@ pub struct TeacherScores<'a> {
 }
 
 impl<'a> TeacherScores<'a> {
-    /// From `source`, as numbers of this type; products are computed in this precision, if there are any.
-    pub fn new(device: &Device, kind: DType, precision: Precision, source: TeacherSource<'a>) -> Self {
-        let device = device.clone();
+    /// From `source`, as numbers of type `T`; products are computed in this precision, if there are any.
+    pub fn new<T: Number>(device: &Device, precision: Precision, source: TeacherSource<'a>) -> Self {
+        let (device, kind) = (device.clone(), T::DTYPE);
         TeacherScores { device, kind, precision, source, batch: Vec::new(), scores: Vec::new() }
     }
 
-    /// How many teachers.
-    pub fn count(&self) -> usize {
+    fn count(&self) -> usize {
         match &self.source {
             TeacherSource::Models(models) => models.len(),
             TeacherSource::Cache { teachers, .. } => *teachers,
@@ -53,10 +53,7 @@ impl<'a> TeacherScores<'a> {
     }
 
     /// Each teacher's scores `(query, entity)` of the queries numbered `batch`.
-    ///
-    /// # Errors
-    /// If the device fails.
-    pub fn scores(&mut self, queries: &QuerySet, batch: &[u32]) -> Result<&[Tensor]> {
+    pub(crate) fn scores(&mut self, queries: &QuerySet, batch: &[u32]) -> Result<&[Tensor]> {
         if self.batch != batch {
             self.scores.clear();
             self.scores = match &self.source {
@@ -74,11 +71,8 @@ impl<'a> TeacherScores<'a> {
         Ok(&self.scores)
     }
 
-    /// Each teacher's query vectors `(query, 2k)`.
-    ///
-    /// # Errors
-    /// If the device fails.
-    pub fn vectors(&self, queries: &QuerySet, batch: &[u32]) -> Result<Vec<Tensor>> {
+    /// Each teacher's query vectors `(query, columns)`.
+    pub(crate) fn vectors(&self, queries: &QuerySet, batch: &[u32]) -> Result<Vec<Tensor>> {
         match &self.source {
             TeacherSource::Models(models) => {
                 let asked: Vec<Query> = batch.iter().map(|query| queries.query(*query as usize)).collect();

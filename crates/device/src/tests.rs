@@ -1,6 +1,5 @@
 //! The step on candle's CPU device beside the golden values and the hand-written engine.
 
-use candle_core::DType;
 use kge::checkpoint::{Reader, Tensors};
 use kge::model::{even, normal};
 use kge::{Backbone, CrossEntropy, Embedding, Initial, Matrix, N3, Rank, Scorer, Shape};
@@ -322,7 +321,7 @@ fn teachers_say_what_their_models_or_the_cache_say() {
         scores: Box::new(|query, teacher| &rows[teacher][query]),
         vectors: Box::new(|query, teacher| &rows[2 + teacher][query]),
     };
-    let new = |source| TeacherScores::new(&Device::Cpu, DType::F32, Precision::F32, source);
+    let new = |source| TeacherScores::new::<f32>(&Device::Cpu, Precision::F32, source);
     let computed = models.iter().map(|model| DeviceModel::new(&Device::Cpu, model).unwrap());
     let (mut computed, mut copied) = (new(TeacherSource::Models(computed.collect())), new(cache));
     for batch in [&[0, 5, 9, 20, 3, 7][..], &[1, 2, 3], &[1, 2, 3], &[8]] {

@@ -19,13 +19,11 @@ pub mod report;
 pub mod slices;
 pub mod table;
 
-use cuda::Gpu;
-use kge::rank::BLOCK;
-use kge::{Backbone, Model, Rank, judge_triples};
+use kge::{Rank, judge_triples};
 use mkg::{QuerySet, Split};
 use program::Common;
 use program::Progress;
-use recipe::Recipe;
+use recipe::{Precision, Recipe};
 use serde::Serialize;
 use stage::files::{read_json, write_json};
 use stage::manifest::Manifest;
@@ -33,6 +31,7 @@ use stage::task::Task;
 use stage::work::Work;
 use stage::{Error, Modality, Result, Run, interrupt};
 use std::path::Path;
+use training::Place;
 
 use examples::Example;
 use graph::Graph;
@@ -86,13 +85,9 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     graph.require(&splits)?;
     let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary)?;
 
-    let ready = || {
-        let gpu = cuda::choose(common.device(), None)?;
-        gpu.iter().try_for_each(|gpu| require_memory(gpu, &graph, &models))?;
-        Ok(gpu)
-    };
-    if let Some((work, gpu)) = common.begin(task, ready)? {
-        evaluate(work, &graph, &models, gpu.as_ref(), &splits, (examples, recipe.seed))?;
+    let ready = || Place::choose(common.device(), Precision::F32);
+    if let Some((work, place)) = common.begin(task, ready)? {
+        evaluate(work, &graph, &models, &place, &splits, (examples, recipe.seed))?;
     }
     if common.is_status() || common.is_quiet() { Ok(()) } else { print(&run, examples > 0) }
 }
@@ -116,11 +111,11 @@ fn evaluate(
     work: Work,
     graph: &Graph,
     models: &Models,
-    gpu: Option<&Gpu>,
+    place: &Place,
     splits: &[Split],
     (examples, seed): (usize, u64),
 ) -> Result<()> {
-    let ranked = rank_all(graph, models, gpu, splits)?;
+    let ranked = rank_all(graph, models, place, splits)?;
     let metrics = report::metrics(graph, &Slicer::new(graph), &ranked)?;
     table::write(&work.path(RANKS), graph, &ranked)?;
     if let (true, Some(last)) = (examples > 0, splits.last()) {
@@ -129,38 +124,15 @@ fn evaluate(
     }
     write_json(&work.path(METRICS), &metrics)?;
     let mut summary = report::summary(&metrics, splits);
-    if let Some(gpu) = gpu {
-        summary["device"] = gpu.name().into();
-    }
+    summary["products"] = place.products().into();
     work.finish(summary)?;
     Ok(())
 }
 
-/// Model number `index` on a device; none, with a message, of an ensemble, and where no device has its backbone.
-fn on_device(gpu: &Gpu, models: &Models, index: usize) -> Result<Option<Vec<cuda::Model>>> {
-    let is_there = |parts: &Vec<&Model<f32>>| parts.iter().all(|part| part.backbone == Backbone::ComplEx);
-    let Some(parts) = models.averaged(index).filter(is_there) else {
-        tracing::info!("{}: ranked on the CPU, which has every backbone and ensemble", models.names()[index]);
-        return Ok(None);
-    };
-    parts.into_iter().map(|part| cuda::Model::new(gpu, part)).collect::<Result<_>>().map(Some)
-}
-
-/// Refuses models that the device's memory does not hold, one name's at a time.
-fn require_memory(gpu: &Gpu, graph: &Graph, models: &Models) -> Result<()> {
-    let of_part = |part: &&Model<f32>| {
-        cuda::Model::memory(part.entity.rows(), graph.relations(), part.entity.columns(), BLOCK)
-    };
-    let of_model = |index| models.averaged(index).iter().flatten().map(of_part).sum::<u64>();
-    let most = (0..models.names().len()).map(of_model).max().unwrap_or(0);
-    gpu.require_memory(|_| most, 1, "ranking", "batch")
-}
-
 /// Ranks every model on every split.
-fn rank_all(graph: &Graph, models: &Models, gpu: Option<&Gpu>, splits: &[Split]) -> Result<Vec<Ranked>> {
+fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> Result<Vec<Ranked>> {
     let mut ranked = Vec::new();
     for (i, model) in models.names().iter().enumerate() {
-        let on_device = gpu.map(|gpu| on_device(gpu, models, i)).transpose()?.flatten();
         for &split in splits {
             let triples = graph.triples(split);
             let queries = QuerySet::new(triples, graph.relations()).len();
@@ -170,12 +142,10 @@ fn rank_all(graph: &Graph, models: &Models, gpu: Option<&Gpu>, splits: &[Split])
                 interrupt::check()
             };
             let (relations, known) = (graph.relations(), &graph.known);
-            let judged = match (gpu, &on_device) {
-                (Some(gpu), Some(parts)) => {
-                    let parts: Vec<&cuda::Model> = parts.iter().collect();
-                    cuda::judge_triples(gpu, &parts, triples, relations, known, advance)
-                }
-                _ => judge_triples(&models.scorer(i), triples, relations, known, advance),
+            let judged = match models.averaged(i) {
+                Some(parts) => place.judge_triples(parts, triples, relations, known, advance),
+                // An ensemble weighs its teachers on the CPU, wherever else work is done.
+                None => judge_triples(&models.scorer(i), triples, relations, known, advance),
             };
             let judged =
                 judged.map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;

@@ -17,6 +17,16 @@ pub trait Scorer: Sync {
     fn scores(&self, queries: &[Query], into: &mut Matrix<f32>);
 }
 
+impl<S: Scorer + ?Sized> Scorer for &S {
+    fn entities(&self) -> usize {
+        (**self).entities()
+    }
+
+    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
+        (**self).scores(queries, into);
+    }
+}
+
 impl<S: Scorer + ?Sized> Scorer for Box<S> {
     fn entities(&self) -> usize {
         (**self).entities()

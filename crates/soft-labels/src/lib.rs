@@ -43,14 +43,14 @@ mod write;
 pub use labels::{Opened, SoftLabels};
 pub use write::{Teacher, scorers, write_labels, write_part};
 
-use kge::{Backbone, Scorer};
+use kge::Scorer;
 use mkg::Vocabulary;
 use program::Common;
-use recipe::Recipe;
+use recipe::{Precision, Recipe};
 use stage::manifest;
 use stage::task::Task;
 use stage::{Error, Modality, Result, Run, resources};
-use training::{Data, open_model};
+use training::{Data, Place, open_model};
 
 /// Writes the soft labels, unless they are fresh.
 pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
@@ -65,44 +65,22 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let fits = || {
         require_entities(options.top, data.entities())?;
         require_room(&run, &data, &teachers, options)?;
-        let other = teachers.iter().map(|teacher| teacher.model.backbone).find(|of| *of != Backbone::ComplEx);
-        let lacking = other.map(|backbone| format!("a {backbone} teacher"));
-        let gpu = cuda::choose(common.device(), lacking.as_deref())?;
-        gpu.iter().try_for_each(|gpu| require_device_memory(gpu, &data, &teachers, options))?;
-        Ok(gpu)
+        let place = Place::choose(common.device(), Precision::F32)?;
+        let models: Vec<_> = teachers.iter().map(|teacher| &teacher.model).collect();
+        let rows = write::layout(&data, &teachers, options.top).rows_per_group();
+        place.require_scoring(&models, rows, "scoring with the teachers")?;
+        Ok(place)
     };
-    let Some((work, gpu)) = common.begin(task, fits)? else { return Ok(()) };
-    let copy = |gpu| teachers.iter().map(move |teacher| cuda::Model::new(gpu, &teacher.model));
-    let on_device: Vec<cuda::Model> = gpu.iter().flat_map(copy).collect::<Result<_>>()?;
-    let scorers = match &gpu {
-        Some(_) => on_device.iter().map(|model| model as &dyn Scorer).collect(),
-        None => scorers(&teachers),
-    };
+    let Some((work, place)) = common.begin(task, fits)? else { return Ok(()) };
+    let scorers = teachers.iter().map(|teacher| place.scorer(&teacher.model));
+    let scorers = scorers.collect::<Result<Vec<_>>>()?;
+    let scorers: Vec<&dyn Scorer> = scorers.iter().map(|scorer| &**scorer).collect();
     write_labels(&work, &data, &teachers, &scorers, options)?;
     let names: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
-    let mut summary = serde_json::json!({
-        "rows": data.queries.len(), "entities": data.entities(), "teachers": names,
-    });
-    if let Some(gpu) = gpu {
-        summary["device"] = gpu.name().into();
-    }
-    work.finish(summary)?;
+    work.finish(serde_json::json!({
+        "rows": data.queries.len(), "entities": data.entities(), "teachers": names, "products": place.products(),
+    }))?;
     Ok(())
-}
-
-/// Refuses teachers that a device's memory does not hold side by side.
-fn require_device_memory(
-    gpu: &cuda::Gpu,
-    data: &Data,
-    teachers: &[Teacher],
-    options: &recipe::SoftLabels,
-) -> Result<()> {
-    let rows = write::layout(data, teachers, options.top).rows_per_group();
-    let of_teacher = |teacher: &Teacher| {
-        cuda::Model::memory(data.entities(), data.relations(), teacher.model.width(), rows)
-    };
-    let bytes = teachers.iter().map(of_teacher).sum();
-    gpu.require_memory(|_| bytes, 1, "scoring with the teachers", "batch")
 }
 
 /// Refuses to keep more entities than there are.

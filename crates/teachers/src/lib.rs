@@ -7,7 +7,7 @@
 use dsom_features::{FeatureTable, table};
 
 use kge::checkpoint::{Reader, Tensors};
-use kge::{CrossEntropy, Matrix, Rank, StepLoss};
+use kge::{Matrix, Rank, StepLoss};
 use program::Common;
 use recipe::{Absent, Recipe, Teachers, Training};
 use serde::Serialize;
@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Modality, Result, Run};
-use training::{Data, Engine, Learner, MODEL, Place, Shapes, fit, initial, lacking, shape};
+use training::{Data, Engine, Learner, MODEL, Place, Shapes, fit, initial, shape};
 
 pub mod missing;
 
@@ -72,16 +72,16 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let features = projected.then(|| open(&mut task)).transpose()?;
     let width = features.as_ref().map_or(0, |features| features.rows.columns());
     let ready = || {
-        let place = Place::choose(common.device(), lacking(training, "teachers").as_deref(), training)?;
+        let place = Place::choose(common.device(), training.precision)?;
         let shapes = Shapes {
             shape: shape(training),
             entities: data.entities(),
             features: width,
-            queries: data.queries.len(),
+            queries: data.largest_batch(training.batch),
             batch: training.batch,
         };
-        let knob = ("teachers", "lower `teachers.batch` or `teachers.rank`");
-        place.require_memory(shapes, |_| 0, "training a teacher", knob)?;
+        let knob = "lower `teachers.batch` or `teachers.rank`";
+        place.require_memory(place.training_memory(shapes), "training a teacher", knob)?;
         Ok(place)
     };
     let Some((work, place)) = common.begin(task, ready)? else { return Ok(()) };
@@ -93,7 +93,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     };
     let initial = initial(&name, recipe.seed, training, &data, projected);
     let engine = place.engine(initial, training)?;
-    let mut teacher = Teacher { data: &data, engine, on_device: None, presence };
+    let mut teacher = Teacher { data: &data, engine, presence };
     let fitted = fit(&work, &name, recipe.seed, training, &data, &mut teacher)?;
     summary.insert("products".to_owned(), place.products().into());
     if let Value::Object(fitted) = serde_json::json!(fitted) {
@@ -144,9 +144,7 @@ impl Features {
 
 struct Teacher<'a> {
     data: &'a Data,
-    engine: Engine,
-    /// The objective on a device.
-    on_device: Option<cuda::CrossEntropy>,
+    engine: Box<dyn Engine>,
     presence: Option<Matrix<f32>>,
 }
 
@@ -154,16 +152,7 @@ impl Learner for Teacher<'_> {
     fn begin_epoch(&mut self, _epoch: usize) {}
 
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss> {
-        let queries = &self.data.queries;
-        let (loss, _) = match &mut self.engine {
-            Engine::Cpu(trainer) => trainer.step(queries, batch, &CrossEntropy { queries })?,
-            Engine::Device(trainer) => {
-                let objective = self.on_device.get_or_insert_with(|| cuda::CrossEntropy::new(trainer.gpu()));
-                let (loss, ()) = trainer.step(queries, batch, objective)?;
-                (loss, Vec::new())
-            }
-        };
-        Ok(loss)
+        self.engine.step(&self.data.queries, batch)
     }
 
     fn end_epoch(&mut self) -> Map<String, Value> {

@@ -20,8 +20,6 @@ use crate::events::Events;
 pub trait Learner {
     /// Epoch number `epoch` (from 1) begins.
     fn begin_epoch(&mut self, epoch: usize);
-    /// The step after the next one will be on `next`: what it needs may be begun with, and nothing may depend on that.
-    fn prepare(&mut self, _next: &[u32]) {}
     /// One step on the training queries numbered `batch`.
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss>;
     /// The epoch ends; figures of its own for the event log.
@@ -116,13 +114,9 @@ fn run_epoch(
 ) -> Result<Map<String, serde_json::Value>> {
     learner.begin_epoch(epoch);
     let mut total = StepLoss::default();
-    let batches = batches(data, training.batch, name, seed, epoch);
-    for (number, batch) in batches.iter().enumerate() {
+    for batch in batches(data, training.batch, name, seed, epoch) {
         interrupt::check()?;
-        if let Some(next) = batches.get(number + 1) {
-            learner.prepare(next);
-        }
-        let loss = learner.step(batch)?;
+        let loss = learner.step(&batch)?;
         total.objective += loss.objective * loss.pairs as f64;
         total.regulariser += loss.regulariser * loss.pairs as f64;
         total.pairs += loss.pairs;

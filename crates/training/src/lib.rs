@@ -3,14 +3,16 @@
 //! Choices are made on the validation split; nothing here opens the test split, not even for the filter.
 
 mod data;
+mod engine;
 mod events;
 mod fit;
 mod place;
 mod precision;
 
 pub use data::{Data, initial, open_model, open_triples, open_vocabulary, shape};
+pub use engine::Engine;
 pub use fit::{Fitted, Learner, fit};
-pub use place::{Engine, Place, Shapes, lacking};
+pub use place::{Place, Shapes, on_cpu, on_device};
 pub use precision::precision;
 
 /// The file of a trained model in its stage's folder.

@@ -1,26 +1,20 @@
-//! Where a model is trained: on the CPU or on a device, behind one set of calls.
+//! Where arithmetic is done: on the CPU by the hand-written engine, or on a device.
 
-use cuda::Gpu;
-use kge::checkpoint::{Reader, Tensors};
-use kge::{Backbone, Initial, Matrix, Model, N3, Rank, Shape};
-use program::Device;
-use recipe::Training;
-use stage::{Result, interrupt, resources};
+use device::{Device, DeviceModel, DeviceTrainer};
+use kge::rank::BLOCK;
+use kge::{Average, Initial, Judged, Model, N3, Scorer, Shape};
+use mkg::{KnownAnswers, Triple};
+use recipe::{Precision, Training};
+use stage::{Result, resources};
 
-use crate::{Data, precision};
+use crate::{Engine, precision};
 
-/// Where a model is trained, and with which products.
+/// Where arithmetic is done, and by which products. Only what makes an engine looks inside.
 pub enum Place {
-    /// On the CPU.
+    /// By the hand-written engine.
     Cpu(kge::Precision),
-    /// On a device.
-    Device(Gpu, recipe::Precision),
-}
-
-/// What of a training no device does: its backbone, as a key of the recipe's `section`.
-pub fn lacking(training: &Training, section: &str) -> Option<String> {
-    let word = training.backbone.word();
-    (training.backbone != Backbone::ComplEx).then(|| format!("`{section}.backbone = \"{word}\"`"))
+    /// By tensors on a device.
+    Device(Device, Precision),
 }
 
 /// The largest shapes of a training: see [`kge::Trainer::memory`].
@@ -32,66 +26,52 @@ pub struct Shapes {
     pub entities: usize,
     /// Columns of the features; 0 for a free table.
     pub features: usize,
-    /// Training queries.
+    /// The most queries in a batch.
     pub queries: usize,
     /// Pairs in a batch.
     pub batch: usize,
 }
 
 impl Place {
-    /// The one that was asked for; `lacking` says what of this training no device does.
+    /// The one that was asked for, with products in `asked_precision`.
     ///
     /// # Errors
-    /// As [`cuda::choose`] has them.
-    pub fn choose(asked: Device, lacking: Option<&str>, training: &Training) -> Result<Place> {
-        Ok(match cuda::choose(asked, lacking)? {
-            Some(gpu) => Place::Device(gpu, training.precision),
-            None => Place::Cpu(precision(training.precision)),
+    /// If a device was asked for that is not there, or that this program was built without.
+    pub fn choose(asked: program::Device, asked_precision: Precision) -> Result<Place> {
+        Ok(match device::choose(asked)? {
+            Some(device) => Place::Device(device, asked_precision),
+            None => Place::Cpu(precision(asked_precision)),
         })
-    }
-
-    /// The device, if it is one.
-    pub fn gpu(&self) -> Option<&Gpu> {
-        match self {
-            Place::Cpu(_) => None,
-            Place::Device(gpu, _) => Some(gpu),
-        }
     }
 
     /// What its products are called in a summary.
     pub fn products(&self) -> String {
         match self {
             Place::Cpu(precision) => precision.to_string(),
-            Place::Device(gpu, precision) => gpu.products(*precision),
+            Place::Device(device, precision) => device::products(device, *precision),
         }
     }
 
-    /// Refuses a training that memory does not hold. `more` is what it takes beside the parameters and a step's buffers,
-    /// for so many queries; `section` is the recipe's, `knob` what to lower in it.
-    pub fn require_memory(
-        &self,
-        shapes: Shapes,
-        more: impl Fn(usize) -> u64,
-        what: &str,
-        (section, knob): (&str, &str),
-    ) -> Result<()> {
-        let Shapes { shape, entities, features, .. } = shapes;
-        let queries = |batch: usize| batch.min(shapes.queries);
+    /// Bytes that a training takes, with all that it multiplies in another precision.
+    pub fn training_memory(&self, shapes: Shapes) -> u64 {
+        let Shapes { shape, entities, features, queries, batch } = shapes;
         match self {
             Place::Cpu(precision) => {
-                let (batch, queries) = (shapes.batch, queries(shapes.batch));
-                let bytes = kge::Trainer::memory(shape, entities, batch, queries, features)
+                kge::Trainer::memory(shape, entities, batch, queries, features)
                     + precision.memory(entities, queries)
-                    + more(queries);
-                resources::require_memory(bytes, what, knob)
             }
-            Place::Device(gpu, _) => {
-                let bytes = |batch: usize| {
-                    cuda::Trainer::memory(entities, shape.columns(), batch, queries(batch), features)
-                        + more(queries(batch))
-                };
-                gpu.require_memory(bytes, shapes.batch, what, &format!("{section}.batch"))
-            }
+            Place::Device(..) => DeviceTrainer::memory(shape, entities, batch, queries, features),
+        }
+    }
+
+    /// Refuses work that needs more bytes than there are; `knob` says what to lower.
+    ///
+    /// # Errors
+    /// If it does.
+    pub fn require_memory(&self, bytes: u64, what: &str, knob: &str) -> Result<()> {
+        match self {
+            Place::Cpu(_) => resources::require_memory(bytes, what, knob),
+            Place::Device(device, _) => device::require_memory(device, bytes, what, knob),
         }
     }
 
@@ -99,72 +79,83 @@ impl Place {
     ///
     /// # Errors
     /// If a device's memory does not hold it.
-    pub fn engine(&self, initial: Initial<f32>, training: &Training) -> Result<Engine> {
-        let (rate, n3) = (training.learning_rate, N3 { weight: training.n3 });
+    pub fn engine(&self, initial: Initial<f32>, training: &Training) -> Result<Box<dyn Engine>> {
         Ok(match self {
-            Place::Cpu(precision) => kge::Trainer::new(initial, rate, n3).with_precision(*precision).into(),
-            Place::Device(gpu, precision) => {
-                let trainer = cuda::Trainer::new(gpu, initial, rate, n3, *precision)?;
-                Engine::Device(Box::new(trainer))
-            }
+            Place::Cpu(precision) => Box::new(on_cpu(initial, training, *precision)),
+            Place::Device(device, precision) => Box::new(on_device(device, &initial, training, *precision)?),
         })
     }
+
+    /// What computes the scores of a model.
+    ///
+    /// # Errors
+    /// If a device's memory does not hold it.
+    pub fn scorer<'a>(&self, model: &'a Model<f32>) -> Result<Box<dyn Scorer + 'a>> {
+        Ok(match self {
+            Place::Cpu(_) => Box::new(model),
+            Place::Device(device, _) => Box::new(DeviceModel::new(device, model)?),
+        })
+    }
+
+    /// Refuses models that a device's memory does not hold side by side, with the scores of so many queries. On the CPU they
+    /// are there.
+    ///
+    /// # Errors
+    /// If it does not.
+    pub fn require_scoring(&self, models: &[&Model<f32>], queries: usize, what: &str) -> Result<()> {
+        match self {
+            Place::Cpu(_) => Ok(()),
+            Place::Device(device, _) => {
+                let bytes = models.iter().map(|model| DeviceModel::memory(model, queries)).sum();
+                device::require_memory(device, bytes, what, "the models' rank")
+            }
+        }
+    }
+
+    /// The ranks of tail and head of each triple by the mean of the models' scores, and the confidences: see
+    /// [`kge::judge_triples`].
+    ///
+    /// # Errors
+    /// If a score is not finite, a device fails, or `progress` says so.
+    pub fn judge_triples(
+        &self,
+        models: Vec<&Model<f32>>,
+        triples: &[Triple],
+        relations: usize,
+        known: &KnownAnswers,
+        progress: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<[Judged; 2]>> {
+        match self {
+            Place::Cpu(_) => kge::judge_triples(&Average(models), triples, relations, known, progress),
+            Place::Device(device, _) => {
+                self.require_scoring(&models, BLOCK, "ranking")?;
+                let models = models.into_iter().map(|model| DeviceModel::new(device, model));
+                let models = models.collect::<Result<Vec<_>>>()?;
+                device::judge_triples(&models, triples, relations, known, progress)
+            }
+        }
+    }
 }
 
-/// A model in training, wherever it is.
-pub enum Engine {
-    /// On the CPU.
-    Cpu(Box<kge::Trainer<f32>>),
-    /// On a device.
-    Device(Box<cuda::Trainer>),
+/// A model in training by the hand-written engine.
+pub fn on_cpu(
+    initial: Initial<f32>,
+    training: &Training,
+    precision: kge::Precision,
+) -> kge::Trainer<f32> {
+    let n3 = N3 { weight: training.n3 };
+    kge::Trainer::new(initial, training.learning_rate, n3).with_precision(precision)
 }
 
-impl From<kge::Trainer<f32>> for Engine {
-    fn from(trainer: kge::Trainer<f32>) -> Engine {
-        Engine::Cpu(Box::new(trainer))
-    }
-}
-
-impl Engine {
-    /// The model as it stands, and the trained projection, if there is one.
-    pub fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)> {
-        match self {
-            Engine::Cpu(trainer) => Ok(trainer.parts()),
-            Engine::Device(trainer) => trainer.parts(),
-        }
-    }
-
-    /// The ranks of tail and head of each validation triple.
-    pub fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
-        let (valid, relations, known) = (&data.valid, data.relations(), &data.known);
-        let check = |_| interrupt::check();
-        match self {
-            Engine::Cpu(trainer) => kge::rank_triples(trainer.model(), valid, relations, known, check),
-            Engine::Device(trainer) => trainer.rank_triples(valid, relations, known, check),
-        }
-    }
-
-    /// Everything needed to go on, at either place.
-    pub fn state(&mut self) -> Result<Tensors<'_>> {
-        match self {
-            Engine::Cpu(trainer) => Ok(trainer.state()),
-            Engine::Device(trainer) => trainer.state(),
-        }
-    }
-
-    /// Takes up a state saved under `prefix.`, at either place.
-    pub fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()> {
-        match self {
-            Engine::Cpu(trainer) => trainer.restore(reader, prefix),
-            Engine::Device(trainer) => trainer.restore(reader, prefix),
-        }
-    }
-
-    /// Refuses parameters that are no longer finite.
-    pub fn require_finite(&mut self) -> Result<()> {
-        match self {
-            Engine::Cpu(trainer) => trainer.require_finite(),
-            Engine::Device(trainer) => trainer.require_finite(),
-        }
-    }
+/// A model in training on a device.
+///
+/// # Errors
+/// If its memory does not hold it.
+pub fn on_device(
+    device: &Device,
+    initial: &Initial<f32>,
+    training: &Training,
+    precision: Precision,
+) -> Result<DeviceTrainer<f32>> {
+    DeviceTrainer::new(device, initial, training.learning_rate, N3 { weight: training.n3 }, precision)
 }

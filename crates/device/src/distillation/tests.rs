@@ -198,7 +198,7 @@ impl Cached {
     fn teachers(&self) -> TeacherScores<'_> {
         let rows = |query: usize, teacher: usize| self.rows[2 * query + teacher].as_slice();
         let source = TeacherSource::Cache { teachers: 2, scores: Box::new(rows), vectors: Box::new(rows) };
-        TeacherScores::new(&Device::Cpu, DType::F64, recipe::Precision::F32, source)
+        TeacherScores::new::<f64>(&Device::Cpu, recipe::Precision::F32, source)
     }
 
     fn scores(&self, query: usize, teacher: usize) -> Vec<f64> {

@@ -1,0 +1,100 @@
+//! A model in training, wherever its arithmetic is done.
+
+use device::{BatchCrossEntropy, DeviceTrainer};
+use kge::checkpoint::{Reader, Tensors};
+use kge::{CrossEntropy, Matrix, Model, Rank, StepLoss};
+use mkg::QuerySet;
+use stage::{Result, interrupt};
+
+use crate::Data;
+
+/// A model in training. Parameters cross between its implementations by checkpoints, in mid-training.
+pub trait Engine {
+    /// One step on the queries numbered `batch`, by cross-entropy alone (Eq. 3).
+    ///
+    /// # Errors
+    /// If the loss is no longer finite, or a device fails.
+    fn step(&mut self, queries: &QuerySet, batch: &[u32]) -> Result<StepLoss>;
+
+    /// The ranks of tail and head of each validation triple.
+    ///
+    /// # Errors
+    /// If a score is not finite; on interruption; if a device fails.
+    fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>>;
+
+    /// The model as it stands, and the trained projection, if there is one.
+    ///
+    /// # Errors
+    /// If a device fails.
+    fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)>;
+
+    /// Everything needed to go on.
+    ///
+    /// # Errors
+    /// If a device fails.
+    fn state(&mut self) -> Result<Tensors<'_>>;
+
+    /// Takes up a state saved under `prefix.`.
+    ///
+    /// # Errors
+    /// If the file has other tensors than this model's, or a device fails.
+    fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()>;
+
+    /// Refuses parameters that are no longer finite.
+    ///
+    /// # Errors
+    /// If any is not, or a device fails.
+    fn require_finite(&mut self) -> Result<()>;
+}
+
+impl Engine for kge::Trainer<f32> {
+    fn step(&mut self, queries: &QuerySet, batch: &[u32]) -> Result<StepLoss> {
+        Ok(kge::Trainer::step(self, queries, batch, &CrossEntropy { queries })?.0)
+    }
+
+    fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
+        kge::rank_triples(self.model(), &data.valid, data.relations(), &data.known, |_| interrupt::check())
+    }
+
+    fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)> {
+        Ok(kge::Trainer::parts(self))
+    }
+
+    fn state(&mut self) -> Result<Tensors<'_>> {
+        Ok(kge::Trainer::state(self))
+    }
+
+    fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()> {
+        kge::Trainer::restore(self, reader, prefix)
+    }
+
+    fn require_finite(&mut self) -> Result<()> {
+        kge::Trainer::require_finite(self)
+    }
+}
+
+impl Engine for DeviceTrainer<f32> {
+    fn step(&mut self, queries: &QuerySet, batch: &[u32]) -> Result<StepLoss> {
+        Ok(DeviceTrainer::step(self, queries, batch, &mut BatchCrossEntropy)?.0)
+    }
+
+    fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
+        self.rank_triples(&data.valid, data.relations(), &data.known, |_| interrupt::check())
+    }
+
+    fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)> {
+        DeviceTrainer::parts(self)
+    }
+
+    fn state(&mut self) -> Result<Tensors<'_>> {
+        DeviceTrainer::state(self)
+    }
+
+    fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()> {
+        DeviceTrainer::restore(self, reader, prefix)
+    }
+
+    fn require_finite(&mut self) -> Result<()> {
+        DeviceTrainer::require_finite(self)
+    }
+}
