@@ -13,7 +13,6 @@ EXPERIMENT ?= demo
 DSOM_DATA  ?=
 CARGO      ?= cargo
 BIN        ?= target/debug
-LIBRARIES  ?= target/cuda/lib/nvidia/cu13/lib
 
 STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
 MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model ,$(IMAGE_MODEL))
@@ -42,42 +41,47 @@ all: build
 build:
 	$(CARGO) build --workspace --bins
 
-## build-cuda: the programs with CUDA, and its libraries, in target/cuda; needs no GPU, no CUDA and no nvcc
-build-cuda: target/cuda/lib
+# CUDA's compiler and libraries from PyPI, or those of a machine that has them: make build-cuda CUDA=/usr/local/cuda
+CUDA       ?= $(CURDIR)/target/cuda/wheels/nvidia/cu13
+CUDA_STUB   = $(CURDIR)/target/cuda/stub
+# A folder of its own: other flags would build everything in target/debug anew.
+WITH_CUDA   = PATH="$(CUDA)/bin:$$PATH" CUDA_HOME=$(CUDA) CUDA_PATH=$(CUDA) CUDA_ROOT=$(CUDA) CUDA_COMPUTE_CAP=$(CUDA_COMPUTE_CAP) \
+	RUSTFLAGS="-L native=$(CUDA_STUB) -L native=$(CUDA)/lib" CARGO_TARGET_DIR=target/cuda/build
+CUDA_COMPUTE_CAP ?= 80
+
+## build-cuda: the programs with CUDA, and its libraries, in target/cuda; needs no GPU; CUDA_COMPUTE_CAP=90 for another one
+build-cuda: target/cuda/stub
 	mkdir -p target/cuda/bin
-	$(CARGO) test --workspace --lib --features cuda --no-run 2>target/cuda/tests.txt || { cat target/cuda/tests.txt; exit 1; }
-	cp "$$(sed -nE 's/.*\((.*\/cuda-[0-9a-f]+)\)/\1/p' target/cuda/tests.txt)" target/cuda/bin/cuda-tests
-	cp "$$(sed -nE 's/.*\((.*\/dsom_distill-[0-9a-f]+)\)/\1/p' target/cuda/tests.txt)" target/cuda/bin/student-tests
-	$(CARGO) build --workspace --bins --features cuda
-	cp $$(ls target/debug/dsom-* | grep -v '\.d$$') target/cuda/bin/
+	$(WITH_CUDA) $(CARGO) build --workspace --bins --features cuda
+	cp $$(ls target/cuda/build/debug/dsom-* | grep -v '\.d$$') target/cuda/bin/
+	$(WITH_CUDA) $(CARGO) test --workspace --lib --features cuda --no-run 2>target/cuda/tests.txt || { cat target/cuda/tests.txt; exit 1; }
+	cp "$$(sed -nE 's/.*\((.*\/device-[0-9a-f]+)\)/\1/p' target/cuda/tests.txt)" target/cuda/bin/device-tests
 
-# CUDA's libraries from PyPI, versions pinned, nothing outside this folder. A name without a version is looked for first:
-# without these links a CUDA that the machine has of another version would come before them.
-target/cuda/lib: crates/cuda/libraries.txt
-	python3 -m pip install --quiet --no-deps --target $@ --upgrade --requirement $<
-	ln -sf libcublas.so.13 $@/nvidia/cu13/lib/libcublas.so
-	ln -sf libnvrtc.so.13 $@/nvidia/cu13/lib/libnvrtc.so
+## check-cuda: compiles and lints with CUDA; needs no GPU
+check-cuda: target/cuda/stub
+	$(WITH_CUDA) $(CARGO) clippy --workspace --all-targets --features cuda -- --deny warnings
+
+$(CURDIR)/target/cuda/wheels/nvidia/cu13: pipelines/cuda.txt
+	python3 -m pip install --quiet --no-deps --target target/cuda/wheels --upgrade --requirement $<
+	cd $@/lib && for library in lib*.so.*; do ln -sf $$library $${library%%.so.*}.so; done
+	ln -sfn lib $@/lib64
 	@touch $@
 
-## check-cuda: lints with CUDA, kernels compiled by NVRTC for sm_80 to sm_120, tests through a stand-in of the driver; no GPU
-check-cuda: target/cuda/lib target/cuda/stand-in
-	$(CARGO) clippy --workspace --all-targets --features cuda -- --deny warnings
-	DSOM_REQUIRE_NVRTC=1 DSOM_TEST_DEVICE=cuda \
-		LD_LIBRARY_PATH=$(CURDIR)/target/cuda/stand-in:$(CURDIR)/target/cuda/lib/nvidia/cu13/lib \
-		$(CARGO) test --workspace --lib --test parity --features cuda
-
-# What answers for libcuda and libcublas where there is no GPU. For tests alone: it must not be found beside a driver.
-target/cuda/stand-in: crates/cuda/stand-in/cuda.c $(wildcard crates/cuda/src/kernels/*)
+# What the linker takes for the driver, which only a machine with a GPU has: every function of cuda.h, empty. Never run.
+target/cuda/stub: $(CUDA)
 	mkdir -p $@
-	$(CC) -O2 -std=c11 -shared -fPIC -o $@/libcuda.so $< -lm
-	cp $@/libcuda.so $@/libcublas.so
+	grep -ohE '\bcu[A-Z][A-Za-z0-9]*(_v[0-9]+)?(_ptsz|_ptds)?\b' $(CUDA)/include/cuda.h | sort -u | \
+		sed 's/.*/void &(void) {}/' >$@/cuda.c
+	$(CC) -w -shared -fPIC -Wl,-soname,libcuda.so.1 -o $@/libcuda.so $@/cuda.c
 	@touch $@
 
-## bundle-cuda: what to carry to a machine with a GPU, as target/cuda/dsom-cuda.tar; LIBRARIES= where that has CUDA 13's
+## bundle-cuda: what to carry to a machine with a GPU and its driver alone, as target/cuda/dsom-cuda.tar
 bundle-cuda: build-cuda
+	mkdir -p target/cuda/lib
+	cp -L $(foreach name,cublas cublasLt curand cudart nvrtc,$(wildcard $(CUDA)/lib/lib$(name).so.*)) target/cuda/lib/
 	strip target/cuda/bin/*
-	tar --create --file target/cuda/dsom-cuda.tar pipelines crates/cuda/libraries.txt README.md \
-		target/cuda/bin $(LIBRARIES) $(if $(wildcard $(RUN)),$(RUN))
+	tar --create --file target/cuda/dsom-cuda.tar pipelines docs/gpu.md target/cuda/bin target/cuda/lib \
+		$(if $(wildcard $(RUN)),$(RUN))
 	@echo "unpack target/cuda/dsom-cuda.tar there, then pipelines/cuda.sh check, then RUN=$(RUN) RECIPE=$(RECIPE) pipelines/cuda.sh"
 
 ## import: stage 1, RAW becomes RUN/graph

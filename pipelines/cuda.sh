@@ -4,20 +4,20 @@
 # STAGES='features teachers soft-labels distill evaluate' makes them here as well (DSOM_TEXT_MODEL, DSOM_IMAGE_MODEL: encoders).
 #
 #   RUN=runs/db15k RECIPE='pipelines/db15k.toml pipelines/paper.toml' pipelines/cuda.sh [ARGUMENTS OF EVERY STAGE]
-#   pipelines/cuda.sh check      only the test suite on the device: every kernel and step beside the CPU's
+#   pipelines/cuda.sh check      only the tests of what runs on the device: golden values, and every step beside the CPU's
 #
-# DEVICE (cuda), STAGES, BIN (where the programs are) and LIBRARIES (CUDA's, see crates/cuda/libraries.txt) have defaults.
+# DEVICE (cuda), STAGES, BIN (where the programs are) and LIBRARIES (CUDA's) have defaults.
 set -eu
 
 here=$(cd "$(dirname "$0")/.." && pwd)
 BIN=${BIN:-$here/target/cuda/bin}
-LIBRARIES=${LIBRARIES:-$here/target/cuda/lib/nvidia/cu13/lib}
+LIBRARIES=${LIBRARIES:-$here/target/cuda/lib}
+[ -d "$LIBRARIES" ] || LIBRARIES=$here/target/cuda/wheels/nvidia/cu13/lib
 export LD_LIBRARY_PATH="$LIBRARIES${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 
 if [ "${1:-}" = check ]; then
     export DSOM_TEST_DEVICE="${DEVICE:-cuda}"
-    "$BIN/cuda-tests" --test-threads=1
-    exec "$BIN/student-tests" --test-threads=1 device::
+    exec "$BIN/device-tests" --test-threads=1
 fi
 
 : "${RUN:?RUN=folder of the run}" "${RECIPE:?RECIPE=recipes, the last one wins}"

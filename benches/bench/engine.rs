@@ -121,7 +121,7 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     };
     drop(workload);
     let teaching = Teaching::new(&data, &labels, models, &recipe, 0)?;
-    let mut student = Student::new(&data, Some(teaching), trainer, &recipe, 0);
+    let mut student = Student::on_cpu(&data, Some(teaching), trainer, &recipe, 0);
     student.begin_epoch(1);
     ready(cached);
     let mut figures = timed(batches, case.steps, |batch| student.step(batch))?;

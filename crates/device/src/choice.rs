@@ -17,7 +17,7 @@ pub fn choose(asked: program::Device) -> Result<Option<Device>> {
             .ok(),
         program::Device::Cuda(ordinal) => Some(open(ordinal, cfg!(feature = "cuda"), Device::new_cuda)?),
         program::Device::Metal(ordinal) => Some(open(ordinal, cfg!(feature = "metal"), Device::new_metal)?),
-        _ => Some(Device::Cpu),
+        program::Device::Candle => Some(Device::Cpu),
     };
     if let Some(device) = &device {
         tracing::info!("device: {}", name(device));

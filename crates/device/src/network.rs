@@ -181,7 +181,7 @@ impl DeviceNetwork {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tests::{assert_close, matrix};
+    use crate::tests::{assert_close, device, matrix};
     use serde_json::Value;
 
     const GOLDEN: &str = include_str!("../../../tests/golden/policy.json");
@@ -205,9 +205,9 @@ mod tests {
         };
         let first = [0, 1, 2].map(part);
         let others = [row("b1"), of("W2"), row("b2")];
-        let network = DeviceNetwork::new(&Device::Cpu, first.iter(), others.each_ref()).unwrap();
+        let network = DeviceNetwork::new(&device(), first.iter(), others.each_ref()).unwrap();
         let teachers = golden["teacher_logits"].as_array().unwrap();
-        (network, teachers.iter().map(|scores| upload(&Device::Cpu, &matrix(scores)).unwrap()).collect())
+        (network, teachers.iter().map(|scores| upload(&device(), &matrix(scores)).unwrap()).collect())
     }
 
     #[test]
@@ -273,7 +273,7 @@ mod tests {
 
     #[test]
     fn rows_are_standardised_and_constant_ones_are_zeros() {
-        let rows = Tensor::new(&[[1.0f64, 3.0], [2.0, 2.0], [0.0, 0.0]], &Device::Cpu).unwrap();
+        let rows = Tensor::new(&[[1.0f64, 3.0], [2.0, 2.0], [0.0, 0.0]], &device()).unwrap();
         let of = |standard: fn(&Tensor) -> Result<Tensor>| {
             crate::host::read::<f64>(&standard(&rows).unwrap()).unwrap()
         };

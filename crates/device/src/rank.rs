@@ -151,7 +151,7 @@ fn mean_scores(models: &[DeviceModel], queries: &[Query]) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
+    use crate::tests::device;
     use kge::TieRule;
     use mkg::{EntityId, RelationId};
     use serde_json::Value;
@@ -171,7 +171,7 @@ mod tests {
                 known: &known[row],
             })
             .collect();
-        let scores = Tensor::new(scores, &Device::Cpu).unwrap();
+        let scores = Tensor::new(scores, &device()).unwrap();
         let mut ranked = RankedBlock { scores, targets: Vec::new() };
         // A few at a time, as where a block has many targets.
         let rows: Vec<u32> = (0..asked.len() as u32).collect();

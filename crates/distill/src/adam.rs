@@ -38,16 +38,10 @@ impl AdamStep {
     }
 }
 
-impl From<AdamStep> for cuda::AdamStep {
-    fn from(step: AdamStep) -> cuda::AdamStep {
-        let (mean, square) = AdamStep::BETAS;
-        cuda::AdamStep {
-            decays: (mean as f32, square as f32),
-            shares: ((1.0 - mean) as f32, (1.0 - square) as f32),
-            rate: step.rate as f32,
-            correction: (1.0 / step.correction) as f32,
-            epsilon: AdamStep::EPSILON as f32,
-        }
+impl From<AdamStep> for device::AdamStep {
+    fn from(AdamStep { rate, correction }: AdamStep) -> Self {
+        let decays = AdamStep::BETAS.into();
+        device::AdamStep { decays, rate, correction, epsilon: AdamStep::EPSILON }
     }
 }
 

@@ -25,10 +25,9 @@ pub mod adam;
 mod choices;
 mod chooser;
 pub mod combine;
-mod device;
+mod engine;
 mod inputs;
 pub mod likelihood;
-mod memory;
 mod objective;
 pub mod policy;
 #[cfg(test)]
@@ -43,7 +42,6 @@ mod teaching;
 mod useful;
 pub mod worth;
 
-pub use device::{cached, objective as device_objective};
 pub use objective::{Distillation, Pass};
 pub use sources::FromWhere;
 pub use strategy::{Strategy, strategies};
@@ -59,6 +57,8 @@ use stage::task::Task;
 use stage::work::Work;
 use stage::{Error, Modality, Result, Run};
 use training::{Data, Place, fit, initial, open_model};
+
+use engine::{may_recompute, require_memory, student_engine};
 
 /// Trains the student called `name`, unless it is fresh.
 pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> Result<()> {
@@ -77,12 +77,12 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere)
     // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
     let ready = || {
         let labels = labels.map(|labels| labels.read(&data)).transpose()?;
-        let place = Place::choose(common.device(), device::lacking(distill).as_deref(), &distill.training)?;
-        let teachers = match (&place, &labels) {
-            (Place::Device(..), Some(labels)) => soft_labels.teachers(&run, &data, labels)?,
+        let place = Place::choose(common.device(), distill.training.precision)?;
+        let teachers = match &labels {
+            Some(labels) if may_recompute(&place) => soft_labels.teachers(&run, &data, labels)?,
             _ => None,
         };
-        memory::require(&place, &data, distill, labels.as_ref(), teachers.as_deref())?;
+        require_memory(&place, &data, distill, labels.as_ref(), teachers.as_deref())?;
         Ok(Taught { labels, models, place, teachers })
     };
     let Some((work, taught)) = common.begin(task, ready)? else { return Ok(()) };
@@ -103,20 +103,14 @@ struct Taught {
 
 /// Trains the student into `work`; returns the stage's summary.
 fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) -> Result<Value> {
-    let Taught { labels, mut models, place, teachers } = taught;
+    let Taught { labels, models, place, teachers } = taught;
     let (distill, seed, labels) = (&recipe.distill, recipe.seed, labels.as_ref());
     let training = &distill.training;
-    let engine = place.engine(initial(name, seed, training, data, None), training)?;
-    let on_device = match place.gpu() {
-        Some(gpu) => Some(device_objective(gpu, distill, sources::of(gpu, teachers, labels)?)),
-        None => None,
-    };
-    if on_device.is_some() && distill.selection.policy().is_some() {
-        // It multiplies the scores, which are on the device.
-        models.clear();
-    }
     let teaching = labels.map(|labels| Teaching::new(data, labels, models, distill, seed)).transpose()?;
-    let mut student = Student::new(data, teaching, engine, distill, seed).with_device(on_device)?;
+    let policy = teaching.as_ref().and_then(|teaching| teaching.chooser.policy());
+    let initial = initial(name, seed, training, data, None);
+    let engine = student_engine(&place, initial, data, distill, labels, teachers.as_deref(), policy)?;
+    let mut student = Student::new(data, teaching, engine, distill, seed);
     let mut summary = json!(fit(work, name, seed, training, data, &mut student)?);
     student.write_choices(work)?;
     summary["products"] = place.products().into();

@@ -7,7 +7,7 @@
 mod remote;
 mod state;
 
-pub(crate) use remote::Remote;
+pub(crate) use remote::RemotePolicy;
 pub use state::{Block, Dense};
 pub(crate) use state::{Factored, Scored, Statistics};
 

@@ -22,7 +22,12 @@ impl From<&PolicyKeys> for Reward {
 impl Reward {
     /// The reward of a combination of teachers for a target, given its cross-entropy and the student's (Eq. 8).
     pub(crate) fn of(self, teachers: f64, student: f64) -> f64 {
-        if teachers < student { self.better } else { self.otherwise }
+        self.given(teachers < student)
+    }
+
+    /// The same, given whether the combination is better.
+    pub(crate) fn given(self, is_better: bool) -> f64 {
+        if is_better { self.better } else { self.otherwise }
     }
 }
 

@@ -64,6 +64,11 @@ pub(crate) struct Lesson {
 }
 
 impl Lesson {
+    /// Of a query of `relation`.
+    pub(crate) fn new(relation: RelationId, gradient: Vec<f64>, attention: Vec<f64>) -> Lesson {
+        Lesson { relation, gradient, attention }
+    }
+
     /// `a_m`.
     pub(crate) fn attention(&self) -> &[f64] {
         &self.attention
@@ -81,6 +86,16 @@ impl Senior {
         self.temperature = (epoch as f64 / GROWTH).exp();
     }
 
+    /// `s_m` of each teacher for a query of `relation`.
+    pub(crate) fn scales(&self, relation: RelationId) -> Vec<f64> {
+        self.weight.parameters.row(relation.index()).iter().map(scale).collect()
+    }
+
+    /// What the attention's logits are divided by in this epoch.
+    pub(crate) fn temperature(&self) -> f64 {
+        self.temperature
+    }
+
     /// Integrates the `teachers` for a query of `relation`, whose scores by the student are `student (entity)`.
     pub(crate) fn integrate(
         &self,
@@ -91,7 +106,7 @@ impl Senior {
         scratch: &mut Scratch,
     ) -> Integration {
         let Scratch { single, soft, .. } = scratch;
-        let scales: Vec<f64> = self.weight.parameters.row(relation.index()).iter().map(scale).collect();
+        let scales = self.scales(relation);
         let log_sum = row::log_sum_exp(student, (1.0 / tau) as f32);
         let mut contrast = |(teacher, scale): (usize, &f64)| {
             teachers.fill(teacher, *scale, tau, single);

@@ -1,13 +1,11 @@
 //! Where a student on a device has its teachers' scores from: their models, or the soft labels.
 
 use dsom_soft_labels::SoftLabels;
+use kge::Model;
 use kge::checkpoint::Reader;
-use kge::{Backbone, Model};
 use stage::manifest::Manifest;
 use stage::{Error, Modality, Result, Run};
 use training::{Data, MODEL};
-
-use crate::cached;
 
 /// Where a student on a device has its teachers' scores from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -55,37 +53,12 @@ impl FromWhere {
             Model::from_reader(&reader, data.entities(), data.relations())
         };
         let models = labels.teachers().iter().map(open).collect::<Result<Vec<_>>>()?;
-        if let Some(other) = models.iter().find(|model| model.backbone != Backbone::ComplEx) {
-            let why = format!("a {} teacher", other.backbone);
-            if self == FromWhere::Auto && labels.is_whole() {
-                tracing::info!("teachers' scores: from the cache ({why})");
-                return Ok(None);
-            }
-            let error = Error::usage(format!("the scores of {why} are not computed on a device"));
-            return Err(error.hint("--soft-labels cache, or --device cpu"));
-        }
         let width = models.iter().map(|model| model.width()).sum::<usize>() / models.len().max(1);
         if self == FromWhere::Auto && labels.is_whole() && width > WIDEST {
             tracing::info!("teachers' scores: from the cache (embeddings of {width} numbers)");
             return Ok(None);
         }
-        tracing::info!("teachers' scores: computed anew on the device, in full precision");
+        tracing::info!("teachers' scores: computed anew on the device");
         Ok(Some(models))
-    }
-}
-
-/// The teachers on a device: their models, or their soft labels.
-pub(crate) fn of<'a>(
-    gpu: &cuda::Gpu,
-    teachers: Option<Vec<Model<f32>>>,
-    labels: Option<&'a SoftLabels>,
-) -> Result<Option<cuda::Sources<'a>>> {
-    let models = teachers.map(|models| {
-        let models = models.iter().map(|model| cuda::Model::new(gpu, model));
-        models.collect::<Result<_>>().map(cuda::Sources::Models)
-    });
-    match models.transpose()? {
-        Some(models) => Ok(Some(models)),
-        None => Ok(labels.map(cached)),
     }
 }

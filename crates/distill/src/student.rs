@@ -1,22 +1,21 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
 use kge::checkpoint::{Reader, Tensors};
-use kge::{Matrix, Rank, StepLoss};
+use kge::{Matrix, Rank, StepLoss, Trainer};
 use recipe::Distill;
 use serde_json::{Map, Value, json};
 use stage::work::Work;
-use stage::{Error, Kind, Result};
-use training::{Data, Engine, Learner, MODEL};
+use stage::{Error, Result};
+use training::{Data, Learner, MODEL};
 
 use crate::choices;
 use crate::chooser::Chooser;
-use crate::device::{Combinations, OnDevice};
-use crate::objective::Distillation;
+use crate::engine::{CpuStudent, Lessons, StudentEngine};
 use crate::policy::Policy;
 use crate::reward::{Outcome, Reward};
-use crate::senior::Senior;
+use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, strategies};
-use crate::supervision::{Row, StudentObjective, Supervision};
+use crate::supervision::Supervision;
 use crate::teaching::Teaching;
 
 /// The file of the trained policy.
@@ -27,9 +26,7 @@ const SENIOR: &str = "senior.safetensors";
 /// The student with everything it learns from.
 pub struct Student<'a> {
     data: &'a Data,
-    engine: Engine,
-    /// Where the engine is on a device.
-    on_device: Option<OnDevice<'a>>,
+    engine: Box<dyn StudentEngine + 'a>,
     recipe: &'a Distill,
     seed: u64,
     teaching: Option<Teaching<'a>>,
@@ -53,27 +50,27 @@ struct Tally {
 }
 
 impl<'a> Student<'a> {
-    /// A student that starts from `engine`; without `teaching` it learns alone.
-    pub fn new(
+    /// A student in training by `engine`; without `teaching` it learns alone.
+    pub(crate) fn new(
         data: &'a Data,
         teaching: Option<Teaching<'a>>,
-        engine: impl Into<Engine>,
+        engine: Box<dyn StudentEngine + 'a>,
         recipe: &'a Distill,
         seed: u64,
     ) -> Self {
-        let engine = engine.into();
-        Student { data, engine, on_device: None, recipe, seed, teaching, tally: Tally::default() }
+        Student { data, engine, recipe, seed, teaching, tally: Tally::default() }
     }
 
-    /// The same with the `objective` of a device, where the engine is on one.
-    ///
-    /// # Errors
-    /// If its memory does not hold the policy's network.
-    pub fn with_device(mut self, objective: Option<cuda::Distil<'a>>) -> Result<Self> {
-        let policy = self.teaching.as_ref().and_then(|teaching| teaching.chooser.policy());
-        let new = |objective| OnDevice::new(objective, policy, self.recipe);
-        self.on_device = objective.map(new).transpose()?;
-        Ok(self)
+    /// The same on the CPU, starting from `trainer`.
+    pub fn on_cpu(
+        data: &'a Data,
+        teaching: Option<Teaching<'a>>,
+        trainer: Trainer<f32>,
+        recipe: &'a Distill,
+        seed: u64,
+    ) -> Self {
+        let engine = Box::new(CpuStudent::new(data, &recipe.term, trainer));
+        Student::new(data, teaching, engine, recipe, seed)
     }
 }
 
@@ -86,23 +83,18 @@ impl Learner for Student<'_> {
         }
     }
 
-    fn prepare(&mut self, next: &[u32]) {
-        if let Some(on_device) = &mut self.on_device {
-            on_device.objective.announce(next);
-        }
-    }
-
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss> {
         self.ask_policy(batch)?;
         let actions = match &mut self.teaching {
             Some(teaching) => teaching.act(self.data, batch, self.recipe.selection.action()),
             None => Vec::new(),
         };
-        let (loss, Row { distillation, outcomes, .. }) = self.learn(batch, &actions)?;
+        let (loss, Lessons { distillation, outcomes, senior }) = self.learn(batch, &actions)?;
         self.tally.pairs += loss.pairs;
         self.tally.distillation += distillation;
+        self.teach_senior(&senior, loss.pairs);
         actions.iter().flatten().for_each(|strategy| self.tally.actions[strategy.index()] += 1);
-        self.reinforce(batch, &outcomes)?;
+        self.reinforce(&outcomes)?;
         Ok(loss)
     }
 
@@ -134,11 +126,11 @@ impl Learner for Student<'_> {
     }
 
     fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
-        self.engine.valid_ranks(data)
+        self.engine.model().valid_ranks(data)
     }
 
     fn require_finite(&mut self) -> Result<()> {
-        self.engine.require_finite()?;
+        self.engine.model().require_finite()?;
         self.read_policy()?;
         self.senior().map_or(Ok(()), Senior::require_finite)?;
         self.policy().map_or(Ok(()), Policy::require_finite)
@@ -147,7 +139,7 @@ impl Learner for Student<'_> {
     fn state(&mut self) -> Result<Tensors<'_>> {
         self.read_policy()?;
         let chooser = self.teaching.as_ref().map(|teaching| &teaching.chooser);
-        let tensors = Tensors::default().nested("student", self.engine.state()?);
+        let tensors = Tensors::default().nested("student", self.engine.model().state()?);
         let tensors = match chooser.and_then(|chooser| chooser.senior()) {
             Some(senior) => tensors.nested("senior", senior.state()),
             None => tensors,
@@ -163,7 +155,7 @@ impl Learner for Student<'_> {
     }
 
     fn restore(&mut self, state: &Reader, counters: &[u64]) -> Result<()> {
-        self.engine.restore(state, "student")?;
+        self.engine.model().restore(state, "student")?;
         let senior = self.teaching.as_mut().and_then(|teaching| teaching.chooser.senior_mut());
         if let (Some(senior), &[steps]) = (senior, counters) {
             return senior.restore(state, "senior", steps);
@@ -172,7 +164,7 @@ impl Learner for Student<'_> {
         match (policy, counters) {
             (Some(policy), &[steps]) => {
                 policy.restore(state, "policy", steps)?;
-                self.on_device.as_mut().map_or(Ok(()), |on_device| on_device.write(policy))
+                self.engine.write_policy(policy)
             }
             (None, _) => Ok(()),
             (Some(_), _) => {
@@ -182,15 +174,14 @@ impl Learner for Student<'_> {
     }
 
     fn write_best(&mut self, work: &Work) -> Result<()> {
-        self.engine.parts()?.0.tensors().write(&work.path(MODEL))?;
+        self.engine.model().parts()?.0.tensors().write(&work.path(MODEL))?;
         self.write_choosers(work)
     }
 }
 
 impl Student<'_> {
-    /// One step; all rows' distillation, and what became of the actions.
-    fn learn(&mut self, batch: &[u32], actions: &[Vec<Strategy>]) -> Result<(StepLoss, Row)> {
-        let (queries, terms) = (&self.data.queries, Distillation::from(&self.recipe.term));
+    /// One step, and what it leaves behind.
+    fn learn(&mut self, batch: &[u32], actions: &[Vec<Strategy>]) -> Result<(StepLoss, Lessons)> {
         let reward = self.recipe.selection.policy().map(Reward::from);
         let supervision = match &self.teaching {
             None => Supervision::Alone,
@@ -199,27 +190,7 @@ impl Student<'_> {
                 _ => Supervision::Strategies { teachers: teaching.sources(), actions, reward },
             },
         };
-        match (&mut self.engine, &mut self.on_device) {
-            (Engine::Cpu(trainer), _) => {
-                let objective = StudentObjective { queries, terms, supervision };
-                let (loss, rows) = trainer.step(queries, batch, &objective)?;
-                let distillation = rows.iter().map(|row| row.distillation).sum::<f64>();
-                self.teach_senior(&rows, loss.pairs);
-                let outcomes = rows.into_iter().flat_map(|row| row.outcomes).collect();
-                Ok((loss, Row { distillation, outcomes, lesson: None }))
-            }
-            (Engine::Device(trainer), Some(on_device)) => {
-                let combinations = Combinations::new(supervision, queries, batch);
-                if let Some(combinations) = &combinations {
-                    on_device.objective.set_groups(combinations.groups.clone());
-                }
-                let (loss, taught) = trainer.step(queries, batch, &mut on_device.objective)?;
-                let outcomes =
-                    combinations.map(|of| of.outcomes(queries, batch, &taught)).unwrap_or_default();
-                Ok((loss, Row { distillation: taught.distillation, outcomes, lesson: None }))
-            }
-            (Engine::Device(_), None) => Err(Error::new(Kind::Unexpected, "a device without its objective")),
-        }
+        self.engine.teach(batch, supervision)
     }
 
     fn policy(&self) -> Option<&Policy<'_, f32>> {
@@ -248,10 +219,10 @@ impl Student<'_> {
         let teachers = teaching.labels.teachers();
         let Some(policy) = teaching.chooser.policy_mut() else { return Ok(()) };
         policy.load(&Reader::open(&work.path(POLICY))?)?;
-        self.on_device.as_mut().map_or(Ok(()), |on_device| on_device.write(policy))?;
+        self.engine.write_policy(policy)?;
         let (data, at_once) = (self.data, self.data.largest_batch(self.recipe.training.batch));
         let mut ask = |batch: &[u32], into: &mut Matrix<f32>| {
-            ask(policy, self.on_device.as_mut(), data, batch)?;
+            self.engine.ask(policy, batch)?;
             into.clone_from(policy.said());
             Ok(())
         };
@@ -261,27 +232,25 @@ impl Student<'_> {
     /// Asks a policy that learns from this student about a batch.
     fn ask_policy(&mut self, batch: &[u32]) -> Result<()> {
         match self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut()) {
-            Some(policy) => ask(policy, self.on_device.as_mut(), self.data, batch),
+            Some(policy) => self.engine.ask(policy, batch),
             None => Ok(()),
         }
     }
 
     /// Has the policy's network on the host as it stands.
     fn read_policy(&mut self) -> Result<()> {
-        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut());
-        match (policy, &mut self.on_device) {
-            (Some(policy), Some(on_device)) => on_device.read(policy),
-            _ => Ok(()),
+        match self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut()) {
+            Some(policy) => self.engine.read_policy(policy),
+            None => Ok(()),
         }
     }
 
     /// A step of the Senior, if there is one.
-    fn teach_senior(&mut self, rows: &[Row], pairs: usize) {
+    fn teach_senior(&mut self, lessons: &[Lesson], pairs: usize) {
         let senior = self.teaching.as_mut().and_then(|teaching| teaching.chooser.senior_mut());
         let Some(senior) = senior else { return };
-        let lessons = || rows.iter().filter_map(|row| row.lesson.as_ref());
-        senior.learn(lessons(), pairs);
-        for lesson in lessons() {
+        senior.learn(lessons.iter(), pairs);
+        for lesson in lessons {
             let sums = &mut self.tally.attention;
             sums.resize(lesson.attention().len(), 0.0);
             sums.iter_mut().zip(lesson.attention()).for_each(|(sum, attention)| *sum += attention);
@@ -290,15 +259,11 @@ impl Student<'_> {
     }
 
     /// A step of the policy that was asked about this batch, if there is one.
-    fn reinforce(&mut self, batch: &[u32], outcomes: &[Outcome]) -> Result<()> {
+    fn reinforce(&mut self, outcomes: &[Outcome]) -> Result<()> {
         let Some(policy) = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut()) else {
             return Ok(());
         };
-        let loss = match &mut self.on_device {
-            Some(on_device) => on_device.reinforce(policy, &self.data.queries, batch, outcomes)?,
-            None => None,
-        };
-        let loss = loss.unwrap_or_else(|| policy.reinforce(outcomes));
+        let loss = self.engine.reinforce(policy, outcomes)?;
         self.tally.policy_loss += loss * outcomes.len() as f64;
         self.tally.reward += outcomes.iter().map(|outcome| outcome.reward).sum::<f64>();
         self.tally.with_advantage +=
@@ -306,18 +271,4 @@ impl Student<'_> {
         self.tally.outcomes += outcomes.len() as u64;
         Ok(())
     }
-}
-
-/// Asks a policy about a batch, on the device if its network is there.
-fn ask(
-    policy: &mut Policy<'_, f32>,
-    on_device: Option<&mut OnDevice<'_>>,
-    data: &Data,
-    batch: &[u32],
-) -> Result<()> {
-    let is_there = on_device.map_or(Ok(false), |on_device| on_device.ask(policy, &data.queries, batch))?;
-    if !is_there {
-        policy.forward(batch);
-    }
-    Ok(())
 }

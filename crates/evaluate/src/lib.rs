@@ -19,7 +19,7 @@ pub mod report;
 pub mod slices;
 pub mod table;
 
-use kge::{Rank, judge_triples};
+use kge::Rank;
 use mkg::{QuerySet, Split};
 use program::Common;
 use program::Progress;
@@ -142,11 +142,9 @@ fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> 
                 interrupt::check()
             };
             let (relations, known) = (graph.relations(), &graph.known);
-            let judged = match models.averaged(i) {
-                Some(parts) => place.judge_triples(parts, triples, relations, known, advance),
-                // An ensemble weighs its teachers on the CPU, wherever else work is done.
-                None => judge_triples(&models.scorer(i), triples, relations, known, advance),
-            };
+            // An ensemble weighs its teachers on the CPU, wherever else work is done.
+            let (scorer, averages) = (models.scorer(i), models.averaged(i));
+            let judged = place.judge_triples(&scorer, averages, triples, relations, known, advance);
             let judged =
                 judged.map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;
             let ranks = judged.iter().map(|sides| sides.map(|side| side.rank)).collect();

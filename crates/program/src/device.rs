@@ -25,8 +25,6 @@ pub enum Device {
     Metal(usize),
     /// Candle's tensors on the CPU: what a device computes, without one; slow, for tests and comparisons.
     Candle,
-    /// A CUDA device's kernels, run on the CPU: slow, for tests.
-    Emulated,
 }
 
 impl FromStr for Device {
@@ -41,7 +39,6 @@ impl FromStr for Device {
             _ if text == "auto" => Ok(Device::Auto),
             _ if text == "cpu" => Ok(Device::Cpu),
             _ if text == "candle" => Ok(Device::Candle),
-            _ if text == "emulated" => Ok(Device::Emulated),
             _ => Err(Error::usage(format!(
                 "`{text}` is no device: auto, cpu, cuda, cuda:N (from 0), metal, metal:N, or candle"
             ))),
@@ -57,7 +54,6 @@ impl Display for Device {
             Device::Cuda(ordinal) => write!(formatter, "cuda:{ordinal}"),
             Device::Metal(ordinal) => write!(formatter, "metal:{ordinal}"),
             Device::Candle => formatter.write_str("candle"),
-            Device::Emulated => formatter.write_str("emulated"),
         }
     }
 }
@@ -68,7 +64,7 @@ mod tests {
 
     #[test]
     fn devices_are_written_as_they_are_read() {
-        for text in ["auto", "cpu", "cuda:0", "cuda:7", "metal:1", "candle", "emulated"] {
+        for text in ["auto", "cpu", "cuda:0", "cuda:7", "metal:1", "candle"] {
             assert_eq!(text.parse::<Device>().unwrap().to_string(), text);
         }
         assert_eq!("cuda".parse::<Device>().unwrap(), Device::Cuda(0));

@@ -2,7 +2,7 @@
 
 use device::{Device, DeviceModel, DeviceTrainer};
 use kge::rank::BLOCK;
-use kge::{Average, Initial, Judged, Model, N3, Scorer, Shape};
+use kge::{Initial, Judged, Model, N3, Scorer, Shape};
 use mkg::{KnownAnswers, Triple};
 use recipe::{Precision, Training};
 use stage::{Result, resources};
@@ -112,37 +112,31 @@ impl Place {
         }
     }
 
-    /// The ranks of tail and head of each triple by the mean of the models' scores, and the confidences: see
-    /// [`kge::judge_triples`].
+    /// The ranks of tail and head of each triple, and the confidences: see [`kge::judge_triples`]. They are by `scorer`, on a
+    /// device by the mean of the scores of the models that it `averages`, if it does that.
     ///
     /// # Errors
     /// If a score is not finite, a device fails, or `progress` says so.
     pub fn judge_triples(
         &self,
-        models: Vec<&Model<f32>>,
+        scorer: &impl Scorer,
+        averages: Option<Vec<&Model<f32>>>,
         triples: &[Triple],
         relations: usize,
         known: &KnownAnswers,
         progress: impl FnMut(usize) -> Result<()>,
     ) -> Result<Vec<[Judged; 2]>> {
-        match self {
-            Place::Cpu(_) => kge::judge_triples(&Average(models), triples, relations, known, progress),
-            Place::Device(device, _) => {
-                self.require_scoring(&models, BLOCK, "ranking")?;
-                let models = models.into_iter().map(|model| DeviceModel::new(device, model));
-                let models = models.collect::<Result<Vec<_>>>()?;
-                device::judge_triples(&models, triples, relations, known, progress)
-            }
-        }
+        let (Place::Device(device, _), Some(models)) = (self, averages) else {
+            return kge::judge_triples(scorer, triples, relations, known, progress);
+        };
+        self.require_scoring(&models, BLOCK, "ranking")?;
+        let models = models.into_iter().map(|model| DeviceModel::new(device, model));
+        device::judge_triples(&models.collect::<Result<Vec<_>>>()?, triples, relations, known, progress)
     }
 }
 
 /// A model in training by the hand-written engine.
-pub fn on_cpu(
-    initial: Initial<f32>,
-    training: &Training,
-    precision: kge::Precision,
-) -> kge::Trainer<f32> {
+pub fn on_cpu(initial: Initial<f32>, training: &Training, precision: kge::Precision) -> kge::Trainer<f32> {
     let n3 = N3 { weight: training.n3 };
     kge::Trainer::new(initial, training.learning_rate, n3).with_precision(precision)
 }

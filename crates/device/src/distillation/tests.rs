@@ -1,4 +1,4 @@
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Tensor};
 use mkg::{EntityId, Query, QuerySet, RelationId};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -8,7 +8,7 @@ use super::*;
 use crate::host::{lists, numbers_read, read};
 use crate::teachers::TeacherSource;
 use crate::terms::Term;
-use crate::tests::{assert_close, matrix};
+use crate::tests::{assert_close, device, matrix};
 
 const DISTIL: &str = include_str!("../../../../tests/golden/distil.json");
 const POLICY: &str = include_str!("../../../../tests/golden/policy.json");
@@ -18,27 +18,27 @@ fn terms(term: Term, mean: bool, tau: f64) -> Terms {
 }
 
 fn tail_lists(tails: &[Vec<u32>]) -> TailLists {
-    let tails = lists(&Device::Cpu, tails.iter().map(Vec::as_slice)).unwrap();
+    let tails = lists(&device(), tails.iter().map(Vec::as_slice)).unwrap();
     let is_tail = tails.ne(crate::host::NOWHERE).unwrap().to_dtype(DType::F64).unwrap();
     TailLists { counts: is_tail.sum_keepdim(1).unwrap(), tails, is_tail }
 }
 
 /// One combination for each row, for the tails at these positions.
 fn round(lists: &TailLists, rows: &[u32], targets: &[Vec<usize>]) -> Round {
-    let rows = list(&Device::Cpu, rows).unwrap();
+    let rows = list(&device(), rows).unwrap();
     let lists = lists.select(&rows).unwrap();
     let most = lists.tails.dim(1).unwrap();
     let mut mask = vec![0.0; targets.len() * most];
     for (row, targets) in targets.iter().enumerate() {
         targets.iter().for_each(|target| mask[row * most + target] = 1.0);
     }
-    let weights = Tensor::ones((targets.len(), 1), DType::F64, &Device::Cpu).unwrap();
-    let targets = Tensor::from_vec(mask, (targets.len(), most), &Device::Cpu).unwrap();
+    let weights = Tensor::ones((targets.len(), 1), DType::F64, &device()).unwrap();
+    let targets = Tensor::from_vec(mask, (targets.len(), most), &device()).unwrap();
     Round { rows: Some(rows), weights, lists, targets }
 }
 
 fn tensor(matrix: &Matrix<f64>) -> Tensor {
-    upload(&Device::Cpu, matrix).unwrap()
+    upload(&device(), matrix).unwrap()
 }
 
 fn numbers(tensor: &Tensor) -> Vec<f64> {
@@ -160,7 +160,7 @@ fn rewards_equal_the_golden_values() {
     // Each pair by itself: its query's row with its tail alone.
     for pair in 0..rows.len() {
         let lists = tail_lists(&[vec![targets[pair] as u32]]);
-        let of_row = list(&Device::Cpu, &[rows[pair] as u32]).unwrap();
+        let of_row = list(&device(), &[rows[pair] as u32]).unwrap();
         let select = |scores: &Tensor| scores.index_select(&of_row, 0).unwrap();
         let teachers: Vec<Tensor> = teachers.iter().map(select).collect();
         let lesson = BatchLesson::new(terms(Term::Kd, true, 1.0), &lists, &select(&student), 1.0).unwrap();
@@ -198,7 +198,7 @@ impl Cached {
     fn teachers(&self) -> TeacherScores<'_> {
         let rows = |query: usize, teacher: usize| self.rows[2 * query + teacher].as_slice();
         let source = TeacherSource::Cache { teachers: 2, scores: Box::new(rows), vectors: Box::new(rows) };
-        TeacherScores::new::<f64>(&Device::Cpu, recipe::Precision::F32, source)
+        TeacherScores::new::<f64>(&device(), recipe::Precision::F32, source)
     }
 
     fn scores(&self, query: usize, teacher: usize) -> Vec<f64> {
@@ -225,7 +225,7 @@ fn answers_come_back_by_pair_and_nothing_else_does() {
     };
     let mut objective = BatchDistillation::new(terms(Term::Ndkd, true, 2.0), &mut teachers, &guidance);
     let student = random(2, 5, 9);
-    let batch = BatchTails::new(&Device::Cpu, &cached.queries, &[0, 1]).unwrap();
+    let batch = BatchTails::new(&device(), &cached.queries, &[0, 1]).unwrap();
     objective.gradient(&batch, &tensor(&student), 0.3).unwrap();
     let before = numbers_read();
     let taught = objective.left().unwrap();
@@ -251,7 +251,7 @@ fn integrated(cached: &Cached, student: &Matrix<f64>, scales: &[f32]) -> [Matrix
     let scales = Matrix::from_values(2, 2, scales.to_vec());
     let guidance = Guidance::Integrated { scales, temperature: 1.5 };
     let mut objective = BatchDistillation::new(terms(Term::Kd, true, 2.0), &mut teachers, &guidance);
-    let batch = BatchTails::new(&Device::Cpu, &cached.queries, &[0, 1]).unwrap();
+    let batch = BatchTails::new(&device(), &cached.queries, &[0, 1]).unwrap();
     objective.gradient(&batch, &tensor(student), 1.0).unwrap();
     objective.left().unwrap().integration.unwrap()
 }

@@ -1,61 +1,62 @@
 //! The network on a device.
 
-use cuda::{Gpu, Inputs, Network};
+use device::{Device, DeviceNetwork, TeacherScores};
+use mkg::QuerySet;
+use recipe::PolicyState;
 use stage::Result;
 
 use super::{Adam, AdamStep, Outcome, Policy};
 
 /// The network of a policy on a device. The policy on the host has what it said last, and from its log-probabilities the
 /// loss and the gradient of the logits; its layers are what was last read.
-pub(crate) struct Remote {
-    network: Network,
+pub(crate) struct RemotePolicy {
+    network: DeviceNetwork,
+    state: PolicyState,
     /// Whether the host has the layers as they stand.
-    fresh: bool,
+    is_fresh: bool,
 }
 
-impl Remote {
-    /// A copy of the policy's.
+impl RemotePolicy {
+    /// A copy of the policy's, which sees that part of a query.
     ///
     /// # Errors
     /// If the device's memory does not hold it.
-    pub(crate) fn new(gpu: &Gpu, policy: &Policy<'_, f32>) -> Result<Remote> {
+    pub(crate) fn new(device: &Device, policy: &Policy<'_, f32>, state: PolicyState) -> Result<RemotePolicy> {
         let first = policy.first.iter().map(|layer| &layer.parameters);
         let others = [&policy.first_bias, &policy.second, &policy.second_bias];
-        Ok(Remote { network: Network::new(gpu, first, others.map(|layer| &layer.parameters))?, fresh: true })
+        let network = DeviceNetwork::new(device, first, others.map(|layer| &layer.parameters))?;
+        Ok(RemotePolicy { network, state, is_fresh: true })
     }
 
-    /// As [`Policy::forward`], of a batch of which the network sees `inputs`.
-    pub(crate) fn forward(
+    /// As [`Policy::forward`], of what the teachers say of a batch.
+    pub(crate) fn ask(
         &mut self,
         policy: &mut Policy<'_, f32>,
-        inputs: &Inputs<'_>,
-        queries: &[u32],
+        teachers: &mut TeacherScores<'_>,
+        queries: &QuerySet,
+        batch: &[u32],
     ) -> Result<()> {
-        policy.queries = queries.to_vec();
-        self.network.forward(inputs, &mut policy.log_probabilities)
+        policy.queries = batch.to_vec();
+        policy.log_probabilities = self.network.ask(self.state, teachers, queries, batch)?;
+        Ok(())
     }
 
-    /// As [`Policy::reinforce`], on the outcomes of the last [`Remote::forward`], whose `inputs` are the same.
-    pub(crate) fn reinforce(
-        &mut self,
-        policy: &mut Policy<'_, f32>,
-        inputs: &Inputs<'_>,
-        outcomes: &[Outcome],
-    ) -> Result<f64> {
+    /// As [`Policy::reinforce`], on the outcomes of the last [`RemotePolicy::ask`].
+    pub(crate) fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[Outcome]) -> Result<f64> {
         let (loss, rows, logits) = policy.of_logits(outcomes);
         policy.steps += 1;
-        self.fresh = false;
+        self.is_fresh = false;
         let step = AdamStep::new(policy.learning_rate, policy.steps);
-        self.network.step(inputs, &rows, &logits, step.into())?;
+        self.network.step(&rows, &logits, step.into())?;
         Ok(loss)
     }
 
     /// Brings the policy's layers up to date.
     pub(crate) fn read(&mut self, policy: &mut Policy<'_, f32>) -> Result<()> {
-        if !self.fresh {
+        if !self.is_fresh {
             let layers = policy.layers_mut();
             self.network.read(layers.map(|Adam { parameters, mean, square }| [parameters, mean, square]))?;
-            self.fresh = true;
+            self.is_fresh = true;
         }
         Ok(())
     }
@@ -65,7 +66,7 @@ impl Remote {
         let layers = policy.layers_mut();
         self.network
             .write(layers.map(|Adam { parameters, mean, square }| [&*parameters, &*mean, &*square]))?;
-        self.fresh = true;
+        self.is_fresh = true;
         Ok(())
     }
 }

@@ -1,14 +1,14 @@
-//! A student on a device beside one on the CPU: the same batches, teachers, actions and rewards.
+//! A student on candle's CPU device beside one by the hand-written engine: the same batches, teachers, actions and rewards.
 
-use cuda::test_device::gpu;
+use device::{Device, numbers_read};
 use kge::checkpoint::{Reader, Tensors};
 use kge::model::normal;
-use kge::{Embedding, Initial, Model};
+use kge::{Backbone, Embedding, Matrix};
 use mkg::{Entity, KnownAnswers, Relation, Triple, Vocabulary};
-use recipe::{Action, Distill, PolicyKeys, Selection, Softening, Training};
+use recipe::{Action, Neighbours, PolicyKeys, PolicyState, Precision, Selection, Softening, Training};
 use serde_json::Value;
 use stage::seed;
-use training::{Data, Learner, Place};
+use training::Learner;
 
 use super::*;
 use crate::{Student, Teaching};
@@ -40,6 +40,26 @@ fn model(rank: usize, name: &str) -> Model<f32> {
     Model::complex(entity, normal(4, 2 * rank, 0.8, &mut generator))
 }
 
+fn cpu() -> Place {
+    Place::Cpu(kge::Precision::Full)
+}
+
+fn candle() -> Place {
+    Place::Device(Device::Cpu, Precision::F32)
+}
+
+/// What a student of the training's backbone starts from.
+fn initial(training: &Training) -> Initial<f32> {
+    let (shape, mut generator) = (shape(training), seed::generator(3, "student", 0));
+    let table = normal(ENTITIES as usize, shape.embedding(), 0.4, &mut generator);
+    let relation = normal(4, shape.relation_columns(), 0.4, &mut generator);
+    let core = match shape.core_rows() {
+        0 => Matrix::zeros(0, 0),
+        rows => normal(rows, shape.embedding(), 0.2, &mut generator),
+    };
+    Initial { backbone: training.backbone, embedding: Embedding::Table(table), relation, core }
+}
+
 struct Fixture {
     data: Data,
     teachers: Vec<Model<f32>>,
@@ -55,26 +75,19 @@ impl Fixture {
         Fixture { data, teachers, labels }
     }
 
-    fn student<'a>(
-        &'a self,
-        recipe: &'a Distill,
-        place: &Place,
-        sources: Option<Sources<'a>>,
-    ) -> Student<'a> {
-        let teaching = match recipe.term {
-            Term::None => None,
-            _ => Some(Teaching::new(&self.data, &self.labels, Vec::new(), recipe, 1).unwrap()),
-        };
-        let start = model(4, "student");
-        let engine = place
-            .engine(Initial::complex(Embedding::Table(start.entity), start.relation), &recipe.training)
-            .unwrap();
-        let objective = place.gpu().map(|gpu| objective(gpu, recipe, sources));
-        Student::new(&self.data, teaching, engine, recipe, 1).with_device(objective).unwrap()
+    /// One that learns from the cache, or, on a device, from scores that are computed anew.
+    fn student<'a>(&'a self, recipe: &'a Distill, place: &Place, recompute: bool) -> Student<'a> {
+        let labels = (recipe.term != Term::None).then_some(&self.labels);
+        let teaching = labels.map(|labels| Teaching::new(&self.data, labels, Vec::new(), recipe, 1).unwrap());
+        let policy = teaching.as_ref().and_then(|teaching| teaching.chooser.policy());
+        let teachers = recompute.then_some(self.teachers.as_slice());
+        let initial = initial(&recipe.training);
+        let engine = student_engine(place, initial, &self.data, recipe, labels, teachers, policy).unwrap();
+        Student::new(&self.data, teaching, engine, recipe, 1)
     }
 
     /// An epoch of a few batches: the model, and figures.
-    fn train(&self, mut student: Student<'_>) -> (Model<f32>, Vec<f64>, Value) {
+    fn train(&self, mut student: Student<'_>) -> ([Matrix<f32>; 2], Vec<f64>, Value) {
         let losses = self.epoch(&mut student, 1);
         let figures = Value::Object(student.end_epoch());
         let dir = tempfile::tempdir().unwrap();
@@ -82,9 +95,8 @@ impl Fixture {
         let state: Tensors<'_> = student.state().unwrap();
         state.write(&path).unwrap();
         let reader = Reader::open(&path).unwrap();
-        let matrix = |name: &str| reader.matrix(name).unwrap();
-        let trained = Model::complex(matrix("student.parameters"), matrix("student.relation"));
-        (trained, losses, figures)
+        let names = ["student.parameters", "student.relation"];
+        (names.map(|name| reader.matrix(name).unwrap()), losses, figures)
     }
 
     /// An epoch of a few batches: their losses.
@@ -92,39 +104,20 @@ impl Fixture {
         student.begin_epoch(number);
         let order: Vec<u32> = (0..self.data.queries.len() as u32).collect();
         let batches: Vec<&[u32]> = order.chunks(60).collect();
-        let step = |i: usize| {
-            // An announcement that does not come true does no harm.
-            student.prepare(batches[if i == 0 { 0 } else { (i + 1).min(batches.len() - 1) }]);
-            let loss = student.step(batches[i]).unwrap();
+        let step = |batch: &&[u32]| {
+            let loss = student.step(batch).unwrap();
             loss.objective + loss.regulariser
         };
-        (0..batches.len()).map(step).collect()
-    }
-
-    /// From the cache, or computed anew.
-    fn sources(&self, recompute: bool) -> Sources<'_> {
-        match recompute {
-            false => cached(&self.labels),
-            true => {
-                let models = self.teachers.iter().map(|model| cuda::Model::new(&gpu(), model).unwrap());
-                Sources::Models(models.collect())
-            }
-        }
+        batches.iter().map(step).collect()
     }
 
     fn assert_same(&self, recipe: &Distill, recompute: bool, tolerance: f32) {
-        let cpu = Place::Cpu(kge::Precision::Full);
-        let sources = match recipe.term {
-            Term::None => None,
-            _ => Some(self.sources(recompute)),
-        };
-        let (expected, their_losses, their_figures) = self.train(self.student(recipe, &cpu, None));
-        let device = Place::Device(gpu(), recipe.training.precision);
-        let (found, losses, figures) = self.train(self.student(recipe, &device, sources));
+        let (expected, their_losses, their_figures) = self.train(self.student(recipe, &cpu(), false));
+        let (found, losses, figures) = self.train(self.student(recipe, &candle(), recompute));
         for (loss, expected) in losses.iter().zip(&their_losses) {
             assert!((loss - expected).abs() < f64::from(tolerance), "{losses:?}, {their_losses:?}");
         }
-        for (a, b) in [(&found.entity, &expected.entity), (&found.relation, &expected.relation)] {
+        for (a, b) in found.iter().zip(&expected) {
             for (i, (a, b)) in a.values().iter().zip(b.values()).enumerate() {
                 assert!((a - b).abs() < tolerance, "{recipe:?}: parameter {i} is {a}, expected {b}");
             }
@@ -177,8 +170,19 @@ fn every_choice_of_teachers_on_a_device_is_that_of_the_cpu() {
     let both = [Action::Query, Action::Triple];
     let drawn = both.map(|action| Selection::Random { action }).into_iter();
     let rewarded = both.map(|action| policy(PolicyState::Query, action).selection);
-    for selection in drawn.chain(rewarded).chain([fixed, Selection::Conf, Selection::BestStrategy]) {
+    for selection in
+        drawn.chain(rewarded).chain([fixed, Selection::Conf, Selection::BestStrategy, Selection::Mulde])
+    {
         fixture.assert_same(&Distill { selection, ..recipe() }, false, TOLERANCE);
+    }
+}
+
+#[test]
+fn every_backbone_on_a_device_learns_as_on_the_cpu() {
+    let fixture = Fixture::new();
+    for backbone in Backbone::ALL {
+        let training = Training { backbone, ..recipe().training };
+        fixture.assert_same(&Distill { training, ..recipe() }, false, TOLERANCE);
     }
 }
 
@@ -201,14 +205,14 @@ fn policy(state: PolicyState, action: Action) -> Distill {
 const STATES: [PolicyState; 2] = [PolicyState::Scores, PolicyState::Query];
 
 /// The policy's layers.
-fn layers(student: &mut Student<'_>) -> Vec<kge::Matrix<f32>> {
+fn layers(student: &mut Student<'_>) -> Vec<Matrix<f32>> {
     student.state().unwrap();
     student.teaching().unwrap().chooser.policy().unwrap().parameters()
 }
 
 /// Adam's first steps are the learning rate whatever the gradient's size: where that is all but zero, its rounding is a
 /// share of 1e-3 a step. Such parameters are few, so the root of the mean square is held tighter.
-fn assert_near(found: &[kge::Matrix<f32>], expected: &[kge::Matrix<f32>]) {
+fn assert_near(found: &[Matrix<f32>], expected: &[Matrix<f32>]) {
     assert_eq!(found.len(), expected.len());
     for (layer, (found, expected)) in found.iter().zip(expected).enumerate() {
         let differences = || found.values().iter().zip(expected.values()).map(|(a, b)| f64::from(a - b));
@@ -224,9 +228,8 @@ fn a_policy_on_a_device_learns_as_on_the_cpu() {
     for state in STATES {
         for action in [Action::Query, Action::Triple] {
             let recipe = policy(state, action);
-            let device = Place::Device(gpu(), recipe.training.precision);
-            let mut ours = fixture.student(&recipe, &device, Some(fixture.sources(false)));
-            let mut theirs = fixture.student(&recipe, &Place::Cpu(kge::Precision::Full), None);
+            let mut ours = fixture.student(&recipe, &candle(), false);
+            let mut theirs = fixture.student(&recipe, &cpu(), false);
             let before = layers(&mut ours);
             for epoch in 1..3 {
                 let losses = fixture.epoch(&mut ours, epoch);
@@ -250,12 +253,9 @@ fn a_policy_goes_on_with_the_other_device() {
     let path = dir.path().join("state.safetensors");
     for state in STATES {
         let recipe = policy(state, Action::Query);
-        let new = |on_device: bool| match on_device {
-            true => {
-                let device = Place::Device(gpu(), recipe.training.precision);
-                fixture.student(&recipe, &device, Some(fixture.sources(false)))
-            }
-            false => fixture.student(&recipe, &Place::Cpu(kge::Precision::Full), None),
+        let new = |on_device: bool| {
+            let place = if on_device { candle() } else { cpu() };
+            fixture.student(&recipe, &place, false)
         };
         let mut expected = new(false);
         (1..3).for_each(|epoch| drop(fixture.epoch(&mut expected, epoch)));
@@ -277,14 +277,18 @@ fn a_policy_on_a_device_says_what_it_says_on_the_cpu() {
     for (recompute, tolerance) in [(false, 1e-5), (true, 5e-3)] {
         for state in STATES {
             let recipe = policy(state, Action::Query);
-            let queries = &fixture.data.queries;
             let mut teaching = Teaching::new(&fixture.data, &fixture.labels, Vec::new(), &recipe, 1).unwrap();
             let policy = teaching.chooser.policy_mut().unwrap();
-            let objective = objective(&gpu(), &recipe, Some(fixture.sources(recompute)));
-            let mut on_device = OnDevice::new(objective, Some(&*policy), &recipe).unwrap();
+            let (labels, teachers) =
+                (Some(&fixture.labels), recompute.then_some(fixture.teachers.as_slice()));
+            let (data, start) = (&fixture.data, initial(&recipe.training));
+            let mut engine =
+                student_engine(&candle(), start, data, &recipe, labels, teachers, Some(policy)).unwrap();
             // One batch after another, one of them twice, and a smaller one.
             for batch in [&[0, 5, 9, 20, 3, 7][..], &[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5, 6], &[8]] {
-                assert!(on_device.ask(policy, queries, batch).unwrap());
+                let before = numbers_read();
+                engine.ask(policy, batch).unwrap();
+                assert_eq!(numbers_read() - before, 7 * batch.len(), "log-probabilities and nothing else");
                 let found = policy.said().clone();
                 let expected = policy.forward(batch);
                 assert_eq!((found.rows(), found.columns()), (batch.len(), 7));
@@ -304,10 +308,16 @@ fn teachers_computed_anew_differ_from_the_cache_by_its_rounding() {
 }
 
 #[test]
-fn what_no_device_does_is_named() {
-    assert!(lacking(&recipe()).is_none());
-    let mulde = Distill { selection: Selection::Mulde, ..recipe() };
-    assert!(lacking(&mulde).unwrap().contains("distill.selection.kind"));
-    let training = Training { backbone: recipe::Backbone::RotatE, ..recipe().training };
-    assert!(lacking(&Distill { training, ..recipe() }).unwrap().contains("distill.backbone"));
+fn no_matrix_of_queries_and_entities_comes_back() {
+    let fixture = Fixture::new();
+    let pairs = fixture.data.queries.pairs();
+    for selection in [policy(PolicyState::Scores, Action::Triple).selection, Selection::Mulde] {
+        let recipe = Distill { selection, ..recipe() };
+        let mut student = fixture.student(&recipe, &candle(), false);
+        let before = numbers_read();
+        let steps = fixture.epoch(&mut student, 1).len();
+        // Three numbers a step; two of every pair; of every query seven log-probabilities, or the Senior's six numbers.
+        let most = 3 * steps + 2 * pairs + 7 * fixture.data.queries.len();
+        assert!(numbers_read() - before <= most, "{} numbers, at most {most}", numbers_read() - before);
+    }
 }
