@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::config::{Architecture, Config};
 use crate::plain;
+use crate::text::TOKENIZER;
 
 /// The configuration of every checkpoint.
 pub const CONFIG: &str = "config.json";
@@ -38,10 +39,14 @@ impl Checkpoint {
     pub fn open(folder: &Path, others: &[&str]) -> Result<Checkpoint> {
         let missing = |path: PathBuf| {
             let names = [&[CONFIG], others].concat().join(", ");
-            Error::new(Kind::Missing, "no such file in the encoder's folder").at(path).hint(format!(
-                "an encoder is a folder with {names} and {}, owner/name on the Hugging Face hub, or `random`",
-                WEIGHTS.join(" or ")
-            ))
+            let hint = match path.ends_with(TOKENIZER) {
+                true => MAKE_TOKENIZER.to_owned(),
+                false => format!(
+                    "an encoder is a folder with {names} and {}, owner/name on the Hugging Face hub, or `random`",
+                    WEIGHTS.join(" or ")
+                ),
+            };
+            Error::new(Kind::Missing, "no such file in the encoder's folder").at(path).hint(hint)
         };
         let required = [CONFIG].iter().chain(others).map(|name| folder.join(name));
         if let Some(path) = required.into_iter().find(|path| !path.is_file()) {

@@ -158,3 +158,32 @@ impl<A: Architecture> Config<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::images::models::Architecture as OfImages;
+    use crate::text::models::Architecture as OfTexts;
+
+    #[test]
+    fn what_a_published_file_leaves_out_is_as_its_architecture_has_it() {
+        // google/siglip-base-patch16-224, but for its texts.
+        let siglip =
+            json!({ "model_type": "siglip", "vision_config": { "model_type": "siglip_vision_model" } });
+        let config = Config::<OfImages>::new(&siglip).unwrap();
+        assert_eq!(config.architecture, OfImages::Siglip);
+        assert_eq!((config.size("image_size"), config.size("patch_size")), (224, 16));
+        assert_eq!(config.value("hidden_act"), "gelu_pytorch_tanh");
+        // distilbert/distilbert-base-uncased.
+        let distilbert = json!({
+            "model_type": "distilbert", "activation": "gelu", "dim": 768, "hidden_dim": 3072, "n_heads": 12,
+            "n_layers": 6, "max_position_embeddings": 512, "pad_token_id": 0, "vocab_size": 30522,
+        });
+        let config = Config::<OfTexts>::new(&distilbert).unwrap();
+        assert_eq!((config.size("num_hidden_layers"), config.size("type_vocab_size")), (6, 1));
+        assert_eq!(config.value("layer_norm_eps"), 1e-12);
+        // FacebookAI/roberta-base: positions behind the padding's.
+        let roberta = json!({ "model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1 });
+        assert_eq!(Config::<OfTexts>::new(&roberta).unwrap().max_tokens(), 512);
+    }
+}

@@ -19,7 +19,7 @@ use crate::shard::Shard;
 
 mod beit;
 pub mod encoder;
-mod models;
+pub(crate) mod models;
 pub mod pooling;
 mod positions;
 pub mod report;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use stage::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 
-use crate::checkpoint::{CONFIG, Checkpoint, WEIGHTS};
+use crate::checkpoint::{CONFIG, Checkpoint, MAKE_TOKENIZER, WEIGHTS};
 use crate::{preparation, text};
 
 /// Where an encoder comes from.
@@ -155,8 +155,12 @@ fn fetched(hub: &Hub, repository: &Repository, wants: &[Want]) -> Result<Snapsho
             Ok(snapshot)
         }
         Err(error) if error.kind() == Kind::Missing => {
-            let hint = error.hint_text().map(|hint| format!("{hint}; ")).unwrap_or_default();
-            let hint = format!("{hint}a folder is written ./{}", repository.name);
+            let message = error.to_string();
+            let only_tokenizer = message.contains(text::TOKENIZER) && !message.contains(CONFIG);
+            let more = only_tokenizer.then_some(MAKE_TOKENIZER);
+            let folder = format!("a folder is written ./{}", repository.name);
+            let hint =
+                [error.hint_text(), more, Some(&folder)].into_iter().flatten().collect::<Vec<_>>().join("; ");
             Err(error.hint(hint))
         }
         other => other,

@@ -15,7 +15,7 @@ use crate::shard::Shard;
 use crate::tokens::Tokens;
 
 pub mod encoder;
-mod models;
+pub(crate) mod models;
 
 pub use encoder::{TOKENIZER, TextEncoder, tokenizer};
 

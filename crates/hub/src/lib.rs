@@ -94,7 +94,12 @@ impl Hub {
         match self.cached(repository, wants).filter(settled) {
             Some(snapshot) => Ok(snapshot),
             None if self.offline => {
-                let message = format!("HF_HUB_OFFLINE is set, and `{repository}` is not all cached");
+                let snapshot = self.snapshot(repository);
+                let here = |want: &Want| snapshot.as_ref().is_some_and(|snapshot| snapshot.holds(want));
+                let lacking = wants.iter().filter(|want| want.required && !here(want));
+                let names: Vec<String> = lacking.map(|want| want.any_of.join(" or ")).collect();
+                let names = names.join(", ");
+                let message = format!("HF_HUB_OFFLINE is set, and `{repository}` is cached without {names}");
                 let hint = format!("unset it to download, {}", download::ELSEWHERE);
                 Err(Error::missing(message).at(&self.cache).hint(hint))
             }
@@ -105,13 +110,18 @@ impl Hub {
     /// The files of a repository, if the cache holds all that are required; the network is not touched. A branch or tag is at
     /// the commit where it was when it was last fetched.
     pub fn cached(&self, repository: &Repository, wants: &[Want]) -> Option<Snapshot> {
+        let snapshot = self.snapshot(repository)?;
+        wants.iter().all(|want| !want.required || snapshot.holds(want)).then_some(snapshot)
+    }
+
+    /// Where the cache has a repository's files, if it knows the commit.
+    fn snapshot(&self, repository: &Repository) -> Option<Snapshot> {
         let folder = self.cache.join(repository.at("").folder_name());
         let commit = match repository.is_pinned() {
             true => repository.revision.clone(),
             false => std::fs::read_to_string(folder.join("refs").join(&repository.revision)).ok()?,
         };
-        let snapshot = Snapshot { folder: folder.join("snapshots").join(&commit), commit };
-        wants.iter().all(|want| !want.required || snapshot.holds(want)).then_some(snapshot)
+        Some(Snapshot { folder: folder.join("snapshots").join(&commit), commit })
     }
 }
 

@@ -58,6 +58,10 @@ impl TextEncoder {
         weights: VarBuilder<'static>,
     ) -> candle_core::Result<TextEncoder> {
         let (hidden, device) = (config.size("hidden_size"), weights.device().clone());
+        if config.size("pad_token_id") >= config.size("vocab_size") {
+            let [padding, words] = ["pad_token_id", "vocab_size"].map(|name| config.value(name));
+            candle_core::bail!("config.json: pad_token_id {padding} is not below vocab_size {words}");
+        }
         let pooler = match output {
             TextOutput::Pooler => Some(linear(hidden, hidden, weights.pp("pooler.dense"))?),
             TextOutput::Mean | TextOutput::Cls => None,

@@ -288,6 +288,28 @@ fn requests_that_cannot_be_met_are_refused_before_any_work() {
 }
 
 #[test]
+fn a_missing_tokenizer_is_named_with_what_makes_one() {
+    let fixture = Fixture::new();
+    for folder in ["lacking", "hf/hub/models--owner--name/snapshots/main"] {
+        std::fs::create_dir_all(fixture.path(folder)).unwrap();
+        for file in ["config.json", "model.safetensors"] {
+            fixture.write(&format!("{folder}/{file}"), "{}");
+        }
+    }
+    let commit = "0123456789012345678901234567890123456789";
+    let snapshots = fixture.path("hf/hub/models--owner--name/snapshots");
+    std::fs::rename(snapshots.join("main"), snapshots.join(commit)).unwrap();
+    for (encoder, said) in [
+        ("./lacking".to_owned(), "lacking/tokenizer.json: no such file"),
+        (format!("owner/name@{commit}"), "is cached without tokenizer.json"),
+    ] {
+        let set = format!("features.textual.encoder=\"{encoder}\"");
+        let output = fixture.fails(&["--modality", "textual", "--set", &set], 66);
+        assert!(output.contains(said) && output.contains("AutoTokenizer"), "{output}");
+    }
+}
+
+#[test]
 fn given_features_are_joined_by_key() {
     let fixture = Fixture::new();
     fixture.write("x.npy", npy(&[[1.0, 2.0], [0.0, 0.0], [3.0, 4.0]]));

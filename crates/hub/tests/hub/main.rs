@@ -81,7 +81,7 @@ fn offline_only_cached_files_are_used() {
     let mut client = client(&[]);
     client.hub.offline = true;
     let said = client.fails(Kind::Missing);
-    assert!(said.contains("HF_HUB_OFFLINE is set, and `owner/model@main`"), "{said}");
+    assert!(said.contains("HF_HUB_OFFLINE is set, and `owner/model@main` is cached without "), "{said}");
     assert!(client.server.requests().is_empty());
     client.hub.offline = false;
     let snapshot = client.fetch("main").unwrap();
