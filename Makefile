@@ -37,9 +37,10 @@ all: build
 	@$(MAKE) --no-print-directory import
 	@$(MAKE) --no-print-directory features teachers soft-labels distill evaluate
 
-## build: the programs
+## build: the programs, in bin
 build:
 	$(CARGO) build --workspace --bins
+	@ln -sfn $(BIN) bin
 
 # CUDA's compiler and libraries from PyPI, or those of a machine that has them: make build-cuda CUDA=/usr/local/cuda
 CUDA       ?= $(CURDIR)/target/cuda/wheels/nvidia/cu13
