@@ -18,6 +18,10 @@ pub const CONFIG: &str = "config.json";
 /// The weights: the first of these that is there.
 pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
+/// The way to a checkpoint's missing tokenizer.
+pub const MAKE_TOKENIZER: &str =
+    "transformers writes it: AutoTokenizer.from_pretrained(ENCODER).save_pretrained(FOLDER)";
+
 /// Where checkpoints with more than an encoder have its tensors.
 const PREFIXES: [&str; 9] =
     ["bert", "roberta", "distilbert", "nomic_bert", "model", "vit", "beit", "dinov2", "vision_model"];
@@ -39,12 +43,13 @@ impl Checkpoint {
     pub fn open(folder: &Path, others: &[&str]) -> Result<Checkpoint> {
         let missing = |path: PathBuf| {
             let names = [&[CONFIG], others].concat().join(", ");
-            let hint = match path.ends_with(TOKENIZER) {
-                true => MAKE_TOKENIZER.to_owned(),
-                false => format!(
-                    "an encoder is a folder with {names} and {}, owner/name on the Hugging Face hub, or `random`",
-                    WEIGHTS.join(" or ")
-                ),
+            let hint = if path.ends_with(TOKENIZER) {
+                MAKE_TOKENIZER.to_owned()
+            } else {
+                let weights = WEIGHTS.join(" or ");
+                format!(
+                    "an encoder is a folder with {names} and {weights}, owner/name on the Hugging Face hub, or `random`"
+                )
             };
             Error::new(Kind::Missing, "no such file in the encoder's folder").at(path).hint(hint)
         };
