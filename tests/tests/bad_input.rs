@@ -20,7 +20,7 @@ fn truncate(path: &Path, keep: f64) {
 fn an_unknown_recipe_key_is_refused_by_every_stage_before_it_starts() {
     let run = Run::finished();
     for stage in dsom_tests::STAGES {
-        run.fails(stage, &["--set", "distill.gama=4"], 2, &["unknown field `gama`", "default.toml"]);
+        run.fails(stage, &["--set", "distill.gama=4"], 2, &["`distill.gama`: no such key", "default.toml"]);
     }
     assert!(run.path("student/stage.json").is_file());
 }
@@ -31,7 +31,12 @@ fn a_recipe_file_is_refused_with_its_line() {
     let recipe = run.path("").with_file_name("recipe.toml");
     std::fs::write(&recipe, "seed = 1\n\n[teachers]\nrankk = 8\n").unwrap();
     let recipe = recipe.to_str().unwrap();
-    run.fails("dsom-teachers", &["--recipe", recipe], 2, &["recipe.toml: line 4", "unknown field `rankk`"]);
+    run.fails(
+        "dsom-teachers",
+        &["--recipe", recipe],
+        2,
+        &["recipe.toml: line 4", "`teachers.rankk`: no such key"],
+    );
 }
 
 #[test]
@@ -79,14 +84,14 @@ fn a_file_of_the_right_size_with_wrong_content_is_found() {
         "dsom-soft-labels",
         &["--force"],
         65,
-        &["visual/model.safetensors", "not a readable safetensors"],
+        &["visual/model.safetensors", "changed since `dsom-teachers` wrote it"],
     );
     assert!(run.path("soft-labels/stage.json").is_file(), "the earlier soft labels are whole");
     let part = run.path("soft-labels/part-00000.parquet");
     let length = std::fs::metadata(&part).unwrap().len() as usize;
     std::fs::write(&part, vec![b'x'; length]).unwrap();
-    run.fails("dsom-soft-labels", &["--verify"], 65, &["part-00000.parquet", "digest is"]);
-    run.fails("dsom-distill", &["--force"], 65, &["part-00000.parquet", "not a readable Parquet file"]);
+    run.fails("dsom-soft-labels", &["--verify"], 65, &["part-00000.parquet", "its digest is not"]);
+    run.fails("dsom-distill", &["--force"], 65, &["part-00000.parquet", "changed since"]);
     assert!(run.path("student/stage.json").is_file(), "the earlier student is whole");
 }
 
@@ -95,9 +100,11 @@ fn numbers_that_are_not_finite_are_named() {
     let run = Run::finished();
     // The file ends with the mask of present entities, one byte each, or with the last feature row.
     patch_tail(&run.path("features/visual/features.safetensors"), 4 * 1000, f32::NAN);
+    run.record_anew("features/visual", "features.safetensors");
     let teacher = ["--force", "--modality", "visual"];
     run.fails("dsom-teachers", &teacher, 65, &["features/visual/features.safetensors", "row", "NaN"]);
     patch_tail(&run.path("student/model.safetensors"), 4, f32::INFINITY);
+    run.record_anew("student", "model.safetensors");
     run.fails("dsom-evaluate", &["--force"], 65, &["student/model.safetensors", "not finite"]);
 }
 
@@ -113,7 +120,7 @@ fn training_that_diverges_keeps_what_was_there_before() {
 #[test]
 fn what_cannot_fit_is_refused_before_it_starts() {
     let run = Run::finished();
-    let huge = ["--modality", "structural", "--set", "teachers.rank=100000000"];
+    let huge = ["--modality", "structural", "--set", "teachers.rank=1000000"];
     run.fails("dsom-teachers", &huge, 71, &["memory", "lower `teachers.batch` or `teachers.rank`"]);
     assert!(run.path("teachers/structural/stage.json").is_file(), "the earlier teacher is whole");
 }
@@ -129,6 +136,11 @@ fn a_folder_that_is_not_ours_is_left_alone() {
         2,
         &["student-notes", "not written by this pipeline"],
     );
-    run.fails("dsom-distill", &["--name", "../elsewhere"], 2, &["begin with `student`"]);
+    run.fails(
+        "dsom-distill",
+        &["--name", "../elsewhere"],
+        2,
+        &["a student's folder is `student` or `student-…`"],
+    );
     assert!(run.path("student-notes/thesis.txt").is_file());
 }

@@ -167,7 +167,7 @@ fn an_interrupted_experiment_goes_on() {
 #[test]
 fn a_wrong_experiment_is_refused_before_anything_runs() {
     for (variants, code, words) in [
-        ("[[variant]]\nname = \"dsom\"\nset = { distill.gama = 1 }\n", 2, "`gama`"),
+        ("[[variant]]\nname = \"dsom\"\nset = { distill.gama = 1 }\n", 2, "`distill.gama`: no such key"),
         ("[[variant]]\nname = \"x\"\n", 2, "the baseline `dsom` is no variant"),
         ("[[variant]]\nname = \"dsom\"\nmodel = \"acoustic\"\n", 2, "`acoustic` is no model"),
     ] {

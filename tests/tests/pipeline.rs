@@ -63,7 +63,7 @@ fn a_changed_parameter_makes_exactly_the_later_stages_stale() {
         assert!(run.status(stage, &changed).lines().all(|line| line.ends_with(" fresh")), "{stage}");
     }
     let status = run.status("dsom-distill", &changed);
-    assert!(status.contains("stale: parameter `gamma` was 2.0, now 4.0"), "{status}");
+    assert!(status.contains("stale: parameter `term.gamma` was 2.0, now 4.0"), "{status}");
     run.succeeds("dsom-distill", &changed);
     assert!(run.status("dsom-distill", &changed).contains("fresh"));
     let status = run.status("dsom-evaluate", &changed);
@@ -173,9 +173,7 @@ fn a_lossy_cache_goes_through_the_pipeline() {
     for (run, threads) in runs.iter().zip(["1", "2"]) {
         run.succeeds("dsom-soft-labels", &[&lossy[..], &["--threads", threads]].concat());
         run.succeeds("dsom-soft-labels", &["--verify"]);
-        for (name, state) in
-            [("student", "query"), ("student-scores", "scores"), ("student-summary", "summary")]
-        {
+        for (name, state) in [("student", "query"), ("student-scores", "scores")] {
             let state = format!("distill.selection.state={state}");
             run.succeeds("dsom-distill", &["--set", &state, "--name", name, "--threads", threads]);
         }
@@ -184,7 +182,7 @@ fn a_lossy_cache_goes_through_the_pipeline() {
     let part = bytes(&runs[0], "soft-labels/part-00000.parquet");
     assert!(part.len() < whole / 3, "{} of {whole} bytes", part.len());
     assert!(part == bytes(&runs[1], "soft-labels/part-00000.parquet"), "the cache depends on threads");
-    for name in ["student", "student-scores", "student-summary"] {
+    for name in ["student", "student-scores"] {
         let model = format!("{name}/model.safetensors");
         assert!(bytes(&runs[0], &model) == bytes(&runs[1], &model), "{name} depends on threads");
         let mrr = metrics(&runs[0])["models"][name]["test"]["both"]["mrr"].as_f64().expect("a number");

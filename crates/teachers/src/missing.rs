@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn rows_of_any_size_keep_their_direction() {
-        for scale in [1e20, 1e-30, 1e38, 1e-44] {
+        for scale in [1e20, 1e-30, 8e37, 1e-44] {
             let mut row = [3.0 * scale, 4.0 * scale];
             normalise(&mut row);
             assert!((row[0] - 0.6).abs() < 0.2 && (row[1] - 0.8).abs() < 0.2, "{scale}: {row:?}");

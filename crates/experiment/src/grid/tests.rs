@@ -168,7 +168,10 @@ fn a_wrong_key_names_its_variant() {
     )
     .unwrap();
     let error = Grid::plan(&spec, &Places::default()).unwrap_err();
-    assert!(error.to_string().contains("variant `typo`") && error.to_string().contains("`gama`"), "{error}");
+    assert!(
+        error.to_string().contains("variant `typo`") && error.to_string().contains("`distill.gama`"),
+        "{error}"
+    );
     let places = Places { only: vec!["nowhere".into()], ..Places::default() };
     assert!(Grid::plan(&spec, &places).unwrap_err().to_string().contains("`nowhere` is no dataset"));
 }
