@@ -67,6 +67,7 @@ fn every_backbone_teaches_and_learns() {
     let asked = ["--model", "student-rotate", "--force"];
     run.fails("dsom-evaluate", &asked, 65, &["a rotate model, but stage.json says tucker"]);
     replace(&run, "student/model.safetensors", "transe", "rotate");
+    run.record_anew("student", "model.safetensors");
     let words = ["student/model.safetensors", "`relation` is", "another backbone"];
     run.fails("dsom-evaluate", &["--model", "student", "--force"], 65, &words);
 }

@@ -69,9 +69,7 @@ fn what_is_missing_is_a_sentence() {
         run.succeeds(stage, &["--set", "distill.selection.kind=all"]);
     }
     let page = report(&run, &[]);
-    assert!(
-        page.contains("No policy: the students of this run learn alone, from all teachers, or by chance")
-    );
+    assert!(page.contains("No policy: the students of this run learn alone, by a rule, or by chance"));
     assert!(page.contains("<code>student</code>") && !page.contains("Not evaluated yet"));
 }
 

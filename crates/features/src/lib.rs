@@ -6,7 +6,7 @@
 //! is a value that later stages see, never noise that they cannot tell from a feature.
 //!
 //! Encoders run in `f32` and never train, so several batches run side by side, each on one thread (see
-//! [`parallel`]), or one after the other on a [device](place). What a batch holds depends on the data alone: the same bytes
+//! [`parallel`]), or one after the other on a device. What a batch holds depends on the data alone: the same bytes
 //! come out on any number of threads.
 
 pub mod checkpoint;
