@@ -4,7 +4,7 @@ use mkg::graph::Entity;
 use recipe::TextOutput;
 use serde_json::json;
 use stage::work::Work;
-use stage::{Error, Modality, Result};
+use stage::{Modality, Result};
 use std::path::PathBuf;
 
 use crate::images::{ImageEncoder, ImageWork};
@@ -226,13 +226,10 @@ impl Setting<'_> {
     }
 }
 
-/// The device that encoders compute on.
+/// The device that encoders compute on: candle's, on the CPU as well.
 ///
 /// # Errors
-/// [`stage::Kind::Usage`] where another one than the CPU is asked for.
-pub fn encoder_device(asked: program::Device) -> Result<candle_core::Device> {
-    match asked {
-        program::Device::Auto | program::Device::Cpu => Ok(candle_core::Device::Cpu),
-        other => Err(Error::usage(format!("encoders are not yet computed on `{other}`"))),
-    }
+/// As [`device::choose`] has them.
+pub fn encoder_device(asked: program::Device) -> Result<device::Device> {
+    Ok(device::choose(asked)?.unwrap_or(device::Device::Cpu))
 }
