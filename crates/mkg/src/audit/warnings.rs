@@ -97,7 +97,7 @@ fn test_overlap(audit: &Audit) -> Option<String> {
     let overlap = find(audit, Split::Test, Split::Train).filter(|overlap| overlap.triples > 0)?;
     let (count, share) = (overlap.triples, percent(share(overlap.triples, audit.leakage.test), 0));
     Some(format!(
-        "{count} test triples ({share}) stand in train: scores on them say nothing, and dsom-evaluate has the others as a slice"
+        "{count} test triples ({share}) stand in train: scores on them say nothing about what a model infers"
     ))
 }
 
