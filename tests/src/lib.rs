@@ -103,6 +103,24 @@ impl Run {
         self.folder.path().join("run").join(name)
     }
 
+    /// Reads a JSON file of the run.
+    pub fn json(&self, name: &str) -> Value {
+        stage::files::read_json(&self.path(name)).expect("JSON that a stage wrote")
+    }
+
+    /// Reads the last epoch's line of a model's log.
+    pub fn last_event(&self, model: &str) -> Value {
+        let events = std::fs::read_to_string(self.path(model).join("events.jsonl")).expect("a log");
+        serde_json::from_str(events.lines().last().expect("an epoch")).expect("JSON")
+    }
+
+    /// A figure of a model in `metrics.json`, by its path in there.
+    pub fn figure(&self, model: &str, path: &str) -> f64 {
+        let metrics = self.json("evaluation/metrics.json");
+        let figure = metrics["models"][model].pointer(path).and_then(Value::as_f64);
+        figure.unwrap_or_else(|| panic!("no {path} of {model} in {metrics}"))
+    }
+
     /// A program's call for this run.
     pub fn command(&self, stage: &str, arguments: &[&str]) -> Command {
         let mut command = program(stage);

@@ -4,11 +4,6 @@
 use dsom_tests::{Run, said};
 use serde_json::Value;
 
-fn json(run: &Run, name: &str) -> Value {
-    let text = std::fs::read_to_string(run.path(name)).expect("the stage wrote the file");
-    serde_json::from_str(&text).expect("JSON")
-}
-
 fn number(value: &Value, path: &str) -> f64 {
     value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {value}"))
 }
@@ -33,12 +28,12 @@ fn the_pipeline_on_a_device_ends_where_it_does_on_the_cpu() {
     }
     for folder in ["teachers/structural", "teachers/textual", "teachers/visual", "student"] {
         let [found, expected] =
-            [&device, &cpu].map(|run| json(run, &format!("{folder}/stage.json"))["summary"].clone());
+            [&device, &cpu].map(|run| run.json(&format!("{folder}/stage.json"))["summary"].clone());
         let products = found["products"].as_str().unwrap_or_default();
         assert!(products.starts_with("f32 by "), "{folder}: {products}");
         assert_near(number(&found, "/valid_mrr"), number(&expected, "/valid_mrr"), folder);
     }
-    let [found, expected] = [&device, &cpu].map(|run| json(run, "evaluation/metrics.json"));
+    let [found, expected] = [&device, &cpu].map(|run| run.json("evaluation/metrics.json"));
     for model in ["student", "average", "structural", "textual", "visual"] {
         let mrr = format!("/models/{model}/test/both/mrr");
         assert_near(number(&found, &mrr), number(&expected, &mrr), model);
@@ -54,7 +49,7 @@ fn the_pipeline_on_a_device_ends_where_it_does_on_the_cpu() {
 fn ranks_and_soft_labels_of_one_model_are_those_of_the_cpu() {
     let (cpu, device) = (Run::finished(), Run::finished());
     device.succeeds("dsom-evaluate", &["--device", &device_name(), "--force"]);
-    let [found, expected] = [&device, &cpu].map(|run| json(run, "evaluation/metrics.json"));
+    let [found, expected] = [&device, &cpu].map(|run| run.json("evaluation/metrics.json"));
     for figure in ["mrr", "hits_at_1", "hits_at_10"] {
         let path = format!("/test/both/{figure}");
         let difference = number(&found, &path) - number(&expected, &path);
@@ -76,7 +71,7 @@ fn a_student_takes_its_teachers_from_the_cache_or_their_models() {
         let output = run.output("dsom-distill", &arguments);
         let said = said(&output);
         assert!(output.status.success() && said.contains(words), "{from}: {said}");
-        number(&json(&run, "student/stage.json"), "/summary/valid_mrr")
+        number(&run.json("student/stage.json"), "/summary/valid_mrr")
     });
     // Half precision is all they differ by.
     assert!((recompute - cache).abs() < 2e-3, "recomputed teachers: {recompute}, cached {cache}");
@@ -96,9 +91,7 @@ fn a_policy_learns_on_a_device_what_it_learns_on_the_cpu() {
             let arguments = [&["--device", device, "--force", "--soft-labels", "cache"], &chosen[..]];
             run.succeeds("dsom-distill", &arguments.concat());
             assert!(run.path("student/strategies.parquet").is_file());
-            let events = std::fs::read_to_string(run.path("student/events.jsonl")).expect("events");
-            let last = events.lines().last().expect("an event for every epoch");
-            serde_json::from_str::<Value>(last).expect("JSON")
+            run.last_event("student")
         };
         let (found, expected) = (student(&device_name()), student("cpu"));
         for figure in ["/loss", "/distillation", "/with_advantage", "/strategies/structural"] {
@@ -117,7 +110,7 @@ fn other_backbones_and_the_senior_are_there_on_a_device() {
         let mut arguments = vec!["--device", device, "--force", "--soft-labels", "cache"];
         chosen.iter().for_each(|set| arguments.extend(["--set", set]));
         run.succeeds("dsom-distill", &arguments);
-        number(&json(&run, "student/stage.json"), "/summary/valid_mrr")
+        number(&run.json("student/stage.json"), "/summary/valid_mrr")
     };
     let (found, expected) = (student(&device_name()), student("cpu"));
     assert!((found - expected).abs() < 2e-3, "rotate by MulDE: {found}, {expected} on the CPU");

@@ -5,11 +5,6 @@ use serde_json::Value;
 
 const KINDS: [&str; 4] = ["average", "by-relation", "boosting", "policy"];
 
-fn json_of(run: &Run, name: &str) -> Value {
-    let bytes = std::fs::read(run.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    serde_json::from_slice(&bytes).expect("valid JSON")
-}
-
 /// Makes the ensemble of this kind in a folder of its own.
 fn make(run: &Run, kind: &str, more: &[&str]) -> String {
     let (name, set) = (format!("ensemble-{kind}"), format!("ensemble.kind={kind}"));
@@ -31,7 +26,7 @@ fn every_kind_is_made_ranked_and_reported() {
         assert!(bytes(&runs[0]) == bytes(&runs[1]), "{kind} depends on threads");
     }
     let run = &runs[0];
-    let summary = |kind: &str| json_of(run, &format!("ensemble-{kind}/stage.json"))["summary"].clone();
+    let summary = |kind: &str| run.json(&format!("ensemble-{kind}/stage.json"))["summary"].clone();
     let number = |of: &Value, name: &str| of[name].as_f64().expect("a number");
     let fitted = &summary("by-relation")["weights"];
     assert!(number(fitted, "after") > number(fitted, "before"), "{fitted}");
@@ -41,14 +36,14 @@ fn every_kind_is_made_ranked_and_reported() {
     assert_eq!(policy["kept"], gain > number(policy, "standard_error"), "{policy}");
 
     run.succeeds("dsom-evaluate", &[]);
-    let metrics = json_of(run, "evaluation/metrics.json");
+    let metrics = run.json("evaluation/metrics.json");
     let names: Vec<&String> = metrics["models"].as_object().expect("models").keys().collect();
     let ensembles = ["ensemble-average", "ensemble-boosting", "ensemble-by-relation", "ensemble-policy"];
     assert_eq!(
         names,
         [&["student"][..], &ensembles, &["average", "structural", "textual", "visual"]].concat()
     );
-    let mrr = |model: &str| metrics["models"][model]["test"]["both"]["mrr"].as_f64().expect("a number");
+    let mrr = |model: &str| run.figure(model, "/test/both/mrr");
     assert_eq!(mrr("ensemble-average"), mrr("average"));
     assert!(ensembles.iter().all(|model| mrr(model) > 0.2), "{metrics}");
     let mut question = dsom_tests::program("dsom-predict");

@@ -4,12 +4,6 @@
 use dsom_tests::{Run, STAGES, said, terminate, wait_for};
 use serde_json::Value;
 
-fn metrics(run: &Run) -> Value {
-    let text =
-        std::fs::read_to_string(run.path("evaluation/metrics.json")).expect("the evaluation has metrics");
-    serde_json::from_str(&text).expect("metrics are JSON")
-}
-
 fn bytes(run: &Run, name: &str) -> Vec<u8> {
     std::fs::read(run.path(name)).expect("the stage wrote the file")
 }
@@ -17,7 +11,7 @@ fn bytes(run: &Run, name: &str) -> Vec<u8> {
 #[test]
 fn it_ends_with_metrics_far_above_chance() {
     let run = Run::finished();
-    let metrics = metrics(&run);
+    let metrics = run.json("evaluation/metrics.json");
     let number = |path: &str| {
         let value = metrics.pointer(path).and_then(Value::as_f64);
         value.unwrap_or_else(|| panic!("metrics.json has no {path}"))
@@ -38,7 +32,20 @@ fn it_ends_with_metrics_far_above_chance() {
     assert!(number("/test/both/mrr") > 0.2, "{}", number("/test/both/mrr"));
     assert_eq!(metrics["model"], "student");
     for model in ["average", "structural", "textual", "visual"] {
-        assert!(metrics["models"][model]["test"]["both"]["mrr"].is_f64(), "{model}");
+        run.figure(model, "/test/both/mrr");
+    }
+}
+
+#[test]
+fn evaluation_agrees_with_training_about_validation() {
+    let run = Run::finished();
+    for (model, folder) in
+        [("student", "student"), ("structural", "teachers/structural"), ("visual", "teachers/visual")]
+    {
+        let trained =
+            run.json(&format!("{folder}/stage.json"))["summary"]["valid_mrr"].as_f64().expect("a number");
+        let evaluated = run.figure(model, "/valid/both/mrr");
+        assert!((trained - evaluated).abs() < 1e-9, "{model}: {trained} while training, {evaluated} here");
     }
 }
 
@@ -143,9 +150,7 @@ fn an_interrupted_student_says_so_and_continues_to_the_same_bytes() {
 #[test]
 fn hidden_modalities_are_recorded_and_go_through_the_pipeline() {
     let run = Run::finished();
-    let summary = |run: &Run| -> Value {
-        serde_json::from_slice(&bytes(run, "teachers/visual/stage.json")).expect("stage.json is JSON")
-    };
+    let summary = |run: &Run| -> Value { run.json("teachers/visual/stage.json") };
     let present = |run: &Run| summary(run)["summary"]["present"].as_u64().expect("a count");
     let all = present(&run);
     let hide = ["--modality", "visual", "--missing-rate", "0.5", "--missing-seed", "3"];
@@ -160,7 +165,7 @@ fn hidden_modalities_are_recorded_and_go_through_the_pipeline() {
     for stage in ["dsom-features", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"] {
         run.succeeds(stage, &[]);
     }
-    assert!(metrics(&run)["models"]["visual"]["test"]["both"]["mrr"].is_f64());
+    run.figure("visual", "/test/both/mrr");
 }
 
 #[test]
@@ -185,7 +190,7 @@ fn a_lossy_cache_goes_through_the_pipeline() {
     for name in ["student", "student-scores"] {
         let model = format!("{name}/model.safetensors");
         assert!(bytes(&runs[0], &model) == bytes(&runs[1], &model), "{name} depends on threads");
-        let mrr = metrics(&runs[0])["models"][name]["test"]["both"]["mrr"].as_f64().expect("a number");
+        let mrr = runs[0].figure(name, "/test/both/mrr");
         assert!(mrr > 0.2, "{name}: {mrr}");
     }
 }

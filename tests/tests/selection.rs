@@ -1,12 +1,6 @@
 //! Who chooses the teachers: every selection goes through the pipeline, and the same whatever the number of threads.
 
 use dsom_tests::{Run, said, terminate, wait_for};
-use serde_json::Value;
-
-fn json_of(run: &Run, name: &str) -> Value {
-    let bytes = std::fs::read(run.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    serde_json::from_slice(&bytes).expect("valid JSON")
-}
 
 /// Trains a student called `name` with these keys of `distill`.
 fn distil(run: &Run, name: &str, keys: &[&str], threads: &str) {
@@ -20,17 +14,14 @@ fn distil(run: &Run, name: &str, keys: &[&str], threads: &str) {
 
 /// The shares of strategies in the last epoch.
 fn shares(run: &Run, name: &str) -> Vec<(String, f64)> {
-    let events = std::fs::read_to_string(run.path(name).join("events.jsonl")).expect("a log");
-    let last: Value = serde_json::from_str(events.lines().last().expect("an epoch")).expect("valid JSON");
+    let last = run.last_event(name);
     let shares = last["strategies"].as_object().expect("shares");
     shares.iter().map(|(name, share)| (name.clone(), share.as_f64().expect("a number"))).collect()
 }
 
 fn test_mrr(run: &Run, model: &str) -> f64 {
     run.succeeds("dsom-evaluate", &["--model", model, "--split", "test"]);
-    json_of(run, "evaluation/metrics.json")["models"][model]["test"]["both"]["mrr"]
-        .as_f64()
-        .expect("a number")
+    run.figure(model, "/test/both/mrr")
 }
 
 #[test]
@@ -58,12 +49,6 @@ fn fixed_choices_and_rules_are_what_they_say() {
     assert!(std::fs::read(run.path("student-random/model.safetensors")).unwrap() == on_one);
 }
 
-/// The last epoch's log.
-fn last_event(run: &Run, name: &str) -> Value {
-    let events = std::fs::read_to_string(run.path(name).join("events.jsonl")).expect("a log");
-    serde_json::from_str(events.lines().last().expect("an epoch")).expect("valid JSON")
-}
-
 #[cfg(unix)]
 #[test]
 fn muldes_senior_goes_on_to_the_same_bytes_on_any_number_of_threads() {
@@ -88,13 +73,13 @@ fn muldes_senior_goes_on_to_the_same_bytes_on_any_number_of_threads() {
         let of = |run: &Run| std::fs::read(run.path("student-mulde").join(file)).expect("written");
         assert!(of(&runs[0]) == of(&runs[1]), "{file} differs");
     }
-    let last = last_event(&runs[0], "student-mulde");
+    let last = runs[0].last_event("student-mulde");
     let of = |what: &str| -> Vec<f64> {
         let values = last[what].as_object().expect("a figure for each teacher").values();
         values.map(|value| value.as_f64().expect("a number")).collect()
     };
     assert!((of("attention").iter().sum::<f64>() - 1.0).abs() < 1e-6, "{last}");
-    assert_eq!(json_of(&runs[0], "student-mulde/stage.json")["summary"]["senior"], last["scales"]);
+    assert_eq!(runs[0].json("student-mulde/stage.json")["summary"]["senior"], last["scales"]);
     assert!(of("scales").iter().all(|scale| (0.0..2.0).contains(scale) && *scale != 1.0), "{last}");
     assert!(test_mrr(&runs[0], "student-mulde") > 0.2);
 }
@@ -108,7 +93,7 @@ fn useful_teachers_are_found_on_validation_triples_and_taken_for_all_queries() {
     run.succeeds("dsom-soft-labels", &[]);
     let model = || std::fs::read(run.path("student-useful/model.safetensors")).expect("written");
     distil(&run, "student-useful", &["selection.kind=useful", "epochs=3"], "1");
-    let (found, on_one) = (json_of(&run, "student-useful/stage.json")["summary"]["useful"].clone(), model());
+    let (found, on_one) = (run.json("student-useful/stage.json")["summary"]["useful"].clone(), model());
     let (chosen, adds) = (found["chosen"].as_str().expect("a name"), &found["adds"]);
     assert!(!chosen.contains("visual") && adds["visual"].as_f64().expect("a number") < 0.01, "{found}");
     for (strategy, share) in shares(&run, "student-useful") {
