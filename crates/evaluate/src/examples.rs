@@ -60,16 +60,16 @@ pub fn draw(graph: &Graph, scorer: &impl Scorer, split: Split, count: usize, see
     let mut scores = Matrix::zeros(0, 0);
     let mut example = |index: usize| {
         scorer.scores(&[queries.query(index)], &mut scores);
-        answer(graph, queries.query(index), queries.tails(index), scores.row(0))
+        answer(graph, split, queries.query(index), queries.tails(index), scores.row(0))
     };
     drawn.into_iter().map(&mut example).collect()
 }
 
 /// One query, answered; `answers` are its true tails in the split, ascending.
-fn answer(graph: &Graph, query: Query, answers: &[EntityId], scores: &[f32]) -> Example {
+fn answer(graph: &Graph, split: Split, query: Query, answers: &[EntityId], scores: &[f32]) -> Example {
     let label = |id: EntityId| graph.vocabulary.entities[id.index()].label().to_owned();
     let key = |id: EntityId| graph.vocabulary.entities[id.index()].key.clone();
-    let known = graph.known.of(query);
+    let known = graph.known(split).of(query);
     let rank = |target: EntityId| {
         let known = known.iter().map(|id| id.index());
         rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
@@ -141,7 +141,7 @@ mod tests {
         let graph = Graph::new(vocabulary, [vec![Triple::new(0, 0, 2)], Vec::new(), test]);
         let scores = [0.0, 9.0, 8.0, 7.0, 6.0, 5.0, 4.0, 3.0];
         let query = Triple::new(0, 0, 1).tail_query();
-        let example = answer(&graph, query, &[EntityId(1), EntityId(7)], &scores);
+        let example = answer(&graph, Split::Test, query, &[EntityId(1), EntityId(7)], &scores);
         assert_eq!(
             example.render(),
             "France · borders · ?  →  Spain ✓, Belgium (known), Italy, Chad, Peru, Laos\n    \

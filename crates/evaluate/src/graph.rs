@@ -9,8 +9,8 @@ use training::{open_triples, open_vocabulary};
 pub struct Graph {
     /// Entities and relations.
     pub vocabulary: Vocabulary,
-    /// Known answers over all splits: the filter.
-    pub known: KnownAnswers,
+    /// Known answers in train and valid, and over all splits.
+    known: [KnownAnswers; 2],
     /// In the order of [`Split::ALL`].
     splits: [Vec<Triple>; 3],
 }
@@ -26,8 +26,17 @@ impl Graph {
 
     /// A graph of train, valid and test triples.
     pub fn new(vocabulary: Vocabulary, splits: [Vec<Triple>; 3]) -> Graph {
-        let known = KnownAnswers::new(splits.iter().map(Vec::as_slice), vocabulary.relations.len());
+        let relations = vocabulary.relations.len();
+        let known_of =
+            |splits: &[Vec<Triple>]| KnownAnswers::new(splits.iter().map(Vec::as_slice), relations);
+        let known = [known_of(&splits[..2]), known_of(&splits)];
         Graph { vocabulary, known, splits }
+    }
+
+    /// Returns the filter of a split's ranks: the known answers of all splits for test, else of train and valid,
+    /// so that no figure by which a setting is chosen depends on test.
+    pub fn known(&self, split: Split) -> &KnownAnswers {
+        &self.known[usize::from(split == Split::Test)]
     }
 
     /// The triples of one split.
@@ -37,6 +46,14 @@ impl Graph {
             Split::Valid => &self.splits[1],
             Split::Test => &self.splits[2],
         }
+    }
+
+    /// Iterates over the triples of the splits before `split`: train comes before valid, valid before test.
+    pub fn before(&self, split: Split) -> impl Iterator<Item = &Triple> {
+        Split::ALL
+            .into_iter()
+            .take_while(move |before| *before != split)
+            .flat_map(|before| self.triples(before))
     }
 
     /// Number of entities.

@@ -1,7 +1,8 @@
 //! Stage 6: filtered ranks of students, teachers and the teachers' average; and answers to single questions.
 //!
 //! `dsom-evaluate` is the one program that opens the test split: to rank its triples, and because the filter of
-//! known answers is over all splits. `dsom-predict`, beside it, asks a model by name and sees train and valid.
+//! known answers of test triples is over all splits. Ranks of train and valid are filtered by these two alone.
+//! `dsom-predict`, beside it, asks a model by name and sees train and valid.
 //!
 //! | file | content |
 //! |---|---|
@@ -116,7 +117,7 @@ fn evaluate(
     (examples, seed): (usize, u64),
 ) -> Result<()> {
     let ranked = rank_all(graph, models, place, splits)?;
-    let metrics = report::metrics(graph, &Slicer::new(graph), &ranked)?;
+    let metrics = report::metrics(&Slicer::new(graph), &ranked)?;
     table::write(&work.path(RANKS), graph, &ranked)?;
     if let (true, Some(last)) = (examples > 0, splits.last()) {
         let drawn = examples::draw(graph, &models.scorer(0), *last, examples, seed);
@@ -141,7 +142,7 @@ fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> 
                 progress.advance(queries as u64);
                 interrupt::check()
             };
-            let (relations, known) = (graph.relations(), &graph.known);
+            let (relations, known) = (graph.relations(), graph.known(split));
             // An ensemble weighs its teachers on the CPU, wherever else work is done.
             let (scorer, averages) = (models.scorer(i), models.averaged(i));
             let judged = place.judge_triples(&scorer, averages, triples, relations, known, advance);

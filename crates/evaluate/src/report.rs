@@ -5,7 +5,7 @@
 //!   "test": { "both": { "mrr", "mr", "hits_at_1", "hits_at_3", "hits_at_10", "triples",
 //!                       "optimistic": { .. }, "pessimistic": { .. } },
 //!             "head": { .. }, "tail": { .. },
-//!             "slices": { "relation": { .. }, "relation_type": { .. }, "entity": { .. } } },
+//!             "slices": { "relation": { .. }, "relation_type": { .. }, "entity": { .. }, "overlap": { .. } } },
 //!   "models": { "student": { "test": { .. } }, "structural": { .. } } }
 //! ```
 //!
@@ -14,7 +14,7 @@
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use kge::Rank;
-use mkg::{Split, Triple};
+use mkg::Split;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use stage::files::read_json;
@@ -22,7 +22,6 @@ use stage::{Error, Result};
 use std::path::Path;
 
 use crate::Ranked;
-use crate::graph::Graph;
 use crate::metrics::{AllRules, Direction};
 use crate::slices::{Slicer, Slices};
 
@@ -40,21 +39,21 @@ pub struct SplitMetrics {
 }
 
 impl SplitMetrics {
-    fn of(triples: &[Triple], ranks: &[[Rank; 2]], slicer: &Slicer) -> SplitMetrics {
+    fn of(split: Split, ranks: &[[Rank; 2]], slicer: &Slicer) -> SplitMetrics {
         SplitMetrics {
             both: AllRules::of(ranks, &Direction::BOTH),
             head: AllRules::of(ranks, &[Direction::Head]),
             tail: AllRules::of(ranks, &[Direction::Tail]),
-            slices: slicer.slices(triples, ranks),
+            slices: slicer.slices(split, ranks),
         }
     }
 }
 
 /// The content of `metrics.json`.
-pub fn metrics(graph: &Graph, slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
+pub fn metrics(slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
     let mut models: Map<String, Value> = Map::new();
     for Ranked { model, split, ranks, .. } in ranked {
-        let metrics = serde_json::to_value(SplitMetrics::of(graph.triples(*split), ranks, slicer));
+        let metrics = serde_json::to_value(SplitMetrics::of(*split, ranks, slicer));
         let metrics = metrics.map_err(|e| Error::data(e.to_string()))?;
         models.entry(model.clone()).or_insert_with(|| Value::Object(Map::new()))[split.as_str()] = metrics;
     }
@@ -100,13 +99,27 @@ pub fn summary(metrics: &Value, splits: &[Split]) -> Value {
 /// `metrics.json` as a table for people, one line per model and split.
 pub fn render(metrics: &Value) -> String {
     let mut table = table(&["model", "split", "MRR", "MR", "H@1", "H@3", "H@10", "head MRR", "tail MRR"], 2);
+    let mut notes = String::new();
     for (model, splits) in metrics["models"].as_object().into_iter().flatten() {
         for (split, figures) in splits.as_object().into_iter().flatten() {
             table.add_row(row(model, split, figures));
+            notes.extend(overlap(model, split, &figures["slices"]["overlap"]));
         }
     }
     let legend = "Filtered ranks, in percent but for the mean rank MR; both directions, ties realistic.";
-    format!("{table}\n{legend}")
+    format!("{table}\n{legend}{notes}")
+}
+
+/// Tells the MRR of test triples that no earlier split has, where some stand in one.
+fn overlap(model: &str, split: &str, slices: &Value) -> Option<String> {
+    let repeated = slices["repeated"]["triples"].as_u64().filter(|_| split == Split::Test.as_str())?;
+    let new = &slices["new"];
+    let count = new["triples"].as_u64().unwrap_or(0);
+    let mrr = new["mrr"].as_f64().map_or("none".to_owned(), |mrr| format!("{:.2}", 100.0 * mrr));
+    let of = count + repeated;
+    Some(format!(
+        "\n{repeated} of {of} test triples stand in train or valid; MRR of {model} on the other {count}: {mrr}"
+    ))
 }
 
 /// A table whose columns after the first `texts` hold numbers.
@@ -139,7 +152,8 @@ fn row(model: &str, split: &str, figures: &Value) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mkg::{Entity, Relation, Vocabulary};
+    use crate::graph::Graph;
+    use mkg::{Entity, Relation, Triple, Vocabulary};
 
     fn metrics_of_two() -> Value {
         let entities = vec![Entity::default(); 4];
@@ -152,7 +166,7 @@ mod tests {
             ranks: vec![[Rank { above, tied: 0 }, Rank { above, tied: 2 }]],
             confidences: vec![[0.5, 0.5]],
         };
-        metrics(&graph, &Slicer::new(&graph), &[ranked("student", 0), ranked("average", 2)]).unwrap()
+        metrics(&Slicer::new(&graph), &[ranked("student", 0), ranked("average", 2)]).unwrap()
     }
 
     #[test]
@@ -182,5 +196,7 @@ mod tests {
             cells,
             ["student", "test", "75.00", "1.5", "50.00", "100.00", "100.00", "50.00", "100.00"]
         );
+        let last = text.lines().last().unwrap();
+        assert_eq!(last, "1 of 1 test triples stand in train or valid; MRR of average on the other 0: none");
     }
 }

@@ -77,6 +77,8 @@ pub struct Slices {
     pub relation_type: BTreeMap<String, Slice>,
     /// `unseen`: head or tail has no training triple. `seen`: both have one.
     pub entity: BTreeMap<String, Slice>,
+    /// `repeated`: the triple stands in an earlier split, too (train before valid before test). `new`: in none.
+    pub overlap: BTreeMap<String, Slice>,
 }
 
 /// What train says about relations and entities.
@@ -95,14 +97,17 @@ impl<'a> Slicer<'a> {
         Slicer { graph, relation_types: relation_types(train, graph.relations()), seen }
     }
 
-    /// The slices of `triples` with their `ranks`.
-    pub fn slices(&self, triples: &[Triple], ranks: &[[Rank; 2]]) -> Slices {
+    /// Groups the triples of `split` by what they are, with their `ranks`.
+    pub fn slices(&self, split: Split, ranks: &[[Rank; 2]]) -> Slices {
+        let triples = self.graph.triples(split);
+        let earlier: HashSet<&Triple> = self.graph.before(split).collect();
         let relations = &self.graph.vocabulary.relations;
         let seen = |entity: EntityId| self.seen[entity.index()];
         Slices {
             relation: group(triples, ranks, |triple| &relations[triple.relation.index()].key),
             relation_type: group(triples, ranks, |triple| self.relation_types[triple.relation.index()]),
             entity: group(triples, ranks, |t| if seen(t.head) && seen(t.tail) { "seen" } else { "unseen" }),
+            overlap: group(triples, ranks, |t| if earlier.contains(t) { "repeated" } else { "new" }),
         }
     }
 }
@@ -158,13 +163,14 @@ mod tests {
         let test = vec![Triple::new(0, 0, 1), Triple::new(1, 0, 2), Triple::new(7, 4, 0)];
         let rank = |above: u32| Rank { above, tied: 0 };
         let ranks = [[rank(0), rank(1)], [rank(0), rank(0)], [rank(3), rank(3)]];
-        let graph = Graph::new(vocabulary, [train(), Vec::new(), test.clone()]);
-        let slices = Slicer::new(&graph).slices(&test, &ranks);
+        let graph = Graph::new(vocabulary, [train(), vec![test[0]], test.clone()]);
+        let slices = Slicer::new(&graph).slices(Split::Test, &ranks);
         let found = |slices: &BTreeMap<String, Slice>| -> Vec<(String, usize, f64)> {
             slices.iter().map(|(name, slice)| (name.clone(), slice.triples, slice.figures.mr)).collect()
         };
         assert_eq!(found(&slices.relation), [("r0".into(), 2, 1.25), ("r4".into(), 1, 4.0)]);
         assert_eq!(found(&slices.relation_type), [("1-1".into(), 2, 1.25), ("unknown".into(), 1, 4.0)]);
         assert_eq!(found(&slices.entity), [("seen".into(), 2, 1.25), ("unseen".into(), 1, 4.0)]);
+        assert_eq!(found(&slices.overlap), [("new".into(), 2, 2.5), ("repeated".into(), 1, 1.5)]);
     }
 }

@@ -28,8 +28,8 @@ use crate::Ranked;
 use crate::graph::Graph;
 use crate::metrics::Direction;
 
-/// Version of the columns: 2 has `confidence`.
-pub(crate) const FORMAT: u32 = 2;
+/// Version of the table: 2 has `confidence`, 3 filters the ranks of train and valid without test.
+pub(crate) const FORMAT: u32 = 3;
 
 /// Writes all ranks, atomically: model by model and split by split, a triple's tail before its head.
 pub fn write(path: &Path, graph: &Graph, ranked: &[Ranked]) -> Result<()> {

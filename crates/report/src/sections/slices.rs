@@ -15,7 +15,7 @@ const SHOWN: usize = 15;
 
 pub(crate) fn body(report: &Report) -> Markup {
     let Some(split) = report.data.shown() else { return absent(UNEVALUATED) };
-    let tables: [(&str, &str, OfSlices, bool); 3] = [
+    let tables: [(&str, &str, OfSlices, bool); 4] = [
         (
             "Relation types",
             "By how many heads a tail has in train, and tails a head (Bordes et al., 2013).",
@@ -26,6 +26,12 @@ pub(crate) fn body(report: &Report) -> Markup {
             "Entities",
             "Unseen: head or tail has no training triple, so only its features tell of it.",
             |s| &s.entity,
+            false,
+        ),
+        (
+            "Overlap",
+            "Repeated: the triple stands in an earlier split, too, so its rank says little.",
+            |s| &s.overlap,
             false,
         ),
         ("Relations", "The most frequent first.", |s| &s.relation, true),
