@@ -28,9 +28,9 @@ help:
 	@echo
 	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
-## demo: the whole pipeline on the embedded dataset, then its table and ten predictions by name
-demo:
-	@$(MAKE) --no-print-directory all DATASET=nations
+## demo: the whole pipeline on the embedded dataset, a student alone beside it; then its table and ten predictions by name
+demo: build
+	@$(MAKE) --no-print-directory import features teachers soft-labels distill student-alone evaluate DATASET=nations
 
 ## all: every stage of DATASET, skipping the fresh ones
 all: build
