@@ -1,0 +1,55 @@
+//! The manifest of the published datasets, and manifests that are refused.
+
+use dsom_fetch::{Manifest, PUBLISHED, Wanted};
+use stage::Kind;
+use stage::files::digest;
+use std::path::PathBuf;
+
+const SIX: [&str; 6] = ["db15k", "fb15k-237", "mkg-w", "mkg-y", "wn18", "wn9"];
+
+fn published() -> Vec<Wanted> {
+    let manifest = Manifest::parse(PUBLISHED).unwrap();
+    assert!(manifest.dataset.keys().eq(&SIX));
+    SIX.iter().flat_map(|name| manifest.wanted(name, true).unwrap()).collect()
+}
+
+#[test]
+fn published_files_are_pinned_to_a_commit_and_a_digest() {
+    let files = published();
+    for file in &files {
+        let mut parts = file.address.strip_prefix("https://raw.githubusercontent.com/").unwrap().split('/');
+        let commit = parts.nth(2).unwrap();
+        assert!(matches!(commit.len(), 10 | 40) && commit.bytes().all(|b| b.is_ascii_hexdigit()), "{commit}");
+        let is_token = file.place.components().any(|part| part.as_os_str() == "tokens");
+        assert_eq!((file.sha256.is_none(), file.bytes.is_none()), (is_token, is_token), "{file:?}");
+    }
+    let named = |place: &str| files.iter().filter(|file| file.place.as_os_str() == place).count();
+    assert_eq!((named("mkg-w/train.txt"), named("fb15k-237/entity2wikidata.json")), (1, 4));
+}
+
+#[test]
+#[ignore = "needs the published datasets in the folder DSOM_DATA"]
+fn published_digests_are_those_of_the_files() {
+    let data =
+        PathBuf::from(std::env::var_os("DSOM_DATA").expect("DSOM_DATA names the folder of the datasets"));
+    for file in published().iter().filter(|file| file.sha256.is_some()) {
+        assert!(file.is(&digest(&data.join(&file.place)).unwrap()), "{}", file.place.display());
+    }
+}
+
+#[test]
+fn a_manifest_that_leads_astray_is_refused() {
+    let of = |name: &str, source: &str, digest: &str| {
+        format!(
+            "source.s = {{ address = 'http://x', licence = '' }}\n[dataset.d]\ncitation = ''\nelsewhere = []\n\
+             files = [{{ name = '{name}', source = '{source}', path = 'p', sha256 = '{digest}' }}]"
+        )
+    };
+    let digest = "0".repeat(64);
+    assert!(Manifest::parse(&of("a/b", "s", &digest)).is_ok());
+    for (name, source, digest) in
+        [("../a", "s", &*digest), ("/a", "s", &digest), ("a", "t", &digest), ("a", "s", "0f")]
+    {
+        assert_eq!(Manifest::parse(&of(name, source, digest)).unwrap_err().kind(), Kind::Data, "{name}");
+    }
+}
