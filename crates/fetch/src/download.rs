@@ -35,6 +35,7 @@ impl From<ureq::Error> for Failure {
     fn from(error: ureq::Error) -> Self {
         match error {
             ureq::Error::StatusCode(status) => Failure::Refused(status),
+            ureq::Error::Io(error) => Failure::Broken(error.to_string()),
             other => Failure::Broken(other.to_string()),
         }
     }
