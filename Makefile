@@ -7,7 +7,8 @@ PUBLISHED  := $(shell sed -n 's/^\[dataset\.\(.*\)\]$$/\1/p' data/datasets.toml)
 FETCHED    := $(if $(filter undefined,$(origin RAW)),$(filter $(PUBLISHED),$(DATASET)))
 RAW        ?= $(if $(filter nations,$(DATASET)),data/nations,$(FETCHED:%=data/raw/%))
 RUN        ?= runs/$(DATASET)
-RECIPE     ?= pipelines/$(DATASET).toml
+TOKENS     ?=
+RECIPE     ?= pipelines/$(DATASET).toml $(if $(TOKENS),pipelines/$(DATASET)-tokens.toml)
 TEXT_MODEL ?=
 IMAGE_MODEL ?=
 ARGS       ?=
@@ -88,9 +89,9 @@ bundle-cuda: build-cuda
 		$(if $(wildcard $(RUN)),$(RUN))
 	@echo "unpack target/cuda/dsom-cuda.tar there, then pipelines/cuda.sh check, then RUN=$(RUN) RECIPE=$(RECIPE) pipelines/cuda.sh"
 
-## fetch: the raw files of a published DATASET from their publishers into data/raw; what is in place stays
+## fetch: the raw files of a published DATASET into data/raw; TOKENS=1: abstracts too (MKG-W, MKG-Y, DB15K), and in all
 fetch: build
-	$(BIN)/dsom-fetch $(DATASET)
+	$(BIN)/dsom-fetch $(DATASET) $(if $(TOKENS),--tokens)
 
 ## import: stage 1, RAW becomes RUN/graph
 import:

@@ -48,8 +48,13 @@ pub fn fetch(manifest: &Manifest, name: &str, options: &Options) -> Result<()> {
     }
     let bytes = lacking.iter().filter_map(|file| file.bytes).sum();
     require_disk(&options.out, bytes, "the download", "give --out a folder on a larger disk")?;
+    let more = if lacking.iter().any(|file| file.bytes.is_none()) { "more than " } else { "" };
     let (count, size) = (lacking.len(), human(bytes));
-    tracing::info!("{name}: {count} of {} files to fetch, {size}, into {}", all.len(), options.out.display());
+    tracing::info!(
+        "{name}: {count} of {} files to fetch, {more}{size}, into {}",
+        all.len(),
+        options.out.display()
+    );
     tracing::info!("licences, as their publishers state them: {}", manifest::licences(&lacking));
     tracing::info!("to be cited: {}", dataset.citation);
     let ordered = options.clone();
