@@ -9,7 +9,6 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ureq::Agent;
-use ureq::http::Response;
 
 use crate::Wanted;
 
@@ -127,28 +126,21 @@ impl Client {
             part.restart()?;
         }
         let mut response = answer?;
-        let have = if goes_on(&response, have)? { have } else { part.restart()? };
+        // A server that knows no ranges sends the whole file.
+        let have = if response.status() == 206 { have } else { part.restart()? };
         let total = response.body().content_length().map(|rest| have + rest);
         let progress =
             Progress::of_bytes(wanted.place.to_string_lossy(), wanted.bytes.or(total).unwrap_or(0));
         progress.start_at(have);
-        let length = part.append(&mut response.body_mut().as_reader(), have, wanted.bytes, &progress)?;
+        // A byte too many tells as much as all of them.
+        let most = wanted.bytes.map_or(u64::MAX, |bytes| bytes - have.min(bytes) + 1);
+        let length = part.append(response.body_mut().as_reader().take(most), &progress)?;
         match total.or(wanted.bytes) {
             Some(total) if length < total => {
                 Err(Failure::Broken(format!("the connection ended after {length} of {total} bytes")))
             }
             _ => Ok(()),
         }
-    }
-}
-
-/// Whether an answer is what follows the first `have` bytes; else it is the whole file.
-fn goes_on<B>(response: &Response<B>, have: u64) -> Result<bool, Failure> {
-    let range = response.headers().get("Content-Range").and_then(|range| range.to_str().ok());
-    match (response.status().as_u16(), range) {
-        (206, Some(range)) if range.starts_with(&format!("bytes {have}-")) => Ok(true),
-        (206, _) => Err(Failure::Broken("the server sent another part than was asked for".to_owned())),
-        _ => Ok(false),
     }
 }
 
@@ -199,26 +191,17 @@ impl Part {
         Ok(0)
     }
 
-    /// Appends what comes, up to a byte more than `most`, and returns the length then.
-    fn append(
-        &mut self,
-        from: &mut impl Read,
-        mut length: u64,
-        most: Option<u64>,
-        progress: &Progress,
-    ) -> Result<u64, Failure> {
+    /// Appends what comes, and returns the length then.
+    fn append(&mut self, mut from: impl Read, progress: &Progress) -> Result<u64, Failure> {
         let mut buffer = vec![0; 1 << 16];
-        while most.is_none_or(|most| length <= most) {
-            match from.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(n) => {
+        loop {
+            match from.read(&mut buffer).map_err(|error| Failure::Broken(error.to_string()))? {
+                0 => return self.length(),
+                n => {
                     self.file.write_all(&buffer[..n]).map_err(|e| self.failure(e))?;
-                    length += n as u64;
                     progress.advance(n as u64);
                 }
-                Err(error) => return Err(Failure::Broken(error.to_string())),
             }
         }
-        Ok(length)
     }
 }

@@ -12,6 +12,7 @@ pub use manifest::{Dataset, Manifest, Wanted};
 use stage::files::digest;
 use stage::resources::{human, require_disk};
 use stage::{Result, interrupt};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -55,8 +56,9 @@ pub fn fetch(manifest: &Manifest, name: &str, options: &Options) -> Result<()> {
         all.len(),
         options.out.display()
     );
-    tracing::info!("licences, as their publishers state them: {}", manifest::licences(&lacking));
-    tracing::info!("to be cited: {}", dataset.citation);
+    let licences: BTreeSet<&str> = lacking.iter().map(|file| file.licence.as_str()).collect();
+    let licences = licences.into_iter().collect::<Vec<_>>().join(", ");
+    tracing::info!("licences, as their publishers state them: {licences}; to be cited: {}", dataset.citation);
     let ordered = options.clone();
     interrupt::until_stopped(move || bring(lacking, &ordered))?;
     for sentence in &dataset.elsewhere {

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 use stage::{Error, Result};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 /// Datasets and the sources of their files.
@@ -100,13 +100,8 @@ impl Manifest {
         let source = self.source.get(&file.source);
         let source =
             source.ok_or_else(|| Error::data(format!("no source `{}` is described", file.source)))?;
-        let is_digest =
-            |text: &String| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if !place.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(Error::data(format!("`{}` leaves its folder", place.display())));
-        }
-        if !file.sha256.as_ref().is_none_or(is_digest) {
-            return Err(Error::data(format!("`{}` has a digest that is none", place.display())));
         }
         Ok(Wanted {
             place,
@@ -134,10 +129,4 @@ impl Wanted {
         self.bytes.is_none_or(|known| known == *bytes)
             && self.sha256.as_ref().is_none_or(|known| known == sha256)
     }
-}
-
-/// The licences of these files, each once.
-pub(crate) fn licences(wanted: &[Wanted]) -> String {
-    let all: BTreeSet<&str> = wanted.iter().map(|file| file.licence.as_str()).collect();
-    all.into_iter().collect::<Vec<_>>().join(", ")
 }
