@@ -24,7 +24,7 @@ struct Arguments {
     /// Mirror, such as https://mirror.example/github: replaces the scheme and the host of every address
     #[arg(long, value_name = "URL", env = "DSOM_MIRROR")]
     mirror: Option<String>,
-    /// Fetch token ids of texts and images too, where there are any; no digest of them is known
+    /// Fetch token ids of texts too, where there are any; no digest of them is known
     #[arg(long)]
     tokens: bool,
     /// Datasets of your own, described as in data/datasets.toml
