@@ -113,7 +113,7 @@ impl ImageWork<'_> {
         for (entity, paths) in group {
             let mut seen = HashSet::new();
             for path in paths {
-                let decoded = folder.read(path).and_then(|bytes| {
+                let decoded = folder.read(path)?.and_then(|bytes| {
                     // Half of it: enough to tell files apart, and many are kept.
                     let digest = stage::files::digest_of(&bytes)[..32].to_owned();
                     let image = if seen.contains(&digest) { None } else { Some(decode(&bytes)?) };

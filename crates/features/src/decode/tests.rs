@@ -250,7 +250,7 @@ fn folder() -> (tempfile::TempDir, Folder) {
 }
 
 fn read(folder: &Folder, path: &str) -> Result<RgbImage, String> {
-    decode(&folder.read(path)?)
+    decode(&folder.read(path).unwrap()?)
 }
 
 #[test]
@@ -269,8 +269,8 @@ fn files_that_are_absent_or_no_files_are_refused() {
 
 #[cfg(unix)]
 #[test]
-fn links_pipes_and_forbidden_files_are_refused() {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+fn links_and_pipes_are_refused() {
+    use std::os::unix::fs::symlink;
     let (dir, folder) = folder();
     let root = dir.path().join("images");
     let link = |target: &Path, name: &str| symlink(target, root.join(name)).unwrap();
@@ -288,11 +288,32 @@ fn links_pipes_and_forbidden_files_are_refused() {
     let made = std::process::Command::new("mkfifo").arg(root.join("pipe.png")).status().unwrap();
     assert!(made.success());
     check("pipe", read(&folder, "pipe.png"), &Refused("not a file"));
-    let forbidden = root.join("a/1.png");
+    link(Path::new("b.png"), "a.png");
+    link(Path::new("a.png"), "b.png");
+    check("loop of links", read(&folder, "a.png"), &Refused("a loop of links"));
+}
+
+/// The process's own memory is a file whose beginning cannot be read.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_that_cannot_be_read_is_an_error_with_its_path() {
+    let error = Folder::open(Path::new("/proc/self")).unwrap().read("mem").unwrap_err();
+    assert_eq!(error.kind(), stage::Kind::Io);
+    assert!(error.to_string().starts_with("/proc/self/mem: "), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_forbidden_file_is_an_error_with_its_path() {
+    use std::os::unix::fs::PermissionsExt;
+    let (dir, folder) = folder();
+    let forbidden = dir.path().join("images/a/1.png");
     std::fs::set_permissions(&forbidden, std::fs::Permissions::from_mode(0o000)).unwrap();
-    // The superuser reads it all the same.
-    let gets = if File::open(&forbidden).is_ok() { Picture(0) } else { Refused("Permission denied") };
-    check("unreadable permissions", read(&folder, "a/1.png"), &gets);
+    if File::open(&forbidden).is_ok() {
+        return eprintln!("skipped: the superuser reads forbidden files");
+    }
+    let error = folder.read("a/1.png").unwrap_err();
+    assert_eq!((error.kind(), error.to_string().contains("a/1.png")), (stage::Kind::Io, true));
 }
 
 /// What `tests/slow/pillow.py` wrote.

@@ -198,6 +198,18 @@ fn an_unreadable_image_is_listed_or_refused() {
     assert_eq!(fixture.summary("visual")["images_read"], 2);
 }
 
+/// The process's own memory is a file whose beginning cannot be read.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_image_that_cannot_be_read_is_an_error_and_never_absent() {
+    let entities = vec![country("Q1", None, &["status", "mem"])];
+    let fixture = Fixture::of(entities, json!({ "images_root": "/proc/self" }));
+    let only = ["--modality", "visual"];
+    let said = fixture.fails(&only, 74);
+    assert!(said.contains("/proc/self/mem: Input/output error"), "{said}");
+    assert!(!fixture.succeeds(&[&only[..], &["--status"]].concat()).contains("fresh"));
+}
+
 #[test]
 fn the_same_seed_gives_the_same_bytes_whatever_the_threads() {
     let (one, two) = (Fixture::new(), Fixture::new());
