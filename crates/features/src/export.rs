@@ -21,7 +21,7 @@ use crate::FeatureTable;
 const ROWS: usize = 4096;
 
 /// Writes the features of `entities` to `path`.
-pub fn write(path: &Path, table: &FeatureTable, entities: &[Entity]) -> Result<()> {
+pub(crate) fn write(path: &Path, table: &FeatureTable, entities: &[Entity]) -> Result<()> {
     let failed =
         |e: &dyn std::error::Error| Error::new(Kind::Io, format!("cannot write Parquet: {e}")).at(path);
     // Numbers of an encoder hardly ever repeat.

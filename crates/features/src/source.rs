@@ -6,15 +6,16 @@
 use hub::{Hub, Repository, Snapshot, Want};
 use serde::Serialize;
 use serde_json::{Value, json};
-use stage::{Error, Kind, Result};
+use stage::{Error, Kind, Modality, Result};
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{CONFIG, Checkpoint, MAKE_TOKENIZER, WEIGHTS};
+use crate::plan::Lack;
 use crate::{preparation, text};
 
 /// Where an encoder comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EncoderSource<O> {
+pub(crate) enum EncoderSource<O> {
     /// A checkpoint, and what of it is the feature.
     Checkpoint(Checkpoint, O),
     /// Weights drawn from the run's seed.
@@ -23,7 +24,7 @@ pub enum EncoderSource<O> {
 
 /// Whether the network may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// Only the hub's cache.
     Cached,
     /// The hub is asked, and what is not cached is fetched.
@@ -58,17 +59,12 @@ pub const IMAGES: EncoderKind = EncoderKind {
     optional: &[preparation::FILE],
 };
 
-/// What a modality's section says of its encoder, and what the command line says beside it.
-pub struct Asked<'a, O> {
-    /// The section's key in the recipe, for messages.
-    pub section: String,
-    /// `encoder`.
-    pub encoder: Option<&'a str>,
-    /// `revision`.
-    pub revision: Option<&'a str>,
-    /// The flag.
-    pub flag: Option<&'a str>,
-    /// `output`.
+/// The encoder that a modality's section asks for, and the flag of the command line.
+pub(crate) struct Asked<'a, O> {
+    pub modality: &'a Modality,
+    pub encoder: Option<String>,
+    pub revision: Option<String>,
+    pub flag: &'a Option<String>,
     pub output: Option<O>,
 }
 
@@ -93,9 +89,9 @@ impl Named {
 
 impl<O> Asked<'_, O> {
     fn named(&self, kind: &EncoderKind) -> Result<Named> {
-        let wrong = |message: &str| Error::usage(format!("`{}.revision` {message}", self.section));
-        match (self.encoder, self.revision) {
-            (None, None) => Named::parse(self.flag.unwrap_or(kind.default)),
+        let wrong = |message: &str| Error::usage(format!("`features.{}.revision` {message}", self.modality));
+        match (self.encoder.as_deref(), self.revision.as_deref()) {
+            (None, None) => Named::parse(self.flag.as_deref().unwrap_or(kind.default)),
             (Some(encoder), None) => Named::parse(encoder),
             (None, Some(_)) => Err(wrong("is one of an `encoder`, but none is named beside it")),
             (Some(encoder), Some(revision)) => match Named::parse(encoder)? {
@@ -108,17 +104,18 @@ impl<O> Asked<'_, O> {
 }
 
 impl EncoderKind {
-    /// Where the encoder that is asked for comes from; `Err` with its name where it is on the hub and, for all that the
-    /// `lookup` may do, not here.
-    pub fn source<O: Default>(
+    /// The source of the encoder that is asked for, unless it is on the hub and, for all that the `lookup` may do, not
+    /// here.
+    pub(crate) fn source<O: Default>(
         &self,
         asked: Asked<O>,
         lookup: Lookup,
-    ) -> Result<Result<EncoderSource<O>, String>> {
+    ) -> Result<Result<EncoderSource<O>, Lack>> {
         let checkpoint = match asked.named(self)? {
             Named::Random if asked.output.is_some() => {
+                let modality = asked.modality;
                 let message =
-                    format!("`{}.output`: random weights have an output of their own", asked.section);
+                    format!("`features.{modality}.output`: random weights have an output of their own");
                 return Err(Error::usage(message).hint("leave it out, or name a checkpoint"));
             }
             Named::Random => return Ok(Ok(EncoderSource::Random)),
@@ -128,7 +125,7 @@ impl EncoderKind {
                     let origin = format!("{} at {}", repository.name, snapshot.commit);
                     Checkpoint::open(&snapshot.folder, self.required)?.of_hub(origin)
                 }
-                None => return Ok(Err(repository.to_string())),
+                None => return Ok(Err(Lack::Unfetched(repository.to_string()))),
             },
         };
         Ok(Ok(EncoderSource::Checkpoint(checkpoint, asked.output.unwrap_or_default())))
@@ -169,7 +166,7 @@ fn fetched(hub: &Hub, repository: &Repository, wants: &[Want]) -> Result<Snapsho
 
 impl<O: Serialize> EncoderSource<O> {
     /// Whether it is on the hub: then there may be something newer.
-    pub fn is_of_hub(&self) -> bool {
+    pub(crate) fn is_of_hub(&self) -> bool {
         matches!(self, EncoderSource::Checkpoint(checkpoint, _) if checkpoint.origin().is_some())
     }
 
@@ -229,10 +226,10 @@ mod tests {
 
     #[test]
     fn a_revision_is_one_of_a_repository_in_the_recipe() {
-        let asked = |encoder, revision, flag| {
-            let asked: Asked<()> =
-                Asked { section: "features.x".into(), encoder, revision, flag, output: None };
-            asked.named(&TEXT)
+        let asked = |encoder: Option<&str>, revision: Option<&str>, flag: Option<&str>| {
+            let [encoder, revision, flag] = [encoder, revision, flag].map(|name| name.map(str::to_owned));
+            let modality = &"x".parse().unwrap();
+            Asked::<()> { modality, encoder, revision, flag: &flag, output: None }.named(&TEXT)
         };
         assert_eq!(asked(None, None, None).unwrap(), Named::parse(TEXT.default).unwrap());
         assert_eq!(asked(None, None, Some("a/b")).unwrap(), hub("a/b", "main"));
