@@ -125,18 +125,22 @@ impl Job<'_> {
         tracing::info!("{modality}: encodes {size} {unit}");
         let progress = Progress::new(modality.as_str(), (done + size) as u64, unit);
         progress.start_at(done as u64);
-        let encoded = |batch: &Batch| encode.encode(batch);
-        as_done(&left, self.threads, encoded, |batch, encoded| {
-            encoded.write(&self.path(batch))?;
-            progress.advance(batch.size as u64);
-            outcome.add(encoded)
-        })?;
+        as_done(
+            &left,
+            self.threads,
+            |batch| encode.encode(batch),
+            |batch, encoded| {
+                encoded.write(&self.path(batch))?;
+                progress.advance(batch.size as u64);
+                outcome.add(encoded)
+            },
+        )?;
         Ok(outcome)
     }
 
     fn batches(&self, encode: &dyn Encode) -> impl Iterator<Item = Batch> {
-        let is_ours = |batch: &Batch| self.shard.is_none_or(|shard| shard.has(batch.number));
-        encode.batches().into_iter().filter(is_ours)
+        let batches = encode.batches().into_iter();
+        batches.filter(|batch| self.shard.is_none_or(|shard| shard.has(batch.number)))
     }
 
     /// The file of a batch. The ending `.tmp` keeps it out of a stage's outputs, of which it is one in a shard.

@@ -19,19 +19,15 @@ use std::path::Path;
 
 use crate::FeatureTable;
 
-mod npy;
-mod npz;
+mod numpy;
 mod read;
-mod safetensors;
-mod tensors;
 mod torch;
 
-pub use read::read;
-pub use tensors::{Rows, Wanted};
+pub(crate) use read::{Rows, Wanted, read};
 
 /// How rows find their entities.
 #[derive(Clone, Copy, Debug)]
-pub struct Mapping<'a> {
+pub(crate) struct Mapping<'a> {
     /// The file that names the rows: line i has the key of row i's entity.
     pub keys: Option<&'a Path>,
     /// What a key that no entity has is.
@@ -48,7 +44,7 @@ pub struct Mapping<'a> {
 /// # Errors
 /// [`stage::Kind::Data`] where the numbers of rows differ, a key is unknown or twice there, a number is not finite,
 /// or no entity has features.
-pub fn join(rows: &Rows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Result<FeatureTable> {
+pub(crate) fn join(rows: &Rows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Result<FeatureTable> {
     check_finite(rows).map_err(|e| e.at(file))?;
     let owners = owners(rows, file, mapping, entities)?;
     let mut table = FeatureTable::absent(entities.len(), rows.width);

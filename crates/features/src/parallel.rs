@@ -11,24 +11,23 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Computes `work` of every batch on so many `threads` and hands each batch with its result to `take`, one at a time,
 /// as soon as it is done: what one slow batch holds up could not be saved. Begins no batch after the first error, nor
 /// when a stop was asked for.
-pub fn as_done<'b, B: Sync, R>(
+pub fn as_done<'b, B: Sync, R: Send>(
     batches: &'b [B],
     threads: usize,
     work: impl Fn(&'b B) -> Result<R> + Sync,
     take: impl FnMut(&'b B, R) -> Result<()> + Send,
 ) -> Result<()> {
     let (left, take) = (Mutex::new(batches.iter()), Mutex::new(take));
-    let one = |batch| {
-        let result = stage::interrupt::check().and_then(|()| work(batch));
-        let taken = result.and_then(|result| lock(&take)(batch, result));
-        taken.inspect_err(|_| *lock(&left) = [].iter())
-    };
     let run = || {
-        let next = || lock(&left).next();
         // One thread per pool: whatever a batch would run in parallel stays on this core.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
         let pool = pool.map_err(|e| Error::new(Kind::Unexpected, "cannot start a thread").because(e))?;
-        std::iter::from_fn(next).try_for_each(|batch| pool.install(|| one(batch)))
+        while let Some(batch) = { lock(&left).next() } {
+            let result = stage::interrupt::check().and_then(|()| pool.install(|| work(batch)));
+            let taken = result.and_then(|result| lock(&take)(batch, result));
+            taken.inspect_err(|_| *lock(&left) = [].iter())?;
+        }
+        Ok(())
     };
     std::thread::scope(|scope| {
         let count = threads.clamp(1, batches.len().max(1));

@@ -102,15 +102,21 @@ impl Preparation {
         let (width, height, bytes) = self.resize(image);
         let (rows, columns) = self.size();
         let (top, left) = ((height as usize - rows) / 2, (width as usize - columns) / 2);
-        let (bytes, width) = (&bytes, width as usize);
-        let channel = move |c: usize| {
+        let mut pixels = Vec::with_capacity(3 * rows * columns);
+        for channel in 0..3 {
             // Through a table: a channel has no more than 256 different values.
-            let value = |byte: u8| (f32::from(byte) * self.factor - self.mean[c]) / self.deviation[c];
-            let table: [f32; 256] = std::array::from_fn(|byte| value(byte as u8));
-            let row = move |y: usize| (0..columns).map(move |x| 3 * ((top + y) * width + left + x) + c);
-            (0..rows).flat_map(row).map(move |i| table[usize::from(bytes[i])])
-        };
-        (0..3).flat_map(channel).collect()
+            let table: [f32; 256] = std::array::from_fn(|byte| self.value(channel, byte));
+            for y in 0..rows {
+                let start = 3 * ((top + y) * width as usize + left) + channel;
+                let row = bytes[start..].iter().step_by(3).take(columns);
+                pixels.extend(row.map(|byte| table[usize::from(*byte)]));
+            }
+        }
+        pixels
+    }
+
+    fn value(&self, channel: usize, byte: usize) -> f32 {
+        (byte as f32 * self.factor - self.mean[channel]) / self.deviation[channel]
     }
 
     /// Width, height and bytes of the image before it is cropped. Rows come first, then columns, as PIL has it: where a filter
@@ -126,11 +132,10 @@ impl Preparation {
                 (w, h, new_width, new_height)
             }
         };
-        let middle = |whole: u32, part: u32| f64::from((whole - part) / 2);
         let columns = ResizeOptions::new().resize_alg(self.algorithm);
         let rows = columns.crop(
-            middle(width, shown_width),
-            middle(height, shown_height),
+            f64::from((width - shown_width) / 2),
+            f64::from((height - shown_height) / 2),
             f64::from(shown_width),
             f64::from(shown_height),
         );
@@ -149,8 +154,10 @@ impl Preparation {
 
 /// Width and height once the shorter is `edge`: the longer is rounded down, as the processors do.
 fn by_shortest_edge(width: u32, height: u32, edge: u32) -> (u32, u32) {
-    let longer = |long: u32, short: u32| (u64::from(edge) * u64::from(long) / u64::from(short.max(1))) as u32;
-    if width <= height { (edge, longer(height, width).max(edge)) } else { (longer(width, height), edge) }
+    let (long, short) = (width.max(height), width.min(height).max(1));
+    // The ratio is bounded, so this is far from the largest number.
+    let longer = (u64::from(edge) * u64::from(long) / u64::from(short)) as u32;
+    if width <= height { (edge, longer.max(edge)) } else { (longer, edge) }
 }
 
 /// The file, as far as it is about pixels.

@@ -82,8 +82,8 @@ impl RandomWeights {
         let mut generator = stage::seed::generator(self.seed, &format!("{}/{name}", self.name), 0);
         let range = deviation * 12f64.sqrt();
         // 24 bits are what an f32 holds.
-        let unit = |bits: u32| f64::from(bits >> 8) / f64::from(1 << 24);
-        (0..count).map(|_| ((unit(generator.next_u32()) - 0.5) * range) as f32).collect()
+        let units = (0..count).map(|_| f64::from(generator.next_u32() >> 8) / f64::from(1 << 24));
+        units.map(|unit| ((unit - 0.5) * range) as f32).collect()
     }
 }
 

@@ -188,13 +188,14 @@ impl<O: Serialize> EncoderSource<O> {
     /// The checkpoint's files that the features depend on, with what they are called in the stage's inputs.
     pub(crate) fn files(&self, kind: &EncoderKind) -> Vec<(PathBuf, String)> {
         let EncoderSource::Checkpoint(checkpoint, _) = self else { return Vec::new() };
-        let named = |path: PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (path, format!("encoder/{name}"))
-        };
         let others = kind.required.iter().chain(kind.optional).filter_map(|name| checkpoint.optional(name));
         let weights = checkpoint.weights_file().to_owned();
-        [checkpoint.path(CONFIG), weights].into_iter().chain(others).map(named).collect()
+        let files = [checkpoint.path(CONFIG), weights].into_iter().chain(others);
+        let named = files.map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (path, format!("encoder/{name}"))
+        });
+        named.collect()
     }
 }
 

@@ -52,8 +52,10 @@ fn selected<'a>(recipe: &'a Recipe, asked: &'a [Modality]) -> Result<Vec<(&'a Mo
     if asked.is_empty() {
         return Ok(recipe.features.iter().collect());
     }
-    let find = |modality| recipe.features.get_key_value(modality).ok_or_else(|| unknown(recipe, modality));
-    asked.iter().map(find).collect()
+    let found = asked
+        .iter()
+        .map(|modality| recipe.features.get_key_value(modality).ok_or_else(|| unknown(recipe, modality)));
+    found.collect()
 }
 
 fn unknown(recipe: &Recipe, modality: &Modality) -> Error {
@@ -288,8 +290,9 @@ fn extend(to: &mut Value, from: Value) {
 fn merged(shards: &[Task], entities: usize) -> Result<(Outcome, Value)> {
     let manifests = shards.iter().map(finished).collect::<Result<Vec<_>>>()?;
     let summary = manifests.first().map_or(&Value::Null, |manifest| &manifest.summary);
-    let number = |name: &str| summary[name].as_u64().and_then(|number| usize::try_from(number).ok());
-    let mut outcome = Outcome::empty(entities, number("width").unwrap_or_default());
+    let [width, of] =
+        ["width", "of"].map(|name| summary[name].as_u64().and_then(|n| usize::try_from(n).ok()));
+    let mut outcome = Outcome::empty(entities, width.unwrap_or_default());
     for (shard, manifest) in shards.iter().zip(&manifests) {
         for record in &manifest.outputs {
             let path = shard.folder().join(&record.path);
@@ -297,10 +300,10 @@ fn merged(shards: &[Task], entities: usize) -> Result<(Outcome, Value)> {
             outcome.add(batch).map_err(|e| e.at(&path))?;
         }
     }
-    match number("of") {
-        Some(of) if of == outcome.batches => Ok((outcome, summary["about"].clone())),
+    match of.unwrap_or_default() {
+        of if of == outcome.batches => Ok((outcome, summary["about"].clone())),
         of => {
-            let message = format!("{} shards have {} batches of {of:?}", shards.len(), outcome.batches);
+            let message = format!("{} shards have {} batches of {of}", shards.len(), outcome.batches);
             Err(Error::data(message).hint("make all shards with the same program"))
         }
     }

@@ -70,13 +70,17 @@ impl ImageEncoder {
         let (rows, columns) = self.preparation.size();
         let one = 3 * rows * columns;
         let at_once = if self.device.is_cpu() { CPU_IMAGES } else { (pixels.len() / one).max(1) };
-        let encode = |pixels: &[f32]| -> candle_core::Result<Vec<f32>> {
+        let mut encoded = Vec::new();
+        for pixels in pixels.chunks(at_once * one) {
             let shape = (pixels.len() / one, 3, rows, columns);
-            let pixels = Tensor::from_slice(pixels, shape, &self.device)?;
-            self.head.forward(&self.model.forward(&pixels)?)?.flatten_all()?.to_vec1()
-        };
-        let chunks = pixels.chunks(at_once * one).map(encode);
-        Ok(chunks.collect::<Result<Vec<_>, _>>().map_err(tensor_error("encoding images"))?.concat())
+            encoded.extend(self.rows(pixels, shape).map_err(tensor_error("encoding images"))?);
+        }
+        Ok(encoded)
+    }
+
+    fn rows(&self, pixels: &[f32], shape: (usize, usize, usize, usize)) -> candle_core::Result<Vec<f32>> {
+        let pixels = Tensor::from_slice(pixels, shape, &self.device)?;
+        self.head.forward(&self.model.forward(&pixels)?)?.flatten_all()?.to_vec1()
     }
 }
 

@@ -119,18 +119,17 @@ impl Config<Architecture> {
     /// How states become rows `(image, width)`.
     pub(crate) fn head(&self, output: ImageOutput, weights: &VarBuilder) -> Result<Func<'static>> {
         let hidden = self.size("hidden_size");
-        let norm = |name| layer_norm(hidden, self.epsilon(), weights.pp(name));
         Ok(match (output, self.architecture) {
             (ImageOutput::Patches, Architecture::Siglip) => func(|states| states.mean(1)),
             (ImageOutput::Patches, _) => func(patches),
             // The model does it, with weights that only it can read.
             (ImageOutput::Pooler, Architecture::Siglip) => func(|rows| Ok(rows.clone())),
             (ImageOutput::Pooler, Architecture::Beit) if self.pools_patches() => {
-                let norm = norm("pooler.layernorm")?;
+                let norm = layer_norm(hidden, self.epsilon(), weights.pp("pooler.layernorm"))?;
                 func(move |states| norm.forward(&patches(states)?))
             }
             (ImageOutput::Pooler, Architecture::Clip) => {
-                let norm = norm("post_layernorm")?;
+                let norm = layer_norm(hidden, self.epsilon(), weights.pp("post_layernorm"))?;
                 func(move |states| norm.forward(&class(states)?))
             }
             (ImageOutput::Pooler, Architecture::Vit) => {

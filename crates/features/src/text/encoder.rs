@@ -98,12 +98,13 @@ impl TextEncoder {
         let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
         let shape = (texts.len(), longest);
         let padding = self.config.size("pad_token_id") as u32;
-        let padded = |text: &[u32], i: usize| text.get(i).copied().unwrap_or(padding);
-        let each = |text| (0..longest).map(move |i| (text, i));
-        let ids: Vec<u32> = texts.iter().copied().flat_map(each).map(|(text, i)| padded(text, i)).collect();
-        let inside = texts.iter().copied().flat_map(each).map(|(text, i)| u32::from(i < text.len()));
+        let (mut ids, mut mask) = (vec![padding; texts.len() * longest], vec![0u32; texts.len() * longest]);
+        for (i, text) in texts.iter().enumerate() {
+            ids[i * longest..][..text.len()].copy_from_slice(text);
+            mask[i * longest..][..text.len()].fill(1);
+        }
         let ids = Tensor::from_vec(ids, shape, &self.device)?;
-        let mask = Tensor::from_vec(inside.collect::<Vec<_>>(), shape, &self.device)?;
+        let mask = Tensor::from_vec(mask, shape, &self.device)?;
         let states = self.model.states(&ids, &mask)?;
         let rows = match &self.pooler {
             None if self.output == TextOutput::Mean => mean(&states, &mask)?,
