@@ -11,7 +11,7 @@ use crate::shard::Shard;
 #[derive(Parser)]
 #[command(name = "dsom-features", version)]
 pub struct Args {
-    /// What every stage takes.
+    /// The arguments of every stage.
     #[command(flatten)]
     pub common: program::Common,
     /// Only this modality of the recipe's [features] (repeatable) [default: all]

@@ -11,7 +11,7 @@ use stage::{Error, Modality, Result};
 use std::path::{Path, PathBuf};
 
 use crate::FeatureTable;
-use crate::images::Report;
+use crate::images::ImageReport;
 use crate::parallel::as_done;
 use crate::shard::Shard;
 
@@ -20,10 +20,10 @@ const DIGEST: usize = 64;
 
 /// Entities whose texts or images are encoded together.
 #[derive(Debug)]
-pub(crate) struct Batch {
+pub(crate) struct EntityBatch {
     pub number: usize,
     pub entities: Vec<usize>,
-    /// How many texts or images they have.
+    /// The number of their texts or images.
     pub size: usize,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Batch {
 pub(crate) struct Encoded {
     /// The entities that have features; those whose images cannot be decoded are missing.
     pub entities: Vec<usize>,
-    pub report: Report,
+    pub report: ImageReport,
     /// Their rows, one after the other.
     #[serde(skip)]
     pub rows: Vec<f32>,
@@ -64,25 +64,25 @@ pub(crate) trait Encode: Sync {
     /// Numbers per entity.
     fn width(&self) -> usize;
     /// All batches, from number 0 on.
-    fn batches(&self) -> Vec<Batch>;
+    fn batches(&self) -> Vec<EntityBatch>;
     /// The rows of one batch.
-    fn encode(&self, batch: &Batch) -> Result<Encoded>;
+    fn encode(&self, batch: &EntityBatch) -> Result<Encoded>;
 }
 
 /// The features of batches, put together.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Outcome {
+pub(crate) struct EncodedFeatures {
     pub table: FeatureTable,
-    pub report: Report,
-    /// How many batches there were.
+    pub report: ImageReport,
+    /// The number of batches.
     pub batches: usize,
 }
 
-impl Outcome {
+impl EncodedFeatures {
     /// No batch yet, of a graph with so many `entities`.
-    pub(crate) fn empty(entities: usize, width: usize) -> Outcome {
+    pub(crate) fn empty(entities: usize, width: usize) -> EncodedFeatures {
         let table = FeatureTable::absent(entities, width);
-        Outcome { table, report: Report::default(), batches: 0 }
+        EncodedFeatures { table, report: ImageReport::default(), batches: 0 }
     }
 
     pub(crate) fn add(&mut self, batch: Encoded) -> Result<()> {
@@ -105,8 +105,8 @@ pub(crate) struct Job<'a> {
 
 impl Job<'_> {
     /// Encodes the batches that are not kept yet, and puts all of them together for so many `entities`.
-    pub(crate) fn run(&self, encode: &dyn Encode, entities: usize) -> Result<Outcome> {
-        let mut outcome = Outcome::empty(entities, encode.width());
+    pub(crate) fn run(&self, encode: &dyn Encode, entities: usize) -> Result<EncodedFeatures> {
+        let mut outcome = EncodedFeatures::empty(entities, encode.width());
         let (mut done, mut left) = (0, Vec::new());
         for batch in self.batches(encode) {
             match Encoded::read(&self.path(&batch)) {
@@ -138,13 +138,13 @@ impl Job<'_> {
         Ok(outcome)
     }
 
-    fn batches(&self, encode: &dyn Encode) -> impl Iterator<Item = Batch> {
+    fn batches(&self, encode: &dyn Encode) -> impl Iterator<Item = EntityBatch> {
         let batches = encode.batches().into_iter();
         batches.filter(|batch| self.shard.is_none_or(|shard| shard.has(batch.number)))
     }
 
     /// The file of a batch. The ending `.tmp` keeps it out of a stage's outputs, of which it is one in a shard.
-    fn path(&self, batch: &Batch) -> PathBuf {
+    fn path(&self, batch: &EntityBatch) -> PathBuf {
         let ending = if self.shard.is_some() { "" } else { ".tmp" };
         self.folder.join(format!("batch-{:06}{ending}", batch.number))
     }
@@ -158,7 +158,7 @@ mod tests {
     fn only_a_whole_batch_is_believed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("batch");
-        let mut report = Report::default();
+        let mut report = ImageReport::default();
         report.unreadable.push(("a\n.png".into(), "no image".into()));
         let batch = Encoded { entities: vec![3, 10], report, rows: vec![10.0, 0.5, -1.0, 2.0] };
         assert_eq!(Encoded::read(&path), None);

@@ -55,24 +55,24 @@ pub const MAX_PIXELS: u64 = 1 << 26;
 const MAX_DECODED: u64 = 8 * MAX_PIXELS;
 /// The system's number for a loop of links (`ELOOP`), which has no [`std::io::ErrorKind`] yet.
 const LOOP: i32 = if cfg!(target_os = "linux") { 40 } else { 62 };
-/// What is decoded; the workspace's `image` is built with these.
+/// The formats that are decoded; the workspace's `image` is built with these.
 const FORMATS: [ImageFormat; 4] = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif];
 
 /// The folder of a dataset's images; nothing outside it is read.
 #[derive(Clone, Debug)]
-pub struct Folder {
+pub struct ImageFolder {
     path: PathBuf,
     real: PathBuf,
 }
 
-impl Folder {
+impl ImageFolder {
     /// The folder `path`.
     ///
     /// # Errors
     /// Where it cannot be resolved.
-    pub fn open(path: &Path) -> Result<Folder> {
+    pub fn open(path: &Path) -> Result<ImageFolder> {
         let real = path.canonicalize().map_err(|e| Error::io(path, e))?;
-        Ok(Folder { path: path.to_owned(), real })
+        Ok(ImageFolder { path: path.to_owned(), real })
     }
 
     /// Reads the file at `relative`; the inner error says why it is not an image of this folder.
@@ -162,7 +162,7 @@ fn limits() -> Limits {
     limits
 }
 
-/// Whether a JPEG file has the marker of its end. Decoders fill up what is missing with grey and say nothing.
+/// Returns whether a JPEG file has the marker of its end. Decoders fill up what is missing with grey and say nothing.
 ///
 /// Segments are skipped by their lengths (a thumbnail in one has an end of its own); in the coded data after a start
 /// of scan, an `ff` that is not the first byte of a marker is followed by 0.

@@ -10,8 +10,8 @@ use stage::{Error, Result};
 use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
-use crate::batch::{Batch, Encode, Encoded};
-use crate::decode::{Folder, decode};
+use crate::batch::{Encode, Encoded, EntityBatch};
+use crate::decode::{ImageFolder, decode};
 
 mod beit;
 pub mod encoder;
@@ -20,7 +20,7 @@ mod positions;
 pub(crate) mod report;
 
 pub use encoder::ImageEncoder;
-pub(crate) use report::{Report, unreadable};
+pub(crate) use report::{ImageReport, unreadable};
 
 /// The images of a graph's entities.
 #[derive(Clone, Debug)]
@@ -47,13 +47,13 @@ impl ImageSet {
     }
 
     /// Entities in groups of at least `batch` images, but for the last; an entity's images stay together.
-    fn batches(&self, batch: usize) -> Vec<Batch> {
-        let mut batches: Vec<Batch> = Vec::new();
+    fn batches(&self, batch: usize) -> Vec<EntityBatch> {
+        let mut batches: Vec<EntityBatch> = Vec::new();
         for (entity, paths) in self.paths.iter().enumerate().filter(|(_, paths)| !paths.is_empty()) {
             match batches.last_mut().filter(|last| last.size < batch) {
                 None => {
                     let (number, entities) = (batches.len(), vec![entity]);
-                    batches.push(Batch { number, entities, size: paths.len() });
+                    batches.push(EntityBatch { number, entities, size: paths.len() });
                 }
                 Some(last) => {
                     last.entities.push(entity);
@@ -73,7 +73,7 @@ fn stays_inside(path: &str) -> bool {
 /// Images, and what encodes them.
 pub(crate) struct ImageWork<'a> {
     images: &'a ImageSet,
-    folder: Folder,
+    folder: ImageFolder,
     encoder: ImageEncoder,
     /// Images that are encoded together, at most.
     batch: usize,
@@ -90,7 +90,13 @@ impl ImageWork<'_> {
         batch: usize,
         strict: bool,
     ) -> Result<ImageWork<'_>> {
-        Ok(ImageWork { folder: Folder::open(&images.root)?, images, encoder, batch: batch.max(1), strict })
+        Ok(ImageWork {
+            folder: ImageFolder::open(&images.root)?,
+            images,
+            encoder,
+            batch: batch.max(1),
+            strict,
+        })
     }
 
     fn fail_if_strict(&self, path: &str, reason: &str) -> Result<()> {
@@ -107,12 +113,12 @@ impl Encode for ImageWork<'_> {
         self.encoder.width()
     }
 
-    fn batches(&self) -> Vec<Batch> {
+    fn batches(&self) -> Vec<EntityBatch> {
         self.images.batches(self.batch)
     }
 
-    fn encode(&self, batch: &Batch) -> Result<Encoded> {
-        let mut report = Report::default();
+    fn encode(&self, batch: &EntityBatch) -> Result<Encoded> {
+        let mut report = ImageReport::default();
         let mut vectors = Vectors { work: self, owners: vec![], pixels: vec![], done: vec![] };
         for entity in &batch.entities {
             let mut seen = HashSet::new();

@@ -67,11 +67,11 @@ mod tests {
                 std::thread::sleep(std::time::Duration::from_micros(batch * 37 % 300));
                 Ok(batch * 2)
             };
-            let take = |batch: &u64, result| {
+            as_done(&batches, threads, work, |batch, result| {
                 seen.push(result - batch);
                 Ok(())
-            };
-            as_done(&batches, threads, work, take).unwrap();
+            })
+            .unwrap();
             seen.sort_unstable();
             assert_eq!(seen, batches);
         }

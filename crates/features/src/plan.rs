@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use crate::Args;
 use crate::images::ImageSet;
 use crate::random;
-use crate::source::{self, Asked, EncoderSource, Lookup};
+use crate::source::{self, AskedEncoder, EncoderSource, Lookup};
 use crate::text::texts_of;
 
 /// The graph, and what the command line says beside the recipe.
@@ -27,7 +27,7 @@ pub(crate) struct Context<'a> {
 }
 
 /// Things that one modality's features are made from.
-pub(crate) enum Source {
+pub(crate) enum FeatureSource {
     Text {
         /// One per entity, empty where there is none.
         texts: Vec<String>,
@@ -49,21 +49,21 @@ pub(crate) enum Source {
     },
 }
 
-impl Source {
+impl FeatureSource {
     fn is_of_hub(&self) -> bool {
         match self {
-            Source::Text { encoder, .. } => encoder.is_of_hub(),
-            Source::Images { encoder, .. } => encoder.is_of_hub(),
-            Source::Given { .. } => false,
+            FeatureSource::Text { encoder, .. } => encoder.is_of_hub(),
+            FeatureSource::Images { encoder, .. } => encoder.is_of_hub(),
+            FeatureSource::Given { .. } => false,
         }
     }
 }
 
 /// One modality's work.
-pub(crate) struct Plan {
+pub(crate) struct ModalityPlan {
     pub modality: Modality,
     pub task: Task,
-    pub source: Source,
+    pub source: FeatureSource,
 }
 
 /// A reason why there is no plan.
@@ -78,7 +78,7 @@ impl Context<'_> {
     /// The plan for one modality.
     ///
     /// With the encoder that the hub's cache holds no network is needed: the hub is asked where there is work.
-    pub(crate) fn plan(&self, modality: &Modality, section: &Features) -> Result<Result<Plan, Lack>> {
+    pub(crate) fn plan(&self, modality: &Modality, section: &Features) -> Result<Result<ModalityPlan, Lack>> {
         let plan = self.plan_with(modality, section, Lookup::Cached)?;
         let may_change = match &plan {
             Err(lack) => matches!(lack, Lack::Unfetched(_)),
@@ -95,13 +95,13 @@ impl Context<'_> {
         modality: &Modality,
         section: &Features,
         lookup: Lookup,
-    ) -> Result<Result<Plan, Lack>> {
+    ) -> Result<Result<ModalityPlan, Lack>> {
         let source = match self.source(modality, section, lookup)? {
             Ok(source) => source,
             Err(lack) => return Ok(Err(lack)),
         };
         let task = self.task(modality, section, &source)?;
-        Ok(Ok(Plan { modality: modality.clone(), task, source }))
+        Ok(Ok(ModalityPlan { modality: modality.clone(), task, source }))
     }
 
     fn source(
@@ -109,27 +109,28 @@ impl Context<'_> {
         modality: &Modality,
         section: &Features,
         lookup: Lookup,
-    ) -> Result<Result<Source, Lack>> {
+    ) -> Result<Result<FeatureSource, Lack>> {
         Ok(match section.clone() {
             Features::Text { fields, encoder, revision, output, max_tokens, batch } => {
                 let texts = texts_of(self.entities, &fields);
                 if texts.iter().all(String::is_empty) {
                     return Ok(Err(Lack::Nothing("no entity has such a text")));
                 }
-                let asked = Asked { modality, encoder, revision, flag: &self.args.text_model, output };
+                let asked = AskedEncoder { modality, encoder, revision, flag: &self.args.text_model, output };
                 let encoder = source::TEXT.source(asked, lookup)?;
-                encoder.map(|encoder| Source::Text { texts, encoder, max_tokens, batch })
+                encoder.map(|encoder| FeatureSource::Text { texts, encoder, max_tokens, batch })
             }
             Features::Images { encoder, revision, output, batch } => {
                 let Some(images) = self.images()? else {
                     return Ok(Err(Lack::Nothing("no entity has an image")));
                 };
-                let asked = Asked { modality, encoder, revision, flag: &self.args.image_model, output };
+                let asked =
+                    AskedEncoder { modality, encoder, revision, flag: &self.args.image_model, output };
                 let encoder = source::IMAGES.source(asked, lookup)?;
-                encoder.map(|encoder| Source::Images { images, encoder, batch })
+                encoder.map(|encoder| FeatureSource::Images { images, encoder, batch })
             }
             Features::File { file, tensor, keys, unknown_keys, zero_is_absent } => {
-                Ok(Source::Given { file, tensor, keys, unknown_keys, zero_is_absent })
+                Ok(FeatureSource::Given { file, tensor, keys, unknown_keys, zero_is_absent })
             }
         })
     }
@@ -151,18 +152,18 @@ impl Context<'_> {
     }
 
     /// The task: paths do not count, the files' digests do.
-    fn task(&self, modality: &Modality, section: &Features, source: &Source) -> Result<Task> {
+    fn task(&self, modality: &Modality, section: &Features, source: &FeatureSource) -> Result<Task> {
         let mut parameters = serde_json::to_value(section).unwrap_or_default();
         let files = match source {
-            Source::Text { encoder, .. } => {
+            FeatureSource::Text { encoder, .. } => {
                 encoder.describe(&mut parameters, random::text());
                 encoder.files(&source::TEXT)
             }
-            Source::Images { encoder, .. } => {
+            FeatureSource::Images { encoder, .. } => {
                 encoder.describe(&mut parameters, random::images());
                 encoder.files(&source::IMAGES)
             }
-            Source::Given { file, keys, .. } => {
+            FeatureSource::Given { file, keys, .. } => {
                 given_files(modality, file, keys.as_deref(), &mut parameters)?
             }
         };
@@ -172,7 +173,7 @@ impl Context<'_> {
         for (path, label) in files {
             task.external_input(&path, label)?;
         }
-        if let Source::Images { images, .. } = source {
+        if let FeatureSource::Images { images, .. } = source {
             task.external_listing(&self.listing(images), "images");
         }
         Ok(task)

@@ -19,7 +19,7 @@ pub const FILE: &str = "preprocessor_config.json";
 /// The longest image that is resized by its shortest edge, as length over width.
 const MAX_RATIO: u32 = 8;
 
-/// How images become pixels.
+/// The way from images to pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preparation {
     resized: Size,
@@ -40,7 +40,7 @@ enum Size {
 }
 
 impl Preparation {
-    /// What ViT's own processor does where nothing says otherwise, for images of `size` x `size` pixels: bilinear, -1 to 1.
+    /// Does what ViT's own processor does where nothing says otherwise, for images of `size` x `size` pixels: bilinear, -1 to 1.
     pub fn vit(size: usize) -> Preparation {
         Preparation {
             resized: Size::Exact(size as u32, size as u32),
@@ -52,12 +52,12 @@ impl Preparation {
         }
     }
 
-    /// What SigLIP's does: bicubic.
+    /// Does what SigLIP's does: bicubic.
     pub(crate) fn siglip(size: usize) -> Preparation {
         Preparation { algorithm: ResizeAlg::Convolution(FilterType::CatmullRom), ..Preparation::vit(size) }
     }
 
-    /// What CLIP's does: the shorter side, of which the centre, with the colours of its training images.
+    /// Does what CLIP's does: the shorter side, of which the centre, with the colours of its training images.
     pub(crate) fn clip(size: usize) -> Preparation {
         Preparation {
             resized: Size::ShortestEdge(size as u32),
@@ -68,7 +68,7 @@ impl Preparation {
         }
     }
 
-    /// What DINOv2's does: a smaller part of the centre, with the colours of ImageNet.
+    /// Does what DINOv2's does: a smaller part of the centre, with the colours of ImageNet.
     pub(crate) fn dinov2() -> Preparation {
         Preparation {
             resized: Size::ShortestEdge(256),
@@ -78,12 +78,12 @@ impl Preparation {
         }
     }
 
-    /// What the file at `path` says; what it leaves out is as `usual`.
+    /// Reads what the file at `path` says; the rest is as `usual`.
     ///
     /// # Errors
     /// [`stage::Kind::Data`] where the file is damaged, or cannot be followed.
     pub fn read(path: &Path, usual: Preparation) -> Result<Preparation> {
-        let config: Config = read_json(path)?;
+        let config: PreparationFile = read_json(path)?;
         config.preparation(usual).map_err(|message| Error::data(message).at(path))
     }
 
@@ -162,7 +162,7 @@ fn by_shortest_edge(width: u32, height: u32, edge: u32) -> (u32, u32) {
 
 /// The file, as far as it is about pixels.
 #[derive(Deserialize)]
-struct Config {
+struct PreparationFile {
     do_resize: Option<bool>,
     size: Option<SizeConfig>,
     resample: Option<u8>,
@@ -183,7 +183,7 @@ enum SizeConfig {
     Square(u32),
 }
 
-impl Config {
+impl PreparationFile {
     fn preparation(&self, usual: Preparation) -> Result<Preparation, String> {
         if self.do_resize == Some(false) {
             return Err("`do_resize` is false, but entities have images of every size".to_owned());

@@ -22,7 +22,7 @@ pub(crate) enum EncoderSource<O> {
     Random,
 }
 
-/// Whether the network may be used.
+/// The use of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Lookup {
     /// Only the hub's cache.
@@ -31,7 +31,7 @@ pub(crate) enum Lookup {
     Fetch,
 }
 
-/// What encoders of one kind of input have in common.
+/// Things that encoders of one kind of input have in common.
 pub struct EncoderKind {
     /// The flag that names one.
     pub flag: &'static str,
@@ -60,7 +60,7 @@ pub const IMAGES: EncoderKind = EncoderKind {
 };
 
 /// The encoder that a modality's section asks for, and the flag of the command line.
-pub(crate) struct Asked<'a, O> {
+pub(crate) struct AskedEncoder<'a, O> {
     pub modality: &'a Modality,
     pub encoder: Option<String>,
     pub revision: Option<String>,
@@ -68,11 +68,11 @@ pub(crate) struct Asked<'a, O> {
     pub output: Option<O>,
 }
 
-/// What an encoder is called.
+/// The name of an encoder.
 #[derive(Debug, PartialEq, Eq)]
 enum Named {
     Random,
-    Folder(PathBuf),
+    ImageFolder(PathBuf),
     Hub(Repository),
 }
 
@@ -81,23 +81,30 @@ impl Named {
         let is_path = text.starts_with(['.', '/', '~']) || text.matches('/').count() != 1;
         match text {
             "random" => Ok(Named::Random),
-            _ if is_path || Path::new(text).is_dir() => Ok(Named::Folder(text.into())),
+            _ if is_path || Path::new(text).is_dir() => Ok(Named::ImageFolder(text.into())),
             _ => Ok(Named::Hub(text.parse()?)),
         }
     }
 }
 
-impl<O> Asked<'_, O> {
+impl<O> AskedEncoder<'_, O> {
+    fn wrong_revision(&self, message: &str) -> Error {
+        Error::usage(format!("`features.{}.revision` {message}", self.modality))
+    }
+
     fn named(&self, kind: &EncoderKind) -> Result<Named> {
-        let wrong = |message: &str| Error::usage(format!("`features.{}.revision` {message}", self.modality));
         match (self.encoder.as_deref(), self.revision.as_deref()) {
             (None, None) => Named::parse(self.flag.as_deref().unwrap_or(kind.default)),
             (Some(encoder), None) => Named::parse(encoder),
-            (None, Some(_)) => Err(wrong("is one of an `encoder`, but none is named beside it")),
+            (None, Some(_)) => {
+                Err(self.wrong_revision("is one of an `encoder`, but none is named beside it"))
+            }
             (Some(encoder), Some(revision)) => match Named::parse(encoder)? {
-                Named::Hub(_) if encoder.contains('@') => Err(wrong("stands beside another in `encoder`")),
+                Named::Hub(_) if encoder.contains('@') => {
+                    Err(self.wrong_revision("stands beside another in `encoder`"))
+                }
                 Named::Hub(repository) => Ok(Named::Hub(Repository::new(repository.name, revision)?)),
-                _ => Err(wrong("is one of a name on the hub, but the encoder is none")),
+                _ => Err(self.wrong_revision("is one of a name on the hub, but the encoder is none")),
             },
         }
     }
@@ -108,7 +115,7 @@ impl EncoderKind {
     /// here.
     pub(crate) fn source<O: Default>(
         &self,
-        asked: Asked<O>,
+        asked: AskedEncoder<O>,
         lookup: Lookup,
     ) -> Result<Result<EncoderSource<O>, Lack>> {
         let checkpoint = match asked.named(self)? {
@@ -119,7 +126,7 @@ impl EncoderKind {
                 return Err(Error::usage(message).hint("leave it out, or name a checkpoint"));
             }
             Named::Random => return Ok(Ok(EncoderSource::Random)),
-            Named::Folder(folder) => Checkpoint::open(&folder, self.required)?,
+            Named::ImageFolder(folder) => Checkpoint::open(&folder, self.required)?,
             Named::Hub(repository) => match self.snapshot(&repository, lookup)? {
                 Some(snapshot) => {
                     let origin = format!("{} at {}", repository.name, snapshot.commit);
@@ -165,7 +172,7 @@ fn fetched(hub: &Hub, repository: &Repository, wants: &[Want]) -> Result<Snapsho
 }
 
 impl<O: Serialize> EncoderSource<O> {
-    /// Whether it is on the hub: then there may be something newer.
+    /// Returns whether it is on the hub: then there may be something newer.
     pub(crate) fn is_of_hub(&self) -> bool {
         matches!(self, EncoderSource::Checkpoint(checkpoint, _) if checkpoint.origin().is_some())
     }
@@ -213,7 +220,7 @@ mod tests {
         assert_eq!(Named::parse("google/vit").unwrap(), hub("google/vit", "main"));
         assert_eq!(Named::parse("google/vit@v2").unwrap(), hub("google/vit", "v2"));
         for path in ["vit", "./google/vit", "/google", "../vit", "~/vit", "a/b/c", "src/text"] {
-            assert_eq!(Named::parse(path).unwrap(), Named::Folder(path.into()), "{path}");
+            assert_eq!(Named::parse(path).unwrap(), Named::ImageFolder(path.into()), "{path}");
         }
         assert_eq!(Named::parse("google/vit base").unwrap_err().kind(), Kind::Usage);
     }
@@ -230,7 +237,7 @@ mod tests {
         let asked = |encoder: Option<&str>, revision: Option<&str>, flag: Option<&str>| {
             let [encoder, revision, flag] = [encoder, revision, flag].map(|name| name.map(str::to_owned));
             let modality = &"x".parse().unwrap();
-            Asked::<()> { modality, encoder, revision, flag: &flag, output: None }.named(&TEXT)
+            AskedEncoder::<()> { modality, encoder, revision, flag: &flag, output: None }.named(&TEXT)
         };
         assert_eq!(asked(None, None, None).unwrap(), Named::parse(TEXT.default).unwrap());
         assert_eq!(asked(None, None, Some("a/b")).unwrap(), hub("a/b", "main"));

@@ -67,7 +67,7 @@ impl FeatureTable {
         self.present[i] = false;
     }
 
-    /// How many entities there are, present or not.
+    /// The number of entities, present or not.
     pub fn entities(&self) -> usize {
         self.present.len()
     }
@@ -77,7 +77,7 @@ impl FeatureTable {
         &self.values[i * self.width..(i + 1) * self.width]
     }
 
-    /// How many entities have features.
+    /// The number of entities that have features.
     pub fn count_present(&self) -> usize {
         self.present.iter().filter(|present| **present).count()
     }

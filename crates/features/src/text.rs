@@ -4,8 +4,8 @@ use mkg::graph::Entity;
 use recipe::TextField;
 use stage::{Modality, Result};
 
-use crate::batch::{Batch, Encode, Encoded};
-use crate::images::Report;
+use crate::batch::{Encode, Encoded, EntityBatch};
+use crate::images::ImageReport;
 use crate::tokens::Tokens;
 
 pub mod encoder;
@@ -58,18 +58,18 @@ impl Encode for TextWork {
     }
 
     /// Entities by the length of their texts, the longest first, so that the last batches to end are short ones.
-    fn batches(&self) -> Vec<Batch> {
+    fn batches(&self) -> Vec<EntityBatch> {
         let ids = &self.tokens.ids;
         let mut order: Vec<usize> = (0..ids.len()).filter(|i| !ids[*i].is_empty()).collect();
         order.sort_by_key(|i| std::cmp::Reverse(ids[*i].len()));
         let batches = order.chunks(self.batch.max(1)).map(<[usize]>::to_vec).enumerate();
-        batches.map(|(number, entities)| Batch { number, size: entities.len(), entities }).collect()
+        batches.map(|(number, entities)| EntityBatch { number, size: entities.len(), entities }).collect()
     }
 
-    fn encode(&self, batch: &Batch) -> Result<Encoded> {
+    fn encode(&self, batch: &EntityBatch) -> Result<Encoded> {
         let texts: Vec<&[u32]> = batch.entities.iter().map(|i| self.tokens.ids[*i].as_slice()).collect();
         let rows = self.encoder.encode(&texts)?;
-        Ok(Encoded { entities: batch.entities.clone(), report: Report::default(), rows })
+        Ok(Encoded { entities: batch.entities.clone(), report: ImageReport::default(), rows })
     }
 }
 

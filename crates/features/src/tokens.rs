@@ -23,12 +23,12 @@ const UNKNOWN: &str = "[UNK]";
 pub struct Tokens {
     /// For each text its tokens; none where there is no text.
     pub ids: Vec<Vec<u32>>,
-    /// How many texts were longer than allowed.
+    /// The number of texts that were longer than allowed.
     pub truncated: usize,
 }
 
 impl Tokens {
-    /// How many tokens the longest text has.
+    /// The number of tokens of the longest text.
     pub fn longest(&self) -> usize {
         self.ids.iter().map(Vec::len).max().unwrap_or(0)
     }

@@ -9,10 +9,10 @@ use stage::work::Work;
 use stage::{Error, Modality, Result};
 use std::path::Path;
 
-use crate::batch::{Encode, Encoded, Job, Outcome};
+use crate::batch::{Encode, Encoded, EncodedFeatures, Job};
 use crate::images::report::unreadable;
 use crate::images::{ImageEncoder, ImageWork};
-use crate::plan::{Context, Lack, Plan, Source};
+use crate::plan::{Context, FeatureSource, Lack, ModalityPlan};
 use crate::shard::Shard;
 use crate::source::EncoderSource;
 use crate::text::{TextEncoder, TextWork, tokenizer};
@@ -74,7 +74,7 @@ enum Ready<'a> {
 
 impl Context<'_> {
     /// Every modality's work, before any is begun; says why one has none.
-    fn plans(&self, modalities: &[(&Modality, &Features)]) -> Result<Vec<Plan>> {
+    fn plans(&self, modalities: &[(&Modality, &Features)]) -> Result<Vec<ModalityPlan>> {
         let mut plans = Vec::new();
         for &(modality, section) in modalities {
             let folder = self.run.features(modality);
@@ -94,13 +94,13 @@ impl Context<'_> {
     }
 
     /// Does one modality's task, or a shard of it, or puts its shards together.
-    fn make(&self, Plan { modality, task, source }: Plan) -> Result<()> {
+    fn make(&self, ModalityPlan { modality, task, source }: ModalityPlan) -> Result<()> {
         match (&source, self.args.shard, self.args.merge) {
-            (Source::Given { .. }, Some(_), _) => {
+            (FeatureSource::Given { .. }, Some(_), _) => {
                 tracing::info!("{modality}: given features have no shards, --merge makes them");
                 Ok(())
             }
-            (Source::Text { .. } | Source::Images { .. }, None, Some(count)) => {
+            (FeatureSource::Text { .. } | FeatureSource::Images { .. }, None, Some(count)) => {
                 let shards = Shard::all(count.get()).map(|shard| shard.task(self.run, &modality, &task));
                 let shards: Vec<Task> = shards.collect();
                 let (folder, merged) = (task.folder().to_owned(), || merged(&shards, self.entities.len()));
@@ -115,7 +115,7 @@ impl Context<'_> {
     }
 
     /// Makes features, all of them or a shard's, unless they are fresh.
-    fn encode(&self, modality: &Modality, source: &Source, task: Task) -> Result<()> {
+    fn encode(&self, modality: &Modality, source: &FeatureSource, task: Task) -> Result<()> {
         let folder = task.folder().to_owned();
         let Some((work, ready)) = self.args.common.begin(task, || self.ready(modality, source))? else {
             return self.left_alone(&folder);
@@ -137,9 +137,9 @@ impl Context<'_> {
     }
 
     /// Reads and checks what the work needs, before the stage's folder is touched.
-    fn ready<'a>(&self, modality: &Modality, source: &'a Source) -> Result<Ready<'a>> {
+    fn ready<'a>(&self, modality: &Modality, source: &'a FeatureSource) -> Result<Ready<'a>> {
         match source {
-            Source::Text { texts, encoder, max_tokens, batch } => {
+            FeatureSource::Text { texts, encoder, max_tokens, batch } => {
                 let (text_encoder, tokens) = self.text_encoder(modality, texts, encoder, *max_tokens)?;
                 let count: usize = tokens.ids.iter().map(Vec::len).sum();
                 tracing::info!("{modality}: {count} tokens");
@@ -148,7 +148,7 @@ impl Context<'_> {
                 work.require_memory(rayon::current_num_threads(), modality)?;
                 Ok(Ready::Encode(Box::new(work), about))
             }
-            Source::Images { images, encoder, batch } => {
+            FeatureSource::Images { images, encoder, batch } => {
                 let device = encoder_device(self.args.common.device())?;
                 let image_encoder = match encoder {
                     EncoderSource::Checkpoint(checkpoint, output) => {
@@ -162,7 +162,7 @@ impl Context<'_> {
                 let work = ImageWork::new(images, image_encoder, *batch, self.args.strict)?;
                 Ok(Ready::Encode(Box::new(work), json!({ "encoder": self.origin(encoder) })))
             }
-            Source::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
+            FeatureSource::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
                 let keys = keys.as_deref();
                 let wanted = given::Wanted { tensor: tensor.as_deref(), keyed: keys.is_some() };
                 let rows = given::read(file, wanted)?;
@@ -235,12 +235,12 @@ impl Context<'_> {
     fn finish(
         &self,
         modality: &Modality,
-        source: &Source,
-        Outcome { table, report, .. }: Outcome,
+        source: &FeatureSource,
+        EncodedFeatures { table, report, .. }: EncodedFeatures,
         mut about: Value,
         work: Work,
     ) -> Result<()> {
-        if let Source::Images { images, .. } = source {
+        if let FeatureSource::Images { images, .. } = source {
             report.require_any(&images.root)?;
             if self.args.strict {
                 report.require_all(&images.root)?;
@@ -287,12 +287,12 @@ fn extend(to: &mut Value, from: Value) {
 ///
 /// # Errors
 /// [`stage::Kind::Missing`] where a shard is not finished, [`stage::Kind::Data`] where shards do not fit each other.
-fn merged(shards: &[Task], entities: usize) -> Result<(Outcome, Value)> {
+fn merged(shards: &[Task], entities: usize) -> Result<(EncodedFeatures, Value)> {
     let manifests = shards.iter().map(finished).collect::<Result<Vec<_>>>()?;
     let summary = manifests.first().map_or(&Value::Null, |manifest| &manifest.summary);
     let [width, of] =
         ["width", "of"].map(|name| summary[name].as_u64().and_then(|n| usize::try_from(n).ok()));
-    let mut outcome = Outcome::empty(entities, width.unwrap_or_default());
+    let mut outcome = EncodedFeatures::empty(entities, width.unwrap_or_default());
     for (shard, manifest) in shards.iter().zip(&manifests) {
         for record in &manifest.outputs {
             let path = shard.folder().join(&record.path);

@@ -29,11 +29,8 @@ fn jpeg() -> Vec<u8> {
 fn animated_gif() -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = codecs::gif::GifEncoder::new(&mut bytes);
-    let frame = |colour: [u8; 3]| {
-        let [r, g, b] = colour;
-        Frame::new(RgbaImage::from_pixel(32, 16, Rgba([r, g, b, 255])))
-    };
-    encoder.encode_frames([frame(RED), frame(BLUE)]).unwrap();
+    let frames = [RED, BLUE].map(|[r, g, b]| Frame::new(RgbaImage::from_pixel(32, 16, Rgba([r, g, b, 255]))));
+    encoder.encode_frames(frames).unwrap();
     drop(encoder);
     bytes
 }
@@ -59,8 +56,9 @@ fn animated_webp() -> Vec<u8> {
 
 /// Adobe's inverted CMYK, as photo agencies ship it.
 fn cmyk() -> Vec<u8> {
-    let ink = |[r, g, b]: [u8; 3]| [255 - r, 255 - g, 255 - b, 0];
-    let pixels: Vec<u8> = picture().pixels().flat_map(|pixel| ink(pixel.0)).collect();
+    let picture = picture();
+    let inks = picture.pixels().flat_map(|Rgb([r, g, b])| [255 - r, 255 - g, 255 - b, 0]);
+    let pixels: Vec<u8> = inks.collect();
     let mut bytes = Vec::new();
     let encoder = jpeg_encoder::Encoder::new(&mut bytes, 95);
     encoder.encode(&pixels, 32, 16, jpeg_encoder::ColorType::CmykAsYcck).unwrap();
@@ -92,7 +90,7 @@ fn edited(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
     bytes
 }
 
-/// What a kind of file gets.
+/// The lot of a kind of file.
 enum Gets {
     /// The picture, within so much for each colour.
     Picture(u8),
@@ -199,17 +197,17 @@ fn no_beginning_of_a_file_is_a_panic_or_a_whole_image() {
     }
 }
 
-fn folder() -> (tempfile::TempDir, Folder) {
+fn folder() -> (tempfile::TempDir, ImageFolder) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("images");
     std::fs::create_dir_all(root.join("a")).unwrap();
     std::fs::write(root.join("a/1.png"), png()).unwrap();
     std::fs::write(dir.path().join("secret.png"), png()).unwrap();
-    let folder = Folder::open(&root).unwrap();
+    let folder = ImageFolder::open(&root).unwrap();
     (dir, folder)
 }
 
-fn read(folder: &Folder, path: &str) -> Result<RgbImage, String> {
+fn read(folder: &ImageFolder, path: &str) -> Result<RgbImage, String> {
     decode(&folder.read(path).unwrap()?)
 }
 
@@ -257,7 +255,7 @@ fn links_and_pipes_are_refused() {
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_cannot_be_read_is_an_error_with_its_path() {
-    let error = Folder::open(Path::new("/proc/self")).unwrap().read("mem").unwrap_err();
+    let error = ImageFolder::open(Path::new("/proc/self")).unwrap().read("mem").unwrap_err();
     assert_eq!(error.kind(), stage::Kind::Io);
     assert!(error.to_string().starts_with("/proc/self/mem: "), "{error}");
 }
@@ -276,29 +274,30 @@ fn a_forbidden_file_is_an_error_with_its_path() {
     assert_eq!((error.kind(), error.to_string().contains("a/1.png")), (stage::Kind::Io, true));
 }
 
-/// What `tests/slow/pillow.py` wrote.
+/// The file that `tests/slow/pillow.py` wrote.
 #[derive(serde::Deserialize)]
-struct Golden {
-    images: Vec<GoldenImage>,
+struct PillowImages {
+    images: Vec<PillowImage>,
 }
 
 #[derive(serde::Deserialize)]
-struct GoldenImage {
+struct PillowImage {
     name: String,
     file: String,
     rgb: String,
 }
 
 fn from_hex(digits: &str) -> Vec<u8> {
-    let byte = |i: usize| u8::from_str_radix(&digits[i..i + 2], 16).unwrap();
-    (0..digits.len()).step_by(2).map(byte).collect()
+    let starts = (0..digits.len()).step_by(2);
+    starts.map(|i| u8::from_str_radix(&digits[i..i + 2], 16).unwrap()).collect()
 }
 
 #[test]
 fn colours_are_converted_as_pillow_does() {
-    let golden: Golden = serde_json::from_str(include_str!("../../../../tests/golden/pillow.json")).unwrap();
+    let golden: PillowImages =
+        serde_json::from_str(include_str!("../../../../tests/golden/pillow.json")).unwrap();
     assert_eq!(golden.images.len(), 14);
-    for GoldenImage { name, file, rgb } in golden.images {
+    for PillowImage { name, file, rgb } in golden.images {
         let image = decode(&from_hex(&file)).unwrap_or_else(|reason| panic!("{name}: {reason}"));
         let far = image.as_raw().iter().zip(from_hex(&rgb)).map(|(a, b)| a.abs_diff(b)).max().unwrap();
         let within = if name.contains("JPEG") { 2 } else { 0 };

@@ -17,7 +17,7 @@ const FORMATS: &str = ".npy, .npz, .safetensors, and .pth, .pt or .pkl as torch.
 
 /// Rows of a file.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Rows {
+pub(crate) struct GivenRows {
     /// The rows' entities by key; where it is empty, rows are in an order that somebody else knows.
     pub keys: Vec<String>,
     pub count: usize,
@@ -60,7 +60,7 @@ pub(super) enum Array {
 ///
 /// # Errors
 /// [`stage::Kind::Usage`] for other formats, [`stage::Kind::Data`] where the file is damaged or gives no rows.
-pub(crate) fn read(path: &Path, wanted: Wanted) -> Result<Rows> {
+pub(crate) fn read(path: &Path, wanted: Wanted) -> Result<GivenRows> {
     open(path, wanted).and_then(|mut tensors| rows(tensors.as_mut(), wanted)).map_err(|e| e.at(path))
 }
 
@@ -92,7 +92,7 @@ fn require_memory(bytes: u64) -> Result<()> {
 
 /// The rows of the tensor that is wanted; without its name those of the only one with two axes, or one row from each where
 /// all have one axis and are named like entities. Texts that stand beside a matrix, one for each row, are its keys.
-fn rows(tensors: &mut dyn Tensors, wanted: Wanted) -> Result<Rows> {
+fn rows(tensors: &mut dyn Tensors, wanted: Wanted) -> Result<GivenRows> {
     let list = tensors.list();
     let matrices: Vec<&(String, Vec<usize>)> = list.iter().filter(|(_, shape)| shape.len() == 2).collect();
     match (wanted.tensor, list.as_slice(), matrices.as_slice()) {
@@ -119,13 +119,13 @@ fn names(list: &[(String, Vec<usize>)]) -> String {
     if list.len() > MOST { format!("{first}, {} more", list.len() - MOST) } else { first }
 }
 
-fn matrix(tensors: &mut dyn Tensors, name: &str, shape: &[usize], keyed: bool) -> Result<Rows> {
+fn matrix(tensors: &mut dyn Tensors, name: &str, shape: &[usize], keyed: bool) -> Result<GivenRows> {
     let (&[count, width], false) = (shape, shape.ends_with(&[0])) else {
         return Err(wrong_shape(name, shape));
     };
     require_memory_for([shape])?;
     let keys = if keyed { Vec::new() } else { keys_beside(tensors, count)? };
-    Ok(Rows { keys, count, width, values: numbers(tensors, name)? })
+    Ok(GivenRows { keys, count, width, values: numbers(tensors, name)? })
 }
 
 /// The numbers of a tensor, its last axis fastest.
@@ -198,11 +198,11 @@ fn wrong_shape(name: &str, shape: &[usize]) -> Error {
     }
 }
 
-fn by_key(tensors: &mut dyn Tensors, list: Vec<(String, Vec<usize>)>) -> Result<Rows> {
+fn by_key(tensors: &mut dyn Tensors, list: Vec<(String, Vec<usize>)>) -> Result<GivenRows> {
     require_memory_for(list.iter().map(|(_, shape)| shape.as_slice()))?;
     let (first, shape) = list[0].clone();
     let Some(width @ 1..) = shape.last().copied() else { return Err(wrong_shape(&first, &shape)) };
-    let mut rows = Rows { keys: Vec::new(), count: list.len(), width, values: Vec::new() };
+    let mut rows = GivenRows { keys: Vec::new(), count: list.len(), width, values: Vec::new() };
     for (name, shape) in list {
         match shape.last() {
             Some(other) if *other != width => {

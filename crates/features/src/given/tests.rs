@@ -15,8 +15,8 @@ fn tensor() -> Tensor {
     Tensor::new(&[[1f32, 2.0, 3.0], [0.5, -0.25, 0.0]], &Device::Cpu).unwrap()
 }
 
-fn expected() -> Rows {
-    Rows { keys: Vec::new(), count: 2, width: 3, values: VALUES.to_vec() }
+fn expected() -> GivenRows {
+    GivenRows { keys: Vec::new(), count: 2, width: 3, values: VALUES.to_vec() }
 }
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -27,12 +27,12 @@ fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Reads a file of this name and content.
-fn read_bytes(name: &str, bytes: &[u8], tensor: Option<&str>) -> Result<Rows> {
+fn read_bytes(name: &str, bytes: &[u8], tensor: Option<&str>) -> Result<GivenRows> {
     let (_dir, path) = file(name, bytes);
     read(&path, Wanted { tensor, keyed: false })
 }
 
-/// What candle writes to a file of this name.
+/// The bytes that candle writes to a file of this name.
 fn written(name: &str, write: impl FnOnce(&Path)) -> Vec<u8> {
     let (_dir, path) = file(name, b"");
     write(&path);
@@ -56,8 +56,8 @@ fn array(kind: &str, shape: &str, data: &[u8]) -> Vec<u8> {
 
 /// Texts as NumPy stores them, of so many letters each.
 fn texts(texts: &[&str], letters: usize) -> Vec<u8> {
-    let padded = |text: &&str| text.chars().map(u32::from).chain([0; 9]).take(letters).collect::<Vec<_>>();
-    texts.iter().flat_map(padded).flat_map(u32::to_le_bytes).collect()
+    let padded = texts.iter().flat_map(|text| text.chars().map(u32::from).chain([0; 9]).take(letters));
+    padded.flat_map(u32::to_le_bytes).collect()
 }
 
 fn npy_of(shape: &str, numbers: &[f32]) -> Vec<u8> {
@@ -104,12 +104,11 @@ fn unicode(text: &str) -> Vec<u8> {
     [b"X".as_slice(), &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
 }
 
-type Described<'a> = (&'a str, &'a [u8], &'a [u8], u8);
+type Entry<'a> = (&'a str, &'a [u8], &'a [u8], u8);
 
-fn dictionary(tensors: &[Described]) -> Vec<u8> {
-    let entry = |(name, shape, strides, offset): &Described| {
-        [unicode(name), rebuild(shape, strides, *offset)].concat()
-    };
+fn dictionary(tensors: &[Entry]) -> Vec<u8> {
+    let entry =
+        |(name, shape, strides, offset): &Entry| [unicode(name), rebuild(shape, strides, *offset)].concat();
     [b"}(".to_vec(), tensors.iter().flat_map(entry).collect(), b"u".to_vec()].concat()
 }
 
@@ -221,15 +220,15 @@ fn the_matrix_is_read_from_every_format() {
 
 #[test]
 fn keys_are_read_beside_a_matrix_or_as_names() {
-    let beside = |names, method| zipped(&[("names.npy", names), ("a.npy", npy_of("2, 3", &VALUES))], method);
-    let unicode_names = || array("'<U2'", "2,", &texts(&["Q2", "č"], 2));
-    let row = |i: usize| npy_of("1, 3", &VALUES[i * 3..][..3]);
-    let rows = zipped(&[("Q3.npy", row(1)), ("Q2.npy", row(0))], CompressionMethod::Deflated);
+    let names = array("'<U2'", "2,", &texts(&["Q2", "č"], 2));
+    let beside = [("names.npy", names), ("a.npy", npy_of("2, 3", &VALUES))];
+    let [first, second] = [0, 3].map(|i| npy_of("1, 3", &VALUES[i..][..3]));
+    let rows = zipped(&[("Q3.npy", second), ("Q2.npy", first)], CompressionMethod::Deflated);
     let [long, short] = [0, 1].map(|i| tensor().get(i).unwrap());
     let listed = dictionary_of(&[("features", &whole()), ("names", &list_of_keys())]);
     let files = [
-        ("x.npz", beside(unicode_names(), CompressionMethod::Stored), ["Q2", "č"]),
-        ("x.npz", beside(unicode_names(), CompressionMethod::Deflated), ["Q2", "č"]),
+        ("x.npz", zipped(&beside, CompressionMethod::Stored), ["Q2", "č"]),
+        ("x.npz", zipped(&beside, CompressionMethod::Deflated), ["Q2", "č"]),
         ("x.npz", with_ids(array("'|S3'", "2,", b"Q2\0Q10")), ["Q2", "Q10"]),
         ("x.npz", rows, ["Q2", "Q3"]),
         ("x.safetensors", safetensors_of(&[("Q3", short), ("Q2", long)]), ["Q2", "Q3"]),
@@ -241,7 +240,7 @@ fn keys_are_read_beside_a_matrix_or_as_names() {
         ),
     ];
     for (name, bytes, keys) in files {
-        let keyed = Rows { keys: keys.map(str::to_owned).to_vec(), ..expected() };
+        let keyed = GivenRows { keys: keys.map(str::to_owned).to_vec(), ..expected() };
         assert_eq!(read_bytes(name, &bytes, None).unwrap(), keyed, "{name} {keys:?}");
     }
 }
@@ -380,13 +379,13 @@ fn entities() -> Vec<Entity> {
     ["Q1", "Q2", "Q3"].map(|key| Entity { key: key.into(), ..Entity::default() }).to_vec()
 }
 
-fn rows(values: &[f32]) -> Rows {
-    Rows { keys: Vec::new(), count: values.len() / 2, width: 2, values: values.to_vec() }
+fn rows(values: &[f32]) -> GivenRows {
+    GivenRows { keys: Vec::new(), count: values.len() / 2, width: 2, values: values.to_vec() }
 }
 
 const BY_ID: Mapping = Mapping { keys: None, unknown: UnknownKeys::Refuse, zero_is_absent: true };
 
-fn joined(rows: &Rows, mapping: Mapping) -> Result<FeatureTable> {
+fn joined(rows: &GivenRows, mapping: Mapping) -> Result<FeatureTable> {
     join(rows, Path::new("x.npy"), mapping, &entities())
 }
 
@@ -411,7 +410,7 @@ fn rows_are_named_by_keys() {
         assert_eq!((table.row(0), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()), "{text:?}");
         assert_eq!(table.present, [true, false, true]);
     }
-    let named = Rows { keys: vec!["Q3".into(), "Q2".into()], ..rows(&[1.0, 2.0, 3.0, 4.0]) };
+    let named = GivenRows { keys: vec!["Q3".into(), "Q2".into()], ..rows(&[1.0, 2.0, 3.0, 4.0]) };
     let table = joined(&named, BY_ID).unwrap();
     assert_eq!((table.row(1), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
     let twice = joined(&named, Mapping { keys: Some(Path::new("k")), ..BY_ID }).unwrap_err();

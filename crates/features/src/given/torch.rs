@@ -31,7 +31,7 @@ pub(super) struct Torch {
 /// Things that a pickle describes.
 #[derive(Default)]
 struct Described {
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, StoredTensor>,
     /// Lists of texts or whole numbers.
     lists: Vec<(String, Array)>,
     /// The first thing that is none of these, nor a number or a word.
@@ -39,7 +39,7 @@ struct Described {
 }
 
 /// The place of a tensor's numbers.
-struct Stored {
+struct StoredTensor {
     info: TensorInfo,
     /// Says that the numbers are stored with the other sign, as PyTorch's negative views are.
     negated: bool,
@@ -171,7 +171,7 @@ impl Described {
                     Ok(Some(info)) if info.layout.dims().len() != info.layout.stride().len() => {
                         return Err(in_tensor(&name, "has another number of strides than of axes"));
                     }
-                    Ok(Some(info)) => drop(self.tensors.insert(name, Stored { info, negated })),
+                    Ok(Some(info)) => drop(self.tensors.insert(name, StoredTensor { info, negated })),
                     Ok(None) => {
                         let error = in_tensor(&name, "is no plain tensor, and nothing else is read");
                         self.other.get_or_insert(error);
@@ -237,7 +237,7 @@ impl Tensors for Torch {
     }
 }
 
-/// How many numbers lie between the first and the last of a tensor, both counted.
+/// The count of numbers that lie between the first and the last of a tensor, both counted.
 fn span(layout: &Layout) -> Option<usize> {
     if layout.dims().contains(&0) {
         return Some(0);

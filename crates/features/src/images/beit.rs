@@ -8,19 +8,19 @@ use candle_core::{D, Module, Result, Shape, Tensor};
 use candle_nn::{Activation, LayerNorm, Linear, VarBuilder, layer_norm, linear_b, ops::softmax_last_dim};
 use candle_transformers::models::vit::Embeddings;
 
-use super::models::Architecture;
+use super::models::ImageArchitecture;
 use crate::config::Config;
 use crate::weights::{scaled, translated};
 
 /// BEiT, up to the states that its pooler sees.
 pub(super) struct Beit {
     embeddings: Embeddings,
-    layers: Vec<Layer>,
+    layers: Vec<BeitLayer>,
     /// After the last layer, where the pooler has none.
     norm: Option<LayerNorm>,
 }
 
-struct Layer {
+struct BeitLayer {
     norms: [LayerNorm; 2],
     /// Queries, keys and values.
     inputs: [Linear; 3],
@@ -34,13 +34,13 @@ struct Layer {
 }
 
 impl Beit {
-    pub(super) fn new(config: &Config<Architecture>, weights: VarBuilder<'static>) -> Result<Beit> {
+    pub(super) fn new(config: &Config<ImageArchitecture>, weights: VarBuilder<'static>) -> Result<Beit> {
         config.require("use_shared_relative_position_bias", &[false.into()])?;
         let (hidden, epsilon) = (config.size("hidden_size"), config.epsilon());
         let weights = translated(weights, scaled_or_not);
         let mut layers = Vec::new();
         for i in 0..config.size("num_hidden_layers") {
-            layers.push(Layer::new(config, weights.pp("encoder.layer").pp(i))?);
+            layers.push(BeitLayer::new(config, weights.pp("encoder.layer").pp(i))?);
         }
         let norm = match config.pools_patches() {
             true => None,
@@ -78,8 +78,8 @@ impl Module for Beit {
     }
 }
 
-impl Layer {
-    fn new(config: &Config<Architecture>, weights: VarBuilder) -> Result<Layer> {
+impl BeitLayer {
+    fn new(config: &Config<ImageArchitecture>, weights: VarBuilder) -> Result<BeitLayer> {
         let [hidden, inner, heads] =
             ["hidden_size", "intermediate_size", "num_attention_heads"].map(|name| config.size(name));
         let [before, after] = ["layernorm_before", "layernorm_after"]
@@ -89,7 +89,7 @@ impl Layer {
         let [queries, keys, values] = [("query", biased), ("key", false), ("value", biased)]
             .map(|(name, bias)| linear_b(hidden, hidden, bias, own.pp(name)));
         let table = own.pp("relative_position_bias");
-        Ok(Layer {
+        Ok(BeitLayer {
             norms: [before?, after?],
             inputs: [queries?, keys?, values?],
             output: linear_b(hidden, hidden, true, weights.pp("attention.output.dense"))?,

@@ -5,7 +5,7 @@ use candle_nn::{Func, func};
 use recipe::ImageOutput;
 use stage::Result;
 
-use super::models::{Architecture, ImageModel, cells};
+use super::models::{ImageArchitecture, ImageModel, cells};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::preparation::{self, Preparation};
@@ -32,7 +32,7 @@ impl ImageEncoder {
     /// [`stage::Kind::Data`] where the checkpoint is damaged or of an architecture without adapter, [`stage::Kind::Usage`]
     /// where it has not that output.
     pub fn load(checkpoint: &Checkpoint, output: ImageOutput, device: &Device) -> Result<ImageEncoder> {
-        let config = checkpoint.config::<Architecture>()?;
+        let config = checkpoint.config::<ImageArchitecture>()?;
         checkpoint.require_output(output, config.outputs())?;
         let preparation = config.preparation(checkpoint.optional(preparation::FILE).as_deref())?;
         let weights = checkpoint.weights(config.probe(), device)?;
@@ -46,7 +46,7 @@ impl ImageEncoder {
 
     /// A small encoder with weights drawn from `seed`.
     pub fn random(seed: u64, device: &Device) -> Result<ImageEncoder> {
-        let config = Config::<Architecture>::new(&random::images())?;
+        let config = Config::<ImageArchitecture>::new(&random::images())?;
         let preparation = config.preparation(None)?;
         let weights = random::weights(seed, "features/random-vit", device);
         let model = config.model(preparation.size().0, false, weights);
@@ -55,7 +55,7 @@ impl ImageEncoder {
         Ok(ImageEncoder { model, head, preparation, width, device: device.clone() })
     }
 
-    /// How an image becomes the pixels it takes.
+    /// The preparation of an image to the pixels it takes.
     pub fn preparation(&self) -> &Preparation {
         &self.preparation
     }

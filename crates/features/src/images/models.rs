@@ -29,7 +29,7 @@ pub(crate) type ImageModel = Box<dyn Module + Send + Sync>;
 /// The architectures of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Architecture {
+pub(crate) enum ImageArchitecture {
     Vit,
     Beit,
     Dinov2,
@@ -39,18 +39,18 @@ pub(crate) enum Architecture {
     Siglip,
 }
 
-impl config::Architecture for Architecture {
+impl config::Architecture for ImageArchitecture {
     const USUAL: &str = "vit";
 
     fn defaults(self) -> Value {
         match self {
-            Architecture::Vit => json!({}),
-            Architecture::Beit => json!({ "use_mean_pooling": true }),
-            Architecture::Dinov2 => json!({ "patch_size": 14, "layer_norm_eps": 1e-6, "mlp_ratio": 4 }),
-            Architecture::Clip => {
+            ImageArchitecture::Vit => json!({}),
+            ImageArchitecture::Beit => json!({ "use_mean_pooling": true }),
+            ImageArchitecture::Dinov2 => json!({ "patch_size": 14, "layer_norm_eps": 1e-6, "mlp_ratio": 4 }),
+            ImageArchitecture::Clip => {
                 json!({ "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5 })
             }
-            Architecture::Siglip => json!({ "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6 }),
+            ImageArchitecture::Siglip => json!({ "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6 }),
         }
     }
 }
@@ -73,38 +73,38 @@ pub(super) fn cells(states: &Tensor) -> Result<Tensor> {
     patches.reshape(&[images, GRID, cell, GRID, cell, hidden][..])?.mean(4)?.mean(2)?.flatten_from(1)
 }
 
-impl Config<Architecture> {
+impl Config<ImageArchitecture> {
     /// A tensor that every checkpoint of the architecture has.
     pub(crate) fn probe(&self) -> &'static str {
         match self.architecture {
-            Architecture::Clip | Architecture::Siglip => "embeddings.patch_embedding.weight",
+            ImageArchitecture::Clip | ImageArchitecture::Siglip => "embeddings.patch_embedding.weight",
             _ => "embeddings.patch_embeddings.projection.weight",
         }
     }
 
-    /// What it can give.
+    /// The outputs that it has.
     pub(crate) fn outputs(&self) -> &'static [ImageOutput] {
         match self.architecture {
-            Architecture::Dinov2 => &[ImageOutput::Cls, ImageOutput::Patches],
-            Architecture::Siglip => &[ImageOutput::Patches, ImageOutput::Pooler],
+            ImageArchitecture::Dinov2 => &[ImageOutput::Cls, ImageOutput::Patches],
+            ImageArchitecture::Siglip => &[ImageOutput::Patches, ImageOutput::Pooler],
             _ => &[ImageOutput::Cls, ImageOutput::Patches, ImageOutput::Pooler],
         }
     }
 
-    /// How images are prepared: as the file says, if there is one, for what it leaves out as the architecture's own
+    /// The preparation of images: as the file says, if there is one, for what it leaves out as the architecture's own
     /// processor does.
     pub(crate) fn preparation(&self, file: Option<&Path>) -> stage::Result<Preparation> {
         let size = self.size("image_size");
         let usual = match self.architecture {
-            Architecture::Vit | Architecture::Beit => Preparation::vit(size),
-            Architecture::Siglip => Preparation::siglip(size),
-            Architecture::Clip => Preparation::clip(size),
-            Architecture::Dinov2 => Preparation::dinov2(),
+            ImageArchitecture::Vit | ImageArchitecture::Beit => Preparation::vit(size),
+            ImageArchitecture::Siglip => Preparation::siglip(size),
+            ImageArchitecture::Clip => Preparation::clip(size),
+            ImageArchitecture::Dinov2 => Preparation::dinov2(),
         };
         let Some(path) = file else { return Ok(usual) };
         let preparation = Preparation::read(path, usual)?;
         match preparation.size() {
-            (height, width) if height == width && self.architecture == Architecture::Dinov2 => {
+            (height, width) if height == width && self.architecture == ImageArchitecture::Dinov2 => {
                 Ok(preparation)
             }
             given if given == (size, size) => Ok(preparation),
@@ -116,23 +116,23 @@ impl Config<Architecture> {
         }
     }
 
-    /// How states become rows `(image, width)`.
+    /// The way from states to rows `(image, width)`.
     pub(crate) fn head(&self, output: ImageOutput, weights: &VarBuilder) -> Result<Func<'static>> {
         let hidden = self.size("hidden_size");
         Ok(match (output, self.architecture) {
-            (ImageOutput::Patches, Architecture::Siglip) => func(|states| states.mean(1)),
+            (ImageOutput::Patches, ImageArchitecture::Siglip) => func(|states| states.mean(1)),
             (ImageOutput::Patches, _) => func(patches),
             // The model does it, with weights that only it can read.
-            (ImageOutput::Pooler, Architecture::Siglip) => func(|rows| Ok(rows.clone())),
-            (ImageOutput::Pooler, Architecture::Beit) if self.pools_patches() => {
+            (ImageOutput::Pooler, ImageArchitecture::Siglip) => func(|rows| Ok(rows.clone())),
+            (ImageOutput::Pooler, ImageArchitecture::Beit) if self.pools_patches() => {
                 let norm = layer_norm(hidden, self.epsilon(), weights.pp("pooler.layernorm"))?;
                 func(move |states| norm.forward(&patches(states)?))
             }
-            (ImageOutput::Pooler, Architecture::Clip) => {
+            (ImageOutput::Pooler, ImageArchitecture::Clip) => {
                 let norm = layer_norm(hidden, self.epsilon(), weights.pp("post_layernorm"))?;
                 func(move |states| norm.forward(&class(states)?))
             }
-            (ImageOutput::Pooler, Architecture::Vit) => {
+            (ImageOutput::Pooler, ImageArchitecture::Vit) => {
                 let dense = linear(hidden, hidden, weights.pp("pooler.dense"))?;
                 func(move |states| dense.forward(&class(states)?)?.tanh())
             }
@@ -148,26 +148,26 @@ impl Config<Architecture> {
             candle_core::bail!("images of {size} pixels are no multiple of patch_size {patch}");
         }
         Ok(match self.architecture {
-            Architecture::Vit => Box::new(Vit::new(&self.of()?, weights)?),
-            Architecture::Dinov2 => {
+            ImageArchitecture::Vit => Box::new(Vit::new(&self.of()?, weights)?),
+            ImageArchitecture::Dinov2 => {
                 self.require("use_swiglu_ffn", &[false.into()])?;
                 let ratio = self.value("mlp_ratio").as_u64().unwrap_or_default() as usize;
                 let inner = ratio * self.size("hidden_size");
                 let config = self.clone().with("image_size", size).with("intermediate_size", inner);
                 Box::new(Vit::new(&config.of()?, translated(weights, of_dinov2))?)
             }
-            Architecture::Beit => Box::new(beit::Beit::new(self, weights)?),
-            Architecture::Clip => Box::new(Clip(ClipVisionTransformer::new(weights, &self.clip()?)?)),
-            Architecture::Siglip => Box::new(siglip::VisionModel::new(&self.of()?, pools, weights)?),
+            ImageArchitecture::Beit => Box::new(beit::Beit::new(self, weights)?),
+            ImageArchitecture::Clip => Box::new(Clip(ClipVisionTransformer::new(weights, &self.clip()?)?)),
+            ImageArchitecture::Siglip => Box::new(siglip::VisionModel::new(&self.of()?, pools, weights)?),
         })
     }
 
-    /// What layer norms add to the variance.
+    /// The number that layer norms add to the variance.
     pub(super) fn epsilon(&self) -> f64 {
         self.value("layer_norm_eps").as_f64().unwrap_or_default()
     }
 
-    /// Whether BEiT's pooler is over the patches; then it has the last norm.
+    /// Returns whether BEiT's pooler is over the patches; then it has the last norm.
     pub(super) fn pools_patches(&self) -> bool {
         self.value("use_mean_pooling") == true
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 /// The list of images that cannot be decoded, in the stage's folder.
 const UNREADABLE: &str = "unreadable.tsv";
-/// Of those, how many are named in the log and in `stage.json`.
+/// The number of those that are named in the log and in `stage.json`.
 const MAX_NAMED: usize = 20;
 
 /// The error that an image which cannot be decoded is with `--strict`.
@@ -21,7 +21,7 @@ pub(crate) fn unreadable(reason: &str) -> Error {
 
 /// An account of images.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Report {
+pub(crate) struct ImageReport {
     /// Files that were decoded: the entity, the digest, the path.
     read: Vec<(usize, String, String)>,
     /// Files that cannot be decoded: paths and reasons.
@@ -34,13 +34,13 @@ struct Shared<'a> {
     entities: usize,
     /// The path of the image that most of them have.
     example: &'a str,
-    /// How many have it.
+    /// The number of entities that have it.
     most: usize,
 }
 
-impl Report {
+impl ImageReport {
     /// Adds what another report has.
-    pub(crate) fn add(&mut self, other: Report) {
+    pub(crate) fn add(&mut self, other: ImageReport) {
         self.read.extend(other.read);
         self.unreadable.extend(other.unreadable);
     }

@@ -1,13 +1,14 @@
 use super::*;
-use crate::batch::{Job, Outcome};
+use crate::batch::{EncodedFeatures, Job};
 use candle_core::Device;
 use image::Rgb;
 
 fn set(root: &Path, images: &[&[&str]]) -> Result<ImageSet> {
-    let owned = |paths: &&[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
-    let entities: Vec<Entity> =
-        images.iter().map(|paths| Entity { images: owned(paths), ..Entity::default() }).collect();
-    ImageSet::new(root.to_owned(), &entities)
+    let entities = images.iter().map(|paths| {
+        let images = paths.iter().map(|path| (*path).to_owned()).collect();
+        Entity { images, ..Entity::default() }
+    });
+    ImageSet::new(root.to_owned(), &entities.collect::<Vec<_>>())
 }
 
 fn folder() -> tempfile::TempDir {
@@ -22,7 +23,13 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
-fn run(dir: &Path, images: &[&[&str]], batch: usize, threads: usize, strict: bool) -> Result<Outcome> {
+fn run(
+    dir: &Path,
+    images: &[&[&str]],
+    batch: usize,
+    threads: usize,
+    strict: bool,
+) -> Result<EncodedFeatures> {
     let images = set(dir, images)?;
     let encoder = ImageEncoder::random(1, &Device::Cpu)?;
     let work = ImageWork::new(&images, encoder, batch, strict)?;
@@ -37,7 +44,7 @@ const IMAGES: [&[&str]; 5] =
 #[test]
 fn features_are_the_mean_over_readable_images() {
     let dir = folder();
-    let Outcome { table, report, .. } = run(dir.path(), &IMAGES, 32, 1, false).unwrap();
+    let EncodedFeatures { table, report, .. } = run(dir.path(), &IMAGES, 32, 1, false).unwrap();
     assert_eq!(table.present, [true, false, true, false, true]);
     let summary = report.summary();
     assert_eq!((&summary["images_read"], &summary["images_unreadable"]), (&4.into(), &3.into()));
@@ -54,7 +61,7 @@ fn copies_are_counted_and_weigh_once_within_an_entity() {
     let dir = folder();
     let images: [&[&str]; 3] =
         [&["red.png", "copy.png", "blue.png"], &["copy.png"], &["red.png", "blue.png"]];
-    let Outcome { table, report, .. } = run(dir.path(), &images, 32, 1, false).unwrap();
+    let EncodedFeatures { table, report, .. } = run(dir.path(), &images, 32, 1, false).unwrap();
     assert_eq!(table.row(0), table.row(2));
     let summary = report.summary();
     assert_eq!([&summary["images_duplicate"], &summary["images_duplicate_within_entity"]], [4, 1]);

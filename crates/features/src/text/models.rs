@@ -51,7 +51,7 @@ impl TextModel for NomicBertModel {
 /// The architectures of texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Architecture {
+pub(crate) enum TextArchitecture {
     Bert,
     #[serde(alias = "xlm-roberta")]
     Roberta,
@@ -61,37 +61,37 @@ pub(crate) enum Architecture {
     NomicBert,
 }
 
-impl config::Architecture for Architecture {
+impl config::Architecture for TextArchitecture {
     const USUAL: &str = "bert";
 
     fn defaults(self) -> Value {
         match self {
-            Architecture::Bert => json!({}),
-            Architecture::Roberta => json!({ "pad_token_id": 1 }),
-            Architecture::DistilBert => json!({ "num_hidden_layers": 6, "type_vocab_size": 1 }),
-            Architecture::ModernBert => json!({
+            TextArchitecture::Bert => json!({}),
+            TextArchitecture::Roberta => json!({ "pad_token_id": 1 }),
+            TextArchitecture::DistilBert => json!({ "num_hidden_layers": 6, "type_vocab_size": 1 }),
+            TextArchitecture::ModernBert => json!({
                 "num_hidden_layers": 22, "intermediate_size": 1152, "max_position_embeddings": 8192,
                 "layer_norm_eps": 1e-5, "pad_token_id": 50283, "local_attention": 128, "global_rope_theta": 160e3,
                 "local_rope_theta": 10e3,
             }),
-            Architecture::NomicBert => json!({ "max_position_embeddings": 2048, "hidden_act": "swiglu" }),
+            TextArchitecture::NomicBert => json!({ "max_position_embeddings": 2048, "hidden_act": "swiglu" }),
         }
     }
 }
 
-impl Config<Architecture> {
+impl Config<TextArchitecture> {
     /// A tensor that every checkpoint of the architecture has.
     pub(crate) fn probe(&self) -> &'static str {
         match self.architecture {
-            Architecture::ModernBert => "embeddings.tok_embeddings.weight",
+            TextArchitecture::ModernBert => "embeddings.tok_embeddings.weight",
             _ => "embeddings.word_embeddings.weight",
         }
     }
 
-    /// What it can give.
+    /// The outputs that it has.
     pub(crate) fn outputs(&self) -> &'static [TextOutput] {
         match self.architecture {
-            Architecture::Bert | Architecture::Roberta => {
+            TextArchitecture::Bert | TextArchitecture::Roberta => {
                 &[TextOutput::Mean, TextOutput::Cls, TextOutput::Pooler]
             }
             _ => &[TextOutput::Mean, TextOutput::Cls],
@@ -102,7 +102,7 @@ impl Config<Architecture> {
     pub(crate) fn max_tokens(&self) -> usize {
         let positions = self.size("max_position_embeddings");
         match self.architecture {
-            Architecture::Roberta => positions.saturating_sub(self.size("pad_token_id") + 1),
+            TextArchitecture::Roberta => positions.saturating_sub(self.size("pad_token_id") + 1),
             _ => positions,
         }
     }
@@ -110,14 +110,14 @@ impl Config<Architecture> {
     /// The model with these weights.
     pub(crate) fn model(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
         Ok(match self.architecture {
-            Architecture::Bert => self.bert(weights)?,
-            Architecture::DistilBert => self.bert(translated(weights, of_distilbert))?,
-            Architecture::Roberta => {
+            TextArchitecture::Bert => self.bert(weights)?,
+            TextArchitecture::DistilBert => self.bert(translated(weights, of_distilbert))?,
+            TextArchitecture::Roberta => {
                 self.require("position_embedding_type", &["absolute".into()])?;
                 Box::new(XLMRobertaModel::new(&self.of::<xlm_roberta::Config>()?, weights)?)
             }
-            Architecture::ModernBert => self.modernbert(weights)?,
-            Architecture::NomicBert => {
+            TextArchitecture::ModernBert => self.modernbert(weights)?,
+            TextArchitecture::NomicBert => {
                 self.require("hidden_act", &["swiglu".into(), "silu".into()])?;
                 Box::new(NomicBertModel::load(weights, &self.of::<nomic_bert::Config>()?)?)
             }

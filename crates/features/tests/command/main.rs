@@ -116,7 +116,7 @@ impl Fixture {
         said
     }
 
-    /// What it says when it ends with this exit code.
+    /// Returns what it says when it ends with this exit code.
     fn fails(&self, arguments: &[&str], code: i32) -> String {
         let output = self.command(arguments);
         assert_eq!(output.status.code(), Some(code), "{}", said(&output));
@@ -127,7 +127,7 @@ impl Fixture {
         self.run().features(&modality.parse().unwrap())
     }
 
-    /// How many finished batches of unfinished work there are.
+    /// The number of finished batches of unfinished work.
     fn kept(&self, modality: &str) -> usize {
         let files = std::fs::read_dir(self.folder(modality)).into_iter().flatten().flatten();
         files.filter(|file| file.file_name().to_string_lossy().starts_with("batch-")).count()
@@ -383,9 +383,10 @@ fn stopped(fixture: &Fixture, modality: &str, arguments: &[&str], signal: &str) 
 
 #[test]
 fn interrupted_and_killed_work_is_continued_to_the_same_bytes() {
-    let text = |i: usize| format!("{} and so on", "island river republic ".repeat(20 + i % 9));
     let images: Vec<String> = (0..500).map(|i| format!("{i}.png")).collect();
-    let entity = |i: usize| country(&format!("Q{i}"), Some(&text(i)), &[&images[i]]);
+    let entity = |i: usize| {
+        country(&format!("Q{i}"), Some(&"island river republic ".repeat(20 + i % 9)), &[&images[i]])
+    };
     let fixture = Fixture::of((0..500).map(entity).collect(), json!({ "images_root": "../pictures" }));
     std::fs::create_dir(fixture.path("run/pictures")).unwrap();
     for (i, name) in images.iter().enumerate().filter(|(i, _)| i % 10 != 0) {
