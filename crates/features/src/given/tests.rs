@@ -245,87 +245,84 @@ fn keys_are_read_beside_a_matrix_or_as_names() {
     }
 }
 
-/// Files that are refused: name, content, a part of the message, and one of the hint.
-fn refused() -> Vec<(&'static str, Vec<u8>, &'static str, &'static str)> {
-    let [long, short] = [0, 1].map(|i| tensor().get(i).unwrap());
-    let two = [("Q2", long), ("Q1", short.narrow(0, 0, 2).unwrap())];
-    let ids = ("ids", Tensor::new(&[7i64, 3], &Device::Cpu).unwrap());
-    let whole_ids = rebuild_as("LongStorage", &[2], &[1], 0, b"");
-    let both = dictionary_of(&[("a", &whole()), ("ids", &whole_ids)]);
-    let alien = dictionary_of(&[("state", &whole()), ("optimiser", b"cmy.own\nClass\n)R")]);
-    let by_id = [b"}(K\x00".to_vec(), rebuild(&[3], &[1], 0), b"u".to_vec()].concat();
-    let listed = [b"](".to_vec(), rebuild(&[3], &[1], 0), b"e".to_vec()].concat();
-    let order = [("archive/byteorder", b"middle".to_vec()), ("archive/data/0", vec![0; 24])];
-    let npy_files = [
+/// A file that is refused: content, a part of the message, and one of the hint.
+type Refused = (Vec<u8>, &'static str, &'static str);
+
+fn refused_npy() -> Vec<Refused> {
+    let two_axes = "expected (entity, width)";
+    vec![
         (array("'|O'", "2,", b"\x80\x03N."), "holds |O", "np.stack"),
         (array("'|O'", "", b"\x80\x03N."), "holds |O", ".item()"),
         (array("[('a', '<f4'), ('b', '<f4')]", "2,", &[0; 16]), "not f2, f4 or f8", "structured"),
         (array("'|V2'", "2, 3", &[0; 12]), "holds |V2", "bfloat16"),
         (array("'<i8'", "2, 3", &[0; 48]), "holds i64", "astype"),
         (array("'<U1'", "2, 3", &[0; 24]), "holds texts", "keys"),
-        (
-            npy_of("2, 1, 3", &VALUES),
-            "shape [2, 1, 3], expected (entity, width)",
-            "reshape(len(features), -1)",
-        ),
-        (npy_of("6,", &VALUES), "shape [6], expected (entity, width)", "reshape(-1, 1)"),
+        (npy_of("2, 1, 3", &VALUES), two_axes, "reshape(len(features), -1)"),
+        (npy_of("6,", &VALUES), two_axes, "reshape(-1, 1)"),
         (npy_of("4611686018427387904, 4", &VALUES), "truncated?", ""),
         (npy_of("4, 3", &VALUES), "shape [4, 3] of 4 bytes each does not fit the 24 bytes", ""),
         (npy_of("-1, 6", &VALUES), "(-1, 6)", ""),
         (npy("{'shape': (1, 3), }", &VALUES), "no numbers", ""),
         (npy("", &VALUES), "no shape", ""),
-    ];
-    let torch_files = [
+    ]
+}
+
+fn refused_torch() -> Vec<Refused> {
+    let whole_ids = rebuild_as("LongStorage", &[2], &[1], 0, b"");
+    let both = dictionary_of(&[("a", &whole()), ("ids", &whole_ids)]);
+    let alien = dictionary_of(&[("state", &whole()), ("optimiser", b"cmy.own\nClass\n)R")]);
+    let by_id = [b"}(K\x00".to_vec(), rebuild(&[3], &[1], 0), b"u".to_vec()].concat();
+    let listed = [b"](".to_vec(), rebuild(&[3], &[1], 0), b"e".to_vec()].concat();
+    let order = [("archive/byteorder", b"middle".to_vec()), ("archive/data/0", vec![0; 24])];
+    vec![
         (torch_file(&listed, &VALUES), "a list", "torch.stack"),
         (torch_file(&rebuild_as("LongStorage", &[1, 3], &[3, 1], 0, b""), &VALUES), "holds i64", ".float()"),
         (torch_file(&by_id, &VALUES), "whole numbers", "torch.stack([features[i]"),
         (torch_file(&alien, &VALUES), "`optimiser` is no plain tensor", "torch.save"),
         (torch_file(&both, &VALUES), "`ids` beside the rows holds a whole number", "`keys`"),
         (torch_file_with(&whole(), &order), "byte order is `middle`", ""),
-        (
-            torch_file(&rebuild(&[200, 3], &[3, 1], 0), &VALUES),
-            "needs 2400 bytes of numbers, there are 24",
-            "",
-        ),
+        (torch_file(&rebuild(&[200, 3], &[3, 1], 0), &VALUES), "needs 2400 bytes of numbers, there", ""),
         // Too few arguments, strides that do not fit the axes, none at all.
         (torch_file(b"ctorch._utils\n_rebuild_tensor_v2\n)R", &VALUES), "", ""),
         (torch_file(&rebuild(&[2, 3], &[3], 0), &VALUES), "", ""),
         (torch_file(&rebuild(&[], &[], 0), &VALUES), "", ""),
         (torch_file(b"}", &VALUES), "no tensors at all", ""),
         (torch_file(b"", &VALUES), "damaged", ""),
-    ];
-    let mut files = vec![
-        (
-            "x.npz",
-            with_ids(array("'<i8'", "2,", &bytes_of(&[5, 0]))),
-            "`ids` beside the rows holds a whole",
-            "`keys`",
-        ),
-        ("x.npz", with_ids(array("'|O'", "2,", b"\x80\x03N.")), "holds something that is not read", "`keys`"),
-        ("x.safetensors", safetensors_of(&[("a", tensor()), ids]), "`ids` beside the rows", "`keys`"),
-        ("x.safetensors", safetensors_of(&two), "`Q2` has 3 numbers, but `Q1` has 2", ""),
-        (
-            "x.safetensors",
-            safetensors_of(&[("a", tensor()), ("b", tensor())]),
-            "two axes among a, b",
-            "`tensor`",
-        ),
-        ("x.safetensors", safetensors_of(&[]), "no tensors at all", ""),
-        (
-            "x.pkl",
-            b"\x80\x04\x95.".to_vec(),
-            "not a file that torch.save wrote since PyTorch 1.6",
-            "pickle.load",
-        ),
-    ];
-    files.extend(npy_files.map(|(bytes, message, hint)| ("x.npy", bytes, message, hint)));
-    files.extend(torch_files.map(|(bytes, message, hint)| ("x.pth", bytes, message, hint)));
-    files
+        (b"\x80\x04\x95.".to_vec(), "not a file that torch.save wrote since PyTorch 1.6", "pickle.load"),
+    ]
+}
+
+fn refused_safetensors() -> Vec<Refused> {
+    let [long, short] = [0, 1].map(|i| tensor().get(i).unwrap());
+    let widths = [("Q2", long), ("Q1", short.narrow(0, 0, 2).unwrap())];
+    let ids = ("ids", Tensor::new(&[7i64, 3], &Device::Cpu).unwrap());
+    let two = [("a", tensor()), ("b", tensor())];
+    vec![
+        (safetensors_of(&[("a", tensor()), ids]), "`ids` beside the rows", "`keys`"),
+        (safetensors_of(&widths), "`Q2` has 3 numbers, but `Q1` has 2", ""),
+        (safetensors_of(&two), "two axes among a, b", "`tensor`"),
+        (safetensors_of(&[]), "no tensors at all", ""),
+    ]
+}
+
+fn refused_npz() -> Vec<Refused> {
+    let [whole, objects] = [array("'<i8'", "2,", &bytes_of(&[5, 0])), array("'|O'", "2,", b"\x80\x03N.")];
+    vec![
+        (with_ids(whole), "`ids` beside the rows holds a whole number", "`keys`"),
+        (with_ids(objects), "`ids` beside the rows holds something that is not read", "`keys`"),
+    ]
 }
 
 #[test]
 fn refusals_name_the_file_and_say_what_would_be_read() {
-    for (name, bytes, message, hint) in refused() {
+    let files = [
+        ("x.npy", refused_npy()),
+        ("x.npz", refused_npz()),
+        ("x.safetensors", refused_safetensors()),
+        ("x.pth", refused_torch()),
+    ];
+    let files = files.into_iter().flat_map(|(name, files)| files.into_iter().map(move |file| (name, file)));
+    for (name, (bytes, message, hint)) in files {
         let error = read_bytes(name, &bytes, None).expect_err(message);
         let (said, help) = (error.to_string(), error.hint_text().unwrap_or_default());
         assert!(said.contains(name) && said.contains(message) && help.contains(hint), "{said}; {help}");

@@ -6,7 +6,7 @@
 //! [BEiT's layers](super::beit) are here. CLIP and SigLIP are candle-transformers' own.
 
 use candle_core::{Error, IndexOp, Module, Result, Shape, Tensor};
-use candle_nn::{Func, LayerNorm, VarBuilder, func, layer_norm, linear};
+use candle_nn::{Func, VarBuilder, func, layer_norm, linear};
 use candle_transformers::models::clip::text_model::Activation;
 use candle_transformers::models::clip::vision_model::{ClipVisionConfig, ClipVisionTransformer};
 use candle_transformers::models::siglip;
@@ -24,7 +24,7 @@ use crate::random::GRID;
 use crate::weights::{scaled, translated};
 
 /// States `(image, token, hidden)` of pixels `(image, channel, row, column)`, or what a model makes of them itself.
-pub(crate) type ImageModel = Box<dyn Module + Send + Sync>;
+pub(crate) type ImageModel = Func<'static>;
 
 /// The architectures of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -148,17 +148,30 @@ impl Config<ImageArchitecture> {
             candle_core::bail!("images of {size} pixels are no multiple of patch_size {patch}");
         }
         Ok(match self.architecture {
-            ImageArchitecture::Vit => Box::new(Vit::new(&self.of()?, weights)?),
+            ImageArchitecture::Vit => vit(&self.of()?, weights)?,
             ImageArchitecture::Dinov2 => {
                 self.require("use_swiglu_ffn", &[false.into()])?;
                 let ratio = self.value("mlp_ratio").as_u64().unwrap_or_default() as usize;
                 let inner = ratio * self.size("hidden_size");
                 let config = self.clone().with("image_size", size).with("intermediate_size", inner);
-                Box::new(Vit::new(&config.of()?, translated(weights, of_dinov2))?)
+                vit(&config.of()?, translated(weights, of_dinov2))?
             }
-            ImageArchitecture::Beit => Box::new(beit::Beit::new(self, weights)?),
-            ImageArchitecture::Clip => Box::new(Clip(ClipVisionTransformer::new(weights, &self.clip()?)?)),
-            ImageArchitecture::Siglip => Box::new(siglip::VisionModel::new(&self.of()?, pools, weights)?),
+            ImageArchitecture::Beit => {
+                let model = beit::Beit::new(self, weights)?;
+                func(move |pixels| model.forward(pixels))
+            }
+            ImageArchitecture::Clip => {
+                let model = ClipVisionTransformer::new(weights, &self.clip()?)?;
+                // The last is the pooler's row; before it are the states before the norm that only the pooler has.
+                func(move |pixels| match model.output_hidden_states(pixels)?.as_slice() {
+                    [.., states, _] => Ok(states.clone()),
+                    _ => Err(Error::msg("no layer")),
+                })
+            }
+            ImageArchitecture::Siglip => {
+                let model = siglip::VisionModel::new(&self.of()?, pools, weights)?;
+                func(move |pixels| model.forward(pixels))
+            }
         })
     }
 
@@ -190,38 +203,11 @@ impl Config<ImageArchitecture> {
 }
 
 /// ViT without its classifier.
-struct Vit {
-    embeddings: Embeddings,
-    encoder: vit::Encoder,
-    norm: LayerNorm,
-}
-
-impl Vit {
-    fn new(config: &vit::Config, weights: VarBuilder) -> Result<Vit> {
-        Ok(Vit {
-            embeddings: Embeddings::new(config, false, weights.pp("embeddings"))?,
-            encoder: vit::Encoder::new(config, weights.pp("encoder"))?,
-            norm: layer_norm(config.hidden_size, config.layer_norm_eps, weights.pp("layernorm"))?,
-        })
-    }
-}
-
-impl Module for Vit {
-    fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
-        self.embeddings.forward(pixels, None, false)?.apply(&self.encoder)?.apply(&self.norm)
-    }
-}
-
-/// CLIP's states before the norm that only its pooler has.
-struct Clip(ClipVisionTransformer);
-
-impl Module for Clip {
-    fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
-        // The last is the pooler's row.
-        let mut states = self.0.output_hidden_states(pixels)?;
-        states.pop();
-        states.pop().ok_or_else(|| Error::msg("no layer"))
-    }
+fn vit(config: &vit::Config, weights: VarBuilder) -> Result<ImageModel> {
+    let embeddings = Embeddings::new(config, false, weights.pp("embeddings"))?;
+    let encoder = vit::Encoder::new(config, weights.pp("encoder"))?;
+    let norm = layer_norm(config.hidden_size, config.layer_norm_eps, weights.pp("layernorm"))?;
+    Ok(func(move |pixels| embeddings.forward(pixels, None, false)?.apply(&encoder)?.apply(&norm)))
 }
 
 /// DINOv2's name for a tensor of ViT, and the scale that is a layer of its own there.

