@@ -35,7 +35,7 @@ pub struct Args {
     /// Put N finished shards together: the same bytes as without shards
     #[arg(long, value_name = "N")]
     pub(crate) merge: Option<NonZeroUsize>,
-    /// Write the features to DIR/<modality>.parquet as well, for other programs
+    /// Write the features to DIR/MODALITY.parquet as well, for other programs
     #[arg(long, value_name = "DIR", conflicts_with = "shard")]
     pub(crate) export: Option<PathBuf>,
     /// Refuse an image that cannot be decoded; without it, it is named and counted as absent

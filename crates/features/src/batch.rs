@@ -11,7 +11,7 @@ use stage::{Error, Modality, Result};
 use std::path::{Path, PathBuf};
 
 use crate::FeatureTable;
-use crate::images::ImageReport;
+use crate::images::DecodeReport;
 use crate::parallel::as_done;
 use crate::shard::Shard;
 
@@ -32,7 +32,7 @@ pub(crate) struct EntityBatch {
 pub(crate) struct Encoded {
     /// The entities that have features; those whose images cannot be decoded are missing.
     pub entities: Vec<usize>,
-    pub report: ImageReport,
+    pub report: DecodeReport,
     /// Their rows, one after the other.
     #[serde(skip)]
     pub rows: Vec<f32>,
@@ -73,7 +73,7 @@ pub(crate) trait Encode: Sync {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct EncodedFeatures {
     pub table: FeatureTable,
-    pub report: ImageReport,
+    pub report: DecodeReport,
     /// The number of batches.
     pub batches: usize,
 }
@@ -82,7 +82,7 @@ impl EncodedFeatures {
     /// No batch yet, of a graph with so many `entities`.
     pub(crate) fn empty(entities: usize, width: usize) -> EncodedFeatures {
         let table = FeatureTable::absent(entities, width);
-        EncodedFeatures { table, report: ImageReport::default(), batches: 0 }
+        EncodedFeatures { table, report: DecodeReport::default(), batches: 0 }
     }
 
     pub(crate) fn add(&mut self, batch: Encoded) -> Result<()> {
@@ -158,7 +158,7 @@ mod tests {
     fn only_a_whole_batch_is_believed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("batch");
-        let mut report = ImageReport::default();
+        let mut report = DecodeReport::default();
         report.unreadable.push(("a\n.png".into(), "no image".into()));
         let batch = Encoded { entities: vec![3, 10], report, rows: vec![10.0, 0.5, -1.0, 2.0] };
         assert_eq!(Encoded::read(&path), None);

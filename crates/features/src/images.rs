@@ -20,7 +20,7 @@ mod positions;
 pub(crate) mod report;
 
 pub use encoder::ImageEncoder;
-pub(crate) use report::{ImageReport, unreadable};
+pub(crate) use report::{DecodeReport, unreadable};
 
 /// The images of a graph's entities.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ impl Encode for ImageWork<'_> {
     }
 
     fn encode(&self, batch: &EntityBatch) -> Result<Encoded> {
-        let mut report = ImageReport::default();
+        let mut report = DecodeReport::default();
         let mut vectors = Vectors { work: self, owners: vec![], pixels: vec![], done: vec![] };
         for entity in &batch.entities {
             let mut seen = HashSet::new();

@@ -5,7 +5,7 @@ use recipe::TextField;
 use stage::{Modality, Result};
 
 use crate::batch::{Encode, Encoded, EntityBatch};
-use crate::images::ImageReport;
+use crate::images::DecodeReport;
 use crate::tokens::Tokens;
 
 pub mod encoder;
@@ -71,7 +71,7 @@ impl Encode for TextWork {
     fn encode(&self, batch: &EntityBatch) -> Result<Encoded> {
         let texts: Vec<&[u32]> = batch.entities.iter().map(|i| self.tokens.ids[*i].as_slice()).collect();
         let rows = self.encoder.encode(&texts)?;
-        Ok(Encoded { entities: batch.entities.clone(), report: ImageReport::default(), rows })
+        Ok(Encoded { entities: batch.entities.clone(), report: DecodeReport::default(), rows })
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn unreadable(reason: &str) -> Error {
 
 /// An account of images.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct ImageReport {
+pub(crate) struct DecodeReport {
     /// Files that were decoded: the entity, the digest, the path.
     read: Vec<(usize, String, String)>,
     /// Files that cannot be decoded: paths and reasons.
@@ -38,9 +38,9 @@ struct Shared<'a> {
     most: usize,
 }
 
-impl ImageReport {
+impl DecodeReport {
     /// Adds what another report has.
-    pub(crate) fn add(&mut self, other: ImageReport) {
+    pub(crate) fn add(&mut self, other: DecodeReport) {
         self.read.extend(other.read);
         self.unreadable.extend(other.unreadable);
     }
