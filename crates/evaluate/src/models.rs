@@ -135,7 +135,10 @@ impl Catalogue {
     }
 
     /// The finished folders of a model's parts, of whose scores its own are made.
-    fn parts(&self, name: &ModelName) -> Result<Vec<PathBuf>> {
+    ///
+    /// # Errors
+    /// As [`Catalogue::choose`].
+    pub fn parts(&self, name: &ModelName) -> Result<Vec<PathBuf>> {
         let of = |teachers: &[Modality]| {
             teachers
                 .iter()
@@ -291,7 +294,8 @@ impl Models {
         WeightedTeachers { weights: &self.weights[index], models: self.models(index) }
     }
 
-    fn models(&self, index: usize) -> Vec<&Model<f32>> {
+    /// The models of whose scores those of model number `index` are made.
+    pub fn models(&self, index: usize) -> Vec<&Model<f32>> {
         self.parts[index].iter().map(|part| &self.loaded[*part]).collect()
     }
 }
