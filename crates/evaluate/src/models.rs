@@ -1,7 +1,7 @@
 //! The models of a run, by name.
 
 use dsom_ensemble::{TeacherWeights, WeightedTeachers};
-use kge::{Model, Scorer};
+use kge::Model;
 use mkg::Vocabulary;
 use stage::manifest::{self, Manifest};
 use stage::task::Task;
@@ -290,7 +290,7 @@ impl Models {
     }
 
     /// A scorer for model number `index`.
-    pub fn scorer(&self, index: usize) -> impl Scorer + '_ {
+    pub fn scorer(&self, index: usize) -> WeightedTeachers<'_> {
         WeightedTeachers { weights: &self.weights[index], models: self.models(index) }
     }
 

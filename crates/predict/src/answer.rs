@@ -193,11 +193,7 @@ impl Session<'_> {
         };
         let queries = (0..self.data.relations() as u32).map(|id| Query { head, relation: RelationId(id) });
         let queries: Vec<Query> = queries.collect();
-        let (mut scores, mut of_tail) = (Matrix::zeros(0, 0), Vec::with_capacity(queries.len()));
-        for block in queries.chunks(self.at_once()) {
-            self.models.scorer(0).scores(block, &mut scores);
-            of_tail.extend((0..block.len()).map(|row| scores.row(row)[tail.index()]));
-        }
+        let of_tail = self.models.scorer(0).scores_of(&queries, tail);
         require_finite(row::all_finite(&of_tail), queries[0])?;
         let is_known = |id: u32| self.data.known.of(queries[id as usize]).binary_search(&tail).is_ok();
         let all = 0..queries.len() as u32;

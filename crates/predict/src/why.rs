@@ -31,17 +31,20 @@ const OTHERS: usize = 5;
 /// What speaks for the answers to one question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
-    /// The policy's probabilities of its favourite strategies, if it was asked this in training.
+    /// The policy's probabilities of all strategies, the likeliest first, if it was asked this in training.
     pub policy: Option<Vec<(String, f32)>>,
     /// In the order of the answers.
     pub answers: Vec<Why>,
 }
 
+/// Teachers by name with what they say.
+pub type Ranks = Vec<(String, Option<f64>)>;
+
 /// What speaks for one answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Why {
-    /// Each teacher's filtered rank of it, ties realistic.
-    pub ranks: Vec<(String, f64)>,
+    /// Each teacher's filtered rank of it, ties realistic; none where it has no embedding of one of the two entities.
+    pub ranks: Ranks,
     /// The known facts that resemble it most.
     pub facts: Vec<Fact>,
 }
@@ -74,27 +77,28 @@ impl Session<'_> {
         });
         let ids: Vec<EntityId> = ids.collect();
         let ranks = self.teacher_ranks(query, &ids);
-        let why = |(id, ranks): (&EntityId, Vec<(String, f64)>)| {
-            Ok(Why { ranks, facts: self.facts(query, *id, &near)? })
-        };
+        let why = |(id, ranks): (&EntityId, Ranks)| Ok(Why { ranks, facts: self.facts(query, *id, &near)? });
         Ok(Explanation { policy, answers: ids.iter().zip(ranks).map(why).collect::<Result<_>>()? })
     }
 
     /// Each teacher's rank of every answer.
-    fn teacher_ranks(&self, query: Query, answers: &[EntityId]) -> Vec<Vec<(String, f64)>> {
+    fn teacher_ranks(&self, query: Query, answers: &[EntityId]) -> Vec<Ranks> {
         let (mut ranks, mut scores) = (vec![Vec::new(); answers.len()], Matrix::zeros(0, 0));
         for (i, name) in self.models.names().iter().enumerate().skip(1) {
             self.models.scorer(i).scores(&[query], &mut scores);
+            let models = self.models.models(i);
+            let sees =
+                |id: EntityId| models.iter().any(|model| model.embedding(id).iter().any(|x| *x != 0.0));
             for (ranks, answer) in ranks.iter_mut().zip(answers) {
                 let known = self.data.known.of(query).iter().map(|id| id.index());
                 let rank = rank_in_row(scores.row(0), answer.index(), known).by(TieRule::Realistic);
-                ranks.push((name.to_string(), rank));
+                ranks.push((name.to_string(), (sees(query.head) && sees(*answer)).then_some(rank)));
             }
         }
         ranks
     }
 
-    /// The policy's favourite strategies, where the model is a student with a policy and the query one of training.
+    /// The policy's probabilities, where the model is a student with a policy and the query one of training.
     fn policy(&mut self, query: Query) -> Result<Option<Vec<(String, f32)>>> {
         let ModelName::Student(folder) = &self.models.names()[0] else { return Ok(None) };
         let path = match self.task.stage_input(&self.run.student(folder), POLICY) {
@@ -118,7 +122,6 @@ impl Session<'_> {
         })?;
         if let Some(strategies) = &mut found {
             strategies.sort_by(|a: &(String, f32), b| b.1.total_cmp(&a.1));
-            strategies.truncate(STRATEGIES);
         }
         Ok(found)
     }
@@ -164,7 +167,8 @@ impl Explanation {
         let mut text = match &self.policy {
             Some(strategies) => {
                 let one = |(name, p): &(String, f32)| format!("{name} {:.0} %", 100.0 * p);
-                format!("\n\npolicy: {}", strategies.iter().map(one).collect::<Vec<_>>().join(", "))
+                let shown = strategies.iter().take(STRATEGIES).map(one).collect::<Vec<_>>().join(", ");
+                format!("\n\npolicy: {shown} (of {} strategies)", strategies.len())
             }
             None => "\n\npolicy: none, or not asked this in training".to_owned(),
         };
@@ -173,7 +177,8 @@ impl Explanation {
         for ((reply, answer), why) in answers.zip(&self.answers) {
             let Triple { head, tail, .. } = answer.triple;
             let [asked, id] = if reply.question.head.is_some() { [head, tail] } else { [tail, head] };
-            let ranks = why.ranks.iter().map(|(name, rank)| format!("{name} {rank}"));
+            let rank = |rank: &Option<f64>| rank.map_or("sees nothing".to_owned(), |rank| rank.to_string());
+            let ranks = why.ranks.iter().map(|(name, of)| format!("{name} {}", rank(of)));
             let label = cell(vocabulary.entities[id.index()].label());
             let _ = write!(text, "\n{label}: ranks {}", ranks.collect::<Vec<_>>().join(", "));
             for fact in &why.facts {

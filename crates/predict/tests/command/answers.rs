@@ -12,8 +12,8 @@ fn a_question_by_name_leaves_out_what_is_known_and_who_is_asked_about() {
     let lines: Vec<&str> = printed.lines().collect();
     assert_eq!(lines[0], "France · borders · ?");
     let best: Vec<&str> = lines[3].split_whitespace().collect();
-    // The test split's answer, found without the test split: the softmax of one 2, three 1 and three others.
-    assert_eq!(best[..5], ["1", "Georgia", "Q3", "1.0000", "15.03"], "{printed}");
+    // The test split's answer, found without the test split: the softmax of 2, three 1, two 0 and -1.
+    assert_eq!(best[..5], ["1", "Georgia", "Q3", "1.0000", "15.18"], "{printed}");
     assert!(lines[5].starts_with("left out: 2 known"), "{printed}");
     assert!(lines[6].starts_with("left out: France itself") && lines.len() == 7, "{printed}");
     let printed = succeeds(&lab.predict(&["france", "Borders", "--top", "2", "--loops"]));
@@ -108,15 +108,35 @@ fn a_model_of_another_graph_is_refused() {
 }
 
 #[test]
-fn an_answer_is_explained_by_ranks_and_like_facts() {
+fn an_answer_is_explained_by_ranks_policy_and_like_facts() {
     let lab = Lab::new();
-    let row = &lab.json(&["Q1", "P0", "--why", "--include-known"])[0];
-    // Spain borders Belgium, as France does, which shares a dimension with Spain; the teacher ties all that is not known.
-    assert_eq!((&row["tail_key"], &row["why"]["ranks"]), (&json!("Q2"), &json!([["structural", 4.0]])));
+    lab.add_alike();
+    let why = |words: &[&str]| lab.json(&[words, &["--why", "--model", "student-alike"]].concat());
+    let row = &why(&["Q1", "P0"])[0];
+    // The blank teacher has no embedding. All facts of train but the answer itself are as like as any.
+    assert_eq!((&row["tail_key"], &row["why"]["ranks"]), (&json!("Q0"), &json!([["structural", null]])));
+    let facts = json!([["Q0", "P0", "Q1"], ["Q0", "P0", "Q2"], ["Q6", "P0", "Q0"]]);
+    assert_eq!(row["why"]["facts"], facts);
+    assert_eq!(row["why"]["policy"], json!([["structural", 0.75], ["textual", 0.25]]));
+    // Of an inverse the facts are the same way round, and the policy was not asked.
+    let row = &why(&["?", "P0", "Q2", "--include-known"])[0];
+    assert_eq!((&row["head_key"], &row["known"]), (&json!("Q0"), &json!(true)));
+    assert_eq!(row["why"]["facts"], json!([["Q6", "P0", "Q0"], ["Q0", "P0", "Q1"]]));
     assert_eq!(row["why"]["policy"], json!(null));
-    let printed = succeeds(&lab.predict(&["Q1", "P0", "--why", "--include-known"]));
-    assert!(printed.contains("policy: none") && printed.contains("Belgium: ranks structural 4"), "{printed}");
+    let printed = succeeds(&lab.predict(&["Q1", "P0", "--why", "--model", "student-alike"]));
+    assert!(printed.contains("policy: structural 75 %, textual 25 % (of 2 strategies)"), "{printed}");
+    assert!(
+        printed.contains("France · borders · Spain (France like Spain 1.00, Spain like France 1.00)"),
+        "{printed}"
+    );
+    let ranks = lab.json(&["Q1", "P0", "--why", "--model", "structural"])[0]["why"]["ranks"].clone();
+    assert_eq!(ranks, json!([["structural", null]]));
+}
+
+#[test]
+fn only_answers_that_are_entities_are_explained() {
+    let lab = Lab::new();
     assert!(fails(&lab.predict(&["Q0", "?", "Q1", "--why"]), 2).contains("--why explains answers"));
-    let log = fails(&lab.predict(&["Q1", "P0", "--why", "--format", "tsv"]), 2);
-    assert!(log.contains("--format json"), "{log}");
+    assert!(fails(&lab.predict(&["Q1", "P0", "--why", "--format", "tsv"]), 2).contains("--format json"));
+    assert!(succeeds(&lab.predict(&["Q1", "P0", "--why"])).contains("policy: none"));
 }

@@ -1,7 +1,8 @@
 //! A tiny finished run: a graph, a student that knows everything, a teacher that knows nothing.
 
+use arrow::array::{ArrayRef, Float32Array, StringArray, UInt32Array};
 use kge::{Matrix, Model};
-use mkg::graph::write_triples;
+use mkg::graph::{write_table, write_triples};
 use mkg::{Entity, Relation, Split, Triple, Vocabulary};
 use serde_json::{Value, json};
 use stage::Run;
@@ -10,6 +11,7 @@ use stage::work::Work;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::Arc;
 
 /// The names of the entities; their keys are `Q0` to `Q6`. Nobody in train knows of Q5; Q6's name is hostile.
 pub(crate) const NAMES: [&str; 7] =
@@ -49,6 +51,32 @@ impl Lab {
         let mut task = Task::new(&self.run(), program, folder.to_owned(), &json!({}), 0);
         task.stage_input(&self.run().graph(), "train.parquet").unwrap();
         finish(task, json!({}), |work| model.tensors().write(&work.path(training::MODEL)).unwrap());
+    }
+
+    /// Adds `student-alike`, to whom all entities are the same, and whose policy was asked one query: `(Q1, P0, ?)`.
+    pub(crate) fn add_alike(&self) {
+        let mut task =
+            Task::new(&self.run(), "dsom-distill", self.run().student("student-alike"), &json!({}), 0);
+        task.stage_input(&self.run().graph(), "train.parquet").unwrap();
+        let ones = |rows| Matrix::from_values(rows, 2, vec![1.0; 2 * rows]);
+        let number = |id: u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values([id])) };
+        let text = || -> ArrayRef { Arc::new(StringArray::from_iter_values(["x"])) };
+        let share = |p: f32| -> ArrayRef { Arc::new(Float32Array::from_iter_values([p])) };
+        let columns = [
+            ("head", number(1)),
+            ("relation", number(0)),
+            ("head_name", text()),
+            ("relation_name", text()),
+            ("neighbours", number(0)),
+            ("textual", share(0.25)),
+            ("structural", share(0.75)),
+        ];
+        finish(task, json!({}), |work| {
+            let model = Model::complex(ones(NAMES.len()), ones(2 * RELATIONS.len()));
+            model.tensors().write(&work.path(training::MODEL)).unwrap();
+            let columns = columns.into_iter().map(|(name, values)| (name, values, false));
+            write_table(&work.path("strategies.parquet"), columns.collect()).unwrap();
+        });
     }
 
     pub(crate) fn run(&self) -> Run {
