@@ -8,18 +8,19 @@ RECIPE     ?= pipelines/$(DATASET).toml
 TEXT_MODEL ?=
 IMAGE_MODEL ?=
 ARGS       ?=
+PREFIX     ?= /usr/local
 BENCH      ?=
 EXPERIMENT ?= demo
 DSOM_DATA  ?=
 CARGO      ?= cargo
-BIN        ?= target/debug
+BIN        ?= bin
 
 STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
 MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model ,$(IMAGE_MODEL))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo all build import features teachers soft-labels distill student-alone ensemble evaluate status report \
-	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-slow bench bench-encoders bench-growth bench-parts
+.PHONY: help demo all build install import features teachers soft-labels distill student-alone ensemble evaluate status report \
+	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-faults check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:
@@ -28,9 +29,9 @@ help:
 	@echo
 	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-14s %s\n", $$1, $$2 }'
 
-## demo: the whole pipeline on the embedded dataset, then its table and ten predictions by name
-demo:
-	@$(MAKE) --no-print-directory all DATASET=nations
+## demo: the whole pipeline on the embedded dataset, a student alone beside it; then its table and ten predictions by name
+demo: build
+	@$(MAKE) --no-print-directory import features teachers soft-labels distill student-alone evaluate DATASET=nations
 
 ## all: every stage of DATASET, skipping the fresh ones
 all: build
@@ -40,7 +41,13 @@ all: build
 ## build: the programs, in bin
 build:
 	$(CARGO) build --workspace --bins
-	@ln -sfn $(BIN) bin
+	@ln -sfn target/debug bin
+
+## install: the programs, built for shipping, in PREFIX/bin
+install:
+	$(CARGO) build --release --locked --workspace --bins
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install $$(ls target/release/dsom* | grep -vE '\.d$$|dsom-bench') $(DESTDIR)$(PREFIX)/bin
 
 # CUDA's compiler and libraries from PyPI, or those of a machine that has them: make build-cuda CUDA=/usr/local/cuda
 CUDA       ?= $(CURDIR)/target/cuda/wheels/nvidia/cu13
@@ -153,10 +160,15 @@ check-data:
 	@test -d "$(DSOM_DATA)" || { echo "make: DSOM_DATA=folder of the published datasets is needed" >&2; exit 2; }
 	DSOM_DATA=$(abspath $(DSOM_DATA)) $(CARGO) test --workspace --locked --test published -- --ignored
 
+## check-faults: signals, damaged files, senseless settings, failing system calls, full disks: some ten minutes
+check-faults: build
+	python3 tests/slow/faults.py --programs $(BIN) $(ARGS)
+
 ## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers
 check-slow: check-data build target/slow/model target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
+	target/slow/bin/python tests/golden/make.py --check
 	@$(MAKE) --no-print-directory demo RUN=runs/check-slow
 	$(BIN)/dsom-features --run runs/check-slow --recipe pipelines/nations.toml --export runs/check-slow/export
 	target/slow/bin/python tests/slow/readers.py runs/check-slow

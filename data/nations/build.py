@@ -14,6 +14,7 @@ generator, so every version of Python writes the same files.
 
 import hashlib
 import os
+import re
 import sys
 from collections import Counter
 
@@ -234,6 +235,23 @@ def split(facts):
     return parts
 
 
+def stop_at_errors():
+    if errors:
+        for message in errors:
+            print("error: " + message)
+        sys.exit("%d errors, nothing written" % len(errors))
+
+
+def require_silence(entities, parts):
+    """Refuses descriptions that name the other end of a fact of valid or test."""
+    for part in ("valid", "test"):
+        for head, relation, tail in parts[part]:
+            for of, other in ((head, tail), (tail, head)):
+                name, description = entities[other][0], entities[of][2]
+                if re.search(r"(?<!\w)%s(?!\w)" % re.escape(name), description, re.IGNORECASE):
+                    error("the description of %s names %s, but %s has that fact" % (of, other, part))
+
+
 def write(name, lines):
     with open(os.path.join(HERE, name), "w", encoding="utf-8", newline="\n") as f:
         for line in lines:
@@ -252,13 +270,12 @@ def main():
     for key in sorted(keys ^ images):
         error("%s is only in %s" % (key, "countries.tsv" if key in keys else "images"))
     facts = collect_facts(countries, subregions, memberships, entities)
-    if errors:
-        for message in errors:
-            print("error: " + message)
-        sys.exit("%d errors, nothing written" % len(errors))
+    stop_at_errors()
     entities, facts = drop_unused(entities, facts)
 
     parts = split(facts)
+    require_silence(entities, parts)
+    stop_at_errors()
     assert sorted(sum(parts.values(), [])) == sorted(facts)
     shown = {end for head, _, tail in parts["train"] for end in (head, tail)}
     assert shown == set(entities)

@@ -3,6 +3,7 @@
 mod backbones;
 mod bad_input;
 mod device;
+mod ensemble;
 mod experiment;
 mod pipeline;
 mod report;

@@ -13,7 +13,7 @@ pub fn choose(asked: program::Device) -> Result<Option<Device>> {
         program::Device::Cpu => None,
         program::Device::Auto => open(0, cfg!(feature = "cuda"), Device::new_cuda)
             .or_else(|_| open(0, cfg!(feature = "metal"), Device::new_metal))
-            .inspect_err(|error| tracing::info!("device: cpu ({error})"))
+            .inspect_err(|error| tracing::debug!("device: cpu ({error})"))
             .ok(),
         program::Device::Cuda(ordinal) => Some(open(ordinal, cfg!(feature = "cuda"), Device::new_cuda)?),
         program::Device::Metal(ordinal) => Some(open(ordinal, cfg!(feature = "metal"), Device::new_metal)?),

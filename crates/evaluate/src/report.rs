@@ -23,6 +23,7 @@ use std::path::Path;
 
 use crate::Ranked;
 use crate::metrics::{AllRules, Direction};
+use crate::models::ModelName;
 use crate::slices::{Slicer, Slices};
 
 /// The figures of one model on one split.
@@ -107,7 +108,31 @@ pub fn render(metrics: &Value) -> String {
         }
     }
     let legend = "Filtered ranks, in percent but for the mean rank MR; both directions, ties realistic.";
-    format!("{table}\n{legend}{notes}")
+    format!("{table}\n{legend}{notes}{}", verdict(metrics).unwrap_or_default())
+}
+
+/// Compares the first student's test MRR with its best teacher's and with every other student's.
+fn verdict(metrics: &Value) -> Option<String> {
+    let models = metrics["models"].as_object()?.iter();
+    let figures = models.map(|(name, splits)| Some((name.parse().ok()?, mrr_of(&splits["test"])?)));
+    let figures: Vec<(ModelName, f64)> = figures.collect::<Option<_>>()?;
+    let (ModelName::Student(student), mrr) = figures.first()? else { return None };
+    let teachers = figures.iter().filter(|(name, _)| matches!(name, ModelName::Teacher(_)));
+    let best = teachers.max_by(|a, b| a.1.total_cmp(&b.1)).into_iter();
+    let students = figures[1..].iter().filter(|(name, _)| matches!(name, ModelName::Student(_)));
+    let others = best.map(|other| ("its best teacher, ", other)).chain(students.map(|other| ("", other)));
+    let sides = others.map(|(lead, (name, other))| {
+        let points = 100.0 * (mrr - other);
+        let side = if points < 0.0 { "below" } else { "above" };
+        format!("{:.2} points {side} {lead}{name}", points.abs())
+    });
+    let sides = sides.collect::<Vec<_>>().join(", ");
+    (!sides.is_empty()).then(|| format!("\nOn test, the MRR of {student} is {sides}."))
+}
+
+/// The MRR of both directions, of a split's figures.
+fn mrr_of(figures: &Value) -> Option<f64> {
+    figures["both"]["mrr"].as_f64()
 }
 
 /// Tells the MRR of test triples that no earlier split has, where some stand in one.
@@ -167,6 +192,18 @@ mod tests {
             confidences: vec![[0.5, 0.5]],
         };
         metrics(&Slicer::new(&graph), &[ranked("student", 0), ranked("average", 2)]).unwrap()
+    }
+
+    #[test]
+    fn the_last_line_says_whether_the_student_is_worth_it() {
+        let figures = |mrr: f64| serde_json::json!({ "test": { "both": { "mrr": mrr } } });
+        let models = serde_json::json!({ "models": {
+            "student": figures(0.5), "student-alone": figures(0.55), "average": figures(0.9),
+            "structural": figures(0.25), "textual": figures(0.375),
+        } });
+        let said = "\nOn test, the MRR of student is 12.50 points above its best teacher, textual, 5.00 points below student-alone.";
+        assert_eq!(verdict(&models).unwrap(), said);
+        assert_eq!(verdict(&serde_json::json!({ "models": { "student": figures(0.5) } })), None);
     }
 
     #[test]

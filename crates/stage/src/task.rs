@@ -102,7 +102,7 @@ impl Task {
         self.inputs.push(FileRecord { path: label.into(), sha256, bytes });
     }
 
-    fn relative(&self, path: &Path) -> String {
+    pub(crate) fn relative(&self, path: &Path) -> String {
         path.strip_prefix(self.run.root()).unwrap_or(path).to_string_lossy().into_owned()
     }
 

@@ -112,6 +112,7 @@ impl Work {
         write_json(&folder.join(FILE), &manifest)?;
         remove(&folder.join(INCOMPLETE))?;
         files::sync_folder(folder)?;
+        tracing::info!("{} took {:.1} s", self.task.relative(folder), manifest.wall_seconds);
         Ok(manifest)
     }
 }

@@ -1,0 +1,371 @@
+#!/usr/bin/env python3
+"""Treats the programs badly and looks what they make of it: signals, damaged files, senseless settings, failing system
+calls, full and read-only disks. Whatever happens, a program ends with a documented exit code and without a panic, leaves
+earlier stages alone, and once it ends with 0 its folder has the bytes of an undisturbed run and nothing else.
+
+    python3 tests/slow/faults.py --programs target/debug [--seed 7] [--only signals,mutations] [--scale 0.1]
+
+Prints the seed and every violation with its command; ends with 1 if there is one. Needs nothing but the standard library;
+strace and root where they are there.
+"""
+
+import argparse
+import collections
+import concurrent.futures
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import tempfile
+import threading
+import time
+import tomllib
+
+CODES = {0, 2, 65, 66, 70, 71, 74, 75}
+SMALL = ["teachers.rank=4", "teachers.epochs=6", "distill.rank=4", "distill.epochs=6", "evaluate.examples=2",
+         "distill.selection.hidden=8", "soft_labels.rows_per_file=1000"]
+STAGES = [("dsom-import", "graph"), ("dsom-features", "features/textual"), ("dsom-features", "features/visual"),
+          ("dsom-teachers", "teachers/structural"), ("dsom-teachers", "teachers/textual"), ("dsom-teachers", "teachers/visual"),
+          ("dsom-soft-labels", "soft-labels"), ("dsom-distill", "student"), ("dsom-evaluate", "evaluation")]
+# How often, at --scale 1.
+COUNTS = {"signals": 500, "mutations": 10000, "settings": 2000, "calls": 300, "disks": 24}
+
+
+def digest(path):
+    with open(path, "rb") as f:
+        return hashlib.sha256(f.read()).hexdigest()
+
+
+class Lab:
+    """A run of its own, and what it should look like."""
+
+    def __init__(self, options, folder):
+        self.options, self.run = options, os.path.join(folder, "run")
+        self.raw, self.recipe = os.path.join(folder, "raw"), os.path.join(folder, "recipe.toml")
+        os.makedirs(folder)
+        shutil.copytree("data/nations", self.raw)
+        with open("pipelines/nations.toml") as f:
+            text = f.read().replace("data/nations/texts.npy", os.path.join(self.raw, "texts.npy"))
+        with open(self.recipe, "w") as f:
+            f.write(text)
+
+    def command(self, stage, *more):
+        program, folder = STAGES[stage]
+        call = [os.path.join(self.options.programs, program), "--run", self.run, "--recipe", self.recipe, "--threads", "1", "-q"]
+        call += [word for key in SMALL for word in ("--set", key)]
+        if program == "dsom-import":
+            call += ["--raw", self.raw]
+        if program in ("dsom-features", "dsom-teachers"):
+            call += ["--modality", folder.split("/")[1]]
+        return call + list(more)
+
+    def finish(self):
+        for stage in range(len(STAGES)):
+            subprocess.run(self.command(stage), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def folder(self, stage):
+        return os.path.join(self.run, STAGES[stage][1])
+
+    def files(self, stage):
+        """Returns what the stage's outputs are: names and digests, without logs and times."""
+        found = {}
+        for at, _, names in os.walk(self.folder(stage)):
+            for name in names:
+                if name not in ("stage.json", "events.jsonl"):
+                    path = os.path.join(at, name)
+                    found[os.path.relpath(path, self.run)] = digest(path)
+        return found
+
+    def copy(self, folder):
+        other = Lab.__new__(Lab)
+        other.options, other.run = self.options, os.path.join(folder, "run")
+        other.raw, other.recipe = os.path.join(folder, "raw"), os.path.join(folder, "recipe.toml")
+        shutil.copytree(self.raw, other.raw)
+        shutil.copytree(self.run, other.run)
+        with open(self.recipe) as f, open(other.recipe, "w") as g:
+            g.write(f.read().replace(self.raw, other.raw))
+        return other
+
+
+class Campaign:
+    def __init__(self, options, folder):
+        self.options, self.lock = options, threading.Lock()
+        self.counts, self.violations = collections.Counter(), []
+        self.origin = Lab(options, os.path.join(folder, "origin"))
+        self.origin.finish()
+        # Paths in recipes differ between labs: each has outputs of its own, and must stay as they were.
+        self.labs = [self.origin.copy(os.path.join(folder, f"lab{i}")) for i in range(2)]
+        for lab in self.labs:
+            lab.expected = [self.origin.files(stage) for stage in range(len(STAGES))]
+        self.free = list(self.labs)
+
+    def count(self, what):
+        with self.lock:
+            self.counts[what] += 1
+
+    def violation(self, what, call):
+        with self.lock:
+            self.violations.append(what)
+            print(f"VIOLATION {what}\n    {' '.join(call)}", flush=True)
+
+    def call(self, call, what, seconds=60, stop=None):
+        """Runs a program; returns its exit code, or None after a violation."""
+        process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        try:
+            said = process.communicate(timeout=stop or seconds)[0]
+        except subprocess.TimeoutExpired:
+            if stop:
+                process.terminate()
+            try:
+                said = process.communicate(timeout=seconds)[0] if stop else b""
+            except subprocess.TimeoutExpired:
+                said = b""
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+                return self.violation(f"{what}: no end after {seconds} s", call)
+        if process.returncode not in CODES or b"panicked" in said:
+            return self.violation(f"{what}: exit {process.returncode}: {said[-300:].decode(errors='replace')}", call)
+        return process.returncode
+
+    def compare(self, lab, stages, what, call):
+        """Says whether these stages are as in an undisturbed run."""
+        for stage in stages:
+            found, expected = lab.files(stage), lab.expected[stage]
+            if found != expected or not os.path.exists(os.path.join(lab.folder(stage), "stage.json")):
+                other = sorted(k for k in found.keys() | expected.keys() if found.get(k) != expected.get(k))
+                self.violation(f"{what}: {STAGES[stage][1]} has other bytes: {other[:5]}", call)
+                self.restore(lab, stage)
+
+    def restore(self, lab, stage):
+        shutil.rmtree(lab.folder(stage), ignore_errors=True)
+        shutil.copytree(self.origin.folder(stage), lab.folder(stage))
+
+    def until_done(self, lab, stage, what):
+        """Repeats a stage's call until it ends with 0; then its folder is as in an undisturbed run."""
+        call = lab.command(stage)
+        for _ in range(3):
+            if self.call(call, what) == 0:
+                break
+        else:
+            self.violation(f"{what}: does not end with 0", call)
+        self.compare(lab, range(stage + 1), what, call)
+
+    def each(self, name, case):
+        """Runs the cases of one kind, two at a time, each with a generator and a lab of its own."""
+        total = max(1, round(COUNTS[name] * self.options.scale))
+
+        def one(number):
+            with self.lock:
+                lab = self.free.pop()
+            try:
+                case(lab, random.Random(f"{self.options.seed} {name} {number}"))
+            finally:
+                with self.lock:
+                    self.free.append(lab)
+        began = time.time()
+        with concurrent.futures.ThreadPoolExecutor(len(self.labs)) as pool:
+            list(pool.map(one, range(total)))
+        print(f"{name}: {total} cases in {time.time() - began:.0f} s", flush=True)
+
+    # Signals at random moments, again and again until the stage is done.
+    def signals(self, lab, draw):
+        stage = draw.randrange(len(STAGES))
+        what = f"signals at {STAGES[stage][1]}"
+        shutil.rmtree(lab.folder(stage))
+        for _ in range(draw.randrange(1, 4)):
+            call = lab.command(stage)
+            process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(draw.random() * draw.choice([0.02, 0.1, 0.3]))
+            sent = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+            process.send_signal(sent)
+            code = process.wait(60)
+            # A signal before the program listens ends it; that is the system's doing.
+            self.count(f"{sent.name}: exit {code}")
+            if code not in (0, 75, -sent):
+                self.violation(f"{what}: {sent.name} ended it with {code}", call)
+            self.compare(lab, range(stage), what, call)
+        self.until_done(lab, stage, what)
+
+    # One damaged file, and the program that reads it.
+    def mutations(self, lab, draw):
+        stage = draw.randrange(len(STAGES))
+        files = inputs_of(lab, stage)
+        path = draw.choice(files)
+        with open(path, "rb") as f:
+            before = f.read()
+        kept = os.stat(path)
+        with open(path, "wb") as f:
+            f.write(damaged(before, draw))
+        if draw.random() < 0.5:
+            os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+        name = os.path.relpath(path, os.path.dirname(lab.run))
+        call, what = lab.command(stage, "--force"), f"damaged {name}"
+        code = self.call(call, what)
+        self.count(f"mutation: exit {code}")
+        with open(path, "wb") as f:
+            f.write(before)
+        os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
+        # What lies outside the run is whatever it says; what a stage wrote is known by its digest.
+        outside = not path.startswith(lab.run)
+        if code == 0 and not outside:
+            self.compare(lab, [stage], what, call)
+        if code in (2, 65, 66) and not outside:
+            self.compare(lab, range(stage), what, call)
+        self.restore(lab, stage)
+
+    # A key of the manual with a value that makes no sense.
+    def settings(self, lab, draw):
+        key, value = draw.choice(self.options.keys), draw.choice(SENSELESS)
+        sections = {"import": [0], "features": [1, 2], "teachers": [3, 4, 5], "soft_labels": [6], "distill": [7], "evaluate": [8]}
+        stage = draw.choice(sections.get(key.split(".")[0], range(len(STAGES))))
+        what, call = f"{key}={value}", lab.command(stage, "--set", f"{key}={value}")
+        code = self.call(call, what, stop=3)
+        self.count(f"setting: exit {code}")
+        if code in (2, 71):
+            self.compare(lab, [stage], what, call)
+        if code != 2:
+            self.restore(lab, stage)
+
+    # A system call that fails once.
+    def calls(self, lab, draw):
+        stage = draw.randrange(len(STAGES))
+        name = draw.choice(["fsync", "rename", "unlink", "ftruncate", "flock", "openat", "read", "pread64", "write"])
+        error, when = draw.choice(["EIO", "ENOSPC", "EMFILE", "EACCES"]), draw.choice([1, 1, 2, 3, 5, 8, 20])
+        shutil.rmtree(lab.folder(stage))
+        os.makedirs(lab.folder(stage))
+        trace = ["strace", "-f", "-qq", "-o", "/dev/null"]
+        if name in ("openat", "read", "pread64", "write"):
+            # Only files of the run: the loader's own calls are not ours.
+            paths = inputs_of(lab, stage) + [os.path.join(self.origin.run, file) for file in lab.expected[stage]]
+            trace += [word for path in paths[:40] for word in ("-P", path.replace(self.origin.run, lab.run))]
+        trace += ["-e", f"trace={name}", "-e", f"inject={name}:error={error}:when={when}"]
+        what, call = f"{name} fails with {error} at call {when} in {STAGES[stage][1]}", trace + lab.command(stage)
+        code = self.call(call, what)
+        self.count(f"failing call: exit {code}")
+        if code == 0:
+            self.compare(lab, range(stage + 1), what, call)
+        self.until_done(lab, stage, what)
+
+    # A disk with too little room, then with enough; and one that cannot be written.
+    def disks(self, lab, draw):
+        stage = draw.randrange(len(STAGES))
+        at, size = lab.folder(stage), sum(os.path.getsize(os.path.join(lab.run, f)) for f in lab.expected[stage])
+        shutil.rmtree(at)
+        os.makedirs(at)
+        room = max(4096, int(size * draw.choice([0.01, 0.3, 0.6, 0.9])))
+        what, call = f"{room} bytes for {STAGES[stage][1]}", lab.command(stage)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={room}", "tmpfs", at], check=True)
+        try:
+            code = self.call(call, what)
+            self.count(f"full disk: exit {code}")
+            if code not in (71, 74):
+                self.violation(f"{what}: exit {code}", call)
+            subprocess.run(["mount", "-o", "remount,size=1g", at], check=True)
+            self.until_done(lab, stage, what)
+            subprocess.run(["mount", "-o", "remount,ro", at], check=True)
+            for more, expected in (((), 0), (("--force",), 74)):
+                if self.call(lab.command(stage, *more), what) != expected:
+                    self.violation(f"a read-only folder: not {expected}", lab.command(stage, *more))
+        finally:
+            subprocess.run(["umount", at], check=True)
+        self.restore(lab, stage)
+
+
+def inputs_of(lab, stage):
+    """Lists the files that a stage reads."""
+    if stage == 0:
+        return [os.path.join(lab.raw, f"{name}.tsv") for name in ("entities", "relations", "train", "valid", "test")] + [lab.recipe]
+    if STAGES[stage][1] == "features/textual":
+        return [os.path.join(lab.raw, "texts.npy"), os.path.join(lab.run, "graph/entities.parquet"), lab.recipe]
+    if STAGES[stage][1] == "features/visual":
+        images = os.path.join(lab.raw, "images")
+        return [os.path.join(images, name) for name in sorted(os.listdir(images))[:8]] + [os.path.join(lab.run, "graph/entities.parquet")]
+    with open(os.path.join(lab.folder(stage), "stage.json")) if os.path.exists(os.path.join(lab.folder(stage), "stage.json")) \
+            else open(os.path.join(lab.origin_of(stage), "stage.json")) as f:
+        manifest = json.load(f)
+    paths = [os.path.join(lab.run, record["path"]) for record in manifest["inputs"]]
+    above = sorted({os.path.join(os.path.dirname(path), "stage.json") for path in paths})
+    return [path for path in paths + above if os.path.exists(path)]
+
+
+def damaged(content, draw):
+    """Returns the content with one thing wrong."""
+    content = bytearray(content)
+    at, length = draw.randrange(len(content) + 1), draw.choice([1, 2, 8, 64, 1000])
+    kind = draw.randrange(8)
+    if kind == 0 and content:
+        content[at % len(content)] ^= 1 << draw.randrange(8)
+    elif kind == 1:
+        content[at:at + length] = draw.randbytes(length)
+    elif kind == 2:
+        del content[at:]
+    elif kind == 3:
+        del content[at:at + length]
+    elif kind == 4:
+        content[at:at] = content[at:at + length]
+    elif kind == 5:
+        content[at:at] = draw.choice([b"\0", b"\xff\xfe", b"\t", b"\n", b'"', b"}", b"[", b"-1", b"9" * 30, b"nan", b"\x1b[2J"])
+    elif kind == 6:
+        content[at:at + length] = bytes(length)
+    else:
+        content = bytearray(draw.choice([b"", b"\0" * 100, b"{}", b"[]", b"null", draw.randbytes(300)]))
+    return content
+
+
+SENSELESS = ["-1", "0", "1", "3", "1e308", "-1e308", "1e-320", "nan", "inf", "-inf", "9223372036854775807", "1000000000000",
+             "4294967296", "true", "\"\"", "\"x\"", "\"../..\"", "[]", "[1]", "[\"x\",\"x\"]", "{}", "{x=1}", "\"" + "x" * 5000 + "\"",
+             "\"structural\"", "0.5", "1979-05-27", "{kind=\"none\"}", "{kind=\"x\"}", "{kind=\"policy\",reward=-1}", "\"\\u0000\""]
+
+
+def keys_of(table, lead=""):
+    for name, value in table.items():
+        yield lead + name
+        if isinstance(value, dict):
+            yield from keys_of(value, lead + name + ".")
+
+
+def manual_keys():
+    """Returns every key of the manual, those in its comments too."""
+    with open("pipelines/default.toml") as f:
+        text = f.read()
+    keys, table = set(keys_of(tomllib.loads(text))), ""
+    for line in text.splitlines():
+        if heading := re.match(r"#? ?\[([a-z._-]+)\]", line):
+            table = heading[1]
+        elif key := re.match(r"# ([a-z_0-9]+) = ", line):
+            keys.add(f"{table}.{key[1]}")
+    return sorted(keys)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--programs", default="target/debug")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--only", default=",".join(COUNTS))
+    parser.add_argument("--scale", type=float, default=1.0)
+    options = parser.parse_args()
+    options.programs, options.keys = os.path.abspath(options.programs), manual_keys()
+    print(f"seed {options.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="dsom-faults-") as folder:
+        campaign = Campaign(options, folder)
+        Lab.origin_of = lambda lab, stage: campaign.origin.folder(stage)
+        for name in options.only.split(","):
+            if name == "calls" and not shutil.which("strace"):
+                print("calls: skipped, there is no strace")
+            elif name == "disks" and os.geteuid() != 0:
+                print("disks: skipped, mounting needs root")
+            else:
+                campaign.each(name, getattr(campaign, name))
+    for what, count in sorted(campaign.counts.items()):
+        print(f"{count:6} {what}")
+    print(f"{len(campaign.violations)} violations")
+    raise SystemExit(bool(campaign.violations))
+
+
+if __name__ == "__main__":
+    main()
