@@ -173,7 +173,7 @@ impl Session<'_> {
         let known = before - ids.len();
         let scores = Scores::new(scores);
         // One more than is listed, for the case that one of them is the entity itself.
-        let mut best = scores.best(ids, listing.top + 1);
+        let mut best = scores.best(ids, listing.top.saturating_add(1));
         let itself = best.iter().position(|id| is_itself(*id));
         itself.map(|position| best.remove(position));
         best.truncate(listing.top);
