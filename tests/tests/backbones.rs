@@ -57,9 +57,14 @@ fn every_backbone_teaches_and_learns() {
         assert!(mrr > bound, "{model}: {mrr}");
     }
     let mut question = dsom_tests::program("dsom-predict");
-    let answer =
-        question.arg("--run").arg(run.path("")).args(["Norway", "borders"]).output().expect("it starts");
+    let answer = question
+        .arg("--run")
+        .arg(run.path(""))
+        .args(["Norway", "borders", "--why"])
+        .output()
+        .expect("it starts");
     assert!(answer.status.success(), "{}", said(&answer));
+    assert!(said(&answer).contains("(of 7 strategies)"), "{}", said(&answer));
 
     replace(&run, "student-rotate/stage.json", "\"rotate\"", "\"tucker\"");
     let asked = ["--model", "student-rotate", "--force"];

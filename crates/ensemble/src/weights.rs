@@ -9,7 +9,7 @@ use dsom_distill::policy::{Dense, Input, Policy, layer_names, scale_to_one};
 use dsom_distill::{Strategy, strategies};
 use kge::checkpoint::{Reader, Tensors};
 use kge::{Matrix, Model, Scorer, row};
-use mkg::Query;
+use mkg::{EntityId, Query};
 use stage::task::Task;
 use stage::{Error, Modality, Result};
 use std::path::Path;
@@ -155,21 +155,39 @@ pub struct WeightedTeachers<'a> {
     pub models: Vec<&'a Model<f32>>,
 }
 
+impl WeightedTeachers<'_> {
+    /// The score of one candidate for each query.
+    pub fn scores_of(&self, queries: &[Query], candidate: EntityId) -> Vec<f32> {
+        let vectors = self.vectors(queries);
+        let score = |query: usize| {
+            let teachers = self.models.iter().zip(&vectors);
+            teachers.map(|(model, of)| row::dot(of.row(query), model.entity.row(candidate.index()))).sum()
+        };
+        (0..queries.len()).map(score).collect()
+    }
+
+    /// Each teacher's query vectors, weighed: a score is their product with an entity, so this weighs scores.
+    fn vectors(&self, queries: &[Query]) -> Vec<Matrix<f32>> {
+        let mut vectors: Vec<Matrix<f32>> = self.models.iter().map(|_| Matrix::zeros(0, 0)).collect();
+        self.models.iter().zip(&mut vectors).for_each(|(model, vectors)| model.queries(queries, vectors));
+        let weights = self.weights.of(queries, &vectors);
+        for (teacher, vectors) in vectors.iter_mut().enumerate() {
+            (0..queries.len())
+                .for_each(|query| row::scale(vectors.row_mut(query), weights.row(query)[teacher]));
+        }
+        vectors
+    }
+}
+
 impl Scorer for WeightedTeachers<'_> {
     fn entities(&self) -> usize {
         self.models.first().map_or(0, |model| model.entity.rows())
     }
 
     fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
-        let mut vectors: Vec<Matrix<f32>> = self.models.iter().map(|_| Matrix::zeros(0, 0)).collect();
-        self.models.iter().zip(&mut vectors).for_each(|(model, vectors)| model.queries(queries, vectors));
-        let weights = self.weights.of(queries, &vectors);
+        let vectors = self.vectors(queries);
         into.resize(queries.len(), self.entities());
-        for (teacher, (model, mut vectors)) in self.models.iter().zip(vectors).enumerate() {
-            // A score is the vector's product with an entity, so weighing vectors weighs scores.
-            for query in 0..queries.len() {
-                row::scale(vectors.row_mut(query), weights.row(query)[teacher]);
-            }
+        for (teacher, (model, vectors)) in self.models.iter().zip(vectors).enumerate() {
             into.product(teacher > 0, 1.0, vectors.view(), model.entity.transposed());
         }
     }
@@ -178,7 +196,7 @@ impl Scorer for WeightedTeachers<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mkg::{EntityId, RelationId};
+    use mkg::RelationId;
     use stage::seed;
 
     fn wave(rows: usize, columns: usize, of: usize) -> Matrix<f32> {
@@ -200,13 +218,16 @@ mod tests {
     fn assert_sums(weights: &TeacherWeights, expected: impl Fn(usize, usize) -> f32) {
         let models = models();
         let (mut found, mut scores) = (Matrix::zeros(0, 0), [Matrix::zeros(0, 0), Matrix::zeros(0, 0)]);
-        WeightedTeachers { weights, models: models.iter().collect() }.scores(&queries(), &mut found);
+        let scorer = WeightedTeachers { weights, models: models.iter().collect() };
+        scorer.scores(&queries(), &mut found);
         models.iter().zip(&mut scores).for_each(|(model, scores)| model.scores(&queries(), scores));
         for query in 0..queries().len() {
             for entity in 0..5 {
                 let sum: f32 = (0..2).map(|m| expected(query, m) * scores[m].row(query)[entity]).sum();
                 let found = found.row(query)[entity];
                 assert!((found - sum).abs() < 1e-5, "{query} {entity}: {found}, expected {sum}");
+                let alone = scorer.scores_of(&queries(), EntityId(entity as u32))[query];
+                assert!((alone - sum).abs() < 1e-5, "{query} {entity}: {alone}, expected {sum}");
             }
         }
     }

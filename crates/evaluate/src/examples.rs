@@ -8,7 +8,6 @@ use stage::seed;
 use std::fmt::Write;
 
 use crate::graph::Graph;
-use crate::predict::by_score;
 
 /// How many candidates to name, and at most how many known answers on the way to them.
 const TOP: usize = 5;
@@ -96,6 +95,13 @@ fn answer(graph: &Graph, split: Split, query: Query, answers: &[EntityId], score
             .map(|id| Answer { key: key(*id), name: label(*id), rank: rank(*id) })
             .collect(),
     }
+}
+
+/// All entities, the highest score first; equal scores by id.
+fn by_score(scores: &[f32]) -> Vec<EntityId> {
+    let mut ids: Vec<EntityId> = (0..scores.len() as u32).map(EntityId).collect();
+    ids.sort_by(|a, b| scores[b.index()].total_cmp(&scores[a.index()]).then(a.cmp(b)));
+    ids
 }
 
 impl Example {

@@ -1,4 +1,4 @@
-//! Stage 6: filtered ranks of students, teachers and the teachers' average; and answers to single questions.
+//! Stage 6: filtered ranks of students, teachers and the teachers' average.
 //!
 //! `dsom-evaluate` is the one program that opens the test split: to rank its triples, and because the filter of
 //! known answers of test triples is over all splits. Ranks of train and valid are filtered by these two alone.
@@ -12,10 +12,8 @@
 
 pub mod examples;
 pub mod graph;
-pub mod lookup;
 pub mod metrics;
 pub mod models;
-pub mod predict;
 pub mod report;
 pub mod slices;
 pub mod table;

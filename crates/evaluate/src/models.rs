@@ -1,7 +1,7 @@
 //! The models of a run, by name.
 
 use dsom_ensemble::{TeacherWeights, WeightedTeachers};
-use kge::{Model, Scorer};
+use kge::Model;
 use mkg::Vocabulary;
 use stage::manifest::{self, Manifest};
 use stage::task::Task;
@@ -135,7 +135,10 @@ impl Catalogue {
     }
 
     /// The finished folders of a model's parts, of whose scores its own are made.
-    fn parts(&self, name: &ModelName) -> Result<Vec<PathBuf>> {
+    ///
+    /// # Errors
+    /// As [`Catalogue::choose`].
+    pub fn parts(&self, name: &ModelName) -> Result<Vec<PathBuf>> {
         let of = |teachers: &[Modality]| {
             teachers
                 .iter()
@@ -287,11 +290,12 @@ impl Models {
     }
 
     /// A scorer for model number `index`.
-    pub fn scorer(&self, index: usize) -> impl Scorer + '_ {
+    pub fn scorer(&self, index: usize) -> WeightedTeachers<'_> {
         WeightedTeachers { weights: &self.weights[index], models: self.models(index) }
     }
 
-    fn models(&self, index: usize) -> Vec<&Model<f32>> {
+    /// The models of whose scores those of model number `index` are made.
+    pub fn models(&self, index: usize) -> Vec<&Model<f32>> {
         self.parts[index].iter().map(|part| &self.loaded[*part]).collect()
     }
 }

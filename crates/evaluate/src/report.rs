@@ -148,7 +148,7 @@ fn overlap(model: &str, split: &str, slices: &Value) -> Option<String> {
 }
 
 /// A table whose columns after the first `texts` hold numbers.
-pub(crate) fn table(header: &[&str], texts: usize) -> Table {
+pub fn table(header: &[&str], texts: usize) -> Table {
     let rule = LineStyle::none().fill('─').junction('─');
     let mut table = Table::new();
     table.load_style(TableStyle::new().header_separator(rule)).set_header(header.iter().copied());

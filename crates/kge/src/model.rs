@@ -71,6 +71,11 @@ impl<T: Real> Model<T> {
         self.entity.columns()
     }
 
+    /// An entity's embedding `(2k)`: its row without what a distance adds.
+    pub fn embedding(&self, entity: EntityId) -> &[T] {
+        &self.entity.row(entity.index())[..2 * self.rank()]
+    }
+
     /// Query vectors `(query, width)`, into a matrix it resizes.
     pub fn queries(&self, queries: &[Query], into: &mut Matrix<T>) {
         let width = self.width();

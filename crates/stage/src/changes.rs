@@ -42,6 +42,23 @@ pub(crate) fn inputs_change(run: &Run, manifest: &Manifest) -> Option<String> {
     })
 }
 
+/// The input of `manifest`, or of a stage that it came from, that lies in the graph's folder and is not what `graph` wrote.
+pub(crate) fn foreign_graph(run: &Run, manifest: &Manifest, graph: &Manifest) -> Option<String> {
+    let wrote = |stage: &Manifest, record: &FileRecord, name: &str| {
+        stage.outputs.iter().any(|output| output.path == name && output.sha256 == record.sha256)
+    };
+    manifest.inputs.iter().find_map(|record| {
+        let path = run.root().join(&record.path);
+        let (above, name) = (path.parent()?, path.file_name()?.to_str()?);
+        if above == run.graph() {
+            return (!wrote(graph, record, name)).then(|| record.path.clone());
+        }
+        // What a stage wrote anew since then tells nothing of what was read.
+        let above = Manifest::read(above).ok().filter(|above| wrote(above, record, name))?;
+        foreign_graph(run, &above, graph)
+    })
+}
+
 pub(crate) fn changed_inputs(before: &[FileRecord], now: &[FileRecord]) -> Vec<String> {
     let by_path = |records: &[FileRecord]| -> BTreeMap<String, String> {
         records.iter().map(|record| (record.path.clone(), record.sha256.clone())).collect()

@@ -102,6 +102,24 @@ impl Manifest {
         crate::changes::inputs_change(run, self)
     }
 
+    /// Refuses the stage in `folder` if it was made from another graph than the run has now, itself or by way of the
+    /// stages that it read: its ids would be taken for those of other entities.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Data`] if the digest of a file of the graph is not the one that was read;
+    /// [`crate::Kind::Missing`] if the run has no graph.
+    pub fn require_same_graph(&self, run: &Run, folder: &Path) -> Result<()> {
+        match crate::changes::foreign_graph(run, self, &Manifest::read(&run.graph())?) {
+            None => Ok(()),
+            Some(input) => {
+                let message =
+                    format!("made from another graph: `{input}` is not the file that was read then");
+                let hint = format!("rerun `{}`, or put the graph back that it was made from", self.program);
+                Err(Error::data(message).at(folder).hint(hint))
+            }
+        }
+    }
+
     /// A field of the summary, of the stage in `folder`.
     pub fn summary_field<T: DeserializeOwned>(&self, folder: &Path, name: &str) -> Result<T> {
         serde_json::from_value(self.summary[name].clone()).map_err(|e| {

@@ -290,6 +290,28 @@ mod tests {
     }
 
     #[test]
+    fn a_stage_made_from_another_graph_is_refused() {
+        let fixture = Fixture::new();
+        finish(fixture.import(1), "a");
+        finish(fixture.soft_labels(), "b");
+        finish(fixture.distill(), "c");
+        let refused = |folder: PathBuf| {
+            let manifest = Manifest::read(&folder).unwrap();
+            manifest.require_same_graph(&fixture.run(), &folder).map_err(|e| (e.kind(), e.to_string()))
+        };
+        let (labels, student) = (fixture.run().soft_labels(), fixture.run().student("student"));
+        assert_eq!((refused(labels.clone()), refused(student.clone())), (Ok(()), Ok(())));
+        finish(fixture.import(2), "another");
+        for folder in [labels, student.clone()] {
+            let (kind, message) = refused(folder).unwrap_err();
+            assert!(kind == Kind::Data && message.contains("another graph: `graph/out`"), "{message}");
+        }
+        // Whatever the labels are made from now, the student's were others.
+        finish(fixture.soft_labels(), "new labels");
+        assert_eq!(refused(student), Ok(()));
+    }
+
+    #[test]
     fn a_truncated_output_is_seen() {
         let fixture = Fixture::new();
         finish(fixture.import(1), "long content");

@@ -89,11 +89,6 @@ impl Lab {
         self.call(env!("CARGO_BIN_EXE_dsom-evaluate"), more)
     }
 
-    /// Runs `dsom-predict` on the run.
-    pub(crate) fn predict(&self, more: &[&str]) -> Output {
-        self.call(env!("CARGO_BIN_EXE_dsom-predict"), more)
-    }
-
     fn call(&self, program: &str, more: &[&str]) -> Output {
         let mut command = Command::new(program);
         command.env_remove("RUST_LOG").env_remove("DSOM_RUN").arg("--run").arg(self.run().root());

@@ -4,4 +4,3 @@
 
 mod evaluate;
 mod fixture;
-mod predict;

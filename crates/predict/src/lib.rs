@@ -1,0 +1,159 @@
+//! Answers from a model of a run: by name, one question or many at a time, explained; scores of triples; export.
+//!
+//! Train and valid are what is known here; the test split is not opened.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`names`] | what a person typed, found; or the nearest names |
+//! | [`question`] | questions and triples of a command line or a file |
+//! | [`answer`] | the best candidates of many questions, in batches; ranks of triples |
+//! | [`why`] | what speaks for an answer |
+//! | [`output`] | answers as table, TSV, JSON lines, Parquet |
+//! | [`export`] | the model for other programs |
+
+pub mod answer;
+pub mod export;
+pub mod names;
+pub mod output;
+pub mod question;
+pub mod why;
+
+use dsom_evaluate::models::{Catalogue, ModelName, Models};
+use kge::Model;
+use stage::manifest::Manifest;
+use stage::task::Task;
+use stage::{Error, Result, Run};
+use training::Data;
+
+use question::Question;
+
+/// How many unknown entities or relations are named one by one.
+const NAMED: usize = 5;
+
+/// A model that is asked, and what it was trained on.
+pub struct Session<'a> {
+    data: &'a Data,
+    task: Task,
+    run: Run,
+    models: Models,
+    trained: Trained,
+}
+
+/// What train has.
+struct Trained {
+    entities: Vec<bool>,
+    relations: Vec<bool>,
+    /// Relations with a fact from an entity to itself.
+    loops: Vec<bool>,
+}
+
+impl Trained {
+    fn new(data: &Data) -> Trained {
+        let of_relations = vec![false; data.relations()];
+        let mut trained = Trained {
+            entities: vec![false; data.entities()],
+            relations: of_relations.clone(),
+            loops: of_relations,
+        };
+        for (i, query) in data.queries.queries().iter().enumerate() {
+            let relation = query.relation.base(data.relations()).0.index();
+            trained.entities[query.head.index()] = true;
+            trained.relations[relation] = true;
+            trained.loops[relation] |= data.queries.tails(i).binary_search(&query.head).is_ok();
+        }
+        trained
+    }
+}
+
+/// A task of this program. Nothing is written: it is there to check inputs against their stages' manifests.
+pub fn task(run: &Run) -> Task {
+    Task::new(run, "dsom-predict", run.root().to_owned(), &(), 0)
+}
+
+impl<'a> Session<'a> {
+    /// Opens the model called `model`, and the finished teachers behind it if they are asked `why`.
+    ///
+    /// # Errors
+    /// If it is not there, not finished, damaged, or was trained on another graph.
+    pub fn open(run: &Run, mut task: Task, data: &'a Data, model: &str, why: bool) -> Result<Session<'a>> {
+        let catalogue = Catalogue::of(run)?;
+        let mut names = catalogue.choose(&[model.to_owned()])?;
+        if why {
+            names.extend(run.finished("teachers").into_iter().map(ModelName::Teacher));
+        }
+        for name in &names {
+            let of_name = match name {
+                ModelName::Ensemble(folder) => vec![run.ensemble(folder)],
+                _ => Vec::new(),
+            };
+            for folder in catalogue.parts(name)?.into_iter().chain(of_name) {
+                Manifest::read(&folder)?.require_same_graph(run, &folder)?;
+            }
+        }
+        let models = Models::open(&catalogue, &names, &mut task, &data.vocabulary)?;
+        Ok(Session { data, task, run: run.clone(), models, trained: Trained::new(data) })
+    }
+
+    /// The model itself.
+    ///
+    /// # Errors
+    /// If it is a combination of several, which has no embeddings of its own.
+    pub fn model(&self) -> Result<&Model<f32>> {
+        match self.models.models(0).as_slice() {
+            [model] => Ok(model),
+            several => {
+                let message = format!("`{}` is made of {} models", self.models.names()[0], several.len());
+                Err(Error::usage(message).hint("name a student or one teacher with --model"))
+            }
+        }
+    }
+
+    /// Warns of entities and relations that train knows nothing of: those asked about, and those among the answers.
+    pub fn warn(&self, questions: &[Question], replies: &[answer::Reply]) {
+        let basis = match &self.models.names()[0] {
+            ModelName::Student(_) => "initial values",
+            ModelName::Teacher(modality) if modality.is_structural() => "initial values",
+            _ => "initial values, or from features alone",
+        };
+        let asked = self.untrained(questions);
+        for label in asked.iter().take(NAMED) {
+            tracing::warn!("`{label}` is in no training triple: what is said of it is a guess from {basis}");
+        }
+        if asked.len() > NAMED {
+            tracing::warn!("and so are {} others", asked.len() - NAMED);
+        }
+        let answers =
+            replies.iter().flat_map(|reply| reply.answers.iter().map(move |answer| (reply, answer)));
+        let guessed =
+            answers.filter(|(reply, answer)| !self.is_trained(reply.question, answer.triple)).count();
+        if guessed > 0 {
+            tracing::warn!(
+                "{guessed} of the answers are in no training triple: their scores are guesses from {basis}"
+            );
+        }
+    }
+
+    /// Whether what answers a question is in any training triple.
+    fn is_trained(&self, question: Question, triple: mkg::Triple) -> bool {
+        match question {
+            Question { head: None, .. } => self.trained.entities[triple.head.index()],
+            Question { relation: None, .. } => self.trained.relations[triple.relation.index()],
+            Question { tail: None, .. } => self.trained.entities[triple.tail.index()],
+            _ => true,
+        }
+    }
+
+    /// The labels of what is asked about and not in train, each once.
+    fn untrained(&self, questions: &[Question]) -> Vec<&str> {
+        let mut labels = Vec::new();
+        for Question { head, relation, tail } in questions {
+            let entities = [head, tail].into_iter().flatten().filter(|id| !self.trained.entities[id.index()]);
+            let relation = relation.filter(|id| !self.trained.relations[id.index()]);
+            labels.extend(entities.map(|id| self.data.vocabulary.entities[id.index()].label()));
+            labels.extend(relation.map(|id| self.data.vocabulary.relations[id.index()].label()));
+        }
+        labels.sort_unstable();
+        labels.dedup();
+        labels
+    }
+}

@@ -1,0 +1,188 @@
+//! `dsom-predict`: see `--help`.
+
+use clap::Parser;
+use dsom_predict::answer::{Listing, Reply};
+use dsom_predict::output::{self, Format};
+use dsom_predict::question::{Question, Reader, Rows};
+use dsom_predict::why::Explanation;
+use dsom_predict::{Session, export, task};
+use mkg::Vocabulary;
+use program::print_line;
+use stage::{Error, Result, Run, files};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use training::Data;
+
+/// Ask a model of a run: which entities complete (HEAD, RELATION, ?)
+///
+/// HEAD and RELATION are names or keys, in any case where that is unambiguous. With TAIL, a `?` (in quotes, for the
+/// shell) stands for what is asked: `'?' borders France`, `France '?' Spain`. Answers that train or valid already have
+/// are left out unless asked for, and so is an entity as the answer about itself; the test split is never read. The
+/// probability is the softmax over all entities. docs/predict.md has the columns and examples.
+#[derive(Parser)]
+#[command(name = "dsom-predict", version)]
+struct Arguments {
+    /// Directory of the run
+    #[arg(long, value_name = "DIR", env = "DSOM_RUN")]
+    run: PathBuf,
+    /// A student's folder, a teacher's modality, or `average` of the teachers
+    #[arg(long, value_name = "NAME", default_value = dsom_evaluate::models::STUDENT)]
+    model: String,
+    /// How many answers
+    #[arg(long, value_name = "N", default_value = "10")]
+    top: NonZeroUsize,
+    /// List known answers too, marked
+    #[arg(long)]
+    include_known: bool,
+    /// List an entity as the answer about itself, even where the relation has no such fact in train
+    #[arg(long)]
+    loops: bool,
+    /// Ask for (?, RELATION, HEAD): who has this relation to HEAD
+    #[arg(long, conflicts_with_all = ["questions", "score", "export"])]
+    inverse: bool,
+    /// Let only these entities answer: a key or name a line
+    #[arg(long, value_name = "FILE", conflicts_with = "range")]
+    candidates: Option<PathBuf>,
+    /// Let only entities answer that the relation has in that place in train
+    #[arg(long)]
+    range: bool,
+    /// Say what speaks for each answer: ranks by the teachers, the policy, known facts that resemble it
+    #[arg(long, conflicts_with_all = ["questions", "score", "export"])]
+    why: bool,
+    /// Answer all questions of a file: TSV `head relation` or `head relation tail` with one cell empty or `?`, or
+    /// JSON lines (.jsonl, .json) with these fields; `-` is standard input
+    #[arg(long, value_name = "FILE")]
+    questions: Option<PathBuf>,
+    /// Score and rank the triples of a file: TSV `head relation tail`, or JSON lines; `-` is standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["questions", "candidates", "range", "include_known", "loops"])]
+    score: Option<PathBuf>,
+    /// Write the model into a folder as .npy, word2vec text and, of ComplEx, PyKEEN's weights
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["questions", "score", "format", "json", "output"])]
+    export: Option<PathBuf>,
+    /// How answers are written [default: by the name of --output, else table]
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<Format>,
+    /// Short for --format json: a JSON object per answer
+    #[arg(long, conflicts_with = "format")]
+    json: bool,
+    /// Write the answers to a file
+    #[arg(long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// The question: HEAD RELATION, or HEAD RELATION TAIL with one '?'
+    #[arg(value_names = ["HEAD", "RELATION", "TAIL"], num_args = 2..=3,
+        required_unless_present_any = ["questions", "score", "export"],
+        conflicts_with_all = ["questions", "score", "export"])]
+    words: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    program::init_logging(0);
+    program::exit(run(&arguments))
+}
+
+fn run(arguments: &Arguments) -> Result<()> {
+    let format = arguments.format()?;
+    let (run, mut task) = (Run::new(&arguments.run), task(&Run::new(&arguments.run)));
+    let data = Data::open(&run, &mut task)?;
+    // What cannot be understood is said before a model is read.
+    let asked = arguments.asked(&data.vocabulary)?;
+    let mut session = Session::open(&run, task, &data, &arguments.model, arguments.why)?;
+    if let Some(folder) = &arguments.export {
+        export::export(folder, session.model()?, &data.vocabulary)?;
+        print_line(&format!("written to {}", folder.display()));
+        return Ok(());
+    }
+    let (questions, listing) = asked;
+    let replies = session.answer(&questions, &listing)?;
+    session.warn(&questions, &replies);
+    let explanation = match arguments.why {
+        true => replies.first().map(|reply| session.explain(reply)).transpose()?,
+        false => None,
+    };
+    write(&data.vocabulary, &replies, explanation.as_ref(), format, arguments.output.as_deref())
+}
+
+/// Writes the answers to a file or prints them; what is left out is said below a table, else in the log.
+fn write(
+    vocabulary: &Vocabulary,
+    replies: &[Reply],
+    explanation: Option<&Explanation>,
+    format: Format,
+    path: Option<&Path>,
+) -> Result<()> {
+    let (rows, notes) = (output::rows(vocabulary, replies, explanation), output::notes(vocabulary, replies));
+    let text = match (format, path) {
+        (Format::Parquet, Some(path)) => {
+            notes.iter().for_each(|note| tracing::info!("{note}"));
+            return output::write_parquet(path, &rows);
+        }
+        (Format::Table, _) => {
+            let table = output::render(vocabulary, replies, explanation);
+            [vec![table], notes].concat().join("\n") + "\n"
+        }
+        _ => {
+            notes.iter().for_each(|note| tracing::info!("{note}"));
+            output::lines(&rows, format)?
+        }
+    };
+    match path {
+        Some(path) => files::write_bytes(path, text.as_bytes()),
+        None => {
+            print_line(text.trim_end_matches('\n'));
+            Ok(())
+        }
+    }
+}
+
+impl Arguments {
+    fn format(&self) -> Result<Format> {
+        let ending = self.output.as_ref().and_then(|path| path.extension()?.to_str());
+        let by_name = match ending {
+            Some("tsv") => Format::Tsv,
+            Some("json" | "jsonl" | "ndjson") => Format::Json,
+            Some("parquet") => Format::Parquet,
+            _ => Format::Table,
+        };
+        let format = if self.json { Format::Json } else { self.format.unwrap_or(by_name) };
+        match format {
+            Format::Parquet if self.output.is_none() => {
+                Err(Error::usage("Parquet is not for a terminal").hint("name a file with --output"))
+            }
+            Format::Tsv | Format::Parquet if self.why => {
+                Err(Error::usage("--why is told as a table or as JSON").hint("--format json"))
+            }
+            format => Ok(format),
+        }
+    }
+
+    /// What is asked, and what may answer.
+    fn asked(&self, vocabulary: &Vocabulary) -> Result<(Vec<Question>, Listing)> {
+        let reader = Reader::new(vocabulary);
+        let questions = match (&self.questions, &self.score, self.words.as_slice()) {
+            (Some(path), ..) => reader.file(path, Rows::Questions)?,
+            (_, Some(path), _) => reader.file(path, Rows::Triples)?,
+            (_, _, []) => Vec::new(),
+            (_, _, [head, relation]) if self.inverse => {
+                vec![reader.question(&["?".to_owned(), relation.clone(), head.clone()])?]
+            }
+            (_, _, [_, _, _]) if self.inverse => {
+                return Err(Error::usage(
+                    "--inverse is of HEAD RELATION; with three words write `?` for what is asked",
+                ));
+            }
+            (_, _, words) => vec![reader.question(words)?],
+        };
+        let candidates = self.candidates.as_ref().map(|path| reader.candidates(path)).transpose()?;
+        let candidates = candidates.map(|mut ids| {
+            ids.sort_unstable();
+            ids.dedup();
+            ids
+        });
+        let (top, range) = (self.top.get(), self.range);
+        let listing =
+            Listing { top, include_known: self.include_known, loops: self.loops, candidates, range };
+        Ok((questions, listing))
+    }
+}
