@@ -182,8 +182,11 @@ impl Task {
         Ok(Work::claim(self, force)?.map(|work| (work, ready)))
     }
 
-    /// Refuses inputs that are no longer what the stage that wrote them recorded.
+    /// Refuses inputs that are no longer what the stage that wrote them recorded, and stages of another graph.
     fn verify(&self) -> Result<()> {
+        for folder in stages_of(&self.run, &self.inputs) {
+            Manifest::read(&folder)?.require_same_graph(&self.run, &folder)?;
+        }
         let check = |(path, record, program): &(PathBuf, FileRecord, String)| record.require(path, program);
         self.written.par_iter().try_for_each(check)
     }
@@ -284,6 +287,9 @@ mod tests {
             stale(fixture.distill()),
             "its input stage `soft-labels` is stale: its input `graph/out` changed"
         );
+        // Ids of another graph would be taken for those of this one.
+        let error = fixture.distill().begin(true, || Ok(())).err().unwrap();
+        assert!(error.kind() == Kind::Data && error.to_string().contains("another graph"), "{error}");
         // The same bytes as before: nothing further down has to run.
         finish(fixture.soft_labels(), "b");
         assert_eq!(fixture.distill().status().unwrap(), Status::Fresh);
