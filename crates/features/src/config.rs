@@ -1,4 +1,4 @@
-//! What a checkpoint's `config.json` says, whatever its architecture calls it.
+//! A checkpoint's `config.json`, whatever its architecture calls things.
 //!
 //! Architectures have names of their own for the same sizes, and files leave out what was the default in their time. Both
 //! are made good in the JSON, before it becomes the configuration of a model of candle-transformers.
@@ -42,7 +42,7 @@ const NAMES: [(&str, &str); 24] = [
     ("layer_norm_epsilon", "/layer_norm_eps"),
 ];
 
-/// What must be a whole number from 1 on where it stands.
+/// Keys whose value is a whole number from 1 on, where they are there.
 const SIZES: [&str; 9] = [
     "vocab_size",
     "hidden_size",
@@ -59,11 +59,11 @@ const SIZES: [&str; 9] = [
 pub(crate) trait Architecture: Copy + DeserializeOwned {
     /// The one of a configuration that names none.
     const USUAL: &str;
-    /// What configurations of this one leave out, where it is not what most do.
+    /// The values that configurations of this one leave out, where they are not as in most.
     fn defaults(self) -> Value;
 }
 
-/// What is left out as a base-sized BERT or ViT has it, and keys that candle-transformers asks for in vain.
+/// The values of a base-sized BERT or ViT, and keys that candle-transformers asks for in vain.
 fn base() -> Value {
     json!({
         "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
@@ -127,7 +127,7 @@ impl<A: Architecture> Config<A> {
         self.values[name].as_u64().unwrap_or_default() as usize
     }
 
-    /// What stands under `name`.
+    /// The value under `name`.
     pub(crate) fn value(&self, name: &str) -> &Value {
         &self.values[name]
     }
@@ -144,7 +144,7 @@ impl<A: Architecture> Config<A> {
             .map_err(|e| candle_core::Error::msg(format!("{CONFIG}: {e}")))
     }
 
-    /// What lies between the two products of the feed-forward part.
+    /// The function between the two products of the feed-forward part.
     pub(crate) fn activation(&self) -> candle_core::Result<Activation> {
         serde_json::from_value(self.values["hidden_act"].clone())
             .map_err(|e| candle_core::Error::msg(format!("{CONFIG}: hidden_act: {e}")))
@@ -162,16 +162,16 @@ impl<A: Architecture> Config<A> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::images::models::Architecture as OfImages;
-    use crate::text::models::Architecture as OfTexts;
+    use crate::images::models::ImageArchitecture;
+    use crate::text::models::TextArchitecture;
 
     #[test]
     fn what_a_published_file_leaves_out_is_as_its_architecture_has_it() {
         // google/siglip-base-patch16-224, but for its texts.
         let siglip =
             json!({ "model_type": "siglip", "vision_config": { "model_type": "siglip_vision_model" } });
-        let config = Config::<OfImages>::new(&siglip).unwrap();
-        assert_eq!(config.architecture, OfImages::Siglip);
+        let config = Config::<ImageArchitecture>::new(&siglip).unwrap();
+        assert_eq!(config.architecture, ImageArchitecture::Siglip);
         assert_eq!((config.size("image_size"), config.size("patch_size")), (224, 16));
         assert_eq!(config.value("hidden_act"), "gelu_pytorch_tanh");
         // distilbert/distilbert-base-uncased.
@@ -179,11 +179,11 @@ mod tests {
             "model_type": "distilbert", "activation": "gelu", "dim": 768, "hidden_dim": 3072, "n_heads": 12,
             "n_layers": 6, "max_position_embeddings": 512, "pad_token_id": 0, "vocab_size": 30522,
         });
-        let config = Config::<OfTexts>::new(&distilbert).unwrap();
+        let config = Config::<TextArchitecture>::new(&distilbert).unwrap();
         assert_eq!((config.size("num_hidden_layers"), config.size("type_vocab_size")), (6, 1));
         assert_eq!(config.value("layer_norm_eps"), 1e-12);
         // FacebookAI/roberta-base: positions behind the padding's.
         let roberta = json!({ "model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1 });
-        assert_eq!(Config::<OfTexts>::new(&roberta).unwrap().max_tokens(), 512);
+        assert_eq!(Config::<TextArchitecture>::new(&roberta).unwrap().max_tokens(), 512);
     }
 }

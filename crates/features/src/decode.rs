@@ -5,7 +5,7 @@
 //! profile is ignored. Of an animation the first frame counts. Two things are unlike there: of 16 bits the upper 8 are
 //! kept, where Pillow takes what is above 255 for white; and an image is turned upright as its EXIF orientation says.
 //!
-//! What cannot be decoded is a reason, never a panic and never an allocation that the limits do not bound:
+//! A file that cannot be decoded gets a reason, never a panic and never an allocation that the limits do not bound:
 //!
 //! | file | gets |
 //! |---|---|
@@ -34,7 +34,9 @@
 //! | link out of the folder | `leads out of the image folder` |
 //! | directory named .jpg | `not a file` |
 //! | pipe | `not a file` |
-//! | unreadable permissions | `Permission denied` |
+//! | loop of links | `a loop of links` |
+//!
+//! A file that cannot be read (no permission, a failing disk, too many open files) is an error, never an absent image.
 
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader, Limits, RgbImage};
@@ -51,52 +53,64 @@ pub const MAX_SIDE: u32 = 20_000;
 pub const MAX_PIXELS: u64 = 1 << 26;
 /// The most memory that a decoder may take, in bytes: 8 for every pixel.
 const MAX_DECODED: u64 = 8 * MAX_PIXELS;
-/// What is decoded; the workspace's `image` is built with these.
+/// The system's number for a loop of links (`ELOOP`), which has no [`std::io::ErrorKind`] yet.
+const LOOP: i32 = if cfg!(target_os = "linux") { 40 } else { 62 };
+/// The formats that are decoded; the workspace's `image` is built with these.
 const FORMATS: [ImageFormat; 4] = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif];
 
 /// The folder of a dataset's images; nothing outside it is read.
 #[derive(Clone, Debug)]
-pub struct Folder {
+pub struct ImageFolder {
     path: PathBuf,
     real: PathBuf,
 }
 
-impl Folder {
+impl ImageFolder {
     /// The folder `path`.
     ///
     /// # Errors
     /// Where it cannot be resolved.
-    pub fn open(path: &Path) -> Result<Folder> {
+    pub fn open(path: &Path) -> Result<ImageFolder> {
         let real = path.canonicalize().map_err(|e| Error::io(path, e))?;
-        Ok(Folder { path: path.to_owned(), real })
+        Ok(ImageFolder { path: path.to_owned(), real })
     }
 
-    /// The bytes of the file at `relative`; or why it is not to be read.
-    pub fn read(&self, relative: &str) -> Result<Vec<u8>, String> {
+    /// Reads the file at `relative`; the inner error says why it is not an image of this folder.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Io`] where reading fails: what the image would have been is not known then.
+    pub fn read(&self, relative: &str) -> Result<Result<Vec<u8>, String>> {
         let path = self.path.join(relative);
-        let real = path.canonicalize().map_err(reason)?;
+        self.read_inside(&path).map_or_else(|e| reason(e).map(Err).map_err(|e| Error::io(path, e)), Ok)
+    }
+
+    fn read_inside(&self, path: &Path) -> std::io::Result<Result<Vec<u8>, String>> {
+        let real = path.canonicalize()?;
         if !real.starts_with(&self.real) {
-            return Err("a link that leads out of the image folder".to_owned());
+            return Ok(Err("a link that leads out of the image folder".to_owned()));
         }
         // Asked before opening: opening a pipe waits for somebody to write to it.
-        let metadata = std::fs::metadata(&real).map_err(reason)?;
+        let metadata = std::fs::metadata(&real)?;
         if !metadata.is_file() {
-            return Err("not a file".to_owned());
+            return Ok(Err("not a file".to_owned()));
         }
         if metadata.len() > MAX_FILE {
-            return Err(format!("{} bytes, at most {MAX_FILE} are read", metadata.len()));
+            return Ok(Err(format!("{} bytes, at most {MAX_FILE} are read", metadata.len())));
         }
-        let mut bytes = Vec::with_capacity(metadata.len() as usize);
-        File::open(&real).and_then(|file| file.take(MAX_FILE).read_to_end(&mut bytes)).map_err(reason)?;
-        Ok(bytes)
+        let mut bytes = Vec::new();
+        File::open(&real)?.take(MAX_FILE).read_to_end(&mut bytes)?;
+        Ok(Ok(bytes))
     }
 }
 
-/// The same words on every system for what is met most.
-fn reason(error: std::io::Error) -> String {
+/// Returns why there is no image, where the error says that there is none; gives the error back where it says that
+/// the system failed.
+fn reason(error: std::io::Error) -> Result<String, std::io::Error> {
+    use std::io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
     match error.kind() {
-        std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        _ => error.to_string(),
+        NotFound | NotADirectory | InvalidFilename => Ok("no such file".to_owned()),
+        _ if error.raw_os_error() == Some(LOOP) => Ok("a loop of links".to_owned()),
+        _ => Err(error),
     }
 }
 
@@ -148,7 +162,7 @@ fn limits() -> Limits {
     limits
 }
 
-/// Whether a JPEG file has the marker of its end. Decoders fill up what is missing with grey and say nothing.
+/// Returns whether a JPEG file has the marker of its end. Decoders fill up what is missing with grey and say nothing.
 ///
 /// Segments are skipped by their lengths (a thumbnail in one has an end of its own); in the coded data after a start
 /// of scan, an `ff` that is not the first byte of a marker is followed by 0.

@@ -19,24 +19,20 @@ use std::path::Path;
 
 use crate::FeatureTable;
 
-mod npy;
-mod npz;
+mod numpy;
 mod read;
-mod safetensors;
-mod tensors;
 mod torch;
 
-pub use read::read;
-pub use tensors::{Rows, Wanted};
+pub(crate) use read::{GivenRows, Wanted, read};
 
-/// How rows find their entities.
+/// The way from rows to their entities.
 #[derive(Clone, Copy, Debug)]
-pub struct Mapping<'a> {
+pub(crate) struct Mapping<'a> {
     /// The file that names the rows: line i has the key of row i's entity.
     pub keys: Option<&'a Path>,
-    /// What a key that no entity has is.
+    /// The lot of a key that no entity has.
     pub unknown: UnknownKeys,
-    /// Whether a row of zeros is no features.
+    /// Says that a row of zeros is no features.
     pub zero_is_absent: bool,
 }
 
@@ -48,7 +44,12 @@ pub struct Mapping<'a> {
 /// # Errors
 /// [`stage::Kind::Data`] where the numbers of rows differ, a key is unknown or twice there, a number is not finite,
 /// or no entity has features.
-pub fn join(rows: &Rows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Result<FeatureTable> {
+pub(crate) fn join(
+    rows: &GivenRows,
+    file: &Path,
+    mapping: Mapping,
+    entities: &[Entity],
+) -> Result<FeatureTable> {
     check_finite(rows).map_err(|e| e.at(file))?;
     let owners = owners(rows, file, mapping, entities)?;
     let mut table = FeatureTable::absent(entities.len(), rows.width);
@@ -65,7 +66,7 @@ pub fn join(rows: &Rows, file: &Path, mapping: Mapping, entities: &[Entity]) -> 
     Ok(table)
 }
 
-fn check_finite(rows: &Rows) -> Result<()> {
+fn check_finite(rows: &GivenRows) -> Result<()> {
     let Some(i) = rows.values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
     let (row, column) = (i / rows.width, i % rows.width);
     let whose = rows.keys.get(row).map_or(String::new(), |key| format!("`{key}`, "));
@@ -78,8 +79,12 @@ fn check_finite(rows: &Rows) -> Result<()> {
 }
 
 /// The entity of each row; none for a key that is skipped.
-fn owners(rows: &Rows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Result<Vec<Option<usize>>> {
-    let names = Names::new(entities, mapping.unknown);
+fn owners(
+    rows: &GivenRows,
+    file: &Path,
+    mapping: Mapping,
+    entities: &[Entity],
+) -> Result<Vec<Option<usize>>> {
     match (rows.keys.as_slice(), mapping.keys) {
         ([], None) => {
             require_same(rows, file, entities.len(), "the graph has", "entities")?;
@@ -89,11 +94,11 @@ fn owners(rows: &Rows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Re
             let lines = Lines::read(keys)?;
             let (numbers, named): (Vec<u64>, Vec<&str>) =
                 lines.numbered().map(|(number, line)| (number, trimmed(line))).unzip();
-            let owners = names.find(&named, |e, i| e.at(keys).line(numbers[i]))?;
+            let owners = find(&named, entities, mapping.unknown, |e, i| e.at(keys).line(numbers[i]))?;
             require_same(rows, file, named.len(), &format!("{} names", keys.display()), "entities")?;
             Ok(owners)
         }
-        (named, None) => names.find(named, |e, _| e.at(file)),
+        (named, None) => find(named, entities, mapping.unknown, |e, _| e.at(file)),
         (_, Some(keys)) => {
             let message = "names its rows itself, so `keys` has nothing to say";
             Err(Error::usage(message).at(file).hint(format!("leave out `keys = {keys:?}`")))
@@ -101,7 +106,7 @@ fn owners(rows: &Rows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Re
     }
 }
 
-fn require_same(rows: &Rows, file: &Path, count: usize, whose: &str, what: &str) -> Result<()> {
+fn require_same(rows: &GivenRows, file: &Path, count: usize, whose: &str, what: &str) -> Result<()> {
     if rows.count == count {
         return Ok(());
     }
@@ -109,49 +114,37 @@ fn require_same(rows: &Rows, file: &Path, count: usize, whose: &str, what: &str)
     Err(error.hint("name the rows' entities with `keys` in the recipe"))
 }
 
-/// Entities by key.
-struct Names<'a> {
-    keys: Vec<&'a str>,
-    ids: HashMap<&'a str, usize>,
+/// The entity of each key; `place` says where key number i stands.
+fn find(
+    keys: &[impl AsRef<str>],
+    entities: &[Entity],
     unknown: UnknownKeys,
-}
-
-impl<'a> Names<'a> {
-    fn new(entities: &'a [Entity], unknown: UnknownKeys) -> Self {
-        let keys: Vec<&str> = entities.iter().map(|entity| entity.key.as_str()).collect();
-        Names { ids: keys.iter().copied().zip(0..).collect(), keys, unknown }
-    }
-
-    /// The entity of each key; `place` says where key number i stands.
-    fn find(
-        &self,
-        keys: &[impl AsRef<str>],
-        place: impl Fn(Error, usize) -> Error,
-    ) -> Result<Vec<Option<usize>>> {
-        let owners: Vec<Option<usize>> = keys.iter().map(|key| self.ids.get(key.as_ref()).copied()).collect();
-        let unknown = owners.iter().filter(|owner| owner.is_none()).count();
-        let first = owners.iter().position(Option::is_none);
-        if let Some(i) = first.filter(|_| self.unknown == UnknownKeys::Refuse) {
-            let (key, all) = (keys[i].as_ref(), keys.len());
+    place: impl Fn(Error, usize) -> Error,
+) -> Result<Vec<Option<usize>>> {
+    let ids: HashMap<&str, usize> = entities.iter().map(|entity| entity.key.as_str()).zip(0..).collect();
+    let owners: Vec<Option<usize>> = keys.iter().map(|key| ids.get(key.as_ref()).copied()).collect();
+    let (count, all) = (owners.iter().filter(|owner| owner.is_none()).count(), keys.len());
+    match owners.iter().position(Option::is_none) {
+        Some(i) if unknown == UnknownKeys::Refuse => {
+            let key = keys[i].as_ref();
             let message = format!("no entity has the key `{key}`");
             let hint = format!(
-                "of the graph's keys {}; of {all} keys, {unknown} are no entity's, and `unknown_keys = \"skip\"` in the \
+                "of the graph's keys {}; of {all} keys, {count} are no entity's, and `unknown_keys = \"skip\"` in the \
                  recipe passes over them",
-                unlike(key, self.keys.iter().copied())
+                unlike(key, entities.iter().map(|entity| entity.key.as_str()))
             );
             return Err(place(Error::data(message).hint(hint), i));
         }
-        if unknown > 0 {
-            tracing::info!("{unknown} of {} keys are no entity's: skipped", keys.len());
-        }
-        let mut first_at: HashMap<usize, usize> = HashMap::new();
-        for (i, owner) in owners.iter().enumerate() {
-            let Some(earlier) = owner.and_then(|owner| first_at.insert(owner, i)) else { continue };
-            let message = format!("key `{}` stands twice, first as number {}", keys[i].as_ref(), earlier + 1);
-            return Err(place(Error::data(message), i));
-        }
-        Ok(owners)
+        Some(_) => tracing::info!("{count} of {all} keys are no entity's: skipped"),
+        None => {}
     }
+    let mut first_at: HashMap<usize, usize> = HashMap::new();
+    for (i, owner) in owners.iter().enumerate() {
+        let Some(earlier) = owner.and_then(|owner| first_at.insert(owner, i)) else { continue };
+        let message = format!("key `{}` stands twice, first as number {}", keys[i].as_ref(), earlier + 1);
+        return Err(place(Error::data(message), i));
+    }
+    Ok(owners)
 }
 
 #[cfg(test)]

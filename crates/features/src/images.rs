@@ -1,197 +1,189 @@
 //! Images of entities become features.
 //!
-//! An entity's readable images are [pooled](pooling) into one row; without one it is absent. The same bytes twice
-//! among its images are one image, and copies are counted over all entities: a placeholder that a site shows where it
-//! has no picture is found this way.
+//! An entity's row is the mean over its images that can be decoded; without one it is absent. The same bytes twice
+//! among its images are one image, and entities that have nothing but the same image are counted: a placeholder that a
+//! site shows where it has no picture is found this way.
 
 use image::RgbImage;
-use program::Progress;
-use stage::{Error, Modality, Result};
-use std::collections::{BTreeMap, HashSet};
-use std::path::PathBuf;
+use mkg::graph::Entity;
+use stage::{Error, Result};
+use std::collections::HashSet;
+use std::path::{Component, Path, PathBuf};
 
-use crate::FeatureTable;
-use crate::decode::{Folder, decode};
-use crate::journal::{Entry, Head, Journal};
-use crate::outcome::Covered;
-use crate::parallel::{Permits, as_done};
-use crate::shard::Shard;
+use crate::batch::{Encode, Encoded, EntityBatch};
+use crate::decode::{ImageFolder, decode};
 
 mod beit;
 pub mod encoder;
 pub(crate) mod models;
-pub mod pooling;
 mod positions;
-pub mod report;
-pub mod set;
+pub(crate) mod report;
 
 pub use encoder::ImageEncoder;
-pub use pooling::{EntityRows, Pooled};
-pub use report::{Report, unreadable};
-pub use set::{Illustrated, ImageSet};
+pub(crate) use report::{DecodeReport, unreadable};
 
-/// Encodes images in groups of about the same number.
-pub struct ImageWork<'a> {
-    /// The images.
-    pub images: &'a ImageSet,
-    /// The encoder.
-    pub encoder: &'a ImageEncoder,
+/// The images of a graph's entities.
+#[derive(Clone, Debug)]
+pub(crate) struct ImageSet {
+    /// The folder that paths are relative to.
+    pub root: PathBuf,
+    /// The paths of each entity's images.
+    pub paths: Vec<Vec<String>>,
+}
+
+impl ImageSet {
+    /// The images of `entities` in the folder `root`.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Data`] where a path leaves the folder.
+    pub(crate) fn new(root: PathBuf, entities: &[Entity]) -> Result<ImageSet> {
+        for (i, entity) in entities.iter().enumerate() {
+            if let Some(path) = entity.images.iter().find(|path| !stays_inside(path)) {
+                let message = format!("image path `{path}` leaves the image folder");
+                return Err(Error::data(message).row(i as u64));
+            }
+        }
+        Ok(ImageSet { root, paths: entities.iter().map(|entity| entity.images.clone()).collect() })
+    }
+
+    /// Entities in groups of at least `batch` images, but for the last; an entity's images stay together.
+    fn batches(&self, batch: usize) -> Vec<EntityBatch> {
+        let mut batches: Vec<EntityBatch> = Vec::new();
+        for (entity, paths) in self.paths.iter().enumerate().filter(|(_, paths)| !paths.is_empty()) {
+            match batches.last_mut().filter(|last| last.size < batch) {
+                None => {
+                    let (number, entities) = (batches.len(), vec![entity]);
+                    batches.push(EntityBatch { number, entities, size: paths.len() });
+                }
+                Some(last) => {
+                    last.entities.push(entity);
+                    last.size += paths.len();
+                }
+            }
+        }
+        batches
+    }
+}
+
+/// Returns whether a path relative to a folder stays in it.
+fn stays_inside(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+}
+
+/// Images, and what encodes them.
+pub(crate) struct ImageWork<'a> {
+    images: &'a ImageSet,
+    folder: ImageFolder,
+    encoder: ImageEncoder,
     /// Images that are encoded together, at most.
-    pub batch: usize,
-    /// Batches that are encoded at the same time.
-    pub threads: usize,
-    /// Whether an unreadable image is an error.
-    pub strict: bool,
-    /// Shown beside the progress.
-    pub modality: &'a Modality,
-    /// Which groups are done here.
-    pub shard: Shard,
-    /// Where finished groups are kept, and looked for.
-    pub journal: PathBuf,
+    batch: usize,
+    /// Makes an image that cannot be decoded an error.
+    strict: bool,
 }
 
 impl ImageWork<'_> {
-    /// The features of so many `entities`, and what became of their images.
-    ///
-    /// Memory holds one group's prepared images for each thread and one group more: while all threads encode, the next
-    /// group is read and decoded.
-    pub fn run(&self, entities: usize) -> Result<(FeatureTable, Report)> {
-        let folder = Folder::open(&self.images.root)?;
-        let mut table = FeatureTable::absent(entities, self.encoder.width());
-        let mut reports: BTreeMap<usize, Report> = BTreeMap::new();
-        let mut journal = Journal::open(&self.journal, |entry| {
-            let report = report_of(&entry.head)?;
-            self.require_readable(&report)?;
-            reports.insert(entry.head.batch, report);
-            table.take(&entry.head.entities, &entry.rows)
-        })?;
-        let groups = self.groups();
-        let images = |groups: &[Group]| groups.iter().map(Group::images).sum::<u64>();
-        let progress = Progress::new(self.modality.as_str(), images(&groups), "images");
-        let left: Vec<Group> =
-            groups.iter().filter(|group| !reports.contains_key(&group.number)).copied().collect();
-        let done = images(&groups) - images(&left);
-        progress.start_at(done);
-        if done > 0 {
-            tracing::info!("{}: continues with {done} images done", self.modality);
-        }
-        tracing::info!("{}: encodes {} images", self.modality, images(&left));
-        let permits = Permits::new(self.threads);
-        let encode = |group: &Group| self.encode(&folder, group.entities, &permits);
-        as_done(&left, self.threads + 1, encode, |group, (pooled, report)| {
-            self.require_readable(&report)?;
-            let entry = entry(group.number, pooled, &report)?;
-            table.take(&entry.head.entities, &entry.rows)?;
-            progress.advance(group.images());
-            reports.insert(group.number, report);
-            journal.append(&entry)
-        })?;
-        Ok((table, Report::of_groups(reports.into_values())))
+    /// # Errors
+    /// Where the image folder cannot be opened.
+    pub(crate) fn new(
+        images: &ImageSet,
+        encoder: ImageEncoder,
+        batch: usize,
+        strict: bool,
+    ) -> Result<ImageWork<'_>> {
+        Ok(ImageWork {
+            folder: ImageFolder::open(&images.root)?,
+            images,
+            encoder,
+            batch: batch.max(1),
+            strict,
+        })
     }
 
-    /// The entities whose images are looked at here.
-    pub fn covered(&self) -> Covered {
-        let entities = self.groups().into_iter().flat_map(|group| group.entities).map(|(entity, _)| *entity);
-        Covered { entities: entities.collect(), of: self.images.of_entities.len() }
+    fn fail_if_strict(&self, path: &str, reason: &str) -> Result<()> {
+        if self.strict { Err(unreadable(reason).at(self.images.root.join(path))) } else { Ok(()) }
+    }
+}
+
+impl Encode for ImageWork<'_> {
+    fn unit(&self) -> &'static str {
+        "images"
     }
 
-    fn groups(&self) -> Vec<Group<'_>> {
-        let groups = self.images.groups(self.batch.max(1)).into_iter().enumerate();
-        let groups = groups.map(|(number, entities)| Group { number, entities });
-        groups.filter(|group| self.shard.has(group.number)).collect()
+    fn width(&self) -> usize {
+        self.encoder.width()
     }
 
-    fn encode(
-        &self,
-        folder: &Folder,
-        group: &[Illustrated],
-        permits: &Permits,
-    ) -> Result<(EntityRows, Report)> {
-        let mut report = Report::default();
-        let mut batch =
-            Batch { work: self, permits, owners: vec![], pixels: vec![], rows: Pooled::default() };
-        for (entity, paths) in group {
+    fn batches(&self) -> Vec<EntityBatch> {
+        self.images.batches(self.batch)
+    }
+
+    fn encode(&self, batch: &EntityBatch) -> Result<Encoded> {
+        let mut report = DecodeReport::default();
+        let mut vectors = Vectors { work: self, owners: vec![], pixels: vec![], done: vec![] };
+        for entity in &batch.entities {
             let mut seen = HashSet::new();
-            for path in paths {
-                let decoded = folder.read(path).and_then(|bytes| {
-                    // Half of it: enough to tell files apart, and many are kept.
-                    let digest = stage::files::digest_of(&bytes)[..32].to_owned();
-                    let image = if seen.contains(&digest) { None } else { Some(decode(&bytes)?) };
-                    Ok((digest, image))
-                });
-                match decoded {
-                    Err(reason) => report.unreadable.push((path.clone(), reason)),
+            for path in &self.images.paths[*entity] {
+                match self.folder.read(path)?.and_then(|bytes| once(&bytes, &mut seen)) {
                     Ok((digest, image)) => {
-                        report.copies += usize::from(image.is_none());
-                        seen.insert(digest.clone());
-                        report.digests.push(digest);
-                        image.map_or(Ok(()), |image| batch.add(*entity, &image))?;
+                        report.add_read(*entity, digest, path);
+                        image.map_or(Ok(()), |image| vectors.add(*entity, &image))?;
+                    }
+                    Err(reason) => {
+                        self.fail_if_strict(path, &reason)?;
+                        report.unreadable.push((path.clone(), reason));
                     }
                 }
             }
         }
-        batch.encode()?;
-        Ok((batch.rows.rows(), report))
-    }
-
-    fn require_readable(&self, report: &Report) -> Result<()> {
-        if self.strict { report.require_all(&self.images.root) } else { Ok(()) }
+        let (entities, rows) = vectors.means()?;
+        Ok(Encoded { entities, report, rows })
     }
 }
 
-/// Entities whose images are encoded together.
-#[derive(Clone, Copy)]
-struct Group<'a> {
-    number: usize,
-    entities: &'a [Illustrated],
+/// The digest of a file and, where it is not among those `seen`, the image in it.
+fn once(bytes: &[u8], seen: &mut HashSet<String>) -> Result<(String, Option<RgbImage>), String> {
+    // Half of it: enough to tell files apart, and many are kept.
+    let digest = stage::files::digest_of(bytes)[..32].to_owned();
+    let image = if seen.contains(&digest) { None } else { Some(decode(bytes)?) };
+    seen.insert(digest.clone());
+    Ok((digest, image))
 }
 
-impl Group<'_> {
-    fn images(&self) -> u64 {
-        self.entities.iter().map(|(_, paths)| paths.len() as u64).sum()
-    }
-}
-
-/// A group's rows and report as they are kept.
-fn entry(batch: usize, pooled: EntityRows, report: &Report) -> Result<Entry> {
-    let note = serde_json::to_value(report).map_err(|e| Error::data(e.to_string()))?;
-    let (entities, rows): (Vec<usize>, Vec<Vec<f32>>) = pooled.into_iter().unzip();
-    Ok(Entry { head: Head { batch, entities, note }, rows: rows.concat() })
-}
-
-fn report_of(head: &Head) -> Result<Report> {
-    serde_json::from_value(head.note.clone())
-        .map_err(|e| Error::data("the saved work is unusable").because(e).hint("use --force"))
-}
-
-/// Prepared images that wait to be encoded together.
-struct Batch<'a> {
+/// Vectors of images, each of which belongs to an entity; an entity's follow each other.
+struct Vectors<'a> {
     work: &'a ImageWork<'a>,
-    permits: &'a Permits,
     owners: Vec<usize>,
-    pixels: Vec<f32>,
-    rows: Pooled,
+    /// Prepared images that wait to be encoded together.
+    pixels: Vec<Vec<f32>>,
+    done: Vec<f32>,
 }
 
-impl Batch<'_> {
+impl Vectors<'_> {
     fn add(&mut self, entity: usize, image: &RgbImage) -> Result<()> {
         self.owners.push(entity);
-        self.pixels.extend(self.work.encoder.preparation().pixels(image));
-        if self.owners.len() >= self.work.batch.max(1) { self.encode() } else { Ok(()) }
+        self.pixels.push(self.work.encoder.preparation().pixels(image));
+        if self.pixels.len() >= self.work.batch { self.encode() } else { Ok(()) }
     }
 
     fn encode(&mut self) -> Result<()> {
-        if self.owners.is_empty() {
-            return Ok(());
-        }
-        let encoder = self.work.encoder;
-        let vectors = {
-            let _permit = self.permits.acquire();
-            encoder.encode(&std::mem::take(&mut self.pixels))?
-        };
-        let owned = self.owners.drain(..).zip(vectors.chunks_exact(encoder.width()));
-        owned.for_each(|(entity, vector)| self.rows.add(entity, vector));
+        self.done.extend(self.work.encoder.encode(&std::mem::take(&mut self.pixels).concat())?);
         Ok(())
+    }
+
+    /// The entities, and the mean of each one's vectors.
+    fn means(mut self) -> Result<(Vec<usize>, Vec<f32>)> {
+        self.encode()?;
+        let (mut entities, mut rows) = (Vec::new(), Vec::new());
+        let mut vectors = self.done.chunks_exact(self.work.width());
+        for own in self.owners.chunk_by(|a, b| a == b) {
+            let mut row = vectors.next().unwrap_or_default().to_vec();
+            for vector in vectors.by_ref().take(own.len() - 1) {
+                row.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x);
+            }
+            entities.push(own[0]);
+            rows.extend(row.iter().map(|sum| sum / own.len() as f32));
+        }
+        Ok((entities, rows))
     }
 }
 

@@ -2,36 +2,46 @@
 //!
 //! Every modality of the recipe's `[features]` becomes one [`FeatureTable`], a row per entity, from one of three
 //! sources: [texts](text) through a BERT-architecture encoder, [images] ([decoded](decode) from files) through a
-//! ViT-architecture encoder, or [given] rows. An entity without a text or an image keeps a row of zeros and is marked absent: missing data
-//! is a value that later stages see, never noise that they cannot tell from a feature.
+//! ViT-architecture encoder, or given rows. An entity without a text or an image keeps a row of zeros and is marked absent:
+//! missing data is a value that later stages see, never noise that they cannot tell from a feature.
 //!
 //! Encoders run in `f32` and never train, so several batches run side by side, each on one thread (see
-//! [`parallel`]), or one after the other on a device. What a batch holds depends on the data alone: the same bytes
+//! [`parallel`]), or one after the other on a device. The data alone decide what a batch holds: the same bytes
 //! come out on any number of threads.
 
+mod args;
+mod batch;
 pub mod checkpoint;
 mod config;
 pub mod decode;
-pub mod export;
-pub mod given;
+mod export;
+mod given;
 pub mod images;
-pub mod journal;
-pub mod outcome;
 pub mod parallel;
-pub mod plan;
+mod plan;
 pub mod preparation;
 mod random;
-pub mod shard;
+mod shard;
 pub mod source;
 pub mod table;
 pub mod text;
 pub mod tokens;
 mod weights;
-pub mod work;
+mod work;
 
+pub use args::Args;
 pub use table::FeatureTable;
+pub use work::run;
 
-use stage::{Error, Kind};
+use stage::{Error, Kind, Result};
+
+/// The device that encoders compute on: candle's, on the CPU as well.
+///
+/// # Errors
+/// As [`device::choose`] has them.
+pub fn encoder_device(asked: program::Device) -> Result<device::Device> {
+    Ok(device::choose(asked)?.unwrap_or(device::Device::Cpu))
+}
 
 /// A failure inside the tensor library, with what we were doing.
 pub(crate) fn tensor_error(doing: &str) -> impl Fn(candle_core::Error) -> Error + '_ {

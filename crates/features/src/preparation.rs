@@ -20,7 +20,7 @@ pub const FILE: &str = "preprocessor_config.json";
 /// The longest image that is resized by its shortest edge, as length over width.
 const MAX_RATIO: u32 = 8;
 
-/// How images become pixels.
+/// The way from images to pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preparation {
     resized: Size,
@@ -41,7 +41,7 @@ enum Size {
 }
 
 impl Preparation {
-    /// What ViT's own processor does where nothing says otherwise, for images of `size` x `size` pixels: bilinear, -1 to 1.
+    /// Does what ViT's own processor does where nothing says otherwise, for images of `size` x `size` pixels: bilinear, -1 to 1.
     pub fn vit(size: usize) -> Preparation {
         Preparation {
             resized: Size::Exact(size as u32, size as u32),
@@ -53,12 +53,12 @@ impl Preparation {
         }
     }
 
-    /// What SigLIP's does: bicubic.
+    /// Does what SigLIP's does: bicubic.
     pub(crate) fn siglip(size: usize) -> Preparation {
         Preparation { algorithm: ResizeAlg::Convolution(FilterType::CatmullRom), ..Preparation::vit(size) }
     }
 
-    /// What CLIP's does: the shorter side, of which the centre, with the colours of its training images.
+    /// Does what CLIP's does: the shorter side, of which the centre, with the colours of its training images.
     pub(crate) fn clip(size: usize) -> Preparation {
         Preparation {
             resized: Size::ShortestEdge(size as u32),
@@ -69,7 +69,7 @@ impl Preparation {
         }
     }
 
-    /// What DINOv2's does: a smaller part of the centre, with the colours of ImageNet.
+    /// Does what DINOv2's does: a smaller part of the centre, with the colours of ImageNet.
     pub(crate) fn dinov2() -> Preparation {
         Preparation {
             resized: Size::ShortestEdge(256),
@@ -79,12 +79,12 @@ impl Preparation {
         }
     }
 
-    /// What the file at `path` says; what it leaves out is as `usual`.
+    /// Reads what the file at `path` says; the rest is as `usual`.
     ///
     /// # Errors
     /// [`stage::Kind::Data`] where the file is damaged, or cannot be followed.
     pub fn read(path: &Path, usual: Preparation) -> Result<Preparation> {
-        let config: Config = read_json(path)?;
+        let config: PreparationFile = read_json(path)?;
         config.preparation(usual).map_err(|message| Error::data(message).at(path))
     }
 
@@ -103,15 +103,21 @@ impl Preparation {
         let (width, height, bytes) = self.resize(image);
         let (rows, columns) = self.size();
         let (top, left) = ((height as usize - rows) / 2, (width as usize - columns) / 2);
-        let (bytes, width) = (&bytes, width as usize);
-        let channel = move |c: usize| {
+        let mut pixels = Vec::with_capacity(3 * rows * columns);
+        for channel in 0..3 {
             // Through a table: a channel has no more than 256 different values.
-            let value = |byte: u8| (f32::from(byte) * self.factor - self.mean[c]) / self.deviation[c];
-            let table: [f32; 256] = std::array::from_fn(|byte| value(byte as u8));
-            let row = move |y: usize| (0..columns).map(move |x| 3 * ((top + y) * width + left + x) + c);
-            (0..rows).flat_map(row).map(move |i| table[usize::from(bytes[i])])
-        };
-        (0..3).flat_map(channel).collect()
+            let table: [f32; 256] = std::array::from_fn(|byte| self.value(channel, byte));
+            for y in 0..rows {
+                let start = 3 * ((top + y) * width as usize + left) + channel;
+                let row = bytes[start..].iter().step_by(3).take(columns);
+                pixels.extend(row.map(|byte| table[usize::from(*byte)]));
+            }
+        }
+        pixels
+    }
+
+    fn value(&self, channel: usize, byte: usize) -> f32 {
+        (byte as f32 * self.factor - self.mean[channel]) / self.deviation[channel]
     }
 
     /// Width, height and bytes of the image before it is cropped. Rows come first, then columns, as PIL has it: where a filter
@@ -127,11 +133,10 @@ impl Preparation {
                 (w, h, new_width, new_height)
             }
         };
-        let middle = |whole: u32, part: u32| f64::from((whole - part) / 2);
         let columns = ResizeOptions::new().resize_alg(self.algorithm);
         let rows = columns.crop(
-            middle(width, shown_width),
-            middle(height, shown_height),
+            f64::from((width - shown_width) / 2),
+            f64::from((height - shown_height) / 2),
             f64::from(shown_width),
             f64::from(shown_height),
         );
@@ -151,13 +156,15 @@ impl Preparation {
 
 /// Width and height once the shorter is `edge`: the longer is rounded down, as the processors do.
 fn by_shortest_edge(width: u32, height: u32, edge: u32) -> (u32, u32) {
-    let longer = |long: u32, short: u32| (u64::from(edge) * u64::from(long) / u64::from(short.max(1))) as u32;
-    if width <= height { (edge, longer(height, width).max(edge)) } else { (longer(width, height), edge) }
+    let (long, short) = (width.max(height), width.min(height).max(1));
+    // The ratio is bounded, so this is far from the largest number.
+    let longer = (u64::from(edge) * u64::from(long) / u64::from(short)) as u32;
+    if width <= height { (edge, longer.max(edge)) } else { (longer, edge) }
 }
 
 /// The file, as far as it is about pixels.
 #[derive(Deserialize)]
-struct Config {
+struct PreparationFile {
     do_resize: Option<bool>,
     size: Option<SizeConfig>,
     resample: Option<u8>,
@@ -178,7 +185,7 @@ enum SizeConfig {
     Square(u32),
 }
 
-impl Config {
+impl PreparationFile {
     fn preparation(&self, usual: Preparation) -> Result<Preparation, String> {
         if self.do_resize == Some(false) {
             return Err("`do_resize` is false, but entities have images of every size".to_owned());

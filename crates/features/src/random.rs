@@ -5,7 +5,7 @@
 //! its tensors nor on the other tensors. Numbers are uniform, which needs no transcendental function: the same bits on every
 //! machine.
 //!
-//! What a trained ViT gathers in its class token, a random one does not: its attention is nearly uniform, so the class
+//! A random ViT does not gather in its class token what a trained one does: its attention is nearly uniform, so the class
 //! token, like the mean over all patches, knows which colours an image has and not where. The flags of France, the
 //! Netherlands and Russia come out nearly the same (cosine 0.98 and more after centring). So the feature is the mean over the
 //! patches of each cell of a grid of [`GRID`] x [`GRID`], side by side: the flags that look alike are then the near ones, and
@@ -41,7 +41,7 @@ pub(crate) fn images() -> Value {
 /// positions apart, too little to drown the content.
 const PLACE_SCALE: f64 = 0.1;
 
-/// How much of the deviation a linear layer passes on (a patch projection passes all). What a layer without training
+/// The share of the deviation that a linear layer passes on (a patch projection passes all). What a layer without training
 /// adds to the content is noise: at 1, texts without a common word have a cosine of 0.35, at 0.5 of 0.15.
 const LAYER_GAIN: f64 = 0.5;
 
@@ -82,8 +82,8 @@ impl RandomWeights {
         let mut generator = stage::seed::generator(self.seed, &format!("{}/{name}", self.name), 0);
         let range = deviation * 12f64.sqrt();
         // 24 bits are what an f32 holds.
-        let unit = |bits: u32| f64::from(bits >> 8) / f64::from(1 << 24);
-        (0..count).map(|_| ((unit(generator.next_u32()) - 0.5) * range) as f32).collect()
+        let units = (0..count).map(|_| f64::from(generator.next_u32() >> 8) / f64::from(1 << 24));
+        units.map(|unit| ((unit - 0.5) * range) as f32).collect()
     }
 }
 
@@ -92,7 +92,7 @@ enum Deviation {
     Uniform(f64),
 }
 
-/// How a tensor of this name is drawn. `shape` is `(out, in, ...)`.
+/// The deviation of a tensor of this name. `shape` is `(out, in, ...)`.
 fn deviation(name: &str, shape: &[usize]) -> Deviation {
     let name = name.to_ascii_lowercase();
     if name.contains("layernorm") && name.ends_with("weight") {

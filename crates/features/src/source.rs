@@ -6,31 +6,32 @@
 use hub::{Hub, Repository, Snapshot, Want};
 use serde::Serialize;
 use serde_json::{Value, json};
-use stage::{Error, Kind, Result};
+use stage::{Error, Kind, Modality, Result};
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::{CONFIG, Checkpoint, MAKE_TOKENIZER, WEIGHTS};
+use crate::plan::Lack;
 use crate::{preparation, text};
 
 /// Where an encoder comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum EncoderSource<O> {
+pub(crate) enum EncoderSource<O> {
     /// A checkpoint, and what of it is the feature.
     Checkpoint(Checkpoint, O),
     /// Weights drawn from the run's seed.
     Random,
 }
 
-/// Whether the network may be used.
+/// The use of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lookup {
+pub(crate) enum Lookup {
     /// Only the hub's cache.
     Cached,
     /// The hub is asked, and what is not cached is fetched.
     Fetch,
 }
 
-/// What encoders of one kind of input have in common.
+/// Things that encoders of one kind of input have in common.
 pub struct EncoderKind {
     /// The flag that names one.
     pub flag: &'static str,
@@ -58,25 +59,20 @@ pub const IMAGES: EncoderKind = EncoderKind {
     optional: &[preparation::FILE],
 };
 
-/// What a modality's section says of its encoder, and what the command line says beside it.
-pub struct Asked<'a, O> {
-    /// The section's key in the recipe, for messages.
-    pub section: String,
-    /// `encoder`.
-    pub encoder: Option<&'a str>,
-    /// `revision`.
-    pub revision: Option<&'a str>,
-    /// The flag.
-    pub flag: Option<&'a str>,
-    /// `output`.
+/// The encoder that a modality's section asks for, and the flag of the command line.
+pub(crate) struct AskedEncoder<'a, O> {
+    pub modality: &'a Modality,
+    pub encoder: Option<String>,
+    pub revision: Option<String>,
+    pub flag: &'a Option<String>,
     pub output: Option<O>,
 }
 
-/// What an encoder is called.
+/// The name of an encoder.
 #[derive(Debug, PartialEq, Eq)]
 enum Named {
     Random,
-    Folder(PathBuf),
+    ImageFolder(PathBuf),
     Hub(Repository),
 }
 
@@ -85,50 +81,58 @@ impl Named {
         let is_path = text.starts_with(['.', '/', '~']) || text.matches('/').count() != 1;
         match text {
             "random" => Ok(Named::Random),
-            _ if is_path || Path::new(text).is_dir() => Ok(Named::Folder(text.into())),
+            _ if is_path || Path::new(text).is_dir() => Ok(Named::ImageFolder(text.into())),
             _ => Ok(Named::Hub(text.parse()?)),
         }
     }
 }
 
-impl<O> Asked<'_, O> {
+impl<O> AskedEncoder<'_, O> {
+    fn wrong_revision(&self, message: &str) -> Error {
+        Error::usage(format!("`features.{}.revision` {message}", self.modality))
+    }
+
     fn named(&self, kind: &EncoderKind) -> Result<Named> {
-        let wrong = |message: &str| Error::usage(format!("`{}.revision` {message}", self.section));
-        match (self.encoder, self.revision) {
-            (None, None) => Named::parse(self.flag.unwrap_or(kind.default)),
+        match (self.encoder.as_deref(), self.revision.as_deref()) {
+            (None, None) => Named::parse(self.flag.as_deref().unwrap_or(kind.default)),
             (Some(encoder), None) => Named::parse(encoder),
-            (None, Some(_)) => Err(wrong("is one of an `encoder`, but none is named beside it")),
+            (None, Some(_)) => {
+                Err(self.wrong_revision("is one of an `encoder`, but none is named beside it"))
+            }
             (Some(encoder), Some(revision)) => match Named::parse(encoder)? {
-                Named::Hub(_) if encoder.contains('@') => Err(wrong("stands beside another in `encoder`")),
+                Named::Hub(_) if encoder.contains('@') => {
+                    Err(self.wrong_revision("stands beside another in `encoder`"))
+                }
                 Named::Hub(repository) => Ok(Named::Hub(Repository::new(repository.name, revision)?)),
-                _ => Err(wrong("is one of a name on the hub, but the encoder is none")),
+                _ => Err(self.wrong_revision("is one of a name on the hub, but the encoder is none")),
             },
         }
     }
 }
 
 impl EncoderKind {
-    /// Where the encoder that is asked for comes from; `Err` with its name where it is on the hub and, for all that the
-    /// `lookup` may do, not here.
-    pub fn source<O: Default>(
+    /// The source of the encoder that is asked for, unless it is on the hub and, for all that the `lookup` may do, not
+    /// here.
+    pub(crate) fn source<O: Default>(
         &self,
-        asked: Asked<O>,
+        asked: AskedEncoder<O>,
         lookup: Lookup,
-    ) -> Result<Result<EncoderSource<O>, String>> {
+    ) -> Result<Result<EncoderSource<O>, Lack>> {
         let checkpoint = match asked.named(self)? {
             Named::Random if asked.output.is_some() => {
+                let modality = asked.modality;
                 let message =
-                    format!("`{}.output`: random weights have an output of their own", asked.section);
+                    format!("`features.{modality}.output`: random weights have an output of their own");
                 return Err(Error::usage(message).hint("leave it out, or name a checkpoint"));
             }
             Named::Random => return Ok(Ok(EncoderSource::Random)),
-            Named::Folder(folder) => Checkpoint::open(&folder, self.required)?,
+            Named::ImageFolder(folder) => Checkpoint::open(&folder, self.required)?,
             Named::Hub(repository) => match self.snapshot(&repository, lookup)? {
                 Some(snapshot) => {
                     let origin = format!("{} at {}", repository.name, snapshot.commit);
                     Checkpoint::open(&snapshot.folder, self.required)?.of_hub(origin)
                 }
-                None => return Ok(Err(repository.to_string())),
+                None => return Ok(Err(Lack::Unfetched(repository.to_string()))),
             },
         };
         Ok(Ok(EncoderSource::Checkpoint(checkpoint, asked.output.unwrap_or_default())))
@@ -168,8 +172,8 @@ fn fetched(hub: &Hub, repository: &Repository, wants: &[Want]) -> Result<Snapsho
 }
 
 impl<O: Serialize> EncoderSource<O> {
-    /// Whether it is on the hub: then there may be something newer.
-    pub fn is_of_hub(&self) -> bool {
+    /// Returns whether it is on the hub: then there may be something newer.
+    pub(crate) fn is_of_hub(&self) -> bool {
         matches!(self, EncoderSource::Checkpoint(checkpoint, _) if checkpoint.origin().is_some())
     }
 
@@ -191,13 +195,14 @@ impl<O: Serialize> EncoderSource<O> {
     /// The checkpoint's files that the features depend on, with what they are called in the stage's inputs.
     pub(crate) fn files(&self, kind: &EncoderKind) -> Vec<(PathBuf, String)> {
         let EncoderSource::Checkpoint(checkpoint, _) = self else { return Vec::new() };
-        let named = |path: PathBuf| {
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            (path, format!("encoder/{name}"))
-        };
         let others = kind.required.iter().chain(kind.optional).filter_map(|name| checkpoint.optional(name));
         let weights = checkpoint.weights_file().to_owned();
-        [checkpoint.path(CONFIG), weights].into_iter().chain(others).map(named).collect()
+        let files = [checkpoint.path(CONFIG), weights].into_iter().chain(others);
+        let named = files.map(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            (path, format!("encoder/{name}"))
+        });
+        named.collect()
     }
 }
 
@@ -215,7 +220,7 @@ mod tests {
         assert_eq!(Named::parse("google/vit").unwrap(), hub("google/vit", "main"));
         assert_eq!(Named::parse("google/vit@v2").unwrap(), hub("google/vit", "v2"));
         for path in ["vit", "./google/vit", "/google", "../vit", "~/vit", "a/b/c", "src/text"] {
-            assert_eq!(Named::parse(path).unwrap(), Named::Folder(path.into()), "{path}");
+            assert_eq!(Named::parse(path).unwrap(), Named::ImageFolder(path.into()), "{path}");
         }
         assert_eq!(Named::parse("google/vit base").unwrap_err().kind(), Kind::Usage);
     }
@@ -229,10 +234,10 @@ mod tests {
 
     #[test]
     fn a_revision_is_one_of_a_repository_in_the_recipe() {
-        let asked = |encoder, revision, flag| {
-            let asked: Asked<()> =
-                Asked { section: "features.x".into(), encoder, revision, flag, output: None };
-            asked.named(&TEXT)
+        let asked = |encoder: Option<&str>, revision: Option<&str>, flag: Option<&str>| {
+            let [encoder, revision, flag] = [encoder, revision, flag].map(|name| name.map(str::to_owned));
+            let modality = &"x".parse().unwrap();
+            AskedEncoder::<()> { modality, encoder, revision, flag: &flag, output: None }.named(&TEXT)
         };
         assert_eq!(asked(None, None, None).unwrap(), Named::parse(TEXT.default).unwrap());
         assert_eq!(asked(None, None, Some("a/b")).unwrap(), hub("a/b", "main"));

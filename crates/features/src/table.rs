@@ -2,6 +2,7 @@
 //!
 //! On disk it is a safetensors file with `features`, f32 `(entity, width)`, and `present`, u8 `(entity)`.
 
+use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use stage::files::{read_bytes, write_tensors};
@@ -66,7 +67,7 @@ impl FeatureTable {
         self.present[i] = false;
     }
 
-    /// How many entities there are, present or not.
+    /// The number of entities, present or not.
     pub fn entities(&self) -> usize {
         self.present.len()
     }
@@ -76,7 +77,7 @@ impl FeatureTable {
         &self.values[i * self.width..(i + 1) * self.width]
     }
 
-    /// How many entities have features.
+    /// The number of entities that have features.
     pub fn count_present(&self) -> usize {
         self.present.iter().filter(|present| **present).count()
     }
@@ -130,14 +131,7 @@ impl FeatureTable {
 fn parse(bytes: &[u8], entities: usize) -> Result<FeatureTable> {
     let file = SafeTensors::deserialize(bytes)
         .map_err(|e| Error::data("not a whole safetensors file").because(e))?;
-    let tensor = |name: &str, dtype: Dtype| {
-        let tensor = file.tensor(name).map_err(|_| Error::data(format!("no tensor `{name}`")))?;
-        if tensor.dtype() != dtype {
-            return Err(Error::data(format!("tensor `{name}` is {}, not {dtype}", tensor.dtype())));
-        }
-        Ok(tensor)
-    };
-    let (features, present) = (tensor("features", Dtype::F32)?, tensor("present", Dtype::U8)?);
+    let (features, present) = (tensor(&file, "features", Dtype::F32)?, tensor(&file, "present", Dtype::U8)?);
     let &[rows, width] = features.shape() else {
         return Err(Error::data(format!("tensor `features` has shape {:?}, not 2 axes", features.shape())));
     };
@@ -152,6 +146,14 @@ fn parse(bytes: &[u8], entities: usize) -> Result<FeatureTable> {
     // The numbers may lie at an odd address, so they are copied, not cast.
     let values = features.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     Ok(FeatureTable { width, values, present: present.data().iter().map(|byte| *byte != 0).collect() })
+}
+
+fn tensor<'a>(file: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<TensorView<'a>> {
+    let tensor = file.tensor(name).map_err(|_| Error::data(format!("no tensor `{name}`")))?;
+    match tensor.dtype() {
+        found if found == dtype => Ok(tensor),
+        found => Err(Error::data(format!("tensor `{name}` is {found}, not {dtype}"))),
+    }
 }
 
 #[cfg(test)]
@@ -197,41 +199,28 @@ mod tests {
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().as_ref().unwrap();
         assert_eq!((metadata["modality"].as_str(), metadata["format"].as_str()), ("visual", "1"));
-        assert_eq!(
-            candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu).unwrap().len(),
-            2
-        );
+        let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu).unwrap();
+        assert_eq!(tensors.len(), 2);
     }
 
     #[test]
-    fn another_number_of_entities_is_named() {
-        let (_dir, path) = written(&table());
-        let error = FeatureTable::read(&path, 4).unwrap_err();
-        let message = error.to_string();
-        assert!(message.contains("[3, 2]") && message.contains("4 entities"), "{message}");
-        assert_eq!(error.kind(), Kind::Data);
-    }
-
-    #[test]
-    fn a_number_that_is_not_finite_is_named_with_its_row() {
-        let (_dir, path) = written(&table());
-        patch(&path, 20, &f32::NAN.to_le_bytes());
-        let message = FeatureTable::read(&path, 3).unwrap_err().to_string();
-        assert!(
-            message.ends_with("features.safetensors: row 2: column 1 is NaN, not a finite number"),
-            "{message}"
-        );
+    fn damage_is_named_with_its_row() {
+        let error = |at: usize, number: f32, entities: usize| {
+            let (_dir, path) = written(&table());
+            patch(&path, at, &number.to_le_bytes());
+            let error = FeatureTable::read(&path, entities).unwrap_err();
+            assert_eq!(error.kind(), Kind::Data);
+            error.to_string()
+        };
+        let not_finite = error(20, f32::NAN, 3);
+        assert!(not_finite.ends_with("features.safetensors: row 2: column 1 is NaN, not a finite number"));
+        assert!(error(8, 1.0, 3).ends_with("row 1: marked absent, but not all zeros"));
+        let another_graph = error(0, 1.0, 4);
+        assert!(another_graph.contains("[3, 2]") && another_graph.contains("4 entities"), "{another_graph}");
         let mut broken = table();
         broken.values[1] = f32::INFINITY;
-        assert!(broken.write(&path, &"visual".parse().unwrap()).unwrap_err().to_string().contains("row 0"));
-    }
-
-    #[test]
-    fn an_absent_entity_must_be_zero() {
-        let (_dir, path) = written(&table());
-        patch(&path, 8, &1f32.to_le_bytes());
-        let message = FeatureTable::read(&path, 3).unwrap_err().to_string();
-        assert!(message.ends_with("row 1: marked absent, but not all zeros"), "{message}");
+        let refused = broken.write(Path::new("x"), &"visual".parse().unwrap()).unwrap_err();
+        assert!(refused.to_string().contains("row 0"), "{refused}");
     }
 
     #[test]

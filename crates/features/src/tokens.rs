@@ -23,12 +23,12 @@ const UNKNOWN: &str = "[UNK]";
 pub struct Tokens {
     /// For each text its tokens; none where there is no text.
     pub ids: Vec<Vec<u32>>,
-    /// How many texts were longer than allowed.
+    /// The number of texts that were longer than allowed.
     pub truncated: usize,
 }
 
 impl Tokens {
-    /// How many tokens the longest text has.
+    /// The number of tokens of the longest text.
     pub fn longest(&self) -> usize {
         self.ids.iter().map(Vec::len).max().unwrap_or(0)
     }
@@ -45,14 +45,11 @@ impl Tokens {
         }
         // The tokenizer stops at its limit without saying so: a limit of one more token shows which texts go on.
         let (exact, beyond) = (limited(tokenizer, max_tokens)?, limited(tokenizer, max_tokens + 1)?);
-        let encode = |text: &String| {
-            let ids = ids(&beyond, text)?;
-            match ids.len() > max_tokens {
-                true => Ok((self::ids(&exact, text)?, true)),
-                false => Ok((ids, false)),
-            }
-        };
-        let encoded: Vec<(Vec<u32>, bool)> = texts.par_iter().map(encode).collect::<Result<_>>()?;
+        let encoded = texts.par_iter().map(|text| match ids(&beyond, text)? {
+            longer if longer.len() > max_tokens => Ok((ids(&exact, text)?, true)),
+            ids => Ok((ids, false)),
+        });
+        let encoded: Vec<(Vec<u32>, bool)> = encoded.collect::<Result<_>>()?;
         let truncated = encoded.iter().filter(|(_, truncated)| *truncated).count();
         Ok(Tokens { ids: encoded.into_iter().map(|(ids, _)| ids).collect(), truncated })
     }
@@ -99,17 +96,11 @@ fn normalizer() -> BertNormalizer {
 }
 
 fn count_words(texts: &[String]) -> Result<HashMap<String, usize>> {
-    let add = |mut counts: HashMap<String, usize>, text: &String| {
-        for word in words(text)? {
-            *counts.entry(word).or_default() += 1;
-        }
-        Ok(counts)
-    };
-    let merge = |mut a: HashMap<String, usize>, b: HashMap<String, usize>| {
-        b.into_iter().for_each(|(word, count)| *a.entry(word).or_default() += count);
-        Ok(a)
-    };
-    texts.par_iter().try_fold(HashMap::new, add).try_reduce(HashMap::new, merge)
+    let mut counts = HashMap::new();
+    for text in texts {
+        words(text)?.into_iter().for_each(|word| *counts.entry(word).or_default() += 1);
+    }
+    Ok(counts)
 }
 
 fn words(text: &str) -> Result<Vec<String>> {

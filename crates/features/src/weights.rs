@@ -30,7 +30,7 @@ impl SimpleBackend for Translated {
         self.weights.get_unchecked(name)
     }
 
-    /// Whether it is there under the same name.
+    /// Returns whether it is there under the same name.
     fn contains_tensor(&self, name: &str) -> bool {
         self.weights.contains_tensor(name)
     }

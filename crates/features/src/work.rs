@@ -1,79 +1,173 @@
-//! Doing what a [`Plan`](crate::plan::Plan) says.
+//! The stage: every modality's plan is made, then done.
 
-use mkg::graph::Entity;
-use recipe::TextOutput;
-use serde_json::json;
+use mkg::Vocabulary;
+use recipe::{Features, Recipe, TextOutput};
+use serde_json::{Value, json};
+use stage::manifest::Manifest;
+use stage::task::{Status, Task};
 use stage::work::Work;
-use stage::{Modality, Result};
-use std::path::PathBuf;
+use stage::{Error, Modality, Result};
+use std::path::Path;
 
+use crate::batch::{Encode, Encoded, EncodedFeatures, Job};
+use crate::images::report::unreadable;
 use crate::images::{ImageEncoder, ImageWork};
-use crate::outcome::{Covered, Outcome};
-use crate::plan::{ImageSource, Source};
+use crate::plan::{Context, FeatureSource, Lack, ModalityPlan};
 use crate::shard::Shard;
 use crate::source::EncoderSource;
 use crate::text::{TextEncoder, TextWork, tokenizer};
 use crate::tokens::{Tokens, word_level};
-use crate::{FeatureTable, given, journal};
+use crate::{Args, FeatureTable, encoder_device, export, given, table};
 
-/// What the work on one modality needs beside its source.
-pub struct Setting<'a> {
-    /// The modality.
-    pub modality: &'a Modality,
-    /// The graph's entities.
-    pub entities: &'a [Entity],
-    /// The run's seed.
-    pub seed: u64,
-    /// Where the encoders shall compute.
-    pub device: program::Device,
-    /// Batches at the same time.
-    pub threads: usize,
-    /// Whether an unreadable image is an error.
-    pub strict: bool,
-    /// The share of the work that is done.
-    pub shard: Option<Shard>,
+/// Makes the features of the modalities that are asked for.
+///
+/// # Errors
+/// Where the request, an input or the work fails.
+pub fn run(args: &Args) -> Result<()> {
+    let recipe = args.common.recipe()?;
+    let modalities = selected(&recipe, &args.modality)?;
+    if modalities.is_empty() {
+        tracing::info!("the recipe has no [features]: nothing to do");
+        return Ok(());
+    }
+    let run = args.common.run();
+    let graph = Manifest::read(&run.graph())?;
+    let entities = Vocabulary::read(&run.graph())?.entities;
+    let context = Context { args, run: &run, seed: recipe.seed, graph: &graph, entities: &entities };
+    for plan in context.plans(&modalities)? {
+        let folder = plan.task.folder().to_owned();
+        let export = args.export.as_ref().filter(|_| !args.common.is_status());
+        let export = export.map(|to| to.join(format!("{}.parquet", plan.modality)));
+        context.make(plan)?;
+        if let Some(path) = export {
+            let features = FeatureTable::read(&folder.join(table::FILE), entities.len())?;
+            export::write(&path, &features, &entities)?;
+        }
+    }
+    Ok(())
 }
 
-/// Everything that can be wrong with the inputs is behind us: what is left is work.
-pub enum Ready<'a> {
-    /// An encoder and what it will see.
-    Text {
-        /// The encoder.
-        encoder: TextEncoder,
-        /// The texts.
-        tokens: Tokens,
-        /// Texts per batch.
-        batch: usize,
-        /// Where the encoder comes from, for the summary.
-        origin: String,
-    },
-    /// An encoder and what it will see.
-    Images {
-        /// The encoder.
-        encoder: ImageEncoder,
-        /// The images.
-        source: &'a ImageSource,
-        /// Where the encoder comes from, for the summary.
-        origin: String,
-    },
+/// The modalities asked for, or all that the recipe has.
+fn selected<'a>(recipe: &'a Recipe, asked: &'a [Modality]) -> Result<Vec<(&'a Modality, &'a Features)>> {
+    if asked.is_empty() {
+        return Ok(recipe.features.iter().collect());
+    }
+    let found = asked
+        .iter()
+        .map(|modality| recipe.features.get_key_value(modality).ok_or_else(|| unknown(recipe, modality)));
+    found.collect()
+}
+
+fn unknown(recipe: &Recipe, modality: &Modality) -> Error {
+    let known = recipe.features.keys().map(Modality::as_str).collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() { "no [features]" } else { &known };
+    Error::usage(format!("no modality `{modality}` among [features]")).hint(format!("the recipe has {known}"))
+}
+
+/// Inputs that were read and checked.
+enum Ready<'a> {
+    /// Something to encode, and what the summary tells of it.
+    Encode(Box<dyn Encode + 'a>, Value),
     /// Given features, joined.
     Given(FeatureTable),
 }
 
-impl Setting<'_> {
-    /// Reads and checks what the work needs, before the stage's folder is touched.
-    pub fn ready<'a>(&self, source: &'a Source) -> Result<Ready<'a>> {
-        match source {
-            Source::Text { texts, encoder, max_tokens, batch } => {
-                self.ready_texts(texts, encoder, *max_tokens, *batch)
+impl Context<'_> {
+    /// Every modality's work, before any is begun; says why one has none.
+    fn plans(&self, modalities: &[(&Modality, &Features)]) -> Result<Vec<ModalityPlan>> {
+        let mut plans = Vec::new();
+        for &(modality, section) in modalities {
+            let folder = self.run.features(modality);
+            match self.plan(modality, section)? {
+                Ok(plan) => plans.push(plan),
+                Err(Lack::Nothing(reason)) => {
+                    let older = folder.join(stage::manifest::FILE).is_file();
+                    let kept = if older { "; its features from another graph are still there" } else { "" };
+                    tracing::warn!("{modality}: skipped, {reason}{kept}");
+                }
+                Err(Lack::Unfetched(encoder)) => {
+                    self.args.common.say(&folder, &format!("unknown until {encoder} is fetched"));
+                }
             }
-            Source::Images(source) => self.ready_images(source),
-            Source::Given { file, tensor, keys, unknown_keys, zero_is_absent, listed } => {
+        }
+        Ok(plans)
+    }
+
+    /// Does one modality's task, or a shard of it, or puts its shards together.
+    fn make(&self, ModalityPlan { modality, task, source }: ModalityPlan) -> Result<()> {
+        match (&source, self.args.shard, self.args.merge) {
+            (FeatureSource::Given { .. }, Some(_), _) => {
+                tracing::info!("{modality}: given features have no shards, --merge makes them");
+                Ok(())
+            }
+            (FeatureSource::Text { .. } | FeatureSource::Images { .. }, None, Some(count)) => {
+                let shards = Shard::all(count.get()).map(|shard| shard.task(self.run, &modality, &task));
+                let shards: Vec<Task> = shards.collect();
+                let (folder, merged) = (task.folder().to_owned(), || merged(&shards, self.entities.len()));
+                match self.args.common.begin(task, merged)? {
+                    Some((work, (outcome, about))) => self.finish(&modality, &source, outcome, about, work),
+                    None => self.left_alone(&folder),
+                }
+            }
+            (_, None, _) => self.encode(&modality, &source, task),
+            (_, Some(shard), _) => self.encode(&modality, &source, shard.task(self.run, &modality, &task)),
+        }
+    }
+
+    /// Makes features, all of them or a shard's, unless they are fresh.
+    fn encode(&self, modality: &Modality, source: &FeatureSource, task: Task) -> Result<()> {
+        let folder = task.folder().to_owned();
+        let Some((work, ready)) = self.args.common.begin(task, || self.ready(modality, source))? else {
+            return self.left_alone(&folder);
+        };
+        let (encode, about) = match ready {
+            Ready::Encode(encode, about) => (encode, about),
+            Ready::Given(table) => return write(modality, &table, json!({}), work),
+        };
+        let shard = self.args.shard;
+        let job = Job { modality, threads: rayon::current_num_threads(), shard, folder: &folder };
+        let outcome = job.run(encode.as_ref(), self.entities.len())?;
+        if shard.is_none() {
+            return self.finish(modality, source, outcome, about, work);
+        }
+        let (batches, of, width) = (outcome.batches, encode.batches().len(), encode.width());
+        tracing::info!("{modality}: {batches} of {of} batches");
+        work.finish(json!({ "batches": batches, "of": of, "width": width, "about": about }))?;
+        Ok(())
+    }
+
+    /// Reads and checks what the work needs, before the stage's folder is touched.
+    fn ready<'a>(&self, modality: &Modality, source: &'a FeatureSource) -> Result<Ready<'a>> {
+        match source {
+            FeatureSource::Text { texts, encoder, max_tokens, batch } => {
+                let (text_encoder, tokens) = self.text_encoder(modality, texts, encoder, *max_tokens)?;
+                let count: usize = tokens.ids.iter().map(Vec::len).sum();
+                tracing::info!("{modality}: {count} tokens");
+                let about = json!({ "texts_truncated": tokens.truncated, "encoder": self.origin(encoder) });
+                let work = TextWork { encoder: text_encoder, tokens, batch: *batch };
+                work.require_memory(rayon::current_num_threads(), modality)?;
+                Ok(Ready::Encode(Box::new(work), about))
+            }
+            FeatureSource::Images { images, encoder, batch } => {
+                let device = encoder_device(self.args.common.device())?;
+                let image_encoder = match encoder {
+                    EncoderSource::Checkpoint(checkpoint, output) => {
+                        ImageEncoder::load(checkpoint, *output, &device)?
+                    }
+                    EncoderSource::Random => {
+                        self.warn_of_random_weights(modality, "image");
+                        ImageEncoder::random(self.seed, &device)?
+                    }
+                };
+                let work = ImageWork::new(images, image_encoder, *batch, self.args.strict)?;
+                Ok(Ready::Encode(Box::new(work), json!({ "encoder": self.origin(encoder) })))
+            }
+            FeatureSource::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
+                let keys = keys.as_deref();
                 let wanted = given::Wanted { tensor: tensor.as_deref(), keyed: keys.is_some() };
                 let rows = given::read(file, wanted)?;
-                let keys = keys.as_deref();
                 if rows.keys.is_empty() && keys.is_none() {
-                    self.say_order(*listed);
+                    self.say_order(modality);
                 }
                 let mapping =
                     given::Mapping { keys, unknown: *unknown_keys, zero_is_absent: *zero_is_absent };
@@ -82,13 +176,39 @@ impl Setting<'_> {
         }
     }
 
+    fn text_encoder(
+        &self,
+        modality: &Modality,
+        texts: &[String],
+        source: &EncoderSource<TextOutput>,
+        max_tokens: usize,
+    ) -> Result<(TextEncoder, Tokens)> {
+        let device = encoder_device(self.args.common.device())?;
+        match source {
+            EncoderSource::Checkpoint(checkpoint, output) => {
+                let encoder = TextEncoder::load(checkpoint, *output, &device)?;
+                let most = encoder.max_tokens();
+                if max_tokens > most {
+                    tracing::warn!("{modality}: the encoder takes {most} tokens, not {max_tokens}");
+                }
+                let tokens = Tokens::new(texts, &tokenizer(checkpoint)?, max_tokens.min(most))?;
+                Ok((encoder, tokens))
+            }
+            EncoderSource::Random => {
+                self.warn_of_random_weights(modality, "text");
+                let tokenizer = word_level(texts)?;
+                let tokens = Tokens::new(texts, &tokenizer, max_tokens)?;
+                let words = tokenizer.get_vocab_size(true);
+                Ok((TextEncoder::random(self.seed, words, tokens.longest(), &device)?, tokens))
+            }
+        }
+    }
+
     /// Says whose the rows are that nothing names.
-    fn say_order(&self, listed: bool) {
-        let modality = self.modality;
-        let first: Vec<String> =
-            self.entities.iter().take(3).map(|entity| format!("`{}`", entity.key)).collect();
-        let first = first.join(", ");
-        match listed {
+    fn say_order(&self, modality: &Modality) {
+        let first = self.entities.iter().take(3).map(|entity| format!("`{}`", entity.key));
+        let first = first.collect::<Vec<_>>().join(", ");
+        match self.graph.summary["entities_listed"] != false {
             true => tracing::info!("{modality}: row i is entity i of graph/entities.parquet ({first}, ...)"),
             false => tracing::warn!(
                 "{modality}: row i is taken for entity i in the order of first appearance in train, valid and test \
@@ -97,139 +217,105 @@ impl Setting<'_> {
         }
     }
 
-    fn ready_texts(
-        &self,
-        texts: &[String],
-        source: &EncoderSource<TextOutput>,
-        max_tokens: usize,
-        batch: usize,
-    ) -> Result<Ready<'static>> {
-        let device = encoder_device(self.device)?;
-        let (encoder, tokens) = match source {
-            EncoderSource::Checkpoint(checkpoint, output) => {
-                let encoder = TextEncoder::load(checkpoint, *output, &device)?;
-                let most = encoder.max_tokens();
-                if max_tokens > most {
-                    tracing::warn!("{}: the encoder takes {most} tokens, not {max_tokens}", self.modality);
-                }
-                let tokens = Tokens::new(texts, &tokenizer(checkpoint)?, max_tokens.min(most))?;
-                (encoder, tokens)
-            }
-            EncoderSource::Random => {
-                self.warn_of_random_weights("text");
-                let tokenizer = word_level(texts)?;
-                let tokens = Tokens::new(texts, &tokenizer, max_tokens)?;
-                let words = tokenizer.get_vocab_size(true);
-                (TextEncoder::random(self.seed, words, tokens.longest(), &device)?, tokens)
-            }
-        };
-        Ok(Ready::Text { encoder, tokens, batch, origin: self.origin(source) })
-    }
-
-    fn ready_images<'a>(&self, source: &'a ImageSource) -> Result<Ready<'a>> {
-        let device = encoder_device(self.device)?;
-        let encoder = match &source.encoder {
-            EncoderSource::Checkpoint(checkpoint, output) => {
-                ImageEncoder::load(checkpoint, *output, &device)?
-            }
-            EncoderSource::Random => {
-                self.warn_of_random_weights("image");
-                ImageEncoder::random(self.seed, &device)?
-            }
-        };
-        Ok(Ready::Images { encoder, source, origin: self.origin(&source.encoder) })
-    }
-
-    /// Makes the features and finishes the stage's folder.
-    pub fn run(&self, source: &Source, ready: Ready, work: Work) -> Result<()> {
-        // `Work` leaves it there only where it continues the same work.
-        let journal = work.path(journal::FILE);
-        let outcome = match ready {
-            Ready::Text { encoder, tokens, batch, origin } => {
-                self.texts(&encoder, &tokens, batch, origin, journal)?
-            }
-            Ready::Images { encoder, source, origin } => self.images(&encoder, source, origin, journal)?,
-            Ready::Given(table) => {
-                Outcome { table, covered: Covered::default(), about: json!({}), report: None }
-            }
-        };
-        match self.shard {
-            Some(_) => outcome.finish_shard(self.modality, work),
-            None => self.finish(source, outcome, work),
-        }
-    }
-
-    /// Finishes the stage's folder with features that are made.
-    pub fn finish(&self, source: &Source, outcome: Outcome, work: Work) -> Result<()> {
-        if let (Source::Images(source), Some(report)) = (source, &outcome.report) {
-            report.require_any(&source.images.root)?;
-            if self.strict {
-                report.require_all(&source.images.root)?;
-            }
-        }
-        outcome.finish(self.modality, work)
-    }
-
-    fn texts(
-        &self,
-        encoder: &TextEncoder,
-        tokens: &Tokens,
-        batch: usize,
-        origin: String,
-        journal: PathBuf,
-    ) -> Result<Outcome> {
-        let (modality, threads, shard) = (self.modality, self.threads, self.shard.unwrap_or(Shard::WHOLE));
-        let work = TextWork { encoder, tokens, batch, threads, modality, shard, journal };
-        let (table, covered) = (work.run()?, work.covered());
-        let about = json!({ "texts_truncated": tokens.truncated, "encoder": origin });
-        Ok(Outcome { table, covered, about, report: None })
-    }
-
-    fn images(
-        &self,
-        encoder: &ImageEncoder,
-        source: &ImageSource,
-        origin: String,
-        journal: PathBuf,
-    ) -> Result<Outcome> {
-        let work = ImageWork {
-            images: &source.images,
-            encoder,
-            batch: source.batch,
-            threads: self.threads,
-            strict: self.strict,
-            modality: self.modality,
-            shard: self.shard.unwrap_or(Shard::WHOLE),
-            journal,
-        };
-        let (table, report) = work.run(self.entities.len())?;
-        let about = json!({ "encoder": origin });
-        Ok(Outcome { table, covered: work.covered(), about, report: Some(report) })
-    }
-
     fn origin<O>(&self, source: &EncoderSource<O>) -> String {
         match source {
             EncoderSource::Checkpoint(checkpoint, _) => {
                 checkpoint.origin().unwrap_or("checkpoint").to_owned()
             }
-            EncoderSource::Random => self.random_weights(),
+            EncoderSource::Random => format!("random weights, seed {}", self.seed),
         }
     }
 
-    fn random_weights(&self) -> String {
-        format!("random weights, seed {}", self.seed)
+    fn warn_of_random_weights(&self, modality: &Modality, kind: &str) {
+        let weights = self.origin::<()>(&EncoderSource::Random);
+        tracing::warn!("{modality}: the {kind} encoder has {weights}: it was never trained");
     }
 
-    fn warn_of_random_weights(&self, kind: &str) {
-        let (modality, weights) = (self.modality, self.random_weights());
-        tracing::warn!("{modality}: the {kind} encoder has {weights}: it was never trained");
+    /// Finishes the stage's folder with encoded features.
+    fn finish(
+        &self,
+        modality: &Modality,
+        source: &FeatureSource,
+        EncodedFeatures { table, report, .. }: EncodedFeatures,
+        mut about: Value,
+        work: Work,
+    ) -> Result<()> {
+        if let FeatureSource::Images { images, .. } = source {
+            report.require_any(&images.root)?;
+            if self.args.strict {
+                report.require_all(&images.root)?;
+            }
+            report.write(&work, modality)?;
+            extend(&mut about, report.summary());
+        }
+        write(modality, &table, about, work)
+    }
+
+    /// Refuses what is fresh but was made without `--strict`.
+    fn left_alone(&self, folder: &Path) -> Result<()> {
+        if !self.args.strict || self.args.common.is_status() {
+            return Ok(());
+        }
+        match Manifest::read(folder)?.summary["unreadable"].get(0).and_then(Value::as_str) {
+            Some(first) => Err(unreadable(first).at(folder)),
+            None => Ok(()),
+        }
     }
 }
 
-/// The device that encoders compute on: candle's, on the CPU as well.
+/// Writes the table and finishes the stage's folder.
+fn write(modality: &Modality, table: &FeatureTable, about: Value, work: Work) -> Result<()> {
+    table.write(&work.path(table::FILE), modality)?;
+    let (entities, present, width) = (table.entities(), table.count_present(), table.width);
+    let coverage = table.coverage();
+    let mut summary =
+        json!({ "entities": entities, "present": present, "coverage": coverage, "width": width });
+    extend(&mut summary, about);
+    tracing::info!("{modality}: {present} of {entities} entities, width {width}");
+    work.finish(summary)?;
+    Ok(())
+}
+
+/// Adds the entries of another object.
+fn extend(to: &mut Value, from: Value) {
+    if let (Value::Object(to), Value::Object(from)) = (to, from) {
+        to.extend(from);
+    }
+}
+
+/// The finished shards together, of a graph with so many `entities`, and what their summaries tell of the encoder.
 ///
 /// # Errors
-/// As [`device::choose`] has them.
-pub fn encoder_device(asked: program::Device) -> Result<device::Device> {
-    Ok(device::choose(asked)?.unwrap_or(device::Device::Cpu))
+/// [`stage::Kind::Missing`] where a shard is not finished, [`stage::Kind::Data`] where shards do not fit each other.
+fn merged(shards: &[Task], entities: usize) -> Result<(EncodedFeatures, Value)> {
+    let manifests = shards.iter().map(finished).collect::<Result<Vec<_>>>()?;
+    let summary = manifests.first().map_or(&Value::Null, |manifest| &manifest.summary);
+    let [width, of] =
+        ["width", "of"].map(|name| summary[name].as_u64().and_then(|n| usize::try_from(n).ok()));
+    let mut outcome = EncodedFeatures::empty(entities, width.unwrap_or_default());
+    for (shard, manifest) in shards.iter().zip(&manifests) {
+        for record in &manifest.outputs {
+            let path = shard.folder().join(&record.path);
+            let batch = Encoded::read(&path).ok_or_else(|| Error::data("not a whole batch").at(&path))?;
+            outcome.add(batch).map_err(|e| e.at(&path))?;
+        }
+    }
+    match of.unwrap_or_default() {
+        of if of == outcome.batches => Ok((outcome, summary["about"].clone())),
+        of => {
+            let message = format!("{} shards have {} batches of {of}", shards.len(), outcome.batches);
+            Err(Error::data(message).hint("make all shards with the same program"))
+        }
+    }
+}
+
+/// A shard's `stage.json`.
+fn finished(shard: &Task) -> Result<Manifest> {
+    match shard.status()? {
+        Status::Fresh => Manifest::read(shard.folder()),
+        other => {
+            let error = Error::missing(format!("this shard is {other}")).at(shard.folder());
+            Err(error.hint("run it with the same recipe and --shard"))
+        }
+    }
 }

@@ -8,7 +8,6 @@ use stage::resources::require_disk;
 use stage::{Error, Kind, Result, interrupt};
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::repository::{is_hex, is_path};
 use crate::{Hub, Repository, Snapshot, Want};
@@ -20,12 +19,7 @@ impl Hub {
     /// Downloads in a thread that a signal leaves behind, to end with the process: hf-hub's waiting cannot be stopped.
     pub(crate) fn download_until_stopped(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
         let (hub, repository, wants) = (self.clone(), repository.clone(), wants.to_vec());
-        let worker = std::thread::spawn(move || hub.download(&repository, &wants));
-        while !worker.is_finished() {
-            interrupt::check()?;
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        worker.join().unwrap_or_else(|_| Err(Error::new(Kind::Unexpected, "the download panicked")))
+        interrupt::until_stopped(move || hub.download(&repository, &wants))
     }
 
     fn download(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {

@@ -13,12 +13,13 @@ use arrow::array::{
     StringBuilder, UInt32Array,
 };
 use arrow::datatypes::Field;
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use stage::files::write_atomically;
-use stage::{Error, Result};
+use stage::{Error, Kind, Result, caught};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -200,22 +201,27 @@ pub fn write_table(path: &Path, columns: Vec<(&str, ArrayRef, bool)>) -> Result<
     let compression = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(compression).build();
     write_atomically(path, |file| {
-        let mut writer =
-            ArrowWriter::try_new(file, batch.schema(), Some(properties)).map_err(|e| in_table(path, e))?;
-        writer.write(&batch).map_err(|e| in_table(path, e))?;
-        writer.close().map_err(|e| in_table(path, e))?;
+        let failed = |e| Error::new(Kind::Io, "cannot write Parquet").at(path).because(e);
+        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).map_err(failed)?;
+        writer.write(&batch).map_err(failed)?;
+        writer.close().map_err(failed)?;
         Ok(())
     })
 }
 
 /// Hands every record batch of a Parquet file to `each`; errors name the file.
 pub fn for_each_batch(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| in_table(path, e))?;
-    for batch in builder.build().map_err(|e| in_table(path, e))? {
-        each(&batch.map_err(|e| in_table(path, e))?).map_err(|e| e.at(path))?;
-    }
-    Ok(())
+    // Whole: what cannot be read is told from what is no table.
+    let bytes = Bytes::from(std::fs::read(path).map_err(|e| Error::io(path, e))?);
+    let visit = || -> Result<()> {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| in_table(path, e))?;
+        for batch in builder.build().map_err(|e| in_table(path, e))? {
+            each(&batch.map_err(|e| in_table(path, e))?).map_err(|e| e.at(path))?;
+        }
+        Ok(())
+    };
+    // Its reader asserts some of what a damaged file may break.
+    caught(visit).unwrap_or_else(|| Err(Error::data("not a readable Parquet file").at(path)))
 }
 
 /// The number of rows of a Parquet file, by its footer.
@@ -313,6 +319,23 @@ mod tests {
         write_triples(&path, &[Triple::new(0, 0, 1), Triple::new(0, 0, 9)]).unwrap();
         let error = read_triples(&path, 2, 1).unwrap_err().to_string();
         assert!(error.ends_with("train.parquet: row 1: tail 9 is out of range 0..2"), "{error}");
+    }
+
+    #[test]
+    fn damaged_files_are_errors_or_other_triples_but_no_panic() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("train.parquet");
+        let triples: Vec<Triple> = (0..500).map(|i| Triple::new(i % 7, i % 3, i % 11)).collect();
+        write_triples(&path, &triples).unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        for at in 0..bytes.len() {
+            for flipped in [0x01, 0x40, 0xff] {
+                let mut damaged = bytes.clone();
+                damaged[at] ^= flipped;
+                std::fs::write(&path, damaged).unwrap();
+                let _ = read_triples(&path, 11, 3);
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod links;
 mod names;
 mod plan;
 mod texts;
+mod tokens;
 mod triples;
 mod validation;
 mod vocabulary;

@@ -150,6 +150,9 @@ pub struct TextSource {
     /// The text holds name and description as `name, description`; take this part.
     #[serde(default)]
     pub part: Option<TextPart>,
+    /// JSON: the entries are lists of token ids, and this file has the token of each id on a line (BERT's `vocab.txt`).
+    #[serde(default)]
+    pub vocabulary: Option<PathBuf>,
 }
 
 /// What the keys of a text file are.

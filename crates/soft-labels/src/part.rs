@@ -11,9 +11,8 @@ use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageReader};
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
-use stage::{Error, Modality, Result};
+use stage::{Error, Modality, Result, caught};
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use training::Data;
@@ -96,9 +95,8 @@ impl Part {
             }
             Ok(())
         };
-        // Pages can be damaged such that their decoder panics. Nothing of what it leaves behind is used.
-        catch_unwind(AssertUnwindSafe(visit))
-            .unwrap_or_else(|_| Err(self.unexpected("its pages are damaged".to_owned())))
+        // Pages can be damaged such that their decoder panics.
+        caught(visit).unwrap_or_else(|| Err(self.unexpected("its pages are damaged".to_owned())))
     }
 
     /// Whether there is a column `name`.

@@ -46,7 +46,7 @@ fn fill(file: &File, path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> R
 }
 
 /// Makes renames and removals in `folder` outlast a power failure, where the system can.
-pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
+pub fn sync_folder(folder: &Path) -> Result<()> {
     #[cfg(unix)]
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| Error::io(folder, e))?;
     let _ = folder;

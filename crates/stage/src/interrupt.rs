@@ -4,6 +4,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::sync::Arc;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::{Error, Kind, Result};
 
@@ -33,4 +34,14 @@ pub fn check() -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// Does `work` in a thread that a signal leaves behind, to end with the process: for waiting that cannot be stopped.
+pub fn until_stopped<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let worker = std::thread::spawn(work);
+    while !worker.is_finished() {
+        check()?;
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    worker.join().unwrap_or_else(|_| Err(Error::new(Kind::Unexpected, "the work in a thread panicked")))
 }

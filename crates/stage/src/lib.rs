@@ -11,6 +11,7 @@ pub mod files;
 pub mod interrupt;
 pub mod manifest;
 pub mod modality;
+mod panics;
 pub mod resources;
 pub mod run;
 pub mod seed;
@@ -20,4 +21,5 @@ pub mod work;
 
 pub use error::{Error, Kind, Result};
 pub use modality::Modality;
+pub use panics::caught;
 pub use run::Run;

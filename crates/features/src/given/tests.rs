@@ -15,8 +15,8 @@ fn tensor() -> Tensor {
     Tensor::new(&[[1f32, 2.0, 3.0], [0.5, -0.25, 0.0]], &Device::Cpu).unwrap()
 }
 
-fn expected() -> Rows {
-    Rows { keys: Vec::new(), count: 2, width: 3, values: VALUES.to_vec() }
+fn expected() -> GivenRows {
+    GivenRows { keys: Vec::new(), count: 2, width: 3, values: VALUES.to_vec() }
 }
 
 fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
@@ -27,12 +27,12 @@ fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Reads a file of this name and content.
-fn read_bytes(name: &str, bytes: &[u8], tensor: Option<&str>) -> Result<Rows> {
+fn read_bytes(name: &str, bytes: &[u8], tensor: Option<&str>) -> Result<GivenRows> {
     let (_dir, path) = file(name, bytes);
     read(&path, Wanted { tensor, keyed: false })
 }
 
-/// What candle writes to a file of this name.
+/// The bytes that candle writes to a file of this name.
 fn written(name: &str, write: impl FnOnce(&Path)) -> Vec<u8> {
     let (_dir, path) = file(name, b"");
     write(&path);
@@ -56,8 +56,8 @@ fn array(kind: &str, shape: &str, data: &[u8]) -> Vec<u8> {
 
 /// Texts as NumPy stores them, of so many letters each.
 fn texts(texts: &[&str], letters: usize) -> Vec<u8> {
-    let padded = |text: &&str| text.chars().map(u32::from).chain([0; 9]).take(letters).collect::<Vec<_>>();
-    texts.iter().flat_map(padded).flat_map(u32::to_le_bytes).collect()
+    let padded = texts.iter().flat_map(|text| text.chars().map(u32::from).chain([0; 9]).take(letters));
+    padded.flat_map(u32::to_le_bytes).collect()
 }
 
 fn npy_of(shape: &str, numbers: &[f32]) -> Vec<u8> {
@@ -76,109 +76,6 @@ fn zipped(members: &[(&str, Vec<u8>)], method: CompressionMethod) -> Vec<u8> {
 fn safetensors_of(tensors: &[(&str, Tensor)]) -> Vec<u8> {
     let tensors: HashMap<&str, Tensor> = tensors.iter().cloned().collect();
     written("x.safetensors", |path| candle_core::safetensors::save(&tensors, path).unwrap())
-}
-
-#[test]
-fn numpy_files_of_three_widths_and_both_orders_are_read() {
-    for dtype in [DType::F16, DType::F32, DType::F64] {
-        let bytes = written("x.npy", |path| tensor().to_dtype(dtype).unwrap().write_npy(path).unwrap());
-        assert_eq!(read_bytes("x.npy", &bytes, None).unwrap(), expected(), "{dtype:?}");
-    }
-    // np.save of `x.T`.
-    let header = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }\n";
-    let bytes = npy(header, &[1.0, 0.5, 2.0, -0.25, 3.0, 0.0]);
-    assert_eq!(read_bytes("x.npy", &bytes, None).unwrap(), expected());
-}
-
-#[test]
-fn numpy_archives_are_read_compressed_or_not() {
-    for method in [CompressionMethod::Stored, CompressionMethod::Deflated] {
-        let names = ("names.npy", array("'<U2'", "2,", &texts(&["Q2", "č"], 2)));
-        let matrix = ("arr_0.npy", npy_of("2, 3", &VALUES));
-        let bytes = zipped(&[names, matrix], method);
-        let keyed = Rows { keys: vec!["Q2".into(), "č".into()], ..expected() };
-        assert_eq!(read_bytes("x.npz", &bytes, None).unwrap(), keyed);
-        let error = read_bytes("x.npz", &bytes, Some("names")).unwrap_err();
-        assert!(
-            error.to_string().ends_with("tensor `names` has shape [2], expected (entity, width)"),
-            "{error}"
-        );
-        let bytes = zipped(
-            &[("Q2.npy", npy_of("1, 3", &VALUES[..3])), ("Q1.npy", npy_of("1, 3", &VALUES[3..]))],
-            method,
-        );
-        let rows = read_bytes("x.npz", &bytes, None).unwrap();
-        assert_eq!(
-            (rows.keys, rows.values),
-            (vec!["Q1".into(), "Q2".into()], [&VALUES[3..], &VALUES[..3]].concat())
-        );
-    }
-}
-
-#[test]
-fn safetensors_files_of_four_widths_are_read() {
-    for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64] {
-        let mask = tensor().get(0).unwrap();
-        let bytes = safetensors_of(&[("a", tensor().to_dtype(dtype).unwrap()), ("mask", mask)]);
-        assert_eq!(read_bytes("x.safetensors", &bytes, None).unwrap(), expected());
-        assert_eq!(read_bytes("x.safetensors", &bytes, Some("a")).unwrap(), expected());
-        let message = read_bytes("x.safetensors", &bytes, Some("b")).unwrap_err().to_string();
-        assert!(message.ends_with("no tensor `b`, but a, mask"), "{message}");
-    }
-}
-
-#[test]
-fn one_vector_per_key_must_be_of_one_width() {
-    let (long, short) = (tensor().get(0).unwrap(), tensor().get(1).unwrap());
-    let rows =
-        read_bytes("x.safetensors", &safetensors_of(&[("Q2", long.clone()), ("Q1", short.clone())]), None);
-    assert_eq!(rows.unwrap().keys, ["Q1", "Q2"]);
-    let narrow = short.narrow(0, 0, 2).unwrap();
-    let error =
-        read_bytes("x.safetensors", &safetensors_of(&[("Q2", long), ("Q1", narrow)]), None).unwrap_err();
-    assert!(error.to_string().ends_with("`Q2` has 3 numbers, but `Q1` has 2"), "{error}");
-    let two = safetensors_of(&[("a", tensor()), ("b", tensor())]);
-    let error = read_bytes("x.safetensors", &two, None).unwrap_err();
-    assert!(error.to_string().ends_with("2 tensors with two axes among a, b"), "{error}");
-}
-
-#[test]
-fn headers_that_lie_are_errors_not_panics() {
-    let lying = |shape: &str| read_bytes("x.npy", &npy_of(shape, &VALUES), None).unwrap_err().to_string();
-    assert!(lying("4611686018427387904, 4").contains("truncated?"));
-    assert!(lying("4, 3").contains("shape [4, 3] of 4 bytes each does not fit the 24 bytes"));
-    assert!(lying("-1, 6").contains("(-1, 6)"));
-    assert!(lying("2, 3, 1").contains("has shape [2, 3, 1], expected (entity, width)"));
-    let header = |text: &str| read_bytes("x.npy", &npy(text, &VALUES), None).unwrap_err().to_string();
-    assert!(header("{'descr': '<i8', 'fortran_order': False, 'shape': (1, 3), }").contains("<i8"));
-    assert!(header("{'shape': (1, 3), }").contains("no numbers"));
-    assert!(header("").contains("no shape"));
-}
-
-#[test]
-fn truncated_files_are_errors_not_panics() {
-    let torch = torch_file(&dictionary(&[("Q1", &[3], &[1], 0), ("Q2", &[3], &[1], 3)]), &VALUES);
-    let files = [
-        ("x.npy", npy_of("2, 3", &VALUES)),
-        ("x.safetensors", safetensors_of(&[("a", tensor())])),
-        ("x.npz", zipped(&[("a.npy", npy_of("2, 3", &VALUES))], CompressionMethod::Deflated)),
-        ("x.pth", torch),
-    ];
-    for (name, bytes) in files {
-        read_bytes(name, &bytes, None).unwrap();
-        for length in 0..bytes.len() {
-            let error = read_bytes(name, &bytes[..length], None).unwrap_err();
-            assert_eq!(error.kind(), Kind::Data, "{name}, {length} bytes: {error}");
-        }
-    }
-}
-
-#[test]
-fn other_formats_are_refused_with_what_is_read() {
-    let error = read_bytes("x.h5", b"", None).unwrap_err();
-    assert!(error.to_string().contains("HDF5 is not read; features come from .npy, .npz"), "{error}");
-    assert!(error.hint_text().unwrap().contains("h5py") && error.kind() == Kind::Usage);
-    assert_eq!(read_bytes("x.csv", b"", None).unwrap_err().kind(), Kind::Usage);
 }
 
 /// A pickle as `torch.save` writes it, protocol 2, of one float tensor in storage `0`.
@@ -207,12 +104,11 @@ fn unicode(text: &str) -> Vec<u8> {
     [b"X".as_slice(), &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
 }
 
-type Described<'a> = (&'a str, &'a [u8], &'a [u8], u8);
+type Entry<'a> = (&'a str, &'a [u8], &'a [u8], u8);
 
-fn dictionary(tensors: &[Described]) -> Vec<u8> {
-    let entry = |(name, shape, strides, offset): &Described| {
-        [unicode(name), rebuild(shape, strides, *offset)].concat()
-    };
+fn dictionary(tensors: &[Entry]) -> Vec<u8> {
+    let entry =
+        |(name, shape, strides, offset): &Entry| [unicode(name), rebuild(shape, strides, *offset)].concat();
     [b"}(".to_vec(), tensors.iter().flat_map(entry).collect(), b"u".to_vec()].concat()
 }
 
@@ -222,18 +118,19 @@ fn torch_file(object: &[u8], numbers: &[f32]) -> Vec<u8> {
     zipped(&[("archive/data.pkl", pickle), ("archive/data/0", numbers)], CompressionMethod::Stored)
 }
 
-#[test]
-fn pytorch_tensors_are_read_alone_or_by_name_in_any_layout() {
-    let alone = torch_file(&rebuild(&[2, 3], &[3, 1], 0), &VALUES);
-    assert_eq!(read_bytes("x.pt", &alone, None).unwrap(), expected());
-    // `x.T`, and every second number of a longer storage, from the third on.
-    let turned = torch_file(&rebuild(&[2, 3], &[1, 2], 0), &[1.0, 0.5, 2.0, -0.25, 3.0, 0.0]);
-    assert_eq!(read_bytes("x.pth", &turned, None).unwrap(), expected());
-    let sparse: Vec<f32> = [9.0, 9.0].into_iter().chain(VALUES.iter().flat_map(|x| [*x, 9.0])).collect();
-    let strided = torch_file(&rebuild(&[2, 3], &[6, 2], 2), &sparse);
-    assert_eq!(read_bytes("x.pkl", &strided, None).unwrap(), expected());
-    let named = torch_file(&dictionary(&[("Q2", &[3], &[1], 0), ("Q1", &[3], &[1], 3)]), &VALUES);
-    assert_eq!(read_bytes("x.pth", &named, None).unwrap().keys, ["Q1", "Q2"]);
+/// The entries of a dictionary.
+fn dictionary_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let entries = entries.iter().map(|(name, value)| [unicode(name), value.to_vec()].concat());
+    [b"}(".to_vec(), entries.flatten().collect(), b"u".to_vec()].concat()
+}
+
+/// The matrix as a tensor of its own, and a list of two texts.
+fn whole() -> Vec<u8> {
+    rebuild(&[2, 3], &[3, 1], 0)
+}
+
+fn list_of_keys() -> Vec<u8> {
+    [b"](".to_vec(), unicode("Q2"), unicode("Q1"), b"e".to_vec()].concat()
 }
 
 /// An archive with more members.
@@ -243,123 +140,222 @@ fn torch_file_with(object: &[u8], members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     zipped(&members, CompressionMethod::Stored)
 }
 
-#[test]
-fn negative_views_and_other_byte_orders_of_pytorch_are_read_as_they_are() {
-    let neg = [b"}".to_vec(), unicode("neg"), b"\x88s".to_vec()].concat();
-    let negated = torch_file(&rebuild_as("FloatStorage", &[2, 3], &[3, 1], 0, &neg), &VALUES.map(|x| -x));
-    assert_eq!(read_bytes("x.pt", &negated, None).unwrap(), expected());
-    let numbers: Vec<u8> = VALUES.iter().flat_map(|x| x.to_be_bytes()).collect();
-    let file = |order: &str| {
-        let members = [("archive/byteorder", order.into()), ("archive/data/0", numbers.clone())];
-        read_bytes("x.pt", &torch_file_with(&rebuild(&[2, 3], &[3, 1], 0), &members), None)
-    };
-    assert_eq!(file("big").unwrap(), expected());
-    assert_ne!(file("little").unwrap(), expected());
-    assert!(file("middle").unwrap_err().to_string().contains("byte order is `middle`"));
-    let big = array("'>f4'", "2, 3", &numbers);
-    assert_eq!(read_bytes("x.npy", &big, None).unwrap(), expected());
+fn bytes_of(numbers: &[i64]) -> Vec<u8> {
+    numbers.iter().flat_map(|n| n.to_le_bytes()).collect()
 }
 
-#[test]
-fn the_parameters_of_a_module_and_checkpoints_are_read() {
+/// An archive of the matrix and an array beside it.
+fn with_ids(ids: Vec<u8>) -> Vec<u8> {
+    zipped(&[("features.npy", npy_of("2, 3", &VALUES)), ("ids.npy", ids)], CompressionMethod::Stored)
+}
+
+/// PyTorch files of the matrix in every layout: what, content, and the name of its tensor where it needs one.
+fn torch_files() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
+    let sparse: Vec<f32> = [9.0, 9.0].into_iter().chain(VALUES.iter().flat_map(|x| [*x, 9.0])).collect();
+    let neg = [b"}".to_vec(), unicode("neg"), b"\x88s".to_vec()].concat();
     let ordered = b"ccollections\nOrderedDict\n)R".to_vec();
     let metadata = [b"}".to_vec(), unicode("_metadata"), ordered.clone(), b"sb".to_vec()].concat();
-    let weight = [b"(".to_vec(), unicode("weight"), rebuild(&[2, 3], &[3, 1], 0), b"u".to_vec()].concat();
-    let module = [ordered, weight.clone(), metadata].concat();
-    assert_eq!(read_bytes("x.pt", &torch_file(&module, &VALUES), None).unwrap(), expected());
-    // A dictionary in a dictionary, beside a number and something that only Python knows.
-    let alien = b"cmy.own\nClass\n)R".to_vec();
-    let inner = [b"}".to_vec(), weight].concat();
-    let entries = |entries: &[(&str, &[u8])]| -> Vec<u8> {
-        let entries = entries.iter().map(|(name, value)| [unicode(name), value.to_vec()].concat());
-        [b"}(".to_vec(), entries.flatten().collect(), b"u".to_vec()].concat()
-    };
-    let plain = torch_file(&entries(&[("epoch", b"K\x03"), ("state", &inner)]), &VALUES);
-    assert_eq!(read_bytes("x.pt", &plain, None).unwrap(), expected());
-    let checkpoint = torch_file(&entries(&[("state", &inner), ("optimiser", &alien)]), &VALUES);
-    assert_eq!(read_bytes("x.pt", &checkpoint, Some("state.weight")).unwrap(), expected());
-    assert!(
-        read_bytes("x.pt", &checkpoint, None)
-            .unwrap_err()
-            .to_string()
-            .contains("`optimiser` is no plain tensor")
-    );
-    let names = [b"](".to_vec(), unicode("Q2"), unicode("Q1"), b"e".to_vec()].concat();
-    let named =
-        torch_file(&entries(&[("features", &rebuild(&[2, 3], &[3, 1], 0)), ("names", &names)]), &VALUES);
-    assert_eq!(read_bytes("x.pt", &named, Some("features")).unwrap().keys, ["Q2", "Q1"]);
+    let weight = [b"(".to_vec(), unicode("weight"), whole(), b"u".to_vec()].concat();
+    let inner = [b"}".to_vec(), weight.clone()].concat();
+    let big = VALUES.iter().flat_map(|x| x.to_be_bytes()).collect();
+    let big = [("archive/byteorder", b"big".to_vec()), ("archive/data/0", big)];
+    let alien = b"cmy.own\nClass\n)R";
+    vec![
+        ("alone", torch_file(&whole(), &VALUES), None),
+        ("x.T", torch_file(&rebuild(&[2, 3], &[1, 2], 0), &[1.0, 0.5, 2.0, -0.25, 3.0, 0.0]), None),
+        ("every second number from the third", torch_file(&rebuild(&[2, 3], &[6, 2], 2), &sparse), None),
+        (
+            "a negative view",
+            torch_file(&rebuild_as("FloatStorage", &[2, 3], &[3, 1], 0, &neg), &VALUES.map(|x| -x)),
+            None,
+        ),
+        ("of a big-endian machine", torch_file_with(&whole(), &big), None),
+        ("the parameters of a module", torch_file(&[ordered, weight, metadata].concat(), &VALUES), None),
+        (
+            "a dictionary in a dictionary, beside a number",
+            torch_file(&dictionary_of(&[("epoch", b"K\x03"), ("state", &inner)]), &VALUES),
+            None,
+        ),
+        (
+            "beside something that only Python knows",
+            torch_file(&dictionary_of(&[("state", &inner), ("optimiser", alien)]), &VALUES),
+            Some("state.weight"),
+        ),
+    ]
 }
 
 #[test]
-fn what_stands_beside_a_matrix_is_used_or_refused() {
-    let matrix = || ("features.npy", npy_of("2, 3", &VALUES));
-    let beside = |array: Vec<u8>| {
-        read_bytes("x.npz", &zipped(&[matrix(), ("ids.npy", array)], CompressionMethod::Stored), None)
-    };
-    let whole = |numbers: &[i64]| {
-        array("'<i8'", "2,", &numbers.iter().flat_map(|n| n.to_le_bytes()).collect::<Vec<_>>())
-    };
-    for nothing in [whole(&[0, 1]), whole(&[1, 1]), npy_of("2,", &VALUES[..2])] {
-        assert_eq!(beside(nothing).unwrap(), expected());
+fn the_matrix_is_read_from_every_format() {
+    let mut files = Vec::new();
+    for dtype in [DType::F16, DType::BF16, DType::F32, DType::F64] {
+        let cast = tensor().to_dtype(dtype).unwrap();
+        let beside = [("a", cast.clone()), ("mask", tensor().get(0).unwrap())];
+        files.push((dtype.as_str(), "x.safetensors", safetensors_of(&beside), None));
+        files.push((dtype.as_str(), "x.safetensors", safetensors_of(&beside), Some("a")));
+        if dtype != DType::BF16 {
+            files.push((
+                dtype.as_str(),
+                "x.npy",
+                written("x.npy", |path| cast.write_npy(path).unwrap()),
+                None,
+            ));
+        }
     }
-    for (array, what) in [(whole(&[5, 0]), "a whole number"), (array("'|O'", "2,", b"\x80\x03N."), "objects")]
-    {
-        let error = beside(array).unwrap_err();
-        assert!(error.to_string().contains("`ids` beside the rows holds"), "{error}");
-        assert!(error.to_string().contains(what) && error.hint_text().unwrap().contains("`keys`"), "{error}");
+    let header = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }\n";
+    files.push(("np.save of x.T", "x.npy", npy(header, &[1.0, 0.5, 2.0, -0.25, 3.0, 0.0]), None));
+    let big: Vec<u8> = VALUES.iter().flat_map(|x| x.to_be_bytes()).collect();
+    files.push(("big-endian", "x.npy", array("'>f4'", "2, 3", &big), None));
+    for nothing in [bytes_of(&[0, 1]), bytes_of(&[1, 1])] {
+        files.push(("ids that say nothing", "x.npz", with_ids(array("'<i8'", "2,", &nothing)), None));
     }
-    assert_eq!(beside(array("'|S3'", "2,", b"Q2\0Q10")).unwrap().keys, ["Q2", "Q10"]);
-    let (_dir, path) =
-        file("x.npz", &zipped(&[matrix(), ("ids.npy", whole(&[5, 0]))], CompressionMethod::Stored));
+    files.push(("one number for each row", "x.npz", with_ids(npy_of("2,", &VALUES[..2])), None));
+    files.extend(torch_files().into_iter().map(|(what, bytes, tensor)| (what, "x.pt", bytes, tensor)));
+    for (what, name, bytes, tensor) in files {
+        let rows = read_bytes(name, &bytes, tensor).unwrap_or_else(|e| panic!("{name}, {what}: {e}"));
+        assert_eq!(rows, expected(), "{name}, {what}");
+    }
+    let (_dir, path) = file("x.npz", &with_ids(array("'<i8'", "2,", &bytes_of(&[5, 0]))));
     assert_eq!(read(&path, Wanted { tensor: None, keyed: true }).unwrap(), expected());
-    let ids = Tensor::new(&[7i64, 3], &Device::Cpu).unwrap();
-    let error =
-        read_bytes("x.safetensors", &safetensors_of(&[("a", tensor()), ("ids", ids)]), None).unwrap_err();
-    assert!(error.to_string().contains("`ids` beside the rows"), "{error}");
-    let ids = rebuild_as("LongStorage", &[2], &[1], 0, b"");
-    let both =
-        [b"}(".to_vec(), unicode("a"), rebuild(&[2, 3], &[3, 1], 0), unicode("ids"), ids, b"u".to_vec()]
-            .concat();
-    assert!(
-        read_bytes("x.pt", &torch_file(&both, &VALUES), None)
-            .unwrap_err()
-            .to_string()
-            .contains("`ids` beside")
-    );
 }
 
 #[test]
-fn every_refusal_says_what_would_be_read() {
-    let hint = |name: &str, bytes: &[u8], part: &str| {
-        let error = read_bytes(name, bytes, None).unwrap_err();
-        assert!(
-            error.hint_text().unwrap_or_default().contains(part),
-            "{part}: {error} {:?}",
-            error.hint_text()
-        );
-    };
-    hint("x.npy", &array("'|O'", "2,", b"\x80\x03N."), "np.stack");
-    hint("x.npy", &array("'|O'", "", b"\x80\x03N."), ".item()");
-    hint("x.npy", &array("[('a', '<f4'), ('b', '<f4')]", "2,", &[0; 16]), "structured");
-    hint("x.npy", &array("'|V2'", "2, 3", &[0; 12]), "bfloat16");
-    hint("x.npy", &array("'<i8'", "2, 3", &[0; 48]), "astype");
-    hint("x.npy", &npy_of("2, 1, 3", &VALUES), "reshape(len(features), -1)");
-    hint("x.npy", &npy_of("6,", &VALUES), "reshape(-1, 1)");
-    hint("x.pkl", b"\x80\x04\x95.", "pickle.load");
-    hint(
-        "x.pt",
-        &torch_file(&[b"](".to_vec(), rebuild(&[3], &[1], 0), b"e".to_vec()].concat(), &VALUES),
-        "torch.stack",
-    );
-    hint("x.pt", &torch_file(&rebuild_as("LongStorage", &[1, 3], &[3, 1], 0, b""), &VALUES), ".float()");
-    let by_id = [b"}(".to_vec(), b"K\x00".to_vec(), rebuild(&[3], &[1], 0), b"u".to_vec()].concat();
-    hint("x.pt", &torch_file(&by_id, &VALUES), "torch.stack([features[i]");
-    let none = read_bytes("x.safetensors", &safetensors_of(&[]), None).unwrap_err().to_string();
-    assert!(none.ends_with("no tensors at all"), "{none}");
-    let (_dir, path) = file("x.npy", &npy_of("2, 3", &VALUES));
-    assert_eq!(read(&path, Wanted { tensor: Some("a"), keyed: false }).unwrap_err().kind(), Kind::Usage);
-    let nan = joined(&rows(&[1.0, f32::NAN, 0.0, 0.0, 1.0, 1.0]), BY_ID).unwrap_err();
-    assert!(nan.hint_text().unwrap().contains("nan_to_num"));
+fn keys_are_read_beside_a_matrix_or_as_names() {
+    let names = array("'<U2'", "2,", &texts(&["Q2", "č"], 2));
+    let beside = [("names.npy", names), ("a.npy", npy_of("2, 3", &VALUES))];
+    let [first, second] = [0, 3].map(|i| npy_of("1, 3", &VALUES[i..][..3]));
+    let rows = zipped(&[("Q3.npy", second), ("Q2.npy", first)], CompressionMethod::Deflated);
+    let [long, short] = [0, 1].map(|i| tensor().get(i).unwrap());
+    let listed = dictionary_of(&[("features", &whole()), ("names", &list_of_keys())]);
+    let files = [
+        ("x.npz", zipped(&beside, CompressionMethod::Stored), ["Q2", "č"]),
+        ("x.npz", zipped(&beside, CompressionMethod::Deflated), ["Q2", "č"]),
+        ("x.npz", with_ids(array("'|S3'", "2,", b"Q2\0Q10")), ["Q2", "Q10"]),
+        ("x.npz", rows, ["Q2", "Q3"]),
+        ("x.safetensors", safetensors_of(&[("Q3", short), ("Q2", long)]), ["Q2", "Q3"]),
+        ("x.pt", torch_file(&listed, &VALUES), ["Q2", "Q1"]),
+        (
+            "x.pt",
+            torch_file(&dictionary(&[("Q3", &[3], &[1], 3), ("Q2", &[3], &[1], 0)]), &VALUES),
+            ["Q2", "Q3"],
+        ),
+    ];
+    for (name, bytes, keys) in files {
+        let keyed = GivenRows { keys: keys.map(str::to_owned).to_vec(), ..expected() };
+        assert_eq!(read_bytes(name, &bytes, None).unwrap(), keyed, "{name} {keys:?}");
+    }
+}
+
+/// A file that is refused: content, a part of the message, and one of the hint.
+type Refused = (Vec<u8>, &'static str, &'static str);
+
+fn refused_npy() -> Vec<Refused> {
+    let two_axes = "expected (entity, width)";
+    vec![
+        (array("'|O'", "2,", b"\x80\x03N."), "holds |O", "np.stack"),
+        (array("'|O'", "", b"\x80\x03N."), "holds |O", ".item()"),
+        (array("[('a', '<f4'), ('b', '<f4')]", "2,", &[0; 16]), "not f2, f4 or f8", "structured"),
+        (array("'|V2'", "2, 3", &[0; 12]), "holds |V2", "bfloat16"),
+        (array("'<i8'", "2, 3", &[0; 48]), "holds i64", "astype"),
+        (array("'<U1'", "2, 3", &[0; 24]), "holds texts", "keys"),
+        (npy_of("2, 1, 3", &VALUES), two_axes, "reshape(len(features), -1)"),
+        (npy_of("6,", &VALUES), two_axes, "reshape(-1, 1)"),
+        (npy_of("4611686018427387904, 4", &VALUES), "truncated?", ""),
+        (npy_of("4, 3", &VALUES), "shape [4, 3] of 4 bytes each does not fit the 24 bytes", ""),
+        (npy_of("-1, 6", &VALUES), "(-1, 6)", ""),
+        (npy("{'shape': (1, 3), }", &VALUES), "no numbers", ""),
+        (npy("", &VALUES), "no shape", ""),
+    ]
+}
+
+fn refused_torch() -> Vec<Refused> {
+    let whole_ids = rebuild_as("LongStorage", &[2], &[1], 0, b"");
+    let both = dictionary_of(&[("a", &whole()), ("ids", &whole_ids)]);
+    let alien = dictionary_of(&[("state", &whole()), ("optimiser", b"cmy.own\nClass\n)R")]);
+    let by_id = [b"}(K\x00".to_vec(), rebuild(&[3], &[1], 0), b"u".to_vec()].concat();
+    let listed = [b"](".to_vec(), rebuild(&[3], &[1], 0), b"e".to_vec()].concat();
+    let order = [("archive/byteorder", b"middle".to_vec()), ("archive/data/0", vec![0; 24])];
+    vec![
+        (torch_file(&listed, &VALUES), "a list", "torch.stack"),
+        (torch_file(&rebuild_as("LongStorage", &[1, 3], &[3, 1], 0, b""), &VALUES), "holds i64", ".float()"),
+        (torch_file(&by_id, &VALUES), "whole numbers", "torch.stack([features[i]"),
+        (torch_file(&alien, &VALUES), "`optimiser` is no plain tensor", "torch.save"),
+        (torch_file(&both, &VALUES), "`ids` beside the rows holds a whole number", "`keys`"),
+        (torch_file_with(&whole(), &order), "byte order is `middle`", ""),
+        (torch_file(&rebuild(&[200, 3], &[3, 1], 0), &VALUES), "needs 2400 bytes of numbers, there", ""),
+        // Too few arguments, strides that do not fit the axes, none at all.
+        (torch_file(b"ctorch._utils\n_rebuild_tensor_v2\n)R", &VALUES), "", ""),
+        (torch_file(&rebuild(&[2, 3], &[3], 0), &VALUES), "", ""),
+        (torch_file(&rebuild(&[], &[], 0), &VALUES), "", ""),
+        (torch_file(b"}", &VALUES), "no tensors at all", ""),
+        (torch_file(b"", &VALUES), "damaged", ""),
+        (b"\x80\x04\x95.".to_vec(), "not a file that torch.save wrote since PyTorch 1.6", "pickle.load"),
+    ]
+}
+
+fn refused_safetensors() -> Vec<Refused> {
+    let [long, short] = [0, 1].map(|i| tensor().get(i).unwrap());
+    let widths = [("Q2", long), ("Q1", short.narrow(0, 0, 2).unwrap())];
+    let ids = ("ids", Tensor::new(&[7i64, 3], &Device::Cpu).unwrap());
+    let two = [("a", tensor()), ("b", tensor())];
+    vec![
+        (safetensors_of(&[("a", tensor()), ids]), "`ids` beside the rows", "`keys`"),
+        (safetensors_of(&widths), "`Q2` has 3 numbers, but `Q1` has 2", ""),
+        (safetensors_of(&two), "two axes among a, b", "`tensor`"),
+        (safetensors_of(&[]), "no tensors at all", ""),
+    ]
+}
+
+fn refused_npz() -> Vec<Refused> {
+    let [whole, objects] = [array("'<i8'", "2,", &bytes_of(&[5, 0])), array("'|O'", "2,", b"\x80\x03N.")];
+    vec![
+        (with_ids(whole), "`ids` beside the rows holds a whole number", "`keys`"),
+        (with_ids(objects), "`ids` beside the rows holds something that is not read", "`keys`"),
+    ]
+}
+
+#[test]
+fn refusals_name_the_file_and_say_what_would_be_read() {
+    let files = [
+        ("x.npy", refused_npy()),
+        ("x.npz", refused_npz()),
+        ("x.safetensors", refused_safetensors()),
+        ("x.pth", refused_torch()),
+    ];
+    let files = files.into_iter().flat_map(|(name, files)| files.into_iter().map(move |file| (name, file)));
+    for (name, (bytes, message, hint)) in files {
+        let error = read_bytes(name, &bytes, None).expect_err(message);
+        let (said, help) = (error.to_string(), error.hint_text().unwrap_or_default());
+        assert!(said.contains(name) && said.contains(message) && help.contains(hint), "{said}; {help}");
+        assert_eq!(error.kind(), Kind::Data, "{said}");
+    }
+    for (name, tensor, message) in [
+        ("x.h5", None, "HDF5 is not read; features come from .npy, .npz"),
+        ("x.csv", None, "features are read from .npy"),
+        ("x.npy", Some("a"), "one array without a name"),
+    ] {
+        let error = read_bytes(name, &npy_of("2, 3", &VALUES), tensor).unwrap_err();
+        assert!(error.kind() == Kind::Usage && error.to_string().contains(message), "{error}");
+    }
+    let files = safetensors_of(&[("a", tensor()), ("mask", tensor().get(0).unwrap())]);
+    let message = read_bytes("x.safetensors", &files, Some("b")).unwrap_err().to_string();
+    assert!(message.ends_with("no tensor `b`, but a, mask"), "{message}");
+}
+
+#[test]
+fn truncated_files_are_errors_not_panics() {
+    let files = [
+        ("x.npy", npy_of("2, 3", &VALUES)),
+        ("x.safetensors", safetensors_of(&[("a", tensor())])),
+        ("x.npz", zipped(&[("a.npy", npy_of("2, 3", &VALUES))], CompressionMethod::Deflated)),
+        ("x.pth", torch_file(&dictionary(&[("Q1", &[3], &[1], 0), ("Q2", &[3], &[1], 3)]), &VALUES)),
+    ];
+    for (name, bytes) in files {
+        read_bytes(name, &bytes, None).unwrap();
+        for length in 0..bytes.len() {
+            let error = read_bytes(name, &bytes[..length], None).unwrap_err();
+            assert_eq!(error.kind(), Kind::Data, "{name}, {length} bytes: {error}");
+        }
+    }
 }
 
 #[test]
@@ -374,34 +370,19 @@ fn a_pickle_that_asks_for_more_than_tensors_is_refused_and_does_nothing() {
         assert!(error.to_string().contains("is no plain tensor, and nothing else is read"), "{error}");
     }
     assert!(!witness.exists());
-    let bare = read_bytes("x.pkl", b"\x80\x04\x95.", None).unwrap_err();
-    assert!(bare.to_string().ends_with("not a file that torch.save wrote since PyTorch 1.6"), "{bare}");
-}
-
-#[test]
-fn descriptions_that_lie_are_errors_not_panics() {
-    let too_long = torch_file(&rebuild(&[200, 3], &[3, 1], 0), &VALUES);
-    let error = read_bytes("x.pth", &too_long, None).unwrap_err();
-    assert!(error.to_string().contains("needs 2400 bytes of numbers, there are 24: truncated?"), "{error}");
-    // Too few arguments, strides that do not fit the axes, none at all.
-    let empty = b"ctorch._utils\n_rebuild_tensor_v2\n)R".to_vec();
-    for object in [empty, rebuild(&[2, 3], &[3], 0), rebuild(&[], &[], 0), b"}".to_vec(), Vec::new()] {
-        let error = read_bytes("x.pth", &torch_file(&object, &VALUES), None).unwrap_err();
-        assert_eq!(error.kind(), Kind::Data, "{error}");
-    }
 }
 
 fn entities() -> Vec<Entity> {
     ["Q1", "Q2", "Q3"].map(|key| Entity { key: key.into(), ..Entity::default() }).to_vec()
 }
 
-fn rows(values: &[f32]) -> Rows {
-    Rows { keys: Vec::new(), count: values.len() / 2, width: 2, values: values.to_vec() }
+fn rows(values: &[f32]) -> GivenRows {
+    GivenRows { keys: Vec::new(), count: values.len() / 2, width: 2, values: values.to_vec() }
 }
 
 const BY_ID: Mapping = Mapping { keys: None, unknown: UnknownKeys::Refuse, zero_is_absent: true };
 
-fn joined(rows: &Rows, mapping: Mapping) -> Result<FeatureTable> {
+fn joined(rows: &GivenRows, mapping: Mapping) -> Result<FeatureTable> {
     join(rows, Path::new("x.npy"), mapping, &entities())
 }
 
@@ -426,7 +407,7 @@ fn rows_are_named_by_keys() {
         assert_eq!((table.row(0), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()), "{text:?}");
         assert_eq!(table.present, [true, false, true]);
     }
-    let named = Rows { keys: vec!["Q3".into(), "Q2".into()], ..rows(&[1.0, 2.0, 3.0, 4.0]) };
+    let named = GivenRows { keys: vec!["Q3".into(), "Q2".into()], ..rows(&[1.0, 2.0, 3.0, 4.0]) };
     let table = joined(&named, BY_ID).unwrap();
     assert_eq!((table.row(1), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
     let twice = joined(&named, Mapping { keys: Some(Path::new("k")), ..BY_ID }).unwrap_err();
@@ -468,6 +449,7 @@ fn differing_numbers_of_rows_are_both_named() {
 fn a_number_that_is_not_finite_is_named_with_its_row() {
     let error = joined(&rows(&[1.0, 2.0, 0.0, f32::NAN, 3.0, 4.0]), BY_ID).unwrap_err();
     assert_eq!(error.to_string(), "x.npy: row 1: column 1 is NaN, not a finite 32-bit number");
+    assert!(error.hint_text().unwrap().contains("nan_to_num"));
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! What `torch.save` writes: a zip archive with a pickle that describes tensors, and their numbers.
+//! Files that `torch.save` writes: a zip archive with a pickle that describes tensors, and their numbers.
 //!
 //! The pickle is read by candle's reader, which knows the few instructions that tensors need and calls nothing: what a
 //! pickle asks Python to do is read as a description and refused if it is no tensor.
 
 use candle_core::pickle::{Object, Stack, TensorInfo};
-use candle_core::{DType, Layout};
+use candle_core::{Device, Layout, Tensor};
 use stage::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,14 +12,13 @@ use std::io::{BufReader, Cursor, Read};
 use std::path::Path;
 use zip::ZipArchive;
 
-use super::npy::integer;
-use super::tensors::{Labels, Number, Order, Tensors, Wanted};
+use super::read::{Array, Order, Tensors, Wanted, tensor, unread};
 
 /// The largest description that is read, in bytes: about a million tensors.
 const MAX_PICKLE: u64 = 256 << 20;
-/// What a tensor that was saved alone is called.
+/// The name of a tensor that was saved alone.
 const ALONE: &str = "tensor";
-/// What the dictionary of a module's parameters has beside them.
+/// An entry that the dictionary of a module's parameters has beside them.
 const METADATA: &str = "_metadata";
 
 /// An archive whose description has been read.
@@ -29,20 +28,20 @@ pub(super) struct Torch {
     described: Described,
 }
 
-/// What a pickle describes.
+/// Things that a pickle describes.
 #[derive(Default)]
 struct Described {
-    tensors: BTreeMap<String, Stored>,
+    tensors: BTreeMap<String, StoredTensor>,
     /// Lists of texts or whole numbers.
-    lists: Vec<(String, Labels)>,
+    lists: Vec<(String, Array)>,
     /// The first thing that is none of these, nor a number or a word.
     other: Option<Error>,
 }
 
-/// Where a tensor's numbers are.
-struct Stored {
+/// The place of a tensor's numbers.
+struct StoredTensor {
     info: TensorInfo,
-    /// Whether the numbers are stored with the other sign, as PyTorch's negative views are.
+    /// Says that the numbers are stored with the other sign, as PyTorch's negative views are.
     negated: bool,
 }
 
@@ -90,7 +89,7 @@ impl Torch {
     }
 }
 
-/// Which byte of a number comes first: since PyTorch 2.1 the archive says it.
+/// The order of bytes: since PyTorch 2.1 the archive says it.
 fn order(archive: &mut ZipArchive<BufReader<File>>, folder: &Path) -> Result<Order> {
     let name = folder.with_file_name("byteorder").to_string_lossy().into_owned();
     let Ok(member) = archive.by_name(&name) else { return Ok(Order::LittleEndian) };
@@ -122,7 +121,7 @@ fn broken() -> Error {
     Error::data("a damaged PyTorch file")
 }
 
-/// What a pickle describes: one tensor, or a dictionary with tensors.
+/// Reads what a pickle describes: one tensor, or a dictionary with tensors.
 fn describe(bytes: &[u8], folder: &Path) -> Result<Described> {
     let mut stack = Stack::empty();
     let read = stack.read_loop(&mut Cursor::new(bytes)).and_then(|()| stack.finalize());
@@ -172,7 +171,7 @@ impl Described {
                     Ok(Some(info)) if info.layout.dims().len() != info.layout.stride().len() => {
                         return Err(in_tensor(&name, "has another number of strides than of axes"));
                     }
-                    Ok(Some(info)) => drop(self.tensors.insert(name, Stored { info, negated })),
+                    Ok(Some(info)) => drop(self.tensors.insert(name, StoredTensor { info, negated })),
                     Ok(None) => {
                         let error = in_tensor(&name, "is no plain tensor, and nothing else is read");
                         self.other.get_or_insert(error);
@@ -186,21 +185,23 @@ impl Described {
 }
 
 /// A list of texts, or of whole numbers.
-fn labels(items: &[Object]) -> Option<Labels> {
-    let text = |item: &Object| match item {
+fn labels(items: &[Object]) -> Option<Array> {
+    let texts = items.iter().map(|item| match item {
         Object::Unicode(text) => Some(text.clone()),
         _ => None,
-    };
-    let number = |item: &Object| match item {
+    });
+    let numbers = items.iter().map(|item| match item {
         Object::Int(number) => Some(i64::from(*number)),
         Object::Long(number) => Some(*number),
         _ => None,
-    };
-    let texts = items.iter().map(text).collect::<Option<_>>().map(Labels::Texts);
-    texts.or_else(|| items.iter().map(number).collect::<Option<_>>().map(Labels::Numbers))
+    });
+    match texts.collect::<Option<_>>() {
+        Some(texts) => Some(Array::Texts(texts)),
+        None => Tensor::new(numbers.collect::<Option<Vec<i64>>>()?, &Device::Cpu).ok().map(Array::Numbers),
+    }
 }
 
-/// Whether the arguments that rebuild a tensor say that its numbers are stored with the other sign.
+/// Returns whether the arguments that rebuild a tensor say that its numbers are stored with the other sign.
 fn is_negated(object: &Object) -> bool {
     match object {
         Object::Reduce { args, .. } => is_negated(args),
@@ -221,54 +222,22 @@ impl Tensors for Torch {
         shapes.map(|(name, stored)| (name.clone(), stored.info.layout.dims().to_vec())).collect()
     }
 
-    fn read(&mut self, name: &str) -> Result<Vec<f32>> {
-        let stored = self.described.tensors.get(name).ok_or_else(|| in_tensor(name, "is not there"))?;
-        let (dtype, negated) = (stored.info.dtype, stored.negated);
-        let number = match dtype {
-            DType::F16 => Number::F16,
-            DType::BF16 => Number::Bf16,
-            DType::F32 => Number::F32,
-            DType::F64 => Number::F64,
-            other => {
-                let message = format!("holds {}, not floating-point numbers", other.as_str());
-                return Err(in_tensor(name, &message).hint("in Python: torch.save(features.float(), path)"));
-            }
-        };
-        let (layout, bytes) = self.stored(name, number.size())?;
-        let mut values = gather(&layout, &number.read(&bytes, self.order));
-        if negated {
-            values.iter_mut().for_each(|value| *value = -*value);
-        }
-        Ok(values)
+    fn lists(&mut self) -> Vec<(String, Array)> {
+        std::mem::take(&mut self.described.lists)
     }
 
-    fn labels(&mut self, count: usize) -> Result<Vec<(String, Labels)>> {
-        let mut labels: Vec<(String, Labels)> =
-            self.described.lists.iter().filter(|(_, list)| list.len() == count).cloned().collect();
-        let whole = |stored: &Stored| match stored.info.dtype {
-            DType::I64 => Some(8),
-            DType::U8 => Some(1),
-            _ => None,
-        };
-        let of_rows =
-            self.described.tensors.iter().filter(|(_, stored)| stored.info.layout.dims() == [count]);
-        let named: Vec<(String, usize)> =
-            of_rows.filter_map(|(name, stored)| Some((name.clone(), whole(stored)?))).collect();
-        for (name, size) in named {
-            let (layout, bytes) = self.stored(&name, size)?;
-            let numbers: Vec<i64> = self
-                .order
-                .little(&bytes, size)
-                .chunks_exact(size)
-                .map(|bytes| integer(bytes, size == 8))
-                .collect();
-            labels.push((name, Labels::Numbers(gather(&layout, &numbers))));
-        }
-        Ok(labels)
+    fn read(&mut self, name: &str) -> Result<Array> {
+        let stored = self.described.tensors.get(name).ok_or_else(|| in_tensor(name, "is not there"))?;
+        let (dtype, negated) = (stored.info.dtype, stored.negated);
+        let size = dtype.size_in_bytes();
+        let (layout, bytes) = self.stored(name, size)?;
+        let numbers = tensor(&self.order.little(&bytes, size), dtype, &[bytes.len() / size.max(1)])?;
+        let numbers = gather(&numbers, &layout).and_then(|x| if negated { x.neg() } else { Ok(x) });
+        Ok(Array::Numbers(numbers.map_err(unread)?))
     }
 }
 
-/// How many numbers lie between the first and the last of a tensor, both counted.
+/// The count of numbers that lie between the first and the last of a tensor, both counted.
 fn span(layout: &Layout) -> Option<usize> {
     if layout.dims().contains(&0) {
         return Some(0);
@@ -278,15 +247,15 @@ fn span(layout: &Layout) -> Option<usize> {
     layout.dims().iter().zip(layout.stride()).try_fold(0, reach)?.checked_add(1)
 }
 
-/// The numbers of one or two axes in the order of the last axis, from where their strides say they lie.
-fn gather<T: Copy>(layout: &Layout, stored: &[T]) -> Vec<T> {
-    match (layout.dims(), layout.stride()) {
-        (&[count], &[stride]) => (0..count).map(|i| stored[i * stride]).collect(),
-        (&[rows, width], &[down, right]) => {
-            let row = |y: usize| (0..width).map(move |x| y * down + x * right);
-            (0..rows).flat_map(row).map(|i| stored[i]).collect()
-        }
-        // `rows` asks for no others.
-        _ => stored.to_vec(),
+/// The tensor whose numbers lie where the layout says, the first of them first.
+fn gather(stored: &Tensor, layout: &Layout) -> candle_core::Result<Tensor> {
+    if layout.is_contiguous() {
+        return stored.reshape(layout.dims());
     }
+    let mut places = vec![0];
+    for (axis, stride) in layout.dims().iter().zip(layout.stride()) {
+        let before = std::mem::take(&mut places).into_iter();
+        places.extend(before.flat_map(|place| (0..*axis).map(move |i| place + (i * stride) as i64)));
+    }
+    stored.index_select(&Tensor::new(places, &Device::Cpu)?, 0)?.reshape(layout.dims())
 }

@@ -8,19 +8,19 @@ use candle_core::{D, Module, Result, Shape, Tensor};
 use candle_nn::{Activation, LayerNorm, Linear, VarBuilder, layer_norm, linear_b, ops::softmax_last_dim};
 use candle_transformers::models::vit::Embeddings;
 
-use super::models::Architecture;
+use super::models::ImageArchitecture;
 use crate::config::Config;
 use crate::weights::{scaled, translated};
 
 /// BEiT, up to the states that its pooler sees.
 pub(super) struct Beit {
     embeddings: Embeddings,
-    layers: Vec<Layer>,
+    layers: Vec<BeitLayer>,
     /// After the last layer, where the pooler has none.
     norm: Option<LayerNorm>,
 }
 
-struct Layer {
+struct BeitLayer {
     norms: [LayerNorm; 2],
     /// Queries, keys and values.
     inputs: [Linear; 3],
@@ -34,16 +34,22 @@ struct Layer {
 }
 
 impl Beit {
-    pub(super) fn new(config: &Config<Architecture>, weights: VarBuilder<'static>) -> Result<Beit> {
+    pub(super) fn new(config: &Config<ImageArchitecture>, weights: VarBuilder<'static>) -> Result<Beit> {
         config.require("use_shared_relative_position_bias", &[false.into()])?;
         let (hidden, epsilon) = (config.size("hidden_size"), config.epsilon());
         let weights = translated(weights, scaled_or_not);
-        let layer = |i| Layer::new(config, weights.pp("encoder.layer").pp(i));
-        let norm = || layer_norm(hidden, epsilon, weights.pp("layernorm"));
+        let mut layers = Vec::new();
+        for i in 0..config.size("num_hidden_layers") {
+            layers.push(BeitLayer::new(config, weights.pp("encoder.layer").pp(i))?);
+        }
+        let norm = match config.pools_patches() {
+            true => None,
+            false => Some(layer_norm(hidden, epsilon, weights.pp("layernorm"))?),
+        };
         Ok(Beit {
             embeddings: Embeddings::new(&config.of()?, false, weights.pp("embeddings"))?,
-            layers: (0..config.size("num_hidden_layers")).map(layer).collect::<Result<_>>()?,
-            norm: if config.pools_patches() { None } else { Some(norm()?) },
+            layers,
+            norm,
         })
     }
 }
@@ -72,18 +78,20 @@ impl Module for Beit {
     }
 }
 
-impl Layer {
-    fn new(config: &Config<Architecture>, weights: VarBuilder) -> Result<Layer> {
+impl BeitLayer {
+    fn new(config: &Config<ImageArchitecture>, weights: VarBuilder) -> Result<BeitLayer> {
         let [hidden, inner, heads] =
             ["hidden_size", "intermediate_size", "num_attention_heads"].map(|name| config.size(name));
-        let norm = |name| layer_norm(hidden, config.epsilon(), weights.pp(name));
+        let [before, after] = ["layernorm_before", "layernorm_after"]
+            .map(|name| layer_norm(hidden, config.epsilon(), weights.pp(name)));
         let own = weights.pp("attention.attention");
         let biased = config.value("qkv_bias") == true;
-        let input = |name, bias| linear_b(hidden, hidden, bias, own.pp(name));
+        let [queries, keys, values] = [("query", biased), ("key", false), ("value", biased)]
+            .map(|(name, bias)| linear_b(hidden, hidden, bias, own.pp(name)));
         let table = own.pp("relative_position_bias");
-        Ok(Layer {
-            norms: [norm("layernorm_before")?, norm("layernorm_after")?],
-            inputs: [input("query", biased)?, input("key", false)?, input("value", biased)?],
+        Ok(BeitLayer {
+            norms: [before?, after?],
+            inputs: [queries?, keys?, values?],
             output: linear_b(hidden, hidden, true, weights.pp("attention.output.dense"))?,
             bias: match table.contains_tensor("relative_position_bias_table") {
                 true => Some(bias(config.size("image_size") / config.size("patch_size"), heads, &table)?),
@@ -99,11 +107,14 @@ impl Layer {
     fn attention(&self, states: &Tensor) -> Result<Tensor> {
         let (images, tokens, hidden) = states.dims3()?;
         let shape = (images, tokens, self.heads, hidden / self.heads);
-        let heads = |i: usize| self.inputs[i].forward(states)?.reshape(shape)?.transpose(1, 2)?.contiguous();
+        let [queries, keys, values] = self
+            .inputs
+            .each_ref()
+            .map(|input| input.forward(states)?.reshape(shape)?.transpose(1, 2)?.contiguous());
         let scale = ((hidden / self.heads) as f64).sqrt().recip();
-        let scores = (heads(0)? * scale)?.matmul(&heads(1)?.t()?)?;
+        let scores = (queries? * scale)?.matmul(&keys?.t()?)?;
         let scores = self.bias.iter().try_fold(scores, |scores, bias| scores.broadcast_add(bias))?;
-        let attended = softmax_last_dim(&scores)?.matmul(&heads(2)?)?;
+        let attended = softmax_last_dim(&scores)?.matmul(&values?)?;
         attended.transpose(1, 2)?.contiguous()?.flatten_from(D::Minus2)?.apply(&self.output)
     }
 
@@ -114,11 +125,11 @@ impl Layer {
     }
 }
 
-/// Each head's bias between any two tokens: an entry of its table for each distance of two patches of a square of `side`
-/// patches, behind which there are three: from the class token, to it, and from it to itself.
-fn bias(side: usize, heads: usize, weights: &VarBuilder) -> Result<Tensor> {
+/// The entry of a bias between two tokens in its table, which has one for each distance of two patches of a square of
+/// `side` patches, and behind them three: from the class token, to it, and from it to itself.
+fn entry(side: usize, from: usize, to: usize) -> usize {
     let span = 2 * side - 1;
-    let entry = |from: usize, to: usize| match (from.checked_sub(1), to.checked_sub(1)) {
+    match (from.checked_sub(1), to.checked_sub(1)) {
         (None, None) => span * span + 2,
         (Some(_), None) => span * span + 1,
         (None, Some(_)) => span * span,
@@ -126,9 +137,15 @@ fn bias(side: usize, heads: usize, weights: &VarBuilder) -> Result<Tensor> {
             let rows = from / side + side - 1 - to / side;
             rows * span + from % side + side - 1 - to % side
         }
-    };
+    }
+}
+
+/// Each head's bias between any two tokens.
+fn bias(side: usize, heads: usize, weights: &VarBuilder) -> Result<Tensor> {
+    let span = 2 * side - 1;
     let tokens = side * side + 1;
-    let entries: Vec<u32> = (0..tokens * tokens).map(|i| entry(i / tokens, i % tokens) as u32).collect();
+    let entries: Vec<u32> =
+        (0..tokens * tokens).map(|i| entry(side, i / tokens, i % tokens) as u32).collect();
     let entries = Tensor::from_vec(entries, tokens * tokens, weights.device())?;
     let table = weights.get((span * span + 3, heads), "relative_position_bias_table")?;
     table.index_select(&entries, 0)?.reshape((1, tokens, tokens, heads))?.permute((0, 3, 1, 2))?.contiguous()

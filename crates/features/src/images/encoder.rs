@@ -5,7 +5,7 @@ use candle_nn::{Func, func};
 use recipe::ImageOutput;
 use stage::Result;
 
-use super::models::{Architecture, ImageModel, cells};
+use super::models::{ImageArchitecture, ImageModel, cells};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::preparation::{self, Preparation};
@@ -32,7 +32,7 @@ impl ImageEncoder {
     /// [`stage::Kind::Data`] where the checkpoint is damaged or of an architecture without adapter, [`stage::Kind::Usage`]
     /// where it has not that output.
     pub fn load(checkpoint: &Checkpoint, output: ImageOutput, device: &Device) -> Result<ImageEncoder> {
-        let config = checkpoint.config::<Architecture>()?;
+        let config = checkpoint.config::<ImageArchitecture>()?;
         checkpoint.require_output(output, config.outputs())?;
         let preparation = config.preparation(checkpoint.optional(preparation::FILE).as_deref())?;
         let weights = checkpoint.weights(config.probe(), device)?;
@@ -46,7 +46,7 @@ impl ImageEncoder {
 
     /// A small encoder with weights drawn from `seed`.
     pub fn random(seed: u64, device: &Device) -> Result<ImageEncoder> {
-        let config = Config::<Architecture>::new(&random::images())?;
+        let config = Config::<ImageArchitecture>::new(&random::images())?;
         let preparation = config.preparation(None)?;
         let weights = random::weights(seed, "features/random-vit", device);
         let model = config.model(preparation.size().0, false, weights);
@@ -55,7 +55,7 @@ impl ImageEncoder {
         Ok(ImageEncoder { model, head, preparation, width, device: device.clone() })
     }
 
-    /// How an image becomes the pixels it takes.
+    /// The preparation of an image to the pixels it takes.
     pub fn preparation(&self) -> &Preparation {
         &self.preparation
     }
@@ -70,13 +70,17 @@ impl ImageEncoder {
         let (rows, columns) = self.preparation.size();
         let one = 3 * rows * columns;
         let at_once = if self.device.is_cpu() { CPU_IMAGES } else { (pixels.len() / one).max(1) };
-        let encode = |pixels: &[f32]| -> candle_core::Result<Vec<f32>> {
+        let mut encoded = Vec::new();
+        for pixels in pixels.chunks(at_once * one) {
             let shape = (pixels.len() / one, 3, rows, columns);
-            let pixels = Tensor::from_slice(pixels, shape, &self.device)?;
-            self.head.forward(&self.model.forward(&pixels)?)?.flatten_all()?.to_vec1()
-        };
-        let chunks = pixels.chunks(at_once * one).map(encode);
-        Ok(chunks.collect::<Result<Vec<_>, _>>().map_err(tensor_error("encoding images"))?.concat())
+            encoded.extend(self.rows(pixels, shape).map_err(tensor_error("encoding images"))?);
+        }
+        Ok(encoded)
+    }
+
+    fn rows(&self, pixels: &[f32], shape: (usize, usize, usize, usize)) -> candle_core::Result<Vec<f32>> {
+        let pixels = Tensor::from_slice(pixels, shape, &self.device)?;
+        self.head.forward(&self.model.forward(&pixels)?)?.flatten_all()?.to_vec1()
     }
 }
 

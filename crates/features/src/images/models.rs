@@ -6,7 +6,7 @@
 //! [BEiT's layers](super::beit) are here. CLIP and SigLIP are candle-transformers' own.
 
 use candle_core::{Error, IndexOp, Module, Result, Shape, Tensor};
-use candle_nn::{Func, LayerNorm, VarBuilder, func, layer_norm, linear};
+use candle_nn::{Func, VarBuilder, func, layer_norm, linear};
 use candle_transformers::models::clip::text_model::Activation;
 use candle_transformers::models::clip::vision_model::{ClipVisionConfig, ClipVisionTransformer};
 use candle_transformers::models::siglip;
@@ -24,12 +24,12 @@ use crate::random::GRID;
 use crate::weights::{scaled, translated};
 
 /// States `(image, token, hidden)` of pixels `(image, channel, row, column)`, or what a model makes of them itself.
-pub(crate) type ImageModel = Box<dyn Module + Send + Sync>;
+pub(crate) type ImageModel = Func<'static>;
 
 /// The architectures of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Architecture {
+pub(crate) enum ImageArchitecture {
     Vit,
     Beit,
     Dinov2,
@@ -39,18 +39,18 @@ pub(crate) enum Architecture {
     Siglip,
 }
 
-impl config::Architecture for Architecture {
+impl config::Architecture for ImageArchitecture {
     const USUAL: &str = "vit";
 
     fn defaults(self) -> Value {
         match self {
-            Architecture::Vit => json!({}),
-            Architecture::Beit => json!({ "use_mean_pooling": true }),
-            Architecture::Dinov2 => json!({ "patch_size": 14, "layer_norm_eps": 1e-6, "mlp_ratio": 4 }),
-            Architecture::Clip => {
+            ImageArchitecture::Vit => json!({}),
+            ImageArchitecture::Beit => json!({ "use_mean_pooling": true }),
+            ImageArchitecture::Dinov2 => json!({ "patch_size": 14, "layer_norm_eps": 1e-6, "mlp_ratio": 4 }),
+            ImageArchitecture::Clip => {
                 json!({ "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5 })
             }
-            Architecture::Siglip => json!({ "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6 }),
+            ImageArchitecture::Siglip => json!({ "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6 }),
         }
     }
 }
@@ -73,38 +73,38 @@ pub(super) fn cells(states: &Tensor) -> Result<Tensor> {
     patches.reshape(&[images, GRID, cell, GRID, cell, hidden][..])?.mean(4)?.mean(2)?.flatten_from(1)
 }
 
-impl Config<Architecture> {
+impl Config<ImageArchitecture> {
     /// A tensor that every checkpoint of the architecture has.
     pub(crate) fn probe(&self) -> &'static str {
         match self.architecture {
-            Architecture::Clip | Architecture::Siglip => "embeddings.patch_embedding.weight",
+            ImageArchitecture::Clip | ImageArchitecture::Siglip => "embeddings.patch_embedding.weight",
             _ => "embeddings.patch_embeddings.projection.weight",
         }
     }
 
-    /// What it can give.
+    /// The outputs that it has.
     pub(crate) fn outputs(&self) -> &'static [ImageOutput] {
         match self.architecture {
-            Architecture::Dinov2 => &[ImageOutput::Cls, ImageOutput::Patches],
-            Architecture::Siglip => &[ImageOutput::Patches, ImageOutput::Pooler],
+            ImageArchitecture::Dinov2 => &[ImageOutput::Cls, ImageOutput::Patches],
+            ImageArchitecture::Siglip => &[ImageOutput::Patches, ImageOutput::Pooler],
             _ => &[ImageOutput::Cls, ImageOutput::Patches, ImageOutput::Pooler],
         }
     }
 
-    /// How images are prepared: as the file says, if there is one, for what it leaves out as the architecture's own
+    /// The preparation of images: as the file says, if there is one, for what it leaves out as the architecture's own
     /// processor does.
     pub(crate) fn preparation(&self, file: Option<&Path>) -> stage::Result<Preparation> {
         let size = self.size("image_size");
         let usual = match self.architecture {
-            Architecture::Vit | Architecture::Beit => Preparation::vit(size),
-            Architecture::Siglip => Preparation::siglip(size),
-            Architecture::Clip => Preparation::clip(size),
-            Architecture::Dinov2 => Preparation::dinov2(),
+            ImageArchitecture::Vit | ImageArchitecture::Beit => Preparation::vit(size),
+            ImageArchitecture::Siglip => Preparation::siglip(size),
+            ImageArchitecture::Clip => Preparation::clip(size),
+            ImageArchitecture::Dinov2 => Preparation::dinov2(),
         };
         let Some(path) = file else { return Ok(usual) };
         let preparation = Preparation::read(path, usual)?;
         match preparation.size() {
-            (height, width) if height == width && self.architecture == Architecture::Dinov2 => {
+            (height, width) if height == width && self.architecture == ImageArchitecture::Dinov2 => {
                 Ok(preparation)
             }
             given if given == (size, size) => Ok(preparation),
@@ -116,24 +116,23 @@ impl Config<Architecture> {
         }
     }
 
-    /// How states become rows `(image, width)`.
+    /// The way from states to rows `(image, width)`.
     pub(crate) fn head(&self, output: ImageOutput, weights: &VarBuilder) -> Result<Func<'static>> {
         let hidden = self.size("hidden_size");
-        let norm = |name| layer_norm(hidden, self.epsilon(), weights.pp(name));
         Ok(match (output, self.architecture) {
-            (ImageOutput::Patches, Architecture::Siglip) => func(|states| states.mean(1)),
+            (ImageOutput::Patches, ImageArchitecture::Siglip) => func(|states| states.mean(1)),
             (ImageOutput::Patches, _) => func(patches),
             // The model does it, with weights that only it can read.
-            (ImageOutput::Pooler, Architecture::Siglip) => func(|rows| Ok(rows.clone())),
-            (ImageOutput::Pooler, Architecture::Beit) if self.pools_patches() => {
-                let norm = norm("pooler.layernorm")?;
+            (ImageOutput::Pooler, ImageArchitecture::Siglip) => func(|rows| Ok(rows.clone())),
+            (ImageOutput::Pooler, ImageArchitecture::Beit) if self.pools_patches() => {
+                let norm = layer_norm(hidden, self.epsilon(), weights.pp("pooler.layernorm"))?;
                 func(move |states| norm.forward(&patches(states)?))
             }
-            (ImageOutput::Pooler, Architecture::Clip) => {
-                let norm = norm("post_layernorm")?;
+            (ImageOutput::Pooler, ImageArchitecture::Clip) => {
+                let norm = layer_norm(hidden, self.epsilon(), weights.pp("post_layernorm"))?;
                 func(move |states| norm.forward(&class(states)?))
             }
-            (ImageOutput::Pooler, Architecture::Vit) => {
+            (ImageOutput::Pooler, ImageArchitecture::Vit) => {
                 let dense = linear(hidden, hidden, weights.pp("pooler.dense"))?;
                 func(move |states| dense.forward(&class(states)?)?.tanh())
             }
@@ -149,26 +148,39 @@ impl Config<Architecture> {
             candle_core::bail!("images of {size} pixels are no multiple of patch_size {patch}");
         }
         Ok(match self.architecture {
-            Architecture::Vit => Box::new(Vit::new(&self.of()?, weights)?),
-            Architecture::Dinov2 => {
+            ImageArchitecture::Vit => vit(&self.of()?, weights)?,
+            ImageArchitecture::Dinov2 => {
                 self.require("use_swiglu_ffn", &[false.into()])?;
                 let ratio = self.value("mlp_ratio").as_u64().unwrap_or_default() as usize;
                 let inner = ratio * self.size("hidden_size");
                 let config = self.clone().with("image_size", size).with("intermediate_size", inner);
-                Box::new(Vit::new(&config.of()?, translated(weights, of_dinov2))?)
+                vit(&config.of()?, translated(weights, of_dinov2))?
             }
-            Architecture::Beit => Box::new(beit::Beit::new(self, weights)?),
-            Architecture::Clip => Box::new(Clip(ClipVisionTransformer::new(weights, &self.clip()?)?)),
-            Architecture::Siglip => Box::new(siglip::VisionModel::new(&self.of()?, pools, weights)?),
+            ImageArchitecture::Beit => {
+                let model = beit::Beit::new(self, weights)?;
+                func(move |pixels| model.forward(pixels))
+            }
+            ImageArchitecture::Clip => {
+                let model = ClipVisionTransformer::new(weights, &self.clip()?)?;
+                // The last is the pooler's row; before it are the states before the norm that only the pooler has.
+                func(move |pixels| match model.output_hidden_states(pixels)?.as_slice() {
+                    [.., states, _] => Ok(states.clone()),
+                    _ => Err(Error::msg("no layer")),
+                })
+            }
+            ImageArchitecture::Siglip => {
+                let model = siglip::VisionModel::new(&self.of()?, pools, weights)?;
+                func(move |pixels| model.forward(pixels))
+            }
         })
     }
 
-    /// What layer norms add to the variance.
+    /// The number that layer norms add to the variance.
     pub(super) fn epsilon(&self) -> f64 {
         self.value("layer_norm_eps").as_f64().unwrap_or_default()
     }
 
-    /// Whether BEiT's pooler is over the patches; then it has the last norm.
+    /// Returns whether BEiT's pooler is over the patches; then it has the last norm.
     pub(super) fn pools_patches(&self) -> bool {
         self.value("use_mean_pooling") == true
     }
@@ -191,38 +203,11 @@ impl Config<Architecture> {
 }
 
 /// ViT without its classifier.
-struct Vit {
-    embeddings: Embeddings,
-    encoder: vit::Encoder,
-    norm: LayerNorm,
-}
-
-impl Vit {
-    fn new(config: &vit::Config, weights: VarBuilder) -> Result<Vit> {
-        Ok(Vit {
-            embeddings: Embeddings::new(config, false, weights.pp("embeddings"))?,
-            encoder: vit::Encoder::new(config, weights.pp("encoder"))?,
-            norm: layer_norm(config.hidden_size, config.layer_norm_eps, weights.pp("layernorm"))?,
-        })
-    }
-}
-
-impl Module for Vit {
-    fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
-        self.embeddings.forward(pixels, None, false)?.apply(&self.encoder)?.apply(&self.norm)
-    }
-}
-
-/// CLIP's states before the norm that only its pooler has.
-struct Clip(ClipVisionTransformer);
-
-impl Module for Clip {
-    fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
-        // The last is the pooler's row.
-        let mut states = self.0.output_hidden_states(pixels)?;
-        states.pop();
-        states.pop().ok_or_else(|| Error::msg("no layer"))
-    }
+fn vit(config: &vit::Config, weights: VarBuilder) -> Result<ImageModel> {
+    let embeddings = Embeddings::new(config, false, weights.pp("embeddings"))?;
+    let encoder = vit::Encoder::new(config, weights.pp("encoder"))?;
+    let norm = layer_norm(config.hidden_size, config.layer_norm_eps, weights.pp("layernorm"))?;
+    Ok(func(move |pixels| embeddings.forward(pixels, None, false)?.apply(&encoder)?.apply(&norm)))
 }
 
 /// DINOv2's name for a tensor of ViT, and the scale that is a layer of its own there.

@@ -19,7 +19,7 @@ pub(super) fn interpolated(positions: &Tensor, patches: usize) -> Result<Tensor>
     Tensor::cat(&[positions.i((.., ..1))?, grid.reshape((1, patches, hidden))?], 1)
 }
 
-/// How much each of the `old` places along a side counts in each of the `new` ones, `(new, old)`.
+/// The weights of the `old` places along a side in each of the `new` ones, `(new, old)`.
 fn cubic(old: usize, new: usize) -> Vec<f32> {
     let mut weights = vec![0.0; new * old];
     for (i, row) in weights.chunks_exact_mut(old).enumerate() {

@@ -8,12 +8,12 @@ use stage::files::{read_bytes, read_json};
 use stage::{Error, Result};
 use tokenizers::Tokenizer;
 
-use super::models::{Architecture, TextModel};
+use super::models::{TextArchitecture, TextModel};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::{random, tensor_error};
 
-/// What a checkpoint has for texts, beside its configuration and weights.
+/// The file that a checkpoint of texts has beside its configuration and weights.
 pub const TOKENIZER: &str = "tokenizer.json";
 
 /// Tokens that go through the layers together on the CPU, if a single text is not longer. More no longer fit the
@@ -22,8 +22,8 @@ const CPU_TOKENS: usize = 512;
 
 /// A text encoder in `f32`. It never changes, so threads share it.
 pub struct TextEncoder {
-    model: Box<dyn TextModel>,
-    config: Config<Architecture>,
+    model: TextModel,
+    config: Config<TextArchitecture>,
     output: TextOutput,
     /// Over the first token's state, where that is the output.
     pooler: Option<Linear>,
@@ -37,7 +37,7 @@ impl TextEncoder {
     /// [`stage::Kind::Data`] where the checkpoint is damaged or of an architecture without adapter, [`stage::Kind::Usage`]
     /// where it has not that output.
     pub fn load(checkpoint: &Checkpoint, output: TextOutput, device: &Device) -> Result<TextEncoder> {
-        let config = checkpoint.config::<Architecture>()?;
+        let config = checkpoint.config::<TextArchitecture>()?;
         checkpoint.require_output(output, config.outputs())?;
         let weights = checkpoint.weights(config.probe(), device)?;
         TextEncoder::new(config, output, weights).map_err(|e| checkpoint.damaged(e))
@@ -53,7 +53,7 @@ impl TextEncoder {
     }
 
     fn new(
-        config: Config<Architecture>,
+        config: Config<TextArchitecture>,
         output: TextOutput,
         weights: VarBuilder<'static>,
     ) -> candle_core::Result<TextEncoder> {
@@ -98,13 +98,14 @@ impl TextEncoder {
         let longest = texts.iter().map(|text| text.len()).max().unwrap_or(0);
         let shape = (texts.len(), longest);
         let padding = self.config.size("pad_token_id") as u32;
-        let padded = |text: &[u32], i: usize| text.get(i).copied().unwrap_or(padding);
-        let each = |text| (0..longest).map(move |i| (text, i));
-        let ids: Vec<u32> = texts.iter().copied().flat_map(each).map(|(text, i)| padded(text, i)).collect();
-        let inside = texts.iter().copied().flat_map(each).map(|(text, i)| u32::from(i < text.len()));
+        let (mut ids, mut mask) = (vec![padding; texts.len() * longest], vec![0u32; texts.len() * longest]);
+        for (i, text) in texts.iter().enumerate() {
+            ids[i * longest..][..text.len()].copy_from_slice(text);
+            mask[i * longest..][..text.len()].fill(1);
+        }
         let ids = Tensor::from_vec(ids, shape, &self.device)?;
-        let mask = Tensor::from_vec(inside.collect::<Vec<_>>(), shape, &self.device)?;
-        let states = self.model.states(&ids, &mask)?;
+        let mask = Tensor::from_vec(mask, shape, &self.device)?;
+        let states = (self.model)(&ids, &mask)?;
         let rows = match &self.pooler {
             None if self.output == TextOutput::Mean => mean(&states, &mask)?,
             None => states.i((.., 0))?,
@@ -124,7 +125,7 @@ impl TextEncoder {
         }
     }
 
-    /// How many texts of a batch go through the layers together, where the longest has so many `tokens`.
+    /// The number of texts of a batch that go through the layers together, where the longest has so many `tokens`.
     fn at_once(&self, batch: usize, tokens: usize) -> usize {
         let most = if self.device.is_cpu() { CPU_TOKENS / tokens.max(1) } else { batch };
         most.clamp(1, batch.max(1))

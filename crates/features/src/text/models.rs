@@ -17,41 +17,14 @@ use serde_json::{Value, json};
 use crate::config::{self, Config};
 use crate::weights::translated;
 
-/// A model that encodes texts.
-pub(crate) trait TextModel: Send + Sync {
-    /// The last layer's states `(text, token, hidden)` of token ids `(text, token)`; `mask` is 1 where a text has a token
-    /// and 0 behind its end.
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor>;
-}
-
-impl TextModel for BertModel {
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        self.forward(ids, &ids.zeros_like()?, Some(mask))
-    }
-}
-
-impl TextModel for XLMRobertaModel {
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        self.forward(ids, mask, &ids.zeros_like()?, None, None, None)
-    }
-}
-
-impl TextModel for ModernBert {
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        self.forward(ids, mask)
-    }
-}
-
-impl TextModel for NomicBertModel {
-    fn states(&self, ids: &Tensor, mask: &Tensor) -> Result<Tensor> {
-        self.forward(ids, None, Some(mask))
-    }
-}
+/// Gives the last layer's states `(text, token, hidden)` of token ids `(text, token)` and a mask, which is 1 where a text
+/// has a token and 0 behind its end.
+pub(crate) type TextModel = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync>;
 
 /// The architectures of texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Architecture {
+pub(crate) enum TextArchitecture {
     Bert,
     #[serde(alias = "xlm-roberta")]
     Roberta,
@@ -61,37 +34,37 @@ pub(crate) enum Architecture {
     NomicBert,
 }
 
-impl config::Architecture for Architecture {
+impl config::Architecture for TextArchitecture {
     const USUAL: &str = "bert";
 
     fn defaults(self) -> Value {
         match self {
-            Architecture::Bert => json!({}),
-            Architecture::Roberta => json!({ "pad_token_id": 1 }),
-            Architecture::DistilBert => json!({ "num_hidden_layers": 6, "type_vocab_size": 1 }),
-            Architecture::ModernBert => json!({
+            TextArchitecture::Bert => json!({}),
+            TextArchitecture::Roberta => json!({ "pad_token_id": 1 }),
+            TextArchitecture::DistilBert => json!({ "num_hidden_layers": 6, "type_vocab_size": 1 }),
+            TextArchitecture::ModernBert => json!({
                 "num_hidden_layers": 22, "intermediate_size": 1152, "max_position_embeddings": 8192,
                 "layer_norm_eps": 1e-5, "pad_token_id": 50283, "local_attention": 128, "global_rope_theta": 160e3,
                 "local_rope_theta": 10e3,
             }),
-            Architecture::NomicBert => json!({ "max_position_embeddings": 2048, "hidden_act": "swiglu" }),
+            TextArchitecture::NomicBert => json!({ "max_position_embeddings": 2048, "hidden_act": "swiglu" }),
         }
     }
 }
 
-impl Config<Architecture> {
+impl Config<TextArchitecture> {
     /// A tensor that every checkpoint of the architecture has.
     pub(crate) fn probe(&self) -> &'static str {
         match self.architecture {
-            Architecture::ModernBert => "embeddings.tok_embeddings.weight",
+            TextArchitecture::ModernBert => "embeddings.tok_embeddings.weight",
             _ => "embeddings.word_embeddings.weight",
         }
     }
 
-    /// What it can give.
+    /// The outputs that it has.
     pub(crate) fn outputs(&self) -> &'static [TextOutput] {
         match self.architecture {
-            Architecture::Bert | Architecture::Roberta => {
+            TextArchitecture::Bert | TextArchitecture::Roberta => {
                 &[TextOutput::Mean, TextOutput::Cls, TextOutput::Pooler]
             }
             _ => &[TextOutput::Mean, TextOutput::Cls],
@@ -102,29 +75,31 @@ impl Config<Architecture> {
     pub(crate) fn max_tokens(&self) -> usize {
         let positions = self.size("max_position_embeddings");
         match self.architecture {
-            Architecture::Roberta => positions.saturating_sub(self.size("pad_token_id") + 1),
+            TextArchitecture::Roberta => positions.saturating_sub(self.size("pad_token_id") + 1),
             _ => positions,
         }
     }
 
     /// The model with these weights.
-    pub(crate) fn model(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
+    pub(crate) fn model(&self, weights: VarBuilder<'static>) -> Result<TextModel> {
         Ok(match self.architecture {
-            Architecture::Bert => self.bert(weights)?,
-            Architecture::DistilBert => self.bert(translated(weights, of_distilbert))?,
-            Architecture::Roberta => {
+            TextArchitecture::Bert => self.bert(weights)?,
+            TextArchitecture::DistilBert => self.bert(translated(weights, of_distilbert))?,
+            TextArchitecture::Roberta => {
                 self.require("position_embedding_type", &["absolute".into()])?;
-                Box::new(XLMRobertaModel::new(&self.of::<xlm_roberta::Config>()?, weights)?)
+                let model = XLMRobertaModel::new(&self.of::<xlm_roberta::Config>()?, weights)?;
+                Box::new(move |ids, mask| model.forward(ids, mask, &ids.zeros_like()?, None, None, None))
             }
-            Architecture::ModernBert => self.modernbert(weights)?,
-            Architecture::NomicBert => {
+            TextArchitecture::ModernBert => self.modernbert(weights)?,
+            TextArchitecture::NomicBert => {
                 self.require("hidden_act", &["swiglu".into(), "silu".into()])?;
-                Box::new(NomicBertModel::load(weights, &self.of::<nomic_bert::Config>()?)?)
+                let model = NomicBertModel::load(weights, &self.of::<nomic_bert::Config>()?)?;
+                Box::new(move |ids, mask| model.forward(ids, None, Some(mask)))
             }
         })
     }
 
-    fn bert(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
+    fn bert(&self, weights: VarBuilder<'static>) -> Result<TextModel> {
         let known = match self.activation()? {
             Activation::Gelu => "gelu",
             Activation::NewGelu | Activation::GeluPytorchTanh => "geluapproximate",
@@ -132,10 +107,11 @@ impl Config<Architecture> {
             other => candle_core::bail!("config.json: hidden_act {other:?} is not supported"),
         };
         let config: bert::Config = self.clone().with("hidden_act", known).of()?;
-        Ok(Box::new(BertModel::load(weights, &config)?))
+        let model = BertModel::load(weights, &config)?;
+        Ok(Box::new(move |ids, mask| model.forward(ids, &ids.zeros_like()?, Some(mask))))
     }
 
-    fn modernbert(&self, weights: VarBuilder<'static>) -> Result<Box<dyn TextModel>> {
+    fn modernbert(&self, weights: VarBuilder<'static>) -> Result<TextModel> {
         self.require("hidden_act", &["gelu".into()])?;
         for bias in ["attention_bias", "mlp_bias", "norm_bias"] {
             self.require(bias, &[false.into()])?;
@@ -150,7 +126,8 @@ impl Config<Architecture> {
             candle_core::bail!("config.json: layer_types are in no regular order");
         }
         let config: modernbert::Config = self.clone().with("global_attn_every_n_layers", every).of()?;
-        Ok(Box::new(ModernBert::load(translated(weights, of_modernbert), &config)?))
+        let model = ModernBert::load(translated(weights, of_modernbert), &config)?;
+        Ok(Box::new(move |ids, mask| model.forward(ids, mask)))
     }
 
     /// Every how many layers one sees the whole text: newer configurations name each layer's kind instead.

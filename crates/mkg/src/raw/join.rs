@@ -15,6 +15,7 @@ use super::keys::KeyMap;
 use super::links;
 use super::names::{last_segment, unlike};
 use super::texts::{TextRow, read_source, take_repeated};
+use super::tokens::WordPieces;
 
 /// What programs write where there is no text.
 const PLACEHOLDERS: [&str; 12] =
@@ -78,7 +79,8 @@ impl<'a> Gathering<'a> {
     /// Adds what a source of the recipe has.
     pub(super) fn add(&mut self, source: &TextSource) -> Result<()> {
         let path = self.root.join(&source.file);
-        let mut rows = read_source(&path, source)?;
+        let pieces = source.vocabulary.as_ref().map(|file| WordPieces::read(&self.root.join(file)));
+        let mut rows = read_source(&path, source, pieces.transpose()?.as_ref())?;
         let (repeated, twice) = take_repeated(&mut rows);
         let mut rows = links::translate(self.root, source, rows)?;
         for row in &mut rows {

@@ -95,7 +95,9 @@ impl Plan {
     pub fn files(&self) -> BTreeSet<PathBuf> {
         let sources = [&self.names, &self.descriptions, &self.captions, &self.relation_names];
         let sources = sources.into_iter().flatten();
-        let texts = sources.flat_map(|source| [Some(&source.file), source.ids.as_ref(), source.via.as_ref()]);
+        let texts = sources.flat_map(|source| {
+            [Some(&source.file), source.ids.as_ref(), source.via.as_ref(), source.vocabulary.as_ref()]
+        });
         let parts = [
             self.entities.as_ref(),
             self.relations.as_ref(),
@@ -166,6 +168,7 @@ impl Finder<'_> {
             ids: None,
             via: None,
             part: None,
+            vocabulary: None,
         };
         there.map(source).collect()
     }

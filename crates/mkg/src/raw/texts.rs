@@ -11,6 +11,7 @@ use std::path::Path;
 use super::columns;
 use super::lines::{Lines, trimmed};
 use super::names::decode_percents;
+use super::tokens::WordPieces;
 
 /// A key with its text; `None` where the text is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,10 +40,20 @@ impl TextRow {
     }
 }
 
-/// Reads a text source's own file, found at `path`.
-pub(super) fn read_source(path: &Path, source: &TextSource) -> Result<Vec<TextRow>> {
+/// Reads a text source's own file, found at `path`; `pieces` are the source's vocabulary.
+pub(super) fn read_source(
+    path: &Path,
+    source: &TextSource,
+    pieces: Option<&WordPieces>,
+) -> Result<Vec<TextRow>> {
     let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let mut rows = if json { read_json(path, source)? } else { read_rows(path)? };
+    let mut rows = match (json, pieces) {
+        (true, _) => read_json(path, source, pieces)?,
+        (false, None) => read_rows(path)?,
+        (false, Some(_)) => {
+            return Err(Error::data("token ids (`vocabulary`) are read from JSON alone").at(path));
+        }
+    };
     if let Some(prefix) = &source.key_prefix {
         let example = rows.first().map_or(String::new(), |row| format!("the first is `{}`", row.key));
         let cut = |mut row: TextRow| {
@@ -124,8 +135,12 @@ fn read_entries(path: &Path) -> Result<Vec<(String, Value)>> {
     })
 }
 
-fn read_json(path: &Path, source: &TextSource) -> Result<Vec<TextRow>> {
-    let entries = read_entries(path)?;
+fn read_json(path: &Path, source: &TextSource, pieces: Option<&WordPieces>) -> Result<Vec<TextRow>> {
+    let mut entries = read_entries(path)?;
+    if let Some(pieces) = pieces {
+        let decoded = entries.iter_mut().try_for_each(|(key, entry)| pieces.decode(key, entry));
+        decoded.map_err(|error| error.at(path))?;
+    }
     if let Some((_, first)) = entries.first() {
         // A field that no entry has is a misspelt one; most entries may lack it.
         for field in [&source.field, &source.key_field].into_iter().flatten() {
@@ -162,6 +177,10 @@ fn text<'a>(key: &str, entry: &'a Value, field: &Option<String>) -> Result<Optio
         Value::Object(_) if field.is_none() => {
             let error = Error::data("the entries hold fields, not texts");
             Err(error.hint(format!("say which with `field = ...`: {}", fields(entry))))
+        }
+        Value::Array(_) => {
+            let error = Error::data(format!("{name} is a list, not a text"));
+            Err(error.hint("token ids are read where `vocabulary = ...` names the file of their tokens"))
         }
         other => Err(Error::data(format!("{name} is no text: {other:.60}"))),
     }
@@ -204,52 +223,66 @@ mod tests {
         let file = Written::new(
             r#"{"a": {"text": " x ", "q": "Q1"}, "b": {"text": null, "q": null}, "c": {"q": "Q3"}}"#,
         );
-        let read = |keys: &str| read_json(&file.path(), &source(keys));
+        let read = |keys: &str| read_json(&file.path(), &source(keys), None);
         assert_eq!(pairs(read("field = 'text'")), [pair("a", "x"), pair("b", ""), pair("c", "")]);
         assert_eq!(pairs(read("field = 'text'\nkey_field = 'q'")), [pair("Q1", "x"), pair("Q3", "")]);
         let plain = Written::new(r#"{"a": "x"}"#);
-        assert_eq!(pairs(read_json(&plain.path(), &source(""))), [pair("a", "x")]);
+        assert_eq!(pairs(read_json(&plain.path(), &source(""), None)), [pair("a", "x")]);
     }
 
     #[test]
     fn a_wrong_field_is_refused_with_those_there_are() {
         let file = Written::new("{\"a\": {\"text\": 1}}");
-        let error = read_json(&file.path(), &source("field = 'txt'")).unwrap_err();
+        let error = read_json(&file.path(), &source("field = 'txt'"), None).unwrap_err();
         assert!(error.to_string().ends_with("no entry has a field `txt`"), "{error}");
         assert_eq!(error.hint_text(), Some("the first entry has `text`"));
         assert!(
-            read_json(&file.path(), &source("field = 'text'"))
+            read_json(&file.path(), &source("field = 'text'"), None)
                 .unwrap_err()
                 .to_string()
                 .contains("entry `a` is no text")
         );
-        assert!(read_json(&file.path(), &source("")).unwrap_err().to_string().contains("hold fields"));
+        assert!(read_json(&file.path(), &source(""), None).unwrap_err().to_string().contains("hold fields"));
         let broken = Written::new("{\n\"a\": ");
-        assert!(read_json(&broken.path(), &source("")).unwrap_err().to_string().contains("line 2"));
+        assert!(read_json(&broken.path(), &source(""), None).unwrap_err().to_string().contains("line 2"));
     }
 
     #[test]
     fn a_prefix_selects_and_is_cut() {
         let file = Written::new("http://w/A%2CB/C\tx\nother\ty\n");
-        let rows = read_source(&file.path(), &source("key_prefix = 'http://w/'"));
+        let rows = read_source(&file.path(), &source("key_prefix = 'http://w/'"), None);
         assert_eq!(pairs(rows), [pair("A,B/C", "x")]);
-        assert!(read_source(&file.path(), &source("key_prefix = 'ftp'")).is_err());
+        assert!(read_source(&file.path(), &source("key_prefix = 'ftp'"), None).is_err());
     }
 
     #[test]
     fn a_key_given_twice_counts_once_in_every_format() {
         let json = Written::new(r#"{"a": "", "b": "x", "a": "first", "a": "second"}"#);
         let lines = Written::new("a\t\nb\tx\na\tfirst\na\tsecond\n");
-        for mut rows in [read_json(&json.path(), &source("")).unwrap(), read_rows(&lines.path()).unwrap()] {
+        for mut rows in
+            [read_json(&json.path(), &source(""), None).unwrap(), read_rows(&lines.path()).unwrap()]
+        {
             assert_eq!(take_repeated(&mut rows), (1, Some("a".to_owned())));
             assert_eq!(pairs(Ok(rows)), [pair("a", ""), pair("b", "x"), pair("a", "first")]);
         }
     }
 
     #[test]
+    fn token_ids_need_a_vocabulary() {
+        let (ids, vocabulary) = (Written::new(r#"{"a": [0, 1], "b": [0]}"#), Written::new("[CLS]\nborn\n"));
+        let pieces = WordPieces::read(&vocabulary.path()).unwrap();
+        let read = read_json(&ids.path(), &source("vocabulary = 'vocab.txt'"), Some(&pieces));
+        assert_eq!(pairs(read), [pair("a", "born"), pair("b", "")]);
+        let error = read_json(&ids.path(), &source(""), None).unwrap_err();
+        assert!(error.hint_text().unwrap().contains("`vocabulary = ...`"), "{error}");
+        let columns = Written::new("a\t0 1\n");
+        assert!(read_source(&columns.path(), &source(""), Some(&pieces)).is_err());
+    }
+
+    #[test]
     fn other_shapes_of_json_are_refused_with_the_one_that_is_read() {
         for text in ["{\"key\": \"a\"}\n{\"key\": \"b\"}\n", "[{\"key\": \"a\"}]", "[\"a\",\n"] {
-            let error = read_json(&Written::new(text).path(), &source("")).unwrap_err();
+            let error = read_json(&Written::new(text).path(), &source(""), None).unwrap_err();
             assert!(error.hint_text().unwrap().contains("write one object"), "{text}: {error}");
         }
     }

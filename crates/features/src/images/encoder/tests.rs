@@ -10,22 +10,28 @@ const YELLOW: [f32; 3] = [1.0, 0.7, -0.9];
 
 /// Three bands, from the top or from the left.
 fn bands(upright: bool, colours: [[f32; 3]; 3]) -> Vec<f32> {
-    let size = SIZE;
-    let at = |channel: usize, y: usize, x: usize| colours[if upright { x } else { y } * 3 / size][channel];
-    (0..3 * size * size).map(|i| at(i / (size * size), i / size % size, i % size)).collect()
+    let pixels = (0..3 * SIZE * SIZE).map(|i| {
+        let (channel, y, x) = (i / (SIZE * SIZE), i / SIZE % SIZE, i % SIZE);
+        colours[if upright { x } else { y } * 3 / SIZE][channel]
+    });
+    pixels.collect()
 }
 
 fn centred_cosines(rows: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let count = rows.len() as f32;
     let mean: Vec<f32> =
-        (0..rows[0].len()).map(|i| rows.iter().map(|row| row[i]).sum::<f32>() / rows.len() as f32).collect();
-    let centred = |row: &Vec<f32>| -> Vec<f32> {
+        (0..rows[0].len()).map(|i| rows.iter().map(|row| row[i]).sum::<f32>() / count).collect();
+    let centred = rows.iter().map(|row| {
         let row: Vec<f32> = row.iter().zip(&mean).map(|(x, mean)| x - mean).collect();
-        let norm = row.iter().map(|x| x * x).sum::<f32>().sqrt();
+        let norm = dot(&row, &row).sqrt();
         row.iter().map(|x| x / norm).collect()
-    };
-    let rows: Vec<Vec<f32>> = rows.iter().map(centred).collect();
-    let dot = |a: &Vec<f32>, b: &Vec<f32>| a.iter().zip(b).map(|(a, b)| a * b).sum();
+    });
+    let rows: Vec<Vec<f32>> = centred.collect();
     rows.iter().map(|a| rows.iter().map(|b| dot(a, b)).collect()).collect()
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 fn encode(images: &[Vec<f32>]) -> Vec<Vec<f32>> {

@@ -1,0 +1,44 @@
+//! The command line.
+
+use clap::Parser;
+use stage::Modality;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use crate::shard::Shard;
+
+/// Turn the texts and images of entities into feature vectors
+#[derive(Parser)]
+#[command(name = "dsom-features", version)]
+pub struct Args {
+    /// The arguments of every stage.
+    #[command(flatten)]
+    pub common: program::Common,
+    /// Only this modality of the recipe's [features] (repeatable) [default: all]
+    #[arg(long, value_name = "M")]
+    pub(crate) modality: Vec<Modality>,
+    /// Text encoder where the recipe names none: a folder with config.json, tokenizer.json and model.safetensors of a BERT,
+    /// RoBERTa, DistilBERT, ModernBERT or NomicBERT, OWNER/NAME[@REVISION] on the Hugging Face hub, or `random` [default:
+    /// google-bert/bert-base-uncased]
+    #[arg(long, value_name = "MODEL", env = "DSOM_TEXT_MODEL")]
+    pub(crate) text_model: Option<String>,
+    /// Image encoder where the recipe names none: the same of a ViT, BEiT, DINOv2, CLIP or SigLIP, without a tokenizer
+    /// [default: google/vit-base-patch16-224]
+    #[arg(long, value_name = "MODEL", env = "DSOM_IMAGE_MODEL")]
+    pub(crate) image_model: Option<String>,
+    /// Image folder, where it is not the one that the graph's stage.json names
+    #[arg(long, value_name = "DIR")]
+    pub(crate) images: Option<PathBuf>,
+    /// Do only every N-th batch, from the I-th on, in a folder of its own, for array jobs; then --merge N
+    #[arg(long, value_name = "I/N", conflicts_with = "merge")]
+    pub(crate) shard: Option<Shard>,
+    /// Put N finished shards together: the same bytes as without shards
+    #[arg(long, value_name = "N")]
+    pub(crate) merge: Option<NonZeroUsize>,
+    /// Write the features to DIR/MODALITY.parquet as well, for other programs
+    #[arg(long, value_name = "DIR", conflicts_with = "shard")]
+    pub(crate) export: Option<PathBuf>,
+    /// Refuse an image that cannot be decoded; without it, it is named and counted as absent
+    #[arg(long)]
+    pub(crate) strict: bool,
+}

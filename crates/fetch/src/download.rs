@@ -1,0 +1,207 @@
+//! The download of one file: resumed, tried again, and compared with its digest.
+
+use program::Progress;
+use stage::files::{digest, sync_folder};
+use stage::{Error, Kind, Result};
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use ureq::Agent;
+
+use crate::Wanted;
+
+/// How often a file is asked for before its failure is told.
+const ATTEMPTS: u32 = 4;
+
+pub(crate) struct Client {
+    agent: Agent,
+    pause: Duration,
+}
+
+/// Why an attempt did not bring the whole file.
+enum Failure {
+    /// The status that the server answered with.
+    Refused(u16),
+    /// The connection failed or ended.
+    Broken(String),
+    /// This machine cannot write.
+    Here(Error),
+}
+
+impl From<ureq::Error> for Failure {
+    fn from(error: ureq::Error) -> Self {
+        match error {
+            ureq::Error::StatusCode(status) => Failure::Refused(status),
+            ureq::Error::Io(error) => Failure::Broken(error.to_string()),
+            other => Failure::Broken(other.to_string()),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused(404 | 410) => {
+                f.write_str("not found, the publisher may have moved or removed it")
+            }
+            Failure::Refused(status) => write!(f, "the server answered {status}"),
+            Failure::Broken(said) => f.write_str(said),
+            Failure::Here(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Failure {
+    /// Whether another attempt may go better.
+    fn may_pass(&self) -> bool {
+        matches!(self, Failure::Broken(_) | Failure::Refused(408 | 416 | 429 | 500..))
+    }
+
+    fn into_error(self, address: &str, target: &Path) -> Error {
+        if let Failure::Here(error) = self {
+            return error;
+        }
+        let hint = format!(
+            "check the connection (HTTPS_PROXY names a proxy, DSOM_MIRROR a mirror) and run the same command again, or bring \
+             the file from elsewhere to {}",
+            target.display()
+        );
+        Error::new(Kind::Io, format!("{address}: {self}")).hint(hint)
+    }
+}
+
+impl Client {
+    pub(crate) fn new(pause: Duration) -> Self {
+        let patience = |seconds| Some(Duration::from_secs(seconds));
+        let config =
+            Agent::config_builder().timeout_connect(patience(30)).timeout_recv_response(patience(60));
+        Client { agent: config.timeout_per_read(patience(60)).build().into(), pause }
+    }
+
+    /// Downloads a file to `target`, and returns its digest and size.
+    pub(crate) fn bring(&self, wanted: &Wanted, target: &Path) -> Result<(String, u64)> {
+        let mut part = Part::open(target)?;
+        self.complete(wanted, &mut part).map_err(|failure| failure.into_error(&wanted.address, target))?;
+        part.file.sync_all().map_err(|e| Error::io(&part.path, e))?;
+        let seen = digest(&part.path)?;
+        if !wanted.is(&seen) {
+            std::fs::remove_file(&part.path).map_err(|e| Error::io(&part.path, e))?;
+            return Err(other_than_published(wanted, &seen).at(target));
+        }
+        std::fs::rename(&part.path, target).map_err(|e| Error::io(target, e))?;
+        sync_folder(folder(target))?;
+        Ok(seen)
+    }
+
+    fn complete(&self, wanted: &Wanted, part: &mut Part) -> Result<(), Failure> {
+        let mut pause = self.pause;
+        for _ in 1..ATTEMPTS {
+            match self.attempt(wanted, part) {
+                Err(failure) if failure.may_pass() => {
+                    tracing::warn!("{}: {failure}: trying again", wanted.address);
+                }
+                settled => return settled,
+            }
+            std::thread::sleep(pause);
+            pause *= 2;
+        }
+        self.attempt(wanted, part)
+    }
+
+    /// Asks for what the part lacks.
+    fn attempt(&self, wanted: &Wanted, part: &mut Part) -> Result<(), Failure> {
+        let have = part.length()?;
+        if wanted.bytes == Some(have) {
+            return Ok(());
+        }
+        // A server that packs would count other bytes than ours.
+        let mut request = self.agent.get(&wanted.address).header("Accept-Encoding", "identity");
+        if have > 0 {
+            request = request.header("Range", format!("bytes={have}-"));
+        }
+        let answer = request.call();
+        if matches!(answer, Err(ureq::Error::StatusCode(416))) {
+            part.restart()?;
+        }
+        let mut response = answer?;
+        // A server that knows no ranges sends the whole file.
+        let have = if response.status() == 206 { have } else { part.restart()? };
+        let total = response.body().content_length().map(|rest| have + rest);
+        let progress =
+            Progress::of_bytes(wanted.place.to_string_lossy(), wanted.bytes.or(total).unwrap_or(0));
+        progress.start_at(have);
+        // A byte too many tells as much as all of them.
+        let most = wanted.bytes.map_or(u64::MAX, |bytes| bytes - have.min(bytes) + 1);
+        let length = part.append(response.body_mut().as_reader().take(most), &progress)?;
+        match total.or(wanted.bytes) {
+            Some(total) if length < total => {
+                Err(Failure::Broken(format!("the connection ended after {length} of {total} bytes")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn other_than_published(wanted: &Wanted, (sha256, bytes): &(String, u64)) -> Error {
+    let known = wanted.sha256.as_deref().unwrap_or("unknown");
+    let sizes = wanted.bytes.map_or(String::new(), |known| format!(" ({bytes} bytes for {known})"));
+    Error::data(format!("its SHA-256 is {sha256}, but that of the published file is {known}{sizes}")).hint(format!(
+        "it was removed: run the same command again; if it stays so, {} has changed, so take the file from elsewhere or without \
+         DSOM_MIRROR",
+        wanted.address
+    ))
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
+}
+
+/// What has come of a file so far, under a temporary name that later starts know.
+struct Part {
+    path: PathBuf,
+    file: File,
+}
+
+impl Part {
+    fn open(target: &Path) -> Result<Self> {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let path = folder(target).join(format!(".{name}.part"));
+        std::fs::create_dir_all(folder(target)).map_err(|e| Error::io(folder(target), e))?;
+        let file = File::options().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            let error = Error::new(Kind::Interrupted, "another process is fetching this file").at(target);
+            return Err(error.hint("run the same command again when that has ended"));
+        }
+        Ok(Part { path, file })
+    }
+
+    fn failure(&self, error: std::io::Error) -> Failure {
+        Failure::Here(Error::io(&self.path, error))
+    }
+
+    fn length(&self) -> Result<u64, Failure> {
+        self.file.metadata().map(|part| part.len()).map_err(|e| self.failure(e))
+    }
+
+    /// Forgets what has come; returns 0, the length that is left.
+    fn restart(&mut self) -> Result<u64, Failure> {
+        self.file.set_len(0).map_err(|e| self.failure(e))?;
+        Ok(0)
+    }
+
+    /// Appends what comes, and returns the length then.
+    fn append(&mut self, mut from: impl Read, progress: &Progress) -> Result<u64, Failure> {
+        let mut buffer = vec![0; 1 << 16];
+        loop {
+            match from.read(&mut buffer).map_err(|error| Failure::Broken(error.to_string()))? {
+                0 => return self.length(),
+                n => {
+                    self.file.write_all(&buffer[..n]).map_err(|e| self.failure(e))?;
+                    progress.advance(n as u64);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Raw files of the published datasets, taken from their publishers' repositories at pinned commits.
+//!
+//! The [`Manifest`] knows every file's address, size and SHA-256. [`fetch`] leaves alone what is in place and right, without
+//! touching the network; else a file comes to a temporary name, goes on where a connection broke, and gets its own name
+//! once its digest is right.
+
+mod download;
+mod manifest;
+
+pub use manifest::{Dataset, Manifest, Wanted};
+
+use stage::files::digest;
+use stage::resources::{human, require_disk};
+use stage::{Result, interrupt};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use download::Client;
+
+/// The manifest of this project, `data/datasets.toml`.
+pub const PUBLISHED: &str = include_str!("../../../data/datasets.toml");
+
+/// What to fetch, and how.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The folder that gets a folder for each dataset.
+    pub out: PathBuf,
+    /// Scheme and host in place of those of every address.
+    pub mirror: Option<String>,
+    /// Whether files of token ids, whose digests nobody knows, are fetched too.
+    pub with_tokens: bool,
+    /// The wait before a second attempt; it doubles for each further one.
+    pub pause: Duration,
+}
+
+/// Fetches the files of a dataset that are not in place yet.
+///
+/// Errors are [`Usage`](stage::Kind::Usage) (no such dataset), [`Data`](stage::Kind::Data) (another digest than was
+/// published), [`Io`](stage::Kind::Io) (the connection, the publisher, the disk), [`Resource`](stage::Kind::Resource) (the disk is
+/// too small) or [`Interrupted`](stage::Kind::Interrupted).
+pub fn fetch(manifest: &Manifest, name: &str, options: &Options) -> Result<()> {
+    let (dataset, all) = (manifest.dataset(name)?, manifest.wanted(name, options.with_tokens)?);
+    let folder = options.out.join(name);
+    let lacking = lacking(&all, &options.out)?;
+    if lacking.is_empty() {
+        tracing::info!("{}: fresh, all {} files are in place", folder.display(), all.len());
+        return Ok(());
+    }
+    let bytes = lacking.iter().filter_map(|file| file.bytes).sum();
+    require_disk(&options.out, bytes, "the download", "give --out a folder on a larger disk")?;
+    let more = if lacking.iter().any(|file| file.bytes.is_none()) { "more than " } else { "" };
+    let (count, size) = (lacking.len(), human(bytes));
+    tracing::info!(
+        "{name}: {count} of {} files to fetch, {more}{size}, into {}",
+        all.len(),
+        options.out.display()
+    );
+    let licences: BTreeSet<&str> = lacking.iter().map(|file| file.licence.as_str()).collect();
+    let licences = licences.into_iter().collect::<Vec<_>>().join(", ");
+    tracing::info!("licences, as their publishers state them: {licences}; to be cited: {}", dataset.citation);
+    let ordered = options.clone();
+    interrupt::until_stopped(move || bring(lacking, &ordered))?;
+    for sentence in &dataset.elsewhere {
+        tracing::info!("not fetched: {sentence}");
+    }
+    tracing::info!("{}: all {} files are in place", folder.display(), all.len());
+    Ok(())
+}
+
+/// The files that are absent, or are not what was published.
+fn lacking(all: &[Wanted], out: &Path) -> Result<Vec<Wanted>> {
+    let mut lacking = Vec::new();
+    for file in all {
+        let target = out.join(&file.place);
+        match target.exists() {
+            true if file.is(&digest(&target)?) => continue,
+            true => tracing::warn!("{}: not what was published, so it is fetched anew", target.display()),
+            false => {}
+        }
+        lacking.push(file.clone());
+    }
+    Ok(lacking)
+}
+
+fn bring(lacking: Vec<Wanted>, options: &Options) -> Result<()> {
+    let client = Client::new(options.pause);
+    for file in lacking {
+        let (file, target) = (file.clone().on(options.mirror.as_deref()), options.out.join(&file.place));
+        let (sha256, bytes) = client.bring(&file, &target)?;
+        tracing::info!("{}: {}", target.display(), human(bytes));
+        if file.sha256.is_none() {
+            tracing::warn!(
+                "{}: no digest is known to compare with; its SHA-256 is {sha256}",
+                target.display()
+            );
+        }
+    }
+    Ok(())
+}

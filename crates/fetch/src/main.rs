@@ -1,0 +1,60 @@
+//! `dsom-fetch`: see `--help`.
+
+use clap::{ArgAction, Parser};
+use dsom_fetch::{Manifest, Options, PUBLISHED, fetch};
+use stage::files::read_text;
+use stage::{Result, interrupt};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Fetch the raw files of a published dataset
+///
+/// Takes them from their publishers' repositories at pinned commits and compares each with its SHA-256. Files that are in
+/// place and right are left alone, without a connection; what was interrupted goes on with the same call. A failed connection is
+/// tried four times within some seconds. HTTPS_PROXY, ALL_PROXY and NO_PROXY are heeded.
+#[derive(Parser)]
+#[command(name = "dsom-fetch", version)]
+struct Arguments {
+    /// Dataset: db15k, fb15k-237, mkg-w, mkg-y, wn18 or wn9
+    dataset: String,
+    /// Folder that gets the folder DATASET, and those of datasets that it shares files with
+    #[arg(long, value_name = "DIR", default_value = "data/raw")]
+    out: PathBuf,
+    /// Mirror, such as https://mirror.example/github: replaces the scheme and the host of every address
+    #[arg(long, value_name = "URL", env = "DSOM_MIRROR")]
+    mirror: Option<String>,
+    /// Fetch token ids of texts too, where there are any; no digest of them is known
+    #[arg(long)]
+    tokens: bool,
+    /// Datasets of your own, described as in data/datasets.toml
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
+    /// Say less (repeatable)
+    #[arg(short, long, action = ArgAction::Count)]
+    quiet: u8,
+    /// Say more (repeatable)
+    #[arg(short, long, action = ArgAction::Count)]
+    verbose: u8,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    program::init_logging(arguments.verbose.min(3) as i8 - arguments.quiet.min(3) as i8);
+    interrupt::listen();
+    program::exit(run(arguments))
+}
+
+fn run(arguments: Arguments) -> Result<()> {
+    let manifest = match &arguments.manifest {
+        Some(path) => Manifest::parse(&read_text(path)?).map_err(|e| e.at(path))?,
+        None => Manifest::parse(PUBLISHED)?,
+    };
+    let options = Options {
+        out: arguments.out,
+        mirror: arguments.mirror.filter(|mirror| !mirror.is_empty()),
+        with_tokens: arguments.tokens,
+        pause: Duration::from_secs(1),
+    };
+    fetch(&manifest, &arguments.dataset, &options)
+}
