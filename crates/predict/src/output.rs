@@ -63,7 +63,7 @@ pub struct Row<'a> {
 /// What speaks for an answer, as JSON.
 #[derive(Clone, Debug, Serialize)]
 struct Why<'a> {
-    ranks: &'a [(String, Option<f64>)],
+    ranks: &'a [(String, f64, u32)],
     policy: Option<&'a [(String, f32)]>,
     facts: Vec<[&'a str; 3]>,
 }

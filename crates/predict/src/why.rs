@@ -37,13 +37,13 @@ pub struct Explanation {
     pub answers: Vec<Why>,
 }
 
-/// Teachers by name with what they say.
-pub type Ranks = Vec<(String, Option<f64>)>;
+/// Teachers by name, each with its rank and how many candidates it scores the same.
+pub type Ranks = Vec<(String, f64, u32)>;
 
 /// What speaks for one answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Why {
-    /// Each teacher's filtered rank of it, ties realistic; none where it has no embedding of one of the two entities.
+    /// Each teacher's filtered rank of it, ties realistic. Many ties tell that the teacher has no view of its own.
     pub ranks: Ranks,
     /// The known facts that resemble it most.
     pub facts: Vec<Fact>,
@@ -86,13 +86,10 @@ impl Session<'_> {
         let (mut ranks, mut scores) = (vec![Vec::new(); answers.len()], Matrix::zeros(0, 0));
         for (i, name) in self.models.names().iter().enumerate().skip(1) {
             self.models.scorer(i).scores(&[query], &mut scores);
-            let models = self.models.models(i);
-            let sees =
-                |id: EntityId| models.iter().any(|model| model.embedding(id).iter().any(|x| *x != 0.0));
             for (ranks, answer) in ranks.iter_mut().zip(answers) {
                 let known = self.data.known.of(query).iter().map(|id| id.index());
-                let rank = rank_in_row(scores.row(0), answer.index(), known).by(TieRule::Realistic);
-                ranks.push((name.to_string(), (sees(query.head) && sees(*answer)).then_some(rank)));
+                let rank = rank_in_row(scores.row(0), answer.index(), known);
+                ranks.push((name.to_string(), rank.by(TieRule::Realistic), rank.tied));
             }
         }
         ranks
@@ -177,8 +174,10 @@ impl Explanation {
         for ((reply, answer), why) in answers.zip(&self.answers) {
             let Triple { head, tail, .. } = answer.triple;
             let [asked, id] = if reply.question.head.is_some() { [head, tail] } else { [tail, head] };
-            let rank = |rank: &Option<f64>| rank.map_or("sees nothing".to_owned(), |rank| rank.to_string());
-            let ranks = why.ranks.iter().map(|(name, of)| format!("{name} {}", rank(of)));
+            let ranks = why.ranks.iter().map(|(name, rank, tied)| match tied {
+                0 => format!("{name} {rank}"),
+                tied => format!("{name} {rank} (tied with {tied})"),
+            });
             let label = cell(vocabulary.entities[id.index()].label());
             let _ = write!(text, "\n{label}: ranks {}", ranks.collect::<Vec<_>>().join(", "));
             for fact in &why.facts {

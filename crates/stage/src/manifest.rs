@@ -103,7 +103,7 @@ impl Manifest {
     }
 
     /// Refuses the stage in `folder` if it was made from another graph than the run has now, itself or by way of the
-    /// stages that it read: its ids would be taken for those of other entities.
+    /// stages that it read: its ids would be taken for those of other entities. A stage that recorded no file of a graph passes.
     ///
     /// # Errors
     /// [`crate::Kind::Data`] if the digest of a file of the graph is not the one that was read;

@@ -113,8 +113,8 @@ fn an_answer_is_explained_by_ranks_policy_and_like_facts() {
     lab.add_alike();
     let why = |words: &[&str]| lab.json(&[words, &["--why", "--model", "student-alike"]].concat());
     let row = &why(&["Q1", "P0"])[0];
-    // The blank teacher has no embedding. All facts of train but the answer itself are as like as any.
-    assert_eq!((&row["tail_key"], &row["why"]["ranks"]), (&json!("Q0"), &json!([["structural", null]])));
+    // The blank teacher ties all six candidates. All facts of train but the answer itself are as like as any.
+    assert_eq!((&row["tail_key"], &row["why"]["ranks"]), (&json!("Q0"), &json!([["structural", 3.5, 5]])));
     let facts = json!([["Q0", "P0", "Q1"], ["Q0", "P0", "Q2"], ["Q6", "P0", "Q0"]]);
     assert_eq!(row["why"]["facts"], facts);
     assert_eq!(row["why"]["policy"], json!([["structural", 0.75], ["textual", 0.25]]));
@@ -130,7 +130,7 @@ fn an_answer_is_explained_by_ranks_policy_and_like_facts() {
         "{printed}"
     );
     let ranks = lab.json(&["Q1", "P0", "--why", "--model", "structural"])[0]["why"]["ranks"].clone();
-    assert_eq!(ranks, json!([["structural", null]]));
+    assert_eq!(ranks, json!([["structural", 3.5, 5]]));
 }
 
 #[test]

@@ -16,7 +16,7 @@ const PROGRAMS: [(&str, &str); 11] = [
     ("distill", "train the student: RUN/student"),
     ("ensemble", "combine teachers without a student: RUN/ensemble"),
     ("evaluate", "rank the test triples: RUN/evaluation"),
-    ("predict", "ask the student"),
+    ("predict", "ask a model: one question or many, and why"),
     ("experiment", "run a grid of datasets, variants and seeds"),
     ("report", "write a page about a run or an experiment"),
 ];
