@@ -143,8 +143,8 @@ fn mapped(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'stati
 /// Reads what `torch.save` wrote, by candle's reader, which describes and never calls.
 fn pickled(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'static>> {
     // It takes some lists of arguments apart without counting them first.
-    let read = std::panic::catch_unwind(|| VarBuilder::from_pth(path, DType::F32, device));
-    read.unwrap_or_else(|_| candle_core::bail!("a damaged PyTorch file"))
+    let read = stage::caught(|| VarBuilder::from_pth(path, DType::F32, device));
+    read.unwrap_or_else(|| candle_core::bail!("a damaged PyTorch file"))
 }
 
 #[cfg(test)]

@@ -121,8 +121,7 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
         return Err("a JPEG file that ends before the image does".to_owned());
     }
     // A panic in a decoder is one unreadable file.
-    std::panic::catch_unwind(|| decode_as(format, bytes))
-        .unwrap_or_else(|_| Err("the decoder panicked".to_owned()))
+    stage::caught(|| decode_as(format, bytes)).unwrap_or_else(|| Err("the decoder panicked".to_owned()))
 }
 
 fn format(bytes: &[u8]) -> Result<ImageFormat, String> {

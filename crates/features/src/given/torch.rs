@@ -58,8 +58,7 @@ impl Torch {
         member.take(MAX_PICKLE).read_to_end(&mut bytes).map_err(|e| broken().because(e))?;
         let folder = Path::new(&pickle).with_extension("");
         // candle takes some lists of arguments apart without counting them first.
-        let described = std::panic::catch_unwind(|| describe(&bytes, &folder));
-        let described = described.unwrap_or_else(|_| Err(broken()))?;
+        let described = stage::caught(|| describe(&bytes, &folder)).unwrap_or_else(|| Err(broken()))?;
         let is_there = wanted.tensor.is_some_and(|name| described.tensors.contains_key(name));
         match described.other {
             Some(other) if !is_there => Err(other),
