@@ -5,6 +5,7 @@ mod bad_input;
 mod device;
 mod ensemble;
 mod experiment;
+mod own_data;
 mod pipeline;
 mod report;
 mod selection;
