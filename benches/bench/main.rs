@@ -35,7 +35,7 @@ enum Command {
         run: PathBuf,
         /// The workload's folder
         workload: PathBuf,
-        /// How many steps
+        /// Number of steps
         #[arg(long, default_value_t = 12)]
         steps: usize,
     },
@@ -43,10 +43,10 @@ enum Command {
     Synthetic {
         /// The workload's folder
         workload: PathBuf,
-        /// How many entities
+        /// Number of entities
         #[arg(long)]
         entities: usize,
-        /// How many steps
+        /// Number of steps
         #[arg(long, default_value_t = 4)]
         steps: usize,
     },

@@ -41,7 +41,7 @@ pub(crate) struct Plan {
     pub(crate) triples: Vec<Vec<(u32, Asked)>>,
     /// The teachers, with the width of their features; 0 for a free table.
     pub(crate) teachers: BTreeMap<Modality, usize>,
-    /// Whether there is a trained student to start from.
+    /// True if there is a trained student to start from.
     pub(crate) student: bool,
 }
 

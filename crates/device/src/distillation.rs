@@ -33,7 +33,7 @@ pub enum Guidance {
     Integrated {
         /// Each query's scales `(query, teacher)`.
         scales: Matrix<f32>,
-        /// Of the attention.
+        /// The attention's temperature.
         temperature: f64,
     },
 }
@@ -47,12 +47,12 @@ pub struct Answer {
     pub baseline: bool,
 }
 
-/// What a batch leaves behind.
+/// Figures that a batch leaves behind.
 #[derive(Clone, Debug, Default)]
 pub struct Taught {
     /// The distillation term, summed over pairs of query and tail, without its weight.
     pub distillation: f64,
-    /// Of every pair, in the batch's order, where rewards were asked for.
+    /// Answers of every pair, in the batch's order, where rewards were asked for.
     pub answers: Vec<Answer>,
     /// The Senior's attention to each teacher, and the gradient of its weights, `(query, teacher)` both.
     pub integration: Option<[Matrix<f64>; 2]>,
@@ -66,11 +66,11 @@ pub struct BatchDistillation<'a, 'b> {
     left: Left,
 }
 
-/// What [`Taught`] is read from.
+/// Tensors that [`Taught`] is read from.
 #[derive(Default)]
 struct Left {
     distillation: Option<Tensor>,
-    /// Of every pair, by the combination and by the baseline.
+    /// Answers of every pair, by the combination and by the baseline.
     answers: Option<[Tensor; 2]>,
     integration: Option<[Tensor; 2]>,
 }

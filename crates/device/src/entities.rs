@@ -26,7 +26,7 @@ struct Features {
     scale: f64,
 }
 
-/// What flows into the embeddings in a step.
+/// Gradients that flow into the embeddings in a step.
 pub(crate) struct Upstream<'a> {
     /// The gradient of the scores `(query, entity)`.
     pub(crate) scores: &'a Tensor,
@@ -58,7 +58,7 @@ impl Entities {
         self.features.is_some()
     }
 
-    /// How many entities.
+    /// Number of entities.
     pub(crate) fn count(&self) -> usize {
         self.features.as_ref().map_or(&self.weight.value, |features| &features.rows).dims()[0]
     }

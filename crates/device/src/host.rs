@@ -1,4 +1,4 @@
-//! What crosses between the host and a device.
+//! Numbers that cross between the host and a device.
 
 use candle_core::{DType, Device, Result, Tensor, WithDType};
 use kge::Matrix;
@@ -18,7 +18,7 @@ thread_local! {
     static READ: Cell<usize> = const { Cell::new(0) };
 }
 
-/// How many numbers came from devices to the calling thread so far.
+/// Number of numbers that came from devices to the calling thread so far.
 pub fn numbers_read() -> usize {
     READ.get()
 }

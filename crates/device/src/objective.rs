@@ -21,7 +21,7 @@ pub(crate) struct TailLists {
     pub(crate) tails: Tensor,
     /// 1 where there is a tail, and 0 behind: `(query, most)`.
     pub(crate) is_tail: Tensor,
-    /// How many tails each query has: `(query, 1)`.
+    /// Number of tails of each query: `(query, 1)`.
     pub(crate) counts: Tensor,
 }
 
@@ -35,7 +35,7 @@ impl<'a> BatchTails<'a> {
         Ok(BatchTails { queries, numbers, lists: TailLists { tails, is_tail, counts } })
     }
 
-    /// How many tails each query has.
+    /// Number of tails of each query.
     pub(crate) fn counts(&self) -> impl Iterator<Item = usize> {
         self.numbers.iter().map(|number| self.queries.tails(*number as usize).len())
     }
@@ -71,7 +71,7 @@ pub struct ScoreGradient {
 
 /// An objective of a batch's scores.
 pub trait BatchObjective {
-    /// What a step leaves behind for the caller.
+    /// Figures that a step leaves behind for the caller.
     type Left;
 
     /// The gradient with respect to the `scores (query, entity)` of `batch`.

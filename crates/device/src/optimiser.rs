@@ -24,10 +24,10 @@ impl AdagradWeight {
     }
 }
 
-/// What a step of Adam has in common for all parameters.
+/// Rates of a step of Adam, the same for all parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep {
-    /// How much of the mean and of the mean square is kept.
+    /// Shares of the mean and of the mean square that are kept.
     pub decays: [f64; 2],
     /// Learning rate over the mean's bias correction.
     pub rate: f64,

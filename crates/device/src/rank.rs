@@ -123,7 +123,7 @@ impl RankedBlock {
         Ok(pairs.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect())
     }
 
-    /// What `of` makes of each target, given its query's place in the block.
+    /// Applies `of` to each target, given its query's place in the block.
     fn by_query<M>(&self, asked: &[Asked<'_>], of: impl Fn(usize, &RankedTarget) -> M) -> Vec<Vec<M>> {
         let mut targets = self.targets.iter();
         let of_query = |(query, asked): (usize, &Asked<'_>)| {

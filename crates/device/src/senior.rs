@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor};
 
 use crate::objective::TailLists;
 
-/// How the teachers' scores are integrated.
+/// The way in which the teachers' scores are integrated.
 pub(crate) struct Integration {
     /// `s_m (query, teacher)`.
     scales: Tensor,
@@ -35,7 +35,7 @@ impl Integration {
         Ok(Integration { attention: log_softmax(&logits)?.exp()?, scales })
     }
 
-    /// What each teacher's scores are multiplied with: `a_m s_m`.
+    /// Factors of each teacher's scores: `a_m s_m`.
     pub(crate) fn weights(&self) -> Result<Tensor> {
         &self.attention * &self.scales
     }

@@ -1,4 +1,4 @@
-//! What teachers say of a batch: computed anew from their models, or copied from a cache of halves.
+//! Teachers' scores of a batch: computed anew from their models, or copied from a cache of halves.
 
 use candle_core::{DType, Device, Result, Tensor};
 use half::f16;
@@ -18,7 +18,7 @@ pub enum TeacherSource<'a> {
     Models(Vec<DeviceModel>),
     /// From a cache of training queries.
     Cache {
-        /// How many teachers.
+        /// Number of teachers.
         teachers: usize,
         /// Scores of all entities.
         scores: TeacherRows<'a>,
@@ -34,7 +34,7 @@ pub struct TeacherScores<'a> {
     precision: Precision,
     source: TeacherSource<'a>,
     batch: Vec<u32>,
-    /// Of each teacher `(query, entity)`.
+    /// Scores of each teacher `(query, entity)`.
     scores: Vec<Tensor>,
 }
 

@@ -75,7 +75,7 @@ pub(crate) struct TermGradient {
     pub(crate) student: Tensor,
     /// Factor of the teachers' exponentials, `(row, 1)`.
     pub(crate) teachers: Tensor,
-    /// Of the tails, `(row, most)`.
+    /// Factors of the tails, `(row, most)`.
     pub(crate) tails: Tensor,
 }
 
@@ -114,7 +114,7 @@ impl SoftTails {
 }
 
 impl Side {
-    /// Of `scores`, and their softened exponentials.
+    /// Splits the scores and softens them: their exponentials, and the side.
     pub(crate) fn new(split: SplitScores, tau: f64) -> Result<(Tensor, Side)> {
         let (exponentials, soft) = split.soften(tau)?;
         Ok((exponentials, Side { split, soft }))

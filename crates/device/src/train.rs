@@ -25,7 +25,7 @@ pub struct DeviceTrainer<T> {
     learning_rate: f64,
     n3: N3,
     precision: Precision,
-    /// What the host last read.
+    /// Parameters as the host last read them.
     mirror: Mirror<T>,
 }
 

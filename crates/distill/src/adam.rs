@@ -18,7 +18,7 @@ pub struct Adam<T> {
     pub square: Matrix<T>,
 }
 
-/// What one step has in common for all parameters.
+/// Rates of one step, the same for all parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamStep {
     /// Learning rate over the mean's bias correction.

@@ -57,7 +57,7 @@ pub(crate) trait StudentEngine {
     fn write_policy(&mut self, policy: &mut Policy<'_, f32>) -> Result<()>;
 }
 
-/// What a batch's rows leave behind.
+/// Figures that a batch's rows leave behind.
 #[derive(Default)]
 pub(crate) struct Lessons {
     /// The distillation term, summed over pairs of query and tail, without its weight.
@@ -143,7 +143,7 @@ pub(crate) fn student_engine<'a>(
     })
 }
 
-/// Whether teachers' scores may be computed anew.
+/// Tells whether teachers' scores may be computed anew.
 pub(crate) fn may_recompute(place: &Place) -> bool {
     matches!(place, Place::Device(..))
 }

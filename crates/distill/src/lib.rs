@@ -131,7 +131,7 @@ fn describe(teaching: &Teaching<'_>, summary: &mut Value) {
     }
 }
 
-/// What the student depends on; one alone knows nothing of teachers.
+/// Parameters that the student depends on; one alone knows nothing of teachers.
 fn parameters(distill: &Distill) -> Value {
     let Distill { training, term, selection } = distill;
     let selection = (*term != Term::None).then_some(selection);
@@ -157,7 +157,7 @@ fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
     Ok(())
 }
 
-/// Whether the teachers are asked about validation triples, which the soft labels are not of.
+/// Tells whether the teachers are asked about validation triples, which the soft labels are not of.
 fn asks_validation(distill: &Distill) -> bool {
     distill.term != Term::None && distill.selection == Selection::Useful
 }

@@ -25,7 +25,7 @@ use kge::row::{self, Power};
 use mkg::EntityId;
 use recipe::{Neighbours, Term};
 
-/// How a distillation term divides the entities.
+/// Division of the entities by a distillation term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Division {
     /// There is no term.
@@ -41,7 +41,7 @@ pub enum Division {
 /// The parameters of the distillation term.
 #[derive(Clone, Copy, Debug)]
 pub struct Distillation {
-    /// How it divides the entities.
+    /// Its division of the entities.
     pub division: Division,
     /// Temperature.
     pub tau: f64,
@@ -49,7 +49,7 @@ pub struct Distillation {
     pub alpha: f64,
     /// Weight of the rest's part.
     pub beta: f64,
-    /// How neighbours become `p_N`.
+    /// The way in which neighbours become `p_N`.
     pub neighbours: Neighbours,
     /// Weight of the whole term: `γ`, times `τ²` if asked for.
     pub weight: f64,
@@ -145,9 +145,9 @@ pub struct Buffers<T> {
     softened: Vec<T>,
     /// The same of the teacher at hand.
     teacher: Vec<T>,
-    /// What the teachers before it add to the gradient.
+    /// Gradient so far, of the teachers before it.
     gradient: Vec<T>,
-    /// How many combinations were distilled.
+    /// Number of combinations that were distilled.
     combinations: usize,
 }
 

@@ -24,7 +24,7 @@ use state::sum_rows;
 
 /// A named part of the state.
 pub struct Input<'a, T> {
-    /// What its weights are called in files.
+    /// Names of its weights in files.
     pub name: String,
     /// Its numbers.
     pub block: Box<dyn Block<T> + 'a>,
@@ -131,7 +131,7 @@ impl<'a, T: Real> Policy<'a, T> {
         &self.log_probabilities
     }
 
-    /// What the last [`Policy::forward`] gave.
+    /// Result of the last [`Policy::forward`].
     pub(crate) fn said(&self) -> &Matrix<T> {
         &self.log_probabilities
     }
@@ -248,7 +248,7 @@ impl<'a, T: Real> Policy<'a, T> {
     }
 }
 
-/// What [`Policy::backward`] finds, for the rows of the batch that have a gradient.
+/// Gradients that [`Policy::backward`] finds, for the rows of the batch that have one.
 struct Gradients<T> {
     loss: f64,
     queries: Vec<u32>,

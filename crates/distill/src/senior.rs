@@ -45,7 +45,7 @@ pub(crate) struct Senior {
     temperature: f64,
 }
 
-/// How the teachers are integrated for one query.
+/// Integration of the teachers for one query.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Integration {
     /// `s_m`.
@@ -54,7 +54,7 @@ pub(crate) struct Integration {
     attention: Vec<f64>,
 }
 
-/// What one query says of its relation's `w`.
+/// Gradient of one query for its relation's `w`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Lesson {
     relation: RelationId,
@@ -91,7 +91,7 @@ impl Senior {
         self.weight.parameters.row(relation.index()).iter().map(scale).collect()
     }
 
-    /// What the attention's logits are divided by in this epoch.
+    /// Returns the divisor of the attention's logits in this epoch.
     pub(crate) fn temperature(&self) -> f64 {
         self.temperature
     }
@@ -197,7 +197,7 @@ impl Senior {
 }
 
 impl Integration {
-    /// What each teacher's scores are multiplied with: `a_m s_m`.
+    /// Factors of each teacher's scores: `a_m s_m`.
     pub(crate) fn weights(&self) -> Vec<f64> {
         self.scales.iter().zip(&self.attention).map(|(scale, attention)| scale * attention).collect()
     }

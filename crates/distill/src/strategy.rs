@@ -63,12 +63,12 @@ impl Strategy {
         (0..16).filter(move |teacher| self.has(*teacher))
     }
 
-    /// Whether it holds this teacher.
+    /// Tells whether it holds this teacher.
     pub fn has(self, teacher: usize) -> bool {
         (self.0 + 1) >> teacher & 1 == 1
     }
 
-    /// How many teachers are in it; never none.
+    /// Number of teachers in it; never 0.
     pub fn size(self) -> usize {
         (self.0 + 1).count_ones() as usize
     }
@@ -97,7 +97,7 @@ pub(crate) fn by_strategy(actions: &[Strategy], tails: usize) -> Vec<(Strategy, 
     }
 }
 
-/// How many strategies so many teachers have: `2^M - 1`.
+/// Number of strategies of so many teachers: `2^M - 1`.
 pub fn strategies(teachers: usize) -> usize {
     (1 << teachers) - 1
 }

@@ -201,7 +201,7 @@ impl Student<'_> {
         self.teaching.as_ref().and_then(|teaching| teaching.chooser.senior())
     }
 
-    /// What it learns from the teachers, if it does.
+    /// Returns its lessons from the teachers, if it has any.
     pub(crate) fn teaching(&self) -> Option<&Teaching<'_>> {
         self.teaching.as_ref()
     }

@@ -1,4 +1,4 @@
-//! What supervises the student in a row of its scores, and what a row leaves behind.
+//! Supervision of the student in a row of its scores, and the figures that a row leaves behind.
 
 use kge::Objective;
 use mkg::{EntityId, QuerySet};
@@ -9,7 +9,7 @@ use crate::reward::{Outcome, Reward};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
 
-/// What supervises the student beside the triples.
+/// Supervision of the student beside the triples.
 #[derive(Clone, Copy)]
 pub(crate) enum Supervision<'a> {
     /// Nothing.
@@ -38,7 +38,7 @@ pub(crate) struct RowScratch {
     teachers: Scratch,
 }
 
-/// What a row leaves behind.
+/// Figures that a row leaves behind.
 #[derive(Default)]
 pub(crate) struct Row {
     /// The distillation term, summed over the tails, without its weight.

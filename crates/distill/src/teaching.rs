@@ -43,7 +43,7 @@ impl<'a> Teaching<'a> {
         Ok(Teaching { labels, log_sums, usefulness, chooser, draws: actions(seed, 0) })
     }
 
-    /// What combinations are made of.
+    /// Returns the scores of which combinations are made.
     pub(crate) fn sources(&self) -> Sources<'_> {
         Sources { labels: self.labels, log_sums: &self.log_sums }
     }

@@ -1,4 +1,4 @@
-//! Which teachers are worth listening to at all.
+//! Choice of the teachers that are worth listening to at all.
 //!
 //! A teacher is useful if the others guess validation targets better with it than without it, each set of teachers at its
 //! best: by the sum of its scores with the weights `w` of the greatest likelihood, so no teacher is judged by the size of
@@ -33,7 +33,7 @@ const ENOUGH: f64 = 1e-5;
 /// Added to the diagonal of the curvature, which is singular where two teachers say the same.
 const RIDGE: f64 = 1e-6;
 
-/// How useful the teachers are.
+/// Usefulness of the teachers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Usefulness {
     /// Those that are listened to.

@@ -35,10 +35,10 @@ use crate::weights::{TeacherWeights, inputs};
 /// Queries per step.
 const BATCH: usize = 256;
 
-/// How learning went: means over the queries' targets of the worth of choices.
+/// Course of the learning: means over the queries' targets of the worth of choices.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Learned {
-    /// Whether the policy is kept; else the constant choice is.
+    /// True if the policy is kept; else the constant choice is.
     pub(crate) kept: bool,
     /// Passes of the policy that did best.
     pub(crate) passes: usize,

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use crate::graph::Graph;
 
-/// How many candidates to name, and at most how many known answers on the way to them.
+/// Number of candidates to name, and the largest number of known answers on the way to them.
 const TOP: usize = 5;
 
 /// A query with the best predictions.
@@ -34,9 +34,9 @@ pub struct Prediction {
     pub name: String,
     /// The model's score.
     pub score: f32,
-    /// Whether it is an answer in this split.
+    /// True if it is an answer in this split.
     pub answer: bool,
-    /// Whether it is an answer in another split only; such do not count among the candidates.
+    /// True if it is an answer in another split only; such do not count among the candidates.
     pub known: bool,
 }
 

@@ -85,7 +85,7 @@ pub struct AllRules {
     /// Under the realistic rule.
     #[serde(flatten)]
     pub realistic: Figures,
-    /// How many triples were ranked.
+    /// Number of triples that were ranked.
     pub triples: usize,
     /// Under the optimistic rule.
     pub optimistic: Figures,

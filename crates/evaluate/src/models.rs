@@ -175,7 +175,7 @@ impl Catalogue {
         }
     }
 
-    /// Whether a model that is not there could be: its folder was begun, or it is one that runs have.
+    /// Tells whether a model that is not there could be: its folder was begun, or it is one that runs have.
     fn is_expected(&self, name: &ModelName, folder: &Path) -> bool {
         match name {
             ModelName::Student(name) => name == STUDENT || folder.is_dir(),

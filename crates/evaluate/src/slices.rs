@@ -40,7 +40,7 @@ pub fn relation_types(train: &[Triple], relations: usize) -> Vec<&'static str> {
     (0..relations).map(kind).collect()
 }
 
-/// How many different things each relation comes with.
+/// Counts the different things that each relation comes with.
 fn distinct<T: std::hash::Hash + Eq>(
     relations: usize,
     pairs: impl Iterator<Item = (RelationId, T)>,
@@ -57,7 +57,7 @@ pub struct Slice {
     /// The figures.
     #[serde(flatten)]
     pub figures: Figures,
-    /// How many triples the slice has.
+    /// Number of triples in the slice.
     pub triples: usize,
 }
 

@@ -65,7 +65,7 @@ pub fn by_query(tables: &[&RankTable], metric: Metric) -> Option<Vec<f64>> {
     Some((0..first.ranks.len()).map(mean).collect())
 }
 
-/// Whether two models were asked the same in the same order.
+/// Tells whether two models were asked the same in the same order.
 pub fn same_queries(this: &RankTable, that: &RankTable) -> bool {
     this.asked == that.asked
 }

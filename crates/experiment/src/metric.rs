@@ -65,7 +65,7 @@ impl Metric {
         }
     }
 
-    /// Whether the first of two figures is the better one.
+    /// Tells whether the first of two figures is the better one.
     pub fn better(self, this: f64, that: f64) -> bool {
         if self == Metric::Mr { this < that } else { this > that }
     }

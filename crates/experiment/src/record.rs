@@ -46,7 +46,7 @@ pub struct CellRecord {
     pub run: PathBuf,
     /// The model there.
     pub model: String,
-    /// Whether it was measured.
+    /// True if it was measured.
     pub measured: bool,
 }
 

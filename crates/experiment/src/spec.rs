@@ -170,7 +170,7 @@ pub struct Sweep {
     pub keys: Vec<String>,
     /// The values.
     pub values: Vec<f64>,
-    /// Whether the axis is logarithmic.
+    /// True if the axis is logarithmic.
     #[serde(default)]
     pub logarithmic: bool,
     /// The models that are measured at each value, each a line; as [`Variant::model`].

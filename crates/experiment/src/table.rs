@@ -123,7 +123,7 @@ impl Table {
         rows.into_iter().find(|row| row.variant == *baseline).map(|row| row.label.as_str())
     }
 
-    /// Whether any row has more than one seed.
+    /// Tells whether any row has more than one seed.
     pub fn has_seeds(&self) -> bool {
         self.datasets.iter().flat_map(|dataset| &dataset.rows).any(|row| row.seeds.len() > 1)
     }

@@ -54,7 +54,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// Whether another attempt may go better.
+    /// Tells whether another attempt may go better.
     fn may_pass(&self) -> bool {
         matches!(self, Failure::Broken(_) | Failure::Refused(408 | 416 | 429 | 500..))
     }

@@ -28,7 +28,7 @@ pub struct Options {
     pub out: PathBuf,
     /// Scheme and host in place of those of every address.
     pub mirror: Option<String>,
-    /// Whether files of token ids, whose digests nobody knows, are fetched too.
+    /// True if files of token ids, whose digests nobody knows, are fetched too.
     pub with_tokens: bool,
     /// The wait before a second attempt; it doubles for each further one.
     pub pause: Duration,

@@ -56,7 +56,7 @@ pub struct Hub {
     pub cache: PathBuf,
     /// The token, a secret.
     pub token: Option<String>,
-    /// Whether only cached files may be used.
+    /// True if only cached files may be used.
     pub offline: bool,
 }
 

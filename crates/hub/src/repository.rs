@@ -35,7 +35,7 @@ impl Repository {
         Ok(Repository { name, revision })
     }
 
-    /// Whether the revision is a whole commit hash, whose files never change.
+    /// Tells whether the revision is a whole commit hash, whose files never change.
     pub fn is_pinned(&self) -> bool {
         is_hex(&self.revision, 40)
     }
@@ -81,12 +81,12 @@ impl Want {
     }
 }
 
-/// Whether this is so many hexadecimal digits, as digests have them.
+/// Tells whether this is so many hexadecimal digits, as digests have them.
 pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
     text.len() == digits && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Whether a path stays inside the folder that it is put into.
+/// Tells whether a path stays inside the folder that it is put into.
 pub(crate) fn is_path(path: &str) -> bool {
     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '-' | '_' | '.');
     path.split('/').all(|part| !part.is_empty() && part.chars().all(plain) && !part.starts_with('.'))

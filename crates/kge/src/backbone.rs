@@ -1,4 +1,4 @@
-//! What scores: maps from head and relation to a query vector whose product with an entity's row is the score.
+//! Backbones: maps from head and relation to a query vector whose product with an entity's row is the score.
 //!
 //! With `h`, `t` the embeddings of head and tail, `2k` reals each, and `r` the relation's:
 //!
@@ -28,7 +28,7 @@ pub(crate) use tucker::{add_head_gradient, add_relation_gradient};
 /// The shape of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// What scores.
+    /// The backbone, which scores.
     pub backbone: Backbone,
     /// Complex rank `k`.
     pub rank: usize,
@@ -70,7 +70,7 @@ pub(crate) fn further_columns(backbone: Backbone) -> usize {
     if backbone.is_distance() { distance::COLUMNS } else { 0 }
 }
 
-/// What a batch's query vectors are composed of.
+/// Heads and relations of which a batch's query vectors are composed.
 pub(crate) struct Factors<'a, T, H, R> {
     pub(crate) backbone: Backbone,
     /// TuckER's core.

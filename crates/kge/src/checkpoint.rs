@@ -148,7 +148,7 @@ impl Reader {
         text.ok_or_else(|| self.broken(&format!("no `{name}` in the header")))
     }
 
-    /// Whether there is a tensor of this name.
+    /// Tells whether there is a tensor of this name.
     pub fn has(&self, name: &str) -> Result<bool> {
         Ok(self.parse()?.tensor(name).is_ok())
     }

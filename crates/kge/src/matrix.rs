@@ -78,7 +78,7 @@ impl<T: Real> Matrix<T> {
         self.values.par_chunks_mut(1 << 16).for_each(|chunk| chunk.fill(T::ZERO));
     }
 
-    /// Whether every value is finite.
+    /// Tells whether every value is finite.
     pub fn is_finite(&self) -> bool {
         self.values.par_chunks(1 << 16).all(crate::row::all_finite)
     }
@@ -167,7 +167,7 @@ impl<T: Real> Matrix<T> {
     }
 }
 
-/// How a product is computed.
+/// The way in which a product is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Precision {
     /// In the precision of the numbers.

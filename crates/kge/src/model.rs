@@ -10,7 +10,7 @@ use crate::{Backbone, Matrix, Real, Shape};
 
 /// Anything that scores all entities for queries.
 pub trait Scorer: Sync {
-    /// How many entities a row of scores has.
+    /// Number of entities in a row of scores.
     fn entities(&self) -> usize;
 
     /// Scores `(query, entity)` of all entities for each query, into a matrix it resizes.
@@ -41,7 +41,7 @@ impl<S: Scorer + ?Sized> Scorer for Box<S> {
 /// products are the scores; see [`crate::backbone`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model<T> {
-    /// What scores.
+    /// The backbone, which scores.
     pub backbone: Backbone,
     /// `(entity, 2k)`, `[re | im]` where they are complex; with a distance two columns more.
     pub entity: Matrix<T>,

@@ -13,7 +13,7 @@ use crate::{Matrix, Real, Scorer, row};
 /// Queries scored at a time: bounds the memory, and is enough for the product to run at speed.
 pub const BLOCK: usize = 512;
 
-/// How equal scores count.
+/// Rule by which equal scores count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TieRule {
     /// The target stands before all that equal it.
@@ -124,7 +124,7 @@ pub struct Asked<'a> {
     pub query: Query,
     /// The targets.
     pub targets: Vec<EntityId>,
-    /// What the filter leaves out, beside each target itself; ascending.
+    /// Entities that the filter leaves out, beside each target itself; ascending.
     pub known: &'a [EntityId],
 }
 

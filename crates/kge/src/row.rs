@@ -85,7 +85,7 @@ pub fn sum_cubes<T: Real>(xs: &[T]) -> T {
     })
 }
 
-/// How many elements exceed `x`, and how many equal it.
+/// Counts the elements that exceed `x`, and those that equal it.
 pub fn count_above_and_equal<T: Real>(xs: &[T], x: T) -> (usize, usize) {
     widest!({
         // 32-bit counters keep as many lanes as 32-bit scores.
@@ -98,7 +98,7 @@ pub fn count_above_and_equal<T: Real>(xs: &[T], x: T) -> (usize, usize) {
     })
 }
 
-/// Whether every element is finite.
+/// Tells whether every element is finite.
 pub fn all_finite<T: Real>(xs: &[T]) -> bool {
     // x · 0 is 0 for finite x and NaN otherwise.
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs| acc + x * T::ZERO) == T::ZERO

@@ -30,9 +30,9 @@ use entities::{Entities, Gradients, Projected};
 use flow::Flow;
 pub use uses::Uses;
 
-/// What a row of scores should become.
+/// Objective of a row of scores.
 pub trait Objective<T>: Sync {
-    /// What one row leaves behind for the caller.
+    /// Figures that one row leaves behind for the caller.
     type Row: Send;
     /// Buffers of one thread.
     type Scratch: Send;
@@ -86,14 +86,14 @@ pub struct StepLoss {
     pub objective: f64,
     /// N3's.
     pub regulariser: f64,
-    /// How many pairs of query and tail the means are over.
+    /// Number of pairs of query and tail that the means are over.
     pub pairs: usize,
 }
 
-/// What a model starts from.
+/// Parameters that a model starts from.
 #[derive(Clone, Debug)]
 pub struct Initial<T> {
-    /// What scores.
+    /// The backbone, which scores.
     pub backbone: Backbone,
     /// The entities.
     pub embedding: Embedding<T>,
@@ -104,7 +104,7 @@ pub struct Initial<T> {
 }
 
 impl<T: Real> Initial<T> {
-    /// Of a ComplEx model.
+    /// Makes the parameters of a ComplEx model.
     pub fn complex(embedding: Embedding<T>, relation: Matrix<T>) -> Self {
         Initial { backbone: Backbone::ComplEx, embedding, relation, core: Matrix::zeros(0, 0) }
     }
@@ -138,9 +138,9 @@ struct Buffers<T> {
     vector_gradient: Matrix<T>,
     /// `S (query, entity)`, then `G`.
     scores: Matrix<T>,
-    /// Of the relations that the batch uses, as in their table.
+    /// Gradient of the relations that the batch uses, as in their table.
     relation_gradient: Matrix<T>,
-    /// Of TuckER's core.
+    /// Gradient of TuckER's core.
     core_gradient: Matrix<T>,
 }
 
@@ -168,9 +168,9 @@ pub struct Batch {
     pub entities: Uses,
     /// Relations.
     pub relations: Uses,
-    /// How many queries there are.
+    /// Number of queries.
     pub queries: usize,
-    /// How many pairs of query and tail.
+    /// Number of pairs of query and tail.
     pub pairs: usize,
 }
 

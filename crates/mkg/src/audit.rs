@@ -66,7 +66,7 @@ pub struct Train {
     pub rare_relations: usize,
 }
 
-/// How many entities have which texts and images.
+/// Counts of entities with texts and images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
     /// Entities with a name.

@@ -48,17 +48,17 @@ impl QuerySet {
         set
     }
 
-    /// How many distinct queries.
+    /// Number of distinct queries.
     pub fn len(&self) -> usize {
         self.queries.len()
     }
 
-    /// Whether there is none.
+    /// Tells whether there is none.
     pub fn is_empty(&self) -> bool {
         self.queries.is_empty()
     }
 
-    /// How many pairs of query and tail: twice the number of distinct triples.
+    /// Number of pairs of query and tail: twice the number of distinct triples.
     pub fn pairs(&self) -> usize {
         self.tails.len()
     }

@@ -15,15 +15,15 @@ const SCORES: usize = 1 << 25;
 /// What is listed.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
-    /// How many answers to a question.
+    /// Number of answers to a question.
     pub top: usize,
-    /// Whether answers that train or valid already have are listed too.
+    /// True if answers that train or valid already have are listed too.
     pub include_known: bool,
-    /// Whether an entity may answer a question about itself even where the relation has no such fact in train.
+    /// True if an entity may answer a question about itself even where the relation has no such fact in train.
     pub loops: bool,
     /// The only entities that may answer, ascending.
     pub candidates: Option<Vec<EntityId>>,
-    /// Whether only entities may answer that the relation has had there in train.
+    /// True if only entities may answer that the relation has had there in train.
     pub range: bool,
 }
 
@@ -38,7 +38,7 @@ pub struct Answer {
     pub score: f32,
     /// Softmax of the scores of everything that could stand in this place, listed or not.
     pub probability: f64,
-    /// Whether train or valid has the triple.
+    /// True if train or valid has the triple.
     pub known: bool,
 }
 
@@ -49,9 +49,9 @@ pub struct Reply {
     pub question: Question,
     /// The best first.
     pub answers: Vec<Answer>,
-    /// How many answers train and valid have that are not listed.
+    /// Number of answers of train and valid that are not listed.
     pub known: usize,
-    /// Whether the entity asked about would be in the list.
+    /// True if the entity asked about would be in the list.
     pub itself: bool,
 }
 

@@ -27,7 +27,7 @@ use training::Data;
 
 use question::Question;
 
-/// How many unknown entities or relations are named one by one.
+/// Number of unknown entities or relations that are named one by one.
 const NAMED: usize = 5;
 
 /// A model that is asked, and what it was trained on.
@@ -133,7 +133,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Whether what answers a question is in any training triple.
+    /// Tells whether what answers a question is in any training triple.
     fn is_trained(&self, question: Question, triple: mkg::Triple) -> bool {
         match question {
             Question { head: None, .. } => self.trained.entities[triple.head.index()],

@@ -29,7 +29,7 @@ struct Arguments {
     /// A student's folder, a teacher's modality, or `average` of the teachers
     #[arg(long, value_name = "NAME", default_value = dsom_evaluate::models::STUDENT)]
     model: String,
-    /// How many answers
+    /// Number of answers
     #[arg(long, value_name = "N", default_value = "10")]
     top: NonZeroUsize,
     /// List known answers too, marked

@@ -4,7 +4,7 @@ use mkg::Vocabulary;
 use stage::{Error, Result};
 use std::collections::HashMap;
 
-/// How many candidates or suggestions a message names.
+/// Number of candidates or suggestions that a message names.
 const LISTED: usize = 8;
 
 /// What something is called.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use crate::names::Names;
 
-/// How many rows that cannot be understood a message shows.
+/// Number of rows that cannot be understood which a message shows.
 const SHOWN: usize = 5;
 
 /// A triple with one place to be filled, or with none: one that is to be scored.
@@ -47,7 +47,7 @@ impl Question {
     }
 }
 
-/// How many places of a row are asked for.
+/// Number of places of a row that are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rows {
     /// Questions: one.

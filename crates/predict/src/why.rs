@@ -17,11 +17,11 @@ use crate::Session;
 use crate::answer::Reply;
 use crate::output::cell;
 
-/// How many facts are shown for an answer.
+/// Number of facts that are shown for an answer.
 const FACTS: usize = 3;
 /// The least cosine of two entities that are near each other.
 const NEAR: f32 = 0.3;
-/// How many strategies of the policy are shown.
+/// Number of strategies of the policy that are shown.
 const STRATEGIES: usize = 3;
 /// The policy's probabilities in a student's folder.
 const POLICY: &str = "strategies.parquet";

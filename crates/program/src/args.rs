@@ -87,12 +87,12 @@ impl Common {
         print_line(&format!("{:24} {status}", folder.display()));
     }
 
-    /// Whether `-q` was given: results are not printed then.
+    /// Tells whether `-q` was given: results are not printed then.
     pub fn is_quiet(&self) -> bool {
         self.quiet > 0
     }
 
-    /// Whether `--status` was given: nothing is done then.
+    /// Tells whether `--status` was given: nothing is done then.
     pub fn is_status(&self) -> bool {
         self.status
     }

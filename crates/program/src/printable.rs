@@ -34,7 +34,7 @@ fn escape(text: &str, stays: fn(char) -> bool) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// Whether a character acts on what is around it instead of being seen. Joiners are not among them: scripts need them.
+/// Tells whether a character acts on what is around it instead of being seen. Joiners are not among them: scripts need them.
 fn is_unseen(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         || c == '\u{feff}'

@@ -47,7 +47,7 @@ pub fn init_logging(verbosity: i8) {
 
 /// Log lines as people read them: `error: …`, `warning: …`, and news without a word before them.
 struct Lines {
-    /// Whether each begins with its time: in a log, and for whoever asks for more.
+    /// True if each begins with its time: in a log, and for whoever asks for more.
     is_timed: bool,
 }
 

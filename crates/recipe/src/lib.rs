@@ -56,7 +56,7 @@ pub struct SoftLabels {
     pub teachers: Vec<Modality>,
     /// Queries per Parquet file.
     pub rows_per_file: usize,
-    /// How many entities' scores are kept of a row beside its neighbours'; 0 keeps all of them.
+    /// Number of entities whose scores are kept of a row beside its neighbours'; 0 keeps all.
     pub top: usize,
 }
 

@@ -10,7 +10,7 @@ use stage::Modality;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Training {
-    /// What scores.
+    /// The backbone, which scores.
     pub backbone: Backbone,
     /// Complex rank k: an entity's embedding is 2k reals, whatever the backbone.
     pub rank: usize,

@@ -21,7 +21,7 @@ pub use shares::{Layer, stacked};
 
 use maud::{Markup, html};
 
-/// How many series have a colour of their own.
+/// Number of series that have a colour of their own.
 pub const SERIES: usize = 8;
 /// The width of a chart in its own units.
 const WIDTH: f64 = 360.0;

@@ -31,11 +31,11 @@ pub struct SoftLabels {
     files: Vec<Bytes>,
     scores: Vec<Rows>,
     vectors: Vec<Rows>,
-    /// What a lossy cache has instead of the scores of all entities.
+    /// Columns of a lossy cache instead of the scores of all entities.
     lossy: Option<Lossy>,
 }
 
-/// Which entities the scores are of, and what there is of others.
+/// Entities whose scores are there, and what there is of others.
 struct Lossy {
     top: Rows,
     excerpts: Excerpts,
@@ -183,12 +183,12 @@ impl SoftLabels {
         &self.teachers
     }
 
-    /// How many entities are scored.
+    /// Number of entities that are scored.
     pub fn entities(&self) -> usize {
         self.entities
     }
 
-    /// Whether the scores of all entities are there.
+    /// Tells whether the scores of all entities are there.
     pub fn is_whole(&self) -> bool {
         self.lossy.is_none()
     }

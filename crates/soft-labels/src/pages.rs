@@ -26,7 +26,7 @@ use crate::schema::rows_per_page;
 
 /// A number as it lies in a file.
 pub(crate) trait Stored: Pod {
-    /// What it is in memory.
+    /// Its type in memory.
     type Number: Copy + Sync;
     /// Its type to other readers.
     const TYPE: DataType;
@@ -64,7 +64,7 @@ impl Stored for u32 {
 /// Numbers that are checked and converted at once.
 pub(crate) const PIECE: usize = 4096;
 
-/// Whether half precision can hold all the numbers; NaN it does not.
+/// Tells whether half precision can hold all the numbers; NaN it does not.
 pub(crate) fn fits_half(numbers: &[f32]) -> bool {
     // A fold without early exit is vectorised.
     numbers.iter().fold(true, |fits, x| fits & (x.abs() <= f32::from(f16::MAX)))

@@ -53,7 +53,7 @@ impl Part {
         &self.bytes
     }
 
-    /// How many rows it has.
+    /// Number of its rows.
     pub(crate) fn rows(&self) -> usize {
         self.metadata.file_metadata().num_rows() as usize
     }
@@ -99,12 +99,12 @@ impl Part {
         caught(visit).unwrap_or_else(|| Err(self.unexpected("its pages are damaged".to_owned())))
     }
 
-    /// Whether there is a column `name`.
+    /// Tells whether there is a column `name`.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.schema.field_with_name(name).is_ok()
     }
 
-    /// How many numbers a row of the list column `name` has.
+    /// Number of numbers in a row of the list column `name`.
     pub(crate) fn width<S: Stored>(&self, name: &str) -> Result<usize> {
         let field = self.schema.field_with_name(name);
         let field = field.map_err(|_| self.unexpected(format!("no column `{name}`")))?;
@@ -218,7 +218,7 @@ impl Part {
     }
 }
 
-/// Whether a chunk could be in a file at all: parquet panics where it could not.
+/// Tells whether a chunk could be in a file at all: parquet panics where it could not.
 fn is_somewhere(chunk: &ColumnChunkMetaData) -> bool {
     let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
     start >= 0 && chunk.compressed_size() >= 0

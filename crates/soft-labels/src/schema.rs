@@ -51,7 +51,7 @@ pub(crate) fn rows_per_page(bytes: usize) -> usize {
 /// The shape of the cache.
 pub(crate) struct Layout<'a> {
     pub(crate) entities: usize,
-    /// How many entities' scores a row keeps beside its neighbours'; 0 for those of all.
+    /// Number of entities whose scores a row keeps beside its neighbours'; 0 for all.
     pub(crate) top: usize,
     /// Each teacher's width of a query vector.
     pub(crate) teachers: Vec<(&'a Modality, usize)>,
@@ -124,7 +124,7 @@ impl Layout<'_> {
         Schema::new(fields)
     }
 
-    /// How the columns that are no lists of one width are written, and what the file says of itself.
+    /// Writer properties of the columns that are no lists of one width, and what the file says of itself.
     pub(crate) fn properties(&self) -> WriterProperties {
         let mut facts = vec![
             KeyValue::new("dsom.format".into(), FORMAT.to_string()),

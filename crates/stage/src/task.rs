@@ -19,7 +19,7 @@ pub enum Status {
     Absent,
     /// Work was begun and not finished.
     Incomplete {
-        /// Whether it was asked for exactly the same, so that it can be continued.
+        /// True if it was asked for exactly the same, so that it can be continued.
         resumable: bool,
     },
     /// It is whole, but not what is asked for; each line is a reason.
@@ -198,7 +198,7 @@ impl Task {
         })
     }
 
-    /// Whether exactly this task was begun and not finished.
+    /// Tells whether exactly this task was begun and not finished.
     pub(crate) fn is_begun(&self) -> bool {
         read_json::<Value>(&self.folder.join(INCOMPLETE)).is_ok_and(|before| before == self.identity())
     }

@@ -22,7 +22,7 @@ pub mod missing;
 /// The tensor of a projected teacher's model that says which entities had features, `(entity, 1)` of 1 and 0.
 pub const PRESENT: &str = "present";
 
-/// What a teacher depends on beside its inputs and the seed.
+/// Parameters that a teacher depends on beside its inputs and the seed.
 #[derive(Serialize)]
 struct Parameters<'a> {
     modality: &'a Modality,
@@ -45,7 +45,7 @@ impl<'a> Parameters<'a> {
     }
 }
 
-/// What is hidden; absent where nothing is.
+/// The share that is hidden; absent where nothing is.
 #[derive(Serialize)]
 struct Missing {
     rate: f64,
@@ -105,11 +105,11 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
 
 /// A modality's features as its teacher sees them.
 struct Features {
-    /// What is projected, `(entity, width)`.
+    /// Features that are projected, `(entity, width)`.
     rows: Matrix<f32>,
-    /// Which entities have features, `(entity, 1)`.
+    /// Mask of entities with features, `(entity, 1)`.
     presence: Matrix<f32>,
-    /// How many have, and how many were hidden.
+    /// Number of those that have features, and of those that were hidden.
     summary: Map<String, Value>,
 }
 

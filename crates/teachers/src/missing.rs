@@ -12,7 +12,7 @@ use rand::Rng;
 use recipe::{Absent, Teachers};
 use stage::{Error, Modality, Result, seed};
 
-/// Whether an experiment at this `rate` hides the entity's modality.
+/// Tells whether an experiment at this `rate` hides the entity's modality.
 ///
 /// ```
 /// use dsom_teachers::missing::is_hidden;
@@ -104,7 +104,7 @@ fn normalise(row: &mut [f32]) {
     }
 }
 
-/// Whether the rows of all entities with features are as good as one: a teacher could not tell two of them apart.
+/// Tells whether the rows of all entities with features are as good as one: a teacher could not tell two of them apart.
 pub fn is_collapsed(features: &Matrix<f32>, table: &FeatureTable) -> bool {
     let mut rows = (0..table.entities()).filter(|i| table.present[*i]).map(|i| features.row(i));
     let Some(first) = rows.next() else { return false };
@@ -113,7 +113,7 @@ pub fn is_collapsed(features: &Matrix<f32>, table: &FeatureTable) -> bool {
     others.peek().is_some() && others.all(alike)
 }
 
-/// Whether each entity has features, `(entity, 1)` of 1 and 0, as it is saved beside the model.
+/// Tells whether each entity has features, `(entity, 1)` of 1 and 0, as it is saved beside the model.
 pub fn presence(table: &FeatureTable) -> Matrix<f32> {
     let values = table.present.iter().map(|present| f32::from(u8::from(*present)));
     Matrix::from_values(table.entities(), 1, values.collect())

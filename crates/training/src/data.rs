@@ -1,4 +1,4 @@
-//! What training reads: the graph without its test split, and models that earlier stages trained.
+//! Inputs of training: the graph without its test split, and models that earlier stages trained.
 
 use kge::checkpoint::Reader;
 use kge::model::{even, normal};

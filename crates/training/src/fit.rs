@@ -40,7 +40,7 @@ pub trait Learner {
     fn write_best(&mut self, work: &Work) -> Result<()>;
 }
 
-/// How training went.
+/// Course of a training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fitted {
     /// Epochs run.

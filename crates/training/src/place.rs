@@ -44,7 +44,7 @@ impl Place {
         })
     }
 
-    /// What its products are called in a summary.
+    /// Name of its products in a summary.
     pub fn products(&self) -> String {
         match self {
             Place::Cpu(precision) => precision.to_string(),
@@ -86,7 +86,7 @@ impl Place {
         })
     }
 
-    /// What computes the scores of a model.
+    /// The engine that computes the scores of a model.
     ///
     /// # Errors
     /// If a device's memory does not hold it.

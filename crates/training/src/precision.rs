@@ -1,4 +1,4 @@
-//! Which products a recipe's precision means on this machine.
+//! Products that a recipe's precision means on this machine.
 
 use kge::Precision;
 use kge::matrix::bf16::Kernel;

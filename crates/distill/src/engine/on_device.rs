@@ -179,7 +179,7 @@ fn terms(term: &Term) -> Option<Terms> {
     Some(Terms { term, mean: neighbours == Neighbours::Mean, tau, alpha, beta, weight })
 }
 
-/// What a cache has.
+/// Scores and vectors of a cache.
 fn cached(labels: &SoftLabels) -> TeacherSource<'_> {
     TeacherSource::Cache {
         teachers: labels.teachers().len(),

@@ -48,7 +48,7 @@ fn candle() -> Place {
     Place::Device(Device::Cpu, Precision::F32)
 }
 
-/// What a student of the training's backbone starts from.
+/// Initial parameters of a student of the training's backbone.
 fn initial(training: &Training) -> Initial<f32> {
     let (shape, mut generator) = (shape(training), seed::generator(3, "student", 0));
     let table = normal(ENTITIES as usize, shape.embedding(), 0.4, &mut generator);

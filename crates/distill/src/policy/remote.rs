@@ -12,7 +12,7 @@ use super::{Adam, AdamStep, Outcome, Policy};
 pub(crate) struct RemotePolicy {
     network: DeviceNetwork,
     state: PolicyState,
-    /// Whether the host has the layers as they stand.
+    /// True if the host has the layers as they stand.
     is_fresh: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the policy sees of a query: blocks of numbers, and how the first layer takes each.
+//! The policy's view of a query: blocks of numbers, and how the first layer takes each.
 
 use kge::{Matrix, Precision, Real, row};
 use rayon::prelude::*;
@@ -113,7 +113,7 @@ impl<T: Real, S: Scored<T>> Factored<T, S> {
         }
     }
 
-    /// Whether the last backward pass went by factors.
+    /// Tells whether the last backward pass went by factors.
     #[cfg(test)]
     pub(super) fn by_factors(&self) -> bool {
         self.by_factors
@@ -196,7 +196,7 @@ pub(super) fn sum_rows<T: Real>(matrix: &Matrix<T>, into: &mut Matrix<T>) {
     }
 }
 
-/// How a row of scores is standardised: `(score - mean) · rate`.
+/// Standardisation of a row of scores: `(score - mean) · rate`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Statistics<T> {
     /// Mean over all entities.

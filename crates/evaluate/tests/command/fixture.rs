@@ -100,7 +100,7 @@ impl Lab {
         stage::files::read_json(&self.run().evaluation().join(name)).unwrap()
     }
 
-    /// Whether the evaluation finished.
+    /// Tells whether the evaluation finished.
     pub(crate) fn is_evaluated(&self) -> bool {
         self.run().evaluation().join(FILE).is_file()
     }

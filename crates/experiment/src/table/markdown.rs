@@ -76,7 +76,7 @@ fn figures(table: &Table, dataset: &OfDataset, row: &Row) -> Vec<String> {
     cells
 }
 
-/// Whether no row of the dataset has a better mean.
+/// Tells whether no row of the dataset has a better mean.
 pub(super) fn is_best(dataset: &OfDataset, metric: Metric, figure: &Figure) -> bool {
     let mut means = dataset.rows.iter().filter_map(|row| Some(row.figures.get(&metric)?.mean));
     !means.any(|mean| metric.better(mean, figure.mean))

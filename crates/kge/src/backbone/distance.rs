@@ -50,7 +50,7 @@ pub(crate) fn open_query_gradient<T: Real>(vector: &[T], gradient: &mut [T]) {
     further.fill(T::ZERO);
 }
 
-/// Whether a row is one that [`close_entity`] writes, but for rounding.
+/// Tells whether a row is one that [`close_entity`] writes, but for rounding.
 pub(crate) fn is_closed(entity: &[f32]) -> bool {
     let (t, further) = entity.split_at(entity.len() - COLUMNS);
     let square = row::sum_squares(t, 0.0);

@@ -32,14 +32,14 @@ pub enum Embedding<T> {
     Projected {
         /// Zero rows for entities without features: no evidence, no embedding.
         features: Matrix<T>,
-        /// What is trained.
+        /// Parameters that are trained.
         projection: Matrix<T>,
         /// Divides the product.
         scale: f64,
     },
 }
 
-/// Which matrices a projected step multiplies.
+/// Matrices that a projected step multiplies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// Entity embeddings.
@@ -155,11 +155,11 @@ impl<T: Real> Entities<T> {
 /// whole table is never there.
 pub(crate) const BLOCK: usize = 512;
 
-/// What flows into entity embeddings.
+/// Sources of the gradient of entity embeddings.
 pub(crate) struct Gradients<'a, T> {
-    /// Of the products with the scores' gradient.
+    /// Precision of the products with the scores' gradient.
     pub(crate) precision: Precision,
-    /// Of the scores `(query, entity)`.
+    /// Gradient of the scores `(query, entity)`.
     pub(crate) scores: &'a Matrix<T>,
     /// The query vectors `(query, 2k)`.
     pub(crate) vectors: &'a Matrix<T>,
@@ -167,7 +167,7 @@ pub(crate) struct Gradients<'a, T> {
     pub(crate) uses: &'a Uses,
     /// Of their embeddings `(use, 2k)`.
     pub(crate) used: &'a Matrix<T>,
-    /// Whether the table has the norms of its rows.
+    /// True if the table has the norms of its rows.
     pub(crate) is_distance: bool,
 }
 
@@ -230,10 +230,10 @@ pub(crate) struct Projected<T> {
     features: Matrix<T>,
     pub(crate) projection: Matrix<T>,
     scale: f64,
-    /// Whether the table has the norms of its rows; the projection's last columns are zero then.
+    /// True if the table has the norms of its rows; the projection's last columns are zero then.
     is_distance: bool,
     pub(crate) optimiser: Adagrad<T>,
-    /// Whether the model's table is older than the projection.
+    /// True if the model's table is older than the projection.
     pub(crate) stale: bool,
     pub(crate) way: Way,
     /// `K (query, f)` or its gradient.

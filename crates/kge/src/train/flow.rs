@@ -1,4 +1,4 @@
-//! What flows from query vectors into the heads and relations they are composed of, and the regulariser.
+//! Gradients from query vectors into the heads and relations they are composed of, and the regulariser.
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use super::{Batch, Uses};
 use crate::backbone::{self, further_columns};
 use crate::{Backbone, Matrix, N3, Real, complex, row};
 
-/// What a step knows once query vectors have their gradient.
+/// Data of a step once query vectors have their gradient.
 pub(crate) struct Flow<'a, T> {
     pub(crate) backbone: Backbone,
     pub(crate) n3: N3,

@@ -1,10 +1,10 @@
-//! Which rows of a table of embeddings a batch uses itself, and for what.
+//! Rows of a table of embeddings that a batch uses itself, and what for.
 
 /// The rows, ascending, each once; with the queries composed from it and its share of the regulariser.
 #[derive(Debug, Default)]
 pub struct Uses {
     rows: Vec<u32>,
-    /// How many pairs of query and tail each row takes part in; twice where it is both head and tail.
+    /// Number of pairs of query and tail in which each row takes part; twice where it is both head and tail.
     pairs: Vec<u32>,
     /// The positions of row number `i` are `positions[starts[i]..starts[i + 1]]`.
     starts: Vec<usize>,
@@ -50,7 +50,7 @@ impl Uses {
         &self.rows
     }
 
-    /// How many pairs each row takes part in.
+    /// Number of pairs in which each row takes part.
     pub fn all_pairs(&self) -> &[u32] {
         &self.pairs
     }
@@ -70,7 +70,7 @@ impl Uses {
         &self.numbers
     }
 
-    /// How many pairs row number `number` takes part in.
+    /// Number of pairs in which row number `number` takes part.
     pub fn pairs(&self, number: usize) -> u32 {
         self.pairs[number]
     }

@@ -83,7 +83,7 @@ pub(super) fn three(line: &str) -> Result<[&str; 3], Malformed> {
     cells.as_slice().try_into().map_err(|_| Malformed::columns(line, cells.len()))
 }
 
-/// Whether a line begins like a statement of N-Triples: with an address in angle brackets or a blank node.
+/// Tells whether a line begins like a statement of N-Triples: with an address in angle brackets or a blank node.
 pub(super) fn is_statement(line: &str) -> bool {
     line.starts_with('<') || line.starts_with("_:")
 }
@@ -135,7 +135,7 @@ fn resource(text: &str) -> Option<(&str, &str)> {
     Some((resource, rest.trim_start()))
 }
 
-/// Whether a line names columns instead of holding a triple.
+/// Tells whether a line names columns instead of holding a triple.
 pub(super) fn is_header(line: &str) -> bool {
     let separators: &[char] = if line.contains('\t') { &['\t'] } else { &[',', ';', '|', ' '] };
     let cells: Vec<String> = line.split(separators).map(bare).collect();
@@ -208,7 +208,7 @@ pub(super) fn refuse_separated(lines: &Lines) -> Result<(), Error> {
     }
 }
 
-/// How many fields a line has between separators, of which those within quotes are none.
+/// Number of fields between a line's separators, of which those within quotes are none.
 fn count_fields(line: &str, separator: char) -> usize {
     let mut quoted = false;
     let mut separates = |c: char| {

@@ -45,7 +45,7 @@ pub struct Dataset {
     pub valid: Option<PublishedSplit>,
     /// Test triples.
     pub test: PublishedSplit,
-    /// Whether a file lists the entities; else their ids are in the order of first appearance.
+    /// True if a file lists the entities; else their ids are in the order of first appearance.
     pub listed: bool,
     /// What is odd about the keys, in words.
     pub notes: Vec<String>,

@@ -130,7 +130,7 @@ impl Folder {
         Ok(sorted)
     }
 
-    /// Whether an entry is no link, or one that leads to something; a dataset from elsewhere must not make us read files
+    /// Tells whether an entry is no link, or one that leads to something; a dataset from elsewhere must not make us read files
     /// that it does not hold.
     fn leads_somewhere(&mut self, entry: &DirEntry) -> Result<bool> {
         let path = entry.path();

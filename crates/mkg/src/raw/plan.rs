@@ -34,7 +34,7 @@ pub struct Plan {
     pub captions: Vec<TextSource>,
     /// Sources of relation names.
     pub relation_names: Vec<TextSource>,
-    /// Whether a key is the name of what no source names.
+    /// True if a key is the name of what no source names.
     pub names_from_keys: bool,
     /// Folder with one image or one sub-folder of images per entity.
     pub images: Option<PathBuf>,

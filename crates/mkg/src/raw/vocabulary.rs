@@ -40,7 +40,7 @@ impl Listing {
         Some(self.columns.swap_remove(position).1)
     }
 
-    /// Whether an id is one of the keys'.
+    /// Tells whether an id is one of the keys'.
     pub(super) fn has(&self, id: u32) -> bool {
         (id as usize) < self.keys.len()
     }

@@ -18,7 +18,7 @@ pub struct Line {
     pub band: Vec<(f64, f64)>,
     /// The number of the point to mark, such as the best epoch.
     pub marked: Option<usize>,
-    /// Whether every point gets a dot: for a few measured values, not for a curve.
+    /// True if every point gets a dot: for a few measured values, not for a curve.
     pub dots: bool,
 }
 
@@ -35,11 +35,11 @@ pub struct LineChart<'a> {
     pub x: &'a str,
     /// Name of the vertical axis.
     pub y: &'a str,
-    /// Whether the horizontal axis is logarithmic.
+    /// True if the horizontal axis is logarithmic.
     pub logarithmic: bool,
-    /// Whether the vertical axis begins at zero.
+    /// True if the vertical axis begins at zero.
     pub from_zero: bool,
-    /// Whether marked points have their number beside them.
+    /// True if marked points have their number beside them.
     pub labelled: bool,
     /// The lines.
     pub lines: Vec<Line>,

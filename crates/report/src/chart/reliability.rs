@@ -4,7 +4,7 @@ use maud::{Markup, html};
 
 use super::{HEIGHT, MARGINS, Scale, axes, figure, horizontal, px, vertical};
 
-/// How many bins of confidence there are, of equal width.
+/// Number of bins of confidence, of equal width.
 const BINS: usize = 10;
 /// Of the drawing's height, the strip below the top that shows how many answers each bin has.
 const STRIP: f64 = 26.0;
@@ -12,7 +12,7 @@ const STRIP: f64 = 26.0;
 /// The answers of one range of confidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Bin {
-    /// How many.
+    /// Their number.
     pub count: usize,
     /// Their mean confidence.
     pub confidence: f64,

@@ -74,7 +74,7 @@ impl Scale {
     }
 }
 
-/// How many digits after the point a multiple of `step` needs.
+/// Number of digits after the point that a multiple of `step` needs.
 fn digits(step: f64) -> usize {
     let whole = |digits: &usize| {
         let scaled = step * 10f64.powi(*digits as i32);

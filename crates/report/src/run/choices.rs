@@ -27,7 +27,7 @@ pub struct Asked {
     pub head: String,
     /// The relation's name; an inverse's ends in `⁻¹`.
     pub relation: String,
-    /// How many training triples ask it.
+    /// Number of training triples that ask it.
     pub triples: usize,
     /// The probability of each strategy.
     pub probabilities: Vec<f32>,

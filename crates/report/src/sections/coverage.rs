@@ -57,7 +57,7 @@ fn count(value: &Value) -> String {
     value.as_u64().map_or("–".to_owned(), |count| grouped(count as usize))
 }
 
-/// How many entities the teacher of a modality was not shown (`teachers.missing_rate`).
+/// Number of entities that the teacher of a modality was not shown (`teachers.missing_rate`).
 fn hidden(report: &Report, modality: &str) -> String {
     let teacher = report.data.of_program("dsom-teachers").find(|stage| stage.name() == modality);
     teacher.map_or("–".to_owned(), |stage| match stage.manifest.summary["hidden"].as_u64() {

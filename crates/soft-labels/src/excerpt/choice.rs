@@ -1,4 +1,4 @@
-//! Which entities a row keeps beside its neighbours.
+//! Choice of the entities that a row keeps beside its neighbours.
 
 use mkg::EntityId;
 
@@ -9,7 +9,7 @@ pub(crate) struct Choice {
     keys: Vec<u64>,
     /// Each teacher's highest entities, best first, one teacher after another.
     best: Vec<u32>,
-    /// Whether an entity is a neighbour or chosen.
+    /// True if an entity is a neighbour or chosen.
     taken: Vec<bool>,
 }
 

@@ -6,10 +6,10 @@ use mkg::{EntityId, QuerySet};
 
 use super::Rest;
 
-/// What a lossy cache has of all rows beside the scores of the entities it keeps.
+/// Numbers of all rows of a lossy cache beside the scores of the entities it keeps.
 pub(crate) struct Excerpts {
     entities: usize,
-    /// Whose tails are the neighbours.
+    /// Queries whose tails are the neighbours.
     queries: QuerySet,
     teachers: Vec<OfTeacher>,
 }
@@ -19,7 +19,7 @@ pub(crate) struct Excerpts {
 pub(crate) struct OfTeacher {
     /// The scores of all queries' neighbours, one query after another.
     pub(crate) neighbours: Vec<f32>,
-    /// Of each query.
+    /// The rest of each query.
     pub(crate) rests: Vec<Rest>,
 }
 
@@ -70,7 +70,7 @@ impl Excerpts {
         &self.teachers[teacher].neighbours[self.queries.pairs_of(kept.query)]
     }
 
-    /// What stands for each entity that is not kept.
+    /// Score that stands for each entity that is not kept.
     fn rest(&self, kept: Kept<'_>, teacher: usize, tau: f64) -> f32 {
         // Neighbours are among the entities kept only where no others are left.
         let known = kept.scores.len() + self.queries.tails(kept.query).len();

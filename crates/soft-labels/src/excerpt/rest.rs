@@ -1,4 +1,4 @@
-//! What stands for the entities whose scores are left out.
+//! Stand-in for the entities whose scores are left out.
 
 use kge::{Real, row};
 

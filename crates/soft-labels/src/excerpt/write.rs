@@ -12,11 +12,11 @@ use std::sync::Arc;
 use super::Rest;
 use super::choice::Choice;
 
-/// What a lossy cache has of the rows of some queries.
+/// Rows of some queries as a lossy cache has them.
 pub(crate) struct Excerpt {
     /// The entities kept, `(query, top)`.
     pub(crate) top: Vec<u32>,
-    /// Of each teacher.
+    /// Numbers of each teacher.
     pub(crate) teachers: Vec<OfTeacher>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) struct OfTeacher {
 /// One query's part of it.
 struct Row {
     top: Vec<u32>,
-    /// Of each teacher: scores of the entities kept, of the neighbours, and the rest.
+    /// Numbers of each teacher: scores of the entities kept, of the neighbours, and the rest.
     teachers: Vec<(Vec<f32>, Vec<f32>, Rest)>,
 }
 

@@ -1,4 +1,4 @@
-//! What a lossy cache keeps, and what stands for the rest.
+//! Tests of what a lossy cache keeps, and what stands for the rest.
 
 use arrow::datatypes::{Float32Type, Float64Type, UInt32Type};
 use kge::row;

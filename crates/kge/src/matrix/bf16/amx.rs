@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::pack::Tile;
 
-/// Whether this process may use the tile registers: the processor has them and the system grants them.
+/// Tells whether this process may use the tile registers: the processor has them and the system grants them.
 pub(super) fn available() -> bool {
     static AVAILABLE: OnceLock<bool> = OnceLock::new();
     *AVAILABLE.get_or_init(|| has_amx() && permitted())

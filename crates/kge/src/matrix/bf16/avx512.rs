@@ -6,7 +6,7 @@ use super::pack::Tile;
 
 const ROWS: usize = 8;
 
-/// Whether the processor has the instructions, for packing too.
+/// Tells whether the processor has the instructions, for packing too.
 pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")

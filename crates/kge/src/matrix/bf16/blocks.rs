@@ -1,4 +1,4 @@
-//! How a product is cut into blocks that fit the caches, and these are shared out to the cores.
+//! Blocks of a product that fit the caches, and how they are shared out to the cores.
 //!
 //! The operand with fewer panels is packed once, for all cores. A task owns some panels of the other one, packs them
 //! itself, while they are in its caches, and multiplies them with all of the shared operand: in chunks of the depth,
@@ -48,7 +48,7 @@ pub(super) struct Target {
     pub(super) values: *mut f32,
     pub(super) rows: usize,
     pub(super) columns: usize,
-    /// Whether the product is added to what is there.
+    /// True if the product is added to what is there.
     pub(super) keep: bool,
 }
 
@@ -104,7 +104,7 @@ fn for_each<T: Send>(threads: usize, items: Vec<T>, work: impl Fn(T) + Sync + Se
     }
 }
 
-/// What every task of a product sees.
+/// Data that every task of a product sees.
 struct Task<'a> {
     kernel: Kernel,
     target: Target,

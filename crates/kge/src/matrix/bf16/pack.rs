@@ -39,7 +39,7 @@ impl Tile {
     }
 }
 
-/// Which operand of the product.
+/// An operand of the product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Side {
     Left,

@@ -1,4 +1,4 @@
-//! What holds for every backbone.
+//! Properties of every backbone.
 
 use std::path::Path;
 
