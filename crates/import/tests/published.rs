@@ -285,6 +285,6 @@ fn line_ends_change_nothing() {
     let sets = ["train", "valid", "test"].map(|split| format!("import.{split}=rsme-crlf/{split}"));
     let import = Recipe::load(&[recipe], &sets).unwrap().import;
     let windows = Dataset::read(&Plan::resolve(&raw("wn9"), &import).unwrap()).unwrap();
-    assert_eq!(windows.train.triples, read.parts.train);
-    assert_eq!(windows.test.triples, read.parts.test);
+    assert_eq!(windows.triples(Split::Train), read.parts.train);
+    assert_eq!(windows.triples(Split::Test), read.parts.test);
 }

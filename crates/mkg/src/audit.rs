@@ -17,9 +17,9 @@ pub use leakage::Leakage;
 pub use neighbours::Neighbours;
 pub use splits::{Overlap, SplitCounts};
 
-use crate::Triple;
 use crate::graph::Entity;
 use crate::raw::{Dataset, ImageReport, Parts, TextReport, ValidationReport};
+use crate::{Split, Triple};
 
 /// The file of the audit in the graph's folder.
 pub const FILE: &str = "audit.json";
@@ -91,18 +91,17 @@ impl Audit {
     /// Audits the published splits of `dataset`, whose triples were divided into `parts`.
     pub fn new(dataset: &Dataset, parts: &Parts) -> Audit {
         let (entities, relations) = (dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
-        let train = &dataset.train.triples;
-        let published = splits::published(dataset);
+        let (train, published) = (dataset.triples(Split::Train), &dataset.splits);
         let mut audit = Audit {
             name: dataset.name.clone(),
             entities,
             relations,
             splits: published.iter().map(|(split, published)| SplitCounts::of(*split, published)).collect(),
-            overlaps: splits::overlaps(&published),
+            overlaps: splits::overlaps(published),
             train: Train::of(train, relations),
             neighbours: Neighbours::of(train, relations),
-            known_answers_max: neighbours::known_answers_max(&published, relations),
-            leakage: Leakage::of(&dataset.test.triples, train, relations),
+            known_answers_max: neighbours::known_answers_max(published, relations),
+            leakage: Leakage::of(dataset.triples(Split::Test), train, relations),
             coverage: Coverage::of(dataset),
             validation: parts.validation.clone(),
             warnings: Vec::new(),

@@ -14,13 +14,10 @@ pub enum Features {
         fields: Vec<TextField>,
         /// Checkpoint directory, `owner/name` on the Hugging Face hub, or `random` for a small encoder with seeded
         /// random weights; `--text-model` where it is left out.
-        #[serde(default)]
         encoder: Option<String>,
         /// Branch, tag or commit of an encoder on the hub; `main` where it is left out.
-        #[serde(default)]
         revision: Option<String>,
         /// What of the encoder is the feature; of random weights it is the mean.
-        #[serde(default)]
         output: Option<TextOutput>,
         /// Longer texts are cut after this many tokens.
         #[serde(default = "default_tokens")]
@@ -33,13 +30,10 @@ pub enum Features {
     Images {
         /// Checkpoint directory, `owner/name` on the Hugging Face hub, or `random` for a small encoder with seeded
         /// random weights; `--image-model` where it is left out.
-        #[serde(default)]
         encoder: Option<String>,
         /// Branch, tag or commit of an encoder on the hub; `main` where it is left out.
-        #[serde(default)]
         revision: Option<String>,
         /// What of the encoder is the feature; one with random weights has an output of its own.
-        #[serde(default)]
         output: Option<ImageOutput>,
         /// Images per batch.
         #[serde(default = "default_batch")]
@@ -50,10 +44,8 @@ pub enum Features {
         /// The rows: a matrix `(entity, width)`, or one vector per entity key.
         file: PathBuf,
         /// Which tensor of several; the only one with two axes by default.
-        #[serde(default)]
         tensor: Option<String>,
         /// One entity key per line, naming the rows; without it row i is entity i.
-        #[serde(default)]
         keys: Option<PathBuf>,
         /// What a key that no entity has is.
         #[serde(default)]

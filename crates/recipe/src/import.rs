@@ -124,7 +124,7 @@ impl From<Validation> for String {
 }
 
 /// A file with texts of entities or relations, and how its lines find theirs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TextSource {
     /// Two columns (`key<TAB>text`, perhaps after a count line), or a JSON object by key; relative to the raw folder.
     pub file: PathBuf,
@@ -132,26 +132,19 @@ pub struct TextSource {
     #[serde(default)]
     pub join: Join,
     /// JSON: the field of each entry that holds the text.
-    #[serde(default)]
     pub field: Option<String>,
     /// JSON: the field of each entry that stands in the place of its key.
-    #[serde(default)]
     pub key_field: Option<String>,
     /// What to cut off the front of the file's keys (`https://en.wikipedia.org/wiki/`); keys without it find
     /// nothing, and `%2C` in the rest reads as a comma.
-    #[serde(default)]
     pub key_prefix: Option<String>,
     /// The id map of another dataset: the file's keys are its ids, and are translated to its keys.
-    #[serde(default)]
     pub ids: Option<PathBuf>,
     /// A file of links `other-key <SameAs> key .` that translates the file's keys to the dataset's.
-    #[serde(default)]
     pub via: Option<PathBuf>,
     /// The text holds name and description as `name, description`; take this part.
-    #[serde(default)]
     pub part: Option<TextPart>,
     /// JSON: the entries are lists of token ids, and this file has the token of each id on a line (BERT's `vocab.txt`).
-    #[serde(default)]
     pub vocabulary: Option<PathBuf>,
 }
 

@@ -20,8 +20,9 @@ pub(super) fn of(audit: &Audit, dataset: &Dataset) -> Vec<String> {
     warnings.extend(test_overlap(audit));
     warnings.extend(leakage(audit));
     warnings.extend(unseen("test", &audit.leakage));
-    if let (Validation::Published, Some(valid)) = (audit.validation.used, &dataset.valid) {
-        let of_valid = Leakage::of(&valid.triples, &dataset.train.triples, audit.relations);
+    if audit.validation.used == Validation::Published {
+        let (valid, train) = (dataset.triples(Split::Valid), dataset.triples(Split::Train));
+        let of_valid = Leakage::of(valid, train, audit.relations);
         warnings.extend(unseen("validation", &of_valid));
     }
     warnings.extend(dataset.notes.iter().cloned());

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::dataset::Dataset;
 use crate::audit::percent;
-use crate::{RelationId, Triple};
+use crate::{RelationId, Split, Triple};
 
 /// The triples that later stages see, each once per split.
 #[derive(Clone, Debug)]
@@ -48,14 +48,11 @@ impl Parts {
     pub fn choose(dataset: &Dataset, import: &Import, seed: u64) -> Result<Parts> {
         let overlap = published_overlap(dataset);
         let (used, reason) = decide(import, overlap)?;
-        let train = dataset.train.triples.clone();
-        let published = dataset.valid.as_ref().map(|split| split.triples.clone());
         let (train, valid, wanted) = match used {
             Validation::Holdout(fraction) => hold_out(dataset, fraction, seed)?,
             Validation::Published | Validation::Auto => {
-                let valid = published.unwrap_or_default();
-                let wanted = valid.len();
-                (train, valid, wanted)
+                let valid = dataset.triples(Split::Valid);
+                (dataset.triples(Split::Train).to_vec(), valid.to_vec(), valid.len())
             }
         };
         let validation = ValidationReport {
@@ -67,14 +64,15 @@ impl Parts {
             valid: valid.len(),
             wanted,
         };
-        Ok(Parts { train, valid, test: dataset.test.triples.clone(), validation })
+        Ok(Parts { train, valid, test: dataset.triples(Split::Test).to_vec(), validation })
     }
 }
 
 /// The share of the published validation triples that also stand in train or test.
 fn published_overlap(dataset: &Dataset) -> Option<f64> {
-    let valid = &dataset.valid.as_ref()?.triples;
-    let others: HashSet<&Triple> = dataset.train.triples.iter().chain(&dataset.test.triples).collect();
+    let valid = &dataset.splits.get(&Split::Valid)?.triples;
+    let others = [Split::Train, Split::Test].map(|split| dataset.triples(split));
+    let others: HashSet<&Triple> = others.into_iter().flatten().collect();
     let shared = valid.iter().filter(|triple| others.contains(triple)).count();
     Some(shared as f64 / valid.len() as f64)
 }
@@ -102,7 +100,7 @@ fn decide(import: &Import, overlap: Option<f64>) -> Result<(Validation, String)>
 
 /// What is left of train, what is held out, and how many triples should have been, in the order of train.
 fn hold_out(dataset: &Dataset, fraction: f64, seed: u64) -> Result<(Vec<Triple>, Vec<Triple>, usize)> {
-    let train = &dataset.train.triples;
+    let train = dataset.triples(Split::Train);
     let wanted = ((train.len() as f64 * fraction).round() as usize).max(1);
     let mut uses = Uses::of(train, dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
     let mut held_out = vec![false; train.len()];
@@ -178,21 +176,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn dataset(train: Vec<Triple>, valid: Option<Vec<Triple>>) -> Dataset {
-        let split = PublishedSplit::new;
+        let test = vec![Triple::new(0, 0, 9)];
+        let splits = [(Split::Train, Some(train)), (Split::Valid, valid), (Split::Test, Some(test))];
+        let published = |(split, lines): (_, Option<_>)| Some((split, PublishedSplit::new(lines?)));
+        let (entities, relations) = (vec![Entity::default(); 20], vec![Relation::default(); 3]);
         Dataset {
-            name: "test".to_owned(),
-            vocabulary: Vocabulary {
-                entities: vec![Entity::default(); 20],
-                relations: vec![Relation::default(); 3],
-            },
-            train: split(train),
-            valid: valid.map(split),
-            test: split(vec![Triple::new(0, 0, 9)]),
-            listed: true,
-            notes: Vec::new(),
-            texts: Vec::new(),
-            images: None,
-            image_files: Vec::new(),
+            vocabulary: Vocabulary { entities, relations },
+            splits: splits.into_iter().filter_map(published).collect(),
+            ..Dataset::default()
         }
     }
 
