@@ -1,6 +1,6 @@
 //! The columns of a line of keys, and what a line is that has others.
 
-use stage::Error;
+use stage::{Error, Result};
 
 use super::lines::{Lines, trimmed};
 
@@ -20,39 +20,21 @@ const ROLES: [&[&str]; 3] = [
     ],
 ];
 
-/// What is wrong with a line, and what to do about it.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Malformed {
-    message: String,
-    hint: Option<String>,
-}
-
-impl Malformed {
-    fn new(message: impl Into<String>, hint: &str) -> Malformed {
-        Malformed { message: message.into(), hint: Some(hint.to_owned()) }
-    }
-
-    /// The error of a line that has so many columns instead of three.
-    pub(super) fn columns(line: &str, found: usize) -> Malformed {
-        Malformed { message: format!("expected 3 columns, found {found}"), hint: hint(line) }
-    }
-
-    /// As an error of line `number`.
-    pub(super) fn at(self, lines: &Lines, number: u64) -> Error {
-        let error = lines.error(number, self.message);
-        match self.hint {
-            Some(hint) => error.hint(hint),
-            None => error,
-        }
+/// The error of a line that has so many columns instead of three.
+fn uneven(line: &str, found: usize) -> Error {
+    let error = Error::data(format!("expected 3 columns, found {found}"));
+    match hint(line) {
+        Some(hint) => error.hint(hint),
+        None => error,
     }
 }
 
 /// The three keys of a line, without the dot that ends it in N-Triples and some datasets.
-pub(super) fn keys(line: &str) -> Result<[&str; 3], Malformed> {
+pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
     // A tab before the first key is a column.
     let line = line.trim_start_matches([' ', '\u{feff}']).trim_end();
     if is_directive(line) {
-        return Err(Malformed::new("a directive of Turtle, not a triple", "write the graph as N-Triples"));
+        return Err(Error::data("a directive of Turtle, not a triple").hint("write the graph as N-Triples"));
     }
     if let Some(keys) = statement(line) {
         return keys;
@@ -72,15 +54,15 @@ pub(super) fn keys(line: &str) -> Result<[&str; 3], Malformed> {
         }
         cells => {
             let filled = cells.iter().filter(|cell| !cell.is_empty()).count();
-            Err(Malformed::columns(line, if cells.len() == 3 { filled } else { cells.len() }))
+            Err(uneven(line, if cells.len() == 3 { filled } else { cells.len() }))
         }
     }
 }
 
 /// The three cells of a line of numbers.
-pub(super) fn three(line: &str) -> Result<[&str; 3], Malformed> {
+pub(super) fn three(line: &str) -> Result<[&str; 3]> {
     let cells: Vec<&str> = line.split_whitespace().collect();
-    cells.as_slice().try_into().map_err(|_| Malformed::columns(line, cells.len()))
+    cells.as_slice().try_into().map_err(|_| uneven(line, cells.len()))
 }
 
 /// Whether a line begins like a statement of N-Triples: with an address in angle brackets or a blank node.
@@ -96,12 +78,12 @@ fn is_directive(line: &str) -> bool {
 }
 
 /// The keys of a statement `subject predicate object .`, perhaps with a comment; none for what is no statement.
-fn statement(line: &str) -> Option<Result<[&str; 3], Malformed>> {
+fn statement(line: &str) -> Option<Result<[&str; 3]>> {
     let (subject, rest) = resource(line)?;
     let (predicate, rest) = resource(rest)?;
     if rest.starts_with('"') {
         let message = format!("`{rest:.40}` is a literal, not an entity");
-        return Some(Err(Malformed::new(message, "leave lines with literals out of the triple files")));
+        return Some(Err(Error::data(message).hint("leave lines with literals out of the triple files")));
     }
     let (object, rest) = resource(rest)?;
     match rest.strip_prefix('.').map_or(rest, str::trim_start) {
@@ -109,11 +91,11 @@ fn statement(line: &str) -> Option<Result<[&str; 3], Malformed>> {
         comment if comment.starts_with('#') => Some(Ok([subject, predicate, object])),
         more if more.starts_with([';', ',']) => {
             let message = format!("`{more:.1}` after a triple: Turtle, not N-Triples");
-            Some(Err(Malformed::new(message, "write the graph as N-Triples, one triple a line")))
+            Some(Err(Error::data(message).hint("write the graph as N-Triples, one triple a line")))
         }
         more if resource(more).is_some() => {
-            let hint = "leave the graph's name out: a triple has three terms";
-            Some(Err(Malformed::new("a fourth term: N-Quads, not N-Triples", hint)))
+            let error = Error::data("a fourth term: N-Quads, not N-Triples");
+            Some(Err(error.hint("leave the graph's name out: a triple has three terms")))
         }
         _ => None,
     }
@@ -188,7 +170,7 @@ fn separated(name: &str) -> String {
 
 /// Refuses a file without a tab whose every line has the same three or more fields between commas, semicolons or bars:
 /// blanks would divide them elsewhere.
-pub(super) fn refuse_separated(lines: &Lines) -> Result<(), Error> {
+pub(super) fn refuse_separated(lines: &Lines) -> Result<()> {
     if lines.numbered().any(|(_, line)| line.contains('\t')) {
         return Ok(());
     }
@@ -223,8 +205,7 @@ mod tests {
     use super::*;
 
     fn read(line: &str) -> Result<[&str; 3], String> {
-        keys(line)
-            .map_err(|malformed| format!("{} | {}", malformed.message, malformed.hint.unwrap_or_default()))
+        keys(line).map_err(|error| format!("{error} | {}", error.hint_text().unwrap_or_default()))
     }
 
     #[test]

@@ -91,6 +91,7 @@ fn holders(keys: &KeyMap) -> HashMap<String, Vec<usize>> {
 }
 
 /// The image folder, of which nothing outside is read, and what was passed over in it.
+#[derive(Default)]
 struct Folder {
     root: PathBuf,
     real: PathBuf,
@@ -111,9 +112,7 @@ struct Folder {
 impl Folder {
     fn open(root: &Path) -> Result<Folder> {
         let real = root.canonicalize().map_err(|e| Error::io(root, e))?;
-        let [unknown, shared, broken, empty] = [const { Vec::new() }; 4];
-        let (root, skipped) = (root.to_owned(), Vec::new());
-        Ok(Folder { root, real, unknown, outer: None, shared, skipped, broken, empty })
+        Ok(Folder { root: root.to_owned(), real, ..Folder::default() })
     }
 
     /// What lies in a folder, sorted by name, without links that lead nowhere.
@@ -193,9 +192,8 @@ impl Folder {
         for (_, ending) in &self.skipped {
             *skipped.entry(ending.clone()).or_default() += 1;
         }
-        let (unknown, notes) =
-            (self.unknown.len() + self.shared.len(), self.notes(keys, entities, &skipped, found));
-        ImageReport { unknown, skipped, notes }
+        let notes = self.notes(keys, entities, &skipped, found);
+        ImageReport { unknown: self.unknown.len() + self.shared.len(), skipped, notes }
     }
 
     fn notes(
@@ -259,7 +257,7 @@ fn stranger(shown: &str, keys: &KeyMap, entities: &[Entity]) -> String {
     }
     match name.parse::<usize>() {
         Ok(id) if id < keys.len() => format!("as an id it would be that of `{}`", keys.keys()[id]),
-        _ => format!("of the keys {}", unlike(name, keys.keys().iter().map(String::as_str))),
+        _ => format!("of the keys {}", unlike(name, keys.iter())),
     }
 }
 

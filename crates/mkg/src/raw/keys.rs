@@ -43,7 +43,7 @@ impl KeyMap {
         // As many ids as places, none twice, none out of range: every place is taken.
         let mut map = KeyMap::default();
         for (number, key) in holders.into_iter().flatten() {
-            map.push(key).map_err(|error| error.at(lines.path()).line(number))?;
+            map.push(key).map_err(|error| lines.locate(number, error))?;
         }
         Ok(map)
     }
@@ -66,6 +66,11 @@ impl KeyMap {
     /// All keys in the order of their ids.
     pub fn keys(&self) -> &[String] {
         &self.keys
+    }
+
+    /// All keys as texts, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        self.keys.iter().map(String::as_str)
     }
 
     /// How many keys.

@@ -64,7 +64,12 @@ impl Lines {
 
     /// An error about one line.
     pub fn error(&self, line: u64, message: impl Into<String>) -> Error {
-        Error::data(message).at(&self.path).line(line)
+        self.locate(line, Error::data(message))
+    }
+
+    /// The same error, about line `number` of this file.
+    pub(super) fn locate(&self, number: u64, error: Error) -> Error {
+        error.at(&self.path).line(number)
     }
 
     /// The file's path.

@@ -1,7 +1,7 @@
 //! Files with one text per key: two columns, or a JSON object.
 
 use recipe::TextSource;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use stage::{Error, Result};
 use std::collections::HashSet;
@@ -95,35 +95,26 @@ pub fn read_rows(path: &Path) -> Result<Vec<TextRow>> {
     lines.body()?.map(row).collect()
 }
 
-/// The entries of a JSON object in the file's order, also those whose key comes again.
-struct Entries(Vec<(String, Value)>);
+/// Reads the entries of a JSON object in the file's order, also those whose key comes again.
+struct Entries;
 
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OfObject;
-        impl<'de> Visitor<'de> for OfObject {
-            type Value = Entries;
+impl<'de> Visitor<'de> for Entries {
+    type Value = Vec<(String, Value)>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one object, with a key for every text")
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one object, with a key for every text")
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-        deserializer.deserialize_map(OfObject)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        std::iter::from_fn(|| map.next_entry().transpose()).collect()
     }
 }
 
 fn read_entries(path: &Path) -> Result<Vec<(String, Value)>> {
     let text = stage::files::read_text(path)?;
-    let entries: Result<Entries, serde_json::Error> = serde_json::from_str(&text);
-    entries.map(|Entries(entries)| entries).map_err(|e| {
+    let mut json = serde_json::Deserializer::from_str(&text);
+    let entries = json.deserialize_map(Entries).and_then(|entries| json.end().map(|()| entries));
+    entries.map_err(|e| {
         let error = Error::data(e.to_string()).at(path).line(e.line() as u64);
         let one_a_line = text.lines().take(2).filter(|line| line.trim_end().ends_with('}')).count() == 2;
         match one_a_line || text.trim_start().starts_with('[') {

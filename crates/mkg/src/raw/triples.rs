@@ -3,7 +3,7 @@
 use recipe::TripleFormat;
 use stage::{Error, Result};
 
-use super::columns::{self, Malformed};
+use super::columns;
 use super::format::no_map;
 use super::lines::Lines;
 use super::names::unlike;
@@ -27,15 +27,14 @@ pub(super) fn read_triples(
         TripleFormat::Openke => {
             let ids = Ids::new(lines, ["head", "tail", "relation"], entities, relations)?;
             let triple = |[head, tail, relation]: [u32; 3]| Triple::new(head, relation, tail);
-            lines
-                .body()?
-                .map(|(number, line)| ids.row(number, line).map(triple))
-                .collect::<Result<Vec<_>>>()?
+            let rows = lines.body()?.map(|(number, line)| ids.row(number, line).map(triple));
+            rows.collect::<Result<Vec<_>>>()?
         }
         TripleFormat::Ids => {
             let ids = Ids::new(lines, ["head", "relation", "tail"], entities, relations)?;
             let triple = |[head, relation, tail]: [u32; 3]| Triple::new(head, relation, tail);
-            lines.numbered().map(|(number, line)| ids.row(number, line).map(triple)).collect::<Result<_>>()?
+            let rows = lines.numbered().map(|(number, line)| ids.row(number, line).map(triple));
+            rows.collect::<Result<_>>()?
         }
         TripleFormat::Named | TripleFormat::Auto => named(lines, entities, relations)?,
     };
@@ -67,7 +66,7 @@ impl<'a> Ids<'a> {
     }
 
     fn row(&self, number: u64, line: &str) -> Result<[u32; 3]> {
-        let cells = columns::three(line).map_err(|malformed| self.uneven(number, malformed))?;
+        let cells = columns::three(line).map_err(|error| self.uneven(number, error))?;
         let mut ids = [0; 3];
         for ((id, cell), (name, bound)) in ids.iter_mut().zip(cells).zip(self.columns) {
             *id = cell.parse().map_err(|_| {
@@ -81,8 +80,8 @@ impl<'a> Ids<'a> {
         Ok(ids)
     }
 
-    fn uneven(&self, number: u64, malformed: Malformed) -> Error {
-        let error = malformed.at(self.lines, number);
+    fn uneven(&self, number: u64, error: Error) -> Error {
+        let error = self.lines.locate(number, error);
         if number == 1 && self.lines.count_line().is_some() {
             return error.hint("the first line looks like a count: is the format `openke`?");
         }
@@ -110,36 +109,24 @@ fn named(lines: &Lines, entities: &mut Listing, relations: &mut Listing) -> Resu
     let statements = statements.is_some_and(|(_, line)| columns::is_statement(line));
     let mut triples = Vec::new();
     for (number, line) in lines.numbered().filter(|(_, line)| !(statements && line.starts_with('#'))) {
-        let [head, relation, tail] = columns::keys(line).map_err(|malformed| malformed.at(lines, number))?;
-        let place = |what, called| Place { lines, number, what, called };
-        let head = place("head", "entities").find(head, entities)?;
-        let relation = place("relation", "relations").find(relation, relations)?;
-        let tail = place("tail", "entities").find(tail, entities)?;
+        let [head, relation, tail] = columns::keys(line).map_err(|error| lines.locate(number, error))?;
+        let find = |(what, key): (&str, &str), called: &str, listing: &mut Listing| {
+            find(key, listing).map_err(|hint| {
+                let hint = format!("{hint}; is `import.{called}` the file that belongs to these triples?");
+                lines.error(number, format!("{what} `{key}` is not among the {called}")).hint(hint)
+            })
+        };
+        let head = find(("head", head), "entities", entities)?;
+        let relation = find(("relation", relation), "relations", relations)?;
+        let tail = find(("tail", tail), "entities", entities)?;
         triples.push(Triple::new(head, relation, tail));
     }
     Ok(triples)
 }
 
-/// Where a key stands.
-struct Place<'a> {
-    lines: &'a Lines,
-    number: u64,
-    what: &'static str,
-    called: &'static str,
-}
-
-impl Place<'_> {
-    fn find(&self, key: &str, listing: &mut Listing) -> Result<u32> {
-        let Place { lines, number, what, called } = self;
-        listing.id(key).ok_or_else(|| {
-            let keys = listing.keys.keys().iter().map(String::as_str);
-            let hint = format!(
-                "{}; is `import.{called}` the file that belongs to these triples?",
-                unlike(key, keys)
-            );
-            lines.error(*number, format!("{what} `{key}` is not among the {called}")).hint(hint)
-        })
-    }
+/// The id of a key, or what the keys are that there are.
+fn find(key: &str, listing: &mut Listing) -> Result<u32, String> {
+    listing.id(key).ok_or_else(|| unlike(key, listing.keys.iter()))
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
         if key.is_empty() {
             return Err(lines.error(number, "the key is empty"));
         }
-        listing.keys.push(key).map_err(|error| error.at(lines.path()).line(number))?;
+        listing.keys.push(key).map_err(|error| lines.locate(number, error))?;
         for ((_, column), cell) in listing.columns.iter_mut().zip(&cells[1..]) {
             column.push(Some(cell.trim().to_owned()).filter(|text| !text.is_empty()));
         }
