@@ -234,18 +234,19 @@ mod tests {
             task
         }
 
-        fn soft_labels(&self) -> Task {
-            let mut task =
-                Task::new(&self.run(), "dsom-soft-labels", self.run().soft_labels(), &json!({}), 1);
-            task.stage_input(&self.run().graph(), "out").unwrap();
+        /// A task of a stage that reads what another one wrote.
+        fn after(&self, above: &Path, program: &'static str, folder: PathBuf) -> Task {
+            let mut task = Task::new(&self.run(), program, folder, &json!({}), 1);
+            task.stage_input(above, "out").unwrap();
             task
         }
 
+        fn soft_labels(&self) -> Task {
+            self.after(&self.run().graph(), "dsom-soft-labels", self.run().soft_labels())
+        }
+
         fn distill(&self) -> Task {
-            let mut task =
-                Task::new(&self.run(), "dsom-distill", self.run().student("student"), &json!({}), 1);
-            task.stage_input(&self.run().soft_labels(), "out").unwrap();
-            task
+            self.after(&self.run().soft_labels(), "dsom-distill", self.run().student("student"))
         }
     }
 

@@ -101,8 +101,9 @@ struct Folder {
     outer: Option<String>,
     /// What to say of those that may be several entities'.
     shared: Vec<String>,
-    /// What is not read in the folder of an entity, and its ending.
-    skipped: Vec<(String, String)>,
+    /// Files and folders that are not read, by the ending of their name, and the first of them.
+    skipped: BTreeMap<String, usize>,
+    first_skipped: Option<String>,
     /// Links that lead nowhere.
     broken: Vec<String>,
     /// Sub-folders without a file that is read.
@@ -178,7 +179,9 @@ impl Folder {
     }
 
     fn skip(&mut self, path: &Path) {
-        self.skipped.push((self.shown(path), ending(path)));
+        *self.skipped.entry(ending(path)).or_default() += 1;
+        let shown = self.shown(path);
+        self.first_skipped.get_or_insert(shown);
     }
 
     /// A path in the image folder, as messages show it: a folder ends with a slash.
@@ -187,22 +190,12 @@ impl Folder {
         format!("{}{end}", path.strip_prefix(&self.root).unwrap_or(path).display())
     }
 
-    fn report(&self, keys: &KeyMap, entities: &[Entity], found: bool) -> ImageReport {
-        let mut skipped = BTreeMap::new();
-        for (_, ending) in &self.skipped {
-            *skipped.entry(ending.clone()).or_default() += 1;
-        }
-        let notes = self.notes(keys, entities, &skipped, found);
-        ImageReport { unknown: self.unknown.len() + self.shared.len(), skipped, notes }
+    fn report(self, keys: &KeyMap, entities: &[Entity], found: bool) -> ImageReport {
+        let notes = self.notes(keys, entities, found);
+        ImageReport { unknown: self.unknown.len() + self.shared.len(), skipped: self.skipped, notes }
     }
 
-    fn notes(
-        &self,
-        keys: &KeyMap,
-        entities: &[Entity],
-        skipped: &BTreeMap<String, usize>,
-        found: bool,
-    ) -> Vec<String> {
+    fn notes(&self, keys: &KeyMap, entities: &[Entity], found: bool) -> Vec<String> {
         let key = entities.first().map_or("", |entity| entity.key.as_str());
         let layout =
             format!("images lie in a folder named like the entity's key, as `{key}/`, or are named like it");
@@ -223,7 +216,7 @@ impl Folder {
             format!("{count} images or their folders may be of several entities: {first}; none is read")
         });
         note(&self.broken, &|count, first| format!("{count} links lead nowhere, such as `{first}`"));
-        note(&self.skipped_note(skipped), &|_, said| said.to_owned());
+        note(self.skipped_note().as_slice(), &|_, said| said.to_owned());
         note(&self.empty, &|count, first| {
             format!("{count} image folders have no image that is read, such as `{first}`")
         });
@@ -233,16 +226,17 @@ impl Folder {
         notes
     }
 
-    fn skipped_note(&self, endings: &BTreeMap<String, usize>) -> Vec<String> {
-        let Some((first, _)) = self.skipped.first() else { return Vec::new() };
-        let mut counts: Vec<(&String, &usize)> = endings.iter().collect();
+    fn skipped_note(&self) -> Option<String> {
+        let first = self.first_skipped.as_ref()?;
+        let mut counts: Vec<(&String, &usize)> = self.skipped.iter().collect();
         counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let counts: Vec<String> =
             counts.iter().take(8).map(|(ending, count)| format!("{count} {ending}")).collect();
-        let (all, counts, read) = (self.skipped.len(), counts.join(", "), EXTENSIONS.join(", "));
-        vec![format!(
+        let (all, counts, read) =
+            (self.skipped.values().sum::<usize>(), counts.join(", "), EXTENSIONS.join(", "));
+        Some(format!(
             "{all} files are skipped for their ending ({counts}), such as `{first}`: images end in {read}"
-        )]
+        ))
     }
 }
 

@@ -1,5 +1,7 @@
 //! Names for people, made from keys; and keys that people take for each other.
 
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization;
 
 use super::lines::trimmed;
@@ -42,15 +44,7 @@ pub(super) fn of_relation(key: &str) -> String {
 
 /// `%2C` as a comma; what is no such code, or decodes to no UTF-8, stays as it is.
 pub(super) fn decode_percents(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|code| first == b'%' && code.iter().all(u8::is_ascii_hexdigit));
-        let decoded = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
-        bytes.push(decoded.unwrap_or(first));
-        rest = if decoded.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+    percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 /// `\u00E9` of N-Triples as the letter; what is no such code stays as it is.

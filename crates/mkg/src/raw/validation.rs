@@ -8,7 +8,7 @@ use std::collections::HashSet;
 
 use super::dataset::Dataset;
 use crate::audit::percent;
-use crate::{RelationId, Split, Triple};
+use crate::{Split, Triple, Vocabulary};
 
 /// The triples that later stages see, each once per split.
 #[derive(Clone, Debug)]
@@ -98,19 +98,21 @@ fn decide(import: &Import, overlap: Option<f64>) -> Result<(Validation, String)>
     }
 }
 
-/// What is left of train, what is held out, and how many triples should have been, in the order of train.
+/// The rest of train, the triples that are held out, and how many should have been, in the order of train.
 fn hold_out(dataset: &Dataset, fraction: f64, seed: u64) -> Result<(Vec<Triple>, Vec<Triple>, usize)> {
     let train = dataset.triples(Split::Train);
     let wanted = ((train.len() as f64 * fraction).round() as usize).max(1);
-    let mut uses = Uses::of(train, dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
-    let mut held_out = vec![false; train.len()];
-    let mut taken = 0;
+    let Vocabulary { entities, relations } = &dataset.vocabulary;
+    let parts = |triple: Triple| ends(triple).chain([entities.len() + triple.relation.index()]);
+    let mut uses = vec![0_u32; entities.len() + relations.len()];
+    train.iter().flat_map(|triple| parts(*triple)).for_each(|part| uses[part] += 1);
+    let (mut held_out, mut taken) = (vec![false; train.len()], 0);
     for index in shuffled(train.len(), seed) {
-        if taken == wanted {
-            break;
+        if taken < wanted && parts(train[index]).all(|part| uses[part] > 1) {
+            parts(train[index]).for_each(|part| uses[part] -= 1);
+            held_out[index] = true;
+            taken += 1;
         }
-        held_out[index] = uses.release(train[index]);
-        taken += usize::from(held_out[index]);
     }
     if taken == 0 {
         let message = "no training triple can be held out: each is the only one of an entity or relation";
@@ -131,37 +133,6 @@ fn shuffled(count: usize, seed: u64) -> Vec<usize> {
     drawn.into_iter().map(|(_, index)| index).collect()
 }
 
-/// In how many training triples each entity and relation stands.
-struct Uses {
-    entities: Vec<u32>,
-    relations: Vec<u32>,
-}
-
-impl Uses {
-    fn of(triples: &[Triple], entities: usize, relations: usize) -> Uses {
-        let mut uses = Uses { entities: vec![0; entities], relations: vec![0; relations] };
-        for triple in triples {
-            let RelationId(relation) = triple.relation;
-            uses.relations[relation as usize] += 1;
-            for entity in ends(*triple) {
-                uses.entities[entity] += 1;
-            }
-        }
-        uses
-    }
-
-    /// Takes a triple away, unless it is the last one of its entities or relation.
-    fn release(&mut self, triple: Triple) -> bool {
-        let last = self.relations[triple.relation.index()] == 1
-            || ends(triple).any(|entity| self.entities[entity] == 1);
-        if !last {
-            self.relations[triple.relation.index()] -= 1;
-            ends(triple).for_each(|entity| self.entities[entity] -= 1);
-        }
-        !last
-    }
-}
-
 /// Head and tail; of a self-loop the one entity, once.
 fn ends(triple: Triple) -> impl Iterator<Item = usize> {
     let tail = Some(triple.tail.index()).filter(|_| triple.tail != triple.head);
@@ -172,7 +143,7 @@ fn ends(triple: Triple) -> impl Iterator<Item = usize> {
 mod tests {
     use super::super::dataset::PublishedSplit;
     use super::*;
-    use crate::{Entity, Relation, Vocabulary};
+    use crate::{Entity, Relation};
     use proptest::prelude::*;
 
     fn dataset(train: Vec<Triple>, valid: Option<Vec<Triple>>) -> Dataset {
