@@ -11,7 +11,7 @@ use std::path::PathBuf;
 #[derive(Parser, Clone, Debug)]
 #[command(name = "dsom-import", version, after_long_help = HELP)]
 pub struct Args {
-    /// What every stage takes.
+    /// Arguments of every stage.
     #[command(flatten)]
     pub common: program::Common,
     /// Folder of the dataset as it was published

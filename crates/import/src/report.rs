@@ -64,7 +64,7 @@ fn validation(audit: &Audit) -> String {
 /// The header of [`finding_rows`].
 pub const FINDINGS: [&str; 3] = ["finding", "count", "share"];
 
-/// What was counted: the finding, how many, and the share of its whole, if it is one.
+/// The findings, each with its count, and the share of its whole, if it is one.
 pub fn finding_rows(audit: &Audit) -> Vec<[String; 3]> {
     overlap_rows(audit)
         .chain(train_rows(audit))
@@ -149,7 +149,7 @@ fn coverage_rows(audit: &Audit) -> [Row; 5] {
 pub const SOURCES: [&str; 9] =
     ["texts", "from", "joined by", "rows", "unknown keys", "empty", "repeated", "found", "used"];
 
-/// How every text source fared.
+/// The fate of every text source.
 pub fn source_rows(coverage: &Coverage) -> Vec<[String; 9]> {
     let row = |source: &TextReport| {
         let TextReport { rows, unknown, empty, repeated, ambiguous, found, used, .. } = source;

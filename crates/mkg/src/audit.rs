@@ -1,4 +1,4 @@
-//! What a graph holds and what is odd about it.
+//! The content of a graph, and what is odd about it.
 //!
 //! All figures are of the splits as published; [`Audit::validation`] says what became of them. Most oddities of
 //! benchmark graphs (a validation split copied from train, test triples that are inverses of training triples,
@@ -39,23 +39,23 @@ pub struct Audit {
     pub splits: Vec<SplitCounts>,
     /// Triples that stand in two published splits, and validation triples that stand in no other.
     pub overlaps: Vec<Overlap>,
-    /// What train holds.
+    /// The content of train.
     pub train: Train,
     /// Queries and their known tails in train, both directions.
     pub neighbours: Neighbours,
     /// The largest number of known answers of a query over all published splits.
     pub known_answers_max: usize,
-    /// How much of the test split train gives away, or knows nothing about.
+    /// The part of the test split that train gives away, or knows nothing about.
     pub leakage: Leakage,
     /// Texts and images.
     pub coverage: Coverage,
-    /// Which validation is used, and why.
+    /// The validation that is used, and the reason.
     pub validation: ValidationReport,
-    /// What to know before trusting a score, in words.
+    /// Everything to know before trusting a score, in words.
     pub warnings: Vec<String>,
 }
 
-/// What train holds.
+/// The content of train.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Train {
     /// Entities with a training triple.
@@ -66,7 +66,7 @@ pub struct Train {
     pub rare_relations: usize,
 }
 
-/// How many entities have which texts and images.
+/// Numbers of entities with texts and images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
     /// Entities with a name.
@@ -81,9 +81,9 @@ pub struct Coverage {
     pub entities_with_images: usize,
     /// Images, counted once per entity they belong to.
     pub images: usize,
-    /// How every text source fared.
+    /// The fate of every text source.
     pub sources: Vec<TextReport>,
-    /// What else the image folder holds.
+    /// The rest of the image folder.
     pub image_folder: Option<ImageReport>,
 }
 

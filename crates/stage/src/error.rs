@@ -132,12 +132,12 @@ impl Error {
         self
     }
 
-    /// What sort of failure it was.
+    /// The sort of failure.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// What to do about it, where we know.
+    /// The remedy, where one is known.
     pub fn hint_text(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }

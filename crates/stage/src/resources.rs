@@ -1,4 +1,4 @@
-//! What the machine has, and what the process used.
+//! Memory and disk: what the machine has, and what the process used.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! What a program is asked to do, and how that stands to what is there: fresh, stale (and why) or incomplete.
+//! The task of a program, and how it stands to what is there: fresh, stale (and why) or incomplete.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -12,14 +12,14 @@ use crate::manifest::{FILE, FileRecord, INCOMPLETE, Manifest};
 use crate::work::{self, Work};
 use crate::{Result, Run};
 
-/// How a folder stands to what is asked for.
+/// The state of a folder beside what is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Nothing is there.
     Absent,
     /// Work was begun and not finished.
     Incomplete {
-        /// Whether it was asked for exactly the same, so that it can be continued.
+        /// True if it was asked for exactly the same, so that it can be continued.
         resumable: bool,
     },
     /// It is whole, but not what is asked for; each line is a reason.
@@ -42,7 +42,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// What a program is asked to do: with these parameters, from these inputs, into this folder.
+/// The task of a program: with these parameters, from these inputs, into this folder.
 #[derive(Debug)]
 pub struct Task {
     pub(crate) run: Run,
@@ -111,7 +111,7 @@ impl Task {
         &self.folder
     }
 
-    /// How the folder stands to this task.
+    /// The state of the folder beside this task.
     pub fn status(&self) -> Result<Status> {
         if !self.folder.join(FILE).is_file() {
             let begun = self.folder.join(INCOMPLETE).is_file();
@@ -191,14 +191,14 @@ impl Task {
         self.written.par_iter().try_for_each(check)
     }
 
-    /// What the marker of an unfinished start holds.
+    /// The content of the marker of an unfinished start.
     pub(crate) fn identity(&self) -> Value {
         serde_json::json!({
             "program": self.program, "parameters": self.parameters, "seed": self.seed, "inputs": self.inputs,
         })
     }
 
-    /// Whether exactly this task was begun and not finished.
+    /// Returns whether exactly this task was begun and not finished.
     pub(crate) fn is_begun(&self) -> bool {
         read_json::<Value>(&self.folder.join(INCOMPLETE)).is_ok_and(|before| before == self.identity())
     }

@@ -81,7 +81,7 @@ impl Work {
         Some(self.path(CHECKPOINT)).filter(|path| self.resumes && path.is_file())
     }
 
-    /// Whether this continues an interrupted start that was asked for exactly the same.
+    /// Returns whether this continues an interrupted start that was asked for exactly the same.
     pub fn resumes(&self) -> bool {
         self.resumes
     }

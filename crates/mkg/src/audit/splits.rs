@@ -1,4 +1,4 @@
-//! What the published splits hold, and what they share.
+//! The content of the published splits, and what they share.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -9,7 +9,7 @@ use crate::{Split, Triple};
 /// One published split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitCounts {
-    /// Which.
+    /// The split.
     pub split: Split,
     /// Lines of its file, without a count line.
     pub lines: usize,
@@ -21,7 +21,7 @@ pub struct SplitCounts {
     pub self_loops: usize,
 }
 
-/// What a published split shares with others.
+/// The triples that a published split shares with others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlap {
     /// Whose triples are counted.

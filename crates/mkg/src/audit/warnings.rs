@@ -114,7 +114,7 @@ fn leakage(audit: &Audit) -> Option<String> {
     })
 }
 
-/// What a split asks about that train says nothing of.
+/// Sentences about what a split asks and train says nothing of.
 fn unseen(split: &str, leakage: &Leakage) -> impl Iterator<Item = String> {
     let entity = share(leakage.unseen_entity, leakage.test);
     let entity = (entity > WORTH_SAYING).then(|| {

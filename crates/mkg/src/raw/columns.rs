@@ -7,7 +7,7 @@ use super::lines::{Lines, trimmed};
 /// Separators of files that are no triples of ours, with their names.
 const SEPARATORS: [(char, &str); 3] = [(',', "commas"), (';', "semicolons"), ('|', "bars")];
 
-/// What headers call head, relation and tail.
+/// Words that headers have for head, relation and tail.
 const ROLES: [&[&str]; 3] = [
     &[
         "head", "subject", "subj", "source", "src", "entity1", "entity_1", "e1", "h", "s", "from", "start",
@@ -65,7 +65,7 @@ pub(super) fn three(line: &str) -> Result<[&str; 3]> {
     cells.as_slice().try_into().map_err(|_| uneven(line, cells.len()))
 }
 
-/// Whether a line begins like a statement of N-Triples: with an address in angle brackets or a blank node.
+/// Returns whether a line begins like a statement of N-Triples: with an address in angle brackets or a blank node.
 pub(super) fn is_statement(line: &str) -> bool {
     line.starts_with('<') || line.starts_with("_:")
 }
@@ -117,7 +117,7 @@ fn resource(text: &str) -> Option<(&str, &str)> {
     Some((resource, rest.trim_start()))
 }
 
-/// Whether a line names columns instead of holding a triple.
+/// Returns whether a line names columns instead of holding a triple.
 pub(super) fn is_header(line: &str) -> bool {
     let separators: &[char] = if line.contains('\t') { &['\t'] } else { &[',', ';', '|', ' '] };
     let cells: Vec<String> = line.split(separators).map(bare).collect();
@@ -137,7 +137,7 @@ fn is_word(cell: &str, word: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || (word.len() > 2 && rest.starts_with(['_', '-', '.'])))
 }
 
-/// What a line may be that does not have the columns it should have.
+/// A guess at what a line is that does not have the columns it should have.
 pub(super) fn hint(line: &str) -> Option<String> {
     let cells = line.split('\t').count();
     if is_header(line) {
@@ -190,7 +190,7 @@ pub(super) fn refuse_separated(lines: &Lines) -> Result<()> {
     }
 }
 
-/// How many fields a line has between separators, of which those within quotes are none.
+/// The number of fields between separators, of which those within quotes are none.
 fn count_fields(line: &str, separator: char) -> usize {
     let mut quoted = false;
     let mut separates = |c: char| {

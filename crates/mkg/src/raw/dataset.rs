@@ -41,7 +41,7 @@ pub struct Dataset {
     pub vocabulary: Vocabulary,
     /// The splits: train, test, and valid if it is published.
     pub splits: BTreeMap<Split, PublishedSplit>,
-    /// Whether a file lists the entities; else their ids are in the order of first appearance.
+    /// True if a file lists the entities; else their ids are in the order of first appearance.
     pub listed: bool,
     /// Everything odd about the keys, in words.
     pub notes: Vec<String>,

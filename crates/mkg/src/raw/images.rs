@@ -13,7 +13,7 @@ use super::keys::KeyMap;
 use super::names::{last_segment, unlike};
 use crate::Entity;
 
-/// What the encoders can decode.
+/// Endings of files that the encoders can decode.
 const EXTENSIONS: [&str; 5] = ["gif", "jpeg", "jpg", "png", "webp"];
 
 /// One image file.
@@ -25,14 +25,14 @@ pub struct ImageFile {
     pub bytes: u64,
 }
 
-/// What an image folder holds beside the images of entities.
+/// The content of an image folder beside the images of entities.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageReport {
     /// Sub-folders and images whose name belongs to no entity, or may mean several.
     pub unknown: usize,
     /// Files and folders that are not read, by the ending of their name.
     pub skipped: BTreeMap<String, usize>,
-    /// What is odd about the folder, in words.
+    /// Everything odd about the folder, in words.
     pub notes: Vec<String>,
 }
 
@@ -99,7 +99,7 @@ struct Folder {
     unknown: Vec<String>,
     /// One of them that holds folders of entities.
     outer: Option<String>,
-    /// What to say of those that may be several entities'.
+    /// Sentences about those that may be several entities'.
     shared: Vec<String>,
     /// Files and folders that are not read, by the ending of their name, and the first of them.
     skipped: BTreeMap<String, usize>,
@@ -116,7 +116,7 @@ impl Folder {
         Ok(Folder { root: root.to_owned(), real, ..Folder::default() })
     }
 
-    /// What lies in a folder, sorted by name, without links that lead nowhere.
+    /// The entries of a folder, sorted by name, without links that lead nowhere.
     fn entries(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
         let mut sorted = Vec::new();
@@ -130,8 +130,8 @@ impl Folder {
         Ok(sorted)
     }
 
-    /// Whether an entry is no link, or one that leads to something; a dataset from elsewhere must not make us read files
-    /// that it does not hold.
+    /// Returns whether an entry is no link, or one that leads to something; a dataset from elsewhere must not make us read
+    /// files that it does not hold.
     fn leads_somewhere(&mut self, entry: &DirEntry) -> Result<bool> {
         let path = entry.path();
         if !entry.file_type().map_err(|e| Error::io(&path, e))?.is_symlink() {

@@ -17,11 +17,11 @@ use super::names::{last_segment, unlike};
 use super::texts::{TextRow, read_source, take_repeated};
 use super::tokens::WordPieces;
 
-/// What programs write where there is no text.
+/// Words that programs write where there is no text.
 const PLACEHOLDERS: [&str; 12] =
     ["nan", "NaN", "NAN", "None", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A", "undefined"];
 
-/// What a text is to its entity or relation.
+/// The meaning of a text for its entity or relation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextKind {
@@ -36,14 +36,14 @@ pub enum TextKind {
     RelationName,
 }
 
-/// How one text source fared.
+/// The fate of one text source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextReport {
-    /// What its texts are.
+    /// The kind of its texts.
     pub kind: TextKind,
     /// Its file, relative to the raw folder.
     pub file: String,
-    /// How its keys were joined.
+    /// The way in which its keys were joined.
     pub join: Join,
     /// Rows, after translation through links.
     pub rows: usize,
@@ -59,7 +59,7 @@ pub struct TextReport {
     pub found: usize,
     /// Those among them that no earlier source had a text for.
     pub used: usize,
-    /// What is odd about it, in words.
+    /// Everything odd about it, in words.
     pub notes: Vec<String>,
 }
 
@@ -160,7 +160,7 @@ fn part(text: &str, part: Option<TextPart>) -> Option<String> {
 struct Joined {
     report: TextReport,
     texts: Vec<Option<String>>,
-    /// Whether a row names an entity, with or without a text.
+    /// True for each entity that a row names, with or without a text.
     named: Vec<bool>,
     /// The first key that is no entity's.
     stranger: Option<String>,
@@ -278,14 +278,14 @@ fn join_by(rows: &[TextRow], keys: &KeyMap, join: Join) -> Joined {
     joined
 }
 
-/// What to say of the first key that several entities share under a spelling.
+/// A sentence about the first key that several entities share under a spelling.
 fn shared(key: &str, ids: &[u32], keys: &KeyMap) -> String {
     let key_of = |id: u32| &keys.keys()[id as usize];
     let (one, other) = (key_of(ids[0]), key_of(ids[1]));
     format!("`{key}` may mean `{one}` or `{other}`: such texts are left out")
 }
 
-/// Which ids each key of a text file means under a spelling of the graph's keys.
+/// The ids that each key of a text file means under a spelling of the graph's keys.
 fn index(keys: &KeyMap, join: Join) -> HashMap<Cow<'_, str>, Vec<u32>> {
     let mut index: HashMap<Cow<'_, str>, Vec<u32>> = HashMap::new();
     for (id, key) in (0u32..).zip(keys.keys()) {

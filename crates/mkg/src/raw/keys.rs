@@ -73,12 +73,12 @@ impl KeyMap {
         self.keys.iter().map(String::as_str)
     }
 
-    /// How many keys.
+    /// The number of keys.
     pub fn len(&self) -> usize {
         self.keys.len()
     }
 
-    /// Whether there is none.
+    /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }

@@ -6,7 +6,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use super::lines::trimmed;
 
-/// What follows the last `/` or `#` of a key, without a closing `>`; the whole key where that is nothing.
+/// The part behind the last `/` or `#` of a key, without a closing `>`; the whole key where that is nothing.
 pub(super) fn last_segment(key: &str) -> &str {
     let key = key.strip_suffix('>').unwrap_or(key);
     match key.rsplit(['/', '#']).next() {
@@ -62,7 +62,7 @@ fn decode_escapes(text: &str) -> String {
     decoded
 }
 
-/// What a key looks like: the same for two keys that differ in bytes alone, as `é` of one character and of two do, or a
+/// The look of a key: the same for two keys that differ in bytes alone, as `é` of one character and of two do, or a
 /// space that does not break and one that does.
 pub(super) fn look(key: &str) -> String {
     let seen = |c: &char| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
@@ -78,7 +78,7 @@ fn gist(key: &str) -> String {
     name.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).to_lowercase()
 }
 
-/// What to say of a key that none of `keys` is: which one it may mean, or what they are like.
+/// A sentence about a key that none of `keys` is: which one it may mean, or what they are like.
 pub fn unlike<'a>(key: &str, keys: impl Iterator<Item = &'a str> + Clone) -> String {
     let (shape, meaning) = (look(trimmed(key)), gist(key));
     if let Some(twin) = keys.clone().find(|other| look(other) == shape) {

@@ -1,4 +1,4 @@
-//! Which triples are validation: the published ones, or a part of train.
+//! The choice of validation triples: the published ones, or a part of train.
 
 use rand::Rng;
 use recipe::{Import, Validation};
@@ -13,22 +13,22 @@ use crate::{Split, Triple, Vocabulary};
 /// The triples that later stages see, each once per split.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    /// What models learn from.
+    /// Triples that models learn from.
     pub train: Vec<Triple>,
-    /// What choices are made on.
+    /// Triples that choices are made on.
     pub valid: Vec<Triple>,
-    /// What only the evaluation opens; as published.
+    /// Triples that only the evaluation opens; as published.
     pub test: Vec<Triple>,
     /// Where the validation triples come from.
     pub validation: ValidationReport,
 }
 
-/// Which validation is used, and why.
+/// The validation that is used, and the reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidationReport {
-    /// What the recipe asks for.
+    /// The validation that the recipe asks for.
     pub asked: Validation,
-    /// What is used: `published` or `holdout:FRACTION`.
+    /// The validation that is used: `published` or `holdout:FRACTION`.
     pub used: Validation,
     /// Why.
     pub reason: String,

@@ -1,4 +1,4 @@
-//! What entities or relations there are: an id map, a readable table, or whatever the triples mention.
+//! The list of entities or relations: an id map, a readable table, or whatever the triples mention.
 
 use stage::{Error, Result};
 use std::path::Path;
@@ -40,7 +40,7 @@ impl Listing {
         Some(self.columns.swap_remove(position).1)
     }
 
-    /// Whether an id is one of the keys'.
+    /// Returns whether an id is one of the keys'.
     pub(super) fn has(&self, id: u32) -> bool {
         (id as usize) < self.keys.len()
     }

@@ -26,7 +26,7 @@ fn manual() -> (PathBuf, String) {
     (path, text)
 }
 
-/// Whether the manual's `text` assigns each key that `table` has, below `[section]`.
+/// Asserts that the manual's `text` assigns each key that `table` has, below `[section]`.
 fn assert_lists(text: &str, section: &str, table: &serde_json::Value) {
     let header = text.lines().position(|line| line == format!("[{section}]"));
     let header = header.unwrap_or_else(|| panic!("pipelines/default.toml lacks [{section}]"));
