@@ -239,6 +239,7 @@ fn texts_that_are_odd_are_told() {
     told("d.txt", "a\tnan\nb\tnan\nc\tA town.\n", 0, &[missing]);
     told("d.json", "{\"key\": \"a\"}\n{\"key\": \"b\"}\n", 65, &["d.json: line 2", "JSON Lines"]);
     told("d.json", "[{\"key\": \"a\"}]", 65, &["write one object"]);
+    told("d.json", "[\"a\",\n", 65, &["write one object"]);
     told("d.json", r#"{"a": 5}"#, 65, &["entry `a` is no text: 5"]);
     let none = "none of its 2 texts belongs to this graph, which has no key `Alpha`";
     told("d.txt", "Alpha\tx\nQ7\ty\n", 0, &[none]);
@@ -298,6 +299,7 @@ fn image_folders_in_other_layouts_are_told_with_an_example() {
     );
     told(&["pictures/a/1.png"], &["`pictures/` holds images, but is not read: set `import.images`"]);
     told(&["images.zip"], &["`images.zip` is not read: unpack it"]);
+    told(&["entity_images.zip"], &["unpack it"]);
 }
 
 #[test]

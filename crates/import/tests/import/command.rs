@@ -157,19 +157,25 @@ fn wrong_content_exits_with_65_and_its_line() {
         "line 2: id 7 is out of range 0..4",
     );
     let by_key = r#"import.names=[{file="entity2text.txt",join="key"}]"#;
-    fails(&[("entity2text.txt", b"q\tA\n")], &["--set", by_key], 65, "joined by \"key\", nothing is found");
+    fails(
+        &[("entity2text.txt", b"q\tA\n")],
+        &["--set", by_key],
+        65,
+        "joined by \"key\", nothing is found: no `q`",
+    );
     fails(&[("entity2text.txt", b"a\tok\nb\t\xff\n")], &[], 65, "entity2text.txt: line 2: not valid UTF-8");
 }
 
 #[test]
 fn what_is_missing_exits_with_66() {
     fails(&[], &["--set", "import.train=nowhere.txt"], 66, "nowhere.txt: no such file");
+    fails(&[], &["--set", "import.entities=map"], 66, "map: no such file");
     fails(&[], &["--set", "import.images=nowhere"], 66, "nowhere: no such folder");
     fails(&[], &["--set", r#"import.names=[{file="nowhere.txt"}]"#], 66, "nowhere.txt: no such file");
     fails(&[], &["--raw", "/nowhere"], 2, "cannot be used multiple times");
     let lab = ring(&[]);
     std::fs::remove_file(lab.raw().join("test2id.txt")).unwrap();
-    lab.import(&[]).ends(66, &["hint: looked for test.tsv, test2id.txt"]);
+    lab.import(&[]).ends(66, &["no test triples here", "hint: looked for test.tsv, test2id.txt"]);
     std::fs::remove_dir_all(lab.raw()).unwrap();
     lab.import(&[]).ends(66, &[]);
 }
@@ -184,5 +190,6 @@ fn a_wrong_call_exits_with_2() {
 
 #[test]
 fn help_says_what_it_does() {
-    program(&["--help"]).ends(0, &["--raw <DIR>", "holdout:FRACTION", "Exit codes", "Example"]);
+    program(&["--help"])
+        .ends(0, &["--raw <DIR>", "--validation <HOW>", "holdout:FRACTION", "Exit codes", "Example"]);
 }

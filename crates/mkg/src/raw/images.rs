@@ -371,25 +371,10 @@ mod tests {
             let notes = read(&dir).unwrap().report.notes.join("\n");
             assert!(notes.contains(part), "{part}: {notes}");
         };
-        says(&["0/1.png"], "such as `0/`: as an id it would be that of `/m/0_jm`");
         says(&["2.png"], "such as `2.png`: as an id it would be that of `http://w/entity/Q42`");
-        says(&["n02738741 named/1.png"], "it is the name of `n02738741`");
         says(&["N02738741/1.png"], "there is `n02738741`");
         says(&["Q42/photo.tif", "Q42/photo.jpg_large"], "1 .jpg_large, 1 .tif");
-        says(&["Q42/photo.tif"], "1 image folders have no image that is read, such as `Q42/`");
         says(&["Q42/all/1.png"], "1 folders");
-        says(&["train/Q42/1.png"], "`train/` holds what is named like entities");
-    }
-
-    #[test]
-    fn images_under_another_name_are_pointed_at() {
-        let dir = written(&[]);
-        assert_eq!(elsewhere(dir.path()), None);
-        std::fs::write(dir.path().join("entity_images.zip"), "").unwrap();
-        assert!(elsewhere(dir.path()).unwrap().contains("unpack it"));
-        std::fs::create_dir_all(dir.path().join("pictures/Q42")).unwrap();
-        std::fs::write(dir.path().join("pictures/Q42/1.png"), "").unwrap();
-        assert!(elsewhere(dir.path()).unwrap().contains("set `import.images`"));
     }
 
     #[test]
@@ -401,12 +386,6 @@ mod tests {
         assert!(images.files.iter().all(Vec::is_empty));
         let note = "1 images or their folders may be of several entities: `a/` may be of `http://x/a` or `http://y/a`";
         assert!(images.report.notes.iter().any(|said| said.starts_with(note)), "{:?}", images.report.notes);
-    }
-
-    #[test]
-    fn a_missing_folder_is_missing() {
-        let error = read_images(Path::new("not/there"), &keys(), &[]).unwrap_err();
-        assert_eq!(error.kind(), stage::Kind::Missing);
     }
 
     #[cfg(unix)]

@@ -163,22 +163,4 @@ mod tests {
         assert_eq!(plan.files().len(), 7);
         assert_eq!(plan.import.name.as_deref(), dir.path().file_name().unwrap().to_str());
     }
-
-    #[test]
-    fn what_is_missing_is_said_before_anything_is_read() {
-        let missing = |files: &[&str], import: Import| {
-            let error = Plan::resolve(folder(files).path(), &import).unwrap_err();
-            assert_eq!(error.kind(), stage::Kind::Missing);
-            (error.to_string(), error.hint_text().unwrap_or_default().to_owned())
-        };
-        let (message, hint) = missing(&["train.txt"], Import::default());
-        assert!(
-            message.ends_with("no test triples here") && hint.contains("test2id.txt"),
-            "{message} {hint}"
-        );
-        let named = Import { entities: Some("map".into()), ..Import::default() };
-        assert!(missing(&["train", "test"], named).0.ends_with("map: no such file"));
-        let images = Import { images: Some("pictures".into()), ..Import::default() };
-        assert!(missing(&["train", "test"], images).0.ends_with("pictures: no such folder"));
-    }
 }

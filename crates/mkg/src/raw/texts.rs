@@ -269,12 +269,4 @@ mod tests {
         let columns = Written::new("a\t0 1\n");
         assert!(read_source(&columns.path(), &source(""), Some(&pieces)).is_err());
     }
-
-    #[test]
-    fn other_shapes_of_json_are_refused_with_the_one_that_is_read() {
-        for text in ["{\"key\": \"a\"}\n{\"key\": \"b\"}\n", "[{\"key\": \"a\"}]", "[\"a\",\n"] {
-            let error = read_json(&Written::new(text).path(), &source(""), None).unwrap_err();
-            assert!(error.hint_text().unwrap().contains("write one object"), "{text}: {error}");
-        }
-    }
 }

@@ -204,20 +204,15 @@ mod tests {
     #[test]
     fn wrong_lines_are_refused_with_their_number() {
         use TripleFormat::{Auto, Ids, Openke};
-        assert_eq!(complaint("0 1 2\n0 1\n", Auto), "line 2: expected 3 columns, found 2");
         assert_eq!(complaint("0 1 2\n0 1 3\n", Auto), "line 2: tail 3 is out of range 0..3");
-        assert_eq!(complaint("1\n0 1 2\n", Auto), "line 2: relation 2 is out of range 0..2");
         assert_eq!(complaint("0 1 2\n0 r 2\n", Auto), "line 2: expected the id of the relation, found `r`");
         assert_eq!(complaint("0 1 2\n0 1 -2\n", Auto), "line 2: expected the id of the tail, found `-2`");
-        assert_eq!(complaint("2\n0 1 1\n", Auto), "line 1: the count line says 2, but 1 lines follow");
         assert_eq!(complaint("1\n0 1 1\n", Ids), "line 1: expected 3 columns, found 1");
         assert_eq!(complaint("0 1 1\n", Openke), "line 1: expected a count line");
-        assert_eq!(complaint("a r b\na r c\n", Auto), "line 2: tail `c` is not among the entities");
         assert_eq!(complaint("a t b\n", Auto), "line 1: relation `t` is not among the relations");
         assert_eq!(complaint("New York r b\n", Auto), "line 1: expected 3 columns, found 4");
         assert_eq!(complaint("a\t\tb\n", Auto), "line 1: expected 3 columns, found 2");
         assert_eq!(complaint("", Auto), "holds no triples");
-        assert_eq!(complaint("0\n", Openke), "holds no triples");
         assert_eq!(
             complaint("head relation tail\n0 1 1\n0 1 1\n", Auto),
             "line 1: a header, not a triple: `head relation tail`"
