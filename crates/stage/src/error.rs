@@ -126,6 +126,14 @@ impl Error {
         self
     }
 
+    /// Names the line, if it is known.
+    pub fn maybe_line(self, line: Option<u64>) -> Self {
+        match line {
+            Some(line) => self.line(line),
+            None => self,
+        }
+    }
+
     /// Keeps the error that caused this one.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());

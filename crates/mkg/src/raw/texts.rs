@@ -32,11 +32,7 @@ impl TextRow {
 
     /// An error about this row of the file at `path`.
     pub fn error(&self, path: &Path, message: impl Into<String>) -> Error {
-        let error = Error::data(message).at(path);
-        match self.line {
-            Some(line) => error.line(line),
-            None => error,
-        }
+        Error::data(message).at(path).maybe_line(self.line)
     }
 }
 
