@@ -174,10 +174,7 @@ pub(crate) mod tests {
     use recipe::Import;
 
     pub(crate) fn audited(files: &[(&str, &str)]) -> Audit {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            std::fs::write(dir.path().join(name), text).unwrap();
-        }
+        let dir = crate::fixture::folder(files);
         let import = Import::default();
         let dataset = Dataset::read(&Plan::resolve(dir.path(), &import).unwrap()).unwrap();
         Audit::new(&dataset, &Parts::choose(&dataset, &import, 0).unwrap())

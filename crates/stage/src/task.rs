@@ -43,7 +43,7 @@ impl fmt::Display for Status {
 }
 
 /// The task of a program: with these parameters, from these inputs, into this folder.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Task {
     pub(crate) run: Run,
     pub(crate) program: &'static str,
@@ -73,8 +73,7 @@ impl Task {
     pub fn part(&self, folder: PathBuf, name: &str, value: impl Into<Value>) -> Task {
         let mut parameters = self.parameters.clone();
         parameters[name] = value.into();
-        let (run, inputs, written) = (self.run.clone(), self.inputs.clone(), self.written.clone());
-        Task { run, program: self.program, folder, parameters, seed: self.seed, inputs, written }
+        Task { folder, parameters, ..self.clone() }
     }
 
     /// Adds a file another stage wrote, by that stage's own record of it.

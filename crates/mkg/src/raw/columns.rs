@@ -179,15 +179,10 @@ pub(super) fn refuse_separated(lines: &Lines) -> Result<()> {
         let first = counts.next().unwrap_or(0);
         first > 2 && counts.all(|count| count == first)
     };
-    match SEPARATORS.iter().find(|(separator, _)| fields(*separator)) {
-        Some((_, name)) => {
-            let (number, _) = lines.numbered().next().unwrap_or((1, ""));
-            Err(lines
-                .error(number, format!("the fields are separated by {name}, not tabs"))
-                .hint(separated(name)))
-        }
-        None => Ok(()),
-    }
+    let Some((_, name)) = SEPARATORS.iter().find(|(separator, _)| fields(*separator)) else { return Ok(()) };
+    let (number, _) = lines.numbered().next().unwrap_or((1, ""));
+    let message = format!("the fields are separated by {name}, not tabs");
+    Err(lines.error(number, message).hint(separated(name)))
 }
 
 /// The number of fields between separators, of which those within quotes are none.

@@ -166,22 +166,14 @@ fn read_splits(
 /// A sentence about keys that look the same in other bytes.
 fn twins(called: &str, listing: &Listing) -> Option<String> {
     let keys = listing.keys.keys();
-    let mut looks: HashMap<String, &str> = HashMap::new();
     // Only where one of two is not ASCII can they look the same.
     let odd: HashSet<String> =
         keys.iter().filter(|key| !key.is_ascii()).map(|key| names::look(key)).collect();
-    let (mut count, mut example) = (0, None);
-    for key in keys {
-        let look = names::look(key);
-        if !odd.contains(&look) {
-            continue;
-        }
-        if let Some(first) = looks.insert(look, key) {
-            count += 1;
-            example.get_or_insert((first, key));
-        }
-    }
-    let (one, other) = example?;
+    let mut looks: HashMap<String, &str> = HashMap::new();
+    let looking = keys.iter().map(|key| (names::look(key), key)).filter(|(look, _)| odd.contains(look));
+    let pairs = looking.filter_map(|(look, key)| Some((looks.insert(look, key)?, key)));
+    let pairs: Vec<(&str, &String)> = pairs.collect();
+    let (count, (one, other)) = (pairs.len(), pairs.first()?);
     let (one, other) = (one.escape_default(), other.escape_default());
     Some(format!(
         "{count} keys of {called} look like another's in other bytes, such as `{one}` and `{other}`: they are taken as different"
@@ -212,17 +204,8 @@ fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::folder;
     use recipe::Import;
-
-    fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        dir
-    }
 
     fn read(dir: &tempfile::TempDir, import: &Import) -> Dataset {
         Dataset::read(&Plan::resolve(dir.path(), import).unwrap()).unwrap()
@@ -230,7 +213,7 @@ mod tests {
 
     #[test]
     fn our_own_tables() {
-        let dir = written(&[
+        let dir = folder(&[
             ("entities.tsv", "key\tname\tkind\tdescription\nfr\tFrance\tx\tA country.\nde\t\tx\t\n"),
             ("relations.tsv", "key\tname\nborders\tborders on\n"),
             ("train.tsv", "fr\tborders\tde\nde\tborders\tfr\nfr\tborders\tde\n"),
@@ -251,7 +234,7 @@ mod tests {
 
     #[test]
     fn an_earlier_source_wins_and_a_later_one_fills() {
-        let dir = written(&[
+        let dir = folder(&[
             ("entity2id.txt", "a 0\nb 1\nunused 2\n"),
             ("relation2id.txt", "r 0\n"),
             ("train.txt", "a r b .\n"),
@@ -271,7 +254,7 @@ mod tests {
 
     #[test]
     fn without_maps_the_triples_name_everything() {
-        let dir = written(&[("train", "b\tr\ta\n"), ("valid", "a\tr\tc\n"), ("test", "d\ts\ta\n")]);
+        let dir = folder(&[("train", "b\tr\ta\n"), ("valid", "a\tr\tc\n"), ("test", "d\ts\ta\n")]);
         let dataset = read(&dir, &Import::default());
         let keys: Vec<&str> = dataset.vocabulary.entities.iter().map(|entity| entity.key.as_str()).collect();
         assert_eq!(keys, ["b", "a", "c", "d"]);

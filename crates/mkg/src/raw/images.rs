@@ -302,33 +302,23 @@ pub(super) fn elsewhere(root: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::tests::of_keys;
     use super::*;
+    use crate::fixture::folder;
 
     fn read(dir: &tempfile::TempDir) -> Result<Images> {
-        let entities: Vec<Entity> = keys()
-            .keys()
-            .iter()
-            .map(|key| Entity { key: key.clone(), name: Some(format!("{key} named")), ..Entity::default() })
-            .collect();
+        let entity = |key: &String| Entity { key: key.clone(), ..Entity::default() };
+        let entities: Vec<Entity> = keys().keys().iter().map(entity).collect();
         read_images(&dir.path().join("images"), &keys(), &entities)
     }
 
     fn keys() -> KeyMap {
-        let mut keys = KeyMap::default();
-        for key in ["/m/0_jm", "n02738741", "http://w/entity/Q42", "a/../b"] {
-            keys.push(key).unwrap();
-        }
-        keys
+        of_keys(&["/m/0_jm", "n02738741", "http://w/entity/Q42", "a/../b"])
     }
 
     fn written(files: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = dir.path().join("images").join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "abc").unwrap();
-        }
-        dir
+        let names: Vec<String> = files.iter().map(|file| format!("images/{file}")).collect();
+        folder(&names.iter().map(|name| (name.as_str(), "abc")).collect::<Vec<_>>())
     }
 
     #[test]
@@ -380,8 +370,7 @@ mod tests {
     #[test]
     fn a_folder_that_may_be_of_several_entities_is_of_none() {
         let dir = written(&["a/1.png"]);
-        let mut keys = KeyMap::default();
-        ["http://x/a", "http://y/a"].iter().for_each(|key| assert!(keys.push(key).is_ok()));
+        let keys = of_keys(&["http://x/a", "http://y/a"]);
         let images = read_images(&dir.path().join("images"), &keys, &[]).unwrap();
         assert!(images.files.iter().all(Vec::is_empty));
         let note = "1 images or their folders may be of several entities: `a/` may be of `http://x/a` or `http://y/a`";

@@ -316,13 +316,8 @@ fn check_ids(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::tests::of_keys as keys;
     use super::*;
-
-    fn keys(keys: &[&str]) -> KeyMap {
-        let mut map = KeyMap::default();
-        keys.iter().for_each(|key| assert!(map.push(key).is_ok()));
-        map
-    }
 
     fn rows(pairs: &[(&str, &str)]) -> Vec<TextRow> {
         let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());

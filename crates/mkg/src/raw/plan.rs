@@ -142,19 +142,13 @@ fn find_images(root: &Path, folder: &mut Option<PathBuf>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn folder(files: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for file in files {
-            std::fs::write(dir.path().join(file), "").unwrap();
-        }
-        dir
-    }
+    use crate::fixture::folder;
 
     #[test]
     fn usual_names_are_found() {
-        let dir = folder(&["ent_id", "rel_id", "train", "valid", "test", "ent_name.txt", "ent_dscp.txt"]);
-        std::fs::create_dir(dir.path().join("images")).unwrap();
+        let files =
+            ["ent_id", "rel_id", "train", "valid", "test", "ent_name.txt", "ent_dscp.txt", "images/a.png"];
+        let dir = folder(&files.map(|file| (file, "")));
         let plan = Plan::resolve(dir.path(), &Import::default()).unwrap();
         assert_eq!(plan.import.entities.as_deref(), Some(Path::new("ent_id")));
         assert_eq!(plan.split(Split::Valid), Some(Path::new("valid")));

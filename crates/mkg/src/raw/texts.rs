@@ -180,8 +180,8 @@ fn fields(entry: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::tests::Written;
     use super::*;
+    use crate::fixture::Written;
 
     fn source(keys: &str) -> TextSource {
         toml::from_str(&format!("file = \"file.json\"\n{keys}")).unwrap()

@@ -132,14 +132,14 @@ fn find(key: &str, listing: &mut Listing) -> Result<u32, String> {
 #[cfg(test)]
 mod tests {
     use super::super::format::decide;
-    use super::super::lines::tests::Written;
+    use super::super::keys::tests::of_keys;
     use super::*;
+    use crate::fixture::{self, Written};
     use proptest::prelude::*;
 
     fn listing(keys: &[&str]) -> Listing {
-        let mut listing = Listing::open();
-        keys.iter().for_each(|key| assert!(listing.id(key).is_some()));
-        listing.open = false;
+        let mut listing = Listing::default();
+        listing.keys = of_keys(keys);
         listing
     }
 
@@ -159,9 +159,7 @@ mod tests {
     }
 
     fn complaint(text: &str, format: TripleFormat) -> String {
-        let error = read(text, format).unwrap_err();
-        assert_eq!(error.kind(), stage::Kind::Data);
-        error.to_string().split_once("file.txt: ").unwrap().1.to_owned()
+        fixture::complaint(read(text, format))
     }
 
     #[test]

@@ -28,7 +28,7 @@ impl Listing {
             Some(header) if is_header(header) => read_table(&lines, header)?,
             _ => Listing { keys: KeyMap::of(&lines)?, ..Listing::default() },
         };
-        if listing.keys.is_empty() {
+        if listing.keys.keys().is_empty() {
             return Err(Error::data("lists no keys").at(path));
         }
         Ok(listing)
@@ -84,8 +84,8 @@ fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::tests::Written;
     use super::*;
+    use crate::fixture::Written;
 
     fn read(text: &str) -> Result<Listing> {
         Listing::read(&Written::new(text).path())
