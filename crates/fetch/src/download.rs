@@ -12,7 +12,7 @@ use ureq::Agent;
 
 use crate::Wanted;
 
-/// How often a file is asked for before its failure is told.
+/// The number of times that a file is asked for before its failure is told.
 const ATTEMPTS: u32 = 4;
 
 pub(crate) struct Client {
@@ -54,7 +54,7 @@ impl fmt::Display for Failure {
 }
 
 impl Failure {
-    /// Tells whether another attempt may go better.
+    /// Returns whether another attempt may go better.
     fn may_pass(&self) -> bool {
         matches!(self, Failure::Broken(_) | Failure::Refused(408 | 416 | 429 | 500..))
     }
@@ -158,7 +158,7 @@ fn folder(path: &Path) -> &Path {
     path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
-/// What has come of a file so far, under a temporary name that later starts know.
+/// The part of a file that has come so far, under a temporary name that later starts know.
 struct Part {
     path: PathBuf,
     file: File,

@@ -21,14 +21,14 @@ use download::Client;
 /// The manifest of this project, `data/datasets.toml`.
 pub const PUBLISHED: &str = include_str!("../../../data/datasets.toml");
 
-/// What to fetch, and how.
+/// The options of a call of [`fetch`].
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The folder that gets a folder for each dataset.
     pub out: PathBuf,
     /// Scheme and host in place of those of every address.
     pub mirror: Option<String>,
-    /// True if files of token ids, whose digests nobody knows, are fetched too.
+    /// True to fetch files of token ids too, whose digests nobody knows.
     pub with_tokens: bool,
     /// The wait before a second attempt; it doubles for each further one.
     pub pause: Duration,

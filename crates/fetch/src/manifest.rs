@@ -124,7 +124,7 @@ impl Wanted {
         self
     }
 
-    /// Tells whether a digest and a size are those of this file, as far as they are known.
+    /// Returns whether a digest and a size are those of this file, as far as they are known.
     pub fn is(&self, (sha256, bytes): &(String, u64)) -> bool {
         self.bytes.is_none_or(|known| known == *bytes)
             && self.sha256.as_ref().is_none_or(|known| known == sha256)

@@ -59,7 +59,7 @@ impl Source {
         for file in plan.files() {
             task.external_input(&plan.path(&file), label(&file))?;
         }
-        let Some(folder) = &plan.images else { return Ok(()) };
+        let Some(folder) = &plan.import.images else { return Ok(()) };
         let files = &self.dataset.image_files;
         if files.len() <= SINGLE_IMAGES {
             for file in files {
@@ -79,13 +79,9 @@ impl Source {
     fn write(&self, work: &Work) -> Result<()> {
         let folder = work.path("");
         self.dataset.vocabulary.write(&folder)?;
-        for split in Split::ALL {
+        let Parts { train, valid, test, .. } = &self.parts;
+        for (split, triples) in Split::ALL.into_iter().zip([train, valid, test]) {
             interrupt::check()?;
-            let triples = match split {
-                Split::Train => &self.parts.train,
-                Split::Valid => &self.parts.valid,
-                Split::Test => &self.parts.test,
-            };
             write_triples(&work.path(&split.file()), triples)?;
         }
         self.audit.write(&folder)
@@ -112,7 +108,7 @@ impl Source {
 
     /// Where the paths in the entity table begin.
     fn images_root(&self, plan: &Plan) -> Result<Option<PathBuf>> {
-        let Some(folder) = &plan.images else { return Ok(None) };
+        let Some(folder) = &plan.import.images else { return Ok(None) };
         let path = plan.path(folder);
         Ok(Some(path.canonicalize().map_err(|e| Error::io(&path, e))?))
     }

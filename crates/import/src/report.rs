@@ -1,7 +1,7 @@
 //! The audit as tables that people read.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use mkg::audit::{Audit, Coverage, Leakage, Neighbours, Overlap, percent};
+use mkg::audit::{Audit, Coverage, Leakage, Neighbours, Overlap, SplitCounts, percent};
 use mkg::raw::{TextKind, TextReport};
 use recipe::Join;
 
@@ -16,7 +16,7 @@ pub fn render(audit: &Audit) -> String {
         ),
         splits(audit).to_string(),
         format!("validation: {}", validation(audit)),
-        findings(audit).to_string(),
+        table(&FINDINGS, finding_rows(audit)).to_string(),
     ];
     if !audit.coverage.sources.is_empty() {
         parts.push(sources(&audit.coverage).to_string());
@@ -31,22 +31,23 @@ pub fn render(audit: &Audit) -> String {
 const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
 
 /// A table whose columns after the first hold numbers.
-fn table(header: &[&str]) -> Table {
+fn table<R: Into<comfy_table::Row>>(header: &[&str], rows: impl IntoIterator<Item = R>) -> Table {
     let mut table = Table::new();
     table.load_style(TableStyle::new().header_separator(RULE)).set_header(header.iter().copied());
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
     }
+    table.add_rows(rows);
     table
 }
 
 fn splits(audit: &Audit) -> Table {
-    let mut table = table(&["published", "lines", "triples", "repeated lines", "self-loops"]);
-    for counts in &audit.splits {
+    let row = |counts: &SplitCounts| {
         let numbers = [counts.lines, counts.triples, counts.duplicate_lines, counts.self_loops];
-        table.add_row([counts.split.to_string()].into_iter().chain(numbers.map(grouped)));
-    }
-    table
+        [counts.split.to_string()].into_iter().chain(numbers.map(grouped))
+    };
+    let header = ["published", "lines", "triples", "repeated lines", "self-loops"];
+    table(&header, audit.splits.iter().map(row))
 }
 
 fn validation(audit: &Audit) -> String {
@@ -60,18 +61,10 @@ fn validation(audit: &Audit) -> String {
     )
 }
 
-fn findings(audit: &Audit) -> Table {
-    let mut table = table(&FINDINGS);
-    for row in finding_rows(audit) {
-        table.add_row(row);
-    }
-    table
-}
-
 /// The header of [`finding_rows`].
 pub const FINDINGS: [&str; 3] = ["finding", "count", "share"];
 
-/// What was counted: the finding, how many, and the share of its whole, if it is one.
+/// The findings, each with its count, and the share of its whole, if it is one.
 pub fn finding_rows(audit: &Audit) -> Vec<[String; 3]> {
     overlap_rows(audit)
         .chain(train_rows(audit))
@@ -96,17 +89,16 @@ fn overlap_rows(audit: &Audit) -> impl Iterator<Item = Row> {
     })
 }
 
-fn train_rows(audit: &Audit) -> impl Iterator<Item = Row> {
+fn train_rows(audit: &Audit) -> [Row; 3] {
     let train = &audit.train;
     [
         count("entities in train", train.entities, audit.entities),
         count("relations in train", train.relations, audit.relations),
         count("relations with under 5 train triples", train.rare_relations, audit.relations),
     ]
-    .into_iter()
 }
 
-fn neighbour_rows(neighbours: &Neighbours) -> impl Iterator<Item = Row> {
+fn neighbour_rows(neighbours: &Neighbours) -> [Row; 5] {
     let plain = |finding: &str, value: String| [finding.to_owned(), value, String::new()];
     [
         count("distinct train queries, both directions", neighbours.queries, neighbours.directed_triples),
@@ -119,10 +111,9 @@ fn neighbour_rows(neighbours: &Neighbours) -> impl Iterator<Item = Row> {
             percent(neighbours.single, 1),
         ],
     ]
-    .into_iter()
 }
 
-fn leakage_rows(leakage: &Leakage) -> impl Iterator<Item = Row> {
+fn leakage_rows(leakage: &Leakage) -> [Row; 7] {
     let Leakage { test, .. } = *leakage;
     [
         count("test (h, r, t) with (t, any r', h) in train", leakage.inverse, test),
@@ -137,10 +128,9 @@ fn leakage_rows(leakage: &Leakage) -> impl Iterator<Item = Row> {
             percent(leakage.queries_seen, 1),
         ],
     ]
-    .into_iter()
 }
 
-fn coverage_rows(audit: &Audit) -> impl Iterator<Item = Row> {
+fn coverage_rows(audit: &Audit) -> [Row; 5] {
     let Coverage { names, descriptions, captions, entities_with_images, images, .. } = audit.coverage;
     [
         count("entities with a name", names, audit.entities),
@@ -153,14 +143,13 @@ fn coverage_rows(audit: &Audit) -> impl Iterator<Item = Row> {
         ),
         count("relations with a name", audit.coverage.relation_names, audit.relations),
     ]
-    .into_iter()
 }
 
 /// The header of [`source_rows`].
 pub const SOURCES: [&str; 9] =
     ["texts", "from", "joined by", "rows", "unknown keys", "empty", "repeated", "found", "used"];
 
-/// How every text source fared.
+/// The fate of every text source.
 pub fn source_rows(coverage: &Coverage) -> Vec<[String; 9]> {
     let row = |source: &TextReport| {
         let TextReport { rows, unknown, empty, repeated, ambiguous, found, used, .. } = source;
@@ -173,10 +162,7 @@ pub fn source_rows(coverage: &Coverage) -> Vec<[String; 9]> {
 }
 
 fn sources(coverage: &Coverage) -> Table {
-    let mut table = table(&SOURCES);
-    for row in source_rows(coverage) {
-        table.add_row(row);
-    }
+    let mut table = table(&SOURCES, source_rows(coverage));
     for column in table.column_iter_mut().take(3) {
         column.set_cell_alignment(CellAlignment::Left);
     }

@@ -1,4 +1,4 @@
-//! What a graph holds and what is odd about it.
+//! The content of a graph, and what is odd about it.
 //!
 //! All figures are of the splits as published; [`Audit::validation`] says what became of them. Most oddities of
 //! benchmark graphs (a validation split copied from train, test triples that are inverses of training triples,
@@ -17,9 +17,9 @@ pub use leakage::Leakage;
 pub use neighbours::Neighbours;
 pub use splits::{Overlap, SplitCounts};
 
-use crate::Triple;
 use crate::graph::Entity;
 use crate::raw::{Dataset, ImageReport, Parts, TextReport, ValidationReport};
+use crate::{Split, Triple};
 
 /// The file of the audit in the graph's folder.
 pub const FILE: &str = "audit.json";
@@ -39,23 +39,23 @@ pub struct Audit {
     pub splits: Vec<SplitCounts>,
     /// Triples that stand in two published splits, and validation triples that stand in no other.
     pub overlaps: Vec<Overlap>,
-    /// What train holds.
+    /// The content of train.
     pub train: Train,
     /// Queries and their known tails in train, both directions.
     pub neighbours: Neighbours,
     /// The largest number of known answers of a query over all published splits.
     pub known_answers_max: usize,
-    /// How much of the test split train gives away, or knows nothing about.
+    /// The part of the test split that train gives away, or knows nothing about.
     pub leakage: Leakage,
     /// Texts and images.
     pub coverage: Coverage,
-    /// Which validation is used, and why.
+    /// The validation that is used, and the reason.
     pub validation: ValidationReport,
-    /// What to know before trusting a score, in words.
+    /// Everything to know before trusting a score, in words.
     pub warnings: Vec<String>,
 }
 
-/// What train holds.
+/// The content of train.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Train {
     /// Entities with a training triple.
@@ -66,7 +66,7 @@ pub struct Train {
     pub rare_relations: usize,
 }
 
-/// Counts of entities with texts and images.
+/// Numbers of entities with texts and images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
     /// Entities with a name.
@@ -81,9 +81,9 @@ pub struct Coverage {
     pub entities_with_images: usize,
     /// Images, counted once per entity they belong to.
     pub images: usize,
-    /// How every text source fared.
+    /// The fate of every text source.
     pub sources: Vec<TextReport>,
-    /// What else the image folder holds.
+    /// The rest of the image folder.
     pub image_folder: Option<ImageReport>,
 }
 
@@ -91,18 +91,17 @@ impl Audit {
     /// Audits the published splits of `dataset`, whose triples were divided into `parts`.
     pub fn new(dataset: &Dataset, parts: &Parts) -> Audit {
         let (entities, relations) = (dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
-        let train = &dataset.train.triples;
-        let published = splits::published(dataset);
+        let (train, published) = (dataset.triples(Split::Train), &dataset.splits);
         let mut audit = Audit {
             name: dataset.name.clone(),
             entities,
             relations,
             splits: published.iter().map(|(split, published)| SplitCounts::of(*split, published)).collect(),
-            overlaps: splits::overlaps(&published),
+            overlaps: splits::overlaps(published),
             train: Train::of(train, relations),
             neighbours: Neighbours::of(train, relations),
-            known_answers_max: neighbours::known_answers_max(&published, relations),
-            leakage: Leakage::of(&dataset.test.triples, train, relations),
+            known_answers_max: neighbours::known_answers_max(published, relations),
+            leakage: Leakage::of(dataset.triples(Split::Test), train, relations),
             coverage: Coverage::of(dataset),
             validation: parts.validation.clone(),
             warnings: Vec::new(),
@@ -175,10 +174,7 @@ pub(crate) mod tests {
     use recipe::Import;
 
     pub(crate) fn audited(files: &[(&str, &str)]) -> Audit {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            std::fs::write(dir.path().join(name), text).unwrap();
-        }
+        let dir = crate::fixture::folder(files);
         let import = Import::default();
         let dataset = Dataset::read(&Plan::resolve(dir.path(), &import).unwrap()).unwrap();
         Audit::new(&dataset, &Parts::choose(&dataset, &import, 0).unwrap())

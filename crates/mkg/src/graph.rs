@@ -94,29 +94,25 @@ impl Vocabulary {
             entity.images.iter().for_each(|path| images.values().append_value(path));
             images.append(true);
         }
-        let texts = |get: fn(&Entity) -> Option<&str>| entities.iter().map(get).collect::<StringArray>();
+        let texts = |get: fn(&Entity) -> Option<&str>| text_column(entities.iter().map(get));
         write_table(
             &folder.join(ENTITIES),
             vec![
-                ("id", Arc::new(UInt32Array::from_iter_values(0..entities.len() as u32)), false),
-                ("key", Arc::new(texts(|entity| Some(&entity.key))), false),
-                ("name", Arc::new(texts(|entity| entity.name.as_deref())), true),
-                ("description", Arc::new(texts(|entity| entity.description.as_deref())), true),
-                ("caption", Arc::new(texts(|entity| entity.caption.as_deref())), true),
+                ("id", id_column(0..entities.len() as u32), false),
+                ("key", texts(|entity| Some(&entity.key)), false),
+                ("name", texts(|entity| entity.name.as_deref()), true),
+                ("description", texts(|entity| entity.description.as_deref()), true),
+                ("caption", texts(|entity| entity.caption.as_deref()), true),
                 ("images", Arc::new(images.finish()), false),
             ],
         )?;
-        let relations = &self.relations;
+        let texts = |get: fn(&Relation) -> Option<&str>| text_column(self.relations.iter().map(get));
         write_table(
             &folder.join(RELATIONS),
             vec![
-                ("id", Arc::new(UInt32Array::from_iter_values(0..relations.len() as u32)), false),
-                ("key", Arc::new(StringArray::from_iter_values(relations.iter().map(|r| &r.key))), false),
-                (
-                    "name",
-                    Arc::new(relations.iter().map(|r| r.name.as_deref()).collect::<StringArray>()),
-                    true,
-                ),
+                ("id", id_column(0..self.relations.len() as u32), false),
+                ("key", texts(|relation| Some(&relation.key)), false),
+                ("name", texts(|relation| relation.name.as_deref()), true),
             ],
         )
     }
@@ -136,13 +132,11 @@ fn read_entities(path: &Path) -> Result<Vec<Entity>> {
         ids_continue(batch, entities.len() as u32)?;
         let (keys, names) = (owned(batch, "key")?, owned(batch, "name")?);
         let (descriptions, captions) = (owned(batch, "description")?, owned(batch, "caption")?);
-        let images = column(batch, "images")?.as_list_opt::<i32>();
-        let images = images.ok_or_else(|| Error::data("column `images` is no list"))?;
+        let no_list = || Error::data("column `images` is no list of text");
+        let images = column(batch, "images")?.as_list_opt::<i32>().ok_or_else(no_list)?;
         for (i, key) in keys.into_iter().enumerate() {
             let files = images.value(i);
-            let files = files
-                .as_string_opt::<i32>()
-                .ok_or_else(|| Error::data("column `images` is no list of text"))?;
+            let files = files.as_string_opt::<i32>().ok_or_else(no_list)?;
             entities.push(Entity {
                 key: key.unwrap_or_default(),
                 name: names[i].clone(),
@@ -167,11 +161,17 @@ fn read_relations(path: &Path) -> Result<Vec<Relation>> {
     Ok(relations)
 }
 
+fn id_column(ids: impl Iterator<Item = u32>) -> ArrayRef {
+    Arc::new(UInt32Array::from_iter_values(ids))
+}
+
+fn text_column<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
+    Arc::new(texts.collect::<StringArray>())
+}
+
 /// Writes one split's triples.
 pub fn write_triples(path: &Path, triples: &[Triple]) -> Result<()> {
-    let ids = |get: fn(&Triple) -> u32| -> ArrayRef {
-        Arc::new(UInt32Array::from_iter_values(triples.iter().map(get)))
-    };
+    let ids = |get: fn(&Triple) -> u32| id_column(triples.iter().map(get));
     write_table(
         path,
         vec![

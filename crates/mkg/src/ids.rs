@@ -50,7 +50,7 @@ impl RelationId {
 pub struct Triple {
     /// Whom it is about.
     pub head: EntityId,
-    /// What is said; never an inverse.
+    /// The statement; never an inverse.
     pub relation: RelationId,
     /// Whom it is said of.
     pub tail: EntityId,
@@ -86,11 +86,11 @@ pub struct Query {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
-    /// What models learn from.
+    /// Triples that models learn from.
     Train,
-    /// What choices (early stopping, parameters) are made on.
+    /// Triples that choices (early stopping, parameters) are made on.
     Valid,
-    /// What only the evaluation opens.
+    /// Triples that only the evaluation opens.
     Test,
 }
 

@@ -4,6 +4,8 @@
 //! `(t, r⁻¹, ?)`, with the inverse relation `r⁻¹ = r + R`. Everything downstream sees [queries](Query) only.
 
 pub mod audit;
+#[cfg(test)]
+mod fixture;
 pub mod graph;
 pub mod ids;
 pub mod queries;

@@ -48,17 +48,17 @@ impl QuerySet {
         set
     }
 
-    /// Number of distinct queries.
+    /// The number of distinct queries.
     pub fn len(&self) -> usize {
         self.queries.len()
     }
 
-    /// Tells whether there is none.
+    /// Returns whether there is none.
     pub fn is_empty(&self) -> bool {
         self.queries.is_empty()
     }
 
-    /// Number of pairs of query and tail: twice the number of distinct triples.
+    /// The number of pairs of query and tail: twice the number of distinct triples.
     pub fn pairs(&self) -> usize {
         self.tails.len()
     }
@@ -73,7 +73,7 @@ impl QuerySet {
         &self.tails[self.pairs_of(index)]
     }
 
-    /// Which of all pairs of query and tail, counted query by query, are those of the query at `index`.
+    /// The pairs of the query at `index`, of all pairs of query and tail counted query by query.
     pub fn pairs_of(&self, index: usize) -> Range<usize> {
         self.starts[index]..self.starts[index + 1]
     }

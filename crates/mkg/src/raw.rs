@@ -34,7 +34,6 @@ mod vocabulary;
 pub use dataset::{Dataset, PublishedSplit};
 pub use images::{ImageFile, ImageReport};
 pub use join::{TextKind, TextReport};
-pub use keys::KeyMap;
 pub use lines::{Lines, trimmed};
 pub use names::unlike;
 pub use plan::Plan;

@@ -1,4 +1,4 @@
-//! What scores triples.
+//! Scorers of triples.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -41,7 +41,7 @@ impl Backbone {
         Backbone::ALL.into_iter().find(|backbone| backbone.word() == word)
     }
 
-    /// Tells whether it scores by a distance, so that no embedding scores nothing.
+    /// Returns whether it scores by a distance, so that no embedding scores nothing.
     pub fn is_distance(self) -> bool {
         matches!(self, Backbone::TransE | Backbone::RotatE)
     }

@@ -1,4 +1,4 @@
-//! What no stage could work with: numbers out of range, and modalities that nobody declares.
+//! Values that no stage could work with: numbers out of range, and modalities that nobody declares.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -7,7 +7,7 @@ use stage::Modality;
 
 use crate::{Distill, Ensemble, Features, Import, Recipe, Selection, Softening, Teachers, Training};
 
-/// What is wrong with a recipe.
+/// An error of a recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
     /// The key, with its tables; empty while it is not known.

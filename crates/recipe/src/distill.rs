@@ -9,10 +9,10 @@ use stage::Modality;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Distill {
-    /// How the student is trained.
+    /// The training of the student.
     #[serde(flatten)]
     pub training: Training,
-    /// How it is compared with its teachers.
+    /// The comparison with its teachers.
     pub term: Term,
     /// Who these are.
     pub selection: Selection,
@@ -33,7 +33,7 @@ pub enum Term {
         /// Weight of the rest's part.
         #[serde(default = "one")]
         beta: f64,
-        /// How the neighbours' probabilities become `p_N`.
+        /// The way from the neighbours' probabilities to `p_N`.
         #[serde(default)]
         neighbours: Neighbours,
     },
@@ -45,7 +45,7 @@ pub enum Term {
         /// A further weight.
         #[serde(default = "one")]
         alpha: f64,
-        /// How the neighbours' probabilities become `p_N`.
+        /// The way from the neighbours' probabilities to `p_N`.
         #[serde(default)]
         neighbours: Neighbours,
     },
@@ -136,7 +136,7 @@ impl Softening {
     }
 }
 
-/// How the neighbours' probabilities become `p_N`.
+/// The way from the neighbours' probabilities to `p_N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Neighbours {
@@ -164,7 +164,7 @@ pub enum Selection {
     },
     /// Chance: every strategy is as likely as any other. The control.
     Random {
-        /// How often a strategy is drawn.
+        /// The occasion on which a strategy is drawn.
         #[serde(default)]
         action: Action,
     },
@@ -193,7 +193,7 @@ impl Selection {
         }
     }
 
-    /// How often an action is drawn, where any is.
+    /// The occasion on which an action is drawn, where any is.
     pub fn action(&self) -> Action {
         match self {
             Selection::Policy(PolicyKeys { action, .. }) | Selection::Random { action } => *action,
@@ -206,7 +206,7 @@ impl Selection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PolicyKeys {
-    /// How often an action is sampled.
+    /// The occasion on which an action is sampled.
     pub action: Action,
     /// The part of a query that the policy sees.
     pub state: PolicyState,
@@ -233,7 +233,7 @@ impl Default for PolicyKeys {
     }
 }
 
-/// How often an action is sampled.
+/// The occasion on which an action is sampled.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {

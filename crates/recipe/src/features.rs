@@ -9,18 +9,15 @@ use std::path::PathBuf;
 pub enum Features {
     /// An encoder over texts.
     Text {
-        /// Which texts, joined by `. `: `name`, `description`, `caption`.
+        /// Texts, joined by `. `: `name`, `description`, `caption`.
         #[serde(default = "default_fields")]
         fields: Vec<TextField>,
         /// Checkpoint directory, `owner/name` on the Hugging Face hub, or `random` for a small encoder with seeded
         /// random weights; `--text-model` where it is left out.
-        #[serde(default)]
         encoder: Option<String>,
         /// Branch, tag or commit of an encoder on the hub; `main` where it is left out.
-        #[serde(default)]
         revision: Option<String>,
-        /// What of the encoder is the feature; of random weights it is the mean.
-        #[serde(default)]
+        /// The feature among the encoder's outputs; of random weights it is the mean.
         output: Option<TextOutput>,
         /// Longer texts are cut after this many tokens.
         #[serde(default = "default_tokens")]
@@ -33,13 +30,10 @@ pub enum Features {
     Images {
         /// Checkpoint directory, `owner/name` on the Hugging Face hub, or `random` for a small encoder with seeded
         /// random weights; `--image-model` where it is left out.
-        #[serde(default)]
         encoder: Option<String>,
         /// Branch, tag or commit of an encoder on the hub; `main` where it is left out.
-        #[serde(default)]
         revision: Option<String>,
-        /// What of the encoder is the feature; one with random weights has an output of its own.
-        #[serde(default)]
+        /// The feature among the encoder's outputs; one with random weights has an output of its own.
         output: Option<ImageOutput>,
         /// Images per batch.
         #[serde(default = "default_batch")]
@@ -49,13 +43,11 @@ pub enum Features {
     File {
         /// The rows: a matrix `(entity, width)`, or one vector per entity key.
         file: PathBuf,
-        /// Which tensor of several; the only one with two axes by default.
-        #[serde(default)]
+        /// The tensor among several; the only one with two axes by default.
         tensor: Option<String>,
         /// One entity key per line, naming the rows; without it row i is entity i.
-        #[serde(default)]
         keys: Option<PathBuf>,
-        /// What a key that no entity has is.
+        /// The meaning of a key that no entity has.
         #[serde(default)]
         unknown_keys: UnknownKeys,
         /// An all-zero row means that the entity has no features.
@@ -64,7 +56,7 @@ pub enum Features {
     },
 }
 
-/// What of a text encoder is the feature.
+/// The feature among a text encoder's outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TextOutput {
@@ -77,7 +69,7 @@ pub enum TextOutput {
     Pooler,
 }
 
-/// What of an image encoder is the feature.
+/// The feature among an image encoder's outputs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageOutput {
@@ -90,7 +82,7 @@ pub enum ImageOutput {
     Pooler,
 }
 
-/// What a key of given features that no entity has is.
+/// The meaning of a key of given features that no entity has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownKeys {

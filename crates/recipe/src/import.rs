@@ -30,7 +30,7 @@ pub struct Import {
     pub captions: Vec<TextSource>,
     /// Relation names.
     pub relation_names: Vec<TextSource>,
-    /// What no source names is called by its key: `http://dbpedia.org/resource/Mountain_View` is `Mountain View`.
+    /// Takes the key for a name where no source has one: `http://dbpedia.org/resource/Mountain_View` is `Mountain View`.
     pub names_from_keys: bool,
     /// Folder with one image or one sub-folder of images per entity.
     pub images: Option<PathBuf>,
@@ -66,7 +66,7 @@ impl Default for Import {
     }
 }
 
-/// How lines of a triple file read.
+/// The format of a triple file's lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TripleFormat {
@@ -124,38 +124,31 @@ impl From<Validation> for String {
 }
 
 /// A file with texts of entities or relations, and how its lines find theirs.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TextSource {
     /// Two columns (`key<TAB>text`, perhaps after a count line), or a JSON object by key; relative to the raw folder.
     pub file: PathBuf,
-    /// What the file's keys are.
+    /// The meaning of the file's keys.
     #[serde(default)]
     pub join: Join,
     /// JSON: the field of each entry that holds the text.
-    #[serde(default)]
     pub field: Option<String>,
     /// JSON: the field of each entry that stands in the place of its key.
-    #[serde(default)]
     pub key_field: Option<String>,
-    /// What to cut off the front of the file's keys (`https://en.wikipedia.org/wiki/`); keys without it find
+    /// The text to cut off the front of the file's keys (`https://en.wikipedia.org/wiki/`); keys without it find
     /// nothing, and `%2C` in the rest reads as a comma.
-    #[serde(default)]
     pub key_prefix: Option<String>,
     /// The id map of another dataset: the file's keys are its ids, and are translated to its keys.
-    #[serde(default)]
     pub ids: Option<PathBuf>,
     /// A file of links `other-key <SameAs> key .` that translates the file's keys to the dataset's.
-    #[serde(default)]
     pub via: Option<PathBuf>,
     /// The text holds name and description as `name, description`; take this part.
-    #[serde(default)]
     pub part: Option<TextPart>,
     /// JSON: the entries are lists of token ids, and this file has the token of each id on a line (BERT's `vocab.txt`).
-    #[serde(default)]
     pub vocabulary: Option<PathBuf>,
 }
 
-/// What the keys of a text file are.
+/// The meaning of the keys of a text file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Join {
@@ -166,7 +159,7 @@ pub enum Join {
     Id,
     /// The entity's key.
     Key,
-    /// What follows the last `/` or `#` of the entity's key, without a closing `>`.
+    /// The part behind the last `/` or `#` of the entity's key, without a closing `>`.
     LastSegment,
     /// The entity's key without its first letter (WordNet's `n00004475` and `00004475`).
     WithoutFirstLetter,
@@ -176,8 +169,8 @@ pub enum Join {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TextPart {
-    /// What stands before the first comma.
+    /// The part before the first comma.
     BeforeComma,
-    /// What stands after the first comma.
+    /// The part after the first comma.
     AfterComma,
 }

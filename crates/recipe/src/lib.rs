@@ -52,11 +52,11 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SoftLabels {
-    /// Which teachers; empty means all that are finished.
+    /// The teachers; empty means all that are finished.
     pub teachers: Vec<Modality>,
     /// Queries per Parquet file.
     pub rows_per_file: usize,
-    /// Number of entities whose scores are kept of a row beside its neighbours'; 0 keeps all.
+    /// The number of entities whose scores are kept of a row beside its neighbours'; 0 keeps all of them.
     pub top: usize,
 }
 
@@ -70,10 +70,10 @@ impl Default for SoftLabels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evaluate {
-    /// Which models: `student` (or another student's folder), a teacher's modality, `average` for the mean of all
+    /// The models: `student` (or another student's folder), a teacher's modality, `average` for the mean of all
     /// teachers' scores. The first is the one whose figures stand at the top. Empty means all there are.
     pub models: Vec<String>,
-    /// Which splits.
+    /// The splits.
     pub splits: Vec<String>,
     /// Predictions to print by name, drawn from the last split's queries.
     pub examples: usize,

@@ -134,19 +134,12 @@ fn remove(table: &mut Table, key: &str) {
 }
 
 fn in_file(path: &Path, text: &str, problem: &Problem) -> Error {
-    let error = Error::usage(problem.to_string()).at(path).hint(HINT);
-    match line_of(text, &problem.key) {
-        Some(line) => error.line(line),
-        None => error,
-    }
+    Error::usage(problem.to_string()).at(path).hint(HINT).maybe_line(line_of(text, &problem.key))
 }
 
 fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> Error {
-    let message = Error::usage(error.message()).at(path).hint(HINT);
-    match error.span() {
-        Some(span) => message.line(line_at(text, span.start)),
-        None => message,
-    }
+    let line = error.span().map(|span| line_at(text, span.start));
+    Error::usage(error.message()).at(path).hint(HINT).maybe_line(line)
 }
 
 /// The line of a key, or of the innermost table on its path.

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use crate::Backbone;
 use stage::Modality;
 
-/// How a model is trained: teachers and student alike.
+/// The training of a model: teachers and student alike.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Training {
-    /// The backbone, which scores.
+    /// The scorer.
     pub backbone: Backbone,
     /// Complex rank k: an entity's embedding is 2k reals, whatever the backbone.
     pub rank: usize,
@@ -26,11 +26,11 @@ pub struct Training {
     pub validate_every: usize,
     /// Validations without a better MRR after which training stops.
     pub patience: usize,
-    /// Of the matrix products with scores.
+    /// The precision of matrix products with scores.
     pub precision: Precision,
 }
 
-/// How matrix products are computed: those with scores, an encoder's on a device.
+/// The precision of matrix products: those with scores, an encoder's on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -59,7 +59,7 @@ impl Default for Training {
     }
 }
 
-/// What an entity without features is to a modality's teacher.
+/// The meaning of an entity without features for a modality's teacher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Absent {
@@ -72,7 +72,7 @@ pub enum Absent {
     Noise,
 }
 
-/// What one modality's teacher does differently; what is left out is as in [`Teachers`].
+/// Differences of one modality's teacher; what is left out is as in [`Teachers`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TeacherOverride {
@@ -98,14 +98,14 @@ pub struct TeacherOverride {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Teachers {
-    /// How each teacher is trained.
+    /// The training of each teacher.
     #[serde(flatten)]
     pub training: Training,
-    /// What an entity without features is.
+    /// The meaning of an entity without features.
     pub absent: Absent,
     /// Share of the entities whose features are hidden, in each modality others of them (0: none).
     pub missing_rate: f64,
-    /// Which ones.
+    /// The seed that decides which ones.
     pub missing_seed: u64,
     /// Differences by modality.
     pub modality: BTreeMap<Modality, TeacherOverride>,
@@ -124,7 +124,7 @@ impl Default for Teachers {
 }
 
 impl Teachers {
-    /// What holds for the teacher of `modality`: the same, with its differences in their place.
+    /// The table of the teacher of `modality`: the same, with its differences in their place.
     pub fn of(&self, modality: &Modality) -> Teachers {
         let mut teachers = self.clone();
         if let Some(own) = self.modality.get(modality) {

@@ -6,37 +6,25 @@ use std::path::{Path, PathBuf};
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What sort of failure it was. Each kind has one documented exit code.
-///
-/// | code | kind | what a batch script should do |
-/// |---|---|---|
-/// | 0 | success, or already fresh | go on |
-/// | 1 | a bug, or anything not foreseen here | report it |
-/// | 2 | wrong command line or recipe | correct the call |
-/// | 65 | an input file's content is wrong | correct the file named |
-/// | 66 | an input is missing, or an earlier stage has not finished | run that stage |
-/// | 70 | numbers stopped being finite | lower the learning rate; the last checkpoint is kept |
-/// | 71 | memory or disk would not suffice | use the knob the message names |
-/// | 74 | reading or writing failed, or the connection | look at the disk or the network |
-/// | 75 | interrupted, and the work so far is kept; or another process is at the same work | run the same command again |
+/// The sort of a failure; its number is the exit code of the process, as documented in `docs/stages.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A bug, or anything not foreseen.
-    Unexpected,
+    Unexpected = 1,
     /// The command line or the recipe is wrong.
-    Usage,
+    Usage = 2,
     /// An input file's content is wrong.
-    Data,
+    Data = 65,
     /// An input file is missing or its stage has not finished.
-    Missing,
+    Missing = 66,
     /// Numbers stopped being finite.
-    Diverged,
+    Diverged = 70,
     /// Memory or disk would not suffice.
-    Resource,
+    Resource = 71,
     /// Reading or writing failed, on the disk or over a connection.
-    Io,
+    Io = 74,
     /// The user or the cluster asked the program to stop, or another process is at the same work.
-    Interrupted,
+    Interrupted = 75,
 }
 
 impl Kind {
@@ -55,16 +43,7 @@ impl Kind {
 
     /// The process exit code for this kind of failure.
     pub fn exit_code(self) -> u8 {
-        match self {
-            Kind::Unexpected => 1,
-            Kind::Usage => 2,
-            Kind::Data => 65,
-            Kind::Missing => 66,
-            Kind::Diverged => 70,
-            Kind::Resource => 71,
-            Kind::Io => 74,
-            Kind::Interrupted => 75,
-        }
+        self as u8
     }
 }
 
@@ -98,14 +77,8 @@ enum Position {
 impl Error {
     /// An error of `kind`; the constructors below are shorter.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error(Box::new(Inner {
-            kind,
-            message: message.into(),
-            path: None,
-            position: None,
-            hint: None,
-            source: None,
-        }))
+        let message = message.into();
+        Error(Box::new(Inner { kind, message, path: None, position: None, hint: None, source: None }))
     }
 
     /// Wrong command line or recipe.
@@ -153,18 +126,26 @@ impl Error {
         self
     }
 
+    /// Names the line, if it is known.
+    pub fn maybe_line(self, line: Option<u64>) -> Self {
+        match line {
+            Some(line) => self.line(line),
+            None => self,
+        }
+    }
+
     /// Keeps the error that caused this one.
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         self.0.source = Some(source.into());
         self
     }
 
-    /// What sort of failure it was.
+    /// The sort of failure.
     pub fn kind(&self) -> Kind {
         self.0.kind
     }
 
-    /// What to do about it, where we know.
+    /// The remedy, where one is known.
     pub fn hint_text(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }

@@ -4,7 +4,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 use std::fs::{File, TryLockError};
 use std::io::{BufWriter, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Error, Kind, Result};
 
@@ -63,16 +63,22 @@ pub fn sweep(folder: &Path) -> Result<()> {
 
 /// Removes the files in `folder` and below it whose name `is_meant`.
 pub(crate) fn remove_files(folder: &Path, is_meant: &impl Fn(&str) -> bool) -> Result<()> {
+    let is_meant = |path: &&PathBuf| is_meant(&path.file_name().unwrap_or_default().to_string_lossy());
+    let removed = |path| std::fs::remove_file(path).map_err(|e| Error::io(path, e));
+    below(folder)?.iter().filter(is_meant).try_for_each(removed)
+}
+
+/// All files in `folder` and the folders below it, but not in those that links lead to.
+pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if path.is_dir() && !path.is_symlink() {
-            remove_files(&path, is_meant)?;
-        } else if is_meant(&name) {
-            std::fs::remove_file(&path).map_err(|e| Error::io(&path, e))?;
+        match path.is_dir() && !path.is_symlink() {
+            true => files.append(&mut below(&path)?),
+            false => files.push(path),
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Writes a safetensors file, atomically: its `header` (every tensor's `dtype`, `shape` and `data_offsets`), then the

@@ -24,7 +24,7 @@ impl Modality {
         Modality("structural".into())
     }
 
-    /// Tells whether this is the structural modality, which needs no features.
+    /// Returns whether this is the structural modality, which needs no features.
     pub fn is_structural(&self) -> bool {
         self.0 == "structural"
     }

@@ -1,4 +1,4 @@
-//! What the machine has, and what the process used.
+//! Memory and disk: what the machine has, and what the process used.
 
 use std::path::Path;
 
@@ -100,12 +100,8 @@ pub fn require_disk(folder: &Path, bytes: u64, what: &str, knob: &str) -> Result
 
 /// Bytes of the files in `folder` and below it; 0 if there is none.
 pub fn occupied(folder: &Path) -> u64 {
-    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
-    let size = |entry: std::fs::DirEntry| match entry.metadata() {
-        Ok(file) if file.is_dir() => occupied(&entry.path()),
-        file => file.map_or(0, |file| file.len()),
-    };
-    entries.flatten().map(size).sum()
+    let files = crate::files::below(folder).unwrap_or_default();
+    files.iter().filter_map(|path| path.symlink_metadata().ok()).map(|file| file.len()).sum()
 }
 
 /// `1536` as `1.5 KiB`.

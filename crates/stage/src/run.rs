@@ -62,7 +62,7 @@ impl Run {
         self.root.join(name)
     }
 
-    /// Tells whether `name` is that of one of several folders of a kind: `student`, or `student-…`.
+    /// Returns whether `name` is that of one of several folders of a kind: `student`, or `student-…`.
     ///
     /// ```
     /// use stage::Run;

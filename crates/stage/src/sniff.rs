@@ -1,4 +1,4 @@
-//! What a file's bytes are, where they should be a text: most of what is wrong with a text file shows in its first bytes.
+//! Files that should be text: most of what is wrong with one shows in its first bytes.
 
 use crate::{Error, Result};
 

@@ -1,4 +1,4 @@
-//! What a program is asked to do, and how that stands to what is there: fresh, stale (and why) or incomplete.
+//! The task of a program, and how it stands to what is there: fresh, stale (and why) or incomplete.
 
 use rayon::prelude::*;
 use serde::Serialize;
@@ -12,7 +12,7 @@ use crate::manifest::{FILE, FileRecord, INCOMPLETE, Manifest};
 use crate::work::{self, Work};
 use crate::{Result, Run};
 
-/// How a folder stands to what is asked for.
+/// The state of a folder beside what is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
     /// Nothing is there.
@@ -42,8 +42,8 @@ impl fmt::Display for Status {
     }
 }
 
-/// What a program is asked to do: with these parameters, from these inputs, into this folder.
-#[derive(Debug)]
+/// The task of a program: with these parameters, from these inputs, into this folder.
+#[derive(Clone, Debug)]
 pub struct Task {
     pub(crate) run: Run,
     pub(crate) program: &'static str,
@@ -73,8 +73,7 @@ impl Task {
     pub fn part(&self, folder: PathBuf, name: &str, value: impl Into<Value>) -> Task {
         let mut parameters = self.parameters.clone();
         parameters[name] = value.into();
-        let (run, inputs, written) = (self.run.clone(), self.inputs.clone(), self.written.clone());
-        Task { run, program: self.program, folder, parameters, seed: self.seed, inputs, written }
+        Task { folder, parameters, ..self.clone() }
     }
 
     /// Adds a file another stage wrote, by that stage's own record of it.
@@ -111,7 +110,7 @@ impl Task {
         &self.folder
     }
 
-    /// How the folder stands to this task.
+    /// The state of the folder beside this task.
     pub fn status(&self) -> Result<Status> {
         if !self.folder.join(FILE).is_file() {
             let begun = self.folder.join(INCOMPLETE).is_file();
@@ -191,14 +190,14 @@ impl Task {
         self.written.par_iter().try_for_each(check)
     }
 
-    /// What the marker of an unfinished start holds.
+    /// The content of the marker of an unfinished start.
     pub(crate) fn identity(&self) -> Value {
         serde_json::json!({
             "program": self.program, "parameters": self.parameters, "seed": self.seed, "inputs": self.inputs,
         })
     }
 
-    /// Tells whether exactly this task was begun and not finished.
+    /// Returns whether exactly this task was begun and not finished.
     pub(crate) fn is_begun(&self) -> bool {
         read_json::<Value>(&self.folder.join(INCOMPLETE)).is_ok_and(|before| before == self.identity())
     }
@@ -234,18 +233,19 @@ mod tests {
             task
         }
 
-        fn soft_labels(&self) -> Task {
-            let mut task =
-                Task::new(&self.run(), "dsom-soft-labels", self.run().soft_labels(), &json!({}), 1);
-            task.stage_input(&self.run().graph(), "out").unwrap();
+        /// A task of a stage that reads what another one wrote.
+        fn after(&self, above: &Path, program: &'static str, folder: PathBuf) -> Task {
+            let mut task = Task::new(&self.run(), program, folder, &json!({}), 1);
+            task.stage_input(above, "out").unwrap();
             task
         }
 
+        fn soft_labels(&self) -> Task {
+            self.after(&self.run().graph(), "dsom-soft-labels", self.run().soft_labels())
+        }
+
         fn distill(&self) -> Task {
-            let mut task =
-                Task::new(&self.run(), "dsom-distill", self.run().student("student"), &json!({}), 1);
-            task.stage_input(&self.run().soft_labels(), "out").unwrap();
-            task
+            self.after(&self.run().soft_labels(), "dsom-distill", self.run().student("student"))
         }
     }
 

@@ -81,7 +81,7 @@ impl Work {
         Some(self.path(CHECKPOINT)).filter(|path| self.resumes && path.is_file())
     }
 
-    /// Tells whether this continues an interrupted start that was asked for exactly the same.
+    /// Returns whether this continues an interrupted start that was asked for exactly the same.
     pub fn resumes(&self) -> bool {
         self.resumes
     }
@@ -91,9 +91,6 @@ impl Work {
         let folder = &self.task.folder;
         remove(&folder.join(CHECKPOINT))?;
         files::remove_files(folder, &|name| name.ends_with(".tmp"))?;
-        let mut outputs = Vec::new();
-        collect_outputs(folder, folder, &mut outputs)?;
-        outputs.sort_by(|a, b| a.path.cmp(&b.path));
         let manifest = Manifest {
             format: FORMAT,
             program: self.task.program.to_owned(),
@@ -101,7 +98,7 @@ impl Work {
             parameters: self.task.parameters.clone(),
             seed: self.task.seed,
             inputs: self.task.inputs.clone(),
-            outputs,
+            outputs: outputs(folder)?,
             started: self.started.1.to_string(),
             finished: jiff::Timestamp::now().to_string(),
             wall_seconds: (self.started.0.elapsed().as_secs_f64() * 1e3).round() / 1e3,
@@ -134,18 +131,18 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-fn collect_outputs(root: &Path, folder: &Path, into: &mut Vec<FileRecord>) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
-        if path.is_dir() {
-            collect_outputs(root, &path, into)?;
-        } else if name != INCOMPLETE && !name.ends_with(".jsonl") {
+/// The records of all files in the folder that are no logs, sorted.
+fn outputs(folder: &Path) -> Result<Vec<FileRecord>> {
+    let mut outputs = Vec::new();
+    for path in files::below(folder)? {
+        let name = path.strip_prefix(folder).unwrap_or(&path).to_string_lossy().into_owned();
+        if name != INCOMPLETE && !name.ends_with(".jsonl") {
             let (sha256, bytes) = files::digest(&path)?;
-            into.push(FileRecord { path: name, sha256, bytes });
+            outputs.push(FileRecord { path: name, sha256, bytes });
         }
     }
-    Ok(())
+    outputs.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(outputs)
 }
 
 /// A folder that holds files but neither a manifest nor our marker is somebody else's.
@@ -211,11 +208,9 @@ fn clear(folder: &Path) -> Result<()> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
     paths.extend(entries.flatten().map(|entry| entry.path()).filter(|path| !path.ends_with(INCOMPLETE)));
     for path in paths {
-        let removed =
-            if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
-        match removed {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(path, e)),
-            _ => {}
+        match path.is_dir() {
+            true => std::fs::remove_dir_all(&path).map_err(|e| Error::io(path, e))?,
+            false => remove(&path)?,
         }
     }
     Ok(())

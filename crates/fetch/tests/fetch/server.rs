@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// What a server gives instead of the right answer.
+/// A fault that a server gives instead of the right answer.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Fault {
     /// This status.

@@ -1,4 +1,4 @@
-//! What train gives away of the test split, and what it says nothing about.
+//! Test triples that train gives away, and those that it says nothing about.
 
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
@@ -26,7 +26,7 @@ pub struct Leakage {
     pub queries_seen: f64,
 }
 
-/// Which relations train has between two entities.
+/// The relations that train has between two entities.
 type Links = HashMap<(EntityId, EntityId), Vec<RelationId>>;
 
 impl Leakage {

@@ -1,6 +1,7 @@
 //! Queries of train and how many tails they have.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use crate::raw::PublishedSplit;
 use crate::{KnownAnswers, QuerySet, Split, Triple};
@@ -54,8 +55,8 @@ impl Neighbours {
 }
 
 /// The largest number of known answers of a query over all splits.
-pub(super) fn known_answers_max(published: &[(Split, &PublishedSplit)], relations: usize) -> usize {
-    KnownAnswers::new(published.iter().map(|(_, split)| split.triples.as_slice()), relations).largest()
+pub(super) fn known_answers_max(published: &BTreeMap<Split, PublishedSplit>, relations: usize) -> usize {
+    KnownAnswers::new(published.values().map(|split| split.triples.as_slice()), relations).largest()
 }
 
 #[cfg(test)]

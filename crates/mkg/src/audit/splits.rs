@@ -1,15 +1,15 @@
-//! What the published splits hold, and what they share.
+//! The content of the published splits, and what they share.
 
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
-use crate::raw::{Dataset, PublishedSplit};
+use crate::raw::PublishedSplit;
 use crate::{Split, Triple};
 
 /// One published split.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SplitCounts {
-    /// Which.
+    /// The split.
     pub split: Split,
     /// Lines of its file, without a count line.
     pub lines: usize,
@@ -21,7 +21,7 @@ pub struct SplitCounts {
     pub self_loops: usize,
 }
 
-/// What a published split shares with others.
+/// The triples that a published split shares with others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlap {
     /// Whose triples are counted.
@@ -42,17 +42,12 @@ impl SplitCounts {
     }
 }
 
-/// The published splits that there are.
-pub(super) fn published(dataset: &Dataset) -> Vec<(Split, &PublishedSplit)> {
-    Split::ALL.into_iter().filter_map(|split| Some((split, dataset.split(split)?))).collect()
-}
-
 /// Valid and test with each split before them; valid with test too, and with neither.
-pub(super) fn overlaps(published: &[(Split, &PublishedSplit)]) -> Vec<Overlap> {
+pub(super) fn overlaps(published: &BTreeMap<Split, PublishedSplit>) -> Vec<Overlap> {
     let sets: Vec<(Split, HashSet<Triple>)> =
         published.iter().map(|(split, p)| (*split, p.triples.iter().copied().collect())).collect();
     let mut overlaps = Vec::new();
-    for (of, split) in published.iter().filter(|(split, _)| *split != Split::Train) {
+    for (of, split) in published.iter().filter(|(split, _)| **split != Split::Train) {
         let others: Vec<_> = sets.iter().filter(|(other, _)| other != of).collect();
         for (other, triples) in &others {
             // Test within valid is the same fact as valid within test.

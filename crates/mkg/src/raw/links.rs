@@ -74,8 +74,8 @@ fn read_links(path: &Path) -> Result<HashMap<String, Vec<String>>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::tests::Written;
     use super::*;
+    use crate::fixture::Written;
 
     fn row(key: &str) -> TextRow {
         TextRow { line: Some(1), key: key.to_owned(), text: Some("text".to_owned()) }

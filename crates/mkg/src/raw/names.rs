@@ -1,10 +1,12 @@
 //! Names for people, made from keys; and keys that people take for each other.
 
+use percent_encoding::percent_decode_str;
+use std::borrow::Cow;
 use unicode_normalization::UnicodeNormalization;
 
 use super::lines::trimmed;
 
-/// What follows the last `/` or `#` of a key, without a closing `>`; the whole key where that is nothing.
+/// The part behind the last `/` or `#` of a key, without a closing `>`; the whole key where that is nothing.
 pub(super) fn last_segment(key: &str) -> &str {
     let key = key.strip_suffix('>').unwrap_or(key);
     match key.rsplit(['/', '#']).next() {
@@ -42,15 +44,7 @@ pub(super) fn of_relation(key: &str) -> String {
 
 /// `%2C` as a comma; what is no such code, or decodes to no UTF-8, stays as it is.
 pub(super) fn decode_percents(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let code = after.get(..2).filter(|code| first == b'%' && code.iter().all(u8::is_ascii_hexdigit));
-        let decoded = code.and_then(|code| u8::from_str_radix(std::str::from_utf8(code).ok()?, 16).ok());
-        bytes.push(decoded.unwrap_or(first));
-        rest = if decoded.is_some() { &after[2..] } else { after };
-    }
-    String::from_utf8(bytes).unwrap_or_else(|_| text.to_owned())
+    percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
 /// `\u00E9` of N-Triples as the letter; what is no such code stays as it is.
@@ -68,7 +62,7 @@ fn decode_escapes(text: &str) -> String {
     decoded
 }
 
-/// What a key looks like: the same for two keys that differ in bytes alone, as `é` of one character and of two do, or a
+/// The look of a key: the same for two keys that differ in bytes alone, as `é` of one character and of two do, or a
 /// space that does not break and one that does.
 pub(super) fn look(key: &str) -> String {
     let seen = |c: &char| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
@@ -84,7 +78,7 @@ fn gist(key: &str) -> String {
     name.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).to_lowercase()
 }
 
-/// What to say of a key that none of `keys` is: which one it may mean, or what they are like.
+/// A sentence about a key that none of `keys` is: which one it may mean, or what they are like.
 pub fn unlike<'a>(key: &str, keys: impl Iterator<Item = &'a str> + Clone) -> String {
     let (shape, meaning) = (look(trimmed(key)), gist(key));
     if let Some(twin) = keys.clone().find(|other| look(other) == shape) {

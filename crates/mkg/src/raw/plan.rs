@@ -1,43 +1,19 @@
-//! Which files of a raw folder will be read.
+//! The files of a raw folder that will be read.
 
-use recipe::{Import, Join, TextSource, TripleFormat};
+use recipe::{Import, Join, TextSource};
 use stage::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::Split;
 
-/// The parts of a dataset, all of them there. Paths are relative to the raw folder.
+/// The parts of a dataset, all of them there.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The raw folder.
+    /// The raw folder, to which all paths are relative.
     pub root: PathBuf,
-    /// The dataset's name.
-    pub name: String,
-    /// Format of the triple files.
-    pub format: TripleFormat,
-    /// Id map or table of the entities; without one the triples say which there are.
-    pub entities: Option<PathBuf>,
-    /// Id map or table of the relations.
-    pub relations: Option<PathBuf>,
-    /// Training triples.
-    pub train: PathBuf,
-    /// Published validation triples, if there are any.
-    pub valid: Option<PathBuf>,
-    /// Test triples.
-    pub test: PathBuf,
-    /// Sources of names.
-    pub names: Vec<TextSource>,
-    /// Sources of descriptions.
-    pub descriptions: Vec<TextSource>,
-    /// Sources of captions.
-    pub captions: Vec<TextSource>,
-    /// Sources of relation names.
-    pub relation_names: Vec<TextSource>,
-    /// True if a key is the name of what no source names.
-    pub names_from_keys: bool,
-    /// Folder with one image or one sub-folder of images per entity.
-    pub images: Option<PathBuf>,
+    /// The recipe's table, where the files that were found stand in the place of those that it leaves out.
+    pub import: Import,
 }
 
 const ENTITIES: &[&str] = &["entities.tsv", "entity2id.txt", "ent_id", "entity2id.tsv", "ent_id.txt"];
@@ -59,30 +35,22 @@ impl Plan {
     /// Finds every part of the dataset in `root`: what the recipe names, or else what lies there under a usual name.
     pub fn resolve(root: &Path, import: &Import) -> Result<Plan> {
         if !root.is_dir() {
-            return Err(Error::missing("no such folder")
-                .at(root)
-                .hint("give the dataset's folder with --raw"));
+            let error = Error::missing("no such folder").at(root);
+            return Err(error.hint("give the dataset's folder with --raw"));
         }
-        let finder = Finder { root };
-        let plan = Plan {
-            root: root.to_owned(),
-            name: import.name.clone().unwrap_or_else(|| folder_name(root)),
-            format: import.format,
-            entities: finder.file(&import.entities, ENTITIES)?,
-            relations: finder.file(&import.relations, RELATIONS)?,
-            train: finder.split(&import.train, Split::Train)?,
-            valid: finder.file(&import.valid, &split_names(Split::Valid))?,
-            test: finder.split(&import.test, Split::Test)?,
-            names: finder.texts(&import.names, NAMES),
-            descriptions: finder.texts(&import.descriptions, DESCRIPTIONS),
-            captions: import.captions.clone(),
-            relation_names: finder.texts(&import.relation_names, RELATION_NAMES),
-            names_from_keys: import.names_from_keys,
-            images: finder.images(&import.images)?,
-        };
-        for file in plan.files() {
-            finder.require(&file)?;
-        }
+        let mut import = import.clone();
+        import.name.get_or_insert_with(|| folder_name(root));
+        find(root, &mut import.entities, ENTITIES)?;
+        find(root, &mut import.relations, RELATIONS)?;
+        find_split(root, &mut import.train, Split::Train)?;
+        find(root, &mut import.valid, &split_names(Split::Valid))?;
+        find_split(root, &mut import.test, Split::Test)?;
+        find_texts(root, &mut import.names, NAMES);
+        find_texts(root, &mut import.descriptions, DESCRIPTIONS);
+        find_texts(root, &mut import.relation_names, RELATION_NAMES);
+        find_images(root, &mut import.images)?;
+        let plan = Plan { root: root.to_owned(), import };
+        plan.files().iter().try_for_each(|file| require(&plan.path(file)))?;
         Ok(plan)
     }
 
@@ -93,27 +61,22 @@ impl Plan {
 
     /// Every file that will be read except images, each once.
     pub fn files(&self) -> BTreeSet<PathBuf> {
-        let sources = [&self.names, &self.descriptions, &self.captions, &self.relation_names];
-        let sources = sources.into_iter().flatten();
+        let Import { entities, relations, train, valid, test, .. } = &self.import;
+        let Import { names, descriptions, captions, relation_names, .. } = &self.import;
+        let sources = [names, descriptions, captions, relation_names].into_iter().flatten();
         let texts = sources.flat_map(|source| {
             [Some(&source.file), source.ids.as_ref(), source.via.as_ref(), source.vocabulary.as_ref()]
         });
-        let parts = [
-            self.entities.as_ref(),
-            self.relations.as_ref(),
-            Some(&self.train),
-            self.valid.as_ref(),
-            Some(&self.test),
-        ];
+        let parts = [entities, relations, train, valid, test].map(Option::as_ref);
         parts.into_iter().chain(texts).flatten().cloned().collect()
     }
 
     /// The file of a split, if there is one.
     pub fn split(&self, split: Split) -> Option<&Path> {
         match split {
-            Split::Train => Some(&self.train),
-            Split::Valid => self.valid.as_deref(),
-            Split::Test => Some(&self.test),
+            Split::Train => self.import.train.as_deref(),
+            Split::Valid => self.import.valid.as_deref(),
+            Split::Test => self.import.test.as_deref(),
         }
     }
 }
@@ -127,105 +90,71 @@ fn split_names(split: Split) -> [String; 4] {
     [format!("{split}.tsv"), format!("{split}2id.txt"), format!("{split}.txt"), split.to_string()]
 }
 
-struct Finder<'a> {
-    root: &'a Path,
+fn require(path: &Path) -> Result<()> {
+    if path.is_file() { Ok(()) } else { Err(Error::missing("no such file").at(path)) }
 }
 
-impl Finder<'_> {
-    fn require(&self, file: &Path) -> Result<()> {
-        let path = self.root.join(file);
-        if path.is_file() { Ok(()) } else { Err(Error::missing("no such file").at(path)) }
+/// Requires the file that the recipe names, or finds the first usual name that is there.
+fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) -> Result<()> {
+    if let Some(named) = file {
+        return require(&root.join(named));
     }
+    let mut usual = usual.iter().map(|name| PathBuf::from(name.as_ref()));
+    *file = usual.find(|name| root.join(name).is_file());
+    Ok(())
+}
 
-    /// What the recipe names, or the first usual name that is there.
-    fn file(&self, named: &Option<PathBuf>, usual: &[impl AsRef<str>]) -> Result<Option<PathBuf>> {
-        if let Some(file) = named {
-            return self.require(file).map(|()| Some(file.clone()));
-        }
-        let mut usual = usual.iter().map(|name| PathBuf::from(name.as_ref()));
-        Ok(usual.find(|name| self.root.join(name).is_file()))
+fn find_split(root: &Path, file: &mut Option<PathBuf>, split: Split) -> Result<()> {
+    let usual = split_names(split);
+    find(root, file, &usual)?;
+    if file.is_none() {
+        let error = Error::missing(format!("no {split} triples here")).at(root);
+        let usual = usual.join(", ");
+        return Err(error.hint(format!("looked for {usual}; set `import.{split}` for another name")));
     }
+    Ok(())
+}
 
-    fn split(&self, named: &Option<PathBuf>, split: Split) -> Result<PathBuf> {
-        let usual = split_names(split);
-        self.file(named, &usual)?.ok_or_else(|| {
-            let error = Error::missing(format!("no {split} triples here")).at(self.root);
-            error.hint(format!("looked for {}; set `import.{split}` for another name", usual.join(", ")))
-        })
-    }
-
-    fn texts(&self, named: &[TextSource], usual: &[(&str, Join)]) -> Vec<TextSource> {
-        if !named.is_empty() {
-            return named.to_vec();
-        }
-        let there = usual.iter().filter(|(name, _)| self.root.join(name).is_file());
+fn find_texts(root: &Path, sources: &mut Vec<TextSource>, usual: &[(&str, Join)]) {
+    if sources.is_empty() {
+        let there = usual.iter().filter(|(name, _)| root.join(name).is_file());
         let source = |(name, join): &(&str, Join)| TextSource {
             file: name.into(),
             join: *join,
-            field: None,
-            key_field: None,
-            key_prefix: None,
-            ids: None,
-            via: None,
-            part: None,
-            vocabulary: None,
+            ..TextSource::default()
         };
-        there.map(source).collect()
+        sources.extend(there.map(source));
     }
+}
 
-    /// The image folder: the one that the recipe names, or `images` if it is there.
-    fn images(&self, named: &Option<PathBuf>) -> Result<Option<PathBuf>> {
-        let folder = named.clone().unwrap_or_else(|| "images".into());
-        if self.root.join(&folder).is_dir() {
-            return Ok(Some(folder));
+/// Requires the folder that the recipe names, or finds `images`.
+fn find_images(root: &Path, folder: &mut Option<PathBuf>) -> Result<()> {
+    match folder {
+        Some(named) if !root.join(&*named).is_dir() => {
+            return Err(Error::missing("no such folder").at(root.join(named)));
         }
-        match named {
-            Some(_) => Err(Error::missing("no such folder").at(self.root.join(folder))),
-            None => Ok(None),
-        }
+        Some(_) => {}
+        None => *folder = Some(PathBuf::from("images")).filter(|images| root.join(images).is_dir()),
     }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn folder(files: &[&str]) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for file in files {
-            std::fs::write(dir.path().join(file), "").unwrap();
-        }
-        dir
-    }
+    use crate::fixture::folder;
 
     #[test]
     fn usual_names_are_found() {
-        let dir = folder(&["ent_id", "rel_id", "train", "valid", "test", "ent_name.txt", "ent_dscp.txt"]);
-        std::fs::create_dir(dir.path().join("images")).unwrap();
+        let files =
+            ["ent_id", "rel_id", "train", "valid", "test", "ent_name.txt", "ent_dscp.txt", "images/a.png"];
+        let dir = folder(&files.map(|file| (file, "")));
         let plan = Plan::resolve(dir.path(), &Import::default()).unwrap();
-        assert_eq!(plan.entities.as_deref(), Some(Path::new("ent_id")));
+        assert_eq!(plan.import.entities.as_deref(), Some(Path::new("ent_id")));
         assert_eq!(plan.split(Split::Valid), Some(Path::new("valid")));
-        assert_eq!((plan.names.len(), plan.descriptions.len()), (1, 1));
-        assert_eq!(plan.images.as_deref(), Some(Path::new("images")));
+        assert_eq!((plan.import.names.len(), plan.import.descriptions.len()), (1, 1));
+        assert_eq!(plan.import.images.as_deref(), Some(Path::new("images")));
         assert_eq!(plan.files().len(), 7);
-        assert_eq!(plan.name, dir.path().file_name().unwrap().to_str().unwrap());
-    }
-
-    #[test]
-    fn what_is_missing_is_said_before_anything_is_read() {
-        let missing = |files: &[&str], import: Import| {
-            let error = Plan::resolve(folder(files).path(), &import).unwrap_err();
-            assert_eq!(error.kind(), stage::Kind::Missing);
-            (error.to_string(), error.hint_text().unwrap_or_default().to_owned())
-        };
-        let (message, hint) = missing(&["train.txt"], Import::default());
-        assert!(
-            message.ends_with("no test triples here") && hint.contains("test2id.txt"),
-            "{message} {hint}"
-        );
-        let named = Import { entities: Some("map".into()), ..Import::default() };
-        assert!(missing(&["train", "test"], named).0.ends_with("map: no such file"));
-        let images = Import { images: Some("pictures".into()), ..Import::default() };
-        assert!(missing(&["train", "test"], images).0.ends_with("pictures: no such folder"));
+        assert_eq!(plan.import.name.as_deref(), dir.path().file_name().unwrap().to_str());
     }
 }

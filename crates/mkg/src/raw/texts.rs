@@ -1,7 +1,7 @@
 //! Files with one text per key: two columns, or a JSON object.
 
 use recipe::TextSource;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use stage::{Error, Result};
 use std::collections::HashSet;
@@ -32,11 +32,7 @@ impl TextRow {
 
     /// An error about this row of the file at `path`.
     pub fn error(&self, path: &Path, message: impl Into<String>) -> Error {
-        let error = Error::data(message).at(path);
-        match self.line {
-            Some(line) => error.line(line),
-            None => error,
-        }
+        Error::data(message).at(path).maybe_line(self.line)
     }
 }
 
@@ -95,35 +91,26 @@ pub fn read_rows(path: &Path) -> Result<Vec<TextRow>> {
     lines.body()?.map(row).collect()
 }
 
-/// The entries of a JSON object in the file's order, also those whose key comes again.
-struct Entries(Vec<(String, Value)>);
+/// Reads the entries of a JSON object in the file's order, also those whose key comes again.
+struct Entries;
 
-impl<'de> Deserialize<'de> for Entries {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct OfObject;
-        impl<'de> Visitor<'de> for OfObject {
-            type Value = Entries;
+impl<'de> Visitor<'de> for Entries {
+    type Value = Vec<(String, Value)>;
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("one object, with a key for every text")
-            }
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one object, with a key for every text")
+    }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Entries, A::Error> {
-                let mut entries = Vec::new();
-                while let Some(entry) = map.next_entry()? {
-                    entries.push(entry);
-                }
-                Ok(Entries(entries))
-            }
-        }
-        deserializer.deserialize_map(OfObject)
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        std::iter::from_fn(|| map.next_entry().transpose()).collect()
     }
 }
 
 fn read_entries(path: &Path) -> Result<Vec<(String, Value)>> {
     let text = stage::files::read_text(path)?;
-    let entries: Result<Entries, serde_json::Error> = serde_json::from_str(&text);
-    entries.map(|Entries(entries)| entries).map_err(|e| {
+    let mut json = serde_json::Deserializer::from_str(&text);
+    let entries = json.deserialize_map(Entries).and_then(|entries| json.end().map(|()| entries));
+    entries.map_err(|e| {
         let error = Error::data(e.to_string()).at(path).line(e.line() as u64);
         let one_a_line = text.lines().take(2).filter(|line| line.trim_end().ends_with('}')).count() == 2;
         match one_a_line || text.trim_start().starts_with('[') {
@@ -193,8 +180,8 @@ fn fields(entry: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::tests::Written;
     use super::*;
+    use crate::fixture::Written;
 
     fn source(keys: &str) -> TextSource {
         toml::from_str(&format!("file = \"file.json\"\n{keys}")).unwrap()
@@ -277,13 +264,5 @@ mod tests {
         assert!(error.hint_text().unwrap().contains("`vocabulary = ...`"), "{error}");
         let columns = Written::new("a\t0 1\n");
         assert!(read_source(&columns.path(), &source(""), Some(&pieces)).is_err());
-    }
-
-    #[test]
-    fn other_shapes_of_json_are_refused_with_the_one_that_is_read() {
-        for text in ["{\"key\": \"a\"}\n{\"key\": \"b\"}\n", "[{\"key\": \"a\"}]", "[\"a\",\n"] {
-            let error = read_json(&Written::new(text).path(), &source(""), None).unwrap_err();
-            assert!(error.hint_text().unwrap().contains("write one object"), "{text}: {error}");
-        }
     }
 }

@@ -55,8 +55,8 @@ fn is_special(token: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::tests::Written;
     use super::*;
+    use crate::fixture::Written;
     use serde_json::json;
 
     fn pieces() -> WordPieces {

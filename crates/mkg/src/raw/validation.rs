@@ -1,4 +1,4 @@
-//! Which triples are validation: the published ones, or a part of train.
+//! The choice of validation triples: the published ones, or a part of train.
 
 use rand::Rng;
 use recipe::{Import, Validation};
@@ -8,27 +8,27 @@ use std::collections::HashSet;
 
 use super::dataset::Dataset;
 use crate::audit::percent;
-use crate::{RelationId, Triple};
+use crate::{Split, Triple, Vocabulary};
 
 /// The triples that later stages see, each once per split.
 #[derive(Clone, Debug)]
 pub struct Parts {
-    /// What models learn from.
+    /// Triples that models learn from.
     pub train: Vec<Triple>,
-    /// What choices are made on.
+    /// Triples that choices are made on.
     pub valid: Vec<Triple>,
-    /// What only the evaluation opens; as published.
+    /// Triples that only the evaluation opens; as published.
     pub test: Vec<Triple>,
     /// Where the validation triples come from.
     pub validation: ValidationReport,
 }
 
-/// Which validation is used, and why.
+/// The validation that is used, and the reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidationReport {
-    /// What the recipe asks for.
+    /// The validation that the recipe asks for.
     pub asked: Validation,
-    /// What is used: `published` or `holdout:FRACTION`.
+    /// The validation that is used: `published` or `holdout:FRACTION`.
     pub used: Validation,
     /// Why.
     pub reason: String,
@@ -48,14 +48,11 @@ impl Parts {
     pub fn choose(dataset: &Dataset, import: &Import, seed: u64) -> Result<Parts> {
         let overlap = published_overlap(dataset);
         let (used, reason) = decide(import, overlap)?;
-        let train = dataset.train.triples.clone();
-        let published = dataset.valid.as_ref().map(|split| split.triples.clone());
         let (train, valid, wanted) = match used {
             Validation::Holdout(fraction) => hold_out(dataset, fraction, seed)?,
             Validation::Published | Validation::Auto => {
-                let valid = published.unwrap_or_default();
-                let wanted = valid.len();
-                (train, valid, wanted)
+                let valid = dataset.triples(Split::Valid);
+                (dataset.triples(Split::Train).to_vec(), valid.to_vec(), valid.len())
             }
         };
         let validation = ValidationReport {
@@ -67,14 +64,15 @@ impl Parts {
             valid: valid.len(),
             wanted,
         };
-        Ok(Parts { train, valid, test: dataset.test.triples.clone(), validation })
+        Ok(Parts { train, valid, test: dataset.triples(Split::Test).to_vec(), validation })
     }
 }
 
 /// The share of the published validation triples that also stand in train or test.
 fn published_overlap(dataset: &Dataset) -> Option<f64> {
-    let valid = &dataset.valid.as_ref()?.triples;
-    let others: HashSet<&Triple> = dataset.train.triples.iter().chain(&dataset.test.triples).collect();
+    let valid = &dataset.splits.get(&Split::Valid)?.triples;
+    let others = [Split::Train, Split::Test].map(|split| dataset.triples(split));
+    let others: HashSet<&Triple> = others.into_iter().flatten().collect();
     let shared = valid.iter().filter(|triple| others.contains(triple)).count();
     Some(shared as f64 / valid.len() as f64)
 }
@@ -100,19 +98,21 @@ fn decide(import: &Import, overlap: Option<f64>) -> Result<(Validation, String)>
     }
 }
 
-/// What is left of train, what is held out, and how many triples should have been, in the order of train.
+/// The rest of train, the triples that are held out, and how many should have been, in the order of train.
 fn hold_out(dataset: &Dataset, fraction: f64, seed: u64) -> Result<(Vec<Triple>, Vec<Triple>, usize)> {
-    let train = &dataset.train.triples;
+    let train = dataset.triples(Split::Train);
     let wanted = ((train.len() as f64 * fraction).round() as usize).max(1);
-    let mut uses = Uses::of(train, dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
-    let mut held_out = vec![false; train.len()];
-    let mut taken = 0;
+    let Vocabulary { entities, relations } = &dataset.vocabulary;
+    let parts = |triple: Triple| ends(triple).chain([entities.len() + triple.relation.index()]);
+    let mut uses = vec![0_u32; entities.len() + relations.len()];
+    train.iter().flat_map(|triple| parts(*triple)).for_each(|part| uses[part] += 1);
+    let (mut held_out, mut taken) = (vec![false; train.len()], 0);
     for index in shuffled(train.len(), seed) {
-        if taken == wanted {
-            break;
+        if taken < wanted && parts(train[index]).all(|part| uses[part] > 1) {
+            parts(train[index]).for_each(|part| uses[part] -= 1);
+            held_out[index] = true;
+            taken += 1;
         }
-        held_out[index] = uses.release(train[index]);
-        taken += usize::from(held_out[index]);
     }
     if taken == 0 {
         let message = "no training triple can be held out: each is the only one of an entity or relation";
@@ -133,37 +133,6 @@ fn shuffled(count: usize, seed: u64) -> Vec<usize> {
     drawn.into_iter().map(|(_, index)| index).collect()
 }
 
-/// In how many training triples each entity and relation stands.
-struct Uses {
-    entities: Vec<u32>,
-    relations: Vec<u32>,
-}
-
-impl Uses {
-    fn of(triples: &[Triple], entities: usize, relations: usize) -> Uses {
-        let mut uses = Uses { entities: vec![0; entities], relations: vec![0; relations] };
-        for triple in triples {
-            let RelationId(relation) = triple.relation;
-            uses.relations[relation as usize] += 1;
-            for entity in ends(*triple) {
-                uses.entities[entity] += 1;
-            }
-        }
-        uses
-    }
-
-    /// Takes a triple away, unless it is the last one of its entities or relation.
-    fn release(&mut self, triple: Triple) -> bool {
-        let last = self.relations[triple.relation.index()] == 1
-            || ends(triple).any(|entity| self.entities[entity] == 1);
-        if !last {
-            self.relations[triple.relation.index()] -= 1;
-            ends(triple).for_each(|entity| self.entities[entity] -= 1);
-        }
-        !last
-    }
-}
-
 /// Head and tail; of a self-loop the one entity, once.
 fn ends(triple: Triple) -> impl Iterator<Item = usize> {
     let tail = Some(triple.tail.index()).filter(|_| triple.tail != triple.head);
@@ -174,25 +143,18 @@ fn ends(triple: Triple) -> impl Iterator<Item = usize> {
 mod tests {
     use super::super::dataset::PublishedSplit;
     use super::*;
-    use crate::{Entity, Relation, Vocabulary};
+    use crate::{Entity, Relation};
     use proptest::prelude::*;
 
     fn dataset(train: Vec<Triple>, valid: Option<Vec<Triple>>) -> Dataset {
-        let split = PublishedSplit::new;
+        let test = vec![Triple::new(0, 0, 9)];
+        let splits = [(Split::Train, Some(train)), (Split::Valid, valid), (Split::Test, Some(test))];
+        let published = |(split, lines): (_, Option<_>)| Some((split, PublishedSplit::new(lines?)));
+        let (entities, relations) = (vec![Entity::default(); 20], vec![Relation::default(); 3]);
         Dataset {
-            name: "test".to_owned(),
-            vocabulary: Vocabulary {
-                entities: vec![Entity::default(); 20],
-                relations: vec![Relation::default(); 3],
-            },
-            train: split(train),
-            valid: valid.map(split),
-            test: split(vec![Triple::new(0, 0, 9)]),
-            listed: true,
-            notes: Vec::new(),
-            texts: Vec::new(),
-            images: None,
-            image_files: Vec::new(),
+            vocabulary: Vocabulary { entities, relations },
+            splits: splits.into_iter().filter_map(published).collect(),
+            ..Dataset::default()
         }
     }
 

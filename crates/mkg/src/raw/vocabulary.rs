@@ -1,4 +1,4 @@
-//! What entities or relations there are: an id map, a readable table, or whatever the triples mention.
+//! The list of entities or relations: an id map, a readable table, or whatever the triples mention.
 
 use stage::{Error, Result};
 use std::path::Path;
@@ -28,7 +28,7 @@ impl Listing {
             Some(header) if is_header(header) => read_table(&lines, header)?,
             _ => Listing { keys: KeyMap::of(&lines)?, ..Listing::default() },
         };
-        if listing.keys.is_empty() {
+        if listing.keys.keys().is_empty() {
             return Err(Error::data("lists no keys").at(path));
         }
         Ok(listing)
@@ -40,7 +40,7 @@ impl Listing {
         Some(self.columns.swap_remove(position).1)
     }
 
-    /// Tells whether an id is one of the keys'.
+    /// Returns whether an id is one of the keys'.
     pub(super) fn has(&self, id: u32) -> bool {
         (id as usize) < self.keys.len()
     }
@@ -74,7 +74,7 @@ fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
         if key.is_empty() {
             return Err(lines.error(number, "the key is empty"));
         }
-        listing.keys.push(key).map_err(|error| error.at(lines.path()).line(number))?;
+        listing.keys.push(key).map_err(|error| lines.locate(number, error))?;
         for ((_, column), cell) in listing.columns.iter_mut().zip(&cells[1..]) {
             column.push(Some(cell.trim().to_owned()).filter(|text| !text.is_empty()));
         }
@@ -84,8 +84,8 @@ fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::lines::tests::Written;
     use super::*;
+    use crate::fixture::Written;
 
     fn read(text: &str) -> Result<Listing> {
         Listing::read(&Written::new(text).path())

@@ -10,7 +10,13 @@ fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
 }
 
 fn load(sets: &[&str]) -> Result<Recipe> {
-    Recipe::load(&[], &sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>())
+    load_over("", sets)
+}
+
+/// Reads a recipe of this text, then the overrides.
+fn load_over(text: &str, sets: &[&str]) -> Result<Recipe> {
+    let (_dir, path) = written(text);
+    Recipe::load(&[path], &sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>())
 }
 
 /// The message of a call that must be refused, with exit code 2.
@@ -26,7 +32,7 @@ fn manual() -> (PathBuf, String) {
     (path, text)
 }
 
-/// Tells whether the manual's `text` assigns each key that `table` has, below `[section]`.
+/// Asserts that the manual's `text` assigns each key that `table` has, below `[section]`.
 fn assert_lists(text: &str, section: &str, table: &serde_json::Value) {
     let header = text.lines().position(|line| line == format!("[{section}]"));
     let header = header.unwrap_or_else(|| panic!("pipelines/default.toml lacks [{section}]"));
@@ -73,10 +79,8 @@ fn the_manual_has_an_example_of_every_kind_with_all_its_keys() {
     let features: String =
         examples(&text).into_iter().filter(|example| example.starts_with("[features.")).collect();
     let (_dir, declared) = written(&features);
-    let mut kinds = vec!["distill.term ndkd", "distill.selection policy", "ensemble by-relation"]
-        .into_iter()
-        .map(str::to_owned)
-        .collect::<Vec<_>>();
+    let mut kinds: Vec<String> =
+        ["distill.term ndkd", "distill.selection policy", "ensemble by-relation"].map(str::to_owned).into();
     for example in examples(&text) {
         let (_dir, path) = written(&example);
         let recipe =
@@ -90,21 +94,24 @@ fn the_manual_has_an_example_of_every_kind_with_all_its_keys() {
         let kind = table["kind"].as_str().or(table["from"].as_str());
         kinds.extend(kind.map(|kind| format!("{section} {kind}")));
     }
-    let ends = |wanted: &str| kinds.iter().any(|kind| kind == wanted);
     let selections = ["all", "useful", "fixed", "random", "conf", "best-teacher", "best-strategy", "mulde"];
-    let terms = ["ndkd", "nekd", "nnkd", "dkd", "kd", "none"];
-    let ensembles = ["average", "boosting", "policy"];
-    selections.iter().for_each(|kind| assert!(ends(&format!("distill.selection {kind}")), "{kind}"));
-    terms.iter().for_each(|kind| assert!(ends(&format!("distill.term {kind}")), "{kind}"));
-    ensembles.iter().for_each(|kind| assert!(ends(&format!("ensemble {kind}")), "{kind}"));
-    for from in ["text", "images", "file"] {
-        assert!(kinds.iter().any(|kind| kind.starts_with("features.") && kind.ends_with(from)), "{from}");
+    for (section, all) in [
+        ("distill.selection", &selections[..]),
+        ("distill.term", &["ndkd", "nekd", "nnkd", "dkd", "kd", "none"]),
+        ("ensemble", &["average", "boosting", "policy"]),
+        ("features.", &["text", "images", "file"]),
+    ] {
+        let has = |kind: &&&str| {
+            kinds.iter().any(|has| has.starts_with(section) && has.ends_with(&format!(" {kind}")))
+        };
+        assert_eq!(all.iter().find(|kind| !has(kind)), None, "{section}");
     }
 }
 
 #[test]
-fn an_unknown_key_is_named_with_its_line_and_the_keys_there_are() {
+fn what_is_wrong_is_named_with_its_key_its_line_and_what_there_is() {
     for (text, line, words) in [
+        // Unknown keys.
         ("seed = 1\n[distill]\ngama = 2\n", 3, ["`distill.gama`", "backbone, rank"]),
         (
             "[distill.selection]\nkind = \"all\"\n\nreward = 2\n",
@@ -119,17 +126,7 @@ fn an_unknown_key_is_named_with_its_line_and_the_keys_there_are() {
         ("[features.x]\nfrom = \"text\"\npool = \"mean\"\n", 3, ["`features.x.pool`", "fields, encoder"]),
         ("[[import.names]]\nfile = \"x\"\njoyn = \"id\"\n", 1, ["`import.names.joyn`", "join, field"]),
         ("[distil]\n", 1, ["`distil`", "distill, ensemble"]),
-    ] {
-        let (_dir, path) = written(text);
-        let message = refused(Recipe::load(&[path], &[]));
-        assert!(message.contains(&format!("line {line}:")), "{message}");
-        assert!(words.iter().all(|word| message.contains(word)), "{message}");
-    }
-}
-
-#[test]
-fn a_wrong_value_is_named_with_its_line() {
-    for (text, line, words) in [
+        // Wrong values.
         ("[distill]\nrank = 8\nbatch = \"x\"\n", 3, ["`distill.batch`", "invalid type"]),
         ("[distill.term]\ntau = 0\n", 2, ["`distill.term.tau`", "above zero, but is 0"]),
         ("[teachers]\nabsent = \"mean\"\n", 2, ["`teachers.absent`", "`learned`"]),
@@ -138,8 +135,7 @@ fn a_wrong_value_is_named_with_its_line() {
         ("[distill.selection]\nreward = -20\n", 1, ["`distill.selection.penalty`", "below `reward`"]),
         ("seed = \n", 1, ["value", ""]),
     ] {
-        let (_dir, path) = written(text);
-        let message = refused(Recipe::load(&[path], &[]));
+        let message = refused(load_over(text, &[]));
         assert!(message.contains(&format!("line {line}:")), "{message}");
         assert!(words.iter().all(|word| message.contains(word)), "{message}");
     }
@@ -158,13 +154,8 @@ fn later_recipes_and_overrides_win() {
 
 #[test]
 fn another_kind_takes_the_place_of_a_table_and_the_same_one_keeps_its_keys() {
-    let (_dir, path) = written("[distill.selection]\nhidden = 64\nreward = 2\n[distill.term]\ntau = 2\n");
-    let load = |sets: &[&str]| {
-        Recipe::load(
-            std::slice::from_ref(&path),
-            &sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>(),
-        )
-    };
+    let text = "[distill.selection]\nhidden = 64\nreward = 2\n[distill.term]\ntau = 2\n";
+    let load = |sets: &[&str]| load_over(text, sets);
     let policy = |recipe: Recipe| recipe.distill.selection.policy().cloned().unwrap();
     assert_eq!(load(&["distill.selection.kind=all"]).unwrap().distill.selection, Selection::All);
     let kept = policy(load(&["distill.selection.kind=policy", "distill.selection.action=triple"]).unwrap());
@@ -182,8 +173,8 @@ fn another_kind_takes_the_place_of_a_table_and_the_same_one_keeps_its_keys() {
     // What was said of the kind that was there does not hold for another one.
     let message = refused(load(&["distill.selection.kind=all", "distill.selection.reward=2"]));
     assert!(message.contains("`distill.selection.reward`: no such key; there are: kind"), "{message}");
-    let (_b, other) = written("[distill.selection]\nkind = \"mulde\"\n");
-    let recipe = Recipe::load(&[path.clone(), other], &[]).unwrap();
+    let ((_a, path), (_b, other)) = (written(text), written("[distill.selection]\nkind = \"mulde\"\n"));
+    let recipe = Recipe::load(&[path, other], &[]).unwrap();
     assert_eq!(recipe.distill.selection, Selection::Mulde);
 }
 
@@ -273,8 +264,7 @@ fn a_teacher_has_its_own_rank_and_backbone() {
 
 #[test]
 fn a_modality_is_a_table_of_its_own() {
-    let (_dir, path) = written("[features.caption]\nfrom = \"text\"\nfields = [\"caption\"]\n");
-    let recipe = Recipe::load(&[path], &[]).unwrap();
+    let recipe = load_over("[features.caption]\nfrom = \"text\"\nfields = [\"caption\"]\n", &[]).unwrap();
     let names: Vec<&str> = recipe.features.keys().map(Modality::as_str).collect();
     assert_eq!(names, ["caption"]);
     assert!(matches!(recipe.features[&"caption".parse().unwrap()], Features::Text { .. }));

@@ -1,0 +1,318 @@
+//! Inputs as people publish and spoil them: for each kind the exit code, and what must be said of it.
+
+use mkg::graph::{Vocabulary, read_triples};
+
+use crate::{File, Lab};
+
+/// A small graph of keys: what the cases change.
+const NAMED: [File; 3] = [
+    ("train.tsv", b"a\tr\tb\nb\tr\tc\nc\tr\ta\na\tr\tc\nb\tr\td\n"),
+    ("valid.tsv", b"d\tr\ta\n"),
+    ("test.tsv", b"c\tr\td\n"),
+];
+/// Readable tables of its keys.
+const TABLES: [File; 2] =
+    [("entities.tsv", b"key\tname\na\tAlpha\nb\tBeta\nc\tGamma\nd\tDelta\n"), ("relations.tsv", b"key\nr\n")];
+/// The same graph as OpenKE's ids.
+const OPENKE: [File; 5] = [
+    ("entity2id.txt", b"4\na\t0\nb\t1\nc\t2\nd\t3\n"),
+    ("relation2id.txt", b"1\nr\t0\n"),
+    ("train2id.txt", b"5\n0 1 0\n1 2 0\n2 0 0\n0 2 0\n1 3 0\n"),
+    ("valid2id.txt", b"1\n3 0 0\n"),
+    ("test2id.txt", b"1\n2 3 0\n"),
+];
+
+/// The small graph with its tables.
+fn both() -> Vec<File<'static>> {
+    [NAMED.as_slice(), &TABLES].concat()
+}
+
+fn text((_, content): File<'static>) -> &'static str {
+    std::str::from_utf8(content).unwrap()
+}
+
+/// With `changes` to the files of `base`, the import ends with `code` and says each of `says`.
+#[track_caller]
+fn case(base: &[File], changes: &[File], more: &[&str], code: i32, says: &[&str]) {
+    Lab::of(&[base, changes].concat()).import(more).ends(code, says);
+}
+
+/// It ends with 65.
+#[track_caller]
+fn refused(base: &[File], changes: &[File], says: &[&str]) {
+    case(base, changes, &[], 65, says);
+}
+
+/// The graph's training triples in keys, and its vocabulary.
+fn imported(files: &[File], more: &[&str]) -> (Vec<[String; 3]>, Vocabulary) {
+    let lab = Lab::of(files);
+    lab.import(&[&["-qq"], more].concat()).ends(0, &[]);
+    let vocabulary = Vocabulary::read(&lab.graph()).unwrap();
+    let Vocabulary { entities, relations } = &vocabulary;
+    let triples = read_triples(&lab.graph().join("train.parquet"), entities.len(), relations.len()).unwrap();
+    let key = |id: mkg::EntityId| entities[id.index()].key.clone();
+    let spelled =
+        triples.iter().map(|t| [key(t.head), relations[t.relation.index()].key.clone(), key(t.tail)]);
+    (spelled.collect(), vocabulary)
+}
+
+/// The changed files are read as the base graph is.
+#[track_caller]
+fn reads_alike(base: &[File], changes: &[File]) {
+    let keys = |files: &[File]| {
+        let (triples, vocabulary) = imported(files, &[]);
+        (triples, vocabulary.entities.into_iter().map(|entity| entity.key).collect::<Vec<_>>())
+    };
+    assert_eq!(keys(&[base, changes].concat()), keys(base));
+}
+
+#[test]
+fn headers_and_columns_too_many() {
+    let header: &[u8] = b"head\trelation\ttail\na\tr\tb\nb\tr\tc\n";
+    refused(&both(), &[("train.tsv", header)], &["train.tsv: line 1", "header"]);
+    refused(&NAMED, &[("train.tsv", header)], &["train.tsv: line 1", "header"]);
+    refused(&OPENKE, &[("train2id.txt", b"Subject Predicate Object\n0 1 0\n")], &["line 1", "header"]);
+    let indexed: &[u8] = b"\thead\trelation\ttail\n0\ta\tr\tb\n";
+    refused(&NAMED, &[("train.tsv", indexed)], &["line 1", "header"]);
+    let scored: &[u8] = b"a\tr\tb\t1.0\nb\tr\tc\t0.5\n";
+    refused(&NAMED, &[("train.tsv", scored)], &["line 1: expected 3 columns, found 4", "a score"]);
+    // In words that no list has, but in every file.
+    let others: [File; 3] = [
+        ("train.tsv", b"Kopf\tArt\tEnde\na\tr\tb\nb\tr\tc\n"),
+        ("valid.tsv", b"Kopf\tArt\tEnde\nc\tr\ta\n"),
+        ("test.tsv", b"Kopf\tArt\tEnde\nc\tr\tb\n"),
+    ];
+    refused(&NAMED, &others, &["train.tsv: line 1", "a header, not a triple"]);
+}
+
+#[test]
+fn openke_files_in_all_their_spellings() {
+    reads_alike(
+        &OPENKE,
+        &[
+            ("entity2id.txt", b"4\n\na \t 0\nb    1\nc\t\t2\nd 3\n\n"),
+            ("relation2id.txt", b"1\r\nr  0\r\n"),
+            ("train2id.txt", b"5\n0\t1\t0\n\n1\t2\t0\n2 0 0\n \n0 2 0\n1 3 0\n"),
+        ],
+    );
+    let behind: &[u8] = b"2\n0 1 4\n1 2 4\n";
+    refused(&OPENKE, &[("train2id.txt", behind)], &["relation 4 is out of range 0..1", "subtract 4"]);
+    refused(&OPENKE, &[("train2id.txt", b"0 1 0\n1 2 0\n")], &["no count line, as", "import.format"]);
+    let none: [File; 3] =
+        [("train2id.txt", b"0 1 0\n1 0 0\n"), ("valid2id.txt", b"1 1 0\n"), ("test2id.txt", b"0 0 0\n")];
+    refused(&OPENKE, &none, &["expected a count line", "import.format = \"ids\""]);
+    let large: &[u8] = b"4\na\t0\nb\t1\nc\t2\nd\t4294967296\n";
+    refused(&OPENKE, &[("entity2id.txt", large)], &["line 5: id 4294967296 is out of range 0..4"]);
+}
+
+#[test]
+fn n_triples_and_what_is_not() {
+    let spelled = |end: &str, text: &str| -> String {
+        let line = |line: &str| line.split('\t').map(|key| format!("<http://x/{key}>")).collect::<Vec<_>>();
+        text.lines().map(|l| format!("{}{end}\n", line(l).join(" "))).collect()
+    };
+    let plain = NAMED.map(|file| (file.0, spelled(" .", text(file))));
+    let plain = plain.each_ref().map(|(name, text)| (*name, text.as_bytes()));
+    let glued = format!("# a comment\n{}", spelled(".", text(NAMED[0])));
+    reads_alike(&plain, &[("train.tsv", glued.as_bytes())]);
+    for (line, says) in [
+        ("@prefix x: <http://x/> .", "a directive of Turtle"),
+        ("<http://x/a> <http://x/r> \"1984\"^^<http://x/year> .", "is a literal"),
+        ("<http://x/a> <http://x/r> \"one two three\"@en .", "is a literal"),
+        ("<http://x/a> <http://x/r> <http://x/b> ;", "Turtle"),
+        ("<http://x/a> <http://x/r> <http://x/b> <http://x/g> .", "N-Quads"),
+    ] {
+        let added = [plain[0].1, line.as_bytes()].concat();
+        refused(&plain, &[("train.tsv", &added)], &["line 6: ", says]);
+    }
+}
+
+#[test]
+fn tables_with_other_separators() {
+    for (text, says) in [
+        ("a,r,b\nb,r,c\n", "commas"),
+        ("\"a\",\"r\",\"b\"\n\"b\",\"r\",\"c\"\n", "commas"),
+        ("a;r;b\nb;r;c\n", "semicolons"),
+        ("New York,lies on,the Hudson\nOld York,lies on,the Ouse\n", "commas"),
+        ("a,\"r, or so\",b\nb,r,c\n", "CSV"),
+    ] {
+        refused(&NAMED, &[("train.tsv", text.as_bytes())], &["line 1", says]);
+    }
+}
+
+#[test]
+fn encodings_are_named_or_read() {
+    let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let train = text(NAMED[0]);
+    for (bytes, says) in [
+        (utf16(&format!("\u{feff}{train}")), "UTF-16"),
+        (utf16(train), "UTF-16"),
+        (train.replace('a', "é").chars().map(|c| c as u8).collect(), "Latin-1"),
+        (b"\x1f\x8b\x08\x00\x00".to_vec(), "gzip"),
+        (train.replace('\n', "\r").into_bytes(), "carriage return (CR)"),
+        (train.replace('b', "b\0").into_bytes(), "NUL"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".to_vec(), "Git LFS"),
+        (b"<!DOCTYPE html><html>Sign in</html>".to_vec(), "web page"),
+    ] {
+        refused(&NAMED, &[("train.tsv", &bytes)], &["train.tsv", says]);
+    }
+    let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
+    let [entities, relations] = TABLES.map(|table| marked(text(table)));
+    let windows = marked(&train.replace('\n', "\r\n"));
+    reads_alike(
+        &both(),
+        &[("entities.tsv", &entities), ("relations.tsv", &relations), ("train.tsv", &windows)],
+    );
+    // Files that were put together keep the marks of each.
+    let joined = train.replace("b\tr\tc", "\u{feff}b\tr\tc");
+    reads_alike(&both(), &[("train.tsv", joined.as_bytes())]);
+    let captions = r#"import.captions=[{file="c.json"}]"#;
+    let json = marked(r#"{"a": "A painting."}"#);
+    case(&NAMED, &[("c.json", &json)], &["--set", captions], 0, &["entities with a caption", "1 "]);
+}
+
+#[test]
+fn numbers_are_ids_or_keys_but_never_guessed() {
+    let table: File = ("entities.tsv", b"key\n2000\n0\n1\n");
+    let relations: File = ("relations.tsv", b"key\n0\n1\n");
+    let lines: [File; 3] =
+        [("train.tsv", b"1\t0\t0\n0\t1\t1\n"), ("valid.tsv", b"1\t1\t1\n"), ("test.tsv", b"0\t0\t1\n")];
+    let own: Vec<File> = [table, relations].into_iter().chain(lines).collect();
+    refused(&[], &own, &["is one triple by id and another by key", "import.format"]);
+    assert_eq!(imported(&own, &["--format", "named"]).0, [["1", "0", "0"], ["0", "1", "1"]]);
+    // One split by key and another by id.
+    let mixed: [File; 2] = [("train.tsv", b"2000\t0\t0\n"), ("test.tsv", b"0\t0\t2\n")];
+    let mixed: Vec<File> = own.iter().copied().chain(mixed).collect();
+    refused(&[], &mixed, &["neither all ids nor all keys", "import.format"]);
+    // A map whose keys are numbers of eight digits, in range as ids.
+    let padded: [File; 5] = [
+        ("entity2id.txt", b"00000002 0\n00000000 1\n00000001 2\n"),
+        ("relation2id.txt", b"7 0\n1 1\n0 2\n"),
+        ("train.txt", b"00000000\t1\t00000002\n"),
+        ("valid.txt", b"00000001\t1\t00000002\n"),
+        ("test.txt", b"00000000\t1\t00000001\n"),
+    ];
+    refused(&[], &padded, &["import.format"]);
+    // The ids of a map that says what they say are no question.
+    let same: [File; 5] = [
+        ("entity2id.txt", b"0 0\n1 1\n2 2\n"),
+        ("relation2id.txt", b"0 0\n1 1\n"),
+        ("train.txt", b"0 0 1\n1 0 2\n2 1 0\n"),
+        ("valid.txt", b"0 1 2\n"),
+        ("test.txt", b"2 0 0\n"),
+    ];
+    case(&[], &same, &[], 0, &["3 entities, 2 relations"]);
+    // Without a map.
+    case(&[], &lines, &[], 66, &["--format named", "import.entities"]);
+    let half: File = ("valid.tsv", b"a1\t1\t1\n");
+    case(&[], &[lines[0], half, lines[2]], &[], 66, &["--format named"]);
+    let counted: File = ("train.tsv", b"1999\na\tr\tb\n");
+    refused(&NAMED, &[counted], &["line 1: expected 3 columns, found 1", "count line"]);
+}
+
+#[test]
+fn keys_that_look_the_same() {
+    let tables: [File; 2] =
+        [("entities.tsv", "key\ncaf\u{e9}\nb\n".as_bytes()), ("relations.tsv", b"key\nr\n")];
+    let splits: [File; 3] = [
+        ("train.tsv", "cafe\u{301}\tr\tb\nb\tr\tb\n".as_bytes()),
+        ("valid.tsv", b"b\tr\tb\n"),
+        ("test.tsv", b"b\tr\tb\n"),
+    ];
+    let closed: Vec<File> = tables.into_iter().chain(splits).collect();
+    refused(&[], &closed, &["is not among the entities", "looks the same", r"caf\u{e9}", r"cafe\u{301}"]);
+    let test: File = ("test.tsv", "caf\u{e9}\tr\tb\n".as_bytes());
+    case(&[], &[splits[0], splits[1], test], &[], 0, &["1 keys of entities look like another's"]);
+    refused(&both(), &[("test.tsv", b"A\tr\tb\n")], &["head `A`", "there is `a`"]);
+}
+
+#[test]
+fn texts_that_are_odd_are_told() {
+    let set = |file: &str| format!("import.descriptions=[{{file=\"{file}\"}}]");
+    let told = |file: &str, text: &str, code: i32, says: &[&str]| {
+        case(&both(), &[(file, text.as_bytes())], &["--set", &set(file)], code, says);
+    };
+    let twice = "1 texts have a key that has one already, such as `a`";
+    told("d.json", r#"{"a": "first", "a": "second"}"#, 0, &[twice]);
+    told("d.txt", "a\tfirst\na\tsecond\n", 0, &[twice]);
+    let missing = "2 texts are words for a missing value, such as `nan`";
+    told("d.txt", "a\tnan\nb\tnan\nc\tA town.\n", 0, &[missing]);
+    told("d.json", "{\"key\": \"a\"}\n{\"key\": \"b\"}\n", 65, &["d.json: line 2", "JSON Lines"]);
+    told("d.json", "[{\"key\": \"a\"}]", 65, &["write one object"]);
+    told("d.json", "[\"a\",\n", 65, &["write one object"]);
+    told("d.json", r#"{"a": 5}"#, 65, &["entry `a` is no text: 5"]);
+    let none = "none of its 2 texts belongs to this graph, which has no key `Alpha`";
+    told("d.txt", "Alpha\tx\nQ7\ty\n", 0, &[none]);
+    told("d.txt", "a,A town.\n", 65, &["found no tab"]);
+    let empty: &[u8] = b"key\tname\na\t\nb\t\nc\t\nd\t\n";
+    case(&both(), &[("entities.tsv", empty)], &[], 0, &["entities.tsv: all its 4 texts are empty"]);
+}
+
+#[test]
+fn texts_go_to_the_key_they_name() {
+    let names = |files: &[File], more: &[&str]| {
+        let entities = imported(files, more).1.entities.into_iter();
+        entities.map(|entity| entity.name.unwrap_or("none".to_owned())).collect::<Vec<_>>()
+    };
+    let numbers: [File; 4] = [
+        ("train.tsv", b"5\tr\t7\n7\tr\t9\n9\tr\t5\n"),
+        ("valid.tsv", b"7\tr\t5\n"),
+        ("test.tsv", b"5\tr\t9\n"),
+        ("entity2text.txt", b"0\tof 0\n1\tof 1\n2\tof 2\n3\tof 3\n5\tof 5\n9\tof 9\n"),
+    ];
+    assert_eq!(names(&numbers, &["--format", "named"]), ["of 5", "none", "of 9"]);
+    let addresses: [File; 4] = [
+        ("train.tsv", b"http://x/a\tr\ta\na\tr\thttp://y/a\n"),
+        ("valid.tsv", b"a\tr\ta\n"),
+        ("test.tsv", b"a\tr\thttp://x/a\n"),
+        ("entity2text.txt", b"a\tof a\nhttp://x/a\tof x\nhttp://y/a\tof y\n"),
+    ];
+    assert_eq!(names(&addresses, &[]), ["of x", "of a", "of y"]);
+    let shared: [File; 4] = [
+        ("train.tsv", b"http://x/a\tr\thttp://y/a\nhttp://y/a\tr\thttp://y/b\n"),
+        ("valid.tsv", b"http://y/b\tr\thttp://x/a\n"),
+        ("test.tsv", b"http://y/b\tr\thttp://y/b\n"),
+        ("entity2text.txt", b"a\tof a\nb\tof b\n"),
+    ];
+    assert_eq!(names(&shared, &[]), ["none", "none", "of b"]);
+    case(&[], &shared, &[], 0, &["`a` may mean `http://x/a` or `http://y/a`"]);
+}
+
+#[test]
+fn image_folders_in_other_layouts_are_told_with_an_example() {
+    let layout = "images lie in a folder named like the entity's key";
+    let told = |files: &[&str], says: &[&str]| {
+        let files: Vec<File> = files.iter().map(|name| (*name, b"x".as_slice())).collect();
+        case(&both(), &files, &[], 0, says);
+    };
+    told(&["images/a.png", "images/b.png"], &["entities with an image (2 images)"]);
+    told(&["images/a_1.png", "images/b_1.png"], &["2 images or their folders", "such as `a_1.png`", layout]);
+    told(&["images/0/1.png", "images/1/1.png"], &["such as `0/`: as an id it would be that of `a`", layout]);
+    told(&["images/Alpha/1.png"], &["such as `Alpha/`: it is the name of `a`"]);
+    told(&["images/all/a/1.png"], &["`all/` holds what is named like entities"]);
+    told(
+        &["images/a/1.png", "images/b/1.tif", "images/b/2.jfif", "images/c/x"],
+        &[
+            "3 files are skipped for their ending (1 .jfif, 1 .tif, 1 without an ending)",
+            "2 image folders have no image that is read, such as `b/`",
+        ],
+    );
+    told(&["pictures/a/1.png"], &["`pictures/` holds images, but is not read: set `import.images`"]);
+    told(&["images.zip"], &["`images.zip` is not read: unpack it"]);
+    told(&["entity_images.zip"], &["unpack it"]);
+}
+
+#[test]
+fn names_cannot_act_on_the_terminal() {
+    let train: &[u8] = "a\x1b[2J\u{202e}\tr\tb\nb\tr\ta\x1b[2J\u{202e}\n".as_bytes();
+    let files: [File; 4] = [
+        ("train.tsv", train),
+        ("valid.tsv", b"b\tr\tb\n"),
+        ("test.tsv", train),
+        ("entity2text.txt", b"q\x1b[1m\tx\n"),
+    ];
+    let ended = Lab::of(&files).import(&[]);
+    ended.ends(0, &["\\u001b"]);
+    let said = ended.said();
+    assert!(!said.contains(['\u{1b}', '\u{202e}']), "{said}");
+}

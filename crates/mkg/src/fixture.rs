@@ -1,0 +1,36 @@
+//! Files of tests.
+
+use stage::Result;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+/// A folder with these files, which is removed with the value.
+pub(crate) fn folder(files: &[(&str, &str)]) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = dir.path().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    }
+    dir
+}
+
+/// One file, in a folder that is removed with it.
+pub(crate) struct Written(TempDir);
+
+impl Written {
+    pub(crate) fn new(text: &str) -> Written {
+        Written(folder(&[("file.txt", text)]))
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        self.0.path().join("file.txt")
+    }
+}
+
+/// The message of an error about the content of a [`Written`] file, without its path.
+pub(crate) fn complaint<T>(read: Result<T>) -> String {
+    let error = read.err().expect("refused");
+    assert_eq!(error.kind(), stage::Kind::Data);
+    error.to_string().split_once("file.txt: ").unwrap().1.to_owned()
+}
