@@ -1,4 +1,4 @@
-//! What the cores can do with operands that are in registers.
+//! Peak rate of the cores with operands that are in registers.
 
 use kge::Precision;
 

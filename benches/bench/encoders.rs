@@ -14,7 +14,7 @@ use stage::{Error, Result};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// What is timed.
+/// Encoder and inputs that are timed.
 #[derive(Args, Debug)]
 pub(crate) struct Encoding {
     /// The checkpoint's folder
@@ -27,7 +27,7 @@ pub(crate) struct Encoding {
     /// Batches at the same time
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Where to compute, as dsom-features names it
+    /// Device to compute on, as dsom-features names it
     #[arg(long, default_value = "cpu")]
     device: program::Device,
     /// Rounds over all inputs

@@ -19,7 +19,7 @@ use training::{Data, Learner, precision};
 use crate::parameters::{even, widened};
 use crate::workload::Workload;
 
-/// What is timed.
+/// Model and parameters that are timed.
 #[derive(Args, Debug)]
 pub(crate) struct Case {
     /// "student", or a teacher's modality
@@ -34,10 +34,10 @@ pub(crate) struct Case {
     /// Steps to time, after one that is not
     #[arg(long, default_value_t = 5)]
     steps: usize,
-    /// Of the products with scores, as recipes name it
+    /// Precision of the products with scores, as recipes name it
     #[arg(long, default_value = "f32", value_parser = named::<Precision>)]
     precision: Precision,
-    /// What the student's policy sees, as recipes name it
+    /// State that the student's policy sees, as recipes name it
     #[arg(long, default_value = "query", value_parser = named::<PolicyState>)]
     policy_state: PolicyState,
     /// The student always takes all teachers: nothing is drawn, so its losses can be compared

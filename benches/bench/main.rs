@@ -67,7 +67,7 @@ enum Command {
         /// Queries of a step
         #[arg(long)]
         queries: usize,
-        /// Entities
+        /// Number of entities
         #[arg(long)]
         entities: usize,
         /// Reals of an embedding

@@ -1,4 +1,4 @@
-//! What the step's matrix products cost alone, and what the machine could do at best.
+//! Cost of the step's matrix products alone, and of the best that the machine could do.
 
 use kge::Matrix;
 use serde_json::{Value, json};

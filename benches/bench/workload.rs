@@ -17,14 +17,14 @@ use crate::parameters::even;
 const BATCH: usize = 1000;
 const FILE: &str = "workload.json";
 const TENSORS: &str = "tensors.safetensors";
-/// What stage 2 writes. Its own reader would bring the encoders' libraries into this program.
+/// File that stage 2 writes. Its own reader would bring the encoders' libraries into this program.
 const FEATURES: &str = "features.safetensors";
 
 /// A query with its tails, by ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Asked(pub(crate) u32, pub(crate) u32, pub(crate) Vec<u32>);
 
-/// What `workload.json` holds.
+/// Content of `workload.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     /// Number of entities.

@@ -166,7 +166,7 @@ impl Run {
         }
     }
 
-    /// What `--status` answers for every folder of a stage.
+    /// Answer of `--status` for every folder of a stage.
     pub fn status(&self, stage: &str, arguments: &[&str]) -> String {
         let arguments = [arguments, &["--status"]].concat();
         let output = self.output(stage, &arguments);

@@ -8,7 +8,7 @@ fn number(value: &Value, path: &str) -> f64 {
     value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {value}"))
 }
 
-/// What the tests give `--device`.
+/// Name that the tests give `--device`.
 fn device_name() -> String {
     std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "candle".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Which device a program works on, and what its memory holds.
+//! Choice of the device that a program works on, and the memory that it has.
 
 use candle_core::Device;
 use recipe::Precision;

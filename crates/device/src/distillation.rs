@@ -26,7 +26,7 @@ pub enum Guidance {
     Combined {
         /// Those of each query; every tail is in one.
         combinations: Vec<Vec<Combination>>,
-        /// Where rewards are asked for, every query's weights of the combination that is their baseline `(query, teacher)`.
+        /// Weights of each query's baseline `(query, teacher)`, if rewards are asked for.
         baseline: Option<Matrix<f32>>,
     },
     /// All teachers, integrated by MulDE's Senior.
@@ -38,12 +38,12 @@ pub enum Guidance {
     },
 }
 
-/// Whether teachers answer a pair of query and tail better than the student: whether their cross-entropy is lower (Eq. 8).
+/// Tells whether teachers answer a pair of query and tail better than the student: with lower cross-entropy (Eq. 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// By the combination chosen for the pair.
+    /// True if the combination chosen for the pair does.
     pub chosen: bool,
-    /// By the baseline.
+    /// True if the baseline does.
     pub baseline: bool,
 }
 

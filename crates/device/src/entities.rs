@@ -182,7 +182,7 @@ impl Entities {
         gradient + spread(&upstream.used, used, self.count())?
     }
 
-    /// What a checkpoint has of the embeddings, parameters and squares: with a distance they have its further columns, which
+    /// The embeddings' parameters and squares as a checkpoint has them: with a distance they have its further columns, which
     /// follow from the others.
     pub(crate) fn stored(&mut self) -> Result<[Tensor; 2]> {
         let value = if self.is_projected() { self.widened(&self.weight.value)? } else { self.table()? };

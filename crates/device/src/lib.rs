@@ -42,5 +42,5 @@ pub use teachers::{TeacherRows, TeacherScores, TeacherSource};
 pub use terms::{Term, Terms};
 pub use train::DeviceTrainer;
 
-/// Where tensors are.
+/// Device that holds tensors.
 pub use candle_core::Device;

@@ -1,4 +1,4 @@
-//! What a batch's scores should become, and cross-entropy, the plainest answer.
+//! Objectives of a batch's scores, and the plainest one, cross-entropy.
 
 use candle_core::{Device, Result, Tensor};
 use mkg::QuerySet;
@@ -40,7 +40,7 @@ impl<'a> BatchTails<'a> {
         self.numbers.iter().map(|number| self.queries.tails(*number as usize).len())
     }
 
-    /// Of the padded lists' places, row by row, those that are tails: one for each pair of query and tail.
+    /// Indices of tails in the padded lists, row by row: one for each pair of query and tail.
     pub(crate) fn places(&self) -> Result<Tensor> {
         let most = self.lists.tails.dim(1)? as u32;
         let of_row = |(row, count): (u32, usize)| row * most..row * most + count as u32;

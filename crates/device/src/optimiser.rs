@@ -33,7 +33,7 @@ pub struct AdamStep {
     pub rate: f64,
     /// The mean square's bias correction.
     pub correction: f64,
-    /// Added to the root.
+    /// Added to the root, so that nothing is divided by 0.
     pub epsilon: f64,
 }
 

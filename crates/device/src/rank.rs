@@ -111,7 +111,7 @@ impl RankedBlock {
         Ok(())
     }
 
-    /// Of each query's candidates that the filter leaves the highest score, and the sum of all exponentials relative to it.
+    /// Each query's highest score that the filter leaves, and the sum of all exponentials relative to it.
     fn rest(&self, asked: &[Asked<'_>]) -> Result<Vec<[f64; 2]>> {
         let known: Vec<Vec<u32>> =
             asked.iter().map(|of| of.known.iter().map(|known| known.0).collect()).collect();

@@ -1,4 +1,4 @@
-//! MulDE's Senior: how all teachers are integrated for a query. `dsom_distill`'s senior has the mathematics and learns.
+//! MulDE's Senior: it integrates all teachers for a query. `dsom_distill`'s senior has the mathematics and learns.
 
 use candle_core::{D, Result, Tensor};
 
@@ -13,8 +13,8 @@ pub(crate) struct Integration {
 }
 
 impl Integration {
-    /// By the divergence of each teacher, scaled by its column of `scales (query, teacher)`, from the student's scores, all
-    /// softened by `tau`.
+    /// Computes the attention from the divergence of each teacher, scaled by its column of `scales (query, teacher)`, from
+    /// the student's scores, all softened by `tau`.
     pub(crate) fn new(
         teachers: &[Tensor],
         scales: Tensor,

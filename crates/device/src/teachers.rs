@@ -12,7 +12,7 @@ use crate::model::{DeviceModel, product};
 /// Numbers of a training query by a teacher, in half precision.
 pub type TeacherRows<'a> = Box<dyn Fn(usize, usize) -> &'a [f16] + Sync + 'a>;
 
-/// Where teachers' scores come from.
+/// Source of teachers' scores.
 pub enum TeacherSource<'a> {
     /// From their models, computed anew for every batch.
     Models(Vec<DeviceModel>),

@@ -25,7 +25,7 @@ pub enum Term {
 pub struct Terms {
     /// The term.
     pub term: Term,
-    /// Whether neighbours have the mean of their probabilities, or their sum.
+    /// True if neighbours have the mean of their probabilities; else their sum.
     pub mean: bool,
     /// Temperature.
     pub tau: f64,
@@ -107,7 +107,7 @@ impl SplitScores {
 }
 
 impl SoftTails {
-    /// `ln Σ` over all entities.
+    /// `ln Σ exp((score - shift) / τ)` over all entities.
     fn total(&self) -> Result<Tensor> {
         log_add(&self.others, &log_sum(&self.tails)?)
     }
@@ -120,7 +120,7 @@ impl Side {
         Ok((exponentials, Side { split, soft }))
     }
 
-    /// That of the queries at `rows`.
+    /// The side of the queries at `rows` alone.
     pub(crate) fn select(&self, rows: &Tensor) -> Result<Side> {
         let select = |tensor: &Tensor| tensor.index_select(rows, 0);
         let SplitScores { masked, shift, of_tails } = &self.split;

@@ -33,7 +33,7 @@ pub struct DeviceTrainer<T> {
 struct Mirror<T> {
     model: kge::Model<T>,
     projection: Option<Matrix<T>>,
-    /// Of the embeddings' parameters, relations and core; as old as the last [`DeviceTrainer::state`].
+    /// Squares of the embeddings' parameters, relations and core; as old as the last [`DeviceTrainer::state`].
     squares: [Matrix<T>; 3],
     is_fresh: bool,
 }

@@ -64,7 +64,7 @@ pub(crate) struct Lessons {
     pub(crate) distillation: f64,
     /// Every pair's action, where a policy waits for rewards.
     pub(crate) outcomes: Vec<Outcome>,
-    /// The Senior's, if there is one.
+    /// The Senior's lessons, if there is one.
     pub(crate) senior: Vec<Lesson>,
 }
 

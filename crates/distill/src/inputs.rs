@@ -105,7 +105,7 @@ fn vectors(labels: &SoftLabels, teacher: usize) -> Box<dyn Block<f32> + '_> {
     Box::new(Dense::new(width, fill))
 }
 
-/// How each query's scores are standardised, computed when first asked for: teachers do not change.
+/// Mean and rate that standardise each query's scores, computed when first asked for: teachers do not change.
 struct Standards {
     /// Mean and rate as bits of f32; all ones where not computed yet. Every thread would compute the same value.
     values: Vec<AtomicU64>,

@@ -19,7 +19,7 @@ pub struct Triples<'a> {
 }
 
 impl Triples<'_> {
-    /// What `of` says of each of these queries, given the teachers' scores `(teacher, entity)` and two buffers of a number for
+    /// Results of `of` for each of these queries, given the teachers' scores `(teacher, entity)` and two buffers of a number for
     /// each entity.
     pub fn visit<T: Send>(
         &self,

@@ -30,7 +30,7 @@ use recipe::{Neighbours, Term};
 pub enum Division {
     /// There is no term.
     None,
-    /// Not at all: KD.
+    /// No division, all entities together: KD.
     Whole,
     /// Neighbours and rest: NDKD and its parts.
     Neighbours,

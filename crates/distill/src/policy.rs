@@ -252,7 +252,7 @@ impl<'a, T: Real> Policy<'a, T> {
 struct Gradients<T> {
     loss: f64,
     queries: Vec<u32>,
-    /// `(row, strategy)`.
+    /// Gradient of the logits `(row, strategy)`.
     logits: Matrix<T>,
     /// The hidden layer and its gradient `(row, hidden)`.
     hidden: Matrix<T>,

@@ -7,9 +7,9 @@ use crate::strategy::Strategy;
 /// Eq. 8's two values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Reward {
-    /// Where the teachers are better than the student.
+    /// Reward if the teachers are better than the student.
     better: f64,
-    /// Where they are not.
+    /// Reward if they are not.
     otherwise: f64,
 }
 

@@ -64,7 +64,7 @@ pub(crate) struct Lesson {
 }
 
 impl Lesson {
-    /// Of a query of `relation`.
+    /// The lesson of a query of `relation`.
     pub(crate) fn new(relation: RelationId, gradient: Vec<f64>, attention: Vec<f64>) -> Lesson {
         Lesson { relation, gradient, attention }
     }
@@ -81,7 +81,7 @@ impl Senior {
         Senior { weight: Adam::new(Matrix::zeros(relations, teachers)), steps: 0, temperature: 1.0 }
     }
 
-    /// Epoch number `epoch`, from 1.
+    /// Sets the temperature of epoch number `epoch`, from 1.
     pub(crate) fn begin_epoch(&mut self, epoch: usize) {
         self.temperature = (epoch as f64 / GROWTH).exp();
     }
@@ -117,7 +117,7 @@ impl Senior {
         Integration { scales, attention: softmax(&logits) }
     }
 
-    /// What a query of `relation` with these `tails` teaches, whose integrated scores are in `scratch.combined`.
+    /// The lesson of a query of `relation` with these `tails`, whose integrated scores are in `scratch.combined`.
     pub(crate) fn lesson(
         &self,
         teachers: &Teachers<'_>,
@@ -166,7 +166,7 @@ impl Senior {
         (0..parameters.columns()).map(mean).collect()
     }
 
-    /// `w` alone.
+    /// The tensor `w` alone.
     pub(crate) fn tensors(&self) -> Tensors<'_> {
         Tensors::default().matrix(WEIGHT, &self.weight.parameters)
     }

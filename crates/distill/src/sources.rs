@@ -1,4 +1,4 @@
-//! Where a student on a device has its teachers' scores from: their models, or the soft labels.
+//! Sources of the teachers' scores of a student on a device: their models, or the soft labels.
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
@@ -7,10 +7,10 @@ use stage::manifest::Manifest;
 use stage::{Error, Modality, Result, Run};
 use training::{Data, MODEL};
 
-/// Where a student on a device has its teachers' scores from.
+/// Source of the teachers' scores of a student on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum FromWhere {
-    /// What is faster for the shapes, as far as can be told beforehand
+    /// The faster one for the shapes, as far as can be told beforehand
     #[default]
     Auto,
     /// From the soft labels, copied to the device batch by batch

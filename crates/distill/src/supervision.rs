@@ -12,13 +12,13 @@ use crate::strategy::{Strategy, by_strategy};
 /// Supervision of the student beside the triples.
 #[derive(Clone, Copy)]
 pub(crate) enum Supervision<'a> {
-    /// Nothing.
+    /// None: the triples alone.
     Alone,
     /// The teachers of each query's actions: one for all its tails, or one for each.
     Strategies {
         teachers: Sources<'a>,
         actions: &'a [Vec<Strategy>],
-        /// Where a policy waits for it.
+        /// Rewards, if a policy waits for them.
         reward: Option<Reward>,
     },
     /// All teachers, as MulDE's Senior integrates them.
@@ -45,7 +45,7 @@ pub(crate) struct Row {
     pub(crate) distillation: f64,
     /// Every tail's action, where a policy waits for rewards.
     pub(crate) outcomes: Vec<Outcome>,
-    /// The Senior's, if there is one.
+    /// The Senior's lesson, if there is one.
     pub(crate) lesson: Option<Lesson>,
 }
 

@@ -24,7 +24,7 @@ use training::Data;
 use crate::likelihood::{Triples, soften};
 use crate::strategy::Strategy;
 
-/// What a teacher has to add, in nats a target. Teachers of noise were found to add up to 0.0006 (thousands of targets), and one
+/// Least gain of a teacher, in nats a target. Teachers of noise were found to add up to 0.0006 (thousands of targets), and one
 /// of captions that adds 0.007 to be missed by its student.
 const LEAST: f64 = 0.002;
 /// Newton's steps at most; they end where one gains less than [`ENOUGH`].
@@ -36,7 +36,7 @@ const RIDGE: f64 = 1e-6;
 /// Usefulness of the teachers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Usefulness {
-    /// Those that are listened to.
+    /// Names of those that are listened to.
     pub(crate) chosen: String,
     /// `Δ` of each: beside the chosen ones, or when it was left out.
     pub(crate) adds: BTreeMap<String, f64>,
@@ -60,10 +60,10 @@ pub(crate) fn useful(
     Ok((strategy, usefulness))
 }
 
-/// Of the mean log-probability of all targets.
+/// Value and derivatives of the mean log-probability of all targets.
 struct Slope {
     value: f64,
-    /// By the weights `(teacher)`.
+    /// First derivatives by the weights `(teacher)`.
     gradient: Vec<f64>,
     /// Minus its second derivatives `(teacher, teacher)`: the mean covariance of the teachers' scores.
     curvature: Matrix<f64>,
@@ -99,7 +99,7 @@ impl Triples<'_> {
         Ok((kept, Usefulness { chosen: kept.name(teachers), adds }))
     }
 
-    /// What each of these teachers adds to the others, whose likelihood is `value` with these weights. If one is best
+    /// Each of these teachers' gain over the others, whose likelihood is `value` with these weights. If one is best
     /// subtracted, it alone, and that it adds nothing.
     fn gains(&self, members: Strategy, weights: &[f64], value: f64) -> Result<Vec<(usize, f64)>> {
         let wrong = members.members().filter(|m| weights[*m] <= 0.0);
@@ -263,7 +263,7 @@ mod tests {
         }
     }
 
-    /// What teachers say of 80 queries: the first knows the tail in 2 of 3, the second in the others as well, and the third
+    /// The teachers chosen for 80 queries: the first knows the tail in 2 of 3, the second in the others as well, and the third
     /// says what `third` says of a query and an entity.
     fn chosen(third: impl Fn(usize, usize) -> f32) -> (Strategy, Usefulness) {
         const ENTITIES: usize = 80;

@@ -42,7 +42,7 @@ pub(crate) struct Learned {
     pub(crate) kept: bool,
     /// Passes of the policy that did best.
     pub(crate) passes: usize,
-    /// That policy's choices for queries that it did not learn from.
+    /// Worth of that policy's choices for queries that it did not learn from.
     pub(crate) policy: f64,
     /// The one strategy that is worth most on other queries.
     pub(crate) constant: f64,
@@ -50,7 +50,7 @@ pub(crate) struct Learned {
     pub(crate) standard_error: f64,
     /// The strategy that is worth most on all.
     pub(crate) constant_strategy: String,
-    /// All teachers, always.
+    /// Worth of all teachers, always.
     pub(crate) all: f64,
     /// Every query's best strategy: more is not to be had.
     pub(crate) oracle: f64,

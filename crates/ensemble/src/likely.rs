@@ -29,7 +29,7 @@ const RATE: f64 = 0.05;
 /// Standard deviation of the prior of `b`.
 const PRIOR: f64 = 0.5;
 
-/// How weights did on queries that they were not learned from.
+/// Quality of weights on queries that they were not learned from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Fitted {
     /// Mean log-probability of the targets by the mean of all scores.
@@ -41,7 +41,7 @@ pub(crate) struct Fitted {
 }
 
 impl Fitted {
-    /// How `weights (relation, teacher)` do on `queries`.
+    /// Quality of `weights (relation, teacher)` on `queries`.
     pub(crate) fn new(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[u32]) -> Result<Fitted> {
         let (relations, teachers) = (weights.rows(), triples.labels.teachers());
         let even = even(relations, teachers.len());

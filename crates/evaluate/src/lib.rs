@@ -37,14 +37,14 @@ use graph::Graph;
 use models::{Catalogue, ModelName, Models};
 use slices::Slicer;
 
-/// The figures.
+/// File of the figures.
 pub const METRICS: &str = "metrics.json";
-/// Every rank.
+/// File of every rank.
 pub const RANKS: &str = "ranks.parquet";
-/// Predictions by name.
+/// File of predictions by name.
 pub const EXAMPLES: &str = "examples.json";
 
-/// What an evaluation depends on beside its inputs and the seed.
+/// Parameters that an evaluation depends on beside its inputs and the seed.
 #[derive(Serialize)]
 struct Parameters<'a> {
     format: u32,
@@ -61,9 +61,9 @@ pub struct Ranked {
     pub model: String,
     /// The split.
     pub split: Split,
-    /// Of each of the split's triples: the tail's rank and the head's.
+    /// Ranks of each of the split's triples: the tail's and the head's.
     pub ranks: Vec<[Rank; 2]>,
-    /// How sure the model is of its first candidate for each of them.
+    /// Softmax probability of the model's first candidate, for each of them.
     pub confidences: Vec<[f32; 2]>,
 }
 

@@ -3,7 +3,7 @@
 use kge::{Rank, TieRule};
 use serde::{Deserialize, Serialize};
 
-/// What is predicted of a triple.
+/// Place of a triple that is predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// The tail of `(h, r, ?)`.
@@ -16,7 +16,7 @@ impl Direction {
     /// Both, in the order of [`kge::rank_triples`].
     pub const BOTH: [Direction; 2] = [Direction::Tail, Direction::Head];
 
-    /// The direction called so.
+    /// The direction of that name.
     pub fn of_name(name: &str) -> Option<Direction> {
         Direction::BOTH.into_iter().find(|direction| direction.as_str() == name)
     }

@@ -81,7 +81,7 @@ pub struct Slices {
     pub overlap: BTreeMap<String, Slice>,
 }
 
-/// What train says about relations and entities.
+/// Types of relations and entities seen, from the training triples.
 pub struct Slicer<'a> {
     graph: &'a Graph,
     relation_types: Vec<&'static str>,

@@ -1,4 +1,4 @@
-//! What would be run, how things stand, and how long it may take.
+//! Steps that would be run, their states, and how long they may take.
 
 use program::print_line;
 use stage::manifest::{FILE, Manifest};
@@ -10,15 +10,15 @@ use crate::execute::{Decision, Programs, command_line};
 use crate::grid::{EVALUATE, Grid, Step};
 use crate::statistics::mean;
 
-/// How deep below the experiments' directory stages lie: experiment, dataset, run, `teachers`, modality.
+/// Depth of the stages below the experiments' directory: experiment, dataset, run, `teachers`, modality.
 const DEPTH: usize = 6;
 
-/// How a step stands.
+/// State of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// It is done, and would say so at once.
     Fresh,
-    /// It is not, for this reason.
+    /// It is not done, for this reason.
     Open(String),
 }
 
@@ -76,7 +76,7 @@ fn total(grid: &Grid, open: usize, known: f64, unknown: usize) -> String {
     }
 }
 
-/// What to do about a step where only what is finished counts: evaluate the models that are there, and train nothing.
+/// Decision on a step where only what is finished counts: evaluate the models that are there, and train nothing.
 pub(crate) fn if_finished(grid: &Grid, programs: &Programs, step: &Step) -> Result<Decision> {
     if step.program == EVALUATE {
         return Ok(Decision::Run);

@@ -9,10 +9,10 @@ use std::time::Duration;
 use crate::grid::{EVALUATE, Grid, RunPlan, SHARED, Step};
 use crate::overrides::quoted;
 
-/// How long to wait between looks at a running stage.
+/// Pause between looks at a running stage.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// What became of a step.
+/// End of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// It is finished, now or before.
@@ -23,7 +23,7 @@ pub enum Outcome {
     Skipped(String),
 }
 
-/// What to do about a step that nothing hinders.
+/// Decision on a step that nothing hinders.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Call its program.
@@ -45,7 +45,7 @@ impl Programs {
         Ok(Programs(this.parent().unwrap_or(Path::new(".")).to_owned()))
     }
 
-    /// Where a program lies.
+    /// Path of a program.
     pub fn path(&self, program: &str) -> Result<PathBuf> {
         let path = self.0.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
         match path.is_file() {

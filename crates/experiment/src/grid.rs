@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use crate::overrides::{Level, Overrides};
 use crate::spec::{Dataset, STUDENT, Spec, Variant, VariesFrom};
 
-/// Where things come from and go to, beside what the experiment says.
+/// Sources and targets of files, and the part of the experiment to run, from the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Places {
     /// The experiment's directory.
@@ -33,14 +33,14 @@ pub struct Places {
     pub threads: Option<usize>,
 }
 
-/// Everything there is to do.
+/// Plan of everything there is to do.
 #[derive(Debug, Default)]
 pub struct Grid {
     /// The runs.
     pub runs: Vec<RunPlan>,
-    /// What is run, in order; a step needs earlier ones alone.
+    /// Calls of programs, in order; a step needs earlier ones alone.
     pub steps: Vec<Step>,
-    /// What becomes a figure of the table.
+    /// Models that become figures of the table.
     pub cells: Vec<Cell>,
 }
 
@@ -100,7 +100,7 @@ pub(crate) const SHARED: [(Level, &str, &str); 4] = [
     (Level::SoftLabels, "dsom-soft-labels", "soft-labels"),
 ];
 
-/// How many of [`SHARED`] what is measured needs: the graph, the teachers, or all.
+/// Number of stages of [`SHARED`] that the measured model needs: the graph, the teachers, or all.
 fn depth(variant: &Variant, recipe: &Recipe) -> usize {
     match variant.model() {
         STUDENT if recipe.distill.term == Term::None => 1,
@@ -224,7 +224,7 @@ impl Planner<'_> {
         if level < from { self.spec.seeds.first().copied().unwrap_or(seed) } else { seed }
     }
 
-    /// What makes two cells share a stage.
+    /// Key of a stage: cells with equal keys share it.
     fn identity(&self, dataset: &Dataset, seed: u64, level: Level, overrides: &Overrides) -> (Level, String) {
         let seeds: Vec<u64> = SHARED
             .iter()

@@ -39,10 +39,10 @@ use table::Table;
 
 /// The table as Markdown and as LaTeX.
 pub const MARKDOWN: &str = "table.md";
-/// See [`MARKDOWN`].
+/// The table as LaTeX.
 pub const LATEX: &str = "table.tex";
 
-/// How much of an experiment is done.
+/// Part of an experiment that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     /// All of it.

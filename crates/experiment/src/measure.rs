@@ -1,4 +1,4 @@
-//! What the evaluations say of the cells.
+//! Ranks of the cells, from the evaluations.
 
 use dsom_evaluate::RANKS;
 use dsom_evaluate::table::{self, RankTable};
@@ -13,7 +13,7 @@ use crate::grid::{Cell, Grid};
 /// The ranks of one cell's model.
 #[derive(Clone, Debug)]
 pub struct Measured {
-    /// Which cell.
+    /// The cell.
     pub cell: Cell,
     /// Its ranks by split.
     pub ranks: Vec<RankTable>,

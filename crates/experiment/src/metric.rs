@@ -26,7 +26,7 @@ impl Metric {
     pub const ALL: [Metric; 5] =
         [Metric::Mrr, Metric::Mr, Metric::HitsAt1, Metric::HitsAt3, Metric::HitsAt10];
 
-    /// As in recipes and results.
+    /// Name in recipes and results.
     pub fn as_str(self) -> &'static str {
         match self {
             Metric::Mrr => "mrr",
@@ -37,7 +37,7 @@ impl Metric {
         }
     }
 
-    /// As in tables.
+    /// Name in tables.
     pub fn title(self) -> &'static str {
         match self {
             Metric::Mrr => "MRR",
@@ -48,7 +48,7 @@ impl Metric {
         }
     }
 
-    /// What a rank contributes; halves occur under the realistic rule.
+    /// Contribution of a rank; halves occur under the realistic rule.
     ///
     /// ```
     /// use dsom_experiment::Metric;

@@ -23,17 +23,17 @@ pub struct Record {
     pub format: u32,
     /// The program's version and source revision.
     pub version: String,
-    /// What was asked for.
+    /// The experiment as it was asked for.
     pub experiment: Spec,
-    /// Every cell.
+    /// All cells.
     pub cells: Vec<CellRecord>,
     /// Every command, and what became of it.
     pub steps: Vec<StepRecord>,
-    /// What the tables say.
+    /// The tables.
     pub table: Table,
 }
 
-/// A cell and where it lies.
+/// A cell and the place of its model.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct CellRecord {
     /// The dataset's name.
@@ -53,14 +53,14 @@ pub struct CellRecord {
 /// A command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// As one types it.
+    /// The command as one types it.
     pub command: String,
-    /// What went wrong, if something did.
+    /// The error, if it failed.
     pub problem: Option<String>,
 }
 
 impl Record {
-    /// Of a grid whose steps came out like this; `measured` says which cells have figures.
+    /// The record of a grid whose steps came out like this; `measured` says which cells have figures.
     pub fn of(
         spec: &Spec,
         grid: &Grid,

@@ -1,4 +1,4 @@
-//! What an experiment is: datasets, variants, sweeps and seeds, from one TOML file.
+//! Experiments: datasets, variants, sweeps and seeds, from one TOML file.
 //!
 //! ```toml
 //! title = "Table 4: what the parts do"
@@ -38,9 +38,9 @@ use crate::Metric;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// Above the table.
+    /// Title above the table.
     pub title: String,
-    /// Below it: what to mind.
+    /// Text below the table: what to mind.
     #[serde(default)]
     pub caption: String,
     /// Every variant is run with each of them.
@@ -57,7 +57,7 @@ pub struct Spec {
     /// The table's columns; the first one is compared.
     #[serde(default = "metrics")]
     pub metrics: Vec<Metric>,
-    /// How intervals and tests are had.
+    /// Parameters of intervals and tests.
     #[serde(default)]
     pub statistics: Resampling,
     /// Keys of the recipe for all cells.
@@ -81,7 +81,7 @@ fn metrics() -> Vec<Metric> {
     vec![Metric::Mrr, Metric::HitsAt1, Metric::HitsAt3, Metric::HitsAt10]
 }
 
-/// From which stage on seeds differ.
+/// First stage whose seed differs between cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VariesFrom {
@@ -96,17 +96,17 @@ pub enum VariesFrom {
     Distill,
 }
 
-/// How intervals and tests are had.
+/// Parameters of intervals and tests.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resampling {
-    /// How often queries are drawn anew for the intervals.
+    /// Number of draws of the queries for the intervals.
     pub resamples: usize,
-    /// How often signs are drawn for the test.
+    /// Number of draws of the signs for the test.
     pub rounds: usize,
-    /// How much an interval covers.
+    /// Share of the draws that an interval covers.
     pub level: f64,
-    /// The seed of both.
+    /// Seed of intervals and test.
     pub seed: u64,
 }
 
@@ -150,10 +150,10 @@ pub struct Variant {
     /// Keys of the recipe.
     #[serde(default)]
     pub set: Table,
-    /// What the paper reports, by dataset.
+    /// Figures that the paper reports, by dataset.
     #[serde(default)]
     pub paper: BTreeMap<String, BTreeMap<Metric, f64>>,
-    /// Where it stands in a sweep.
+    /// Place in a sweep.
     #[serde(skip)]
     pub place: Option<Place>,
 }
@@ -164,7 +164,7 @@ pub struct Variant {
 pub struct Sweep {
     /// A short word, for folders.
     pub name: String,
-    /// What varies, as at the axis.
+    /// Label of the axis.
     pub label: String,
     /// The keys that get each value.
     pub keys: Vec<String>,
@@ -191,7 +191,7 @@ pub const STUDENT: &str = "student";
 /// The variant's own ensemble.
 pub const ENSEMBLE: &str = "ensemble";
 
-/// Where a variant stands in a sweep.
+/// Place of a variant in a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Place {
     /// The sweep's name.
@@ -203,14 +203,14 @@ pub struct Place {
 }
 
 impl Dataset {
-    /// As in the table.
+    /// Title in the table.
     pub fn title(&self) -> &str {
         self.title.as_deref().unwrap_or(&self.name)
     }
 }
 
 impl Variant {
-    /// As in the table.
+    /// Label in the table.
     pub fn label(&self) -> &str {
         self.label.as_deref().unwrap_or(&self.name)
     }

@@ -17,23 +17,23 @@ use crate::measure::{Measured, by_query, same_queries};
 use crate::spec::{Place, Resampling, Spec, Variant};
 use crate::statistics::{Bootstrap, Interval, deviation, holm, mean, randomisation};
 
-/// Below which adjusted p-value a difference gets a star.
+/// Adjusted p-value below which a difference gets a star.
 pub const SIGNIFICANT: f64 = 0.05;
 
-/// A table.
+/// A table of an experiment's figures.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Table {
-    /// Above it.
+    /// Title above the table.
     pub title: String,
-    /// Below it.
+    /// Text below the table.
     pub caption: String,
     /// The split.
     pub split: String,
     /// The columns.
     pub metrics: Vec<Metric>,
-    /// How intervals and tests were had.
+    /// Parameters of intervals and tests.
     pub statistics: Resampling,
-    /// What the others are compared with.
+    /// Name of the variant that the others are compared with.
     pub baseline: Option<String>,
     /// A part for each dataset.
     pub datasets: Vec<OfDataset>,
@@ -44,9 +44,9 @@ pub struct Table {
 pub struct OfDataset {
     /// The dataset's name.
     pub name: String,
-    /// As in the table.
+    /// Title in the table.
     pub title: String,
-    /// Over how many queries means are: one for every triple and direction.
+    /// Number of queries that means are over: one for every triple and direction.
     pub queries: usize,
     /// The variants that have a figure, in order.
     pub rows: Vec<Row>,
@@ -57,9 +57,9 @@ pub struct OfDataset {
 pub struct Row {
     /// The variant's name.
     pub variant: String,
-    /// As in the table.
+    /// Label in the table.
     pub label: String,
-    /// Where it stands in a sweep.
+    /// Place in a sweep.
     pub place: Option<Place>,
     /// The seeds that it has figures of.
     pub seeds: Vec<u64>,
@@ -67,7 +67,7 @@ pub struct Row {
     pub figures: BTreeMap<Metric, Figure>,
     /// Its first metric beside the baseline's.
     pub comparison: Option<Comparison>,
-    /// What the paper reports.
+    /// Figures that the paper reports.
     pub paper: BTreeMap<Metric, f64>,
 }
 
@@ -78,7 +78,7 @@ pub struct Figure {
     pub mean: f64,
     /// The standard deviation over seeds, of at least two.
     pub deviation: Option<f64>,
-    /// Where the mean lies for most draws of the queries; nothing if the seeds were not asked the same.
+    /// Interval of the mean over most draws of the queries; nothing if the seeds were not asked the same.
     pub interval: Option<Interval>,
 }
 
@@ -87,7 +87,7 @@ pub struct Figure {
 pub struct Comparison {
     /// The mean minus the baseline's.
     pub difference: f64,
-    /// Where that lies for most draws of the queries.
+    /// Interval of the difference over most draws of the queries.
     pub interval: Interval,
     /// The p-value of a paired randomisation test over queries.
     pub p: f64,
@@ -138,7 +138,7 @@ impl Table {
             .collect()
     }
 
-    /// How to read it, in sentences.
+    /// Sentences that say how to read it.
     pub fn notes(&self) -> Vec<String> {
         let Resampling { resamples, rounds, level, .. } = self.statistics;
         let percent = (100.0 * level).round();

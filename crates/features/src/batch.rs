@@ -92,9 +92,9 @@ impl EncodedFeatures {
     }
 }
 
-/// Where and by how many threads batches are encoded.
+/// Place and threads of the encoding of batches.
 pub(crate) struct Job<'a> {
-    /// Shown beside the progress.
+    /// Modality, shown beside the progress.
     pub modality: &'a Modality,
     pub threads: usize,
     /// The share of the batches that is done; all of them where there is none.

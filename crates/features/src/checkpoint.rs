@@ -22,7 +22,7 @@ pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 pub const MAKE_TOKENIZER: &str =
     "transformers writes it: AutoTokenizer.from_pretrained(ENCODER).save_pretrained(FOLDER)";
 
-/// Where checkpoints with more than an encoder have its tensors.
+/// Prefixes of an encoder's tensors in checkpoints that have more.
 const PREFIXES: [&str; 9] =
     ["bert", "roberta", "distilbert", "nomic_bert", "model", "vit", "beit", "dinov2", "vision_model"];
 

@@ -14,7 +14,7 @@ use stage::files::read_json;
 use stage::{Error, Result};
 use std::path::Path;
 
-/// Where a checkpoint says how its images are prepared.
+/// File in which a checkpoint says how its images are prepared.
 pub const FILE: &str = "preprocessor_config.json";
 
 /// The longest image that is resized by its shortest edge, as length over width.

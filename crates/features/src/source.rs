@@ -1,4 +1,4 @@
-//! Where an encoder comes from: a folder, a repository on the Hugging Face hub, or random weights.
+//! Sources of encoders: a folder, a repository on the Hugging Face hub, or random weights.
 //!
 //! A recipe or a flag names it. `random` is random; what is a folder, begins with `.`, `/` or `~`, or has no or several
 //! slashes is a path; and `owner/name` is on the hub, at the `@revision` that follows it, at `main` without one.
@@ -13,7 +13,7 @@ use crate::checkpoint::{CONFIG, Checkpoint, MAKE_TOKENIZER, WEIGHTS};
 use crate::plan::Lack;
 use crate::{preparation, text};
 
-/// Where an encoder comes from.
+/// Source of an encoder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EncoderSource<O> {
     /// A checkpoint, and what of it is the feature.

@@ -114,7 +114,7 @@ impl Hub {
         wants.iter().all(|want| !want.required || snapshot.holds(want)).then_some(snapshot)
     }
 
-    /// Where the cache has a repository's files, if it knows the commit.
+    /// Folder of a repository's files in the cache, if the commit is known.
     fn snapshot(&self, repository: &Repository) -> Option<Snapshot> {
         let folder = self.cache.join(repository.at("").folder_name());
         let commit = match repository.is_pinned() {

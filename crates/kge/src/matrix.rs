@@ -170,7 +170,7 @@ impl<T: Real> Matrix<T> {
 /// The way in which a product is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Precision {
-    /// In the precision of the numbers.
+    /// The precision of the numbers themselves.
     #[default]
     Full,
     /// `f32` is rounded to bf16 and summed in `f32`. `f64` stays what it is.

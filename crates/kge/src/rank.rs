@@ -96,7 +96,7 @@ pub fn judge_triples(
     measure_triples(scorer, triples, relations, known, progress, judge)
 }
 
-/// What `measure` says of tail and head of each triple; it sees a query's scores, its targets and its known answers.
+/// Results of `measure` for tail and head of each triple; it sees a query's scores, its targets and its known answers.
 fn measure_triples<T: Copy + Default + Send>(
     scorer: &impl Scorer,
     triples: &[Triple],
@@ -128,8 +128,8 @@ pub struct Asked<'a> {
     pub known: &'a [EntityId],
 }
 
-/// What `measure` says of tail and head of each triple; it sees so many queries at a time as fit a block, and answers
-/// for each of their targets.
+/// Results of `measure` for tail and head of each triple; it gets as many queries at a time as fit a block, and
+/// answers for each of their targets.
 pub fn measure_blocks<T: Copy + Default>(
     triples: &[Triple],
     relations: usize,

@@ -131,7 +131,7 @@ fn write_and_sum<T: Real>(xs: &[T], ys: &[T], out: &mut [T], step: impl Fn(T, T)
     sums.map(|lanes| lanes.into_iter().fold(T::ZERO, |a, b| a + b))
 }
 
-/// How `e^x` is had from `e^(x / τ)`.
+/// Way to compute `e^x` from `e^(x / τ)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
     /// `τ = 1`.
@@ -140,12 +140,12 @@ pub enum Power {
     Second,
     /// `τ = 4`.
     Fourth,
-    /// Not by a few products: it is computed anew.
+    /// No power of few products: `e^x` is computed anew.
     Other,
 }
 
 impl Power {
-    /// For a temperature.
+    /// Way for temperature `tau`.
     pub fn of(tau: f64) -> Power {
         match tau {
             1.0 => Power::First,

@@ -82,9 +82,9 @@ impl<T: Real> Objective<T> for CrossEntropy<'_> {
 /// Mean losses of one step, per triple.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct StepLoss {
-    /// The objective's.
+    /// Loss of the objective.
     pub objective: f64,
-    /// N3's.
+    /// Loss of the regulariser, N3.
     pub regulariser: f64,
     /// Number of pairs of query and tail that the means are over.
     pub pairs: usize,
@@ -95,11 +95,11 @@ pub struct StepLoss {
 pub struct Initial<T> {
     /// The backbone, which scores.
     pub backbone: Backbone,
-    /// The entities.
+    /// Entity embeddings.
     pub embedding: Embedding<T>,
-    /// As in [`Model::relation`].
+    /// Relation table, as [`Model::relation`].
     pub relation: Matrix<T>,
-    /// As in [`Model::core`].
+    /// TuckER's core, as [`Model::core`].
     pub core: Matrix<T>,
 }
 
@@ -175,7 +175,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// Of the queries numbered `numbers`.
+    /// The batch of the queries numbered `numbers`.
     pub fn new(queries: &QuerySet, numbers: &[u32]) -> Batch {
         let query = |number: &u32| queries.query(*number as usize);
         let tails = |number: &u32| queries.tails(*number as usize);

@@ -12,7 +12,7 @@ use crate::question::Question;
 /// The most scores that are held at once.
 const SCORES: usize = 1 << 25;
 
-/// What is listed.
+/// Answers that are listed.
 #[derive(Clone, Debug, Default)]
 pub struct Listing {
     /// Number of answers to a question.

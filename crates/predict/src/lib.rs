@@ -39,7 +39,7 @@ pub struct Session<'a> {
     trained: Trained,
 }
 
-/// What train has.
+/// Entities and relations that train has.
 struct Trained {
     entities: Vec<bool>,
     relations: Vec<bool>,

@@ -60,7 +60,7 @@ struct Arguments {
     /// Write the model into a folder as .npy, word2vec text and, of ComplEx, PyKEEN's weights
     #[arg(long, value_name = "DIR", conflicts_with_all = ["questions", "score", "format", "json", "output"])]
     export: Option<PathBuf>,
-    /// How answers are written [default: by the name of --output, else table]
+    /// Format of the answers [default: by the name of --output, else table]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
     /// Short for --format json: a JSON object per answer
@@ -157,7 +157,7 @@ impl Arguments {
         }
     }
 
-    /// What is asked, and what may answer.
+    /// The questions, and the answers that may be listed.
     fn asked(&self, vocabulary: &Vocabulary) -> Result<(Vec<Question>, Listing)> {
         let reader = Reader::new(vocabulary);
         let questions = match (&self.questions, &self.score, self.words.as_slice()) {

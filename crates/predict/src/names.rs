@@ -7,7 +7,7 @@ use std::collections::HashMap;
 /// Number of candidates or suggestions that a message names.
 const LISTED: usize = 8;
 
-/// What something is called.
+/// Key and name of an entity or a relation.
 #[derive(Clone, Copy, Debug)]
 pub struct Label<'a> {
     /// The dataset's own identifier.
@@ -121,7 +121,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// How much a label looks like `lower`, at most 2: containing it counts more than any likeness of letters.
+/// Likeness of a label to `lower`, at most 2: containing it counts more than any likeness of letters.
 fn likeness(label: &Label, lower: &str) -> f64 {
     let of = |text: &str| {
         let text = text.to_lowercase();

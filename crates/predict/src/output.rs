@@ -28,14 +28,14 @@ use crate::answer::{Answer, Reply};
 use crate::question::Question;
 use crate::why::{Explanation, Fact};
 
-/// How answers are written.
+/// Format of the answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Columns of text for people.
     Table,
-    /// A header, and a line an answer.
+    /// A header, and a line per answer.
     Tsv,
-    /// A JSON object an answer.
+    /// A JSON object per answer.
     Json,
     /// A table with types.
     Parquet,
@@ -60,7 +60,7 @@ pub struct Row<'a> {
     why: Option<Why<'a>>,
 }
 
-/// What speaks for an answer, as JSON.
+/// Evidence for an answer, as JSON.
 #[derive(Clone, Debug, Serialize)]
 struct Why<'a> {
     ranks: &'a [(String, f64, u32)],
@@ -252,7 +252,7 @@ fn figures(row: &Row) -> Vec<String> {
     vec![known.to_owned(), format!("{:.4}", row.score), format!("{:.2} %", 100.0 * row.probability)]
 }
 
-/// What the lists leave out, in a sentence each.
+/// Sentences that say what the lists leave out.
 pub fn notes(vocabulary: &Vocabulary, replies: &[Reply]) -> Vec<String> {
     let known: usize = replies.iter().map(|reply| reply.known).sum();
     let itself: Vec<&Reply> = replies.iter().filter(|reply| reply.itself).collect();

@@ -16,11 +16,11 @@ const SHOWN: usize = 5;
 /// A triple with one place to be filled, or with none: one that is to be scored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Question {
-    /// Whom it is about.
+    /// Head; none if it is asked for.
     pub head: Option<EntityId>,
-    /// What is said; never an inverse.
+    /// Relation; never an inverse, none if it is asked for.
     pub relation: Option<RelationId>,
-    /// Whom it is said of.
+    /// Tail; none if it is asked for.
     pub tail: Option<EntityId>,
 }
 
@@ -59,14 +59,14 @@ pub enum Rows {
 /// Head, relation, tail as written; none where they are asked for.
 type Words = [Option<String>; 3];
 
-/// What words mean in a graph.
+/// Finds the meaning of words in a graph.
 pub struct Reader<'a> {
     entities: Names<'a>,
     relations: Names<'a>,
 }
 
 impl<'a> Reader<'a> {
-    /// Of the graph with this vocabulary.
+    /// Reader for the graph with this vocabulary.
     pub fn new(vocabulary: &'a Vocabulary) -> Self {
         Reader { entities: Names::entities(vocabulary), relations: Names::relations(vocabulary) }
     }
@@ -205,7 +205,7 @@ fn split<'w>(cells: impl IntoIterator<Item = &'w str>) -> std::result::Result<Wo
         .map_err(|_| format!("{found} cells, but head, relation and perhaps tail were expected"))
 }
 
-/// What a cell holds, if it is not one that is asked for.
+/// Content of a cell, if it is not the one that is asked for.
 fn word(cell: &str) -> Option<String> {
     (!["", "?"].contains(&cell)).then(|| cell.to_owned())
 }

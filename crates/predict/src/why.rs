@@ -1,4 +1,4 @@
-//! What speaks for an answer: the teachers' ranks of it, whom the policy trusts, and known facts that resemble it.
+//! Evidence for an answer: the teachers' ranks of it, whom the policy trusts, and known facts that resemble it.
 //!
 //! The facts are training triples `(h', r, t')` of the same relation, the nearest first by
 //! `cos(h, h') · cos(t, t')` in the model's entity table. They show what the model could have learned the answer from; they
@@ -25,22 +25,22 @@ const NEAR: f32 = 0.3;
 const STRATEGIES: usize = 3;
 /// The policy's probabilities in a student's folder.
 const POLICY: &str = "strategies.parquet";
-/// Its columns that are no strategies.
+/// Number of its columns that are no strategies.
 const OTHERS: usize = 5;
 
-/// What speaks for the answers to one question.
+/// Evidence for the answers to one question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Explanation {
     /// The policy's probabilities of all strategies, the likeliest first, if it was asked this in training.
     pub policy: Option<Vec<(String, f32)>>,
-    /// In the order of the answers.
+    /// Evidence for each answer, in their order.
     pub answers: Vec<Why>,
 }
 
 /// Teachers by name, each with its rank and how many candidates it scores the same.
 pub type Ranks = Vec<(String, f64, u32)>;
 
-/// What speaks for one answer.
+/// Evidence for one answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Why {
     /// Each teacher's filtered rank of it, ties realistic. Many ties tell that the teacher has no view of its own.

@@ -30,7 +30,7 @@ pub struct Common {
     /// Worker threads [default: all cores]; results do not depend on it
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Where to compute: auto, cpu, cuda or cuda:N (from 0), metal, candle (for tests): see docs/gpu.md
+    /// Device to compute on: auto, cpu, cuda or cuda:N (from 0), metal, candle (for tests); see docs/gpu.md
     #[arg(long, value_name = "DEVICE", env = "DSOM_DEVICE", default_value = "auto")]
     device: Device,
     /// Do the work even if it is fresh
@@ -66,7 +66,7 @@ impl Common {
         Recipe::load(&self.recipe, &sets)
     }
 
-    /// Where to compute.
+    /// Device to compute on.
     pub fn device(&self) -> Device {
         self.device
     }

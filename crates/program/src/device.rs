@@ -1,4 +1,4 @@
-//! Where the arithmetic is done, as the command line says it.
+//! Device for the arithmetic, as the command line names it.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;

@@ -16,7 +16,7 @@ use stage::resources::human;
 
 use crate::printable::printable_log;
 
-/// How often a log without a terminal gets a line about the same work.
+/// Time between a log's lines about the same work, without a terminal.
 const LOG_INTERVAL: Duration = Duration::from_secs(20);
 
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
@@ -113,7 +113,7 @@ impl Write for AboveBars {
 pub struct Progress {
     title: String,
     total: u64,
-    /// How a count is written in log lines.
+    /// Writes a count for log lines.
     written: fn(u64) -> String,
     done: AtomicU64,
     started: Instant,

@@ -129,7 +129,7 @@ impl SoftLabels {
         SoftLabels { teachers, entities, files, scores, vectors: Vec::new(), lossy: None }
     }
 
-    /// What `models` say of `queries` that no cache is of, in memory, with the query vectors.
+    /// Soft labels of `queries` that no cache is of, computed by `models` in memory, with the query vectors.
     ///
     /// # Errors
     /// If a number does not fit half precision; on interruption.

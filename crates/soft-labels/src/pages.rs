@@ -28,7 +28,7 @@ use crate::schema::rows_per_page;
 pub(crate) trait Stored: Pod {
     /// Its type in memory.
     type Number: Copy + Sync;
-    /// Its type to other readers.
+    /// Type of the number to other readers.
     const TYPE: DataType;
     /// Stores numbers; answers whether every one of them fits.
     fn store(numbers: &[Self::Number], bytes: &mut [u8]) -> bool;

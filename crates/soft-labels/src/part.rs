@@ -43,7 +43,7 @@ impl Part {
         }
     }
 
-    /// Where it lies.
+    /// Path of the file.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
@@ -119,7 +119,7 @@ impl Part {
         }
     }
 
-    /// Where in the file each row of the list column `name` begins.
+    /// Offset in the file of each row of the list column `name`.
     pub(crate) fn places<S: Stored>(&self, name: &str) -> Result<Vec<u64>> {
         let width = self.width::<S>(name)?;
         let columns = self.metadata.file_metadata().schema_descr().columns();

@@ -1,4 +1,4 @@
-//! What is written is what the teachers say, to our reader and to arrow's.
+//! The file has what the teachers say, for our reader and for arrow's.
 
 use arrow::array::AsArray;
 use arrow::datatypes::Float16Type;

@@ -195,7 +195,7 @@ impl<'a, W: Write + Send> Group<'a, W> {
     }
 }
 
-/// What the list columns of one row group after another are made in: fresh memory costs more than the work.
+/// Memory for the list columns of one row group after another: fresh memory costs more than the work.
 struct Buffers {
     /// Query vectors, or scores, of one teacher after another.
     rows: Matrix<f32>,

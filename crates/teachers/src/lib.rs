@@ -32,7 +32,7 @@ struct Parameters<'a> {
 }
 
 impl<'a> Parameters<'a> {
-    /// Of the teacher of `modality`, as the recipe has it; what features have does not concern the structural one.
+    /// Parameters of the teacher of `modality`, as in the recipe; the keys about features do not concern the structural one.
     fn new(modality: &'a Modality, teachers: &Teachers) -> Self {
         let projected = !modality.is_structural();
         Parameters {

@@ -22,7 +22,7 @@ struct Arguments {
     /// Hide the features of this share of the entities, for experiments [default: teachers.missing_rate]
     #[arg(long, value_name = "R")]
     missing_rate: Option<f64>,
-    /// Which entities are hidden [default: teachers.missing_seed]
+    /// Seed of the choice of hidden entities [default: teachers.missing_seed]
     #[arg(long, value_name = "N")]
     missing_seed: Option<u64>,
 }

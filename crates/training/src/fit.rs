@@ -49,7 +49,7 @@ pub struct Fitted {
     pub best_epoch: usize,
     /// Its filtered validation MRR.
     pub valid_mrr: f64,
-    /// Validations since then.
+    /// Validations since the best epoch.
     #[serde(rename = "validations_without_gain")]
     pub without_gain: usize,
 }

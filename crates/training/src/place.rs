@@ -1,4 +1,4 @@
-//! Where arithmetic is done: on the CPU by the hand-written engine, or on a device.
+//! Place of the arithmetic: the CPU, by the hand-written engine, or a device.
 
 use device::{Device, DeviceModel, DeviceTrainer};
 use kge::rank::BLOCK;
@@ -9,20 +9,20 @@ use stage::{Result, resources};
 
 use crate::{Engine, precision};
 
-/// Where arithmetic is done, and by which products. Only what makes an engine looks inside.
+/// Place of the arithmetic, and its products. Only what makes an engine looks inside.
 pub enum Place {
-    /// By the hand-written engine.
+    /// The CPU, by the hand-written engine.
     Cpu(kge::Precision),
-    /// By tensors on a device.
+    /// A device, by tensors.
     Device(Device, Precision),
 }
 
 /// The largest shapes of a training: see [`kge::Trainer::memory`].
 #[derive(Clone, Copy, Debug)]
 pub struct Shapes {
-    /// The model's.
+    /// Shape of the model.
     pub shape: Shape,
-    /// Entities.
+    /// Number of entities.
     pub entities: usize,
     /// Columns of the features; 0 for a free table.
     pub features: usize,

@@ -61,7 +61,7 @@ impl RemotePolicy {
         Ok(())
     }
 
-    /// Takes the policy's layers.
+    /// Copies the policy's layers to the device.
     pub(crate) fn write(&mut self, policy: &mut Policy<'_, f32>) -> Result<()> {
         let layers = policy.layers_mut();
         self.network

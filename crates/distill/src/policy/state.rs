@@ -206,7 +206,7 @@ pub(crate) struct Statistics<T> {
 }
 
 impl<T: Real> Statistics<T> {
-    /// Of a row of scores.
+    /// Statistics of a row of scores.
     pub(crate) fn of(scores: &[T]) -> Self {
         let count = T::from_f64(scores.len() as f64);
         let mean = row::sum(scores) / count;

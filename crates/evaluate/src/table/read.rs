@@ -16,7 +16,7 @@ pub struct RankTable {
     pub model: String,
     /// The split.
     pub split: Split,
-    /// What was asked.
+    /// Triples with the place that was asked for.
     pub asked: Vec<(Triple, Direction)>,
     /// Ranks under the realistic rule.
     pub ranks: Vec<f64>,

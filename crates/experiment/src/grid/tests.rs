@@ -1,4 +1,4 @@
-//! What is shared, and what is not.
+//! Stages that are shared, and stages that are not.
 
 use super::*;
 

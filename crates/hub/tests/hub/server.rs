@@ -9,10 +9,10 @@ use std::sync::{Arc, Mutex};
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub(crate) const NAME: &str = "owner/model";
 
-/// What a server gives instead of the right answer.
+/// Fault of a server's answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Fault {
-    /// This status.
+    /// Another status.
     Status(u16),
     /// The last byte of a file is another.
     Corrupt,

@@ -43,7 +43,7 @@ impl Kernel {
         all.into_iter().map(Kernel).collect()
     }
 
-    /// The fastest, if there is one.
+    /// The fastest kernel of this processor, if there is one.
     pub fn fastest() -> Option<Kernel> {
         Self::all().first().copied()
     }
@@ -62,7 +62,7 @@ impl Display for Kernel {
 
 #[cfg(not(target_arch = "x86_64"))]
 impl Kernel {
-    /// There are no kernels.
+    /// Never called: no kernel exists without this architecture.
     pub(super) fn multiply(
         self,
         _threads: usize,

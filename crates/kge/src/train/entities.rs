@@ -23,7 +23,7 @@ use crate::adagrad::Adagrad;
 use crate::backbone::distance;
 use crate::{Matrix, Precision, Real, row};
 
-/// Where entity embeddings come from.
+/// Source of the entity embeddings.
 #[derive(Clone, Debug)]
 pub enum Embedding<T> {
     /// A free table `(entity, 2k)`: structural teacher and student.
@@ -165,7 +165,7 @@ pub(crate) struct Gradients<'a, T> {
     pub(crate) vectors: &'a Matrix<T>,
     /// The entities that the batch uses itself.
     pub(crate) uses: &'a Uses,
-    /// Of their embeddings `(use, 2k)`.
+    /// Gradient of their embeddings `(use, 2k)`.
     pub(crate) used: &'a Matrix<T>,
     /// True if the table has the norms of its rows.
     pub(crate) is_distance: bool,

@@ -17,14 +17,14 @@ pub struct Uses {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Use {
     row: u32,
-    /// Where in the batch it is composed into a query; nowhere for a tail.
+    /// Position in the batch at which it is composed into a query; none for a tail.
     position: Option<u32>,
     pairs: u32,
 }
 
 impl Uses {
-    /// Of the rows `composed` at each position of the batch, each with its number of pairs, and of the rows of
-    /// `tails`.
+    /// The uses of the rows `composed` at each position of the batch, each with its number of pairs, and of the rows
+    /// of `tails`.
     pub fn new(composed: impl Iterator<Item = (u32, u32)>, tails: impl Iterator<Item = u32>) -> Uses {
         let composed = (0..).zip(composed).map(|(i, (row, pairs))| Use { row, position: Some(i), pairs });
         let tails = tails.map(|row| Use { row, position: None, pairs: 1 });
@@ -75,7 +75,7 @@ impl Uses {
         self.pairs[number]
     }
 
-    /// Where in the batch row number `number` is composed into a query.
+    /// Positions in the batch at which row number `number` is composed into a query.
     pub fn positions(&self, number: usize) -> &[u32] {
         &self.positions[self.starts[number]..self.starts[number + 1]]
     }

@@ -41,7 +41,7 @@ impl OfTeacher {
 }
 
 impl Excerpts {
-    /// Of `teachers` of a graph of so many entities.
+    /// Excerpts by `teachers` for a graph of so many entities.
     pub(crate) fn new(entities: usize, queries: QuerySet, teachers: Vec<OfTeacher>) -> Self {
         Excerpts { entities, queries, teachers }
     }

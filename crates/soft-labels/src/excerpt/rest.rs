@@ -2,7 +2,7 @@
 
 use kge::{Real, row};
 
-/// The scores of some entities in two numbers.
+/// Summary of the scores of some entities, in two numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rest {
     /// `ln Σ exp(score)`; minus infinity of none.
@@ -12,7 +12,7 @@ pub(crate) struct Rest {
 }
 
 impl Rest {
-    /// Of all `scores` but those of the entities `kept`; `buffer` is of the same length.
+    /// Summary of all `scores` but those of the entities `kept`; `buffer` is of the same length.
     pub(crate) fn of(scores: &[f32], kept: &[u32], count: usize, buffer: &mut [f32]) -> Rest {
         if count == 0 {
             return Rest { log_sum: f64::NEG_INFINITY, mean: 0.0 };

@@ -38,7 +38,7 @@ struct Row {
 }
 
 impl Excerpt {
-    /// Of all teachers' `scores (query, entity)` of the queries `rows`, with `top` entities a row.
+    /// Excerpt of all teachers' `scores (query, entity)` of the queries `rows`, with `top` entities a row.
     pub(crate) fn of(scores: &[Matrix<f32>], queries: &QuerySet, rows: Range<usize>, top: usize) -> Excerpt {
         let excerpts: Vec<Row> = (0..rows.len())
             .into_par_iter()
