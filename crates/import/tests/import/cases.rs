@@ -86,6 +86,23 @@ fn headers_and_columns_too_many() {
 }
 
 #[test]
+fn columns_in_another_order_and_files_left_out() {
+    let tails_first: [File; 3] = [
+        ("train.tsv", b"a\tb\tr\nb\tc\tr\nc\ta\tr\na\tc\tr\nb\td\tr\n"),
+        ("valid.tsv", b"d\ta\tr\n"),
+        ("test.tsv", b"c\td\tr\n"),
+    ];
+    case(&NAMED, &tails_first, &[], 0, &["4 of 4 relations are entities, too"]);
+    case(
+        &NAMED,
+        &[("dev.txt", b"a\tr\tb\n"), ("Makefile", b"")],
+        &[],
+        0,
+        &["not read: dev.txt; to read one"],
+    );
+}
+
+#[test]
 fn openke_files_in_all_their_spellings() {
     reads_alike(
         &OPENKE,

@@ -70,6 +70,8 @@ impl Dataset {
         };
         let twins = [twins("entities", &entities), twins("relations", &relations)];
         dataset.notes.extend(twins.into_iter().flatten());
+        dataset.notes.extend(misplaced(&entities, &relations));
+        dataset.notes.extend(left_out(plan)?);
         dataset.vocabulary.entities = dataset.entities(plan, &mut entities)?;
         dataset.vocabulary.relations = dataset.relations(plan, &mut relations)?;
         dataset.add_images(plan, &entities)?;
@@ -199,6 +201,22 @@ fn refuse_shared_header(train: &Lines, splits: &BTreeMap<Split, PublishedSplit>)
 
 fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String) -> Option<String> {
     name.or_else(|| plan.import.names_from_keys.then(|| spell(key)).filter(|name| !name.is_empty()))
+}
+
+/// A word about relations of which most are entities, too.
+fn misplaced(entities: &Listing, relations: &Listing) -> Option<String> {
+    let (all, entities) = (relations.keys.keys(), entities.keys.keys().iter().collect::<HashSet<_>>());
+    let both = all.iter().filter(|key| entities.contains(key)).count();
+    (2 * both > all.len()).then(|| {
+        format!("{both} of {} relations are entities, too: are the columns head, relation, tail?", all.len())
+    })
+}
+
+/// A word about files that are named like those of a split and are none of the plan's.
+fn left_out(plan: &Plan) -> Result<Option<String>> {
+    let names = plan.unread_splits()?;
+    Ok((!names.is_empty())
+        .then(|| format!("not read: {}; to read one, name it in the recipe's [import]", names.join(", "))))
 }
 
 #[cfg(test)]

@@ -18,6 +18,8 @@ pub struct Plan {
 
 const ENTITIES: &[&str] = &["entities.tsv", "entity2id.txt", "ent_id", "entity2id.tsv", "ent_id.txt"];
 const RELATIONS: &[&str] = &["relations.tsv", "relation2id.txt", "rel_id", "relation2id.tsv", "rel_id.txt"];
+/// Beginnings of the names of files that hold a split.
+const SPLITS: [&str; 4] = ["train", "valid", "dev", "test"];
 const NAMES: &[(&str, Join)] = &[
     ("entityid2name.txt", Join::Id),
     ("entity2name.txt", Join::Auto),
@@ -69,6 +71,19 @@ impl Plan {
         });
         let parts = [entities, relations, train, valid, test].map(Option::as_ref);
         parts.into_iter().chain(texts).flatten().cloned().collect()
+    }
+
+    /// Names of files in the raw folder that begin like those of a split and are not read, sorted.
+    pub fn unread_splits(&self) -> Result<Vec<String>> {
+        let read = self.files();
+        let entries = std::fs::read_dir(&self.root).map_err(|e| Error::io(&self.root, e))?;
+        let files = entries.flatten().filter(|entry| entry.path().is_file()).map(|entry| entry.file_name());
+        let unread = files.filter(|name| !read.contains(Path::new(name)));
+        let names = unread.map(|name| name.to_string_lossy().into_owned());
+        let mut splits: Vec<_> =
+            names.filter(|name| SPLITS.iter().any(|split| name.starts_with(split))).collect();
+        splits.sort();
+        Ok(splits)
     }
 
     /// The file of a split, if there is one.
