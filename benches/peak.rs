@@ -1,19 +1,19 @@
 //! Peak rate of the cores with operands that are in registers.
 
-use kge::Precision;
+use kge::ProductPrecision;
 
 use crate::clock::Clock;
 
 /// The instructions that a precision uses here.
-pub(crate) fn name(precision: Precision) -> String {
+pub(crate) fn name(precision: ProductPrecision) -> String {
     match precision {
-        Precision::Full => "f32".to_owned(),
-        Precision::Bf16(kernel) => kernel.to_string(),
+        ProductPrecision::Full => "f32".to_owned(),
+        ProductPrecision::Bf16(kernel) => kernel.to_string(),
     }
 }
 
 /// GFLOP in a second of one core with these instructions; not a number where this bench does not know them.
-pub(crate) fn rate(precision: Precision) -> f64 {
+pub(crate) fn rate(precision: ProductPrecision) -> f64 {
     let name = name(precision);
     let started = Clock::now();
     let done: f64 = rayon::broadcast(|_| operations(&name).unwrap_or(f64::NAN)).iter().sum();

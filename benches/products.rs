@@ -11,7 +11,7 @@
 
 use kge::matrix::bf16::Kernel;
 use kge::model::normal;
-use kge::{Matrix, Precision};
+use kge::{Matrix, ProductPrecision};
 use program::print_line;
 use rand::SeedableRng;
 
@@ -27,8 +27,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let queries = numbers.first().copied().unwrap_or(530);
     let entities = numbers.get(1).copied().unwrap_or(15_000);
     let widths = if numbers.len() > 2 { &numbers[2..] } else { &[256, 512, 4000] };
-    let mut methods = vec![Precision::Full];
-    methods.extend(Kernel::all().into_iter().map(Precision::Bf16));
+    let mut methods = vec![ProductPrecision::Full];
+    methods.extend(Kernel::all().into_iter().map(ProductPrecision::Bf16));
     print_line(&format!("{queries} queries, {entities} entities, {ROUNDS} rounds"));
     print_line("threads width  product    by            GFLOP/s  of a core  of peak  times f32");
     for threads in [1, 2] {
@@ -64,7 +64,7 @@ impl Step {
     }
 
     /// One line for each product and method.
-    fn compare(&mut self, methods: &[Precision]) -> Vec<String> {
+    fn compare(&mut self, methods: &[ProductPrecision]) -> Vec<String> {
         let (queries, width) = (self.vectors.rows() as f64, self.vectors.columns() as f64);
         let work = 2e-9 * queries * width * self.entity.rows() as f64;
         let mut lines = Vec::new();
@@ -78,7 +78,7 @@ impl Step {
                     multiply(self, method);
                     let (all, core) = started.elapsed();
                     let rate = work / core;
-                    single = if method == Precision::Full { rate } else { single };
+                    single = if method == ProductPrecision::Full { rate } else { single };
                     // The first round warms up.
                     if round > 0 {
                         let values = [work / all, rate, rate / peak, rate / single];
@@ -98,7 +98,7 @@ impl Step {
     }
 }
 
-type Multiply = fn(&mut Step, Precision);
+type Multiply = fn(&mut Step, ProductPrecision);
 
 const PRODUCTS: [(&str, Multiply); 3] = [
     ("scores", |step, precision| {

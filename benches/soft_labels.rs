@@ -12,7 +12,7 @@
 
 use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float16Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Float16Type};
-use dsom_soft_labels::{SoftLabels, Teacher, scorers, write_part};
+use dsom_soft_labels::{SoftLabels, TrainedTeacher, scorers, write_part};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kge::model::normal;
@@ -87,7 +87,12 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Rows a second of the whole and of the lossy cache.
-fn compare_lossy(folder: &Path, data: &Data, teachers: &[Teacher], top: usize) -> Result<(), Box<dyn Error>> {
+fn compare_lossy(
+    folder: &Path,
+    data: &Data,
+    teachers: &[TrainedTeacher],
+    top: usize,
+) -> Result<(), Box<dyn Error>> {
     let (queries, names) = (data.queries.len(), || teachers.iter().map(|teacher| teacher.modality.clone()));
     let (mut write, mut fill) = (Side::new("write"), Side::new("fill"));
     let mut sizes = [0, 0];
@@ -193,18 +198,18 @@ fn graph(entities: usize, queries: usize) -> Data {
     }
 }
 
-fn teachers(data: &Data, count: usize, rank: usize) -> Result<Vec<Teacher>, Box<dyn Error>> {
+fn teachers(data: &Data, count: usize, rank: usize) -> Result<Vec<TrainedTeacher>, Box<dyn Error>> {
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(1);
     let mut table = |rows: usize| normal(rows, 2 * rank, 1.0, &mut generator);
     (0..count)
         .map(|i| {
             let model = Model::complex(table(data.entities()), table(2 * data.relations()));
-            Ok(Teacher { modality: format!("m{i}").parse()?, model })
+            Ok(TrainedTeacher { modality: format!("m{i}").parse()?, model })
         })
         .collect()
 }
 
-fn write_by_arrow(path: &Path, data: &Data, teachers: &[Teacher]) -> Result<(), Box<dyn Error>> {
+fn write_by_arrow(path: &Path, data: &Data, teachers: &[TrainedTeacher]) -> Result<(), Box<dyn Error>> {
     let properties = WriterProperties::builder()
         .set_encoding(Encoding::PLAIN)
         .set_dictionary_enabled(false)
@@ -215,7 +220,7 @@ fn write_by_arrow(path: &Path, data: &Data, teachers: &[Teacher]) -> Result<(), 
         let ids = queries.iter().map(|query| query.head.0);
         let mut columns: Vec<(String, ArrayRef)> =
             vec![("head".into(), Arc::new(UInt32Array::from_iter_values(ids)))];
-        for Teacher { modality, model } in teachers {
+        for TrainedTeacher { modality, model } in teachers {
             model.scores(queries, &mut scores);
             let mut halves = vec![f16::ZERO; scores.values().len()];
             halves.convert_from_f32_slice(scores.values());

@@ -1,6 +1,6 @@
 //! The workload: batches, features and teachers, in files that any program can read.
 
-use kge::checkpoint::{Reader, Tensors};
+use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::{Matrix, Model};
 use mkg::{EntityId, Query, QuerySet, RelationId, Triple};
 use rand::seq::SliceRandom;
@@ -48,13 +48,13 @@ pub(crate) struct Plan {
 /// A workload that was read.
 pub(crate) struct Workload {
     pub(crate) plan: Plan,
-    pub(crate) tensors: Reader,
+    pub(crate) tensors: TensorReader,
 }
 
 impl Workload {
     pub(crate) fn read(folder: &Path) -> Result<Workload> {
         let plan = stage::files::read_json(&folder.join(FILE))?;
-        Ok(Workload { plan, tensors: Reader::open(&folder.join(TENSORS))? })
+        Ok(Workload { plan, tensors: TensorReader::open(&folder.join(TENSORS))? })
     }
 
     /// The model saved under `prefix.`: entities as they score, and relations.
@@ -89,11 +89,11 @@ pub(crate) fn cut(run: &Run, folder: &Path, steps: usize) -> Result<()> {
         let mut width = 0;
         if !modality.is_structural() {
             let path = task.stage_input(&run.features(&modality), FEATURES)?;
-            let mut features = Reader::open(&path)?.matrix("features")?;
+            let mut features = TensorReader::open(&path)?.matrix("features")?;
             unit_rows(&mut features);
             width = features.columns();
             matrices.push((format!("{modality}.features"), features));
-            let reader = Reader::open(&run.teacher(&modality).join(MODEL))?;
+            let reader = TensorReader::open(&run.teacher(&modality).join(MODEL))?;
             matrices.push((format!("{modality}.projection"), reader.matrix("projection")?));
         }
         push_model(&mut matrices, modality.as_str(), model);
@@ -193,7 +193,7 @@ fn write(folder: &Path, plan: &Plan, matrices: &[(String, Matrix<f32>)]) -> Resu
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let tensors = matrices
         .iter()
-        .fold(Tensors::default(), |tensors, (name, matrix)| tensors.matrix(name.clone(), matrix));
+        .fold(NamedTensors::default(), |tensors, (name, matrix)| tensors.matrix(name.clone(), matrix));
     tensors.write(&folder.join(TENSORS))?;
     stage::files::write_json(&folder.join(FILE), plan)
 }

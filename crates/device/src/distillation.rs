@@ -6,8 +6,8 @@ use kge::Matrix;
 
 use crate::host::{list, read_numbers, upload};
 use crate::objective::{BatchObjective, BatchTails, ScoreGradient, TailLists};
-use crate::senior::Integration;
-use crate::teachers::TeacherScores;
+use crate::senior::BatchIntegration;
+use crate::teachers::DeviceTeachers;
 use crate::terms::{Side, SplitScores, TermGradient, Terms, differentiate};
 
 /// A combination of teachers for some of a query's tails.
@@ -40,7 +40,7 @@ pub enum Guidance {
 
 /// Tells whether teachers answer a pair of query and tail better than the student: with lower cross-entropy (Eq. 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answer {
+pub struct Comparison {
     /// True if the combination chosen for the pair does.
     pub chosen: bool,
     /// True if the baseline does.
@@ -49,11 +49,11 @@ pub struct Answer {
 
 /// Figures that a batch leaves behind.
 #[derive(Clone, Debug, Default)]
-pub struct Taught {
+pub struct BatchFigures {
     /// The distillation term, summed over pairs of query and tail, without its weight.
     pub distillation: f64,
     /// Answers of every pair, in the batch's order, where rewards were asked for.
-    pub answers: Vec<Answer>,
+    pub answers: Vec<Comparison>,
     /// The Senior's attention to each teacher, and the gradient of its weights, `(query, teacher)` both.
     pub integration: Option<[Matrix<f64>; 2]>,
 }
@@ -61,12 +61,12 @@ pub struct Taught {
 /// The student's objective for one batch.
 pub struct BatchDistillation<'a, 'b> {
     terms: Terms,
-    teachers: &'a mut TeacherScores<'b>,
+    teachers: &'a mut DeviceTeachers<'b>,
     guidance: &'a Guidance,
     left: Left,
 }
 
-/// Tensors that [`Taught`] is read from.
+/// Tensors that [`BatchFigures`] is read from.
 #[derive(Default)]
 struct Left {
     distillation: Option<Tensor>,
@@ -77,7 +77,7 @@ struct Left {
 
 impl<'a, 'b> BatchDistillation<'a, 'b> {
     /// By a term, from what `teachers` say, combined as the `guidance` has it.
-    pub fn new(terms: Terms, teachers: &'a mut TeacherScores<'b>, guidance: &'a Guidance) -> Self {
+    pub fn new(terms: Terms, teachers: &'a mut DeviceTeachers<'b>, guidance: &'a Guidance) -> Self {
         BatchDistillation { terms, teachers, guidance, left: Left::default() }
     }
 
@@ -99,7 +99,7 @@ impl<'a, 'b> BatchDistillation<'a, 'b> {
     ) -> Result<Round> {
         let said = self.teachers.scores(batch.queries, batch.numbers)?;
         let scales = upload(scores.device(), scales)?.to_dtype(batch.lists.counts.dtype())?;
-        let integration = Integration::new(said, scales, scores, self.terms.tau, temperature)?;
+        let integration = BatchIntegration::new(said, scales, scores, self.terms.tau, temperature)?;
         let round = Round {
             rows: None,
             weights: integration.weights()?.to_dtype(scores.dtype())?,
@@ -113,7 +113,7 @@ impl<'a, 'b> BatchDistillation<'a, 'b> {
 }
 
 impl BatchObjective for BatchDistillation<'_, '_> {
-    type Left = Taught;
+    type Left = BatchFigures;
 
     fn gradient(&mut self, batch: &BatchTails<'_>, scores: &Tensor, scale: f64) -> Result<ScoreGradient> {
         let mut lesson = BatchLesson::new(self.terms, &batch.lists, scores, scale)?;
@@ -143,19 +143,19 @@ impl BatchObjective for BatchDistillation<'_, '_> {
         lesson.finish(&batch.lists)
     }
 
-    fn left(&mut self) -> Result<Taught> {
+    fn left(&mut self) -> Result<BatchFigures> {
         let Left { distillation, answers, integration } = std::mem::take(&mut self.left);
         let matrix = |tensor: &Tensor| -> Result<Matrix<f64>> {
             let (rows, columns) = tensor.dims2()?;
             Ok(Matrix::from_values(rows, columns, read_numbers(tensor)?))
         };
-        let mut taught = Taught::default();
+        let mut taught = BatchFigures::default();
         if let Some(distillation) = distillation {
             taught.distillation = read_numbers(&distillation)?[0];
         }
         if let Some([chosen, baseline]) = answers {
             let pairs = read_numbers(&chosen)?.into_iter().zip(read_numbers(&baseline)?);
-            let answer = |(chosen, baseline)| Answer { chosen: chosen > 0.5, baseline: baseline > 0.5 };
+            let answer = |(chosen, baseline)| Comparison { chosen: chosen > 0.5, baseline: baseline > 0.5 };
             taught.answers = pairs.map(answer).collect();
         }
         if let Some([attention, gradient]) = integration {

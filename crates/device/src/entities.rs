@@ -10,16 +10,16 @@ use crate::model::{close_entities, product};
 use crate::optimiser::AdagradWeight;
 
 /// Entity embeddings with their optimiser.
-pub(crate) struct Entities {
+pub(crate) struct DeviceEntities {
     backbone: Backbone,
     /// Embeddings `(entity, 2k)`, or the projection `(f, 2k)`.
     pub(crate) weight: AdagradWeight,
-    features: Option<Features>,
+    features: Option<FeatureTensors>,
     /// The table `(entity, columns)` as it scores, unless it is out of date.
     table: Option<Tensor>,
 }
 
-struct Features {
+struct FeatureTensors {
     /// `(entity, f)`.
     rows: Tensor,
     /// Divides the product with the projection.
@@ -38,7 +38,7 @@ pub(crate) struct Upstream<'a> {
     pub(crate) used: Tensor,
 }
 
-impl Entities {
+impl DeviceEntities {
     pub(crate) fn new<T: Number>(
         device: &Device,
         backbone: Backbone,
@@ -47,11 +47,11 @@ impl Entities {
         let (value, features) = match embedding {
             Embedding::Table(table) => (table, None),
             Embedding::Projected { features, projection, scale } => {
-                (projection, Some(Features { rows: upload(device, features)?, scale: *scale }))
+                (projection, Some(FeatureTensors { rows: upload(device, features)?, scale: *scale }))
             }
         };
         let weight = AdagradWeight::new(upload(device, value)?)?;
-        Ok(Entities { backbone, weight, features, table: None })
+        Ok(DeviceEntities { backbone, weight, features, table: None })
     }
 
     pub(crate) fn is_projected(&self) -> bool {
@@ -196,7 +196,7 @@ impl Entities {
         Ok(tensor.clone())
     }
 
-    /// Takes what [`Entities::stored`] gave.
+    /// Takes what [`DeviceEntities::stored`] gave.
     pub(crate) fn take<T: Number>(&mut self, parameters: &Matrix<T>, squares: &Matrix<T>) -> Result<()> {
         let AdagradWeight { value, squares: of_value } = &mut self.weight;
         let (width, device) = (value.dim(1)?, value.device().clone());

@@ -31,15 +31,15 @@ mod tests;
 mod train;
 
 pub use choice::{choose, name, products, require_memory};
-pub use distillation::{Answer, BatchDistillation, Combination, Guidance, Taught};
+pub use distillation::{BatchDistillation, BatchFigures, Combination, Comparison, Guidance};
 pub use host::{Number, numbers_read};
 pub use model::DeviceModel;
 pub use network::DeviceNetwork;
 pub use objective::{BatchCrossEntropy, BatchObjective, BatchTails, ScoreGradient};
-pub use optimiser::AdamStep;
+pub use optimiser::AdamRates;
 pub use rank::{judge_triples, rank_triples};
-pub use teachers::{TeacherRows, TeacherScores, TeacherSource};
-pub use terms::{Term, Terms};
+pub use teachers::{DeviceTeachers, TeacherRows, TeacherSource};
+pub use terms::{Divergence, Terms};
 pub use train::DeviceTrainer;
 
 /// Device that holds tensors.

@@ -10,8 +10,8 @@ use recipe::{PolicyState, Precision};
 
 use crate::host::{Number, failed, list, read_matrix, upload};
 use crate::model::product;
-use crate::optimiser::{AdamStep, AdamWeight};
-use crate::teachers::TeacherScores;
+use crate::optimiser::{AdamRates, AdamWeight};
+use crate::teachers::DeviceTeachers;
 
 /// Rows with mean 0 and variance 1 each; one that does not vary becomes zeros.
 fn standardised(rows: &Tensor) -> Result<Tensor> {
@@ -79,7 +79,7 @@ impl DeviceNetwork {
     pub fn ask<T: Number>(
         &mut self,
         state: PolicyState,
-        teachers: &mut TeacherScores<'_>,
+        teachers: &mut DeviceTeachers<'_>,
         queries: &QuerySet,
         batch: &[u32],
     ) -> stage::Result<Matrix<T>> {
@@ -113,7 +113,12 @@ impl DeviceNetwork {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn step<T: Number>(&mut self, rows: &[u32], logits: &Matrix<T>, step: AdamStep) -> stage::Result<()> {
+    pub fn step<T: Number>(
+        &mut self,
+        rows: &[u32],
+        logits: &Matrix<T>,
+        step: AdamRates,
+    ) -> stage::Result<()> {
         let gradients = self.gradients(rows, logits).map_err(failed)?;
         let mut layers = self.layers_mut().zip(&gradients);
         layers.try_for_each(|(layer, gradient)| layer.step(step, gradient)).map_err(failed)
@@ -248,7 +253,7 @@ mod tests {
         let before = layers[5][0].clone();
         let (mut logits, rates) = (Matrix::<f64>::zeros(1, said.columns()), [0.1 / 0.1, 0.1 / 0.19]);
         logits.row_mut(0)[2] = 2.0;
-        let step = |number: i32, rate: f64| AdamStep {
+        let step = |number: i32, rate: f64| AdamRates {
             decays: [0.9, 0.999],
             rate,
             correction: 1.0 - 0.999f64.powi(number),

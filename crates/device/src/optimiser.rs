@@ -26,7 +26,7 @@ impl AdagradWeight {
 
 /// Rates of a step of Adam, the same for all parameters.
 #[derive(Clone, Copy, Debug)]
-pub struct AdamStep {
+pub struct AdamRates {
     /// Shares of the mean and of the mean square that are kept.
     pub decays: [f64; 2],
     /// Learning rate over the mean's bias correction.
@@ -50,7 +50,7 @@ impl AdamWeight {
         Ok(AdamWeight { mean: value.zeros_like()?, square: value.zeros_like()?, value })
     }
 
-    pub(crate) fn step(&mut self, step: AdamStep, gradient: &Tensor) -> Result<()> {
+    pub(crate) fn step(&mut self, step: AdamRates, gradient: &Tensor) -> Result<()> {
         let [mean, square] = step.decays;
         self.mean = ((&self.mean * mean)? + (gradient * (1.0 - mean))?)?;
         self.square = ((&self.square * square)? + (gradient.sqr()? * (1.0 - square))?)?;

@@ -2,7 +2,7 @@
 //! query whether its scores are finite and what its confidence is made of.
 
 use candle_core::{DType, Result, Tensor};
-use kge::rank::{Asked, BLOCK, confidence, measure_blocks, require_finite};
+use kge::rank::{BLOCK, RankedQuery, confidence, measure_blocks, require_finite};
 use kge::{Judged, Rank, Real};
 use mkg::{KnownAnswers, Query, Triple};
 use recipe::Precision;
@@ -63,7 +63,7 @@ struct RankedTarget {
 }
 
 impl RankedBlock {
-    fn of(models: &[DeviceModel], asked: &[Asked<'_>]) -> stage::Result<RankedBlock> {
+    fn of(models: &[DeviceModel], asked: &[RankedQuery<'_>]) -> stage::Result<RankedBlock> {
         let queries: Vec<Query> = asked.iter().map(|asked| asked.query).collect();
         let scores = mean_scores(models, &queries).map_err(failed)?;
         // x · 0 is 0 for finite x and NaN otherwise.
@@ -79,7 +79,7 @@ impl RankedBlock {
     }
 
     /// Ranks the next targets, which are of the queries at `rows`.
-    fn count(&mut self, asked: &[Asked<'_>], rows: &[u32]) -> Result<()> {
+    fn count(&mut self, asked: &[RankedQuery<'_>], rows: &[u32]) -> Result<()> {
         let device = self.scores.device();
         let all = asked.iter().flat_map(|of| &of.targets);
         let targets: Vec<_> = all.skip(self.targets.len()).take(rows.len()).copied().collect();
@@ -112,7 +112,7 @@ impl RankedBlock {
     }
 
     /// Each query's highest score that the filter leaves, and the sum of all exponentials relative to it.
-    fn rest(&self, asked: &[Asked<'_>]) -> Result<Vec<[f64; 2]>> {
+    fn rest(&self, asked: &[RankedQuery<'_>]) -> Result<Vec<[f64; 2]>> {
         let known: Vec<Vec<u32>> =
             asked.iter().map(|of| of.known.iter().map(|known| known.0).collect()).collect();
         let known = lists(self.scores.device(), known.iter().map(Vec::as_slice))?;
@@ -124,9 +124,9 @@ impl RankedBlock {
     }
 
     /// Applies `of` to each target, given its query's place in the block.
-    fn by_query<M>(&self, asked: &[Asked<'_>], of: impl Fn(usize, &RankedTarget) -> M) -> Vec<Vec<M>> {
+    fn by_query<M>(&self, asked: &[RankedQuery<'_>], of: impl Fn(usize, &RankedTarget) -> M) -> Vec<Vec<M>> {
         let mut targets = self.targets.iter();
-        let of_query = |(query, asked): (usize, &Asked<'_>)| {
+        let of_query = |(query, asked): (usize, &RankedQuery<'_>)| {
             targets.by_ref().take(asked.targets.len()).map(|target| of(query, target)).collect()
         };
         asked.iter().enumerate().map(of_query).collect()
@@ -164,8 +164,8 @@ mod tests {
         let known: Vec<Vec<u32>> = serde_json::from_value(golden["known"].clone()).unwrap();
         let known: Vec<Vec<EntityId>> =
             known.into_iter().map(|of| of.into_iter().map(EntityId).collect()).collect();
-        let asked: Vec<Asked<'_>> = (0..scores.len())
-            .map(|row| Asked {
+        let asked: Vec<RankedQuery<'_>> = (0..scores.len())
+            .map(|row| RankedQuery {
                 query: Query { head: EntityId(row as u32), relation: RelationId(0) },
                 targets: vec![EntityId(targets[row])],
                 known: &known[row],

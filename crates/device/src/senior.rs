@@ -5,14 +5,14 @@ use candle_core::{D, Result, Tensor};
 use crate::objective::TailLists;
 
 /// The way in which the teachers' scores are integrated.
-pub(crate) struct Integration {
+pub(crate) struct BatchIntegration {
     /// `s_m (query, teacher)`.
     scales: Tensor,
     /// `a_m (query, teacher)`.
     pub(crate) attention: Tensor,
 }
 
-impl Integration {
+impl BatchIntegration {
     /// Computes the attention from the divergence of each teacher, scaled by its column of `scales (query, teacher)`, from
     /// the student's scores, all softened by `tau`.
     pub(crate) fn new(
@@ -21,7 +21,7 @@ impl Integration {
         student: &Tensor,
         tau: f64,
         temperature: f64,
-    ) -> Result<Integration> {
+    ) -> Result<BatchIntegration> {
         let student = (student / tau)?;
         let of_student = log_softmax(&student)?;
         let divergence = |(teacher, scores): (usize, &Tensor)| {
@@ -32,7 +32,7 @@ impl Integration {
         };
         let divergences = teachers.iter().enumerate().map(divergence).collect::<Result<Vec<_>>>()?;
         let logits = (Tensor::cat(&divergences, 1)? / -temperature)?;
-        Ok(Integration { attention: log_softmax(&logits)?.exp()?, scales })
+        Ok(BatchIntegration { attention: log_softmax(&logits)?.exp()?, scales })
     }
 
     /// Factors of each teacher's scores: `a_m s_m`.

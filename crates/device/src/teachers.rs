@@ -28,7 +28,7 @@ pub enum TeacherSource<'a> {
 }
 
 /// The teachers' scores of the last batch that was asked about: by the policy before a step, by the student in it.
-pub struct TeacherScores<'a> {
+pub struct DeviceTeachers<'a> {
     device: Device,
     kind: DType,
     precision: Precision,
@@ -38,11 +38,11 @@ pub struct TeacherScores<'a> {
     scores: Vec<Tensor>,
 }
 
-impl<'a> TeacherScores<'a> {
+impl<'a> DeviceTeachers<'a> {
     /// From `source`, as numbers of type `T`; products are computed in this precision, if there are any.
     pub fn new<T: Number>(device: &Device, precision: Precision, source: TeacherSource<'a>) -> Self {
         let (device, kind) = (device.clone(), T::DTYPE);
-        TeacherScores { device, kind, precision, source, batch: Vec::new(), scores: Vec::new() }
+        DeviceTeachers { device, kind, precision, source, batch: Vec::new(), scores: Vec::new() }
     }
 
     fn count(&self) -> usize {

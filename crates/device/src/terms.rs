@@ -11,7 +11,7 @@ use crate::rank::masked;
 
 /// A distillation term.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Term {
+pub enum Divergence {
     /// KL divergence over all entities (Eq. 2).
     Kd,
     /// Neighbours and the rest apart (Eq. 12); half of it is had with a weight of 0.
@@ -24,7 +24,7 @@ pub enum Term {
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// The term.
-    pub term: Term,
+    pub term: Divergence,
     /// True if neighbours have the mean of their probabilities; else their sum.
     pub mean: bool,
     /// Temperature.
@@ -145,9 +145,9 @@ pub(crate) fn differentiate(
     let compared = Compared { terms, student: &student.soft, teachers: &teachers.soft, gap };
     let counts = targets.sum_keepdim(1)?;
     match terms.term {
-        Term::Kd => compared.plain(&counts),
-        Term::Ndkd => compared.by_neighbours(lists, &counts),
-        Term::Dkd => compared.by_target(targets),
+        Divergence::Kd => compared.plain(&counts),
+        Divergence::Ndkd => compared.by_neighbours(lists, &counts),
+        Divergence::Dkd => compared.by_target(targets),
     }
 }
 
@@ -191,8 +191,8 @@ impl Compared<'_> {
         let beta = self.terms.beta;
         let (group_student, group_teachers) = (log_sum(&self.student.tails)?, log_sum(&self.teachers.tails)?);
         let (rest_student, rest_teachers) = (&self.student.others, &self.teachers.others);
-        let student = Parts { group: &group_student, rest: rest_student };
-        let teachers = Parts { group: &group_teachers, rest: rest_teachers };
+        let student = GroupTensors { group: &group_student, rest: rest_student };
+        let teachers = GroupTensors { group: &group_teachers, rest: rest_teachers };
         let (binary, k) = self.binary(student, teachers, &lists.counts)?;
         // With no entity outside the group there is nothing to compare.
         let rest = (((&self.gap - rest_teachers)? + rest_student)? * is_there(rest_student)?)?;
@@ -211,8 +211,8 @@ impl Compared<'_> {
         let (z, c) = (&self.student.tails, &self.teachers.tails);
         let rest_student = log_add(&self.student.others, &log_of_others(z)?)?;
         let rest_teachers = log_add(&self.teachers.others, &log_of_others(c)?)?;
-        let student = Parts { group: z, rest: &rest_student };
-        let teachers = Parts { group: c, rest: &rest_teachers };
+        let student = GroupTensors { group: z, rest: &rest_student };
+        let teachers = GroupTensors { group: c, rest: &rest_teachers };
         let (binary, k) = self.binary(student, teachers, &targets.ones_like()?)?;
         let of_tails = sum_of_others(&(c.exp()? * (c - z)?)?)?;
         let gaps = of_tails.broadcast_add(&(self.teachers.others.exp()? * &self.gap)?)?;
@@ -231,7 +231,12 @@ impl Compared<'_> {
     }
 
     /// The binary divergence between groups of so many entities and the rest (Eq. 11), and `α · ∂KL_b/∂b · ∂b/∂p_G · p_G p_R`.
-    fn binary(&self, student: Parts<'_>, teachers: Parts<'_>, sizes: &Tensor) -> Result<(Tensor, Tensor)> {
+    fn binary(
+        &self,
+        student: GroupTensors<'_>,
+        teachers: GroupTensors<'_>,
+        sizes: &Tensor,
+    ) -> Result<(Tensor, Tensor)> {
         let sizes = if self.terms.mean { sizes.clone() } else { sizes.ones_like()? };
         let of_student = student.binary(&sizes)?;
         let of_teachers = teachers.binary(&sizes)?;
@@ -250,7 +255,7 @@ impl Compared<'_> {
 
 /// A group and its complement, as log-sums.
 #[derive(Clone, Copy)]
-struct Parts<'a> {
+struct GroupTensors<'a> {
     group: &'a Tensor,
     rest: &'a Tensor,
 }
@@ -261,7 +266,7 @@ struct Binary {
     outside: Tensor,
 }
 
-impl Parts<'_> {
+impl GroupTensors<'_> {
     /// `b = p_G / n` and `1 - b = (n - 1 + p_R) / n`, without cancellation.
     fn binary(self, sizes: &Tensor) -> Result<Binary> {
         let total = log_add(self.group, self.rest)?;

@@ -1,6 +1,6 @@
 //! The step on candle's CPU device beside the golden values and the hand-written engine.
 
-use kge::checkpoint::{Reader, Tensors};
+use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::model::{even, normal};
 use kge::{Backbone, CrossEntropy, Embedding, Initial, Matrix, N3, Rank, Scorer, Shape};
 use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Triple};
@@ -182,9 +182,9 @@ fn a_run_goes_on_at_the_other_place() {
     for (backbone, features) in Backbone::ALL.into_iter().flat_map(|backbone| FEATURES.map(|f| (backbone, f)))
     {
         let path = dir.path().join("state.safetensors");
-        let write = |state: Tensors<'_>| {
-            Tensors::default().nested("x", state).write(&path).unwrap();
-            Reader::open(&path).unwrap()
+        let write = |state: NamedTensors<'_>| {
+            NamedTensors::default().nested("x", state).write(&path).unwrap();
+            TensorReader::open(&path).unwrap()
         };
         let fresh =
             || (on_cpu::<f32>(backbone, features), on_device::<f32>(backbone, features, Precision::F32));
@@ -206,7 +206,7 @@ fn a_run_goes_on_at_the_other_place() {
         assert_same_models(to_cpu.model(), cpu.model(), 2e-4);
         assert_same_models(to_device.parts().unwrap().0, cpu.model(), 2e-4);
     }
-    let rotations = Reader::open(&dir.path().join("state.safetensors")).unwrap();
+    let rotations = TensorReader::open(&dir.path().join("state.safetensors")).unwrap();
     let error = on_device::<f32>(Backbone::ComplEx, 3, Precision::F32).restore(&rotations, "x").unwrap_err();
     assert_eq!(error.kind(), Kind::Data);
 }
@@ -327,7 +327,7 @@ fn teachers_say_what_their_models_or_the_cache_say() {
         scores: Box::new(|query, teacher| &rows[teacher][query]),
         vectors: Box::new(|query, teacher| &rows[2 + teacher][query]),
     };
-    let new = |source| TeacherScores::new::<f32>(&device(), Precision::F32, source);
+    let new = |source| DeviceTeachers::new::<f32>(&device(), Precision::F32, source);
     let computed = models.iter().map(|model| DeviceModel::new(&device(), model).unwrap());
     let (mut computed, mut copied) = (new(TeacherSource::Models(computed.collect())), new(cache));
     for batch in [&[0, 5, 9, 20, 3, 7][..], &[1, 2, 3], &[1, 2, 3], &[8]] {

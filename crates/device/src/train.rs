@@ -1,14 +1,14 @@
 //! The 1-vs-all training step: see [`kge::train`] for what it computes.
 
 use candle_core::{Device, Result, Tensor, Var};
-use kge::checkpoint::{Reader, Tensors, require_finite};
+use kge::checkpoint::{NamedTensors, TensorReader, require_finite};
 use kge::train::Batch;
 use kge::{Backbone, Initial, Matrix, N3, Rank, Shape, StepLoss};
 use mkg::{KnownAnswers, QuerySet, Triple};
 use recipe::Precision;
 use stage::{Error, Kind};
 
-use crate::entities::{Entities, Upstream};
+use crate::entities::{DeviceEntities, Upstream};
 use crate::host::{Number, failed, list, read_matrix, read_numbers, spread, upload, wide};
 use crate::model::{DeviceModel, compose};
 use crate::objective::{BatchObjective, BatchTails};
@@ -19,7 +19,7 @@ use crate::rank::rank_triples;
 pub struct DeviceTrainer<T> {
     device: Device,
     backbone: Backbone,
-    entities: Entities,
+    entities: DeviceEntities,
     relation: AdagradWeight,
     core: Option<AdagradWeight>,
     learning_rate: f64,
@@ -67,7 +67,7 @@ impl<T: Number> DeviceTrainer<T> {
         Ok(DeviceTrainer {
             device: device.clone(),
             backbone: *backbone,
-            entities: Entities::new(device, *backbone, embedding)?,
+            entities: DeviceEntities::new(device, *backbone, embedding)?,
             relation: weight(relation)?,
             core: (*backbone == Backbone::TuckER).then(|| weight(core)).transpose()?,
             learning_rate,
@@ -234,11 +234,11 @@ impl DeviceTrainer<f32> {
     ///
     /// # Errors
     /// If the device fails.
-    pub fn state(&mut self) -> stage::Result<Tensors<'_>> {
+    pub fn state(&mut self) -> stage::Result<NamedTensors<'_>> {
         self.parts()?;
         self.read_squares().map_err(failed)?;
         let Mirror { model, projection, squares: [entities, relation, core], .. } = &self.mirror;
-        let tensors = Tensors::default()
+        let tensors = NamedTensors::default()
             .matrix("parameters", projection.as_ref().unwrap_or(&model.entity))
             .matrix("relation", &model.relation)
             .matrix("parameters_squares", entities)
@@ -253,7 +253,7 @@ impl DeviceTrainer<f32> {
     ///
     /// # Errors
     /// If the file has not these tensors in these shapes, or the device fails.
-    pub fn restore(&mut self, reader: &Reader, prefix: &str) -> stage::Result<()> {
+    pub fn restore(&mut self, reader: &TensorReader, prefix: &str) -> stage::Result<()> {
         self.mirror.is_fresh = false;
         let load = |name: &str, like: &Tensor| -> stage::Result<Matrix<f32>> {
             let (rows, columns) = like.dims2().map_err(failed)?;

@@ -38,10 +38,10 @@ impl AdamStep {
     }
 }
 
-impl From<AdamStep> for device::AdamStep {
+impl From<AdamStep> for device::AdamRates {
     fn from(AdamStep { rate, correction }: AdamStep) -> Self {
         let decays = AdamStep::BETAS.into();
-        device::AdamStep { decays, rate, correction, epsilon: AdamStep::EPSILON }
+        device::AdamRates { decays, rate, correction, epsilon: AdamStep::EPSILON }
     }
 }
 

@@ -100,7 +100,7 @@ mod tests {
     use crate::policy::{Dense, Input, Policy};
     use arrow::array::AsArray;
     use arrow::datatypes::{Float32Type, UInt32Type};
-    use kge::checkpoint::Reader;
+    use kge::checkpoint::TensorReader;
     use mkg::graph::{column, for_each_batch};
     use mkg::{Entity, KnownAnswers, QuerySet, Relation, Triple, Vocabulary};
 
@@ -132,7 +132,7 @@ mod tests {
         policy(2.0f32.ln()).tensors().write(&kept).unwrap();
         // What training left in memory is not what was kept.
         let mut policy = policy(7.0);
-        policy.load(&Reader::open(&kept).unwrap()).unwrap();
+        policy.load(&TensorReader::open(&kept).unwrap()).unwrap();
         let teachers = ["structural", "textual"].map(|name| name.parse().unwrap());
         let ask = |queries: &[u32], into: &mut Matrix<f32>| {
             into.clone_from(policy.forward(queries));

@@ -45,8 +45,8 @@ pub struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     /// Those of the query of this number.
-    pub fn of(self, query: usize) -> Teachers<'a> {
-        Teachers { labels: self.labels, log_sums: self.log_sums, query }
+    pub fn of(self, query: usize) -> QueryTeachers<'a> {
+        QueryTeachers { labels: self.labels, log_sums: self.log_sums, query }
     }
 }
 
@@ -69,13 +69,13 @@ impl Scratch {
 }
 
 /// All teachers' scores of one query.
-pub struct Teachers<'a> {
+pub struct QueryTeachers<'a> {
     labels: &'a SoftLabels,
     log_sums: &'a LogSums,
     query: usize,
 }
 
-impl Teachers<'_> {
+impl QueryTeachers<'_> {
     /// The number of teachers.
     pub fn count(&self) -> usize {
         self.labels.teachers().len()

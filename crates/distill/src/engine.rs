@@ -16,7 +16,7 @@ use crate::asks_validation;
 use crate::inputs;
 use crate::objective::Distillation;
 use crate::policy::Policy;
-use crate::reward::Outcome;
+use crate::reward::RewardedAction;
 use crate::senior::Lesson;
 use crate::supervision::{StudentObjective, Supervision};
 use on_device::DeviceStudent;
@@ -42,7 +42,7 @@ pub(crate) trait StudentEngine {
     ///
     /// # Errors
     /// If a device fails.
-    fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[Outcome]) -> Result<f64>;
+    fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[RewardedAction]) -> Result<f64>;
 
     /// Brings the layers of `policy` up to date.
     ///
@@ -63,7 +63,7 @@ pub(crate) struct Lessons {
     /// The distillation term, summed over pairs of query and tail, without its weight.
     pub(crate) distillation: f64,
     /// Every pair's action, where a policy waits for rewards.
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<RewardedAction>,
     /// The Senior's lessons, if there is one.
     pub(crate) senior: Vec<Lesson>,
 }
@@ -104,7 +104,7 @@ impl StudentEngine for CpuStudent<'_> {
         Ok(())
     }
 
-    fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[Outcome]) -> Result<f64> {
+    fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[RewardedAction]) -> Result<f64> {
         Ok(policy.reinforce(outcomes))
     }
 

@@ -12,11 +12,11 @@
 //! | 4 | the student's loss | `supervision`: `StudentObjective::gradient` | `reference`: a row with its rewards |
 //! | 5 | state | `inputs`: `TeacherScores` | `inputs`: scores are standardised |
 //! | 6 | policy | [`policy::Policy::forward`], `Policy::sample` | `reference`: the policy and its loss; golden values |
-//! | 7 | combination | [`combine::Teachers::combine`] | `reference`: a row with its rewards; golden values |
+//! | 7 | combination | [`combine::QueryTeachers::combine`] | `reference`: a row with its rewards; golden values |
 //! | 8 | reward | `reward`: `Reward::of` | `reference`: a row with its rewards; golden values |
 //! | 9 | policy gradient | `policy`: `Policy::of_logits`, `Policy::step` | golden values, finite differences |
 //! | 10 | policy loss | `policy`: `Policy::reinforce` | `reference`: the policy and its loss; golden values |
-//! | 11 | softened probabilities | `objective`: `Side`, in [`Pass::new`] | `reference`: losses and gradients |
+//! | 11 | softened probabilities | `objective`: `SoftenedSide`, in [`Pass::new`] | `reference`: losses and gradients |
 //! | 12 | DKD, NDKD and its parts | `objective`: `Pass::by_target`, `Pass::by_neighbours` | the same, and golden values |
 //!
 //! Golden values are in `tests/golden`; `reference` has the equations in double precision, as the paper writes them.

@@ -89,7 +89,7 @@ fn divergence(log_x: f64, log_y: f64) -> f64 {
 
 /// Softened scores of one side, teacher or student (Eq. 11): tails one by one, the other entities summed. All are relative
 /// to the side's shift, so that their exponentials stay in range; only differences within a side matter.
-struct Side {
+struct SoftenedSide {
     /// `(score - shift) / τ` of each tail.
     tails: Vec<f64>,
     /// `ln Σ exp((score - shift) / τ)` over all other entities.
@@ -98,11 +98,11 @@ struct Side {
     shift: f64,
 }
 
-impl Side {
+impl SoftenedSide {
     /// From the tails' scores and `Σ exp((score - shift) / τ)` of the others.
-    fn new(of_tails: &[f64], shift: f64, tau: f64, sum: f64) -> Side {
+    fn new(of_tails: &[f64], shift: f64, tau: f64, sum: f64) -> SoftenedSide {
         let tails = of_tails.iter().map(|score| (score - shift) / tau).collect();
-        Side { tails, others: sum.ln(), shift }
+        SoftenedSide { tails, others: sum.ln(), shift }
     }
 
     fn total(&self) -> f64 {
@@ -112,7 +112,7 @@ impl Side {
 
 /// A group and its complement, as log-sums.
 #[derive(Clone, Copy)]
-struct Parts {
+struct GroupLogSums {
     group: f64,
     rest: f64,
 }
@@ -122,11 +122,11 @@ struct Parts {
 pub struct Pass<'a, T> {
     scores: &'a mut [T],
     tails: &'a [EntityId],
-    buffers: &'a mut Buffers<T>,
+    buffers: &'a mut RowBuffers<T>,
     terms: Distillation,
     /// The tails' scores.
     of_tails: Vec<f64>,
-    student: Side,
+    student: SoftenedSide,
     /// `ln Σ exp(score)` over all entities: cross-entropy is this minus the tail's score.
     log_sum_exp: f64,
     /// Gradients of the tails.
@@ -140,7 +140,7 @@ pub struct Pass<'a, T> {
 
 /// Rows of scores that a thread needs beside the one it works on.
 #[derive(Debug)]
-pub struct Buffers<T> {
+pub struct RowBuffers<T> {
     /// `exp((student - shift) / τ)`.
     softened: Vec<T>,
     /// The same of the teacher at hand.
@@ -151,11 +151,11 @@ pub struct Buffers<T> {
     combinations: usize,
 }
 
-impl<T: Real> Buffers<T> {
+impl<T: Real> RowBuffers<T> {
     /// For rows of `entities` scores.
     pub fn new(entities: usize) -> Self {
         let row = || vec![T::ZERO; entities];
-        Buffers { softened: row(), teacher: row(), gradient: row(), combinations: 0 }
+        RowBuffers { softened: row(), teacher: row(), gradient: row(), combinations: 0 }
     }
 }
 
@@ -165,14 +165,14 @@ impl<'a, T: Real> Pass<'a, T> {
         scores: &'a mut [T],
         tails: &'a [EntityId],
         terms: Distillation,
-        buffers: &'a mut Buffers<T>,
+        buffers: &'a mut RowBuffers<T>,
     ) -> Self {
         let of_tails = mask(scores, tails);
         // Without a distillation term nothing is softened, by a temperature of 1: the same pass has the plain exponentials.
         let tau = terms.tau;
         let (shift, power, rate) = (shift(scores, &of_tails), Power::of(tau), T::from_f64(1.0 / tau));
         let [soft, sum] = row::soften(scores, T::from_f64(shift), rate, power, &mut buffers.softened);
-        let student = Side::new(&of_tails, shift, tau, soft.to_f64());
+        let student = SoftenedSide::new(&of_tails, shift, tau, soft.to_f64());
         let others = shift + sum.to_f64().ln();
         buffers.combinations = 0;
         Pass {
@@ -206,7 +206,7 @@ impl<'a, T: Real> Pass<'a, T> {
         let softened = &mut self.buffers.teacher;
         let sums = row::soften_against(teacher, self.scores, T::from_f64(shift), rate, softened);
         let [sum, gap] = sums.map(Real::to_f64);
-        let side = Side::new(&of_tails, shift, tau, sum);
+        let side = SoftenedSide::new(&of_tails, shift, tau, sum);
         // The mean of (c - z) / τ over the others, weighted by exp(c / τ), and relative as everything else.
         let gap = (gap / sum - (side.shift - self.student.shift)) / tau;
         let gap = if side.others == f64::NEG_INFINITY { 0.0 } else { gap };
@@ -225,7 +225,7 @@ impl<'a, T: Real> Pass<'a, T> {
 
     /// Makes room for another combination; most rows have only one.
     fn keep_teacher(&mut self) {
-        let Buffers { teacher, gradient, combinations, .. } = &mut *self.buffers;
+        let RowBuffers { teacher, gradient, combinations, .. } = &mut *self.buffers;
         match combinations {
             0 => return,
             1 => gradient.fill(T::ZERO),
@@ -235,7 +235,7 @@ impl<'a, T: Real> Pass<'a, T> {
     }
 
     /// Eq. 2. Returns the value and the factors of both sides' `exp((score - shift) / τ)` in the others' gradient.
-    fn plain(&mut self, teacher: &Side, gap: f64, count: f64, scale: f64) -> (f64, f64, f64) {
+    fn plain(&mut self, teacher: &SoftenedSide, gap: f64, count: f64, scale: f64) -> (f64, f64, f64) {
         let (log_student, log_teacher) = (self.student.total(), teacher.total());
         let mut gap = (teacher.others - log_teacher).exp() * gap;
         for (i, (c, z)) in teacher.tails.iter().zip(&self.student.tails).enumerate() {
@@ -248,9 +248,9 @@ impl<'a, T: Real> Pass<'a, T> {
     }
 
     /// Eq. 12, NDKD: the tails are the group, the others the rest.
-    fn by_neighbours(&mut self, teacher: &Side, gap: f64, count: f64, scale: f64) -> (f64, f64, f64) {
-        let student = Parts { group: log_sum(&self.student.tails), rest: self.student.others };
-        let teacher = Parts { group: log_sum(&teacher.tails), rest: teacher.others };
+    fn by_neighbours(&mut self, teacher: &SoftenedSide, gap: f64, count: f64, scale: f64) -> (f64, f64, f64) {
+        let student = GroupLogSums { group: log_sum(&self.student.tails), rest: self.student.others };
+        let teacher = GroupLogSums { group: log_sum(&teacher.tails), rest: teacher.others };
         let group = self.tails.len() as f64;
         let (binary, k) = self.binary(student, teacher, group);
         for (gradient, z) in self.tail_gradients.iter_mut().zip(&self.student.tails) {
@@ -267,13 +267,19 @@ impl<'a, T: Real> Pass<'a, T> {
     }
 
     /// Eq. 12, DKD: each target is a group of its own; the query's other tails belong to the rest.
-    fn by_target(&mut self, teacher: &Side, gap: f64, positions: &[usize], scale: f64) -> (f64, f64, f64) {
+    fn by_target(
+        &mut self,
+        teacher: &SoftenedSide,
+        gap: f64,
+        positions: &[usize],
+        scale: f64,
+    ) -> (f64, f64, f64) {
         let (rests_student, rests_teacher) = (rests(&self.student), rests(teacher));
         let (mut value, mut of_student, mut of_teacher) = (0.0, 0.0, 0.0);
         let (alpha, beta) = (self.terms.alpha, self.terms.beta);
         for &target in positions {
-            let student = Parts { group: self.student.tails[target], rest: rests_student[target] };
-            let teaching = Parts { group: teacher.tails[target], rest: rests_teacher[target] };
+            let student = GroupLogSums { group: self.student.tails[target], rest: rests_student[target] };
+            let teaching = GroupLogSums { group: teacher.tails[target], rest: rests_teacher[target] };
             let (binary, k) = self.binary(student, teaching, 1.0);
             let (factor_student, factor_teacher) =
                 ((beta - k) * (-student.rest).exp(), -beta * (-teaching.rest).exp());
@@ -292,11 +298,11 @@ impl<'a, T: Real> Pass<'a, T> {
     }
 
     /// The binary divergence between group and rest, and `K` (see the module's head).
-    fn binary(&self, student: Parts, teacher: Parts, size: f64) -> (f64, f64) {
+    fn binary(&self, student: GroupLogSums, teacher: GroupLogSums, size: f64) -> (f64, f64) {
         let mean = self.terms.neighbours == Neighbours::Mean && size > 1.0;
         let divisor = if mean { size } else { 1.0 };
         // ln b and ln(1 - b); for the mean, 1 - b = (n - 1 + p_R) / n without cancellation.
-        let logs = |parts: Parts| {
+        let logs = |parts: GroupLogSums| {
             let total = log_add(parts.group, parts.rest);
             let rest = parts.rest - total;
             let complement = if mean { ((size - 1.0 + rest.exp()) / size).ln() } else { rest };
@@ -318,7 +324,7 @@ impl<'a, T: Real> Pass<'a, T> {
         let shift = T::from_f64(self.student.shift);
         let factor = count * scale * (self.student.shift - self.log_sum_exp).exp();
         let factors = [factor, self.softened_factor, self.teacher_factor].map(T::from_f64);
-        let Buffers { softened, teacher, gradient, combinations } = &*self.buffers;
+        let RowBuffers { softened, teacher, gradient, combinations } = &*self.buffers;
         row::blend(self.scores, shift, self.power, softened, teacher, factors);
         if *combinations > 1 {
             row::add_scaled(self.scores, T::ONE, gradient);
@@ -350,7 +356,7 @@ fn shift<T: Real>(scores: &[T], of_tails: &[f64]) -> f64 {
 }
 
 /// For each tail, the log-sum over everything else: prefix and suffix sums, so nothing is subtracted.
-fn rests(side: &Side) -> Vec<f64> {
+fn rests(side: &SoftenedSide) -> Vec<f64> {
     let mut rests = vec![side.others; side.tails.len()];
     let mut before = f64::NEG_INFINITY;
     for (rest, tail) in rests.iter_mut().zip(&side.tails) {

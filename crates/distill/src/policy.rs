@@ -11,14 +11,14 @@ pub(crate) use remote::RemotePolicy;
 pub use state::{Block, Dense};
 pub(crate) use state::{Factored, Scored, Statistics};
 
-use kge::checkpoint::{Reader, Tensors, require_finite};
-use kge::{Matrix, Precision, Real};
+use kge::checkpoint::{NamedTensors, TensorReader, require_finite};
+use kge::{Matrix, ProductPrecision, Real};
 use rand::{Rng, RngExt};
 use rayon::prelude::*;
 use stage::Result;
 
 use crate::adam::{Adam, AdamStep};
-use crate::reward::Outcome;
+use crate::reward::RewardedAction;
 use crate::strategy::Strategy;
 use state::sum_rows;
 
@@ -155,7 +155,7 @@ impl<'a, T: Real> Policy<'a, T> {
 
     /// One REINFORCE step (Eq. 10) on the outcomes of the last [`Policy::forward`]. Returns the policy loss,
     /// `-mean(δ log π(a))`.
-    pub(crate) fn reinforce(&mut self, outcomes: &[Outcome]) -> f64 {
+    pub(crate) fn reinforce(&mut self, outcomes: &[RewardedAction]) -> f64 {
         let gradients = self.backward(outcomes);
         self.step(&gradients);
         gradients.loss
@@ -193,7 +193,11 @@ impl<'a, T: Real> Policy<'a, T> {
         let step = AdamStep::new(self.learning_rate, self.steps);
         let Gradients { logits, hidden, into_hidden, .. } = gradients;
         self.second.step(step, |rows, into| {
-            into.product_here(Precision::Full, hidden.view().columns(rows).transposed(), logits.view());
+            into.product_here(
+                ProductPrecision::Full,
+                hidden.view().columns(rows).transposed(),
+                logits.view(),
+            );
         });
         self.second_bias.step(step, |_, into| sum_rows(logits, into));
         self.first_bias.step(step, |_, into| sum_rows(into_hidden, into));
@@ -204,13 +208,13 @@ impl<'a, T: Real> Policy<'a, T> {
     }
 
     /// The policy loss, and the gradients of both layers' outputs for the rows that have one.
-    fn backward(&self, outcomes: &[Outcome]) -> Gradients<T> {
+    fn backward(&self, outcomes: &[RewardedAction]) -> Gradients<T> {
         let (loss, rows, logits) = self.of_logits(outcomes);
         self.through_layers(loss, &rows, logits)
     }
 
     /// The policy loss, the rows that have a gradient, and that of their logits `(row, strategy)`.
-    fn of_logits(&self, outcomes: &[Outcome]) -> (f64, Vec<u32>, Matrix<T>) {
+    fn of_logits(&self, outcomes: &[RewardedAction]) -> (f64, Vec<u32>, Matrix<T>) {
         let mean = 1.0 / outcomes.len().max(1) as f64;
         let with_gradient = || outcomes.iter().filter(|outcome| outcome.advantage() != 0.0);
         let mut rows: Vec<u32> = with_gradient().map(|outcome| outcome.row as u32).collect();
@@ -283,14 +287,14 @@ impl Policy<'_, f32> {
     }
 
     /// The network alone: `first.<input> (width, hidden)`, biases as rows, `second (hidden, strategy)`.
-    pub(crate) fn tensors(&self) -> Tensors<'_> {
+    pub(crate) fn tensors(&self) -> NamedTensors<'_> {
         self.layers()
-            .fold(Tensors::default(), |tensors, (name, layer)| tensors.matrix(name, &layer.parameters))
+            .fold(NamedTensors::default(), |tensors, (name, layer)| tensors.matrix(name, &layer.parameters))
     }
 
     /// Everything needed to go on, but the number of steps.
-    pub(crate) fn state(&self) -> Tensors<'_> {
-        self.layers().fold(Tensors::default(), |tensors, (name, layer)| {
+    pub(crate) fn state(&self) -> NamedTensors<'_> {
+        self.layers().fold(NamedTensors::default(), |tensors, (name, layer)| {
             tensors
                 .matrix(name.clone(), &layer.parameters)
                 .matrix(format!("{name}_mean"), &layer.mean)
@@ -299,7 +303,7 @@ impl Policy<'_, f32> {
     }
 
     /// Takes up a state saved under `prefix.`, after so many `steps`.
-    pub(crate) fn restore(&mut self, reader: &Reader, prefix: &str, steps: u64) -> Result<()> {
+    pub(crate) fn restore(&mut self, reader: &TensorReader, prefix: &str, steps: u64) -> Result<()> {
         self.steps = steps;
         let names: Vec<String> = self.layers().map(|(name, _)| name).collect();
         for (name, layer) in names.iter().zip(self.layers_mut()) {
@@ -311,7 +315,7 @@ impl Policy<'_, f32> {
     }
 
     /// Takes up the network alone, as [`Policy::tensors`] has it: to be asked, not to go on.
-    pub(crate) fn load(&mut self, reader: &Reader) -> Result<()> {
+    pub(crate) fn load(&mut self, reader: &TensorReader) -> Result<()> {
         let names: Vec<String> = self.layers().map(|(name, _)| name).collect();
         let mut layers = names.iter().zip(self.layers_mut());
         layers.try_for_each(|(name, layer)| reader.load(name, &mut layer.parameters))

@@ -33,7 +33,7 @@ impl Reward {
 
 /// One sampled action, rewarded.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct RewardedAction {
     /// The row of the batch it was sampled for.
     pub(crate) row: usize,
     /// The action.
@@ -44,7 +44,7 @@ pub(crate) struct Outcome {
     pub(crate) baseline: f64,
 }
 
-impl Outcome {
+impl RewardedAction {
     /// `δ = R - R̂` of Eq. 10, by which Eq. 9's gradient is multiplied.
     pub(crate) fn advantage(&self) -> f64 {
         self.reward - self.baseline

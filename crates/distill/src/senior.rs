@@ -22,13 +22,13 @@
 //! scaling follow a public reimplementation, which has a sigmoid in the place of the attention's softmax, no factor 2, a sum
 //! of teachers in the place of their mean, no temperature, and lets each scaled teacher minimise a loss of its own.
 
-use kge::checkpoint::{Reader, Tensors, require_finite};
+use kge::checkpoint::{NamedTensors, TensorReader, require_finite};
 use kge::{Matrix, row};
 use mkg::{EntityId, RelationId};
 use stage::Result;
 
 use crate::adam::{Adam, AdamStep};
-use crate::combine::{Scratch, Teachers};
+use crate::combine::{QueryTeachers, Scratch};
 
 /// Adam's learning rate for `w`.
 const RATE: f64 = 0.01;
@@ -99,7 +99,7 @@ impl Senior {
     /// Integrates the `teachers` for a query of `relation`, whose scores by the student are `student (entity)`.
     pub(crate) fn integrate(
         &self,
-        teachers: &Teachers<'_>,
+        teachers: &QueryTeachers<'_>,
         relation: RelationId,
         student: &[f32],
         tau: f64,
@@ -120,7 +120,7 @@ impl Senior {
     /// The lesson of a query of `relation` with these `tails`, whose integrated scores are in `scratch.combined`.
     pub(crate) fn lesson(
         &self,
-        teachers: &Teachers<'_>,
+        teachers: &QueryTeachers<'_>,
         relation: RelationId,
         integration: &Integration,
         tails: &[EntityId],
@@ -167,18 +167,18 @@ impl Senior {
     }
 
     /// The tensor `w` alone.
-    pub(crate) fn tensors(&self) -> Tensors<'_> {
-        Tensors::default().matrix(WEIGHT, &self.weight.parameters)
+    pub(crate) fn tensors(&self) -> NamedTensors<'_> {
+        NamedTensors::default().matrix(WEIGHT, &self.weight.parameters)
     }
 
     /// Everything needed to go on, but the number of steps.
-    pub(crate) fn state(&self) -> Tensors<'_> {
+    pub(crate) fn state(&self) -> NamedTensors<'_> {
         let Adam { mean, square, .. } = &self.weight;
         self.tensors().matrix("mean", mean).matrix("square", square)
     }
 
     /// Takes up a state saved under `prefix.`, after so many `steps`.
-    pub(crate) fn restore(&mut self, reader: &Reader, prefix: &str, steps: u64) -> Result<()> {
+    pub(crate) fn restore(&mut self, reader: &TensorReader, prefix: &str, steps: u64) -> Result<()> {
         self.steps = steps;
         reader.load(&format!("{prefix}.{WEIGHT}"), &mut self.weight.parameters)?;
         reader.load(&format!("{prefix}.mean"), &mut self.weight.mean)?;
@@ -239,7 +239,7 @@ mod tests {
     }
 
     /// Calls `with` the teachers of the only query.
-    fn ask<R>(with: impl FnOnce(&Teachers<'_>) -> R) -> R {
+    fn ask<R>(with: impl FnOnce(&QueryTeachers<'_>) -> R) -> R {
         let (labels, log_sums) = (labels(), LogSums::new(1, 3));
         let sources = Sources { labels: &labels, log_sums: &log_sums };
         with(&sources.of(0))

@@ -2,7 +2,7 @@
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
-use kge::checkpoint::Reader;
+use kge::checkpoint::TensorReader;
 use stage::manifest::Manifest;
 use stage::{Error, Modality, Result, Run};
 use training::{Data, MODEL};
@@ -49,7 +49,7 @@ impl FromWhere {
             (_, None) => {}
         }
         let open = |modality: &Modality| {
-            let reader = Reader::open(&run.teacher(modality).join(MODEL))?;
+            let reader = TensorReader::open(&run.teacher(modality).join(MODEL))?;
             Model::from_reader(&reader, data.entities(), data.relations())
         };
         let models = labels.teachers().iter().map(open).collect::<Result<Vec<_>>>()?;

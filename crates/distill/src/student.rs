@@ -1,6 +1,6 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
-use kge::checkpoint::{Reader, Tensors};
+use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::{Matrix, Rank, StepLoss, Trainer};
 use recipe::Distill;
 use serde_json::{Map, Value, json};
@@ -12,7 +12,7 @@ use crate::choices;
 use crate::chooser::Chooser;
 use crate::engine::{CpuStudent, Lessons, StudentEngine};
 use crate::policy::Policy;
-use crate::reward::{Outcome, Reward};
+use crate::reward::{Reward, RewardedAction};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, strategies};
 use crate::supervision::Supervision;
@@ -30,12 +30,12 @@ pub struct Student<'a> {
     recipe: &'a Distill,
     seed: u64,
     teaching: Option<Teaching<'a>>,
-    tally: Tally,
+    tally: EpochTally,
 }
 
 /// Figures of one epoch for the event log.
 #[derive(Default)]
-struct Tally {
+struct EpochTally {
     actions: Vec<u64>,
     distillation: f64,
     policy_loss: f64,
@@ -58,7 +58,7 @@ impl<'a> Student<'a> {
         recipe: &'a Distill,
         seed: u64,
     ) -> Self {
-        Student { data, engine, recipe, seed, teaching, tally: Tally::default() }
+        Student { data, engine, recipe, seed, teaching, tally: EpochTally::default() }
     }
 
     /// The same on the CPU, starting from `trainer`.
@@ -76,7 +76,7 @@ impl<'a> Student<'a> {
 
 impl Learner for Student<'_> {
     fn begin_epoch(&mut self, epoch: usize) {
-        self.tally = Tally::default();
+        self.tally = EpochTally::default();
         if let Some(teaching) = &mut self.teaching {
             teaching.begin_epoch(self.seed, epoch);
             self.tally.actions = vec![0; strategies(teaching.labels.teachers().len())];
@@ -136,10 +136,10 @@ impl Learner for Student<'_> {
         self.policy().map_or(Ok(()), Policy::require_finite)
     }
 
-    fn state(&mut self) -> Result<Tensors<'_>> {
+    fn state(&mut self) -> Result<NamedTensors<'_>> {
         self.read_policy()?;
         let chooser = self.teaching.as_ref().map(|teaching| &teaching.chooser);
-        let tensors = Tensors::default().nested("student", self.engine.model().state()?);
+        let tensors = NamedTensors::default().nested("student", self.engine.model().state()?);
         let tensors = match chooser.and_then(|chooser| chooser.senior()) {
             Some(senior) => tensors.nested("senior", senior.state()),
             None => tensors,
@@ -154,7 +154,7 @@ impl Learner for Student<'_> {
         self.policy().map(Policy::steps).or(self.senior().map(Senior::steps)).into_iter().collect()
     }
 
-    fn restore(&mut self, state: &Reader, counters: &[u64]) -> Result<()> {
+    fn restore(&mut self, state: &TensorReader, counters: &[u64]) -> Result<()> {
         self.engine.model().restore(state, "student")?;
         let senior = self.teaching.as_mut().and_then(|teaching| teaching.chooser.senior_mut());
         if let (Some(senior), &[steps]) = (senior, counters) {
@@ -218,7 +218,7 @@ impl Student<'_> {
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
         let teachers = teaching.labels.teachers();
         let Some(policy) = teaching.chooser.policy_mut() else { return Ok(()) };
-        policy.load(&Reader::open(&work.path(POLICY))?)?;
+        policy.load(&TensorReader::open(&work.path(POLICY))?)?;
         self.engine.write_policy(policy)?;
         let (data, at_once) = (self.data, self.data.largest_batch(self.recipe.training.batch));
         let mut ask = |batch: &[u32], into: &mut Matrix<f32>| {
@@ -259,7 +259,7 @@ impl Student<'_> {
     }
 
     /// A step of the policy that was asked about this batch, if there is one.
-    fn reinforce(&mut self, outcomes: &[Outcome]) -> Result<()> {
+    fn reinforce(&mut self, outcomes: &[RewardedAction]) -> Result<()> {
         let Some(policy) = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut()) else {
             return Ok(());
         };

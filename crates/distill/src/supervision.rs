@@ -3,9 +3,9 @@
 use kge::Objective;
 use mkg::{EntityId, QuerySet};
 
-use crate::combine::{Scratch, Sources, Teachers};
-use crate::objective::{Buffers, Distillation, Pass};
-use crate::reward::{Outcome, Reward};
+use crate::combine::{QueryTeachers, Scratch, Sources};
+use crate::objective::{Distillation, Pass, RowBuffers};
+use crate::reward::{Reward, RewardedAction};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
 
@@ -34,27 +34,27 @@ pub(crate) struct StudentObjective<'a> {
 
 /// One thread's rows.
 pub(crate) struct RowScratch {
-    buffers: Buffers<f32>,
+    buffers: RowBuffers<f32>,
     teachers: Scratch,
 }
 
 /// Figures that a row leaves behind.
 #[derive(Default)]
-pub(crate) struct Row {
+pub(crate) struct RowLessons {
     /// The distillation term, summed over the tails, without its weight.
     pub(crate) distillation: f64,
     /// Every tail's action, where a policy waits for rewards.
-    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) outcomes: Vec<RewardedAction>,
     /// The Senior's lesson, if there is one.
     pub(crate) lesson: Option<Lesson>,
 }
 
 impl Objective<f32> for StudentObjective<'_> {
-    type Row = Row;
+    type Row = RowLessons;
     type Scratch = RowScratch;
 
     fn scratch(&self, entities: usize) -> RowScratch {
-        RowScratch { buffers: Buffers::new(entities), teachers: Scratch::new(entities) }
+        RowScratch { buffers: RowBuffers::new(entities), teachers: Scratch::new(entities) }
     }
 
     fn gradient(
@@ -64,12 +64,12 @@ impl Objective<f32> for StudentObjective<'_> {
         scores: &mut [f32],
         scale: f32,
         scratch: &mut RowScratch,
-    ) -> (f64, Row) {
+    ) -> (f64, RowLessons) {
         let RowScratch { buffers, teachers: rows } = scratch;
         let (scale, tails) = (f64::from(scale), self.queries.tails(query));
         let (row, cross_entropy) = match self.supervision {
             Supervision::Alone => {
-                (Row::default(), Pass::new(scores, tails, self.terms, buffers).finish(scale))
+                (RowLessons::default(), Pass::new(scores, tails, self.terms, buffers).finish(scale))
             }
             Supervision::Strategies { teachers, actions, reward } => {
                 let (teachers, actions) = (teachers.of(query), &actions[position]);
@@ -81,7 +81,7 @@ impl Objective<f32> for StudentObjective<'_> {
                     teachers.combine(strategy, self.terms.tau, rows);
                     distillation += pass.distil(&mut rows.combined, &positions, scale);
                 }
-                let row = Row { distillation, outcomes: outcomes.unwrap_or_default(), lesson: None };
+                let row = RowLessons { distillation, outcomes: outcomes.unwrap_or_default(), lesson: None };
                 (row, pass.finish(scale))
             }
             Supervision::Senior { teachers, senior } => {
@@ -93,7 +93,7 @@ impl Objective<f32> for StudentObjective<'_> {
                 let lesson = senior.lesson(&teachers, relation, &integration, tails, rows);
                 let everything: Vec<usize> = (0..tails.len()).collect();
                 let distillation = pass.distil(&mut rows.combined, &everything, scale);
-                (Row { distillation, outcomes: Vec::new(), lesson: Some(lesson) }, pass.finish(scale))
+                (RowLessons { distillation, outcomes: Vec::new(), lesson: Some(lesson) }, pass.finish(scale))
             }
         };
         (cross_entropy + self.terms.weight * row.distillation, row)
@@ -102,21 +102,21 @@ impl Objective<f32> for StudentObjective<'_> {
 
 /// The reward of each tail's action and of the baseline, all teachers together.
 fn rewards(
-    teachers: &Teachers<'_>,
+    teachers: &QueryTeachers<'_>,
     row: usize,
     actions: &[Strategy],
     tails: &[EntityId],
     reward: Reward,
     student: &Pass<'_, f32>,
     scratch: &mut Scratch,
-) -> Vec<Outcome> {
+) -> Vec<RewardedAction> {
     let all = Strategy::all(teachers.count());
     let mut of = |strategy: Strategy, i: usize| {
         reward.of(teachers.cross_entropy(strategy, tails[i], scratch), student.cross_entropy(i))
     };
     let outcome = |i: usize| {
         let strategy = actions[i % actions.len()];
-        Outcome { row, strategy, reward: of(strategy, i), baseline: of(all, i) }
+        RewardedAction { row, strategy, reward: of(strategy, i), baseline: of(all, i) }
     };
     (0..tails.len()).map(outcome).collect()
 }

@@ -5,7 +5,7 @@ use mkg::{EntityId, QuerySet};
 use rayon::prelude::*;
 use stage::{Result, interrupt};
 
-use crate::combine::{Scratch, Sources, Teachers};
+use crate::combine::{QueryTeachers, Scratch, Sources};
 use crate::strategy::Strategy;
 
 /// The worth of each of the `candidates` to the queries up to `queries`, `(query, candidate)`, as `worth` has it of a query's
@@ -14,7 +14,7 @@ pub fn table(
     sources: Sources<'_>,
     queries: usize,
     candidates: &[Strategy],
-    worth: impl Fn(usize, &Teachers<'_>, Strategy, &mut Scratch) -> f64 + Sync,
+    worth: impl Fn(usize, &QueryTeachers<'_>, Strategy, &mut Scratch) -> f64 + Sync,
 ) -> Result<Matrix<f32>> {
     let mut table = Matrix::zeros(queries, candidates.len());
     let rows = table.values_mut().par_chunks_mut(candidates.len()).enumerate();
@@ -33,7 +33,7 @@ pub fn table(
 }
 
 /// The worth of a strategy to a query with these tails.
-pub(crate) type Worth = fn(&Teachers<'_>, Strategy, &[EntityId], &mut Scratch) -> f64;
+pub(crate) type Worth = fn(&QueryTeachers<'_>, Strategy, &[EntityId], &mut Scratch) -> f64;
 
 /// For every training query the candidate with the most `worth`; of equal ones the first.
 pub(crate) fn best(
@@ -50,7 +50,7 @@ pub(crate) fn best(
 
 /// The logarithm of the first entity's probability.
 pub(crate) fn confidence(
-    teachers: &Teachers<'_>,
+    teachers: &QueryTeachers<'_>,
     strategy: Strategy,
     _tails: &[EntityId],
     scratch: &mut Scratch,
@@ -62,7 +62,7 @@ pub(crate) fn confidence(
 
 /// Minus the mean cross-entropy of the tails.
 pub(crate) fn log_probability(
-    teachers: &Teachers<'_>,
+    teachers: &QueryTeachers<'_>,
     strategy: Strategy,
     tails: &[EntityId],
     scratch: &mut Scratch,

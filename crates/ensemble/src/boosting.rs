@@ -19,7 +19,7 @@ use mkg::EntityId;
 use stage::Result;
 
 use crate::holdout::Holdout;
-use crate::likely::Fitted;
+use crate::likely::WeightGain;
 use crate::weights::TeacherWeights;
 
 /// Targets that a relation needs for weights of its own.
@@ -28,7 +28,11 @@ const FEWEST: usize = 10;
 const EPSILON: f64 = 1e-10;
 
 /// Learns weights for so many `relations`, with inverses; a fifth of the queries is held out to say how they do.
-pub(crate) fn learn(triples: &Triples<'_>, relations: usize, seed: u64) -> Result<(TeacherWeights, Fitted)> {
+pub(crate) fn learn(
+    triples: &Triples<'_>,
+    relations: usize,
+    seed: u64,
+) -> Result<(TeacherWeights, WeightGain)> {
     let Holdout { held_out, rest } = Holdout::fifth(triples.queries.len(), seed);
     let teachers = triples.labels.teachers().len();
     let of_queries = triples.visit(&rest, |query, scores, _| {
@@ -43,7 +47,7 @@ pub(crate) fn learn(triples: &Triples<'_>, relations: usize, seed: u64) -> Resul
     }
     let weights = tallies.iter().flat_map(|tally| tally.weights(teachers)).map(|weight| weight as f32);
     let weights = Matrix::from_values(relations, teachers, weights.collect());
-    let fitted = Fitted::new(triples, &weights, &held_out)?;
+    let fitted = WeightGain::new(triples, &weights, &held_out)?;
     fitted.tell();
     Ok((TeacherWeights::ByRelation(weights), fitted))
 }

@@ -89,7 +89,7 @@ pub(crate) fn learn(
     })?;
     let vectors: Vec<Matrix<f32>> = (0..teachers.len()).map(|m| triples.labels.vectors(m)).collect();
     let weights = (0..queries.len()).map(|query| queries.tails(query).len() as f64).collect();
-    let lessons = Lessons { vectors: &vectors, values, weights, keys, seed };
+    let lessons = ValuedQueries { vectors: &vectors, values, weights, keys, seed };
     let everything: Vec<u32> = (0..queries.len() as u32).collect();
     let found = lessons.cross_validate()?;
     let constant = lessons.best_constant(&everything);
@@ -115,7 +115,7 @@ fn reciprocal_rank(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> 
 }
 
 /// Queries with the worth of every strategy.
-struct Lessons<'a> {
+struct ValuedQueries<'a> {
     /// Each teacher's query vectors `(query, width)`.
     vectors: &'a [Matrix<f32>],
     /// `(query, strategy)`.
@@ -134,7 +134,7 @@ struct OutOfFold {
     constant: Vec<f32>,
 }
 
-impl<'a> Lessons<'a> {
+impl<'a> ValuedQueries<'a> {
     /// A policy with its initial parameters.
     fn untaught(&self) -> Policy<'a, f32> {
         let mut generator = seed::generator(self.seed, "ensemble/initial", 0);
@@ -237,7 +237,7 @@ mod tests {
         let values = Matrix::from_values(QUERIES, 3, (0..QUERIES).flat_map(of).collect());
         let keys = EnsemblePolicy { hidden: 16, learning_rate: 1e-2, ..EnsemblePolicy::default() };
         let lessons =
-            Lessons { vectors: &vectors, values, weights: vec![1.0; QUERIES], keys: &keys, seed: 0 };
+            ValuedQueries { vectors: &vectors, values, weights: vec![1.0; QUERIES], keys: &keys, seed: 0 };
         let everything: Vec<u32> = (0..QUERIES as u32).collect();
         let found = lessons.cross_validate().unwrap();
         let constant = lessons.best_constant(&everything);

@@ -20,7 +20,7 @@ pub use weights::{FILE, TeacherWeights, WeightedTeachers};
 
 use dsom_distill::likelihood::Triples;
 use dsom_distill::require_few;
-use dsom_soft_labels::{SoftLabels, Teacher, open_teachers};
+use dsom_soft_labels::{SoftLabels, TrainedTeacher, open_teachers};
 use kge::Model;
 use mkg::QuerySet;
 use program::Common;
@@ -63,7 +63,7 @@ fn require_memory(data: &Data, teachers: usize) -> Result<()> {
 fn learn(
     ensemble: &Ensemble,
     data: &Data,
-    teachers: &[Teacher],
+    teachers: &[TrainedTeacher],
     names: &[Modality],
     seed: u64,
 ) -> Result<(TeacherWeights, Value)> {

@@ -31,7 +31,7 @@ const PRIOR: f64 = 0.5;
 
 /// Quality of weights on queries that they were not learned from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub(crate) struct Fitted {
+pub(crate) struct WeightGain {
     /// Mean log-probability of the targets by the mean of all scores.
     pub(crate) before: f64,
     /// The same by the weighted sum.
@@ -40,14 +40,14 @@ pub(crate) struct Fitted {
     pub(crate) weights: BTreeMap<String, f64>,
 }
 
-impl Fitted {
+impl WeightGain {
     /// Quality of `weights (relation, teacher)` on `queries`.
-    pub(crate) fn new(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[u32]) -> Result<Fitted> {
+    pub(crate) fn new(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[u32]) -> Result<WeightGain> {
         let (relations, teachers) = (weights.rows(), triples.labels.teachers());
         let even = even(relations, teachers.len());
         let mean =
             |m: usize| (0..relations).map(|r| f64::from(weights.row(r)[m])).sum::<f64>() / relations as f64;
-        Ok(Fitted {
+        Ok(WeightGain {
             before: likelihood(triples, &even, queries)?.value,
             after: likelihood(triples, weights, queries)?.value,
             weights: teachers.iter().enumerate().map(|(m, name)| (name.to_string(), mean(m))).collect(),
@@ -56,13 +56,17 @@ impl Fitted {
 
     /// Says in the log what was found.
     pub(crate) fn tell(&self) {
-        let Fitted { before, after, .. } = self;
+        let WeightGain { before, after, .. } = self;
         tracing::info!("log-probability of held-out targets: by the mean {before:.3}, weighted {after:.3}");
     }
 }
 
 /// Learns weights for so many `relations`, with inverses.
-pub(crate) fn learn(triples: &Triples<'_>, relations: usize, seed: u64) -> Result<(TeacherWeights, Fitted)> {
+pub(crate) fn learn(
+    triples: &Triples<'_>,
+    relations: usize,
+    seed: u64,
+) -> Result<(TeacherWeights, WeightGain)> {
     let Holdout { held_out, rest } = Holdout::fifth(triples.queries.len(), seed);
     let mut logarithms = Logarithms::new(relations, triples.labels.teachers().len());
     let mut best = logarithms.weights();
@@ -76,7 +80,7 @@ pub(crate) fn learn(triples: &Triples<'_>, relations: usize, seed: u64) -> Resul
             (best, most) = (weights, value);
         }
     }
-    let fitted = Fitted::new(triples, &best, &held_out)?;
+    let fitted = WeightGain::new(triples, &best, &held_out)?;
     fitted.tell();
     Ok((TeacherWeights::ByRelation(best), fitted))
 }

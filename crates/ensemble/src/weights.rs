@@ -7,7 +7,7 @@
 
 use dsom_distill::policy::{Dense, Input, Policy, layer_names, scale_to_one};
 use dsom_distill::{Strategy, strategies};
-use kge::checkpoint::{Reader, Tensors};
+use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::{Matrix, Model, Scorer, row};
 use mkg::{EntityId, Query};
 use stage::task::Task;
@@ -51,12 +51,12 @@ impl TeacherWeights {
     }
 
     /// The tensors that are saved.
-    pub(crate) fn tensors(&self, teachers: &[Modality]) -> Tensors<'_> {
+    pub(crate) fn tensors(&self, teachers: &[Modality]) -> NamedTensors<'_> {
         match self {
-            TeacherWeights::ByRelation(weights) => Tensors::default().matrix(WEIGHT, weights),
+            TeacherWeights::ByRelation(weights) => NamedTensors::default().matrix(WEIGHT, weights),
             TeacherWeights::Policy(layers) => {
                 let named = layer_names(teachers.iter().map(Modality::as_str)).into_iter().zip(layers);
-                named.fold(Tensors::default(), |tensors, (name, layer)| tensors.matrix(name, layer))
+                named.fold(NamedTensors::default(), |tensors, (name, layer)| tensors.matrix(name, layer))
             }
         }
     }
@@ -72,7 +72,7 @@ impl TeacherWeights {
         models: &[&Model<f32>],
     ) -> Result<TeacherWeights> {
         let path = task.stage_input(folder, FILE)?;
-        let reader = Reader::open(&path)?;
+        let reader = TensorReader::open(&path)?;
         let weights = match reader.has(WEIGHT)? {
             true => TeacherWeights::ByRelation(reader.matrix(WEIGHT)?),
             false => {

@@ -46,7 +46,7 @@ pub const EXAMPLES: &str = "examples.json";
 
 /// Parameters that an evaluation depends on beside its inputs and the seed.
 #[derive(Serialize)]
-struct Parameters<'a> {
+struct EvaluationParameters<'a> {
     format: u32,
     models: &'a [String],
     /// Whom `average` is of: the models' files alone would not show that it changed.
@@ -78,7 +78,7 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let average = names.contains(&ModelName::Average).then(|| catalogue.averaged());
     let models: Vec<String> = names.iter().map(ModelName::to_string).collect();
     let parameters =
-        Parameters { format: table::FORMAT, models: &models, average, splits: &splits, examples };
+        EvaluationParameters { format: table::FORMAT, models: &models, average, splits: &splits, examples };
     let mut task = Task::new(&run, "dsom-evaluate", run.evaluation(), &parameters, recipe.seed);
     let graph = Graph::open(&run, &mut task)?;
     graph.require(&splits)?;

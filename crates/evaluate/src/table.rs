@@ -62,11 +62,11 @@ fn schema() -> Arc<Schema> {
 }
 
 /// A row before it is spread over columns.
-type Row<'a> = (&'a Triple, Direction, Rank);
+type TableRow<'a> = (&'a Triple, Direction, Rank);
 
 fn batch(schema: &Arc<Schema>, graph: &Graph, ranked: &Ranked) -> Result<RecordBatch> {
     let pairs = graph.triples(ranked.split).iter().zip(&ranked.ranks);
-    let rows: Vec<Row> = pairs
+    let rows: Vec<TableRow> = pairs
         .flat_map(|(triple, ranks)| Direction::BOTH.map(|direction| (triple, direction, direction.of(ranks))))
         .collect();
     let entity = |id: EntityId| graph.vocabulary.entities[id.index()].key.as_str();
@@ -89,14 +89,14 @@ fn batch(schema: &Arc<Schema>, graph: &Graph, ranked: &Ranked) -> Result<RecordB
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| Error::data(e.to_string()))
 }
 
-fn texts<'a>(rows: &'a [Row<'a>], get: impl Fn(&Row<'a>) -> &'a str) -> ArrayRef {
+fn texts<'a>(rows: &'a [TableRow<'a>], get: impl Fn(&TableRow<'a>) -> &'a str) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(rows.iter().map(get)))
 }
 
-fn ids(rows: &[Row], get: fn(&Triple) -> u32) -> ArrayRef {
+fn ids(rows: &[TableRow], get: fn(&Triple) -> u32) -> ArrayRef {
     Arc::new(UInt32Array::from_iter_values(rows.iter().map(|(triple, ..)| get(triple))))
 }
 
-fn ranks(rows: &[Row], rule: TieRule) -> ArrayRef {
+fn ranks(rows: &[TableRow], rule: TieRule) -> ArrayRef {
     Arc::new(Float64Array::from_iter_values(rows.iter().map(|(.., rank)| rank.by(rule))))
 }

@@ -3,7 +3,7 @@
 use mkg::Split;
 use mkg::audit::Audit;
 use mkg::graph::write_triples;
-use mkg::raw::{Dataset, Parts, Plan};
+use mkg::raw::{Dataset, Plan, SplitTriples};
 use program::print_line;
 use recipe::Import;
 use serde_json::{Value, json};
@@ -40,7 +40,7 @@ pub fn import(args: &Args) -> Result<()> {
 /// A dataset, read and checked: all that will be written.
 struct Source {
     dataset: Dataset,
-    parts: Parts,
+    parts: SplitTriples,
     audit: Audit,
 }
 
@@ -48,7 +48,7 @@ impl Source {
     fn read(plan: &Plan, import: &Import, seed: u64) -> Result<Source> {
         let dataset = Dataset::read(plan)?;
         interrupt::check()?;
-        let parts = Parts::choose(&dataset, import, seed)?;
+        let parts = SplitTriples::choose(&dataset, import, seed)?;
         let audit = Audit::new(&dataset, &parts);
         Ok(Source { dataset, parts, audit })
     }
@@ -79,7 +79,7 @@ impl Source {
     fn write(&self, work: &Work) -> Result<()> {
         let folder = work.path("");
         self.dataset.vocabulary.write(&folder)?;
-        let Parts { train, valid, test, .. } = &self.parts;
+        let SplitTriples { train, valid, test, .. } = &self.parts;
         for (split, triples) in Split::ALL.into_iter().zip([train, valid, test]) {
             interrupt::check()?;
             write_triples(&work.path(&split.file()), triples)?;

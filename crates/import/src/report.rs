@@ -1,7 +1,7 @@
 //! The audit as tables that people read.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use mkg::audit::{Audit, Coverage, Leakage, Neighbours, Overlap, SplitCounts, percent};
+use mkg::audit::{Audit, Coverage, Leakage, NeighbourCounts, Overlap, SplitCounts, percent};
 use mkg::raw::{TextKind, TextReport};
 use recipe::Join;
 
@@ -74,13 +74,13 @@ pub fn finding_rows(audit: &Audit) -> Vec<[String; 3]> {
         .collect()
 }
 
-type Row = [String; 3];
+type Finding = [String; 3];
 
-fn count(finding: impl Into<String>, part: usize, whole: usize) -> Row {
+fn count(finding: impl Into<String>, part: usize, whole: usize) -> Finding {
     [finding.into(), grouped(part), percent(part as f64 / whole.max(1) as f64, 1)]
 }
 
-fn overlap_rows(audit: &Audit) -> impl Iterator<Item = Row> {
+fn overlap_rows(audit: &Audit) -> impl Iterator<Item = Finding> {
     audit.overlaps.iter().filter(|overlap| overlap.triples > 0 && overlap.within.is_some()).map(|overlap| {
         let Overlap { of, within, lines, triples } = overlap;
         let within = within.map_or(String::new(), |split| split.to_string());
@@ -89,7 +89,7 @@ fn overlap_rows(audit: &Audit) -> impl Iterator<Item = Row> {
     })
 }
 
-fn train_rows(audit: &Audit) -> [Row; 3] {
+fn train_rows(audit: &Audit) -> [Finding; 3] {
     let train = &audit.train;
     [
         count("entities in train", train.entities, audit.entities),
@@ -98,7 +98,7 @@ fn train_rows(audit: &Audit) -> [Row; 3] {
     ]
 }
 
-fn neighbour_rows(neighbours: &Neighbours) -> [Row; 5] {
+fn neighbour_rows(neighbours: &NeighbourCounts) -> [Finding; 5] {
     let plain = |finding: &str, value: String| [finding.to_owned(), value, String::new()];
     [
         count("distinct train queries, both directions", neighbours.queries, neighbours.directed_triples),
@@ -113,7 +113,7 @@ fn neighbour_rows(neighbours: &Neighbours) -> [Row; 5] {
     ]
 }
 
-fn leakage_rows(leakage: &Leakage) -> [Row; 7] {
+fn leakage_rows(leakage: &Leakage) -> [Finding; 7] {
     let Leakage { test, .. } = *leakage;
     [
         count("test (h, r, t) with (t, any r', h) in train", leakage.inverse, test),
@@ -130,7 +130,7 @@ fn leakage_rows(leakage: &Leakage) -> [Row; 7] {
     ]
 }
 
-fn coverage_rows(audit: &Audit) -> [Row; 5] {
+fn coverage_rows(audit: &Audit) -> [Finding; 5] {
     let Coverage { names, descriptions, captions, entities_with_images, images, .. } = audit.coverage;
     [
         count("entities with a name", names, audit.entities),

@@ -5,7 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use mkg::audit::Audit;
-use mkg::raw::{Dataset, Parts, Plan};
+use mkg::raw::{Dataset, Plan, SplitTriples};
 use mkg::{Split, Vocabulary};
 use recipe::{Recipe, Validation};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ audit.json                      mkg-w   mkg-y   db15k fb15k-237    wn18     wn9
 
 struct Read {
     audit: Audit,
-    parts: Parts,
+    parts: SplitTriples,
     vocabulary: Vocabulary,
 }
 
@@ -65,7 +65,7 @@ fn workspace() -> PathBuf {
 fn read(name: &str, raw: &Path, sets: &[String]) -> Read {
     let recipe = Recipe::load(&[workspace().join(format!("pipelines/{name}.toml"))], sets).unwrap();
     let dataset = Dataset::read(&Plan::resolve(raw, &recipe.import).unwrap()).unwrap();
-    let parts = Parts::choose(&dataset, &recipe.import, recipe.seed).unwrap();
+    let parts = SplitTriples::choose(&dataset, &recipe.import, recipe.seed).unwrap();
     Read { audit: Audit::new(&dataset, &parts), parts, vocabulary: dataset.vocabulary }
 }
 

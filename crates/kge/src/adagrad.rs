@@ -34,7 +34,7 @@ impl<T: Real> Adagrad<T> {
         for (i, &row) in rows.iter().enumerate() {
             let row = row as usize;
             let (parameters, sums) = (parameters.row_mut(row), self.sum_of_squares.row_mut(row));
-            Block { learning_rate: self.learning_rate, parameters, sums }.step_by(gradient.row(i));
+            AdagradRows { learning_rate: self.learning_rate, parameters, sums }.step_by(gradient.row(i));
         }
     }
 
@@ -43,12 +43,12 @@ impl<T: Real> Adagrad<T> {
         &'a mut self,
         parameters: &'a mut Matrix<T>,
         rows: usize,
-    ) -> impl IndexedParallelIterator<Item = Block<'a, T>> {
+    ) -> impl IndexedParallelIterator<Item = AdagradRows<'a, T>> {
         let learning_rate = self.learning_rate;
         let values = rows * parameters.columns().max(1);
         let sums = self.sum_of_squares.values_mut().par_chunks_mut(values);
         let parameters = parameters.values_mut().par_chunks_mut(values);
-        parameters.zip(sums).map(move |(parameters, sums)| Block { learning_rate, parameters, sums })
+        parameters.zip(sums).map(move |(parameters, sums)| AdagradRows { learning_rate, parameters, sums })
     }
 
     /// The accumulated squares, for checkpoints.
@@ -64,13 +64,13 @@ impl<T: Real> Adagrad<T> {
 
 /// Some rows of parameters with their state.
 #[derive(Debug)]
-pub struct Block<'a, T> {
+pub struct AdagradRows<'a, T> {
     learning_rate: T,
     parameters: &'a mut [T],
     sums: &'a mut [T],
 }
 
-impl<T: Real> Block<'_, T> {
+impl<T: Real> AdagradRows<'_, T> {
     /// The parameters, row by row.
     pub fn parameters(&mut self) -> &mut [T] {
         self.parameters

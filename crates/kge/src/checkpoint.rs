@@ -12,12 +12,12 @@ use crate::{Matrix, row};
 
 /// Matrices to save, by name, and text beside them.
 #[derive(Default)]
-pub struct Tensors<'a> {
+pub struct NamedTensors<'a> {
     matrices: Vec<(String, &'a Matrix<f32>)>,
     metadata: BTreeMap<String, String>,
 }
 
-impl<'a> Tensors<'a> {
+impl<'a> NamedTensors<'a> {
     /// Adds a matrix.
     pub fn matrix(mut self, name: impl Into<String>, matrix: &'a Matrix<f32>) -> Self {
         self.matrices.push((name.into(), matrix));
@@ -25,7 +25,7 @@ impl<'a> Tensors<'a> {
     }
 
     /// Adds all of `other`, under `prefix.`.
-    pub fn nested(mut self, prefix: &str, other: Tensors<'a>) -> Self {
+    pub fn nested(mut self, prefix: &str, other: NamedTensors<'a>) -> Self {
         self.matrices
             .extend(other.matrices.into_iter().map(|(name, matrix)| (format!("{prefix}.{name}"), matrix)));
         self
@@ -42,7 +42,7 @@ impl<'a> Tensors<'a> {
         self.write_with(path, Map::new())
     }
 
-    /// Writes the same with a digest of everything in it, which [`Reader::open_checked`] checks: for what no
+    /// Writes the same with a digest of everything in it, which [`TensorReader::open_checked`] checks: for what no
     /// manifest records.
     pub fn write_checked(&self, path: &Path) -> Result<()> {
         let digest =
@@ -93,25 +93,25 @@ fn digest<'a>(
 }
 
 /// A safetensors file read into memory.
-pub struct Reader {
+pub struct TensorReader {
     path: PathBuf,
     bytes: Vec<u8>,
 }
 
-impl Reader {
+impl TensorReader {
     /// Reads the file and checks that it is whole.
-    pub fn open(path: &Path) -> Result<Reader> {
-        let reader = Reader { path: path.to_owned(), bytes: stage::files::read_bytes(path)? };
+    pub fn open(path: &Path) -> Result<TensorReader> {
+        let reader = TensorReader { path: path.to_owned(), bytes: stage::files::read_bytes(path)? };
         reader.parse()?;
         Ok(reader)
     }
 
-    /// Reads a file that [`Tensors::write_checked`] wrote.
+    /// Reads a file that [`NamedTensors::write_checked`] wrote.
     ///
     /// # Errors
     /// If anything in it has changed since.
-    pub fn open_checked(path: &Path) -> Result<Reader> {
-        let reader = Reader::open(path)?;
+    pub fn open_checked(path: &Path) -> Result<TensorReader> {
+        let reader = TensorReader::open(path)?;
         if reader.text(DIGEST)? == reader.digest()? {
             return Ok(reader);
         }
@@ -201,8 +201,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.safetensors");
         let (a, b) = (Matrix::from_values(2, 3, (0..6u8).map(f32::from).collect()), Matrix::zeros(0, 4));
-        Tensors::default().matrix("b", &b).matrix("a", &a).text("note", "x").write(&path).unwrap();
-        let reader = Reader::open(&path).unwrap();
+        NamedTensors::default().matrix("b", &b).matrix("a", &a).text("note", "x").write(&path).unwrap();
+        let reader = TensorReader::open(&path).unwrap();
         assert_eq!((reader.matrix("a").unwrap(), reader.text("note").unwrap()), (a, "x".to_owned()));
         assert_eq!(reader.matrix("b").unwrap().columns(), 4);
         let theirs = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
@@ -214,15 +214,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("x.safetensors");
         let matrix = Matrix::from_values(2, 2, vec![1.0, 2.0, 3.0, 4.0]);
-        Tensors::default().matrix("m", &matrix).text("progress", "[3]").write_checked(&path).unwrap();
+        NamedTensors::default().matrix("m", &matrix).text("progress", "[3]").write_checked(&path).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        assert!(Reader::open_checked(&path).is_ok());
+        assert!(TensorReader::open_checked(&path).is_ok());
         for place in 0..whole.len() {
             let mut damaged = whole.clone();
             damaged[place] ^= 1;
             std::fs::write(&path, &damaged).unwrap();
             let padding = damaged[place] == b'!';
-            assert!(padding || Reader::open_checked(&path).is_err(), "byte {place} of {}", whole.len());
+            assert!(padding || TensorReader::open_checked(&path).is_err(), "byte {place} of {}", whole.len());
         }
     }
 }

@@ -20,7 +20,7 @@ pub mod widest;
 
 pub use backbone::Shape;
 pub use complex::N3;
-pub use matrix::{Matrix, Precision};
+pub use matrix::{Matrix, ProductPrecision};
 pub use model::{Model, Scorer};
 pub use rank::{Judged, Rank, TieRule, judge_triples, rank_triples};
 pub use real::Real;

@@ -114,7 +114,7 @@ impl<T: Real> Matrix<T> {
     /// # Panics
     /// If the shapes do not fit.
     pub fn product(&mut self, keep: bool, factor: T, a: View<'_, T>, b: View<'_, T>) {
-        self.product_in(Precision::Full, keep, factor, a, b);
+        self.product_in(ProductPrecision::Full, keep, factor, a, b);
     }
 
     /// The same in a precision to choose: in bf16 it is `keep · self + bf16(factor · a) · bf16(b)`.
@@ -123,7 +123,7 @@ impl<T: Real> Matrix<T> {
     /// If the shapes do not fit.
     pub fn product_in(
         &mut self,
-        precision: Precision,
+        precision: ProductPrecision,
         keep: bool,
         factor: T,
         a: View<'_, T>,
@@ -136,13 +136,13 @@ impl<T: Real> Matrix<T> {
     ///
     /// # Panics
     /// If the shapes do not fit.
-    pub fn product_here(&mut self, precision: Precision, a: View<'_, T>, b: View<'_, T>) {
+    pub fn product_here(&mut self, precision: ProductPrecision, a: View<'_, T>, b: View<'_, T>) {
         self.multiply(precision, 1, false, T::ONE, a, b);
     }
 
     fn multiply(
         &mut self,
-        precision: Precision,
+        precision: ProductPrecision,
         threads: usize,
         keep: bool,
         factor: T,
@@ -155,7 +155,7 @@ impl<T: Real> Matrix<T> {
             if !keep {
                 self.values.fill(T::ZERO);
             }
-        } else if let Precision::Bf16(kernel) = precision
+        } else if let ProductPrecision::Bf16(kernel) = precision
             && let (Some(a), Some(b)) = (a.as_f32(), b.as_f32())
         {
             let columns = self.columns;
@@ -169,7 +169,7 @@ impl<T: Real> Matrix<T> {
 
 /// The way in which a product is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Precision {
+pub enum ProductPrecision {
     /// The precision of the numbers themselves.
     #[default]
     Full,
@@ -177,21 +177,21 @@ pub enum Precision {
     Bf16(bf16::Kernel),
 }
 
-impl Precision {
+impl ProductPrecision {
     /// Bytes that the products of a step take beside the matrices: the packed gradient of the scores, at most.
     pub fn memory(self, entities: usize, queries: usize) -> u64 {
         match self {
-            Precision::Full => 0,
-            Precision::Bf16(_) => 2 * (entities * queries) as u64,
+            ProductPrecision::Full => 0,
+            ProductPrecision::Bf16(_) => 2 * (entities * queries) as u64,
         }
     }
 }
 
-impl Display for Precision {
+impl Display for ProductPrecision {
     fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
         match self {
-            Precision::Full => formatter.write_str("full precision"),
-            Precision::Bf16(kernel) => write!(formatter, "bf16 by {kernel}"),
+            ProductPrecision::Full => formatter.write_str("full precision"),
+            ProductPrecision::Bf16(kernel) => write!(formatter, "bf16 by {kernel}"),
         }
     }
 }
@@ -306,10 +306,10 @@ mod tests {
         let a = Matrix::from_values(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let b = Matrix::from_values(2, 2, vec![1.0, 0.0, 0.0, 10.0]);
         let mut c = Matrix::zeros(2, 2);
-        c.product_here(Precision::Full, a.view().columns(1..3).transposed(), b.view());
+        c.product_here(ProductPrecision::Full, a.view().columns(1..3).transposed(), b.view());
         assert_eq!(c.values(), [2.0, 50.0, 3.0, 60.0]);
         let mut none = Matrix::zeros(0, 2);
-        none.product_here(Precision::Full, a.view().columns(3..3).transposed(), b.view());
+        none.product_here(ProductPrecision::Full, a.view().columns(3..3).transposed(), b.view());
         let mut rows = Matrix::zeros(0, 0);
         rows.gather(&a, &[1, 0, 1]);
         assert_eq!(rows.values(), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);

@@ -5,7 +5,7 @@ use rand::{Rng, RngExt};
 use stage::{Error, Kind, Result};
 
 use crate::backbone::{Factors, distance, further_columns, gather_relations};
-use crate::checkpoint::{Reader, Tensors};
+use crate::checkpoint::{NamedTensors, TensorReader};
 use crate::{Backbone, Matrix, Real, Shape};
 
 /// Anything that scores all entities for queries.
@@ -126,8 +126,8 @@ pub fn even<T: Real>(rows: usize, columns: usize, bound: f64, generator: &mut im
 
 impl Model<f32> {
     /// The tensors that are saved, `entity`, `relation` and TuckER's `core`, and the backbone's word in the header.
-    pub fn tensors(&self) -> Tensors<'_> {
-        let tensors = Tensors::default().text(BACKBONE, self.backbone.word());
+    pub fn tensors(&self) -> NamedTensors<'_> {
+        let tensors = NamedTensors::default().text(BACKBONE, self.backbone.word());
         let tensors = tensors.matrix("entity", &self.entity).matrix("relation", &self.relation);
         match self.backbone {
             Backbone::TuckER => tensors.matrix("core", &self.core),
@@ -139,7 +139,7 @@ impl Model<f32> {
     ///
     /// # Errors
     /// If the backbone is not known, or tensors have shapes that it has not or values that are not finite.
-    pub fn from_reader(reader: &Reader, entities: usize, relations: usize) -> Result<Self> {
+    pub fn from_reader(reader: &TensorReader, entities: usize, relations: usize) -> Result<Self> {
         let backbone = read_backbone(reader)?;
         let (entity, relation) = (reader.matrix("entity")?, reader.matrix("relation")?);
         let core = match backbone {
@@ -195,7 +195,7 @@ impl Model<f32> {
 /// The name of the backbone's word in a model's header.
 const BACKBONE: &str = "backbone";
 
-fn read_backbone(reader: &Reader) -> Result<Backbone> {
+fn read_backbone(reader: &TensorReader) -> Result<Backbone> {
     let word = reader.text(BACKBONE)?;
     Backbone::of_word(&word).ok_or_else(|| {
         let message = format!("`{word}` is not a backbone");

@@ -119,7 +119,7 @@ fn measure_triples<T: Copy + Default + Send>(
 
 /// A query whose targets are to be ranked.
 #[derive(Debug)]
-pub struct Asked<'a> {
+pub struct RankedQuery<'a> {
     /// The query.
     pub query: Query,
     /// The targets.
@@ -135,12 +135,12 @@ pub fn measure_blocks<T: Copy + Default>(
     relations: usize,
     known: &KnownAnswers,
     mut progress: impl FnMut(usize) -> Result<()>,
-    mut measure: impl FnMut(&[Asked<'_>]) -> Result<Vec<Vec<T>>>,
+    mut measure: impl FnMut(&[RankedQuery<'_>]) -> Result<Vec<Vec<T>>>,
 ) -> Result<Vec<[T; 2]>> {
     let targets = targets(triples, relations);
     let mut measures = vec![[T::default(); 2]; triples.len()];
     for block in targets.chunks(BLOCK) {
-        let asked = block.iter().map(|(query, targets)| Asked {
+        let asked = block.iter().map(|(query, targets)| RankedQuery {
             query: *query,
             targets: targets.iter().map(|target| target.entity).collect(),
             known: known.of(*query),

@@ -17,16 +17,16 @@ use stage::{Error, Kind, Result};
 
 use crate::adagrad::Adagrad;
 use crate::backbone::{Factors, distance, gather_relations};
-use crate::checkpoint::{Reader, Tensors, require_finite};
+use crate::checkpoint::{NamedTensors, TensorReader, require_finite};
 use crate::complex::N3;
-use crate::{Backbone, Matrix, Model, Precision, Real, Shape, row};
+use crate::{Backbone, Matrix, Model, ProductPrecision, Real, Shape, row};
 
 mod entities;
 mod flow;
 mod uses;
 
 pub use entities::{Embedding, Way};
-use entities::{Entities, Gradients, Projected};
+use entities::{Entities, EntityGradients, Projected};
 use flow::Flow;
 pub use uses::Uses;
 
@@ -119,13 +119,13 @@ pub struct Trainer<T> {
     relation_optimiser: Adagrad<T>,
     core_optimiser: Adagrad<T>,
     n3: N3,
-    precision: Precision,
-    buffers: Buffers<T>,
+    precision: ProductPrecision,
+    buffers: StepMatrices<T>,
 }
 
 /// The matrices of a step.
 #[derive(Debug)]
-struct Buffers<T> {
+struct StepMatrices<T> {
     /// The rows of entities that the batch uses itself, and their gradient.
     used: Matrix<T>,
     used_gradient: Matrix<T>,
@@ -144,10 +144,10 @@ struct Buffers<T> {
     core_gradient: Matrix<T>,
 }
 
-impl<T: Real> Buffers<T> {
+impl<T: Real> StepMatrices<T> {
     fn new() -> Self {
         let empty = || Matrix::zeros(0, 0);
-        Buffers {
+        StepMatrices {
             used: empty(),
             used_gradient: empty(),
             relations: empty(),
@@ -230,14 +230,14 @@ impl<T: Real> Trainer<T> {
             model,
             entities,
             n3,
-            precision: Precision::Full,
-            buffers: Buffers::new(),
+            precision: ProductPrecision::Full,
+            buffers: StepMatrices::new(),
         }
     }
 
     /// The same with the products that read or write scores in this precision. Everything else, parameters and
     /// optimisers among it, stays in the trainer's own.
-    pub fn with_precision(self, precision: Precision) -> Self {
+    pub fn with_precision(self, precision: ProductPrecision) -> Self {
         Trainer { precision, ..self }
     }
 
@@ -284,7 +284,7 @@ impl<T: Real> Trainer<T> {
             let hint = "lower the learning rate; the last checkpoint and the best model are kept";
             return Err(Error::new(Kind::Diverged, "the loss is no longer finite").hint(hint));
         }
-        let Buffers { scores, vector_gradient, .. } = &mut self.buffers;
+        let StepMatrices { scores, vector_gradient, .. } = &mut self.buffers;
         self.entities.differentiate(self.precision, &self.model.entity, scores, vector_gradient);
         let regulariser = self.propagate(uses, scale);
         Ok((StepLoss { objective: objective_loss * scale, regulariser, pairs: uses.pairs }, rows))
@@ -292,7 +292,7 @@ impl<T: Real> Trainer<T> {
 
     /// Composes the batch's queries and scores all entities.
     fn score(&mut self, batch: &Batch) {
-        let Buffers { used, relations, outer, vectors, scores, .. } = &mut self.buffers;
+        let StepMatrices { used, relations, outer, vectors, scores, .. } = &mut self.buffers;
         self.entities.prepare(&mut self.model.entity, batch.queries, &batch.entities, used);
         let Model { backbone, entity, relation, core } = &self.model;
         gather_relations(*backbone, relation, batch.relations.rows(), relations);
@@ -332,7 +332,7 @@ impl<T: Real> Trainer<T> {
     /// From query vectors on to heads, relations and core, and N3 on head, relation and tail of every triple.
     fn propagate(&mut self, batch: &Batch, scale: f64) -> f64 {
         let Model { backbone, relation, core, .. } = &self.model;
-        let Buffers {
+        let StepMatrices {
             used,
             used_gradient,
             relations,
@@ -370,10 +370,12 @@ impl<T: Real> Trainer<T> {
     }
 
     fn update(&mut self, batch: &Batch) {
-        let Buffers { scores, vectors, used_gradient, relation_gradient, core_gradient, .. } = &self.buffers;
+        let StepMatrices { scores, vectors, used_gradient, relation_gradient, core_gradient, .. } =
+            &self.buffers;
         let (precision, uses, is_distance) =
             (self.precision, &batch.entities, self.model.backbone.is_distance());
-        let gradients = Gradients { precision, scores, vectors, uses, used: used_gradient, is_distance };
+        let gradients =
+            EntityGradients { precision, scores, vectors, uses, used: used_gradient, is_distance };
         self.entities.update(&mut self.model.entity, &gradients);
         let (table, rows) = (&mut self.model.relation, batch.relations.rows());
         self.relation_optimiser.step_rows(table, rows, relation_gradient);
@@ -421,12 +423,12 @@ impl Trainer<f32> {
     }
 
     /// Everything needed to go on: parameters and optimiser.
-    pub fn state(&self) -> Tensors<'_> {
+    pub fn state(&self) -> NamedTensors<'_> {
         let (parameters, optimiser) = match &self.entities {
             Entities::Free(optimiser) => (&self.model.entity, optimiser),
             Entities::Projected(projected) => (&projected.projection, &projected.optimiser),
         };
-        let tensors = Tensors::default()
+        let tensors = NamedTensors::default()
             .matrix("parameters", parameters)
             .matrix("relation", &self.model.relation)
             .matrix("parameters_squares", optimiser.state())
@@ -440,7 +442,7 @@ impl Trainer<f32> {
     }
 
     /// Takes up a state saved under `prefix.`.
-    pub fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()> {
+    pub fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()> {
         let (parameters, optimiser) = match &mut self.entities {
             Entities::Free(optimiser) => (&mut self.model.entity, optimiser),
             Entities::Projected(projected) => {

@@ -14,11 +14,11 @@ use std::collections::HashSet;
 use std::path::Path;
 
 pub use leakage::Leakage;
-pub use neighbours::Neighbours;
+pub use neighbours::NeighbourCounts;
 pub use splits::{Overlap, SplitCounts};
 
 use crate::graph::Entity;
-use crate::raw::{Dataset, ImageReport, Parts, TextReport, ValidationReport};
+use crate::raw::{Dataset, ImageReport, SplitTriples, TextReport, ValidationReport};
 use crate::{Split, Triple};
 
 /// The file of the audit in the graph's folder.
@@ -42,7 +42,7 @@ pub struct Audit {
     /// The content of train.
     pub train: Train,
     /// Queries and their known tails in train, both directions.
-    pub neighbours: Neighbours,
+    pub neighbours: NeighbourCounts,
     /// The largest number of known answers of a query over all published splits.
     pub known_answers_max: usize,
     /// The part of the test split that train gives away, or knows nothing about.
@@ -89,7 +89,7 @@ pub struct Coverage {
 
 impl Audit {
     /// Audits the published splits of `dataset`, whose triples were divided into `parts`.
-    pub fn new(dataset: &Dataset, parts: &Parts) -> Audit {
+    pub fn new(dataset: &Dataset, parts: &SplitTriples) -> Audit {
         let (entities, relations) = (dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
         let (train, published) = (dataset.triples(Split::Train), &dataset.splits);
         let mut audit = Audit {
@@ -99,7 +99,7 @@ impl Audit {
             splits: published.iter().map(|(split, published)| SplitCounts::of(*split, published)).collect(),
             overlaps: splits::overlaps(published),
             train: Train::of(train, relations),
-            neighbours: Neighbours::of(train, relations),
+            neighbours: NeighbourCounts::of(train, relations),
             known_answers_max: neighbours::known_answers_max(published, relations),
             leakage: Leakage::of(dataset.triples(Split::Test), train, relations),
             coverage: Coverage::of(dataset),
@@ -177,7 +177,7 @@ pub(crate) mod tests {
         let dir = crate::fixture::folder(files);
         let import = Import::default();
         let dataset = Dataset::read(&Plan::resolve(dir.path(), &import).unwrap()).unwrap();
-        Audit::new(&dataset, &Parts::choose(&dataset, &import, 0).unwrap())
+        Audit::new(&dataset, &SplitTriples::choose(&dataset, &import, 0).unwrap())
     }
 
     const TRAIN: &str = "a\tr\tb\nb\tr\tc\nc\tr\ta\na\tr\tc\na\tr\ta\na\tr\ta\n";

@@ -3,14 +3,14 @@
 //! No two published copies agree on anything: ids or keys, relation in the middle or last, tabs or spaces, a count
 //! line or none, CRLF in one file and LF in the next. So reading has three steps. A [`Plan`] finds the files and
 //! says which are missing before anything is read; [`Dataset::read`] reads them into ids, and every
-//! complaint names file and line; [`Parts::choose`] decides which triples are validation.
+//! complaint names file and line; [`SplitTriples::choose`] decides which triples are validation.
 //!
 //! ```no_run
-//! use mkg::raw::{Dataset, Parts, Plan};
+//! use mkg::raw::{Dataset, SplitTriples, Plan};
 //! # fn main() -> stage::Result<()> {
 //! let recipe = recipe::Import::default();
 //! let dataset = Dataset::read(&Plan::resolve("data/nations".as_ref(), &recipe)?)?;
-//! let parts = Parts::choose(&dataset, &recipe, 0)?;
+//! let parts = SplitTriples::choose(&dataset, &recipe, 0)?;
 //! let audit = mkg::audit::Audit::new(&dataset, &parts);
 //! # Ok(()) }
 //! ```
@@ -38,4 +38,4 @@ pub use lines::{Lines, trimmed};
 pub use names::unlike;
 pub use plan::Plan;
 pub use texts::{TextRow, read_rows};
-pub use validation::{Parts, ValidationReport};
+pub use validation::{SplitTriples, ValidationReport};

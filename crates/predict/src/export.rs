@@ -12,7 +12,7 @@
 //! PyKEEN pairs real and imaginary parts, and with `create_inverse_triples` relation `r` and its inverse are rows `2r` and
 //! `2r + 1`.
 
-use kge::checkpoint::Tensors;
+use kge::checkpoint::NamedTensors;
 use kge::{Backbone, Matrix, Model};
 use mkg::Vocabulary;
 use serde_json::json;
@@ -138,7 +138,7 @@ fn write_pykeen(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary) -> R
     let relations = vocabulary.relations.len();
     let entity = interleaved(&model.entity, 0..model.entity.rows());
     let relation = interleaved(&model.relation, (0..relations).flat_map(|r| [r, r + relations]));
-    let tensors = Tensors::default()
+    let tensors = NamedTensors::default()
         .matrix("entity_representations.0._embeddings.weight", &entity)
         .matrix("relation_representations.0._embeddings.weight", &relation);
     tensors.write(&folder.join("model.safetensors"))?;

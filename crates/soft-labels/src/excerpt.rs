@@ -9,6 +9,6 @@ mod read;
 mod rest;
 mod write;
 
-pub(crate) use read::{Excerpts, Kept, OfTeacher, ids};
+pub(crate) use read::{Excerpts, Kept, TeacherExcerpt, ids};
 pub(crate) use rest::Rest;
 pub(crate) use write::Excerpt;

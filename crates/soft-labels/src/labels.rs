@@ -12,9 +12,9 @@ use stage::{Error, Modality, Result, Run, interrupt};
 use std::path::{Path, PathBuf};
 use training::Data;
 
-use crate::excerpt::{Excerpts, Kept, OfTeacher};
+use crate::excerpt::{Excerpts, Kept, TeacherExcerpt};
 use crate::pages::{PIECE, Stored, fits_half};
-use crate::part::Part;
+use crate::part::CacheFile;
 use crate::schema::{TOP, scores_column, vector_column};
 use crate::write::beyond_half;
 
@@ -29,27 +29,27 @@ pub struct SoftLabels {
     teachers: Vec<Modality>,
     entities: usize,
     files: Vec<Bytes>,
-    scores: Vec<Rows>,
-    vectors: Vec<Rows>,
+    scores: Vec<CachedColumn>,
+    vectors: Vec<CachedColumn>,
     /// Columns of a lossy cache instead of the scores of all entities.
     lossy: Option<Lossy>,
 }
 
 /// Entities whose scores are there, and what there is of others.
 struct Lossy {
-    top: Rows,
+    top: CachedColumn,
     excerpts: Excerpts,
 }
 
 /// A column: where its rows lie.
-struct Rows {
+struct CachedColumn {
     width: usize,
-    places: Vec<Place>,
+    places: Vec<RowStart>,
 }
 
 /// The beginning of a row.
 #[derive(Clone, Copy)]
-struct Place {
+struct RowStart {
     file: u32,
     offset: u64,
 }
@@ -84,14 +84,15 @@ impl SoftLabels {
     /// Maps the files of the cache, in order, finds every row, and checks that they are the graph's queries and
     /// entities.
     pub fn map(files: &[PathBuf], teachers: Vec<Modality>, data: &Data) -> Result<SoftLabels> {
-        let parts: Vec<Part> = files.iter().map(|file| Part::open(file)).collect::<Result<_>>()?;
+        let parts: Vec<CacheFile> = files.iter().map(|file| CacheFile::open(file)).collect::<Result<_>>()?;
         let begins = begins(&parts, data)?;
         parts.par_iter().zip(&begins).try_for_each(|(part, first)| {
             interrupt::check()?;
             part.check_queries(data, *first)
         })?;
         let column = |name: String| rows::<f16>(&parts, &name);
-        let scores: Vec<Rows> = teachers.iter().map(|m| column(scores_column(m))).collect::<Result<_>>()?;
+        let scores: Vec<CachedColumn> =
+            teachers.iter().map(|m| column(scores_column(m))).collect::<Result<_>>()?;
         let vectors = teachers.iter().map(|m| column(vector_column(m))).collect::<Result<_>>()?;
         let lossy = match parts.first().is_some_and(|part| part.has(TOP)) {
             true => Some(Lossy::read(&parts, &begins, &teachers, data)?),
@@ -116,11 +117,11 @@ impl SoftLabels {
     pub fn from_rows(teachers: Vec<Modality>, entities: usize, rows: Vec<f16>) -> SoftLabels {
         let row = teachers.len() * entities;
         assert_eq!(rows.len() % row, 0, "whole rows");
-        let place = |query: usize, teacher: usize| Place {
+        let place = |query: usize, teacher: usize| RowStart {
             file: 0,
             offset: 2 * (query * row + teacher * entities) as u64,
         };
-        let of_teacher = |teacher: usize| Rows {
+        let of_teacher = |teacher: usize| CachedColumn {
             width: entities,
             places: (0..rows.len() / row).map(|query| place(query, teacher)).collect(),
         };
@@ -170,8 +171,8 @@ impl SoftLabels {
         for vectors in vectors {
             let width = vectors.columns();
             let file = self.files.len() as u32;
-            let place = |query: usize| Place { file, offset: 2 * (query * width) as u64 };
-            self.vectors.push(Rows { width, places: (0..vectors.rows()).map(place).collect() });
+            let place = |query: usize| RowStart { file, offset: 2 * (query * width) as u64 };
+            self.vectors.push(CachedColumn { width, places: (0..vectors.rows()).map(place).collect() });
             let numbers = vectors.values().iter().map(|x| f16::from_f32(*x)).collect();
             self.files.push(Bytes::from_owner(Numbers(numbers)));
         }
@@ -226,7 +227,7 @@ impl SoftLabels {
 
     /// A teacher's query vectors `(query, width)`.
     pub fn vectors(&self, teacher: usize) -> Matrix<f32> {
-        let Rows { width, places } = &self.vectors[teacher];
+        let CachedColumn { width, places } = &self.vectors[teacher];
         let mut matrix = Matrix::zeros(places.len(), *width);
         for query in 0..places.len() {
             self.vector(query, teacher).convert_to_f32_slice(matrix.row_mut(query));
@@ -238,8 +239,8 @@ impl SoftLabels {
         Kept { query, top: self.row::<u32>(&lossy.top, query), scores: self.stored(query, teacher) }
     }
 
-    fn row<S: Stored>(&self, rows: &Rows, query: usize) -> &[u8] {
-        let Place { file, offset } = rows.places[query];
+    fn row<S: Stored>(&self, rows: &CachedColumn, query: usize) -> &[u8] {
+        let RowStart { file, offset } = rows.places[query];
         let from = offset as usize;
         &self.files[file as usize][from..from + size_of::<S>() * rows.width]
     }
@@ -248,18 +249,18 @@ impl SoftLabels {
 impl Lossy {
     /// Reads what is of no fixed width, and checks that every entity kept is one of the graph's. The part at each
     /// position begins with the row in `begins`.
-    fn read(parts: &[Part], begins: &[usize], teachers: &[Modality], data: &Data) -> Result<Lossy> {
+    fn read(parts: &[CacheFile], begins: &[usize], teachers: &[Modality], data: &Data) -> Result<Lossy> {
         let top = rows::<u32>(parts, TOP)?;
-        let of_part = |(part, first): (&Part, &usize)| -> Result<Vec<OfTeacher>> {
+        let of_part = |(part, first): (&CacheFile, &usize)| -> Result<Vec<TeacherExcerpt>> {
             interrupt::check()?;
             let places = &top.places[*first..first + part.rows()];
             part.check_top(places.iter().map(|place| place.offset), top.width, data.entities(), *first)?;
             teachers.iter().map(|modality| part.excerpts(modality, data, *first)).collect()
         };
-        let by_part: Vec<Result<Vec<OfTeacher>>> = parts.par_iter().zip(begins).map(of_part).collect();
+        let by_part: Vec<Result<Vec<TeacherExcerpt>>> = parts.par_iter().zip(begins).map(of_part).collect();
         // Of several errors the first by row, whichever thread was first.
-        let by_part: Vec<Vec<OfTeacher>> = by_part.into_iter().collect::<Result<_>>()?;
-        let mut excerpts: Vec<OfTeacher> = teachers.iter().map(|_| OfTeacher::default()).collect();
+        let by_part: Vec<Vec<TeacherExcerpt>> = by_part.into_iter().collect::<Result<_>>()?;
+        let mut excerpts: Vec<TeacherExcerpt> = teachers.iter().map(|_| TeacherExcerpt::default()).collect();
         for (whole, part) in by_part.into_iter().flat_map(|part| part.into_iter().enumerate()) {
             excerpts[whole].append(part);
         }
@@ -288,7 +289,7 @@ impl Opened {
 }
 
 /// The number of each part's first row, if there are as many rows as the graph has queries.
-fn begins(parts: &[Part], data: &Data) -> Result<Vec<usize>> {
+fn begins(parts: &[CacheFile], data: &Data) -> Result<Vec<usize>> {
     let mut rows = 0;
     let mut begins = Vec::with_capacity(parts.len());
     for part in parts {
@@ -304,15 +305,15 @@ fn begins(parts: &[Part], data: &Data) -> Result<Vec<usize>> {
 }
 
 /// The rows of a list column in all parts.
-fn rows<S: Stored>(parts: &[Part], name: &str) -> Result<Rows> {
+fn rows<S: Stored>(parts: &[CacheFile], name: &str) -> Result<CachedColumn> {
     let width = parts.first().map_or(Ok(0), |part| part.width::<S>(name))?;
-    let of_part = |(file, part): (usize, &Part)| -> Result<Vec<Place>> {
+    let of_part = |(file, part): (usize, &CacheFile)| -> Result<Vec<RowStart>> {
         if part.width::<S>(name)? != width {
             return Err(Error::data(format!("lists of `{name}` differ in width between the parts")));
         }
-        let place = |offset| Place { file: file as u32, offset };
+        let place = |offset| RowStart { file: file as u32, offset };
         Ok(part.places::<S>(name)?.into_iter().map(place).collect())
     };
-    let places: Vec<Vec<Place>> = parts.par_iter().enumerate().map(of_part).collect::<Result<_>>()?;
-    Ok(Rows { width, places: places.concat() })
+    let places: Vec<Vec<RowStart>> = parts.par_iter().enumerate().map(of_part).collect::<Result<_>>()?;
+    Ok(CachedColumn { width, places: places.concat() })
 }

@@ -41,7 +41,7 @@ mod tests;
 mod write;
 
 pub use labels::{Opened, SoftLabels};
-pub use write::{Teacher, scorers, write_labels, write_part};
+pub use write::{TrainedTeacher, scorers, write_labels, write_part};
 
 use kge::Scorer;
 use mkg::Vocabulary;
@@ -93,7 +93,12 @@ fn require_entities(top: usize, entities: usize) -> Result<()> {
 }
 
 /// Refuses a cache that the disk cannot hold or memory cannot write.
-fn require_room(run: &Run, data: &Data, teachers: &[Teacher], options: &recipe::SoftLabels) -> Result<()> {
+fn require_room(
+    run: &Run,
+    data: &Data,
+    teachers: &[TrainedTeacher],
+    options: &recipe::SoftLabels,
+) -> Result<()> {
     let layout = write::layout(data, teachers, options.top);
     let queries = data.queries.len();
     let parts_at_once = queries.div_ceil(options.rows_per_file).min(rayon::current_num_threads()) as u64;
@@ -112,7 +117,7 @@ pub fn open_teachers(
     recipe: &Recipe,
     task: &mut Task,
     vocabulary: &Vocabulary,
-) -> Result<Vec<Teacher>> {
+) -> Result<Vec<TrainedTeacher>> {
     let mut modalities = match recipe.soft_labels.teachers.as_slice() {
         [] => run.finished("teachers"),
         chosen => chosen.to_vec(),
@@ -125,7 +130,7 @@ pub fn open_teachers(
     }
     let open = |modality: Modality| {
         let model = open_model(task, &run.teacher(&modality), vocabulary)?;
-        Ok(Teacher { modality, model })
+        Ok(TrainedTeacher { modality, model })
     };
     modalities.into_iter().map(open).collect()
 }

@@ -128,7 +128,7 @@ impl Encoder {
     ) -> Result<Option<Chunk<'_>>> {
         let rows = numbers.len() / width;
         let plans = plan(rows, width, size_of::<S>(), offset)?;
-        let length: usize = plans.iter().map(Plan::length).sum();
+        let length: usize = plans.iter().map(PageRows::length).sum();
         // An odd place in the file is an odd place in the buffer.
         let begin = (offset % 2) as usize;
         self.buffer.resize((begin + length).div_ceil(2), f16::ZERO);
@@ -166,7 +166,7 @@ impl Encoder {
 }
 
 /// The rows of one page, with what stands in front of them.
-struct Plan {
+struct PageRows {
     rows: Range<usize>,
     width: usize,
     header: Vec<u8>,
@@ -175,7 +175,7 @@ struct Plan {
     values: usize,
 }
 
-impl Plan {
+impl PageRows {
     /// Bytes of the page.
     fn length(&self) -> usize {
         self.header.len() + self.levels.len() + self.values
@@ -192,17 +192,18 @@ impl Plan {
 }
 
 /// Cuts rows into pages whose values, of `size` bytes each, begin at even offsets.
-fn plan(rows: usize, width: usize, size: usize, mut offset: u64) -> Result<Vec<Plan>> {
+fn plan(rows: usize, width: usize, size: usize, mut offset: u64) -> Result<Vec<PageRows>> {
     let step = rows_per_page(size * width);
     let mut plans = Vec::with_capacity(rows.div_ceil(step));
     for from in (0..rows).step_by(step) {
         let rows = from..(from + step).min(rows);
-        let candidate = |wide: bool| -> Result<Plan> {
+        let candidate = |wide: bool| -> Result<PageRows> {
             let (levels, count) = (levels(rows.len(), width, wide), rows.len() * width);
             let header = header(levels.len() + size * count, count)?;
-            Ok(Plan { rows: rows.clone(), width, header, levels, values: size * count })
+            Ok(PageRows { rows: rows.clone(), width, header, levels, values: size * count })
         };
-        let even = |plan: &Plan| (offset as usize + plan.header.len() + plan.levels.len()).is_multiple_of(2);
+        let even =
+            |plan: &PageRows| (offset as usize + plan.header.len() + plan.levels.len()).is_multiple_of(2);
         let mut plan = candidate(false)?;
         if !even(&plan) {
             plan = candidate(true)?;

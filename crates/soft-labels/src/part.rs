@@ -17,26 +17,26 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use training::Data;
 
-use crate::excerpt::{OfTeacher, Rest, ids};
+use crate::excerpt::{Rest, TeacherExcerpt, ids};
 use crate::pages::{Stored, levels};
 use crate::schema::{TOP, neighbour_scores_column, rest_column, rest_mean_column};
 
 /// A mapped file of the cache.
-pub(crate) struct Part {
+pub(crate) struct CacheFile {
     path: PathBuf,
     bytes: Bytes,
     metadata: Arc<ParquetMetaData>,
     schema: SchemaRef,
 }
 
-impl Part {
+impl CacheFile {
     /// Maps a file and reads its footer.
-    pub(crate) fn open(path: &Path) -> Result<Part> {
+    pub(crate) fn open(path: &Path) -> Result<CacheFile> {
         let bytes = Bytes::from_owner(map(path)?);
         let builder =
             ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).map_err(|e| unreadable(path, e))?;
         let (metadata, schema) = (builder.metadata().clone(), builder.schema().clone());
-        let part = Part { path: path.to_owned(), bytes, metadata, schema };
+        let part = CacheFile { path: path.to_owned(), bytes, metadata, schema };
         match part.metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).all(is_somewhere) {
             true => Ok(part),
             false => Err(part.unexpected("its footer is damaged".to_owned())),
@@ -182,10 +182,10 @@ impl Part {
     }
 
     /// A teacher's excerpts, of rows that are the graph's queries from `first` on.
-    pub(crate) fn excerpts(&self, modality: &Modality, data: &Data, first: usize) -> Result<OfTeacher> {
+    pub(crate) fn excerpts(&self, modality: &Modality, data: &Data, first: usize) -> Result<TeacherExcerpt> {
         let names = [neighbour_scores_column(modality), rest_column(modality), rest_mean_column(modality)];
         let [scores, log_sum, mean] = names.each_ref().map(String::as_str);
-        let mut excerpts = OfTeacher::default();
+        let mut excerpts = TeacherExcerpt::default();
         self.for_each_batch(&[scores, log_sum, mean], |batch| {
             let scores = lists(batch, scores)?;
             let [log_sums, means]: [&Float64Array; 2] = [numbers(batch, log_sum)?, numbers(batch, mean)?];

@@ -16,7 +16,7 @@ use training::Data;
 
 use crate::SoftLabels;
 use crate::schema::{scores_column, vector_column};
-use crate::write::{Teacher, layout, scorers, write_part};
+use crate::write::{TrainedTeacher, layout, scorers, write_part};
 
 mod lossy;
 
@@ -41,19 +41,19 @@ fn graph(entities: usize, queries: usize) -> Data {
     }
 }
 
-fn teacher(name: &str, rank: usize, data: &Data) -> Teacher {
+fn teacher(name: &str, rank: usize, data: &Data) -> TrainedTeacher {
     let mut generator = seed::generator(7, name, 0);
     let mut table = |rows: usize| normal(rows, 2 * rank, 1.0, &mut generator);
     let model = Model::complex(table(data.entities()), table(2 * data.relations()));
-    Teacher { modality: name.parse().unwrap(), model }
+    TrainedTeacher { modality: name.parse().unwrap(), model }
 }
 
-fn teachers(data: &Data) -> Vec<Teacher> {
+fn teachers(data: &Data) -> Vec<TrainedTeacher> {
     vec![teacher("structural", 3, data), teacher("textual", 5, data)]
 }
 
 /// Writes the graph's queries in two parts, with all scores or those of `top` entities a row.
-fn write(folder: &Path, data: &Data, teachers: &[Teacher], top: usize) -> Result<[PathBuf; 2]> {
+fn write(folder: &Path, data: &Data, teachers: &[TrainedTeacher], top: usize) -> Result<[PathBuf; 2]> {
     let progress = Progress::new("test", data.queries.len() as u64, "queries");
     let cut = data.queries.len() / 3;
     let parts = [(0..cut), (cut..data.queries.len())];
@@ -73,7 +73,7 @@ fn halves(values: &[f32]) -> Vec<f16> {
 }
 
 /// Compares the cache's rows with what the teachers say.
-fn assert_told(labels: &SoftLabels, data: &Data, teachers: &[Teacher]) {
+fn assert_told(labels: &SoftLabels, data: &Data, teachers: &[TrainedTeacher]) {
     let (mut scores, mut vectors) = (Matrix::zeros(0, 0), Matrix::zeros(0, 0));
     for (index, teacher) in teachers.iter().enumerate() {
         teacher.model.scores(data.queries.queries(), &mut scores);

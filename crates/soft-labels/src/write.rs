@@ -26,7 +26,7 @@ use crate::pages::{Encoder, PIECE, Stored, fits_half};
 use crate::schema::Layout;
 
 /// A trained teacher.
-pub struct Teacher {
+pub struct TrainedTeacher {
     /// Its modality.
     pub modality: Modality,
     /// Its model.
@@ -34,12 +34,12 @@ pub struct Teacher {
 }
 
 /// The teachers' models, which compute their own scores.
-pub fn scorers(teachers: &[Teacher]) -> Vec<&dyn Scorer> {
+pub fn scorers(teachers: &[TrainedTeacher]) -> Vec<&dyn Scorer> {
     teachers.iter().map(|teacher| &teacher.model as &dyn Scorer).collect()
 }
 
 /// The shape of these teachers' cache.
-pub(crate) fn layout<'a>(data: &Data, teachers: &'a [Teacher], top: usize) -> Layout<'a> {
+pub(crate) fn layout<'a>(data: &Data, teachers: &'a [TrainedTeacher], top: usize) -> Layout<'a> {
     let widths = teachers.iter().map(|teacher| (&teacher.modality, teacher.model.width())).collect();
     Layout { entities: data.entities(), top, teachers: widths }
 }
@@ -53,7 +53,7 @@ fn part_name(index: usize) -> String {
 pub fn write_labels(
     work: &Work,
     data: &Data,
-    teachers: &[Teacher],
+    teachers: &[TrainedTeacher],
     scorers: &[&dyn Scorer],
     recipe: &recipe::SoftLabels,
 ) -> Result<()> {
@@ -77,14 +77,15 @@ pub fn write_labels(
 pub fn write_part(
     path: &Path,
     data: &Data,
-    (teachers, scorers): (&[Teacher], &[&dyn Scorer]),
+    (teachers, scorers): (&[TrainedTeacher], &[&dyn Scorer]),
     top: usize,
     rows: Range<usize>,
     progress: &Progress,
 ) -> Result<()> {
     let layout = layout(data, teachers, top);
     let schema = Arc::new(layout.schema());
-    let mut buffers = Buffers { rows: Matrix::zeros(0, 0), scores: Vec::new(), encoder: Encoder::default() };
+    let mut buffers =
+        RowGroupBuffers { rows: Matrix::zeros(0, 0), scores: Vec::new(), encoder: Encoder::default() };
     write_atomically(path, |file| {
         let writer =
             ArrowWriter::try_new(file, schema.clone(), Some(layout.properties())).map_err(parquet)?;
@@ -196,7 +197,7 @@ impl<'a, W: Write + Send> Group<'a, W> {
 }
 
 /// Memory for the list columns of one row group after another: fresh memory costs more than the work.
-struct Buffers {
+struct RowGroupBuffers {
     /// Query vectors, or scores, of one teacher after another.
     rows: Matrix<f32>,
     /// Scores of all teachers.
@@ -204,17 +205,17 @@ struct Buffers {
     encoder: Encoder,
 }
 
-impl Buffers {
+impl RowGroupBuffers {
     /// Writes a list column for each teacher: `what`, which `compute` makes for the teacher of a number.
     fn write_lists<W: Write + Send>(
         &mut self,
         group: &mut Group<'_, W>,
-        teachers: &[Teacher],
+        teachers: &[TrainedTeacher],
         what: &str,
         compute: impl Fn(usize, &mut Matrix<f32>),
     ) -> Result<()> {
-        let Buffers { rows, encoder, .. } = self;
-        for (i, Teacher { modality, .. }) in teachers.iter().enumerate() {
+        let RowGroupBuffers { rows, encoder, .. } = self;
+        for (i, TrainedTeacher { modality, .. }) in teachers.iter().enumerate() {
             compute(i, rows);
             if !group.append::<f16>(rows.values(), rows.columns(), encoder).map_err(parquet)? {
                 return Err(beyond_half(rows, what, modality));
@@ -228,11 +229,12 @@ impl Buffers {
         &mut self,
         data: &Data,
         rows: Range<usize>,
-        (teachers, scorers): (&[Teacher], &[&dyn Scorer]),
+        (teachers, scorers): (&[TrainedTeacher], &[&dyn Scorer]),
         top: usize,
     ) -> Result<Excerpt> {
         self.scores.resize_with(teachers.len(), || Matrix::zeros(0, 0));
-        for ((Teacher { modality, .. }, scorer), scores) in teachers.iter().zip(scorers).zip(&mut self.scores)
+        for ((TrainedTeacher { modality, .. }, scorer), scores) in
+            teachers.iter().zip(scorers).zip(&mut self.scores)
         {
             scorer.scores(&data.queries.queries()[rows.clone()], scores);
             if !scores.values().par_chunks(PIECE).all(fits_half) {

@@ -6,7 +6,7 @@
 
 use dsom_features::{FeatureTable, table};
 
-use kge::checkpoint::{Reader, Tensors};
+use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::{Matrix, Rank, StepLoss};
 use program::Common;
 use recipe::{Absent, Recipe, Teachers, Training};
@@ -24,18 +24,18 @@ pub const PRESENT: &str = "present";
 
 /// Parameters that a teacher depends on beside its inputs and the seed.
 #[derive(Serialize)]
-struct Parameters<'a> {
+struct TeacherParameters<'a> {
     modality: &'a Modality,
     training: Training,
     absent: Option<Absent>,
     missing: Option<Missing>,
 }
 
-impl<'a> Parameters<'a> {
+impl<'a> TeacherParameters<'a> {
     /// Parameters of the teacher of `modality`, as in the recipe; the keys about features do not concern the structural one.
     fn new(modality: &'a Modality, teachers: &Teachers) -> Self {
         let projected = !modality.is_structural();
-        Parameters {
+        TeacherParameters {
             modality,
             training: teachers.training.clone(),
             absent: projected.then_some(teachers.absent),
@@ -65,10 +65,10 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
     let teachers = recipe.teachers.of(modality);
     let training = &teachers.training;
     let projected = !modality.is_structural();
-    let parameters = Parameters::new(modality, &teachers);
+    let parameters = TeacherParameters::new(modality, &teachers);
     let mut task = Task::new(&run, "dsom-teachers", run.teacher(modality), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;
-    let open = |task: &mut Task| Features::open(&run, task, modality, &teachers, recipe.seed, &data);
+    let open = |task: &mut Task| TeacherFeatures::open(&run, task, modality, &teachers, recipe.seed, &data);
     let features = projected.then(|| open(&mut task)).transpose()?;
     let width = features.as_ref().map_or(0, |features| features.rows.columns());
     let ready = || {
@@ -88,7 +88,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
 
     let name = format!("teacher {modality}");
     let (projected, presence, mut summary) = match features {
-        Some(Features { rows, presence, summary }) => (Some(rows), Some(presence), summary),
+        Some(TeacherFeatures { rows, presence, summary }) => (Some(rows), Some(presence), summary),
         None => (None, None, Map::new()),
     };
     let initial = initial(&name, recipe.seed, training, &data, projected);
@@ -104,7 +104,7 @@ pub fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()
 }
 
 /// A modality's features as its teacher sees them.
-struct Features {
+struct TeacherFeatures {
     /// Features that are projected, `(entity, width)`.
     rows: Matrix<f32>,
     /// Mask of entities with features, `(entity, 1)`.
@@ -113,7 +113,7 @@ struct Features {
     summary: Map<String, Value>,
 }
 
-impl Features {
+impl TeacherFeatures {
     fn open(
         run: &Run,
         task: &mut Task,
@@ -121,7 +121,7 @@ impl Features {
         teachers: &Teachers,
         seed: u64,
         data: &Data,
-    ) -> Result<Features> {
+    ) -> Result<TeacherFeatures> {
         let path = task.stage_input(&run.features(modality), table::FILE)?;
         let mut table = FeatureTable::read(&path, data.entities())?;
         let hidden = missing::hide(&mut table, teachers, modality, &data.vocabulary.entities)?;
@@ -138,7 +138,7 @@ impl Features {
                  tells none from another"
             );
         }
-        Ok(Features { rows, presence: missing::presence(&table), summary })
+        Ok(TeacherFeatures { rows, presence: missing::presence(&table), summary })
     }
 }
 
@@ -167,11 +167,11 @@ impl Learner for Teacher<'_> {
         self.engine.require_finite()
     }
 
-    fn state(&mut self) -> Result<Tensors<'_>> {
-        Ok(Tensors::default().nested("teacher", self.engine.state()?))
+    fn state(&mut self) -> Result<NamedTensors<'_>> {
+        Ok(NamedTensors::default().nested("teacher", self.engine.state()?))
     }
 
-    fn restore(&mut self, state: &Reader, _counters: &[u64]) -> Result<()> {
+    fn restore(&mut self, state: &TensorReader, _counters: &[u64]) -> Result<()> {
         self.engine.restore(state, "teacher")
     }
 

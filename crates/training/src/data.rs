@@ -1,6 +1,6 @@
 //! Inputs of training: the graph without its test split, and models that earlier stages trained.
 
-use kge::checkpoint::Reader;
+use kge::checkpoint::TensorReader;
 use kge::model::{even, normal};
 use kge::{Backbone, Embedding, Initial, Matrix, Model, Shape};
 use mkg::graph::{ENTITIES, RELATIONS, read_triples};
@@ -85,7 +85,7 @@ pub fn open_triples(
 pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Result<Model<f32>> {
     let path = task.stage_input(folder, crate::MODEL)?;
     let (entities, relations) = (vocabulary.entities.len(), vocabulary.relations.len());
-    let model = Model::from_reader(&Reader::open(&path)?, entities, relations)?;
+    let model = Model::from_reader(&TensorReader::open(&path)?, entities, relations)?;
     let manifest = Manifest::read(folder)?;
     match trained_as(&manifest.parameters) {
         Some(word) if word != model.backbone.word() => {

@@ -1,7 +1,7 @@
 //! A model in training, wherever its arithmetic is done.
 
 use device::{BatchCrossEntropy, DeviceTrainer};
-use kge::checkpoint::{Reader, Tensors};
+use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::{CrossEntropy, Matrix, Model, Rank, StepLoss};
 use mkg::QuerySet;
 use stage::{Result, interrupt};
@@ -32,13 +32,13 @@ pub trait Engine {
     ///
     /// # Errors
     /// If a device fails.
-    fn state(&mut self) -> Result<Tensors<'_>>;
+    fn state(&mut self) -> Result<NamedTensors<'_>>;
 
     /// Takes up a state saved under `prefix.`.
     ///
     /// # Errors
     /// If the file has other tensors than this model's, or a device fails.
-    fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()>;
+    fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()>;
 
     /// Refuses parameters that are no longer finite.
     ///
@@ -60,11 +60,11 @@ impl Engine for kge::Trainer<f32> {
         Ok(kge::Trainer::parts(self))
     }
 
-    fn state(&mut self) -> Result<Tensors<'_>> {
+    fn state(&mut self) -> Result<NamedTensors<'_>> {
         Ok(kge::Trainer::state(self))
     }
 
-    fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()> {
+    fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()> {
         kge::Trainer::restore(self, reader, prefix)
     }
 
@@ -86,11 +86,11 @@ impl Engine for DeviceTrainer<f32> {
         DeviceTrainer::parts(self)
     }
 
-    fn state(&mut self) -> Result<Tensors<'_>> {
+    fn state(&mut self) -> Result<NamedTensors<'_>> {
         DeviceTrainer::state(self)
     }
 
-    fn restore(&mut self, reader: &Reader, prefix: &str) -> Result<()> {
+    fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()> {
         DeviceTrainer::restore(self, reader, prefix)
     }
 

@@ -1,6 +1,6 @@
 //! Epochs until validation stops improving.
 
-use kge::checkpoint::{Reader, Tensors};
+use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::rank::mean_reciprocal_rank;
 use kge::{Rank, StepLoss};
 use program::Progress;
@@ -29,13 +29,13 @@ pub trait Learner {
     /// An error if any parameter is no longer finite.
     fn require_finite(&mut self) -> Result<()>;
     /// Everything needed to go on.
-    fn state(&mut self) -> Result<Tensors<'_>>;
+    fn state(&mut self) -> Result<NamedTensors<'_>>;
     /// Whole numbers that belong to the state, such as an optimiser's steps.
     fn counters(&self) -> Vec<u64> {
         Vec::new()
     }
     /// Takes up a saved state.
-    fn restore(&mut self, state: &Reader, counters: &[u64]) -> Result<()>;
+    fn restore(&mut self, state: &TensorReader, counters: &[u64]) -> Result<()>;
     /// Writes the model's files: it is the best so far.
     fn write_best(&mut self, work: &Work) -> Result<()>;
 }
@@ -96,7 +96,7 @@ pub fn fit(
 
 fn resume(work: &Work, name: &str, learner: &mut impl Learner) -> Result<Fitted> {
     let Some(path) = work.checkpoint() else { return Ok(Fitted::default()) };
-    let state = Reader::open_checked(&path)?;
+    let state = TensorReader::open_checked(&path)?;
     let (fitted, counters): (Fitted, Vec<u64>) = serde_json::from_str(&state.text("progress")?)
         .map_err(|e| stage::Error::data(e.to_string()).at(&path).hint("rerun with --force"))?;
     learner.restore(&state, &counters)?;

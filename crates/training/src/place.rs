@@ -12,7 +12,7 @@ use crate::{Engine, precision};
 /// Place of the arithmetic, and its products. Only what makes an engine looks inside.
 pub enum Place {
     /// The CPU, by the hand-written engine.
-    Cpu(kge::Precision),
+    Cpu(kge::ProductPrecision),
     /// A device, by tensors.
     Device(Device, Precision),
 }
@@ -136,7 +136,11 @@ impl Place {
 }
 
 /// A model in training by the hand-written engine.
-pub fn on_cpu(initial: Initial<f32>, training: &Training, precision: kge::Precision) -> kge::Trainer<f32> {
+pub fn on_cpu(
+    initial: Initial<f32>,
+    training: &Training,
+    precision: kge::ProductPrecision,
+) -> kge::Trainer<f32> {
     let n3 = N3 { weight: training.n3 };
     kge::Trainer::new(initial, training.learning_rate, n3).with_precision(precision)
 }

@@ -7,13 +7,13 @@ use serde_json::Value;
 use super::*;
 use crate::host::{lists, numbers_read, read};
 use crate::teachers::TeacherSource;
-use crate::terms::Term;
+use crate::terms::Divergence;
 use crate::tests::{assert_close, device, matrix};
 
 const DISTIL: &str = include_str!("../../../../tests/golden/distil.json");
 const POLICY: &str = include_str!("../../../../tests/golden/policy.json");
 
-fn terms(term: Term, mean: bool, tau: f64) -> Terms {
+fn terms(term: Divergence, mean: bool, tau: f64) -> Terms {
     Terms { term, mean, tau, alpha: 1.0, beta: 1.0, weight: 1.0 }
 }
 
@@ -74,10 +74,10 @@ fn check_golden(kind: DType, tolerance: f64) {
             (0..first.len()).map(|row| first[row] + second.get(row).unwrap_or(&0.0)).collect()
         };
         for (tails, term, mean, values, gradient) in [
-            (&targets, Term::Kd, true, ["kd", ""], "grad_kd"),
-            (&targets, Term::Dkd, true, ["dkd_target", "dkd_nontarget"], "grad_dkd"),
-            (&neighbours, Term::Ndkd, true, ["nekd_mean", "nnkd"], "grad_ndkd_mean"),
-            (&neighbours, Term::Ndkd, false, ["nekd_sum", "nnkd"], "grad_ndkd_sum"),
+            (&targets, Divergence::Kd, true, ["kd", ""], "grad_kd"),
+            (&targets, Divergence::Dkd, true, ["dkd_target", "dkd_nontarget"], "grad_dkd"),
+            (&neighbours, Divergence::Ndkd, true, ["nekd_mean", "nnkd"], "grad_ndkd_mean"),
+            (&neighbours, Divergence::Ndkd, false, ["nekd_sum", "nnkd"], "grad_ndkd_sum"),
         ] {
             let found = distilled(&teachers, &student, tails, terms(term, mean, tau));
             assert_close(&found.0, &sum(values), tolerance, gradient);
@@ -112,7 +112,9 @@ fn training_loss(student: &Matrix<f64>, terms: Terms) -> (f64, Vec<f64>) {
 #[test]
 fn gradients_of_several_combinations_equal_finite_differences() {
     let student = random(3, 6, 3);
-    for (term, mean) in [(Term::Kd, true), (Term::Dkd, true), (Term::Ndkd, true), (Term::Ndkd, false)] {
+    for (term, mean) in
+        [(Divergence::Kd, true), (Divergence::Dkd, true), (Divergence::Ndkd, true), (Divergence::Ndkd, false)]
+    {
         for tau in [1.0, 3.0] {
             let terms = Terms { alpha: 0.7, beta: 1.3, weight: 2.5, ..terms(term, mean, tau) };
             let (_, gradient) = training_loss(&student, terms);
@@ -140,7 +142,7 @@ fn a_confident_student_keeps_its_digits() {
             &scores(&Matrix::zeros(1, 50)),
             &scores(&student),
             &[vec![3]],
-            terms(Term::Ndkd, false, 1.0),
+            terms(Divergence::Ndkd, false, 1.0),
         );
         values[0]
     };
@@ -163,7 +165,8 @@ fn rewards_equal_the_golden_values() {
         let of_row = list(&device(), &[rows[pair] as u32]).unwrap();
         let select = |scores: &Tensor| scores.index_select(&of_row, 0).unwrap();
         let teachers: Vec<Tensor> = teachers.iter().map(select).collect();
-        let lesson = BatchLesson::new(terms(Term::Kd, true, 1.0), &lists, &select(&student), 1.0).unwrap();
+        let lesson =
+            BatchLesson::new(terms(Divergence::Kd, true, 1.0), &lists, &select(&student), 1.0).unwrap();
         let is_better = |strategy: usize| {
             let members = strategies.row(strategy);
             let weights = members.iter().map(|x| x / members.iter().sum::<f64>()).collect();
@@ -195,10 +198,10 @@ impl Cached {
         }
     }
 
-    fn teachers(&self) -> TeacherScores<'_> {
+    fn teachers(&self) -> DeviceTeachers<'_> {
         let rows = |query: usize, teacher: usize| self.rows[2 * query + teacher].as_slice();
         let source = TeacherSource::Cache { teachers: 2, scores: Box::new(rows), vectors: Box::new(rows) };
-        TeacherScores::new::<f64>(&device(), recipe::Precision::F32, source)
+        DeviceTeachers::new::<f64>(&device(), recipe::Precision::F32, source)
     }
 
     fn scores(&self, query: usize, teacher: usize) -> Vec<f64> {
@@ -223,7 +226,7 @@ fn answers_come_back_by_pair_and_nothing_else_does() {
         ],
         baseline: Some(Matrix::from_values(2, 2, vec![0.5; 4])),
     };
-    let mut objective = BatchDistillation::new(terms(Term::Ndkd, true, 2.0), &mut teachers, &guidance);
+    let mut objective = BatchDistillation::new(terms(Divergence::Ndkd, true, 2.0), &mut teachers, &guidance);
     let student = random(2, 5, 9);
     let batch = BatchTails::new(&device(), &cached.queries, &[0, 1]).unwrap();
     objective.gradient(&batch, &tensor(&student), 0.3).unwrap();
@@ -237,7 +240,7 @@ fn answers_come_back_by_pair_and_nothing_else_does() {
         let student = student.row(query);
         log_sum(&combined) - combined[tail] < log_sum(student) - student[tail]
     };
-    let answer = |query, tail, weights| Answer {
+    let answer = |query, tail, weights| Comparison {
         chosen: is_better(query, tail, weights),
         baseline: is_better(query, tail, [0.5, 0.5]),
     };
@@ -250,7 +253,7 @@ fn integrated(cached: &Cached, student: &Matrix<f64>, scales: &[f32]) -> [Matrix
     let mut teachers = cached.teachers();
     let scales = Matrix::from_values(2, 2, scales.to_vec());
     let guidance = Guidance::Integrated { scales, temperature: 1.5 };
-    let mut objective = BatchDistillation::new(terms(Term::Kd, true, 2.0), &mut teachers, &guidance);
+    let mut objective = BatchDistillation::new(terms(Divergence::Kd, true, 2.0), &mut teachers, &guidance);
     let batch = BatchTails::new(&device(), &cached.queries, &[0, 1]).unwrap();
     objective.gradient(&batch, &tensor(student), 1.0).unwrap();
     objective.left().unwrap().integration.unwrap()

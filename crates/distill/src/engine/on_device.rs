@@ -3,8 +3,8 @@
 //! it comes back whether the teachers chosen, and all together, answer it better than the student.
 
 use device::{
-    BatchCrossEntropy, BatchDistillation, Combination, Device, DeviceModel, DeviceNetwork, DeviceTrainer,
-    Guidance, Taught, TeacherScores, TeacherSource, Terms,
+    BatchCrossEntropy, BatchDistillation, BatchFigures, Combination, Device, DeviceModel, DeviceNetwork,
+    DeviceTeachers, DeviceTrainer, Guidance, TeacherSource, Terms,
 };
 use dsom_soft_labels::SoftLabels;
 use kge::{Matrix, Model, StepLoss};
@@ -17,7 +17,7 @@ use super::{Lessons, StudentEngine};
 use crate::inputs;
 use crate::objective::{Distillation, Division};
 use crate::policy::{Policy, RemotePolicy};
-use crate::reward::{Outcome, Reward};
+use crate::reward::{Reward, RewardedAction};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
 use crate::supervision::Supervision;
@@ -30,7 +30,7 @@ pub(crate) struct DeviceStudent<'a> {
     trainer: DeviceTrainer<f32>,
     /// None for a student that learns alone.
     terms: Option<Terms>,
-    teachers: Option<TeacherScores<'a>>,
+    teachers: Option<DeviceTeachers<'a>>,
     policy: Option<RemotePolicy>,
 }
 
@@ -63,7 +63,7 @@ impl<'a> DeviceStudent<'a> {
             }
             (None, labels) => labels.map(cached),
         };
-        let scores = |source| TeacherScores::new::<f32>(&self.device, self.precision, source);
+        let scores = |source| DeviceTeachers::new::<f32>(&self.device, self.precision, source);
         Ok(DeviceStudent { teachers: source.map(scores), ..self })
     }
 
@@ -80,7 +80,7 @@ impl<'a> DeviceStudent<'a> {
     }
 
     /// One step that the teachers guide.
-    fn step(&mut self, batch: &[u32], guidance: &Guidance) -> Result<(StepLoss, Taught)> {
+    fn step(&mut self, batch: &[u32], guidance: &Guidance) -> Result<(StepLoss, BatchFigures)> {
         let (Some(terms), Some(teachers)) = (self.terms, &mut self.teachers) else {
             return Err(Error::new(Kind::Unexpected, "a student without teachers is guided by some"));
         };
@@ -151,7 +151,7 @@ impl StudentEngine for DeviceStudent<'_> {
         }
     }
 
-    fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[Outcome]) -> Result<f64> {
+    fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[RewardedAction]) -> Result<f64> {
         match &mut self.policy {
             Some(remote) => remote.reinforce(policy, outcomes),
             None => Err(Error::new(Kind::Unexpected, "a policy that the device does not have")),
@@ -172,9 +172,9 @@ fn terms(term: &Term) -> Option<Terms> {
     let Distillation { division, tau, alpha, beta, neighbours, weight } = Distillation::from(term);
     let term = match division {
         Division::None => return None,
-        Division::Whole => device::Term::Kd,
-        Division::Neighbours => device::Term::Ndkd,
-        Division::Target => device::Term::Dkd,
+        Division::Whole => device::Divergence::Kd,
+        Division::Neighbours => device::Divergence::Ndkd,
+        Division::Target => device::Divergence::Dkd,
     };
     Some(Terms { term, mean: neighbours == Neighbours::Mean, tau, alpha, beta, weight })
 }
@@ -213,18 +213,18 @@ fn outcomes(
     teachers: usize,
     actions: &[Vec<Strategy>],
     reward: Reward,
-    taught: &Taught,
-) -> Vec<Outcome> {
+    taught: &BatchFigures,
+) -> Vec<RewardedAction> {
     let all = Strategy::all(teachers);
     let pairs = batch.iter().zip(actions).enumerate().flat_map(|(row, (query, actions))| {
         let tails = 0..queries.tails(*query as usize).len();
         tails.map(move |tail| (row, actions[tail % actions.len()]))
     });
-    let outcome = |((row, strategy), answer): ((usize, Strategy), &device::Answer)| {
+    let outcome = |((row, strategy), answer): ((usize, Strategy), &device::Comparison)| {
         // Both are the same combination, whatever the device rounds.
         let chosen = if strategy == all { answer.baseline } else { answer.chosen };
         let (reward, baseline) = (reward.given(chosen), reward.given(answer.baseline));
-        Outcome { row, strategy, reward, baseline }
+        RewardedAction { row, strategy, reward, baseline }
     };
     pairs.zip(&taught.answers).map(outcome).collect()
 }

@@ -1,7 +1,7 @@
 //! A student on candle's CPU device beside one by the hand-written engine: the same batches, teachers, actions and rewards.
 
 use device::{Device, numbers_read};
-use kge::checkpoint::{Reader, Tensors};
+use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::model::normal;
 use kge::{Backbone, Embedding, Matrix};
 use mkg::{Entity, KnownAnswers, Relation, Triple, Vocabulary};
@@ -41,7 +41,7 @@ fn model(rank: usize, name: &str) -> Model<f32> {
 }
 
 fn cpu() -> Place {
-    Place::Cpu(kge::Precision::Full)
+    Place::Cpu(kge::ProductPrecision::Full)
 }
 
 fn candle() -> Place {
@@ -92,9 +92,9 @@ impl Fixture {
         let figures = Value::Object(student.end_epoch());
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.safetensors");
-        let state: Tensors<'_> = student.state().unwrap();
+        let state: NamedTensors<'_> = student.state().unwrap();
         state.write(&path).unwrap();
-        let reader = Reader::open(&path).unwrap();
+        let reader = TensorReader::open(&path).unwrap();
         let names = ["student.parameters", "student.relation"];
         (names.map(|name| reader.matrix(name).unwrap()), losses, figures)
     }
@@ -263,7 +263,7 @@ fn a_policy_goes_on_with_the_other_device() {
             let (mut first, mut second) = (new(on_device), new(!on_device));
             fixture.epoch(&mut first, 1);
             first.state().unwrap().write(&path).unwrap();
-            second.restore(&Reader::open(&path).unwrap(), &first.counters()).unwrap();
+            second.restore(&TensorReader::open(&path).unwrap(), &first.counters()).unwrap();
             fixture.epoch(&mut second, 2);
             assert_near(&layers(&mut second), &layers(&mut expected));
         }

@@ -22,7 +22,8 @@ fn distilled<T: Real>(
     terms: Distillation,
 ) -> (f64, Vec<f64>) {
     let cast = |xs: &[f64]| xs.iter().map(|x| T::from_f64(*x)).collect::<Vec<T>>();
-    let (mut scores, mut teacher, mut buffers) = (cast(student), cast(teacher), Buffers::new(student.len()));
+    let (mut scores, mut teacher, mut buffers) =
+        (cast(student), cast(teacher), RowBuffers::new(student.len()));
     let tails = ids(group);
     let mut pass = Pass::new(&mut scores, &tails, terms, &mut buffers);
     let value = pass.distil(&mut teacher, &[0], 1.0);
@@ -89,7 +90,7 @@ fn training_loss(
     tails: &[u32],
     terms: Distillation,
 ) -> (f64, Vec<f64>) {
-    let (mut scores, mut buffers) = (student.to_vec(), Buffers::new(student.len()));
+    let (mut scores, mut buffers) = (student.to_vec(), RowBuffers::new(student.len()));
     let tails = ids(tails);
     let mut pass = Pass::new(&mut scores, &tails, terms, &mut buffers);
     let (first, second): (Vec<usize>, Vec<usize>) = (0..tails.len()).partition(|i| i % 2 == 0);

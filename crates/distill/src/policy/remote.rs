@@ -1,11 +1,11 @@
 //! The network on a device.
 
-use device::{Device, DeviceNetwork, TeacherScores};
+use device::{Device, DeviceNetwork, DeviceTeachers};
 use mkg::QuerySet;
 use recipe::PolicyState;
 use stage::Result;
 
-use super::{Adam, AdamStep, Outcome, Policy};
+use super::{Adam, AdamStep, Policy, RewardedAction};
 
 /// The network of a policy on a device. The policy on the host has what it said last, and from its log-probabilities the
 /// loss and the gradient of the logits; its layers are what was last read.
@@ -32,7 +32,7 @@ impl RemotePolicy {
     pub(crate) fn ask(
         &mut self,
         policy: &mut Policy<'_, f32>,
-        teachers: &mut TeacherScores<'_>,
+        teachers: &mut DeviceTeachers<'_>,
         queries: &QuerySet,
         batch: &[u32],
     ) -> Result<()> {
@@ -42,7 +42,11 @@ impl RemotePolicy {
     }
 
     /// As [`Policy::reinforce`], on the outcomes of the last [`RemotePolicy::ask`].
-    pub(crate) fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[Outcome]) -> Result<f64> {
+    pub(crate) fn reinforce(
+        &mut self,
+        policy: &mut Policy<'_, f32>,
+        outcomes: &[RewardedAction],
+    ) -> Result<f64> {
         let (loss, rows, logits) = policy.of_logits(outcomes);
         policy.steps += 1;
         self.is_fresh = false;

@@ -1,6 +1,6 @@
 //! The policy's view of a query: blocks of numbers, and how the first layer takes each.
 
-use kge::{Matrix, Precision, Real, row};
+use kge::{Matrix, ProductPrecision, Real, row};
 use rayon::prelude::*;
 use std::ops::Range;
 
@@ -55,7 +55,11 @@ impl<T: Real, F: Fn(usize, &mut [T]) + Sync + Send> Block<T> for Dense<T, F> {
     }
 
     fn gradient(&self, rows: Range<usize>, upstream: &Matrix<T>, into: &mut Matrix<T>) {
-        into.product_here(Precision::Full, self.state.view().columns(rows).transposed(), upstream.view());
+        into.product_here(
+            ProductPrecision::Full,
+            self.state.view().columns(rows).transposed(),
+            upstream.view(),
+        );
     }
 }
 
@@ -178,9 +182,9 @@ impl<T: Real, S: Scored<T>> Block<T> for Factored<T, S> {
     fn gradient(&self, rows: Range<usize>, upstream: &Matrix<T>, into: &mut Matrix<T>) {
         if !self.by_factors {
             let columns = self.state.view().columns(rows);
-            return into.product_here(Precision::Full, columns.transposed(), upstream.view());
+            return into.product_here(ProductPrecision::Full, columns.transposed(), upstream.view());
         }
-        into.product_here(Precision::Full, self.entity.view().rows(rows), self.folded.view());
+        into.product_here(ProductPrecision::Full, self.entity.view().rows(rows), self.folded.view());
         for row in 0..into.rows() {
             row::add_scaled(into.row_mut(row), -T::ONE, self.sums.row(0));
         }

@@ -68,9 +68,9 @@ impl Golden {
         Policy::from_parameters((0..3).map(input).collect(), first, bias("b1"), second, bias("b2"), 1e-3)
     }
 
-    fn outcomes(&self) -> Vec<Outcome> {
+    fn outcomes(&self) -> Vec<RewardedAction> {
         let (rewards, baselines) = (self.numbers("reward"), self.numbers("baseline"));
-        let outcome = |i: usize| Outcome {
+        let outcome = |i: usize| RewardedAction {
             row: self.rows[i],
             strategy: Strategy(self.actions[i] as u16),
             reward: rewards[i],
@@ -250,14 +250,14 @@ fn it_learns_which_strategy_is_rewarded() {
         policy.forward(&queries);
         let outcome = |row: usize| {
             let strategy = policy.sample(row, generator.random());
-            Outcome {
+            RewardedAction {
                 row,
                 strategy,
                 reward: if strategy == rewarded(row) { 1.0 } else { -10.0 },
                 baseline: -10.0,
             }
         };
-        let outcomes: Vec<Outcome> = (0..8).map(outcome).collect();
+        let outcomes: Vec<RewardedAction> = (0..8).map(outcome).collect();
         policy.reinforce(&outcomes);
     }
     let log_pi = policy.forward(&queries);

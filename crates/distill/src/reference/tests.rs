@@ -10,9 +10,9 @@ use recipe::{PolicyKeys, Softening};
 
 use super::*;
 use crate::combine::{LogSums, Scratch, Sources};
-use crate::objective::{Buffers, Distillation, Pass};
+use crate::objective::{Distillation, Pass, RowBuffers};
 use crate::policy::{Dense, Input, Policy};
-use crate::reward::{Outcome, Reward};
+use crate::reward::{Reward, RewardedAction};
 use crate::strategy::Strategy;
 use crate::supervision::{StudentObjective, Supervision};
 
@@ -33,7 +33,7 @@ fn terms(tau: f64) -> [Term; 7] {
 
 /// The fast value and gradient of a query's loss; even tails have the first teacher, odd ones the second.
 fn fast(term: &Term, teachers: &[Vec<f64>; 2], student: &[f64], tails: &[usize]) -> (f64, Vec<f64>) {
-    let (mut scores, mut buffers) = (student.to_vec(), Buffers::new(student.len()));
+    let (mut scores, mut buffers) = (student.to_vec(), RowBuffers::new(student.len()));
     let ids: Vec<EntityId> = tails.iter().map(|tail| EntityId(*tail as u32)).collect();
     let terms = Distillation::from(term);
     let mut pass = Pass::new(&mut scores, &ids, terms, &mut buffers);
@@ -99,13 +99,13 @@ fn the_policy_and_its_loss_equal_the_equations() {
     let inputs = vec![input(0), input(1)];
     let mut fast = Policy::from_parameters(inputs, first, first_bias, second, second_bias, 0.1);
     fast.forward(&[0, 1, 2]);
-    let outcome = |row: usize| Outcome {
+    let outcome = |row: usize| RewardedAction {
         row,
         strategy: Strategy(row as u16),
         reward: 1.0,
         baseline: -1.5 * row as f64,
     };
-    let outcomes: Vec<Outcome> = (0..3).map(outcome).collect();
+    let outcomes: Vec<RewardedAction> = (0..3).map(outcome).collect();
     let mut chosen = Vec::new();
     for query in 0..3 {
         let mut seen = teachers.to_vec();
@@ -116,7 +116,7 @@ fn the_policy_and_its_loss_equal_the_equations() {
         }
         chosen.push(expected[query]);
     }
-    let advantages: Vec<f64> = outcomes.iter().map(Outcome::advantage).collect();
+    let advantages: Vec<f64> = outcomes.iter().map(RewardedAction::advantage).collect();
     let (found, expected) = (fast.reinforce(&outcomes), policy_loss(&advantages, &chosen));
     assert!((found - expected).abs() < 1e-12, "{found}, expected {expected}");
 }

@@ -37,7 +37,7 @@ fn fixture() -> Fixture {
 }
 
 /// Visits every row of the golden student with one action per triple.
-fn outcomes(fixture: &Fixture, rewarded: bool) -> Vec<Outcome> {
+fn outcomes(fixture: &Fixture, rewarded: bool) -> Vec<RewardedAction> {
     let student: Vec<Vec<f32>> = serde_json::from_value(fixture.golden["student_logits"].clone()).unwrap();
     let rows: Vec<usize> = serde_json::from_value(fixture.golden["row"].clone()).unwrap();
     let targets: Vec<u32> = serde_json::from_value(fixture.golden["target"].clone()).unwrap();

@@ -91,7 +91,7 @@ impl Kernel {
         b: View<'_, f32>,
     ) {
         assert_eq!((a.rows, b.columns), (values.len() / columns, columns), "shape of the product");
-        let target = blocks::Target { values: values.as_mut_ptr(), rows: a.rows, columns, keep };
+        let target = blocks::BlockTarget { values: values.as_mut_ptr(), rows: a.rows, columns, keep };
         blocks::product(self, threads, target, pack::Operand::left(a, factor), pack::Operand::right(b));
     }
 
@@ -109,18 +109,18 @@ impl Kernel {
     }
 
     /// Makes this thread ready to multiply.
-    fn begin(self) -> Session {
+    fn begin(self) -> KernelSession {
         match self.0 {
             #[cfg(target_os = "linux")]
-            Instructions::Amx => Session::Amx(amx::Tiles::new()),
-            Instructions::Avx512 => Session::Avx512,
+            Instructions::Amx => KernelSession::Amx(amx::Tiles::new()),
+            Instructions::Avx512 => KernelSession::Avx512,
         }
     }
 }
 
 /// A thread that is ready to multiply.
 #[cfg(target_arch = "x86_64")]
-enum Session {
+enum KernelSession {
     #[cfg(target_os = "linux")]
     Amx(amx::Tiles),
     /// Only made from a kernel.
@@ -128,7 +128,7 @@ enum Session {
 }
 
 #[cfg(target_arch = "x86_64")]
-impl Session {
+impl KernelSession {
     /// 32 x 32 of the product: `c = a·b` where `fresh`, else `c += a·b`, of packed panels of one depth. The rows of
     /// `c` lie `stride` values apart.
     ///
@@ -140,8 +140,8 @@ impl Session {
         unsafe {
             match self {
                 #[cfg(target_os = "linux")]
-                Session::Amx(tiles) => tiles.block(a, b, fresh, c, stride),
-                Session::Avx512 => avx512::block(a, b, fresh, c, stride),
+                KernelSession::Amx(tiles) => tiles.block(a, b, fresh, c, stride),
+                KernelSession::Avx512 => avx512::block(a, b, fresh, c, stride),
             }
         }
     }

@@ -21,7 +21,7 @@ use rayon::prelude::*;
 use super::Uses;
 use crate::adagrad::Adagrad;
 use crate::backbone::distance;
-use crate::{Matrix, Precision, Real, row};
+use crate::{Matrix, ProductPrecision, Real, row};
 
 /// Source of the entity embeddings.
 #[derive(Clone, Debug)]
@@ -84,7 +84,7 @@ impl<T: Real> Entities<T> {
     /// `scores (query, entity)` of the query `vectors (query, 2k)`.
     pub(crate) fn score(
         &mut self,
-        precision: Precision,
+        precision: ProductPrecision,
         table: &Matrix<T>,
         vectors: &Matrix<T>,
         scores: &mut Matrix<T>,
@@ -101,7 +101,7 @@ impl<T: Real> Entities<T> {
     /// The gradient of the query vectors, from the scores' gradient.
     pub(crate) fn differentiate(
         &mut self,
-        precision: Precision,
+        precision: ProductPrecision,
         table: &Matrix<T>,
         scores: &Matrix<T>,
         into: &mut Matrix<T>,
@@ -118,7 +118,7 @@ impl<T: Real> Entities<T> {
     }
 
     /// One step of the optimiser, from the gradients of the scores and of the embeddings used.
-    pub(crate) fn update(&mut self, table: &mut Matrix<T>, gradients: &Gradients<'_, T>) {
+    pub(crate) fn update(&mut self, table: &mut Matrix<T>, gradients: &EntityGradients<'_, T>) {
         match self {
             Entities::Free(optimiser) => {
                 gradients.for_each_block(optimiser.blocks(table, BLOCK), |mut block, gradient| {
@@ -156,9 +156,9 @@ impl<T: Real> Entities<T> {
 pub(crate) const BLOCK: usize = 512;
 
 /// Sources of the gradient of entity embeddings.
-pub(crate) struct Gradients<'a, T> {
+pub(crate) struct EntityGradients<'a, T> {
     /// Precision of the products with the scores' gradient.
-    pub(crate) precision: Precision,
+    pub(crate) precision: ProductPrecision,
     /// Gradient of the scores `(query, entity)`.
     pub(crate) scores: &'a Matrix<T>,
     /// The query vectors `(query, 2k)`.
@@ -171,7 +171,7 @@ pub(crate) struct Gradients<'a, T> {
     pub(crate) is_distance: bool,
 }
 
-impl<T: Real> Gradients<'_, T> {
+impl<T: Real> EntityGradients<'_, T> {
     /// Hands each of `blocks`, of [`BLOCK`] entities, its gradient `Gᵀ Q + ∂U`; blocks side by side.
     pub(crate) fn for_each_block<B: Send>(
         &self,
@@ -303,20 +303,20 @@ impl<T: Real> Projected<T> {
         }
     }
 
-    fn score(&mut self, precision: Precision, vectors: &Matrix<T>, scores: &mut Matrix<T>) {
+    fn score(&mut self, precision: ProductPrecision, vectors: &Matrix<T>, scores: &mut Matrix<T>) {
         let factor = self.factor();
         self.keys.resize(vectors.rows(), self.features.columns());
         self.keys.product(false, factor, vectors.view(), self.projection.transposed());
         scores.product_in(precision, false, T::ONE, self.keys.view(), self.features.transposed());
     }
 
-    fn differentiate(&mut self, precision: Precision, scores: &Matrix<T>, into: &mut Matrix<T>) {
+    fn differentiate(&mut self, precision: ProductPrecision, scores: &Matrix<T>, into: &mut Matrix<T>) {
         self.keys.product_in(precision, false, T::ONE, scores.view(), self.features.view());
         into.resize(scores.rows(), self.projection.columns());
         into.product(false, self.factor(), self.keys.view(), self.projection.view());
     }
 
-    fn update(&mut self, table: &Matrix<T>, gradients: &Gradients<'_, T>) {
+    fn update(&mut self, table: &Matrix<T>, gradients: &EntityGradients<'_, T>) {
         let factor = self.factor();
         match self.way {
             Way::Entities => {

@@ -45,11 +45,11 @@ fn gradients(
 ) -> (StepLoss, Matrix<f64>, Matrix<f64>) {
     let uses = Batch::new(queries, &all(queries));
     let (loss, _) = trainer.differentiate(&uses, &all(queries), objective).unwrap();
-    let Buffers { scores, vectors, used_gradient, relation_gradient, .. } = &trainer.buffers;
+    let StepMatrices { scores, vectors, used_gradient, relation_gradient, .. } = &trainer.buffers;
     let mut entities = Matrix::zeros(0, 0);
-    let precision = Precision::Full;
+    let precision = ProductPrecision::Full;
     let is_distance = trainer.model.backbone.is_distance();
-    Gradients { precision, scores, vectors, uses: &uses.entities, used: used_gradient, is_distance }
+    EntityGradients { precision, scores, vectors, uses: &uses.entities, used: used_gradient, is_distance }
         .of_all(&trainer.model.entity, &mut entities);
     let mut relations = Matrix::zeros(trainer.model.relation.rows(), trainer.model.relation.columns());
     for (number, &row) in uses.relations.rows().iter().enumerate() {
@@ -272,7 +272,7 @@ fn single_scores_equal_rows_of_scores() {
 }
 
 /// Three steps on a table, and on features that are scored through, on so many threads: losses and models.
-fn trained(precision: Precision, threads: usize) -> Vec<(f64, Model<f32>)> {
+fn trained(precision: ProductPrecision, threads: usize) -> Vec<(f64, Model<f32>)> {
     let queries = QuerySet::from_pairs((0..300).map(|i| pair(i * 7 % 500, i % 4, i * 11 % 500)).collect());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(8);
@@ -293,8 +293,8 @@ fn trained(precision: Precision, threads: usize) -> Vec<(f64, Model<f32>)> {
 
 #[test]
 fn a_step_does_not_depend_on_the_number_of_threads() {
-    let bf16 = Kernel::all().into_iter().map(Precision::Bf16);
-    for precision in std::iter::once(Precision::Full).chain(bf16) {
+    let bf16 = Kernel::all().into_iter().map(ProductPrecision::Bf16);
+    for precision in std::iter::once(ProductPrecision::Full).chain(bf16) {
         let one = trained(precision, 1);
         assert!(trained(precision, 2) == one && trained(precision, 3) == one, "{precision}");
     }
@@ -302,9 +302,10 @@ fn a_step_does_not_depend_on_the_number_of_threads() {
 
 #[test]
 fn steps_in_bf16_are_near_those_in_full_precision() {
-    let full = trained(Precision::Full, 1);
+    let full = trained(ProductPrecision::Full, 1);
     for kernel in Kernel::all() {
-        for ((loss, model), (full_loss, full)) in trained(Precision::Bf16(kernel), 1).iter().zip(&full) {
+        for ((loss, model), (full_loss, full)) in trained(ProductPrecision::Bf16(kernel), 1).iter().zip(&full)
+        {
             assert!(model != full, "{kernel} was not used");
             assert!((loss - full_loss).abs() < 1e-2 * full_loss, "{loss} by {kernel}, {full_loss} in f32");
         }
@@ -330,16 +331,16 @@ fn training_resumes_to_the_same_bits() {
     let path = dir.path().join("state.safetensors");
     for i in 0..6 {
         if i == 3 {
-            Tensors::default().nested("student", through.state()).write(&path).unwrap();
+            NamedTensors::default().nested("student", through.state()).write(&path).unwrap();
         }
         through.step(&queries, &all(&queries), &objective).unwrap();
     }
     let mut resumed = fresh();
-    resumed.restore(&Reader::open(&path).unwrap(), "student").unwrap();
+    resumed.restore(&TensorReader::open(&path).unwrap(), "student").unwrap();
     for _ in 3..6 {
         resumed.step(&queries, &all(&queries), &objective).unwrap();
     }
     assert_eq!(resumed.model(), through.model());
     std::fs::write(&path, &std::fs::read(&path).unwrap()[..100]).unwrap();
-    assert!(Reader::open(&path).is_err_and(|e| e.kind() == Kind::Data));
+    assert!(TensorReader::open(&path).is_err_and(|e| e.kind() == Kind::Data));
 }

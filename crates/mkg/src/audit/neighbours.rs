@@ -8,7 +8,7 @@ use crate::{KnownAnswers, QuerySet, Split, Triple};
 
 /// Distinct queries (both directions) and `N`, the number of a query's known tails in train.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Neighbours {
+pub struct NeighbourCounts {
     /// Distinct queries.
     pub queries: usize,
     /// Twice the training triples: what would be computed without grouping by query.
@@ -29,18 +29,18 @@ pub struct Neighbours {
     pub single: f64,
 }
 
-impl Neighbours {
-    pub(super) fn of(train: &[Triple], relations: usize) -> Neighbours {
+impl NeighbourCounts {
+    pub(super) fn of(train: &[Triple], relations: usize) -> NeighbourCounts {
         let set = QuerySet::new(train, relations);
         if set.is_empty() {
-            return Neighbours::default();
+            return NeighbourCounts::default();
         }
         let mut sizes: Vec<usize> = (0..set.len()).map(|index| set.tails(index).len()).collect();
         let forward = (0..set.len()).filter(|index| set.query(*index).relation.index() < relations);
         let forward_max = forward.map(|index| sizes[index]).max().unwrap_or(0);
         sizes.sort_unstable();
         let (queries, pairs) = (set.len() as f64, set.pairs() as f64);
-        Neighbours {
+        NeighbourCounts {
             queries: set.len(),
             directed_triples: set.pairs(),
             ratio: queries / pairs,
@@ -67,7 +67,7 @@ mod tests {
     fn a_star_worked_by_hand() {
         // 0 has three tails; each tail has one head: sizes 3, 1, 1, 1.
         let star = [Triple::new(0, 0, 1), Triple::new(0, 0, 2), Triple::new(0, 0, 3)];
-        let expected = Neighbours {
+        let expected = NeighbourCounts {
             queries: 4,
             directed_triples: 6,
             ratio: 4.0 / 6.0,
@@ -78,6 +78,6 @@ mod tests {
             median: 1,
             single: 0.75,
         };
-        assert_eq!(Neighbours::of(&star, 1), expected);
+        assert_eq!(NeighbourCounts::of(&star, 1), expected);
     }
 }

@@ -12,7 +12,7 @@ use crate::{Split, Triple, Vocabulary};
 
 /// The triples that later stages see, each once per split.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct SplitTriples {
     /// Triples that models learn from.
     pub train: Vec<Triple>,
     /// Triples that choices are made on.
@@ -42,10 +42,10 @@ pub struct ValidationReport {
     pub wanted: usize,
 }
 
-impl Parts {
+impl SplitTriples {
     /// Chooses the validation triples as `import` asks. A holdout draws with the run's seed and takes no triple
     /// whose entities or relation would then be without any in train; the published split is not used then.
-    pub fn choose(dataset: &Dataset, import: &Import, seed: u64) -> Result<Parts> {
+    pub fn choose(dataset: &Dataset, import: &Import, seed: u64) -> Result<SplitTriples> {
         let overlap = published_overlap(dataset);
         let (used, reason) = decide(import, overlap)?;
         let (train, valid, wanted) = match used {
@@ -64,7 +64,7 @@ impl Parts {
             valid: valid.len(),
             wanted,
         };
-        Ok(Parts { train, valid, test: dataset.triples(Split::Test).to_vec(), validation })
+        Ok(SplitTriples { train, valid, test: dataset.triples(Split::Test).to_vec(), validation })
     }
 }
 
@@ -172,7 +172,8 @@ mod tests {
     fn a_clean_published_split_is_used_without_its_repetitions() {
         let valid = Triple::new(11, 0, 0);
         let parts =
-            Parts::choose(&dataset(dense(), Some(vec![valid, valid])), &import(Validation::Auto), 0).unwrap();
+            SplitTriples::choose(&dataset(dense(), Some(vec![valid, valid])), &import(Validation::Auto), 0)
+                .unwrap();
         assert_eq!((parts.valid, parts.train.len()), (vec![valid], 200));
         assert_eq!(parts.validation.used, Validation::Published);
     }
@@ -180,26 +181,28 @@ mod tests {
     #[test]
     fn a_split_copied_from_train_is_not() {
         let copied = dataset(dense(), Some(dense()[..50].to_vec()));
-        let parts = Parts::choose(&copied, &import(Validation::Auto), 0).unwrap();
+        let parts = SplitTriples::choose(&copied, &import(Validation::Auto), 0).unwrap();
         assert_eq!((parts.valid.len(), parts.train.len()), (20, 180));
         assert_eq!(parts.validation.used, Validation::Holdout(0.1));
         assert_eq!(parts.validation.published_overlap, Some(1.0));
-        let asked = Parts::choose(&copied, &import(Validation::Published), 0).unwrap();
+        let asked = SplitTriples::choose(&copied, &import(Validation::Published), 0).unwrap();
         assert_eq!((asked.valid.len(), asked.train.len()), (50, 200));
     }
 
     #[test]
     fn without_a_published_split_auto_holds_out() {
-        let parts = Parts::choose(&dataset(dense(), None), &import(Validation::Auto), 0).unwrap();
+        let parts = SplitTriples::choose(&dataset(dense(), None), &import(Validation::Auto), 0).unwrap();
         assert_eq!(parts.valid.len(), 20);
-        let error = Parts::choose(&dataset(dense(), None), &import(Validation::Published), 0).unwrap_err();
+        let error =
+            SplitTriples::choose(&dataset(dense(), None), &import(Validation::Published), 0).unwrap_err();
         assert_eq!(error.kind(), stage::Kind::Missing);
     }
 
     #[test]
     fn the_seed_alone_decides() {
-        let draw =
-            |seed| Parts::choose(&dataset(dense(), None), &import(Validation::Auto), seed).unwrap().valid;
+        let draw = |seed| {
+            SplitTriples::choose(&dataset(dense(), None), &import(Validation::Auto), seed).unwrap().valid
+        };
         assert_eq!(draw(3), draw(3));
         assert_ne!(draw(3), draw(4));
         // The stream is fixed by its specification: a new version of a library must not move it.
@@ -209,7 +212,8 @@ mod tests {
     #[test]
     fn separate_pairs_have_nothing_to_spare() {
         let pairs = vec![Triple::new(0, 0, 1), Triple::new(2, 0, 3), Triple::new(4, 1, 5)];
-        let error = Parts::choose(&dataset(pairs, None), &import(Validation::Holdout(0.5)), 0).unwrap_err();
+        let error =
+            SplitTriples::choose(&dataset(pairs, None), &import(Validation::Holdout(0.5)), 0).unwrap_err();
         assert_eq!(error.kind(), stage::Kind::Data);
     }
 
@@ -222,7 +226,7 @@ mod tests {
         ) {
             let train: Vec<Triple> = raw.into_iter().map(|(h, r, t)| Triple::new(h, r, t)).collect();
             let whole = dataset(train.clone(), None);
-            let Ok(parts) = Parts::choose(&whole, &import(Validation::Holdout(fraction)), seed) else { return Ok(()) };
+            let Ok(parts) = SplitTriples::choose(&whole, &import(Validation::Holdout(fraction)), seed) else { return Ok(()) };
             let used = |triples: &[Triple]| {
                 let entities: HashSet<usize> = triples.iter().flat_map(|triple| ends(*triple)).collect();
                 let relations: HashSet<_> = triples.iter().map(|triple| triple.relation).collect();

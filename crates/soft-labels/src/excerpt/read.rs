@@ -11,12 +11,12 @@ pub(crate) struct Excerpts {
     entities: usize,
     /// Queries whose tails are the neighbours.
     queries: QuerySet,
-    teachers: Vec<OfTeacher>,
+    teachers: Vec<TeacherExcerpt>,
 }
 
 /// One teacher's part of it.
 #[derive(Default)]
-pub(crate) struct OfTeacher {
+pub(crate) struct TeacherExcerpt {
     /// The scores of all queries' neighbours, one query after another.
     pub(crate) neighbours: Vec<f32>,
     /// The rest of each query.
@@ -32,9 +32,9 @@ pub(crate) struct Kept<'a> {
     pub(crate) scores: &'a [f16],
 }
 
-impl OfTeacher {
+impl TeacherExcerpt {
     /// Appends what belongs to the queries that follow.
-    pub(crate) fn append(&mut self, following: OfTeacher) {
+    pub(crate) fn append(&mut self, following: TeacherExcerpt) {
         self.neighbours.extend(following.neighbours);
         self.rests.extend(following.rests);
     }
@@ -42,7 +42,7 @@ impl OfTeacher {
 
 impl Excerpts {
     /// Excerpts by `teachers` for a graph of so many entities.
-    pub(crate) fn new(entities: usize, queries: QuerySet, teachers: Vec<OfTeacher>) -> Self {
+    pub(crate) fn new(entities: usize, queries: QuerySet, teachers: Vec<TeacherExcerpt>) -> Self {
         Excerpts { entities, queries, teachers }
     }
 

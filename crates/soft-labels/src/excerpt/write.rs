@@ -17,12 +17,12 @@ pub(crate) struct Excerpt {
     /// The entities kept, `(query, top)`.
     pub(crate) top: Vec<u32>,
     /// Numbers of each teacher.
-    pub(crate) teachers: Vec<OfTeacher>,
+    pub(crate) teachers: Vec<TeacherColumns>,
 }
 
 /// One teacher's part of it.
 #[derive(Default)]
-pub(crate) struct OfTeacher {
+pub(crate) struct TeacherColumns {
     /// The scores of the entities kept, `(query, top)`.
     pub(crate) scores: Vec<f32>,
     /// The scores of each query's neighbours.
@@ -31,7 +31,7 @@ pub(crate) struct OfTeacher {
 }
 
 /// One query's part of it.
-struct Row {
+struct QueryExcerpt {
     top: Vec<u32>,
     /// Numbers of each teacher: scores of the entities kept, of the neighbours, and the rest.
     teachers: Vec<(Vec<f32>, Vec<f32>, Rest)>,
@@ -40,18 +40,18 @@ struct Row {
 impl Excerpt {
     /// Excerpt of all teachers' `scores (query, entity)` of the queries `rows`, with `top` entities a row.
     pub(crate) fn of(scores: &[Matrix<f32>], queries: &QuerySet, rows: Range<usize>, top: usize) -> Excerpt {
-        let excerpts: Vec<Row> = (0..rows.len())
+        let excerpts: Vec<QueryExcerpt> = (0..rows.len())
             .into_par_iter()
             .map_init(
                 || (Choice::default(), Vec::new()),
                 |(choice, buffer), row| {
                     let of_teachers: Vec<&[f32]> = scores.iter().map(|scores| scores.row(row)).collect();
-                    Row::of(&of_teachers, queries.tails(rows.start + row), top, choice, buffer)
+                    QueryExcerpt::of(&of_teachers, queries.tails(rows.start + row), top, choice, buffer)
                 },
             )
             .collect();
         let mut whole = Excerpt { top: Vec::with_capacity(rows.len() * top), teachers: Vec::new() };
-        whole.teachers.resize_with(scores.len(), OfTeacher::default);
+        whole.teachers.resize_with(scores.len(), TeacherColumns::default);
         for row in excerpts {
             whole.top.extend(row.top);
             for (teacher, (scores, neighbours, rest)) in whole.teachers.iter_mut().zip(row.teachers) {
@@ -65,11 +65,11 @@ impl Excerpt {
 
     /// Each teacher's columns that are no lists of one width.
     pub(crate) fn columns(&self) -> Vec<ArrayRef> {
-        self.teachers.iter().flat_map(OfTeacher::columns).collect()
+        self.teachers.iter().flat_map(TeacherColumns::columns).collect()
     }
 }
 
-impl OfTeacher {
+impl TeacherColumns {
     fn columns(&self) -> [ArrayRef; 3] {
         let mut neighbours = ListBuilder::new(Float32Builder::new()).with_field(list_item(DataType::Float32));
         for scores in &self.neighbours {
@@ -85,14 +85,14 @@ impl OfTeacher {
     }
 }
 
-impl Row {
+impl QueryExcerpt {
     fn of(
         scores: &[&[f32]],
         neighbours: &[EntityId],
         top: usize,
         choice: &mut Choice,
         buffer: &mut Vec<f32>,
-    ) -> Row {
+    ) -> QueryExcerpt {
         let top = choice.of(scores, neighbours, top);
         let mut kept: Vec<u32> = top.iter().copied().chain(neighbours.iter().map(|id| id.0)).collect();
         kept.sort_unstable();
@@ -105,6 +105,6 @@ impl Row {
             (of_top, of_neighbours, Rest::of(scores, &kept, count, buffer))
         };
         let teachers = scores.iter().map(of_teacher).collect();
-        Row { top, teachers }
+        QueryExcerpt { top, teachers }
     }
 }

@@ -45,7 +45,7 @@ fn a_row_worked_out_by_hand() {
     };
     let model = Model::complex(embeddings(&scores), embeddings(&[1.0, 1.0]));
     let modality = "structural".parse::<stage::Modality>().unwrap();
-    let teachers = [Teacher { modality: modality.clone(), model }];
+    let teachers = [TrainedTeacher { modality: modality.clone(), model }];
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("part.parquet");
     write_part(&file, &data, (&teachers, &scorers(&teachers)), 2, 0..1, &Progress::new("test", 1, "queries"))

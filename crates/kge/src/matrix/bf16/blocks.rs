@@ -12,8 +12,8 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::pack::{Operand, PANEL, Side, Tile};
-use super::{Kernel, Session};
+use super::pack::{Operand, OperandSide, PANEL, Tile};
+use super::{Kernel, KernelSession};
 
 /// Tiles of the depth in a chunk, at most: a panel's are 2 KiB each.
 const CHUNK: usize = 32;
@@ -44,7 +44,7 @@ fn with_buffer<R>(
 
 /// The matrix that the product goes to.
 #[derive(Clone, Copy)]
-pub(super) struct Target {
+pub(super) struct BlockTarget {
     pub(super) values: *mut f32,
     pub(super) rows: usize,
     pub(super) columns: usize,
@@ -70,13 +70,19 @@ impl Depth {
 }
 
 /// `target += left · right` (or `=`) on so many threads of the pool, or on the caller alone.
-pub(super) fn product(kernel: Kernel, threads: usize, target: Target, left: Operand<'_>, right: Operand<'_>) {
+pub(super) fn product(
+    kernel: Kernel,
+    threads: usize,
+    target: BlockTarget,
+    left: Operand<'_>,
+    right: Operand<'_>,
+) {
     let (own, shared) = if left.panels() >= right.panels() { (left, right) } else { (right, left) };
     let depth = Depth::new(own.depth_tiles());
     with_buffer(&SHARED, 2 * depth.tiles * shared.panels(), |tiles| {
         pack_shared(kernel, threads, &shared, depth, tiles);
         let width = own.panels().div_ceil(threads).min(OWN);
-        let task = Task { kernel, target, own, shared, depth, tiles };
+        let task = ProductTask { kernel, target, own, shared, depth, tiles };
         for_each(threads, (0..own.panels()).step_by(width).collect(), |start| {
             task.run(start..own.panels().min(start + width));
         });
@@ -105,9 +111,9 @@ fn for_each<T: Send>(threads: usize, items: Vec<T>, work: impl Fn(T) + Sync + Se
 }
 
 /// Data that every task of a product sees.
-struct Task<'a> {
+struct ProductTask<'a> {
     kernel: Kernel,
-    target: Target,
+    target: BlockTarget,
     own: Operand<'a>,
     shared: Operand<'a>,
     depth: Depth,
@@ -117,9 +123,9 @@ struct Task<'a> {
 
 #[expect(unsafe_code, reason = "tasks write to different blocks of one matrix")]
 // SAFETY: tasks own different panels, and therefore write to different rows or columns of the target.
-unsafe impl Sync for Task<'_> {}
+unsafe impl Sync for ProductTask<'_> {}
 
-impl Task<'_> {
+impl ProductTask<'_> {
     /// The blocks of the panels `own` with all panels of the shared operand.
     fn run(&self, own: Range<usize>) {
         let most = (HELD / (own.len() * PANEL * PANEL)).max(1);
@@ -145,13 +151,19 @@ impl Task<'_> {
     }
 
     /// One chunk of the depth of the blocks of some own panels, packed from `first` on, with some shared ones.
-    fn blocks(&self, session: &Session, chunk: &Range<usize>, own: (usize, &[Tile]), shared: Range<usize>) {
+    fn blocks(
+        &self,
+        session: &KernelSession,
+        chunk: &Range<usize>,
+        own: (usize, &[Tile]),
+        shared: Range<usize>,
+    ) {
         let (size, (first, own)) = (2 * chunk.len(), own);
         let start = 2 * chunk.start * self.shared.panels();
         let shared = (shared.start, &self.tiles[start + shared.start * size..start + shared.end * size]);
         let (left, right) = match self.own.side() {
-            Side::Left => ((first, own), shared),
-            Side::Right => (shared, (first, own)),
+            OperandSide::Left => ((first, own), shared),
+            OperandSide::Right => (shared, (first, own)),
         };
         let fresh = chunk.start == 0 && !self.target.keep;
         for (i, a) in left.1.chunks_exact(size).enumerate() {
@@ -163,8 +175,14 @@ impl Task<'_> {
 
     /// The block of one panel of either operand.
     #[expect(unsafe_code, reason = "writes to a block of the product")]
-    fn block(&self, session: &Session, (i, a): (usize, &[Tile]), (j, b): (usize, &[Tile]), fresh: bool) {
-        let Target { values, rows, columns, .. } = self.target;
+    fn block(
+        &self,
+        session: &KernelSession,
+        (i, a): (usize, &[Tile]),
+        (j, b): (usize, &[Tile]),
+        fresh: bool,
+    ) {
+        let BlockTarget { values, rows, columns, .. } = self.target;
         let (height, width) = ((rows - i * PANEL).min(PANEL), (columns - j * PANEL).min(PANEL));
         let c = values.wrapping_add(i * PANEL * columns + j * PANEL);
         if (height, width) == (PANEL, PANEL) {

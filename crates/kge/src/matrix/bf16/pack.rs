@@ -41,7 +41,7 @@ impl Tile {
 
 /// An operand of the product.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Side {
+pub(super) enum OperandSide {
     Left,
     Right,
 }
@@ -56,7 +56,7 @@ pub(super) struct Operand<'a> {
     depth_stride: usize,
     /// Multiplies every value before it is rounded.
     factor: f32,
-    side: Side,
+    side: OperandSide,
 }
 
 impl<'a> Operand<'a> {
@@ -69,7 +69,7 @@ impl<'a> Operand<'a> {
             outer_stride: a.row_stride,
             depth_stride: a.column_stride,
             factor,
-            side: Side::Left,
+            side: OperandSide::Left,
         }
         .checked()
     }
@@ -83,7 +83,7 @@ impl<'a> Operand<'a> {
             outer_stride: b.column_stride,
             depth_stride: b.row_stride,
             factor: 1.0,
-            side: Side::Right,
+            side: OperandSide::Right,
         }
         .checked()
     }
@@ -97,7 +97,7 @@ impl<'a> Operand<'a> {
         self
     }
 
-    pub(super) fn side(&self) -> Side {
+    pub(super) fn side(&self) -> OperandSide {
         self.side
     }
 
@@ -133,7 +133,7 @@ impl<'a> Operand<'a> {
     fn pack_pair(&self, outer: usize, depth: usize, tiles: &mut [Tile]) {
         let along_depth = self.depth_stride == 1;
         // Words come as [outer][pair] where the depth is contiguous, as [pair][outer] otherwise.
-        let transposed = along_depth != (self.side == Side::Left);
+        let transposed = along_depth != (self.side == OperandSide::Left);
         for (i, tile) in tiles.iter_mut().enumerate() {
             let outer = outer + i * OUTER;
             let words = if along_depth { self.rows(outer, depth) } else { self.columns(outer, depth) };

@@ -2,7 +2,7 @@ use half::bf16;
 
 use super::*;
 use crate::Matrix;
-use crate::matrix::Precision;
+use crate::matrix::ProductPrecision;
 
 /// Numbers of all sizes, small ones too.
 fn numbers(rows: usize, columns: usize, seed: usize) -> Matrix<f32> {
@@ -63,11 +63,11 @@ fn products_in_all_orientations_and_odd_shapes() {
                 let b = if b_transposed { b.transposed() } else { b.view() };
                 let mut c = numbers(m, n, 3);
                 c.values_mut().fill(f32::NAN);
-                c.product_in(Precision::Bf16(kernel), false, 1.0, a, b);
+                c.product_in(ProductPrecision::Bf16(kernel), false, 1.0, a, b);
                 assert_product(&c, None, 1.0, a, b);
                 let kept = numbers(m, n, 4);
                 let mut c = kept.clone();
-                c.product_in(Precision::Bf16(kernel), true, -0.3, a, b);
+                c.product_in(ProductPrecision::Bf16(kernel), true, -0.3, a, b);
                 assert_product(&c, Some(&kept), -0.3, a, b);
             }
         }
@@ -79,7 +79,7 @@ fn nothing_to_multiply() {
     for kernel in kernels() {
         let mut c = numbers(3, 4, 1);
         c.product_in(
-            Precision::Bf16(kernel),
+            ProductPrecision::Bf16(kernel),
             true,
             1.0,
             Matrix::zeros(3, 0).view(),
@@ -87,7 +87,7 @@ fn nothing_to_multiply() {
         );
         assert_eq!(c, numbers(3, 4, 1));
         c.product_in(
-            Precision::Bf16(kernel),
+            ProductPrecision::Bf16(kernel),
             false,
             1.0,
             Matrix::zeros(3, 0).view(),
@@ -103,14 +103,14 @@ fn extremes_stay_what_they_are() {
         let mut a = Matrix::from_values(1, 3, vec![f32::NAN, 1.0, 1.0]);
         let b = Matrix::from_values(3, 1, vec![0.0, 1e30, 1e30]);
         let mut c = Matrix::zeros(1, 1);
-        c.product_in(Precision::Bf16(kernel), false, 1.0, a.view(), b.view());
+        c.product_in(ProductPrecision::Bf16(kernel), false, 1.0, a.view(), b.view());
         assert!(c.values()[0].is_nan());
         a.values_mut().copy_from_slice(&[1.0, f32::INFINITY, 1.0]);
-        c.product_in(Precision::Bf16(kernel), false, 1.0, a.view(), b.view());
+        c.product_in(ProductPrecision::Bf16(kernel), false, 1.0, a.view(), b.view());
         assert_eq!(c.values(), [f32::INFINITY]);
         // Gradients are tiny: bf16 has the exponents of f32.
         a.values_mut().copy_from_slice(&[0.0, 1e-30, 1e-36]);
-        c.product_in(Precision::Bf16(kernel), false, 1.0, a.view(), b.view());
+        c.product_in(ProductPrecision::Bf16(kernel), false, 1.0, a.view(), b.view());
         assert!((c.values()[0] - 1.0).abs() < 1e-2);
     }
 }
@@ -124,11 +124,11 @@ fn products_do_not_depend_on_the_number_of_threads() {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let mut scores = Matrix::zeros(530, 1203);
-                scores.product_in(Precision::Bf16(kernel), false, 1.0, a.view(), b.transposed());
+                scores.product_in(ProductPrecision::Bf16(kernel), false, 1.0, a.view(), b.transposed());
                 let mut left = Matrix::zeros(530, 611);
-                left.product_in(Precision::Bf16(kernel), false, 1.0, scores.view(), b.view());
+                left.product_in(ProductPrecision::Bf16(kernel), false, 1.0, scores.view(), b.view());
                 let mut right = Matrix::zeros(1203, 611);
-                right.product_in(Precision::Bf16(kernel), false, 1.0, scores.transposed(), a.view());
+                right.product_in(ProductPrecision::Bf16(kernel), false, 1.0, scores.transposed(), a.view());
                 (scores, left, right)
             })
         };

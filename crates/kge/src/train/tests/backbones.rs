@@ -232,14 +232,14 @@ fn training_resumes_to_the_same_bits_and_only_with_its_own_backbone() {
         let mut through = fresh(backbone);
         (0..2).for_each(|_| step(&mut through));
         let path = dir.path().join(format!("{backbone}.safetensors"));
-        Tensors::default().nested("student", through.state()).write(&path).unwrap();
+        NamedTensors::default().nested("student", through.state()).write(&path).unwrap();
         step(&mut through);
         let mut resumed = fresh(backbone);
-        resumed.restore(&Reader::open(&path).unwrap(), "student").unwrap();
+        resumed.restore(&TensorReader::open(&path).unwrap(), "student").unwrap();
         step(&mut resumed);
         assert_eq!(resumed.model(), through.model());
     }
-    let rotations = Reader::open(&dir.path().join("rotate.safetensors")).unwrap();
+    let rotations = TensorReader::open(&dir.path().join("rotate.safetensors")).unwrap();
     assert!(fresh(Backbone::TransE).restore(&rotations, "student").is_err_and(|e| e.kind() == Kind::Data));
 }
 
@@ -247,16 +247,16 @@ fn training_resumes_to_the_same_bits_and_only_with_its_own_backbone() {
 fn steps_in_bf16_are_near_those_in_full_precision() {
     let queries = many_queries();
     for backbone in Backbone::ALL {
-        let loss = |precision: Precision| {
+        let loss = |precision: ProductPrecision| {
             let initial = initial::<f32>(shape(backbone, 16), 60, 0.1, 6);
             let mut trainer = Trainer::new(initial, 0.1, N3 { weight: 0.01 }).with_precision(precision);
             let mut step =
                 || trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
             (0..5).map(|_| step().0.objective).last().unwrap()
         };
-        let full = loss(Precision::Full);
+        let full = loss(ProductPrecision::Full);
         for kernel in Kernel::all() {
-            let found = loss(Precision::Bf16(kernel));
+            let found = loss(ProductPrecision::Bf16(kernel));
             assert!((found - full).abs() < 2e-2 * full, "{backbone}: {found} by {kernel}, {full} in f32");
         }
     }
@@ -291,9 +291,9 @@ fn a_step_takes_no_more_memory_than_is_estimated() {
     }
 }
 
-fn written(model: &Model<f32>, path: &Path) -> Reader {
+fn written(model: &Model<f32>, path: &Path) -> TensorReader {
     model.tensors().write(path).unwrap();
-    Reader::open(path).unwrap()
+    TensorReader::open(path).unwrap()
 }
 
 #[test]
@@ -328,8 +328,8 @@ fn models_come_back_as_they_were_and_broken_ones_are_refused() {
         other.backbone = if backbone == Backbone::RotatE { Backbone::TransE } else { Backbone::RotatE };
         refused(&other, "`");
     }
-    let unknown = Tensors::default().text("backbone", "rescal");
+    let unknown = NamedTensors::default().text("backbone", "rescal");
     unknown.write(&path).unwrap();
-    let error = Model::from_reader(&Reader::open(&path).unwrap(), 9, 1).unwrap_err();
+    let error = Model::from_reader(&TensorReader::open(&path).unwrap(), 9, 1).unwrap_err();
     assert!(error.to_string().contains("`rescal` is not a backbone"), "{error}");
 }
