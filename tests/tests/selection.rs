@@ -1,4 +1,4 @@
-//! Who chooses the teachers: every selection goes through the pipeline, and the same whatever the number of threads.
+//! Selections of teachers: every selection goes through the pipeline, and the same whatever the number of threads.
 
 use dsom_tests::{Run, said, terminate, wait_for};
 

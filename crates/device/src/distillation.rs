@@ -19,7 +19,7 @@ pub struct Combination {
     pub tails: Vec<usize>,
 }
 
-/// Who teaches a batch.
+/// The teachers of a batch.
 #[derive(Clone, Debug)]
 pub enum Guidance {
     /// Combinations of teachers.
@@ -76,7 +76,7 @@ struct Left {
 }
 
 impl<'a, 'b> BatchDistillation<'a, 'b> {
-    /// By a term, from what `teachers` say, combined as the `guidance` has it.
+    /// Computes a term from what `teachers` say, combined as the `guidance` has it.
     pub fn new(terms: Terms, teachers: &'a mut DeviceTeachers<'b>, guidance: &'a Guidance) -> Self {
         BatchDistillation { terms, teachers, guidance, left: Left::default() }
     }

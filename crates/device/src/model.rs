@@ -11,7 +11,7 @@ use crate::host::{self, Number, failed, list, read_matrix, upload};
 #[derive(Clone, Debug)]
 pub struct DeviceModel {
     pub(crate) backbone: Backbone,
-    /// As it scores: see [`kge::Model`].
+    /// The backbone by which it scores: see [`kge::Model`].
     pub(crate) entity: Tensor,
     pub(crate) relation: Tensor,
     /// TuckER's.

@@ -14,9 +14,9 @@ pub type TeacherRows<'a> = Box<dyn Fn(usize, usize) -> &'a [f16] + Sync + 'a>;
 
 /// Source of teachers' scores.
 pub enum TeacherSource<'a> {
-    /// From their models, computed anew for every batch.
+    /// Their models: scores are computed anew for every batch.
     Models(Vec<DeviceModel>),
-    /// From a cache of training queries.
+    /// A cache of training queries.
     Cache {
         /// Number of teachers.
         teachers: usize,
@@ -39,7 +39,7 @@ pub struct DeviceTeachers<'a> {
 }
 
 impl<'a> DeviceTeachers<'a> {
-    /// From `source`, as numbers of type `T`; products are computed in this precision, if there are any.
+    /// Takes scores from `source`, as numbers of type `T`; products are computed in this precision, if there are any.
     pub fn new<T: Number>(device: &Device, precision: Precision, source: TeacherSource<'a>) -> Self {
         let (device, kind) = (device.clone(), T::DTYPE);
         DeviceTeachers { device, kind, precision, source, batch: Vec::new(), scores: Vec::new() }

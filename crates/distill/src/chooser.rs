@@ -1,4 +1,4 @@
-//! Who chooses the teachers of a query: a policy, a rule, chance, or nobody.
+//! The selector of a query's teachers: a policy, a rule, chance, or nobody.
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
@@ -14,7 +14,7 @@ use crate::strategy::{Strategy, strategies};
 use crate::useful::{Usefulness, useful};
 use crate::worth::{best, confidence, log_probability};
 
-/// Who chooses the teachers of a query.
+/// The selector of a query's teachers.
 pub(crate) enum Chooser<'a> {
     /// A policy, which samples and learns from the reward.
     Policy(Box<Policy<'a, f32>>),

@@ -92,7 +92,7 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere)
     Ok(())
 }
 
-/// Who teaches a student, and where it learns.
+/// A student's teachers, and the place where it learns.
 struct Taught {
     labels: Option<SoftLabels>,
     /// The teachers', as far as they are needed beside their soft labels.

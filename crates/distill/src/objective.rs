@@ -99,7 +99,7 @@ struct SoftenedSide {
 }
 
 impl SoftenedSide {
-    /// From the tails' scores and `Σ exp((score - shift) / τ)` of the others.
+    /// Made from the tails' scores and `Σ exp((score - shift) / τ)` of the others.
     fn new(of_tails: &[f64], shift: f64, tau: f64, sum: f64) -> SoftenedSide {
         let tails = of_tails.iter().map(|score| (score - shift) / tau).collect();
         SoftenedSide { tails, others: sum.ln(), shift }

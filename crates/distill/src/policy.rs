@@ -236,7 +236,7 @@ impl<'a, T: Real> Policy<'a, T> {
         (loss, rows, logits)
     }
 
-    /// From the gradient of the logits of some `rows` to that of the hidden layer.
+    /// Turns the gradient of the logits of some `rows` into that of the hidden layer.
     fn through_layers(&self, loss: f64, rows: &[u32], logits: Matrix<T>) -> Gradients<T> {
         let mut hidden = Matrix::zeros(0, 0);
         hidden.gather(&self.hidden, rows);

@@ -13,9 +13,9 @@ pub enum FromWhere {
     /// The faster one for the shapes, as far as can be told beforehand
     #[default]
     Auto,
-    /// From the soft labels, copied to the device batch by batch
+    /// The soft labels, copied to the device batch by batch
     Cache,
-    /// From the teachers' models on the device, computed anew for every batch
+    /// The teachers' models on the device, computed anew for every batch
     Recompute,
 }
 

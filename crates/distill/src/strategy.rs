@@ -53,7 +53,7 @@ impl Strategy {
         Ok(Strategy::of(modalities.iter().map(position).collect::<Result<Vec<usize>>>()?))
     }
 
-    /// As an index into a table with one column per strategy.
+    /// Index into a table with one column per strategy.
     pub fn index(self) -> usize {
         self.0 as usize
     }

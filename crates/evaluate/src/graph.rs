@@ -11,7 +11,7 @@ pub struct Graph {
     pub vocabulary: Vocabulary,
     /// Known answers in train and valid, and over all splits.
     known: [KnownAnswers; 2],
-    /// In the order of [`Split::ALL`].
+    /// Splits, in the order of [`Split::ALL`].
     splits: [Vec<Triple>; 3],
 }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 use crate::graph::Graph;
 use crate::metrics::{Direction, Figures};
 
-/// From this average on, an argument of a relation counts as many.
+/// Average from which on an argument of a relation counts as many.
 const MANY: f64 = 1.5;
 
 /// The type of each relation by what the `train` triples show; `unknown` for relations they lack.
@@ -71,9 +71,9 @@ impl Slice {
 /// All slices of a split; a slice without triples is left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Slices {
-    /// By relation, under its key.
+    /// Relations, by key.
     pub relation: BTreeMap<String, Slice>,
-    /// By [relation type](relation_types).
+    /// Relation types, as [`relation_types`] names them.
     pub relation_type: BTreeMap<String, Slice>,
     /// `unseen`: head or tail has no training triple. `seen`: both have one.
     pub entity: BTreeMap<String, Slice>,

@@ -80,7 +80,7 @@ impl Grid {
         Ok(outcomes)
     }
 
-    /// Why a step cannot be, if so.
+    /// The reason why a step cannot be, if there is one.
     fn obstacle(&self, step: &Step, outcomes: &[Outcome]) -> Option<String> {
         if step.program == EVALUATE && self.evaluated(step, outcomes).next().is_none() {
             return Some("none of its models is there".to_owned());

@@ -1,4 +1,4 @@
-//! From an experiment to what is run: cells, runs, and the stages that several cells share.
+//! The plan of an experiment: cells, runs, and the stages that several cells share.
 //!
 //! A run is one directory as every pipeline has it, for one dataset, one seed of its shared stages and one set of keys
 //! up to the soft labels. The students of all variants that agree on these lie in it side by side. Where two runs agree

@@ -48,7 +48,7 @@ impl Overrides {
         Overrides(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    /// As `KEY=VALUE`.
+    /// The override, as `KEY=VALUE`.
     pub fn sets(&self) -> Vec<String> {
         let mut sets = Vec::new();
         list(&self.0, "", &mut sets);

@@ -122,7 +122,7 @@ impl Default for Resampling {
 pub struct Dataset {
     /// A short word, for folders.
     pub name: String,
-    /// As in the table; the name where it is left out.
+    /// Label in the table; the name where it is left out.
     #[serde(default)]
     pub title: Option<String>,
     /// Recipes, relative to where the program is called.
@@ -141,7 +141,7 @@ pub struct Dataset {
 pub struct Variant {
     /// A short word, for folders.
     pub name: String,
-    /// As in the table; the name where it is left out.
+    /// Label in the table; the name where it is left out.
     #[serde(default)]
     pub label: Option<String>,
     /// The model that is measured: `student` or `ensemble`, the variant's own; or `average` or a modality, a teacher of its run.

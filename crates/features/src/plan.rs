@@ -1,4 +1,4 @@
-//! From a recipe's modality to what will be done: all that can be wrong with the request is found here, before any
+//! The plan of a modality's features: all that can be wrong with the request is found here, before any
 //! stage folder is touched.
 
 use mkg::graph::{ENTITIES, Entity};

@@ -20,7 +20,7 @@ pub(crate) struct Client {
     pause: Duration,
 }
 
-/// Why an attempt did not bring the whole file.
+/// The reason why an attempt did not bring the whole file.
 enum Failure {
     /// The status that the server answered with.
     Refused(u16),

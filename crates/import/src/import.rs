@@ -106,7 +106,7 @@ impl Source {
         }))
     }
 
-    /// Where the paths in the entity table begin.
+    /// The folder in which the paths in the entity table begin.
     fn images_root(&self, plan: &Plan) -> Result<Option<PathBuf>> {
         let Some(folder) = &plan.import.images else { return Ok(None) };
         let path = plan.path(folder);

@@ -25,7 +25,7 @@ impl<T: Real> Matrix<T> {
         Matrix { rows, columns, values: pages::zeros(rows * columns) }
     }
 
-    /// From values in row-major order.
+    /// Makes a matrix of values in row-major order.
     ///
     /// # Panics
     /// If there are not `rows · columns` values.

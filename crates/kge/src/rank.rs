@@ -261,7 +261,7 @@ mod tests {
     }
 
     proptest! {
-        /// By definition: sort the candidates that are left and look where the target stands.
+        /// The definition: sort the candidates that are left and look where the target stands.
         #[test]
         fn ranks_equal_a_sort(
             scores in prop::collection::vec(-3i8..3, 49),

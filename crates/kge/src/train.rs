@@ -329,7 +329,8 @@ impl<T: Real> Trainer<T> {
         (losses.iter().sum(), rows)
     }
 
-    /// From query vectors on to heads, relations and core, and N3 on head, relation and tail of every triple.
+    /// Carries the gradient of query vectors on to heads, relations and core, and adds N3 on every triple's entities and
+    /// relation.
     fn propagate(&mut self, batch: &Batch, scale: f64) -> f64 {
         let Model { backbone, relation, core, .. } = &self.model;
         let StepMatrices {

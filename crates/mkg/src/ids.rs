@@ -15,14 +15,14 @@ pub struct EntityId(pub u32);
 pub struct RelationId(pub u32);
 
 impl EntityId {
-    /// As an index into a table with one row per entity.
+    /// Index into a table with one row per entity.
     pub fn index(self) -> usize {
         self.0 as usize
     }
 }
 
 impl RelationId {
-    /// As an index into a table with one row per relation and inverse.
+    /// Index into a table with one row per relation and inverse.
     pub fn index(self) -> usize {
         self.0 as usize
     }

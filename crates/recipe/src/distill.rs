@@ -14,7 +14,7 @@ pub struct Distill {
     pub training: Training,
     /// The comparison with its teachers.
     pub term: Term,
-    /// Who these are.
+    /// The selection of the teachers.
     pub selection: Selection,
 }
 
@@ -147,7 +147,7 @@ pub enum Neighbours {
     Sum,
 }
 
-/// Who chooses the teachers of a query.
+/// The selector of a query's teachers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Selection {

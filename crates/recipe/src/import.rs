@@ -34,7 +34,7 @@ pub struct Import {
     pub names_from_keys: bool,
     /// Folder with one image or one sub-folder of images per entity.
     pub images: Option<PathBuf>,
-    /// Where validation triples come from.
+    /// The source of validation triples.
     pub validation: Validation,
     /// `validation = "auto"` holds out part of train when more than this share of the published validation
     /// triples also stand in train or test.
@@ -82,14 +82,14 @@ pub enum TripleFormat {
     Named,
 }
 
-/// Where validation triples come from.
+/// The source of validation triples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Validation {
     /// Published, unless it overlaps train or test by more than `overlap_threshold`.
     #[default]
     Auto,
-    /// As published, whatever it overlaps with.
+    /// The published split, whatever it overlaps with.
     Published,
     /// This share of train, drawn with the run's seed; the published split is not used.
     Holdout(f64),

@@ -11,7 +11,7 @@ use crate::check::{Problem, Valid};
 
 /// Keys whose value decides which other keys their table has.
 const TAGS: [&str; 2] = ["kind", "from"];
-/// Where to look things up.
+/// Hint of every error about a key or a value.
 const HINT: &str = "pipelines/default.toml lists every key";
 
 impl Recipe {

@@ -68,7 +68,7 @@ pub enum Absent {
     Zero,
     /// One embedding, learned, that all such entities share.
     Learned,
-    /// As an entity whose features are drawn from N(0, 1): MoSE's way, a baseline.
+    /// Features drawn from N(0, 1): MoSE's way, a baseline.
     Noise,
 }
 

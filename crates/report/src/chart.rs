@@ -72,7 +72,7 @@ pub fn legend<'a>(entries: impl Iterator<Item = (&'a str, String, Mark)>) -> Mar
     }
 }
 
-/// What stands beside a name in a legend.
+/// The mark beside a name in a legend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// A line.

@@ -16,7 +16,7 @@ use crate::run::{Choices, History, Stage};
 
 /// An experiment, read for its report.
 pub(crate) struct Experiment {
-    /// What was run and what came of it.
+    /// The commands that were run, and how they ended.
     record: Record,
     /// Every figure of every cell.
     values: Vec<Value>,

@@ -26,7 +26,7 @@ use run::RunData;
 
 pub use experiment::experiment_report;
 
-/// How often test queries are drawn anew for an interval, with which seed, and how much it covers.
+/// Number of times that test queries are drawn anew for an interval, the seed, and the share that it covers.
 const RESAMPLES: usize = 1000;
 const SEED: u64 = 0;
 const LEVEL: f64 = 0.95;
@@ -34,7 +34,7 @@ const LEVEL: f64 = 0.95;
 /// A run with what is computed once for several sections.
 pub(crate) struct Report<'a> {
     data: &'a RunData,
-    /// Of every model's MRR on the split that is shown, in percent.
+    /// Interval of every model's MRR on the split that is shown, in percent.
     intervals: BTreeMap<String, Interval>,
 }
 

@@ -12,7 +12,7 @@ pub(crate) struct Section {
     pub(crate) id: &'static str,
     /// Its heading, also in the contents.
     pub(crate) title: &'static str,
-    /// What it says.
+    /// Its content.
     pub(crate) body: Markup,
 }
 

@@ -1,4 +1,4 @@
-//! What a finished or half-finished run holds, read for its report.
+//! A finished or half-finished run, read for its report.
 
 mod choices;
 mod history;
@@ -36,9 +36,9 @@ const DISTILL: &str = "dsom-distill";
 pub struct Stage {
     /// Its folder, relative to the run.
     pub folder: String,
-    /// What it did.
+    /// Its manifest.
     pub manifest: Manifest,
-    /// Why what it read is no longer there, if so.
+    /// The reason why its inputs are no longer there, if so.
     pub stale: Option<String>,
 }
 
@@ -62,7 +62,7 @@ pub struct RunData {
     pub name: String,
     /// Entities and relations.
     pub vocabulary: Vocabulary,
-    /// What is odd about the graph.
+    /// The graph's audit.
     pub audit: Option<Audit>,
     /// The finished stages, in the order of the pipeline.
     pub stages: Vec<Stage>,
@@ -70,9 +70,9 @@ pub struct RunData {
     pub models: Vec<(String, OfModel)>,
     /// Every model's ranks.
     pub ranks: Vec<RankTable>,
-    /// What became of every model epoch by epoch.
+    /// Every model's history, epoch by epoch.
     pub histories: Vec<History>,
-    /// What the students' policies choose.
+    /// The choices of the students' policies.
     pub choices: Vec<Choices>,
     /// Predictions by name.
     pub examples: Vec<Example>,

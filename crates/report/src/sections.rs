@@ -12,5 +12,5 @@ pub(crate) mod slices;
 pub(crate) mod strategies;
 pub(crate) mod summary;
 
-/// What is said where there is no evaluation.
+/// The sentence that stands where there is no evaluation.
 const UNEVALUATED: &str = "Not evaluated yet: dsom-evaluate has not finished in this run.";

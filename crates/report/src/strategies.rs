@@ -1,4 +1,4 @@
-//! Which strategies a chart names, and in which colours.
+//! The strategies that a chart names, and their colours.
 
 use crate::chart::series;
 
@@ -10,7 +10,7 @@ const MIXED: [usize; 4] = [5, 6, 4, 0];
 const ALL: usize = 7;
 /// The most strategies that are told apart; of more, the rarest are one.
 const MOST: usize = 8;
-/// What the rarest are called.
+/// Name of the rarest together.
 const OTHERS: &str = "other strategies";
 
 /// The strategies that are told apart.

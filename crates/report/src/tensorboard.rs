@@ -79,7 +79,7 @@ fn unix_seconds(time: &str) -> f64 {
     time.parse::<jiff::Timestamp>().map_or(0.0, |time| time.as_millisecond() as f64 / 1e3)
 }
 
-/// What an event tells.
+/// An event's content.
 enum Content<'a> {
     /// The format, in the first event of a file.
     Version,
@@ -119,7 +119,7 @@ impl Event<'_> {
     }
 }
 
-/// How a field of a message is written.
+/// Wire types of protobuf fields.
 const VARINT: u64 = 0;
 const FIXED_64: u64 = 1;
 const LENGTH: u64 = 2;

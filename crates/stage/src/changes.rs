@@ -1,4 +1,4 @@
-//! Why a stage is stale: changed parameters, changed inputs, and inputs whose own stage is stale.
+//! Reasons why a stage is stale: changed parameters, changed inputs, and inputs whose own stage is stale.
 
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ pub(crate) fn stages_of(run: &Run, inputs: &[FileRecord]) -> Vec<PathBuf> {
     folders
 }
 
-/// Why a finished stage no longer matches the stages it read from, if so; looks all the way up.
+/// The reason why a finished stage no longer matches the stages it read from, if so; looks all the way up.
 pub(crate) fn upstream_change(run: &Run, folder: &Path) -> Option<String> {
     inputs_change(run, &Manifest::read(folder).ok()?)
 }

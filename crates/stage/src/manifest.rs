@@ -97,7 +97,7 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// Why the stages it read from no longer have what it read, if so; looks all the way up.
+    /// The reason why the stages it read from no longer have what it read, if so; looks all the way up.
     pub fn stale(&self, run: &Run) -> Option<String> {
         crate::changes::inputs_change(run, self)
     }

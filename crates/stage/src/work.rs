@@ -21,7 +21,7 @@ pub struct Work {
 
 /// Finished files of unfinished work, one record a line; removed when the stage ends.
 const KEPT: &str = "kept.tmp";
-/// Who works on the folder, for whoever comes second; removed when the stage ends.
+/// The process that works on the folder, for whoever comes second; removed when the stage ends.
 const HOLDER: &str = "holder.tmp";
 
 impl Work {

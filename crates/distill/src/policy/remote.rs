@@ -28,7 +28,7 @@ impl RemotePolicy {
         Ok(RemotePolicy { network, state, is_fresh: true })
     }
 
-    /// As [`Policy::forward`], of what the teachers say of a batch.
+    /// Does as [`Policy::forward`], with what the teachers say of a batch.
     pub(crate) fn ask(
         &mut self,
         policy: &mut Policy<'_, f32>,
@@ -41,7 +41,7 @@ impl RemotePolicy {
         Ok(())
     }
 
-    /// As [`Policy::reinforce`], on the outcomes of the last [`RemotePolicy::ask`].
+    /// Does as [`Policy::reinforce`], on the outcomes of the last [`RemotePolicy::ask`].
     pub(crate) fn reinforce(
         &mut self,
         policy: &mut Policy<'_, f32>,

@@ -17,7 +17,7 @@ const CPU_IMAGES: usize = 2;
 /// An image encoder in `f32`, with the preparation that it was trained with. It never changes, so threads share it.
 pub struct ImageEncoder {
     model: ImageModel,
-    /// From the model's states to rows.
+    /// Turns the model's states into rows.
     head: Func<'static>,
     preparation: Preparation,
     /// Numbers per image.

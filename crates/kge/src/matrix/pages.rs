@@ -5,7 +5,7 @@
 
 use crate::Real;
 
-/// So many zeros, in pages of 2 MiB where the system has them.
+/// Allocates so many zeros, in pages of 2 MiB where the system has them.
 pub(super) fn zeros<T: Real>(len: usize) -> Vec<T> {
     let mut values = vec![T::ZERO; len];
     prefer_large_pages(&mut values);

@@ -26,7 +26,7 @@ pub struct SplitCounts {
 pub struct Overlap {
     /// Whose triples are counted.
     pub of: Split,
-    /// Where they also stand; with none, those that stand in no other split.
+    /// The split in which they also stand; with none, those that stand in no other split.
     pub within: Option<Split>,
     /// Lines of `of`.
     pub lines: usize,

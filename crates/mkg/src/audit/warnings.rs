@@ -51,7 +51,7 @@ fn validation(audit: &Audit) -> Option<String> {
     }
 }
 
-/// Where published validation triples also stand.
+/// Names the splits in which published validation triples also stand.
 fn valid_elsewhere(audit: &Audit) -> String {
     let all =
         audit.splits.iter().find(|counts| counts.split == Split::Valid).map_or(1, |counts| counts.triples);

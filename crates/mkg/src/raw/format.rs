@@ -1,4 +1,4 @@
-//! In which format a dataset's triples are: decided once, from all its files and what lists its keys.
+//! The format of a dataset's triples: decided once, from all its files and what lists its keys.
 //!
 //! Three whole numbers on a line may be ids or keys, and in which order the columns are shows in the first line of
 //! OpenKE's files alone. What can be read in two ways is refused: the recipe's `import.format` decides.

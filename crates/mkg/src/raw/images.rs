@@ -240,7 +240,7 @@ impl Folder {
     }
 }
 
-/// Why what is called so, in messages, may be named like no entity.
+/// A guess, for messages, why folders or files of such a name belong to no entity.
 fn stranger(shown: &str, keys: &KeyMap, entities: &[Entity]) -> String {
     let name = match shown.strip_suffix('/') {
         Some(folder) => folder,

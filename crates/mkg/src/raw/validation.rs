@@ -19,7 +19,7 @@ pub struct SplitTriples {
     pub valid: Vec<Triple>,
     /// Triples that only the evaluation opens; as published.
     pub test: Vec<Triple>,
-    /// Where the validation triples come from.
+    /// The source of the validation triples.
     pub validation: ValidationReport,
 }
 
@@ -30,7 +30,7 @@ pub struct ValidationReport {
     pub asked: Validation,
     /// The validation that is used: `published` or `holdout:FRACTION`.
     pub used: Validation,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// The share of the published validation triples that also stand in train or test.
     pub published_overlap: Option<f64>,

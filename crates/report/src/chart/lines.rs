@@ -27,9 +27,9 @@ pub struct Line {
 pub struct LineChart<'a> {
     /// Unique in the page.
     pub id: &'a str,
-    /// What it shows.
+    /// Its title.
     pub title: &'a str,
-    /// How to read it.
+    /// A sentence that says how to read it.
     pub note: &'a str,
     /// Name of the horizontal axis.
     pub x: &'a str,

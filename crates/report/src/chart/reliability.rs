@@ -6,7 +6,7 @@ use super::{HEIGHT, MARGINS, Scale, axes, figure, horizontal, px, vertical};
 
 /// Number of bins of confidence, of equal width.
 const BINS: usize = 10;
-/// Of the drawing's height, the strip below the top that shows how many answers each bin has.
+/// Share of the drawing's height, below the top, that shows how many answers each bin has.
 const STRIP: f64 = 26.0;
 
 /// The answers of one range of confidence.

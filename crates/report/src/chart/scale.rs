@@ -1,4 +1,4 @@
-//! From values to places, with round ticks.
+//! Axes: values become places, with round ticks.
 
 /// Maps values onto a stretch of the drawing, evenly or by their logarithm.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -14,7 +14,7 @@ pub struct Scale {
 const TICKS: f64 = 4.0;
 
 impl Scale {
-    /// From one value to another, as they are; equal ones are moved apart.
+    /// Makes an axis from one value to another; equal ones are moved apart.
     pub fn exact(from: f64, to: f64) -> Scale {
         let to = if to > from { to } else { from + 1.0 };
         Scale { from, to, start: 0.0, end: 1.0, logarithmic: false }

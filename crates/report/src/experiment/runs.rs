@@ -1,4 +1,4 @@
-//! Where the cells lie, and every command.
+//! The folders of the cells, and every command.
 
 use maud::{Markup, html};
 

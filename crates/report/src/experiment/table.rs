@@ -85,7 +85,7 @@ fn drawn(row: &Row, metric: Metric, scale: Option<(f64, f64)>, is_baseline: bool
     html! { @if let Some(i) = figure.interval { (interval(i.low, figure.mean, i.high, scale, &class)) } }
 }
 
-/// From the lowest to the highest end of a column's intervals, with a little room.
+/// The range from the lowest to the highest end of a column's intervals, with a little room.
 fn scale(dataset: &OfDataset, metric: Option<Metric>) -> Option<(f64, f64)> {
     let intervals = || dataset.rows.iter().filter_map(|row| row.figures.get(&metric?)?.interval);
     let low = intervals().map(|i| i.low).reduce(f64::min)?;

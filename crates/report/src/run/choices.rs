@@ -1,4 +1,4 @@
-//! What a policy thinks of every strategy, for every training query: a student's `strategies.parquet`.
+//! A policy's probabilities of every strategy, for every training query: a student's `strategies.parquet`.
 
 use arrow::array::{PrimitiveArray, RecordBatch};
 use arrow::datatypes::{DataType, Float32Type, UInt32Type};
@@ -11,7 +11,7 @@ use super::Stage;
 /// The file in a student's folder.
 const FILE: &str = "strategies.parquet";
 
-/// What a student's policy chooses.
+/// The choices of a student's policy.
 pub struct Choices {
     /// The student's name.
     pub student: String,

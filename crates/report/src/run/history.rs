@@ -1,4 +1,4 @@
-//! What became of a model epoch by epoch: its `events.jsonl`.
+//! A model's history, epoch by epoch: its `events.jsonl`.
 
 use serde_json::{Map, Value};
 use stage::files::read_text;
@@ -23,7 +23,7 @@ pub struct History {
     pub model: String,
     /// The epoch whose model was kept.
     pub best_epoch: Option<f64>,
-    /// In order.
+    /// Epochs, in order.
     pub epochs: Vec<Epoch>,
 }
 

@@ -1,4 +1,4 @@
-//! What is odd about the graph.
+//! The graph's audit.
 
 use dsom_import::report::{FINDINGS, finding_rows};
 use maud::{Markup, html};

@@ -1,4 +1,4 @@
-//! Whether models are as sure as they are right.
+//! Calibration: models are as sure as they are right, or not.
 
 use dsom_evaluate::table::RankTable;
 use maud::{Markup, html};
@@ -9,7 +9,7 @@ use crate::chart::{Bin, bins, expected_calibration_error, reliability};
 use crate::format::share;
 use crate::page::{absent, table};
 
-/// How sure a model is, and how right.
+/// A model's confidence and accuracy.
 pub(super) struct Calibration {
     /// Its answers by confidence.
     bins: Vec<Bin>,
@@ -20,7 +20,7 @@ pub(super) struct Calibration {
 }
 
 impl Calibration {
-    /// Of a model's answers; nothing if the evaluation did not write down how sure it was.
+    /// Reads a model's answers; nothing if the evaluation did not write down how sure it was.
     pub(super) fn of(table: &RankTable) -> Option<Calibration> {
         let confidences = || table.confidences.iter().map(|confidence| f64::from(*confidence));
         let count = table.confidences.len() as f64;

@@ -1,4 +1,4 @@
-//! How much of the graph each modality knows.
+//! The part of the graph that each modality knows.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -66,7 +66,7 @@ fn hidden(report: &Report, modality: &str) -> String {
     })
 }
 
-/// What the images of a modality were like.
+/// The images of a modality: numbers, sizes, faults.
 fn images(stage: &Stage) -> Markup {
     let summary = &stage.manifest.summary;
     let Some(read) = summary["images_read"].as_u64() else { return html! {} };

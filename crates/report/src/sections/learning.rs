@@ -1,4 +1,4 @@
-//! What became of the models epoch by epoch.
+//! The models' histories, epoch by epoch.
 
 use maud::{Markup, html};
 

@@ -1,4 +1,4 @@
-//! Where every file comes from.
+//! The origin of every file.
 
 use maud::{Markup, html};
 use stage::manifest::{FileRecord, Manifest};

@@ -86,7 +86,7 @@ fn number(value: f64, best: f64) -> Markup {
     html! { td.n.best[value >= best] { (percent(value)) } }
 }
 
-/// From the lowest to the highest end of the intervals, with a little room.
+/// The range from the lowest to the highest end of the intervals, with a little room.
 fn scale(report: &Report) -> (f64, f64) {
     let low = report.intervals.values().map(|i| i.low).fold(f64::INFINITY, f64::min);
     let high = report.intervals.values().map(|i| i.high).fold(0.0, f64::max);

@@ -64,7 +64,7 @@ fn figures(report: &Report, model: &str, split: Split) -> Markup {
     }
 }
 
-/// What the other sections show, in sentences.
+/// The other sections' findings, in sentences.
 fn findings(report: &Report) -> Markup {
     let mut found: Vec<Markup> = Vec::new();
     found.extend(comparison(report));
