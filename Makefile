@@ -13,6 +13,7 @@ TEXT_MODEL ?=
 IMAGE_MODEL ?=
 ARGS       ?=
 PREFIX     ?= /usr/local
+PROFILE    ?= release
 BENCH      ?=
 EXPERIMENT ?= demo
 DSOM_DATA  ?=
@@ -22,8 +23,12 @@ BIN        ?= bin
 STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
 MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model ,$(IMAGE_MODEL))
 
+# `dsom-import` is a link to `dsom`, whose command `import` it then is.
+COMMANDS    = fetch import features teachers soft-labels distill ensemble evaluate predict experiment report
+links       = for command in $(COMMANDS); do ln -sf dsom $(1)/dsom-$$command; done
+
 .DEFAULT_GOAL := help
-.PHONY: help demo all build install fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
+.PHONY: help demo all build install wheel book fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
 	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-faults check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
@@ -45,13 +50,24 @@ all: build $(if $(FETCHED),fetch)
 ## build: the programs, in bin
 build:
 	$(CARGO) build --workspace --bins
+	@$(call links,target/debug)
 	@ln -sfn target/debug bin
 
-## install: the programs, built for shipping, in PREFIX/bin
+## install: the programs, built for shipping, in PREFIX/bin; man pages and completions of shells in PREFIX/share
 install:
-	$(CARGO) build --release --locked --workspace --bins
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install $$(ls target/release/dsom* | grep -vE '\.d$$|dsom-bench') $(DESTDIR)$(PREFIX)/bin
+	$(CARGO) build --profile $(PROFILE) --locked --package dsom
+	install -D --target-directory $(DESTDIR)$(PREFIX)/bin target/$(PROFILE:dev=debug)/dsom
+	$(call links,$(DESTDIR)$(PREFIX)/bin)
+	$(DESTDIR)$(PREFIX)/bin/dsom manual $(DESTDIR)$(PREFIX)/share
+
+## wheel: the programs as `dsom`, for Python environments without Rust, in target/wheel; PROFILE=dev for a quick build
+wheel: target/maturin
+	CARGO="$(CARGO)" target/maturin/bin/maturin build --quiet --manifest-path crates/dsom/Cargo.toml --bindings bin --locked \
+		--profile $(PROFILE) --out target/wheel
+
+target/maturin:
+	python3 -m venv $@
+	$@/bin/pip install --quiet maturin==1.16.0
 
 # CUDA's compiler and libraries from PyPI, or those of a machine that has them: make build-cuda CUDA=/usr/local/cuda
 CUDA       ?= $(CURDIR)/target/cuda/wheels/nvidia/cu13
@@ -65,7 +81,8 @@ CUDA_COMPUTE_CAP ?= 80
 build-cuda: target/cuda/stub
 	mkdir -p target/cuda/bin
 	$(WITH_CUDA) $(CARGO) build --workspace --bins --features cuda
-	cp $$(ls target/cuda/build/debug/dsom-* | grep -v '\.d$$') target/cuda/bin/
+	cp target/cuda/build/debug/dsom target/cuda/build/debug/dsom-bench target/cuda/bin/
+	$(call links,target/cuda/bin)
 	$(WITH_CUDA) $(CARGO) test --workspace --lib --features cuda --no-run 2>target/cuda/tests.txt || { cat target/cuda/tests.txt; exit 1; }
 	cp "$$(sed -nE 's/.*\((.*\/device-[0-9a-f]+)\)/\1/p' target/cuda/tests.txt)" target/cuda/bin/device-tests
 
@@ -91,7 +108,7 @@ target/cuda/stub: $(CUDA)
 bundle-cuda: build-cuda
 	mkdir -p target/cuda/lib
 	cp -L $(foreach name,cublas cublasLt curand cudart nvrtc,$(wildcard $(CUDA)/lib/lib$(name).so.*)) target/cuda/lib/
-	strip target/cuda/bin/*
+	strip target/cuda/bin/dsom target/cuda/bin/dsom-bench target/cuda/bin/device-tests
 	tar --create --file target/cuda/dsom-cuda.tar pipelines docs/gpu.md target/cuda/bin target/cuda/lib \
 		$(if $(wildcard $(RUN)),$(RUN))
 	@echo "unpack target/cuda/dsom-cuda.tar there, then pipelines/cuda.sh check, then RUN=$(RUN) RECIPE=$(RECIPE) pipelines/cuda.sh"

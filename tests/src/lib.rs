@@ -19,10 +19,11 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A program of this workspace, never older than its sources.
+/// A program of this workspace such as `dsom-import`, never older than its sources.
 pub fn program(name: &str) -> Command {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(build);
-    let mut command = Command::new(FOLDER.join(format!("{name}{}", std::env::consts::EXE_SUFFIX)));
+    let mut command = Command::new(FOLDER.join(format!("dsom{}", std::env::consts::EXE_SUFFIX)));
+    command.arg(name.trim_start_matches("dsom-"));
     command.env_remove("RUST_LOG").env_remove("DSOM_RUN").env_remove("DSOM_DEVICE").current_dir(root());
     command
 }

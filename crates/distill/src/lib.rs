@@ -25,6 +25,7 @@ pub mod adam;
 mod choices;
 mod chooser;
 pub mod combine;
+pub mod command;
 mod engine;
 mod inputs;
 pub mod likelihood;

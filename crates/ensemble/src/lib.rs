@@ -12,6 +12,7 @@
 
 mod boosting;
 mod choice;
+pub mod command;
 mod holdout;
 mod likely;
 mod weights;

@@ -10,6 +10,7 @@
 //! | `ranks.parquet` | one row per model, split, triple and direction ([`table`]) |
 //! | `examples.json` | predictions by name, if any were asked for ([`examples`]) |
 
+pub mod command;
 pub mod examples;
 pub mod graph;
 pub mod metrics;

@@ -4,7 +4,6 @@ use program::print_line;
 use stage::manifest::{FILE, Manifest};
 use stage::{Error, Result};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::execute::{Decision, Programs, command_line};
 use crate::grid::{EVALUATE, Grid, Step};
@@ -92,10 +91,9 @@ fn state(grid: &Grid, programs: &Programs, step: &Step, arguments: &[String]) ->
     if !grid.runs[step.run].root.is_dir() {
         return Ok(State::Open("absent".to_owned()));
     }
-    let path = programs.path(step.program)?;
-    let mut command = Command::new(&path);
+    let mut command = programs.command(step.program);
     command.args(arguments).arg("--status").env_remove("DSOM_RUN").stdin(std::process::Stdio::null());
-    let output = command.output().map_err(|e| Error::io(&path, e))?;
+    let output = command.output().map_err(|e| Error::io(step.program, e))?;
     let text = String::from_utf8_lossy(&output.stdout);
     // Every line is a folder and how it stands.
     let stand = text.lines().filter_map(|line| line.trim_start().split_once(char::is_whitespace));

@@ -2,7 +2,7 @@
 
 use stage::{Error, Kind, Result, interrupt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -34,24 +34,21 @@ pub enum Decision {
     Leave(String),
 }
 
-/// The folder of the stages' programs.
+/// The file of all programs, which runs this one.
 #[derive(Clone, Debug)]
 pub struct Programs(PathBuf);
 
 impl Programs {
-    /// The programs that lie beside this one.
-    pub fn beside_this() -> Result<Programs> {
-        let this = std::env::current_exe().map_err(|e| Error::io("dsom-experiment", e))?;
-        Ok(Programs(this.parent().unwrap_or(Path::new(".")).to_owned()))
+    /// The file as it is named now: a build may put another one in its place.
+    pub fn of_this() -> Result<Programs> {
+        std::env::current_exe().map(Programs).map_err(|e| Error::io("dsom", e))
     }
 
-    /// Path of a program.
-    pub fn path(&self, program: &str) -> Result<PathBuf> {
-        let path = self.0.join(format!("{program}{}", std::env::consts::EXE_SUFFIX));
-        match path.is_file() {
-            true => Ok(path),
-            false => Err(Error::missing("no such program").at(path).hint("make build")),
-        }
+    /// A call of a program such as `dsom-import`.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(&self.0);
+        command.arg(program.trim_start_matches("dsom-"));
+        command
     }
 }
 
@@ -62,7 +59,6 @@ impl Grid {
         programs: &Programs,
         decide: impl Fn(&Step) -> Result<Decision>,
     ) -> Result<Vec<Outcome>> {
-        self.steps.iter().try_for_each(|step| programs.path(step.program).map(|_| ()))?;
         let mut outcomes: Vec<Outcome> = Vec::new();
         let mut linked: Option<usize> = None;
         for step in &self.steps {
@@ -162,8 +158,7 @@ fn report(step: &Step, run: &RunPlan, outcome: &Outcome) {
 
 fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outcome> {
     program::print_line(&format!("$ {}", command_line(program, arguments)));
-    let path = programs.path(program)?;
-    let mut command = Command::new(&path);
+    let mut command = programs.command(program);
     // A group of its own: a terminal's interruption reaches this program alone, which passes it on once.
     command
         .args(arguments)
@@ -172,7 +167,7 @@ fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outco
         .stdout(Stdio::null())
         .process_group(0);
     die_together(&mut command);
-    let child = command.spawn().map_err(|e| Error::io(&path, e))?;
+    let child = command.spawn().map_err(|e| Error::io(program, e))?;
     outcome(program, wait(child)?)
 }
 

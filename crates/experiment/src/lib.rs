@@ -11,6 +11,7 @@
 //! | `table.md`, `table.tex` | the table, with intervals and tests ([`table`]) |
 //! | `experiment.json` | what was run, what became of it, and the table as numbers ([`record`]) |
 
+pub mod command;
 pub mod estimate;
 pub mod execute;
 pub mod grid;

@@ -9,9 +9,9 @@
 //! [`parallel`]), or one after the other on a device. The data alone decide what a batch holds: the same bytes
 //! come out on any number of threads.
 
-mod args;
 mod batch;
 pub mod checkpoint;
+pub mod command;
 mod config;
 pub mod decode;
 mod export;
@@ -29,9 +29,7 @@ pub mod tokens;
 mod weights;
 mod work;
 
-pub use args::Args;
 pub use table::FeatureTable;
-pub use work::run;
 
 use stage::{Error, Kind, Result};
 

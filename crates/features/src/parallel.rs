@@ -41,7 +41,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the tensor library use one thread per operation; for the first line of `main`.
+/// Has the tensor library use one thread per operation; to be called while there is one thread.
 ///
 /// It offers no call for that. Of its environment variables this one bounds matrix products and element-wise steps
 /// alike (and would pin threads of pools that we do not use to the first core).
@@ -49,7 +49,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn one_thread_per_operation() {
     const VARIABLE: &str = "CANDLE_CPU_MASK";
     if std::env::var_os(VARIABLE).is_none() {
-        // SAFETY: `main` calls this first, so there is no other thread that could read the environment.
+        // SAFETY: the program calls this first, so there is no other thread that could read the environment.
         unsafe { std::env::set_var(VARIABLE, "0") };
     }
 }

@@ -10,7 +10,7 @@ use stage::{Error, Modality, Result, Run};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::Args;
+use crate::command::Arguments;
 use crate::images::ImageSet;
 use crate::random;
 use crate::source::{self, AskedEncoder, EncoderSource, Lookup};
@@ -18,7 +18,7 @@ use crate::text::texts_of;
 
 /// The graph, and what the command line says beside the recipe.
 pub(crate) struct Context<'a> {
-    pub args: &'a Args,
+    pub args: &'a Arguments,
     pub run: &'a Run,
     pub seed: u64,
     /// The graph's `stage.json`.

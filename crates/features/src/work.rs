@@ -10,6 +10,7 @@ use stage::{Error, Modality, Result};
 use std::path::Path;
 
 use crate::batch::{Encode, Encoded, EncodedFeatures, Job};
+use crate::command::Arguments;
 use crate::images::report::unreadable;
 use crate::images::{ImageEncoder, ImageWork};
 use crate::plan::{Context, FeatureSource, Lack, ModalityPlan};
@@ -17,13 +18,13 @@ use crate::shard::Shard;
 use crate::source::EncoderSource;
 use crate::text::{TextEncoder, TextWork, tokenizer};
 use crate::tokens::{Tokens, word_level};
-use crate::{Args, FeatureTable, encoder_device, export, given, table};
+use crate::{FeatureTable, encoder_device, export, given, table};
 
 /// Makes the features of the modalities that are asked for.
 ///
 /// # Errors
 /// Where the request, an input or the work fails.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(args: &Arguments) -> Result<()> {
     let recipe = args.common.recipe()?;
     let modalities = selected(&recipe, &args.modality)?;
     if modalities.is_empty() {

@@ -4,6 +4,7 @@
 //! touching the network; else a file comes to a temporary name, goes on where a connection broke, and gets its own name
 //! once its digest is right.
 
+pub mod command;
 mod download;
 mod manifest;
 

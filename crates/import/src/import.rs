@@ -13,14 +13,14 @@ use stage::{Error, Result, interrupt};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
-use crate::Args;
+use crate::command::Arguments;
 use crate::report::render;
 
 /// Up to so many image files are inputs of their own; beyond, a listing with their sizes stands for all.
 const SINGLE_IMAGES: usize = 2000;
 
 /// Reads the raw folder that `args` name and writes the graph, unless it is fresh.
-pub fn import(args: &Args) -> Result<()> {
+pub(crate) fn import(args: &Arguments) -> Result<()> {
     let (recipe, import) = args.recipe()?;
     let plan = Plan::resolve(&args.raw, &import)?;
     let source = Source::read(&plan, &import, recipe.seed)?;

@@ -4,10 +4,6 @@
 //! [audits](mkg::audit) what is odd about it, and writes `graph/`: Parquet tables of entities, relations and
 //! triples, and `audit.json`.
 
-mod args;
+pub mod command;
 mod import;
-
 pub mod report;
-
-pub use args::Args;
-pub use import::import;

@@ -12,6 +12,7 @@
 //! | [`export`] | the model for other programs |
 
 pub mod answer;
+pub mod command;
 pub mod export;
 pub mod names;
 pub mod output;

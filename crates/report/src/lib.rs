@@ -6,6 +6,7 @@
 //! every text is escaped by the template ([`maud`]) on its way into the page.
 
 pub mod chart;
+pub mod command;
 mod experiment;
 pub mod format;
 mod page;

@@ -31,6 +31,7 @@
 //! and an absolute one of at most 3e-8 below. Scores and vectors beyond are refused. A vector's product with an
 //! embedding therefore differs from the score by about as much as the score's own rounding.
 
+pub mod command;
 mod excerpt;
 mod labels;
 mod pages;

@@ -17,6 +17,7 @@ use stage::work::Work;
 use stage::{Modality, Result, Run};
 use training::{Data, Engine, Learner, MODEL, Place, Shapes, fit, initial, shape};
 
+pub mod command;
 pub mod missing;
 
 /// The tensor of a projected teacher's model that says which entities had features, `(entity, 1)` of 1 and 0.

@@ -9,7 +9,7 @@ use stage::manifest::FILE;
 use stage::task::Task;
 use stage::work::Work;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 /// The names of the entities; their keys are `Q0` to `Q5`. Nobody in train knows of Q5.
 const NAMES: [&str; 6] = ["France", "Spain", "Belgium", "Georgia", "Georgia", "Laos"];
@@ -86,13 +86,8 @@ impl Lab {
 
     /// Runs `dsom-evaluate` on the run.
     pub(crate) fn evaluate(&self, more: &[&str]) -> Output {
-        self.call(env!("CARGO_BIN_EXE_dsom-evaluate"), more)
-    }
-
-    fn call(&self, program: &str, more: &[&str]) -> Output {
-        let mut command = Command::new(program);
-        command.env_remove("RUST_LOG").env_remove("DSOM_RUN").arg("--run").arg(self.run().root());
-        command.args(more).output().unwrap()
+        let mut command = dsom_tests::program("dsom-evaluate");
+        command.arg("--run").arg(self.run().root()).args(more).output().unwrap()
     }
 
     /// A JSON file of the evaluation.

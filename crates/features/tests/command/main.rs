@@ -93,7 +93,7 @@ impl Fixture {
     }
 
     fn prepared(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dsom-features"));
+        let mut command = dsom_tests::program("dsom-features");
         command.arg("--run").arg(self.path("run")).arg("--recipe").arg(self.path("recipe.toml"));
         command
             .current_dir(self.dir.path())

@@ -10,7 +10,6 @@ use server::{Fault, Server};
 use stage::files::digest_of;
 use stage::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 const SMALL: &[u8] = b"a\tb\tc\n";
@@ -72,7 +71,7 @@ impl Publisher {
     fn program(&self, code: i32, arguments: &[&str], mirror: Option<&str>) -> String {
         let manifest = self.folder.path().join("datasets.toml");
         std::fs::write(&manifest, &self.manifest).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dsom-fetch"));
+        let mut command = dsom_tests::program("dsom-fetch");
         command.env_remove("DSOM_MIRROR").env_remove("RUST_LOG").envs(mirror.map(|at| ("DSOM_MIRROR", at)));
         command.args(arguments).arg("--manifest").arg(manifest).arg("--out").arg(self.folder.path());
         let output = command.output().unwrap();

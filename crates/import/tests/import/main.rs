@@ -6,7 +6,6 @@ mod cases;
 mod command;
 
 use std::path::PathBuf;
-use std::process::Command;
 
 /// A file's name and content.
 type File<'a> = (&'a str, &'a [u8]);
@@ -53,7 +52,7 @@ impl Lab {
 }
 
 fn program(arguments: &[&str]) -> Ended {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dsom-import"));
+    let mut command = dsom_tests::program("dsom-import");
     let output = command.env_remove("RUST_LOG").env_remove("DSOM_RUN").args(arguments).output().unwrap();
     let [stdout, stderr] = [output.stdout, output.stderr].map(|said| String::from_utf8(said).unwrap());
     Ended { code: output.status.code().unwrap(), stdout, stderr }

@@ -10,7 +10,7 @@ use stage::task::Task;
 use stage::work::Work;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::Arc;
 
 /// The names of the entities; their keys are `Q0` to `Q6`. Nobody in train knows of Q5; Q6's name is hostile.
@@ -101,7 +101,7 @@ impl Lab {
 
     /// The same with a text on standard input.
     pub(crate) fn with_input(&self, text: &str, more: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_dsom-predict"));
+        let mut command = dsom_tests::program("dsom-predict");
         command.env_remove("RUST_LOG").env_remove("DSOM_RUN").arg("--run").arg(self.run().root()).args(more);
         let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().unwrap();

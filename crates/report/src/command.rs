@@ -1,20 +1,20 @@
-//! `dsom-report`: see `--help`.
+//! Command line of `dsom report`.
 
-use clap::{ArgAction, Args, Parser};
-use dsom_report::{experiment_report, run_report, tensorboard};
+use clap::{ArgAction, Args};
 use stage::Result;
 use stage::files::write_bytes;
 use std::path::PathBuf;
 use std::process::ExitCode;
+
+use crate::{experiment_report, run_report, tensorboard};
 
 /// Write one self-contained HTML file about a run or an experiment
 ///
 /// Reads whatever finished in the directory and writes report.html into it: figures with three tie rules and slices,
 /// learning and reward curves, shares of strategies, calibration, coverage, audit, predictions by name, and where every
 /// file comes from. What is missing is left out with a sentence. The file needs no network and no script.
-#[derive(Parser)]
-#[command(name = "dsom-report", version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     #[command(flatten)]
     of: Of,
     /// Where to write the report [default: report.html in the directory]
@@ -40,8 +40,8 @@ struct Of {
     experiment: Option<PathBuf>,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
     program::init_logging(-(arguments.quiet.min(3) as i8));
     program::exit(run(&arguments))
 }

@@ -1,19 +1,19 @@
-//! `dsom-teachers`: see `--help`.
+//! Command line of `dsom teachers`.
 
-use clap::Parser;
-use dsom_teachers::{available, train};
+use clap::Args;
 use program::Common;
 use stage::{Modality, Result};
 use std::process::ExitCode;
+
+use crate::{available, train};
 
 /// Stage 3: pre-train one teacher per modality
 ///
 /// Reads graph/ (train and valid) and features/<modality>/, writes teachers/<modality>/: the model of the epoch
 /// with the best validation MRR, and events.jsonl with every epoch's losses. A teacher that is fresh is left
 /// alone; an interrupted one continues. Teachers are independent: one job per modality runs them side by side.
-#[derive(Parser)]
-#[command(name = "dsom-teachers", version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     #[command(flatten)]
     common: Common,
     /// Train only this modality's teacher (repeatable) [default: structural and all finished features]
@@ -36,8 +36,8 @@ impl Arguments {
     }
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
     program::main(&arguments.common, || run(&arguments))
 }
 

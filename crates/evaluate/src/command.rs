@@ -1,6 +1,6 @@
-//! `dsom-evaluate`: see `--help`.
+//! Command line of `dsom evaluate`.
 
-use clap::Parser;
+use clap::Args;
 use program::Common;
 use stage::Result;
 use std::process::ExitCode;
@@ -10,9 +10,8 @@ use std::process::ExitCode;
 /// Reads graph/ (all splits; no other program opens test) and the models, writes evaluation/metrics.json (MRR, MR
 /// and Hits@k by split, direction, relation, relation type and seen entities) and evaluation/ranks.parquet (every
 /// rank). Ties are realistic; optimistic and pessimistic figures stand beside.
-#[derive(Parser)]
-#[command(name = "dsom-evaluate", version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     #[command(flatten)]
     common: Common,
     /// A student's folder, a teacher's modality, or `average` of the teachers (repeatable) [default: all there are]
@@ -23,8 +22,8 @@ struct Arguments {
     split: Vec<String>,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
     program::main(&arguments.common, || run(&arguments))
 }
 
@@ -37,5 +36,5 @@ fn run(arguments: &Arguments) -> Result<()> {
             *key = given.clone();
         }
     }
-    dsom_evaluate::run(&arguments.common, &recipe)
+    crate::run(&arguments.common, &recipe)
 }

@@ -1,19 +1,19 @@
-//! `dsom-distill`: see `--help`.
+//! Command line of `dsom distill`.
 
-use clap::Parser;
-use dsom_distill::FromWhere;
+use clap::Args;
 use program::Common;
 use stage::{Error, Result, Run};
 use std::process::ExitCode;
+
+use crate::FromWhere;
 
 /// Stage 5: distil the student from the teachers that the policy chooses
 ///
 /// Reads graph/ (train and valid) and soft-labels/, writes student/: the student and the policy of the epoch with
 /// the best validation MRR, what that policy chooses for every training query (strategies.parquet), the
 /// scales of MulDE's Senior (senior.safetensors), and events.jsonl with every epoch's losses, rewards and shares of strategies. An interrupted start continues. With --set distill.term.kind=none the student learns alone.
-#[derive(Parser)]
-#[command(name = "dsom-distill", version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     #[command(flatten)]
     common: Common,
     /// The student's folder, for several students in one run
@@ -24,8 +24,8 @@ struct Arguments {
     soft_labels: FromWhere,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
     program::main(&arguments.common, || run(&arguments))
 }
 
@@ -34,5 +34,5 @@ fn run(arguments: &Arguments) -> Result<()> {
         let message = format!("`--name {}`: a student's folder is `student` or `student-…`", arguments.name);
         return Err(Error::usage(message));
     }
-    dsom_distill::run(&arguments.common, &arguments.common.recipe()?, &arguments.name, arguments.soft_labels)
+    crate::run(&arguments.common, &arguments.common.recipe()?, &arguments.name, arguments.soft_labels)
 }

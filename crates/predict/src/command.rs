@@ -1,11 +1,6 @@
-//! `dsom-predict`: see `--help`.
+//! Command line of `dsom predict`.
 
-use clap::Parser;
-use dsom_predict::answer::{Listing, Reply};
-use dsom_predict::output::{self, Format};
-use dsom_predict::question::{Question, Reader, Rows};
-use dsom_predict::why::Explanation;
-use dsom_predict::{Session, export, task};
+use clap::Args;
 use mkg::Vocabulary;
 use program::print_line;
 use stage::{Error, Result, Run, files};
@@ -14,15 +9,20 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use training::Data;
 
+use crate::answer::{Listing, Reply};
+use crate::output::{self, Format};
+use crate::question::{Question, Reader, Rows};
+use crate::why::Explanation;
+use crate::{Session, export, task};
+
 /// Ask a model of a run: which entities complete (HEAD, RELATION, ?)
 ///
 /// HEAD and RELATION are names or keys, in any case where that is unambiguous. With TAIL, a `?` (in quotes, for the
 /// shell) stands for what is asked: `'?' borders France`, `France '?' Spain`. Answers that train or valid already have
 /// are left out unless asked for, and so is an entity as the answer about itself; the test split is never read. The
 /// probability is the softmax over all entities. docs/predict.md has the columns and examples.
-#[derive(Parser)]
-#[command(name = "dsom-predict", version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     /// Directory of the run
     #[arg(long, value_name = "DIR", env = "DSOM_RUN")]
     run: PathBuf,
@@ -76,8 +76,8 @@ struct Arguments {
     words: Vec<String>,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
     program::init_logging(0);
     program::exit(run(&arguments))
 }

@@ -1,6 +1,6 @@
-//! `dsom-ensemble`: see `--help`.
+//! Command line of `dsom ensemble`.
 
-use clap::Parser;
+use clap::Args;
 use program::Common;
 use stage::{Error, Result, Run};
 use std::process::ExitCode;
@@ -10,9 +10,8 @@ use std::process::ExitCode;
 /// Reads graph/ (train and valid) and teachers/, writes ensemble/ensemble.safetensors: a weight for each relation and
 /// teacher, or a policy that chooses teachers query by query. `dsom-evaluate` and `dsom-predict` ask an ensemble by its
 /// folder's name.
-#[derive(Parser)]
-#[command(name = "dsom-ensemble", version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     #[command(flatten)]
     common: Common,
     /// The ensemble's folder, for several ensembles in one run
@@ -20,8 +19,8 @@ struct Arguments {
     name: String,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
     program::main(&arguments.common, || run(&arguments))
 }
 
@@ -31,5 +30,5 @@ fn run(arguments: &Arguments) -> Result<()> {
             format!("`--name {}`: an ensemble's folder is `ensemble` or `ensemble-…`", arguments.name);
         return Err(Error::usage(message));
     }
-    dsom_ensemble::run(&arguments.common, &arguments.common.recipe()?, &arguments.name)
+    crate::run(&arguments.common, &arguments.common.recipe()?, &arguments.name)
 }

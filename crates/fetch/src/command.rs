@@ -1,21 +1,21 @@
-//! `dsom-fetch`: see `--help`.
+//! Command line of `dsom fetch`.
 
-use clap::{ArgAction, Parser};
-use dsom_fetch::{Manifest, Options, PUBLISHED, fetch};
+use clap::{ArgAction, Args};
 use stage::files::read_text;
 use stage::{Result, interrupt};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use crate::{Manifest, Options, PUBLISHED, fetch};
+
 /// Fetch the raw files of a published dataset
 ///
 /// Takes them from their publishers' repositories at pinned commits and compares each with its SHA-256. Files that are in
 /// place and right are left alone, without a connection; what was interrupted goes on with the same call. A failed connection is
 /// tried four times within some seconds. HTTPS_PROXY, ALL_PROXY and NO_PROXY are heeded.
-#[derive(Parser)]
-#[command(name = "dsom-fetch", version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     /// Dataset: db15k, fb15k-237, mkg-w, mkg-y, wn18 or wn9
     dataset: String,
     /// Folder that gets the folder DATASET, and those of datasets that it shares files with
@@ -38,8 +38,8 @@ struct Arguments {
     verbose: u8,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
     program::init_logging(arguments.verbose.min(3) as i8 - arguments.quiet.min(3) as i8);
     interrupt::listen();
     program::exit(run(arguments))

@@ -1,6 +1,6 @@
-//! `dsom-soft-labels`: see `--help`.
+//! Command line of `dsom soft-labels`.
 
-use clap::Parser;
+use clap::Args;
 use program::Common;
 use stage::Result;
 use std::process::ExitCode;
@@ -10,9 +10,8 @@ use std::process::ExitCode;
 /// Reads graph/ and teachers/, writes soft-labels/part-*.parquet: one row per distinct query (both directions)
 /// with its ids, names, neighbours and, per teacher, Float16 lists of its scores and its
 /// query vector. DuckDB, Polars and pyarrow open them.
-#[derive(Parser)]
-#[command(name = "dsom-soft-labels", version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     #[command(flatten)]
     common: Common,
     /// Check the finished files (row count, order, digests) and write nothing
@@ -20,16 +19,16 @@ struct Arguments {
     verify: bool,
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
     program::main(&arguments.common, || run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
     if arguments.verify {
-        let rows = dsom_soft_labels::verify(&arguments.common.run())?;
+        let rows = crate::verify(&arguments.common.run())?;
         tracing::info!("{rows} rows, in order, and every digest matches");
         return Ok(());
     }
-    dsom_soft_labels::run(&arguments.common, &arguments.common.recipe()?)
+    crate::run(&arguments.common, &arguments.common.recipe()?)
 }

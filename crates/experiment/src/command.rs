@@ -1,23 +1,23 @@
-//! `dsom-experiment`: see `--help`.
+//! Command line of `dsom experiment`.
 
-use clap::{ArgAction, Parser};
-use dsom_experiment::Extent;
-use dsom_experiment::execute::{Programs, command_line};
-use dsom_experiment::grid::Places;
+use clap::{ArgAction, Args};
 use program::print_line;
 use stage::{Error, Result, interrupt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
+
+use crate::Extent;
+use crate::execute::{Programs, command_line};
+use crate::grid::Places;
 
 /// Run a grid of variants, seeds and datasets, and write its table
 ///
-/// Reads an experiment in TOML (pipelines/experiments has examples, dsom_experiment::spec describes it) and calls the
-/// stages' programs, which lie beside this one, printing each command. What several cells share is run once; what is
+/// Reads an experiment in TOML (pipelines/experiments has examples) and calls the stages' programs, printing each
+/// command. What several cells share is run once; what is
 /// fresh is not run again; an interrupted experiment goes on. Writes results.parquet, table.md, table.tex and
 /// experiment.json. A cell that fails is reported and the others go on; the exit code is then that of the first failure.
-#[derive(Parser)]
-#[command(name = "dsom-experiment", version)]
-struct Arguments {
+#[derive(Args)]
+pub struct Arguments {
     /// The experiment, in TOML
     #[arg(value_name = "FILE")]
     experiment: PathBuf,
@@ -61,8 +61,8 @@ fn pair(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), folder.into()))
 }
 
-fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
     program::init_logging(-(arguments.quiet.min(3) as i8));
     interrupt::listen();
     program::exit(run(arguments))
@@ -79,15 +79,15 @@ fn run(arguments: Arguments) -> Result<()> {
         only_seeds: arguments.seed,
         threads: arguments.threads,
     };
-    let programs = Programs::beside_this()?;
+    let programs = Programs::of_this()?;
     let extent = match (arguments.dry_run, arguments.finished) {
         (true, _) => Extent::DryRun,
         (_, true) => Extent::Finished,
         _ => Extent::Everything,
     };
-    let done = dsom_experiment::run(&arguments.experiment, &places, &programs, extent);
+    let done = crate::run(&arguments.experiment, &places, &programs, extent);
     // What could be measured is worth a report, even if something failed.
-    if arguments.report && !arguments.dry_run && places.out.join(dsom_experiment::record::FILE).is_file() {
+    if arguments.report && !arguments.dry_run && places.out.join(crate::record::FILE).is_file() {
         report(&programs, &places.out)?;
     }
     done
@@ -96,8 +96,8 @@ fn run(arguments: Arguments) -> Result<()> {
 fn report(programs: &Programs, out: &Path) -> Result<()> {
     let arguments = ["--experiment".to_owned(), out.display().to_string()];
     print_line(&format!("$ {}", command_line("dsom-report", &arguments)));
-    let path = programs.path("dsom-report")?;
-    let status = Command::new(&path).args(&arguments).status().map_err(|e| Error::io(&path, e))?;
+    let status = programs.command("dsom-report").args(&arguments).status();
+    let status = status.map_err(|e| Error::io("dsom-report", e))?;
     match status.code() {
         Some(0) => Ok(()),
         code => Err(Error::new(stage::Kind::of_exit_code(code.unwrap_or(1)), "dsom-report failed")),

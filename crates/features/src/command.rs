@@ -1,19 +1,19 @@
-//! The command line.
+//! Command line of `dsom features`.
 
-use clap::Parser;
+use clap::Args;
 use stage::Modality;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use crate::shard::Shard;
 
 /// Turn the texts and images of entities into feature vectors
-#[derive(Parser)]
-#[command(name = "dsom-features", version)]
-pub struct Args {
+#[derive(Args)]
+pub struct Arguments {
     /// The arguments of every stage.
     #[command(flatten)]
-    pub common: program::Common,
+    pub(crate) common: program::Common,
     /// Only this modality of the recipe's [features] (repeatable) [default: all]
     #[arg(long, value_name = "M")]
     pub(crate) modality: Vec<Modality>,
@@ -41,4 +41,10 @@ pub struct Args {
     /// Refuse an image that cannot be decoded; without it, it is named and counted as absent
     #[arg(long)]
     pub(crate) strict: bool,
+}
+
+/// Runs the program, and gives its exit code.
+pub fn main(arguments: Arguments) -> ExitCode {
+    crate::parallel::one_thread_per_operation();
+    program::main(&arguments.common, || crate::work::run(&arguments))
 }
