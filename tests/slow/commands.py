@@ -39,20 +39,22 @@ def scratch() -> dict:
 
 
 def main(pages: list[str]) -> int:
-    environment, failed, before = scratch(), [], ""
+    environment, failed, skipped, before = scratch(), [], [], ""
     for page in pages:
         for language, marks, code in BLOCK.findall((ROOT / page).read_text()):
             print(f"--- {page} {marks}\n{code}", end="", flush=True)
+            name = f"{page}: {code.splitlines()[0]}"
             if marks.startswith("skip="):
+                skipped.append(f"{marks} {name}")
                 continue
             began = time.monotonic()
             ended = subprocess.run([*CALLS[language], code], cwd=SCRATCH, env=environment, stdin=subprocess.DEVNULL,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
             is_wrong = ended.returncode or (marks == "same" and ended.stdout.splitlines()[-1:] != before.splitlines()[-1:])
             print(f"{ended.stdout[-2000:]}[{'FAILED' if is_wrong else 'ok'}: {time.monotonic() - began:.0f} s]", flush=True)
-            failed += [f"{page}: {code.splitlines()[0]}"] * bool(is_wrong)
+            failed += [name] * bool(is_wrong)
             before = ended.stdout
-    print(*(f"failed: {block}" for block in failed), sep="\n")
+    print("Not run:", *skipped, "Failed:", *(failed or ["none"]), sep="\n  ")
     return bool(failed)
 
 
