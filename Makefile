@@ -29,7 +29,7 @@ links       = for command in $(COMMANDS); do ln -sf dsom $(1)/dsom-$$command; do
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build install wheel book fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
-	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-faults check-slow bench bench-encoders bench-growth bench-parts
+	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-faults check-slow check-slurm bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:
@@ -197,6 +197,10 @@ check-data:
 check-faults: build
 	python3 tests/slow/faults.py --programs $(BIN) $(ARGS)
 
+## check-slurm: experiments on a Slurm of this machine's own, where Debian's packages are there: some ten minutes
+check-slurm: build
+	python3 tests/slow/slurm.py --programs $(BIN) $(ARGS)
+
 ## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers, the wheel, commands of README and docs
 check-slow: check-data build target/slow/model target/parity
 	python3 -m venv target/slow
@@ -210,6 +214,10 @@ check-slow: check-data build target/slow/model target/parity
 	target/slow/bin/python tests/slow/events.py runs/check-slow target/slow/events
 	$(BIN)/dsom-experiment pipelines/experiments/demo.toml --report
 	python3 tests/slow/browser.py target/slow/pages runs/check-slow/report.html runs/experiments/demo/report.html
+	rm -rf runs/experiments/snakemake
+	$(BIN)/dsom-experiment pipelines/experiments/demo.toml --out runs/experiments/snakemake --plan target/slow/plan.json
+	target/slow/bin/snakemake --snakefile pipelines/Snakefile --config plan=target/slow/plan.json --cores 2 --quiet
+	cmp runs/experiments/demo/results.parquet runs/experiments/snakemake/results.parquet
 	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
 	DSOM_PARITY=$(CURDIR)/target/parity $(CARGO) test --workspace --locked --test parity -- --ignored --nocapture

@@ -51,6 +51,13 @@ pub struct Arguments {
     /// Write report.html as well, by dsom-report
     #[arg(long)]
     report: bool,
+    /// Submit what is not done to Slurm, a job for each stage with the options of PROFILE (see pipelines/slurm.toml), and
+    /// the tables as the last one; with --dry-run print the script that does it
+    #[arg(long, value_name = "PROFILE", conflicts_with = "finished")]
+    slurm: Option<PathBuf>,
+    /// Write the stages' commands, needs, inputs and outputs to a JSON file, and the options of --slurm; run nothing
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["finished", "dry_run"])]
+    plan: Option<PathBuf>,
     /// Say less (repeatable)
     #[arg(short, long, action = ArgAction::Count)]
     quiet: u8,
@@ -80,14 +87,18 @@ fn run(arguments: Arguments) -> Result<()> {
         threads: arguments.threads,
     };
     let programs = Programs::of_this()?;
-    let extent = match (arguments.dry_run, arguments.finished) {
-        (true, _) => Extent::DryRun,
-        (_, true) => Extent::Finished,
+    let extent = match (arguments.plan.as_deref(), arguments.slurm.as_deref()) {
+        (Some(plan), profile) => Extent::Plan(plan, profile),
+        (None, Some(profile)) if arguments.dry_run => Extent::SlurmScript(profile),
+        (None, Some(profile)) => Extent::Slurm(profile),
+        _ if arguments.dry_run => Extent::DryRun,
+        _ if arguments.finished => Extent::Finished,
         _ => Extent::Everything,
     };
     let done = crate::run(&arguments.experiment, &places, &programs, extent);
+    let is_run = matches!(extent, Extent::Everything | Extent::Finished);
     // What could be measured is worth a report, even if something failed.
-    if arguments.report && !arguments.dry_run && places.out.join(crate::record::FILE).is_file() {
+    if arguments.report && is_run && places.out.join(crate::record::FILE).is_file() {
         report(&programs, &places.out)?;
     }
     done

@@ -4,6 +4,7 @@ use program::print_line;
 use stage::manifest::{FILE, Manifest};
 use stage::{Error, Result};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::execute::{Decision, Programs, command_line};
 use crate::grid::{EVALUATE, Grid, Step};
@@ -91,17 +92,26 @@ fn state(grid: &Grid, programs: &Programs, step: &Step, arguments: &[String]) ->
     if !grid.runs[step.run].root.is_dir() {
         return Ok(State::Open("absent".to_owned()));
     }
-    let mut command = programs.command(step.program);
-    command.args(arguments).arg("--status").env_remove("DSOM_RUN").stdin(std::process::Stdio::null());
-    let output = command.output().map_err(|e| Error::io(step.program, e))?;
+    asked(programs.command(step.program).args(arguments))
+}
+
+/// Asks a program, by its whole command, whether it has nothing to do.
+pub(crate) fn is_fresh(command: &[String]) -> Result<bool> {
+    let Some((program, arguments)) = command.split_first() else { return Ok(true) };
+    Ok(asked(Command::new(program).args(arguments))? == State::Fresh)
+}
+
+fn asked(command: &mut Command) -> Result<State> {
+    command.arg("--status").env_remove("DSOM_RUN").stdin(std::process::Stdio::null());
+    let output = command.output().map_err(|e| Error::io(command.get_program(), e))?;
     let text = String::from_utf8_lossy(&output.stdout);
     // Every line is a folder and how it stands.
     let stand = text.lines().filter_map(|line| line.trim_start().split_once(char::is_whitespace));
     let other = stand.map(|(_, state)| state.trim()).find(|state| *state != "fresh");
-    Ok(match (output.status.success(), other, text.trim().is_empty()) {
-        (true, None, _) => State::Fresh,
-        (true, Some(state), _) => State::Open(state.to_owned()),
-        (false, ..) => State::Open("waits for what is before it".to_owned()),
+    Ok(match (output.status.success(), other) {
+        (true, None) => State::Fresh,
+        (true, Some(state)) => State::Open(state.to_owned()),
+        (false, _) => State::Open("waits for what is before it".to_owned()),
     })
 }
 
@@ -136,7 +146,7 @@ fn estimate(step: &Step, finished: &[Finished]) -> Option<f64> {
     let alike: Vec<&Finished> = finished.iter().filter(kind).collect();
     let called = |of: &&&Finished| {
         let name = of.folder.file_name().unwrap_or_default().to_string_lossy();
-        step.folder.as_ref().is_some_and(|folder| without_seed(&name) == without_seed(folder))
+        step.outputs.iter().any(|output| Path::new(without_seed(output)).ends_with(without_seed(&name)))
     };
     let same: Vec<&Finished> = alike.iter().filter(called).copied().collect();
     let chosen = if same.is_empty() { alike } else { same };
@@ -169,9 +179,9 @@ fn duration(seconds: f64) -> String {
 mod tests {
     use super::*;
 
-    fn step(program: &'static str, folder: Option<&str>) -> Step {
-        let folder = folder.map(str::to_owned);
-        Step { program, run: 0, dataset: "nations".into(), folder, arguments: vec![], needs: vec![] }
+    fn step(program: &'static str, output: &str) -> Step {
+        let outputs = vec![output.to_owned()];
+        Step { program, run: 0, dataset: "nations".into(), outputs, arguments: vec![], needs: vec![] }
     }
 
     fn took(folder: &str, program: &str, seconds: f64) -> Finished {
@@ -188,10 +198,10 @@ mod tests {
             took("x/nations/seed-0/student-a-0", "dsom-distill", 1.0),
             took("x/nations/seed-0/student-b-0", "dsom-distill", 3.0),
         ];
-        assert_eq!(estimate(&step("dsom-teachers", None), &finished), Some(8.0));
-        assert_eq!(estimate(&step("dsom-distill", Some("student-b-7")), &finished), Some(3.0));
-        assert_eq!(estimate(&step("dsom-distill", Some("student-c-7")), &finished), Some(2.0));
-        assert_eq!(estimate(&step("dsom-evaluate", None), &finished), None);
+        assert_eq!(estimate(&step("dsom-teachers", ""), &finished), Some(8.0));
+        assert_eq!(estimate(&step("dsom-distill", "student-b-7"), &finished), Some(3.0));
+        assert_eq!(estimate(&step("dsom-distill", "student-c-7"), &finished), Some(2.0));
+        assert_eq!(estimate(&step("dsom-evaluate", "evaluation"), &finished), None);
     }
 
     #[test]

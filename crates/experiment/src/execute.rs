@@ -36,7 +36,7 @@ pub enum Decision {
 
 /// The file of all programs, which runs this one.
 #[derive(Clone, Debug)]
-pub struct Programs(PathBuf);
+pub struct Programs(pub(crate) PathBuf);
 
 impl Programs {
     /// The file as it is named now: a build may put another one in its place.
@@ -49,6 +49,11 @@ impl Programs {
         let mut command = Command::new(&self.0);
         command.arg(program.trim_start_matches("dsom-"));
         command
+    }
+
+    /// The words of such a call.
+    pub fn words(&self, program: &str) -> [String; 2] {
+        [self.0.display().to_string(), program.trim_start_matches("dsom-").to_owned()]
     }
 }
 
@@ -113,7 +118,7 @@ impl Grid {
 
 impl RunPlan {
     /// Makes the run's directory with exactly the links that are planned.
-    fn link(&self) -> Result<()> {
+    pub(crate) fn link(&self) -> Result<()> {
         std::fs::create_dir_all(&self.root).map_err(|e| Error::io(&self.root, e))?;
         for (.., folder) in SHARED {
             let path = self.root.join(folder);

@@ -33,6 +33,22 @@ pub struct Places {
     pub threads: Option<usize>,
 }
 
+impl Places {
+    /// The arguments that name an experiment's file and these places.
+    pub fn arguments(&self, file: &Path) -> Vec<String> {
+        let shown = |path: &PathBuf| path.display().to_string();
+        let mut options = vec![("--out", shown(&self.out))];
+        options.extend(self.data.iter().map(|(name, raw)| ("--data", format!("{name}={}", raw.display()))));
+        options.extend(self.text_model.iter().map(|model| ("--text-model", shown(model))));
+        options.extend(self.only.iter().map(|name| ("--dataset", name.clone())));
+        options.extend(self.only_variants.iter().map(|name| ("--variant", name.clone())));
+        options.extend(self.only_seeds.iter().map(|seed| ("--seed", seed.to_string())));
+        options.extend(self.threads.iter().map(|threads| ("--threads", threads.to_string())));
+        let words = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
+        std::iter::once(file.display().to_string()).chain(words).collect()
+    }
+}
+
 /// Plan of everything there is to do.
 #[derive(Debug, Default)]
 pub struct Grid {
@@ -64,8 +80,8 @@ pub struct Step {
     pub run: usize,
     /// The dataset, for estimates.
     pub dataset: String,
-    /// The folder of a student or an ensemble, for estimates.
-    pub folder: Option<String>,
+    /// The folders in its run that it writes.
+    pub outputs: Vec<String>,
     /// Its arguments.
     pub arguments: Vec<String>,
     /// The steps without which it cannot be.
@@ -113,12 +129,13 @@ fn depth(variant: &Variant, recipe: &Recipe) -> usize {
 impl Grid {
     /// Plans an experiment; every cell's recipe is read, so that a misspelt key is refused before anything is run.
     pub fn plan(spec: &Spec, places: &Places) -> Result<Grid> {
+        places.text_model.iter().try_for_each(|model| require_folder(model))?;
         let mut planner = Planner { spec, places, grid: Grid::default(), owners: HashMap::new() };
         for dataset in chosen(spec, places)? {
             let raw = planner.raw(dataset)?;
             for &seed in &spec.seeds {
                 for variant in &spec.variants() {
-                    planner.variant(dataset, &raw, seed, variant)?;
+                    planner.cell(dataset, &raw, seed, variant)?;
                 }
             }
             planner.evaluations(dataset);
@@ -147,6 +164,15 @@ impl Grid {
     }
 }
 
+/// Refuses a path to an encoder that is not there; `random` and OWNER/NAME on the hub are none.
+fn require_folder(model: &Path) -> Result<()> {
+    let is_path = model.to_string_lossy().starts_with(['/', '.']) || model.components().count() > 2;
+    match is_path && !model.is_dir() {
+        true => Err(Error::missing("no text encoder").at(model).hint("--text-model names its folder")),
+        false => Ok(()),
+    }
+}
+
 /// The datasets that are asked for.
 fn chosen<'a>(spec: &'a Spec, places: &Places) -> Result<Vec<&'a Dataset>> {
     let names = || spec.dataset.iter().map(|dataset| dataset.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -168,6 +194,29 @@ struct Planner<'a> {
     owners: HashMap<(Level, String), (usize, Option<usize>)>,
 }
 
+/// A cell that is being planned.
+struct Planned<'a> {
+    dataset: &'a Dataset,
+    raw: &'a Path,
+    seed: u64,
+    variant: &'a Variant,
+    overrides: Overrides,
+    recipe: Recipe,
+}
+
+impl Planned<'_> {
+    /// The folders that a shared stage writes, in its run.
+    fn outputs(&self, level: Level, folder: &str) -> Vec<String> {
+        let given = self.recipe.features.keys().cloned();
+        let modalities: Vec<Modality> = match level {
+            Level::Features => given.collect(),
+            Level::Teachers => std::iter::once(Modality::structural()).chain(given).collect(),
+            _ => return vec![folder.to_owned()],
+        };
+        modalities.iter().map(|modality| format!("{folder}/{modality}")).collect()
+    }
+}
+
 impl Planner<'_> {
     fn raw(&self, dataset: &Dataset) -> Result<PathBuf> {
         let raw = self.places.data.get(&dataset.name).or(dataset.raw.as_ref());
@@ -182,18 +231,16 @@ impl Planner<'_> {
         }
     }
 
-    fn variant(&mut self, dataset: &Dataset, raw: &Path, seed: u64, variant: &Variant) -> Result<()> {
+    fn cell(&mut self, dataset: &Dataset, raw: &Path, seed: u64, variant: &Variant) -> Result<()> {
         let overrides = Overrides::of([&self.spec.set, &dataset.set, &variant.set]);
         let recipe = Recipe::load(&dataset.recipe, &overrides.sets()).map_err(|e| in_variant(e, variant))?;
-        self.require_model(variant, &recipe)?;
-        let depth = depth(variant, &recipe);
-        let run = self.run(dataset, seed, variant, &overrides);
-        let mut needs = Vec::new();
-        for shared in SHARED.iter().take(depth) {
-            needs.extend(self.shared(dataset, raw, seed, run, shared, &overrides));
-        }
+        require_model(variant, &recipe)?;
+        let cell = Planned { dataset, raw, seed, variant, overrides, recipe };
+        let run = self.run(&cell);
+        let shared = SHARED.iter().take(depth(variant, &cell.recipe));
+        let needs: Vec<usize> = shared.map(|shared| self.shared(&cell, run, shared)).collect();
         let (model, step) = self
-            .own(dataset, seed, variant, run, &overrides, &needs)
+            .own(&cell, run, &needs)
             .unwrap_or_else(|| (variant.model().to_owned(), needs.last().copied().unwrap_or_default()));
         if self.grid.runs[run].models.iter().all(|(name, _)| *name != model) {
             self.grid.runs[run].models.push((model.clone(), step));
@@ -201,16 +248,6 @@ impl Planner<'_> {
         let (dataset, variant) = (dataset.name.clone(), variant.name.clone());
         self.grid.cells.push(Cell { dataset, variant, seed, run, model, step });
         Ok(())
-    }
-
-    /// A teacher that the recipe has no features for cannot be measured.
-    fn require_model(&self, variant: &Variant, recipe: &Recipe) -> Result<()> {
-        let model = variant.model();
-        let known = |modality: Modality| modality.is_structural() || recipe.features.contains_key(&modality);
-        if variant.program().is_some() || model == AVERAGE || model.parse().is_ok_and(known) {
-            return Ok(());
-        }
-        Err(in_variant(Error::usage(format!("`{model}` is no model of the recipe")), variant))
     }
 
     /// The seed of a stage.
@@ -225,29 +262,26 @@ impl Planner<'_> {
     }
 
     /// Key of a stage: cells with equal keys share it.
-    fn identity(&self, dataset: &Dataset, seed: u64, level: Level, overrides: &Overrides) -> (Level, String) {
-        let seeds: Vec<u64> = SHARED
-            .iter()
-            .take_while(|(above, ..)| *above <= level)
-            .map(|(above, ..)| self.seed_of(*above, seed))
-            .collect();
-        (level, format!("{} {seeds:?} {:?}", dataset.name, overrides.up_to(level).sets()))
+    fn identity(&self, cell: &Planned, level: Level) -> (Level, String) {
+        let above = SHARED.iter().take_while(|(above, ..)| *above <= level);
+        let seeds: Vec<u64> = above.map(|(above, ..)| self.seed_of(*above, cell.seed)).collect();
+        (level, format!("{} {seeds:?} {:?}", cell.dataset.name, cell.overrides.up_to(level).sets()))
     }
 
     /// The run of a cell, made where no earlier cell has it.
-    fn run(&mut self, dataset: &Dataset, seed: u64, variant: &Variant, overrides: &Overrides) -> usize {
-        let identity = self.identity(dataset, seed, Level::SoftLabels, overrides);
+    fn run(&mut self, cell: &Planned) -> usize {
+        let identity = self.identity(cell, Level::SoftLabels);
         if let Some((run, _)) = self.owners.get(&identity) {
             return *run;
         }
         let run = self.grid.runs.len();
-        let seed = self.seed_of(Level::SoftLabels, seed);
-        let common = Overrides::of([&self.spec.set, &dataset.set]).up_to(Level::SoftLabels);
-        let folder = match overrides.up_to(Level::SoftLabels) == common {
+        let seed = self.seed_of(Level::SoftLabels, cell.seed);
+        let common = Overrides::of([&self.spec.set, &cell.dataset.set]).up_to(Level::SoftLabels);
+        let folder = match cell.overrides.up_to(Level::SoftLabels) == common {
             true => format!("seed-{seed}"),
-            false => format!("seed-{seed}-{}", variant.name),
+            false => format!("seed-{seed}-{}", cell.variant.name),
         };
-        let root = self.places.out.join(&dataset.name).join(folder);
+        let root = self.places.out.join(&cell.dataset.name).join(folder);
         self.grid.runs.push(RunPlan { root, links: Vec::new(), models: Vec::new() });
         self.owners.insert(identity, (run, None));
         run
@@ -256,25 +290,19 @@ impl Planner<'_> {
     /// The step that does a shared stage for `run`, in it or in the run that it is linked from.
     fn shared(
         &mut self,
-        dataset: &Dataset,
-        raw: &Path,
-        seed: u64,
+        cell: &Planned,
         run: usize,
         &(level, program, folder): &(Level, &'static str, &'static str),
-        overrides: &Overrides,
-    ) -> Option<usize> {
-        let identity = self.identity(dataset, seed, level, overrides);
+    ) -> usize {
+        let identity = self.identity(cell, level);
         if let Some((owner, Some(step))) = self.owners.get(&identity).copied() {
-            let (mine, theirs) = (self.grid.runs[run].root.clone(), self.grid.runs[owner].root.clone());
-            let links = &mut self.grid.runs[run].links;
-            if owner != run && links.iter().all(|(name, _)| *name != folder) {
-                links.push((folder, relative(&mine, &theirs.join(folder))));
-            }
-            return Some(step);
+            self.link(run, owner, folder);
+            return step;
         }
-        let mut arguments = self.arguments(dataset, run, &overrides.up_to(level), self.seed_of(level, seed));
+        let seed = self.seed_of(level, cell.seed);
+        let mut arguments = self.arguments(cell.dataset, run, &cell.overrides.up_to(level), seed);
         match level {
-            Level::Import => arguments.extend(["--raw".to_owned(), raw.display().to_string()]),
+            Level::Import => arguments.extend(["--raw".to_owned(), cell.raw.display().to_string()]),
             Level::Features => {
                 let model = self.places.text_model.iter();
                 arguments
@@ -282,38 +310,38 @@ impl Planner<'_> {
             }
             _ => {}
         }
-        let needs = self.before(level, dataset, seed, overrides);
-        let step = self.step(program, dataset, run, arguments, needs);
+        let needs = self.before(cell, level);
+        let outputs = cell.outputs(level, folder);
+        let step =
+            self.step(Step { program, run, dataset: cell.dataset.name.clone(), outputs, arguments, needs });
         self.owners.insert(identity, (run, Some(step)));
-        Some(step)
+        step
+    }
+
+    /// Has a run find the folder of an earlier one.
+    fn link(&mut self, run: usize, owner: usize, folder: &'static str) {
+        let (mine, theirs) = (&self.grid.runs[run].root, self.grid.runs[owner].root.join(folder));
+        let link = relative(mine, &theirs);
+        let links = &mut self.grid.runs[run].links;
+        if owner != run && links.iter().all(|(name, _)| *name != folder) {
+            links.push((folder, link));
+        }
     }
 
     /// The steps that a shared stage needs: those of the levels before it.
-    fn before(&self, level: Level, dataset: &Dataset, seed: u64, overrides: &Overrides) -> Vec<usize> {
+    fn before(&self, cell: &Planned, level: Level) -> Vec<usize> {
         let above = SHARED.iter().take_while(|(above, ..)| *above < level);
-        let step = |(above, ..): &(Level, &str, &str)| {
-            self.owners.get(&self.identity(dataset, seed, *above, overrides)).and_then(|(_, step)| *step)
-        };
-        above.filter_map(step).collect()
+        above.filter_map(|(above, ..)| self.owners.get(&self.identity(cell, *above))?.1).collect()
     }
 
     /// A student or an ensemble of the variant's own, and the step that makes it.
-    fn own(
-        &mut self,
-        dataset: &Dataset,
-        seed: u64,
-        variant: &Variant,
-        run: usize,
-        overrides: &Overrides,
-        needs: &[usize],
-    ) -> Option<(String, usize)> {
-        let program = variant.program()?;
-        let name = format!("{}-{}-{seed}", variant.model(), variant.name);
-        let mut arguments = self.arguments(dataset, run, overrides, seed);
+    fn own(&mut self, cell: &Planned, run: usize, needs: &[usize]) -> Option<(String, usize)> {
+        let program = cell.variant.program()?;
+        let name = format!("{}-{}-{}", cell.variant.model(), cell.variant.name, cell.seed);
+        let mut arguments = self.arguments(cell.dataset, run, &cell.overrides, cell.seed);
         arguments.extend(["--name".to_owned(), name.clone()]);
-        let step = self.step(program, dataset, run, arguments, needs.to_vec());
-        self.grid.steps[step].folder = Some(name.clone());
-        Some((name, step))
+        let (dataset, outputs) = (cell.dataset.name.clone(), vec![name.clone()]);
+        Some((name, self.step(Step { program, run, dataset, outputs, arguments, needs: needs.to_vec() })))
     }
 
     /// One evaluation for every run of a dataset, of all its models, after everything else.
@@ -326,22 +354,16 @@ impl Planner<'_> {
             };
             let seed = self.seed_of(Level::SoftLabels, cell.seed);
             let arguments = self.arguments(dataset, run, &Overrides::default(), seed);
+            let (dataset, outputs) = (dataset.name.clone(), vec!["evaluation".to_owned()]);
             // It ranks whatever models are there when its turn comes.
-            let step = self.step(EVALUATE, dataset, run, arguments, Vec::new());
+            let step =
+                self.step(Step { program: EVALUATE, run, dataset, outputs, arguments, needs: Vec::new() });
             self.grid.cells.iter_mut().filter(|cell| cell.run == run).for_each(|cell| cell.step = step);
         }
     }
 
-    fn step(
-        &mut self,
-        program: &'static str,
-        dataset: &Dataset,
-        run: usize,
-        arguments: Vec<String>,
-        needs: Vec<usize>,
-    ) -> usize {
-        let dataset = dataset.name.clone();
-        self.grid.steps.push(Step { program, run, dataset, folder: None, arguments, needs });
+    fn step(&mut self, step: Step) -> usize {
+        self.grid.steps.push(step);
         self.grid.steps.len() - 1
     }
 
@@ -355,6 +377,16 @@ impl Planner<'_> {
         arguments.extend(self.places.threads.iter().flat_map(|n| ["--threads".to_owned(), n.to_string()]));
         arguments
     }
+}
+
+/// A teacher that the recipe has no features for cannot be measured.
+fn require_model(variant: &Variant, recipe: &Recipe) -> Result<()> {
+    let model = variant.model();
+    let known = |modality: Modality| modality.is_structural() || recipe.features.contains_key(&modality);
+    if variant.program().is_some() || model == AVERAGE || model.parse().is_ok_and(known) {
+        return Ok(());
+    }
+    Err(in_variant(Error::usage(format!("`{model}` is no model of the recipe")), variant))
 }
 
 fn in_variant(error: Error, variant: &Variant) -> Error {

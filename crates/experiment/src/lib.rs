@@ -10,16 +10,19 @@
 //! | `results.parquet` | every figure of every cell ([`results`]) |
 //! | `table.md`, `table.tex` | the table, with intervals and tests ([`table`]) |
 //! | `experiment.json` | what was run, what became of it, and the table as numbers ([`record`]) |
+//! | `logs/` | of jobs that were submitted ([`slurm`]) |
 
 pub mod command;
 pub mod estimate;
 pub mod execute;
 pub mod grid;
+pub mod jobs;
 pub mod measure;
 mod metric;
 pub mod overrides;
 pub mod record;
 pub mod results;
+pub mod slurm;
 pub mod spec;
 pub mod statistics;
 pub mod table;
@@ -35,6 +38,7 @@ use execute::{Decision, Outcome, Programs};
 use grid::{Grid, Places};
 use measure::Measured;
 use record::Record;
+use slurm::Profile;
 use spec::Spec;
 use table::Table;
 
@@ -45,26 +49,43 @@ pub const LATEX: &str = "table.tex";
 
 /// Part of an experiment that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
+pub enum Extent<'a> {
     /// All of it.
     Everything,
     /// Nothing but evaluation and tables, of the models that are finished.
     Finished,
     /// Nothing: what would be done is said.
     DryRun,
+    /// Nothing here: Slurm does it, with the options of this file.
+    Slurm(&'a Path),
+    /// Nothing: the script that would submit it is printed.
+    SlurmScript(&'a Path),
+    /// Nothing: its jobs are written to a file, with the options of another one.
+    Plan(&'a Path, Option<&'a Path>),
 }
 
-/// Does so much of the experiment of the file `spec`.
-pub fn run(spec: &Path, places: &Places, programs: &Programs, extent: Extent) -> Result<()> {
-    let mut spec = Spec::read(spec)?;
+/// Does so much of the experiment of a file.
+pub fn run(file: &Path, places: &Places, programs: &Programs, extent: Extent) -> Result<()> {
+    let mut spec = Spec::read(file)?;
     // The whole first: which run a stage belongs to does not depend on what is asked for.
     let mut grid = Grid::plan(&spec, places)?;
     spec.keep(&places.only_variants)?;
     spec.keep_seeds(&places.only_seeds)?;
     let variants: Vec<String> = spec.variants().into_iter().map(|variant| variant.name).collect();
     grid.keep(&variants, &spec.seeds);
+    let call: Vec<String> =
+        programs.words("dsom-experiment").into_iter().chain(places.arguments(file)).collect();
+    let jobs = |profile: &Profile| jobs::jobs(&grid, &call, &places.out, programs, profile);
     let outcomes = match extent {
         Extent::DryRun => return estimate::dry_run(&grid, programs, &places.out),
+        Extent::Slurm(profile) => return slurm::submit(&jobs(&Profile::read(profile)?), &call, &places.out),
+        Extent::SlurmScript(profile) => {
+            return slurm::dry_run(&jobs(&Profile::read(profile)?), &call, &places.out);
+        }
+        Extent::Plan(to, profile) => {
+            let profile = profile.map(Profile::read).transpose()?.unwrap_or_default();
+            return jobs::write_plan(&grid, &jobs(&profile.without_arrays()), to);
+        }
         Extent::Everything => grid.execute(programs, |_| Ok(Decision::Run))?,
         Extent::Finished => grid.execute(programs, |step| estimate::if_finished(&grid, programs, step))?,
     };

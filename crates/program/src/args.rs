@@ -28,7 +28,7 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Worker threads [default: all cores]; results do not depend on it
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", env = "SLURM_CPUS_PER_TASK")]
     threads: Option<usize>,
     /// Device to compute on: auto, cpu, cuda or cuda:N (from 0), metal, candle (for tests); see docs/gpu.md
     #[arg(long, value_name = "DEVICE", env = "DSOM_DEVICE", default_value = "auto")]

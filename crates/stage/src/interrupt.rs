@@ -10,19 +10,18 @@ use crate::{Error, Kind, Result};
 
 static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 
-/// Listens for SIGINT, SIGTERM and SIGUSR1. The first asks for an orderly stop; a second one ends the process at once.
+/// Listens for SIGINT, SIGTERM and SIGUSR1: they ask for an orderly stop. A second SIGINT, from someone who cannot wait, ends
+/// the process at once; batch systems send the others twice, and mean once.
 pub fn listen() {
     let flag = REQUESTED.get_or_init(Default::default);
+    // Registered first, so it sees the flag as it was before this signal set it.
+    let code = i32::from(Kind::Interrupted.exit_code());
+    let mut listening = signal_hook::flag::register_conditional_shutdown(SIGINT, code, flag.clone());
     for signal in [SIGINT, SIGTERM, SIGUSR1] {
-        // Registered first, so it sees the flag as it was before this signal set it.
-        let second = signal_hook::flag::register_conditional_shutdown(
-            signal,
-            i32::from(Kind::Interrupted.exit_code()),
-            flag.clone(),
-        );
-        if second.and_then(|_| signal_hook::flag::register(signal, flag.clone())).is_err() {
-            tracing::warn!(signal, "cannot listen for this signal");
-        }
+        listening = listening.and_then(|_| signal_hook::flag::register(signal, flag.clone()));
+    }
+    if let Err(error) = listening {
+        tracing::warn!("cannot listen for signals: {error}");
     }
 }
 

@@ -174,4 +174,11 @@ fn a_wrong_key_names_its_variant() {
     );
     let places = Places { only: vec!["nowhere".into()], ..Places::default() };
     assert!(Grid::plan(&spec, &places).unwrap_err().to_string().contains("`nowhere` is no dataset"));
+    let places = |model: &str| Places { text_model: Some(model.into()), ..Places::default() };
+    let refused =
+        |model| Grid::plan(&spec, &places(model)).unwrap_err().to_string().contains("no text encoder");
+    assert_eq!(
+        ["../bert", "/no/bert", "models/text/bert", "OWNER/bert"].map(refused),
+        [true, true, true, false]
+    );
 }

@@ -1,0 +1,164 @@
+//! Submission to Slurm: a script of `sbatch` calls, one for each job that is not done.
+
+use program::print_line;
+use stage::files::read_text;
+use stage::{Error, Kind, Result};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use toml::{Table, Value};
+
+use crate::estimate::is_fresh;
+use crate::jobs::{BatchJob, TABLES, with};
+use crate::overrides::quoted;
+
+/// Tables of a profile: what goes for all jobs, and what goes for those of a stage.
+const SECTIONS: [&str; 8] =
+    ["default", "import", "features", "teachers", "soft-labels", "distill", "ensemble", TABLES];
+/// Options that are no choice.
+const DECIDED: [&str; 5] = ["comment", "dependency", "parsable", "test-only", "wrap"];
+/// What every script does, after its first lines.
+const SCRIPT: &str = include_str!("submit.sh");
+
+/// Options of `sbatch` by stage, as `pipelines/slurm.toml` explains them.
+#[derive(Clone, Debug, Default)]
+pub struct Profile(BTreeMap<String, Table>);
+
+impl Profile {
+    /// Reads a profile.
+    ///
+    /// # Errors
+    /// [`Kind::Usage`] where it is no such file, or names a stage or an option that it cannot.
+    pub fn read(path: &Path) -> Result<Profile> {
+        let text = read_text(path)?;
+        let tables: BTreeMap<String, Table> =
+            toml::from_str(&text).map_err(|e| Error::usage(e.message()).at(path))?;
+        for (section, table) in &tables {
+            check(section, table).map_err(|e| e.at(path).hint("pipelines/slurm.toml explains a profile"))?;
+        }
+        Ok(Profile(tables))
+    }
+
+    /// The same without job arrays.
+    pub fn without_arrays(mut self) -> Profile {
+        self.0.values_mut().for_each(|table| drop(table.remove("array")));
+        self
+    }
+
+    /// The options of a stage's jobs.
+    pub fn of(&self, stage: &str) -> Table {
+        let tables = ["default", stage].into_iter().filter_map(|section| self.0.get(section));
+        tables.flat_map(|table| table.clone()).collect()
+    }
+}
+
+fn check(section: &str, table: &Table) -> Result<()> {
+    let refuse = |message: String| Err(Error::usage(message));
+    if !SECTIONS.contains(&section) {
+        return refuse(format!("[{section}] is none of {}", SECTIONS.join(", ")));
+    }
+    for (key, value) in table {
+        let is_array = key == "array";
+        if DECIDED.contains(&key.as_str()) || (is_array && section != "features") {
+            return refuse(format!("[{section}] cannot have `{key}`"));
+        }
+        if is_array && value.as_str().and_then(shards_of).is_none() {
+            return refuse(format!("`array` is \"1-N\" or \"1-N%AT_ONCE\", not {value}"));
+        }
+        if !(value.is_str() || value.is_integer() || value.is_bool()) {
+            return refuse(format!("[{section}] `{key}` is no text, whole number, true or false"));
+        }
+    }
+    Ok(())
+}
+
+/// The number of shards of an array's text: `1-8`, `1-8%2`.
+pub(crate) fn shards_of(array: &str) -> Option<u32> {
+    let count = array.strip_prefix("1-")?.split('%').next()?;
+    count.parse().ok().filter(|count| *count > 0)
+}
+
+/// Submits what is not done.
+pub fn submit(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
+    let script = script(jobs, call, out)?;
+    let failed = |error| Error::io("bash", error);
+    // Through a pipe: arguments have a limit, and the script's own commands read nothing of it.
+    let mut bash = Command::new("bash");
+    let mut bash =
+        bash.args(["-c", "eval \"$(cat)\" </dev/null"]).stdin(Stdio::piped()).spawn().map_err(failed)?;
+    bash.stdin.take().map_or(Ok(()), |mut pipe| pipe.write_all(script.as_bytes())).map_err(failed)?;
+    match bash.wait().map_err(failed)?.code() {
+        Some(0) => Ok(()),
+        code => Err(Error::new(Kind::of_exit_code(code.unwrap_or(1)), "not all could be submitted")
+            .hint("the same call again submits what is missing")),
+    }
+}
+
+/// Prints the script.
+pub fn dry_run(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
+    script(jobs, call, out).map(|script| print_line(&script))
+}
+
+fn script(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<String> {
+    let here = std::env::current_dir().map_err(|e| Error::io(".", e))?;
+    let plan = out.join("plan.json").display().to_string();
+    // Without a slash at its end: the last part is the jobs' name.
+    let out: PathBuf = here.join(out).components().collect();
+    let head = [
+        "#!/usr/bin/env bash\nset -euo pipefail".to_owned(),
+        format!("cd {}", quoted(&here.display().to_string())),
+        format!("out={}", quoted(&out.display().to_string())),
+        format!("plan=({})\n{SCRIPT}", words(&with(call, ["--plan", &plan]))),
+    ];
+    let open = open(jobs)?;
+    let checks: BTreeSet<String> = open.iter().map(|job| format!("check {}", words(&options(job)))).collect();
+    let calls = open.iter().map(|job| submission(job));
+    Ok(head.into_iter().chain(checks).chain(calls).collect::<Vec<_>>().join("\n"))
+}
+
+/// The jobs that are not done: those that are not fresh, and those that wait for one.
+fn open(jobs: &[BatchJob]) -> Result<Vec<&BatchJob>> {
+    let mut open: Vec<&BatchJob> = Vec::new();
+    for job in jobs {
+        let mut names = job.needs.iter().chain(&job.after);
+        let waits = names.any(|name| open.iter().any(|other| other.name == *name));
+        if waits || job.name == TABLES || !is_fresh(&job.command)? {
+            open.push(job);
+        }
+    }
+    Ok(open)
+}
+
+fn submission(job: &BatchJob) -> String {
+    let mut before = Vec::new();
+    for (word, names) in [("needs", &job.needs), ("after", &job.after)] {
+        before.extend((!names.is_empty()).then(|| format!("--{word}={}", names.join(" "))));
+    }
+    let setup = job.resources.get("setup").and_then(Value::as_str);
+    before.extend(setup.map(|setup| format!("--setup={setup}")));
+    before.extend(options(job));
+    format!("submit {} {} -- {}", job.name, words(&before), words(&job.command))
+}
+
+/// A job's own options of `sbatch`: `false` leaves one out that all others have.
+fn options(job: &BatchJob) -> Vec<String> {
+    let options = job.resources.iter().filter(|(key, _)| *key != "setup");
+    options.filter_map(|(key, value)| option(key, value)).collect()
+}
+
+fn option(key: &str, value: &Value) -> Option<String> {
+    match value {
+        Value::Boolean(false) => None,
+        Value::Boolean(true) => Some(format!("--{key}")),
+        Value::String(text) => Some(format!("--{key}={text}")),
+        other => Some(format!("--{key}={other}")),
+    }
+}
+
+fn words(arguments: &[String]) -> String {
+    arguments.iter().map(|argument| quoted(argument)).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests;
