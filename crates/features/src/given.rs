@@ -66,7 +66,7 @@ pub(crate) fn join(
     Ok(table)
 }
 
-fn check_finite(rows: &GivenRows) -> Result<()> {
+pub(crate) fn check_finite(rows: &GivenRows) -> Result<()> {
     let Some(i) = rows.values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
     let (row, column) = (i / rows.width, i % rows.width);
     let whose = rows.keys.get(row).map_or(String::new(), |key| format!("`{key}`, "));
