@@ -190,7 +190,7 @@ check-data:
 check-faults: build
 	python3 tests/slow/faults.py --programs $(BIN) $(ARGS)
 
-## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers
+## check-slow: check-data, files and exported models read by other programs, reports in a browser, encoders against transformers
 check-slow: check-data build target/slow/model target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
@@ -201,6 +201,8 @@ check-slow: check-data build target/slow/model target/parity
 	rm -rf target/slow/events
 	$(BIN)/dsom-report --run runs/check-slow --tensorboard target/slow/events
 	target/slow/bin/python tests/slow/events.py runs/check-slow target/slow/events
+	target/torch/bin/pip install --quiet --no-deps --requirement tests/slow/exports.txt
+	target/torch/bin/python tests/slow/exports.py $(BIN)/dsom-predict runs/check-slow data/nations/valid.tsv target/slow/export student
 	$(BIN)/dsom-experiment pipelines/experiments/demo.toml --report
 	python3 tests/slow/browser.py target/slow/pages runs/check-slow/report.html runs/experiments/demo/report.html
 	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32

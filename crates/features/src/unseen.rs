@@ -36,7 +36,7 @@ impl Unseen {
     /// The teacher that can place it: the only finished one whose features are made of such things.
     ///
     /// # Errors
-    /// [`stage::Kind::Usage`] if there is none, or several.
+    /// [`stage::Kind::Usage`] if there is none among the finished ones, or several; [`stage::Kind::Missing`] if none has finished.
     pub fn teacher(&self, run: &Run) -> Result<Modality> {
         let (mut fit, mut others) = (Vec::new(), Vec::new());
         for modality in run.finished("teachers").into_iter().filter(|modality| !modality.is_structural()) {
@@ -76,15 +76,17 @@ impl Unseen {
         )
     }
 
-    /// The error of teachers that cannot place it.
+    /// The error of teachers that cannot place it, or of none.
     fn unfit(&self, teachers: &str) -> Error {
         let kind = match self {
             Unseen::Text(_) => "a text",
             Unseen::Images(_) => "an image",
             Unseen::Vector(_) => "a vector",
         };
-        let there = if teachers.is_empty() { "no teacher of features has finished" } else { teachers };
-        Error::usage(format!("no teacher to place {kind}: {there}")).hint(
+        if teachers.is_empty() {
+            return Error::missing(format!("no teacher to place {kind}")).hint("run `dsom-teachers` first");
+        }
+        Error::usage(format!("no teacher to place {kind}: {teachers}")).hint(
             "where features were given as a file, encode it as its rows were: --vector FILE.npy and --model NAME",
         )
     }
