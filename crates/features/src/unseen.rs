@@ -138,7 +138,9 @@ impl Made<'_> {
         let made_of = match self.section()? {
             Features::Text { .. } => "learned from texts".to_owned(),
             Features::Images { .. } => "learned from images".to_owned(),
-            Features::File { file, .. } => format!("learned from features given as {}", file.display()),
+            Features::File { file, .. } | Features::Words { file, .. } => {
+                format!("learned from features given as {}", file.display())
+            }
         };
         Ok(format!("`{}` {made_of}", self.modality))
     }

@@ -97,7 +97,7 @@ impl Context<'_> {
     /// Does one modality's task, or a shard of it, or puts its shards together.
     fn make(&self, ModalityPlan { modality, task, source }: ModalityPlan) -> Result<()> {
         match (&source, self.args.shard, self.args.merge) {
-            (FeatureSource::Given { .. }, Some(_), _) => {
+            (FeatureSource::Given { .. } | FeatureSource::Words { .. }, Some(_), _) => {
                 tracing::info!("{modality}: given features have no shards, --merge makes them");
                 Ok(())
             }
@@ -166,6 +166,11 @@ impl Context<'_> {
                 }
                 let mapping =
                     given::Mapping { keys, unknown: *unknown_keys, zero_is_absent: *zero_is_absent };
+                Ok(Ready::Given(given::join(&rows, file, mapping, self.entities)?))
+            }
+            FeatureSource::Words { file, vectors, by_id, unknown_keys } => {
+                let rows = given::words(file, vectors, by_id.then_some(self.entities))?;
+                let mapping = given::Mapping { keys: None, unknown: *unknown_keys, zero_is_absent: true };
                 Ok(Ready::Given(given::join(&rows, file, mapping, self.entities)?))
             }
         }
