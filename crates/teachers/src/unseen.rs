@@ -1,7 +1,7 @@
 //! The place of an entity that the graph does not have, in a teacher of features.
 
 use kge::backbone::distance::close_entity;
-use kge::checkpoint::Reader;
+use kge::checkpoint::TensorReader;
 use kge::{Matrix, Model};
 use stage::manifest::Manifest;
 use stage::{Error, Modality, Result, Run};
@@ -20,7 +20,7 @@ pub fn place(run: &Run, modality: &Modality, model: &Model<f32>, feature: &[f32]
         let message = format!("it learned from other features than the run has now: {reason}");
         return Err(Error::data(message).at(folder).hint("rerun `dsom-teachers`"));
     }
-    let projection = Reader::open(&folder.join(MODEL))?.matrix("projection")?;
+    let projection = TensorReader::open(&folder.join(MODEL))?.matrix("projection")?;
     // Where entities without features learn an embedding, the last row is theirs.
     let width = projection.rows() - usize::from(manifest.parameters["absent"] == "learned");
     if feature.len() != width {
