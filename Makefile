@@ -201,7 +201,7 @@ check-faults: build
 check-slurm: build
 	python3 tests/slow/slurm.py --programs $(BIN) $(ARGS)
 
-## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers, the wheel, commands of README and docs
+## check-slow: check-data, files and exported models read by other programs, reports in a browser, encoders against transformers, the wheel, commands of README and docs
 check-slow: check-data build target/slow/model target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
@@ -212,6 +212,8 @@ check-slow: check-data build target/slow/model target/parity
 	rm -rf target/slow/events
 	$(BIN)/dsom-report --run runs/check-slow --tensorboard target/slow/events
 	target/slow/bin/python tests/slow/events.py runs/check-slow target/slow/events
+	target/torch/bin/pip install --quiet --no-deps --requirement tests/slow/exports.txt
+	target/torch/bin/python tests/slow/exports.py $(BIN)/dsom-predict runs/check-slow data/nations/valid.tsv target/slow/export student
 	$(BIN)/dsom-experiment pipelines/experiments/demo.toml --report
 	python3 tests/slow/browser.py target/slow/pages runs/check-slow/report.html runs/experiments/demo/report.html
 	rm -rf runs/experiments/snakemake

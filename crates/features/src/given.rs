@@ -6,6 +6,8 @@
 //! | `.npz`, `.safetensors` | the array with two axes, or one array per entity key |
 //! | `.pth`, `.pt`, `.pkl` | what `torch.save` writes of a tensor or a dictionary with tensors; nothing is executed |
 //!
+//! Lists of [visual words](words) become rows by the words' vectors.
+//!
 //! Texts beside a matrix, one for each row, are its keys; numbers beside it, which may be ids of another graph, are refused.
 //!
 //! HDF5 is not read: the pure Rust readers of it are young, and the C library is a dependency we do without.
@@ -22,8 +24,10 @@ use crate::FeatureTable;
 mod numpy;
 mod read;
 mod torch;
+mod words;
 
 pub(crate) use read::{GivenRows, Wanted, read};
+pub(crate) use words::words;
 
 /// The way from rows to their entities.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +70,7 @@ pub(crate) fn join(
     Ok(table)
 }
 
-fn check_finite(rows: &GivenRows) -> Result<()> {
+pub(crate) fn check_finite(rows: &GivenRows) -> Result<()> {
     let Some(i) = rows.values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
     let (row, column) = (i / rows.width, i % rows.width);
     let whose = rows.keys.get(row).map_or(String::new(), |key| format!("`{key}`, "));

@@ -173,18 +173,22 @@ impl Vectors<'_> {
     /// The entities, and the mean of each one's vectors.
     fn means(mut self) -> Result<(Vec<usize>, Vec<f32>)> {
         self.encode()?;
-        let (mut entities, mut rows) = (Vec::new(), Vec::new());
-        let mut vectors = self.done.chunks_exact(self.work.width());
+        let (mut entities, mut rows, mut rest) = (Vec::new(), Vec::new(), self.done.as_slice());
         for own in self.owners.chunk_by(|a, b| a == b) {
-            let mut row = vectors.next().unwrap_or_default().to_vec();
-            for vector in vectors.by_ref().take(own.len() - 1) {
-                row.iter_mut().zip(vector).for_each(|(sum, x)| *sum += x);
-            }
+            let (vectors, others) = rest.split_at(own.len() * self.work.width());
             entities.push(own[0]);
-            rows.extend(row.iter().map(|sum| sum / own.len() as f32));
+            rows.extend(mean(vectors, own.len()));
+            rest = others;
         }
         Ok((entities, rows))
     }
+}
+
+/// The mean of so many vectors, which lie one after the other.
+pub(crate) fn mean(vectors: &[f32], count: usize) -> Vec<f32> {
+    let width = vectors.len() / count;
+    let sum = |column: usize| vectors.iter().skip(column).step_by(width).sum::<f32>();
+    (0..width).map(|column| sum(column) / count as f32).collect()
 }
 
 #[cfg(test)]

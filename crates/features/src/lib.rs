@@ -26,6 +26,7 @@ pub mod source;
 pub mod table;
 pub mod text;
 pub mod tokens;
+pub mod unseen;
 mod weights;
 mod work;
 

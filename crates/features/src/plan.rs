@@ -47,6 +47,12 @@ pub(crate) enum FeatureSource {
         unknown_keys: UnknownKeys,
         zero_is_absent: bool,
     },
+    Words {
+        file: PathBuf,
+        vectors: PathBuf,
+        by_id: bool,
+        unknown_keys: UnknownKeys,
+    },
 }
 
 impl FeatureSource {
@@ -54,7 +60,7 @@ impl FeatureSource {
         match self {
             FeatureSource::Text { encoder, .. } => encoder.is_of_hub(),
             FeatureSource::Images { encoder, .. } => encoder.is_of_hub(),
-            FeatureSource::Given { .. } => false,
+            FeatureSource::Given { .. } | FeatureSource::Words { .. } => false,
         }
     }
 }
@@ -132,6 +138,9 @@ impl Context<'_> {
             Features::File { file, tensor, keys, unknown_keys, zero_is_absent } => {
                 Ok(FeatureSource::Given { file, tensor, keys, unknown_keys, zero_is_absent })
             }
+            Features::Words { file, vectors, by_id, unknown_keys } => {
+                Ok(FeatureSource::Words { file, vectors, by_id, unknown_keys })
+            }
         })
     }
 
@@ -164,7 +173,10 @@ impl Context<'_> {
                 encoder.files(&source::IMAGES)
             }
             FeatureSource::Given { file, keys, .. } => {
-                given_files(modality, file, keys.as_deref(), &mut parameters)?
+                given_files(modality, [("file", Some(file)), ("keys", keys.as_deref())], &mut parameters)?
+            }
+            FeatureSource::Words { file, vectors, .. } => {
+                given_files(modality, [("file", Some(file)), ("vectors", Some(vectors))], &mut parameters)?
             }
         };
         let folder = self.run.features(modality);
@@ -198,15 +210,14 @@ impl Context<'_> {
     }
 }
 
-/// The files of given features with what they are called in the stage's inputs and `parameters`.
+/// The files that the recipe has under these keys, with what they are called in the stage's inputs and `parameters`.
 fn given_files(
     modality: &Modality,
-    file: &Path,
-    keys: Option<&Path>,
+    named: [(&str, Option<&Path>); 2],
     parameters: &mut Value,
 ) -> Result<Vec<(PathBuf, String)>> {
     let mut files = Vec::new();
-    for (name, path) in [("file", Some(file)), ("keys", keys)] {
+    for (name, path) in named {
         let Some(path) = path else { continue };
         require(path, &format!("features.{modality}.{name}"))?;
         let label = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -1,12 +1,15 @@
 //! Texts of entities become features.
 
+use device::Device;
 use mkg::graph::Entity;
-use recipe::TextField;
+use recipe::{TextField, TextOutput};
 use stage::{Modality, Result};
+use tokenizers::Tokenizer;
 
 use crate::batch::{Encode, Encoded, EntityBatch};
 use crate::images::DecodeReport;
-use crate::tokens::Tokens;
+use crate::source::EncoderSource;
+use crate::tokens::{Tokens, word_level};
 
 pub mod encoder;
 pub(crate) mod models;
@@ -25,6 +28,46 @@ fn text_of(entity: &Entity, fields: &[TextField]) -> String {
         TextField::Caption => entity.caption.as_deref(),
     });
     parts.map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(". ")
+}
+
+/// An encoder with what makes tokens of texts.
+pub(crate) struct TextReader {
+    pub encoder: TextEncoder,
+    tokenizer: Tokenizer,
+    /// Tokens of the longest text that it takes whole.
+    pub max_tokens: usize,
+}
+
+impl TextReader {
+    pub(crate) fn tokens(&self, texts: &[String]) -> Result<Tokens> {
+        Tokens::new(texts, &self.tokenizer, self.max_tokens)
+    }
+}
+
+impl EncoderSource<TextOutput> {
+    /// The encoder. With random weights it knows the words of the graph's `texts`, and as many positions as they need.
+    pub(crate) fn open(
+        &self,
+        texts: &[String],
+        max_tokens: usize,
+        seed: u64,
+        device: &Device,
+    ) -> Result<TextReader> {
+        match self {
+            EncoderSource::Checkpoint(checkpoint, output) => {
+                let encoder = TextEncoder::load(checkpoint, *output, device)?;
+                let max_tokens = max_tokens.min(encoder.max_tokens());
+                Ok(TextReader { encoder, tokenizer: tokenizer(checkpoint)?, max_tokens })
+            }
+            EncoderSource::Random => {
+                let tokenizer = word_level(texts)?;
+                let max_tokens = Tokens::new(texts, &tokenizer, max_tokens)?.longest();
+                let words = tokenizer.get_vocab_size(true);
+                let encoder = TextEncoder::random(seed, words, max_tokens, device)?;
+                Ok(TextReader { encoder, tokenizer, max_tokens })
+            }
+        }
+    }
 }
 
 /// Texts, and what encodes them, in batches of about the same length.

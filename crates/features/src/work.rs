@@ -11,13 +11,13 @@ use std::path::Path;
 
 use crate::batch::{Encode, Encoded, EncodedFeatures, Job};
 use crate::command::Arguments;
+use crate::images::ImageWork;
 use crate::images::report::unreadable;
-use crate::images::{ImageEncoder, ImageWork};
 use crate::plan::{Context, FeatureSource, Lack, ModalityPlan};
 use crate::shard::Shard;
 use crate::source::EncoderSource;
-use crate::text::{TextEncoder, TextWork, tokenizer};
-use crate::tokens::{Tokens, word_level};
+use crate::text::{TextEncoder, TextWork};
+use crate::tokens::Tokens;
 use crate::{FeatureTable, encoder_device, export, given, table};
 
 /// Makes the features of the modalities that are asked for.
@@ -97,7 +97,7 @@ impl Context<'_> {
     /// Does one modality's task, or a shard of it, or puts its shards together.
     fn make(&self, ModalityPlan { modality, task, source }: ModalityPlan) -> Result<()> {
         match (&source, self.args.shard, self.args.merge) {
-            (FeatureSource::Given { .. }, Some(_), _) => {
+            (FeatureSource::Given { .. } | FeatureSource::Words { .. }, Some(_), _) => {
                 tracing::info!("{modality}: given features have no shards, --merge makes them");
                 Ok(())
             }
@@ -150,16 +150,10 @@ impl Context<'_> {
                 Ok(Ready::Encode(Box::new(work), about))
             }
             FeatureSource::Images { images, encoder, batch } => {
-                let device = encoder_device(self.args.common.device())?;
-                let image_encoder = match encoder {
-                    EncoderSource::Checkpoint(checkpoint, output) => {
-                        ImageEncoder::load(checkpoint, *output, &device)?
-                    }
-                    EncoderSource::Random => {
-                        self.warn_of_random_weights(modality, "image");
-                        ImageEncoder::random(self.seed, &device)?
-                    }
-                };
+                if *encoder == EncoderSource::Random {
+                    self.warn_of_random_weights(modality, "image");
+                }
+                let image_encoder = encoder.open(self.seed, &encoder_device(self.args.common.device())?)?;
                 let work = ImageWork::new(images, image_encoder, *batch, self.args.strict)?;
                 Ok(Ready::Encode(Box::new(work), json!({ "encoder": self.origin(encoder) })))
             }
@@ -174,6 +168,11 @@ impl Context<'_> {
                     given::Mapping { keys, unknown: *unknown_keys, zero_is_absent: *zero_is_absent };
                 Ok(Ready::Given(given::join(&rows, file, mapping, self.entities)?))
             }
+            FeatureSource::Words { file, vectors, by_id, unknown_keys } => {
+                let rows = given::words(file, vectors, by_id.then_some(self.entities))?;
+                let mapping = given::Mapping { keys: None, unknown: *unknown_keys, zero_is_absent: true };
+                Ok(Ready::Given(given::join(&rows, file, mapping, self.entities)?))
+            }
         }
     }
 
@@ -185,24 +184,15 @@ impl Context<'_> {
         max_tokens: usize,
     ) -> Result<(TextEncoder, Tokens)> {
         let device = encoder_device(self.args.common.device())?;
-        match source {
-            EncoderSource::Checkpoint(checkpoint, output) => {
-                let encoder = TextEncoder::load(checkpoint, *output, &device)?;
-                let most = encoder.max_tokens();
-                if max_tokens > most {
-                    tracing::warn!("{modality}: the encoder takes {most} tokens, not {max_tokens}");
-                }
-                let tokens = Tokens::new(texts, &tokenizer(checkpoint)?, max_tokens.min(most))?;
-                Ok((encoder, tokens))
-            }
-            EncoderSource::Random => {
-                self.warn_of_random_weights(modality, "text");
-                let tokenizer = word_level(texts)?;
-                let tokens = Tokens::new(texts, &tokenizer, max_tokens)?;
-                let words = tokenizer.get_vocab_size(true);
-                Ok((TextEncoder::random(self.seed, words, tokens.longest(), &device)?, tokens))
-            }
+        if *source == EncoderSource::Random {
+            self.warn_of_random_weights(modality, "text");
         }
+        let reader = source.open(texts, max_tokens, self.seed, &device)?;
+        if *source != EncoderSource::Random && max_tokens > reader.max_tokens {
+            tracing::warn!("{modality}: the encoder takes {} tokens, not {max_tokens}", reader.max_tokens);
+        }
+        let tokens = reader.tokens(texts)?;
+        Ok((reader.encoder, tokens))
     }
 
     /// Says whose the rows are that nothing names.

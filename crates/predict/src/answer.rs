@@ -103,6 +103,16 @@ impl Session<'_> {
     /// # Errors
     /// If scores are not finite, or `listing` restricts entities where a relation is asked for.
     pub fn answer(&self, questions: &[Question], listing: &Listing) -> Result<Vec<Reply>> {
+        self.answer_by(&self.models.scorer(0), questions, listing)
+    }
+
+    /// The same by another scorer of the entities.
+    pub(crate) fn answer_by(
+        &self,
+        scorer: &dyn Scorer,
+        questions: &[Question],
+        listing: &Listing,
+    ) -> Result<Vec<Reply>> {
         let relations = self.data.relations();
         if (listing.range || listing.candidates.is_some()) && questions.iter().any(|q| q.relation.is_none()) {
             return Err(Error::usage("candidates are entities, but a question asks for a relation"));
@@ -115,7 +125,7 @@ impl Session<'_> {
             if let [only] = *queries {
                 queries.push(only);
             }
-            self.models.scorer(0).scores(&queries, &mut scores);
+            scorer.scores(&queries, &mut scores);
             let mut rows = queries.iter().enumerate();
             let asked = block.iter().map(|q| (*q, q.query(relations).and_then(|_| rows.next())));
             let asked: Vec<(Question, Option<(usize, &Query)>)> = asked.collect();

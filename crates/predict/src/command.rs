@@ -1,7 +1,9 @@
 //! Command line of `dsom predict`.
 
-use clap::Args;
-use mkg::Vocabulary;
+use clap::{ArgGroup, Args};
+use dsom_evaluate::models::STUDENT;
+use dsom_features::unseen::Unseen;
+use mkg::{Entity, EntityId, Vocabulary};
 use program::print_line;
 use stage::{Error, Result, Run, files};
 use std::num::NonZeroUsize;
@@ -20,15 +22,20 @@ use crate::{Session, export, task};
 /// HEAD and RELATION are names or keys, in any case where that is unambiguous. With TAIL, a `?` (in quotes, for the
 /// shell) stands for what is asked: `'?' borders France`, `France '?' Spain`. Answers that train or valid already have
 /// are left out unless asked for, and so is an entity as the answer about itself; the test split is never read. The
-/// probability is the softmax over all entities. docs/predict.md has the columns and examples.
+/// probability is the softmax over all entities. An entity that the graph does not have is asked about by its --text or
+/// --image and a --relation. docs/predict.md has the columns and examples.
 #[derive(Args)]
+#[command(group = ArgGroup::new("unseen")
+    .args(["text", "image", "vector"]).requires("relation")
+    .conflicts_with_all(["words", "questions", "score", "export", "why"]))]
 pub struct Arguments {
     /// Directory of the run
     #[arg(long, value_name = "DIR", env = "DSOM_RUN")]
     run: PathBuf,
-    /// A student's folder, a teacher's modality, or `average` of the teachers
-    #[arg(long, value_name = "NAME", default_value = dsom_evaluate::models::STUDENT)]
-    model: String,
+    /// A student's folder, a teacher's modality, or `average` of the teachers [default: student; of --text, --image and
+    /// --vector the teacher that learned from such things]
+    #[arg(long, value_name = "NAME")]
+    model: Option<String>,
     /// Number of answers
     #[arg(long, value_name = "N", default_value = "10")]
     top: NonZeroUsize,
@@ -60,6 +67,21 @@ pub struct Arguments {
     /// Write the model into a folder as .npy, word2vec text and, of ComplEx, PyKEEN's weights
     #[arg(long, value_name = "DIR", conflicts_with_all = ["questions", "score", "format", "json", "output"])]
     export: Option<PathBuf>,
+    /// Ask about an entity that the graph does not have, by its text, as the graph's are: the name, a full stop, the description
+    #[arg(long, value_name = "TEXT")]
+    text: Option<String>,
+    /// The same by an image (repeatable: the mean of several)
+    #[arg(long, value_name = "FILE")]
+    image: Vec<PathBuf>,
+    /// The same by a vector, one row: .npy, .npz, .safetensors, or PyTorch
+    #[arg(long, value_name = "FILE", conflicts_with = "encoder")]
+    vector: Option<PathBuf>,
+    /// The relation of that entity to what is asked for
+    #[arg(long, value_name = "RELATION", requires = "unseen")]
+    relation: Option<String>,
+    /// The encoder that the features were made with, if it is a folder
+    #[arg(long, value_name = "MODEL", requires = "unseen")]
+    encoder: Option<String>,
     /// Format of the answers [default: by the name of --output, else table]
     #[arg(long, value_name = "FORMAT")]
     format: Option<Format>,
@@ -71,7 +93,7 @@ pub struct Arguments {
     output: Option<PathBuf>,
     /// The question: HEAD RELATION, or HEAD RELATION TAIL with one '?'
     #[arg(value_names = ["HEAD", "RELATION", "TAIL"], num_args = 2..=3,
-        required_unless_present_any = ["questions", "score", "export"],
+        required_unless_present_any = ["questions", "score", "export", "unseen"],
         conflicts_with_all = ["questions", "score", "export"])]
     words: Vec<String>,
 }
@@ -85,22 +107,30 @@ pub fn main(arguments: Arguments) -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let format = arguments.format()?;
     let (run, mut task) = (Run::new(&arguments.run), task(&Run::new(&arguments.run)));
-    let data = Data::open(&run, &mut task)?;
+    let mut data = Data::open(&run, &mut task)?;
     // What cannot be understood is said before a model is read.
     let asked = arguments.asked(&data.vocabulary)?;
-    let mut session = Session::open(&run, task, &data, &arguments.model, arguments.why)?;
+    let unseen = arguments.unseen();
+    let mut session =
+        Session::open(&run, task, &data, &arguments.model(&run, unseen.as_ref())?, arguments.why)?;
     if let Some(folder) = &arguments.export {
         export::export(folder, session.model()?, &data.vocabulary)?;
         print_line(&format!("written to {}", folder.display()));
         return Ok(());
     }
     let (questions, listing) = asked;
-    let replies = session.answer(&questions, &listing)?;
+    let replies = match &unseen {
+        Some(unseen) => session.answer_unseen(unseen, arguments.encoder.as_deref(), &questions, &listing)?,
+        None => session.answer(&questions, &listing)?,
+    };
     session.warn(&questions, &replies);
     let explanation = match arguments.why {
         true => replies.first().map(|reply| session.explain(reply)).transpose()?,
         false => None,
     };
+    data.vocabulary
+        .entities
+        .extend(unseen.map(|unseen| Entity { name: Some(unseen.label()), ..Entity::default() }));
     write(&data.vocabulary, &replies, explanation.as_ref(), format, arguments.output.as_deref())
 }
 
@@ -137,6 +167,21 @@ fn write(
 }
 
 impl Arguments {
+    fn unseen(&self) -> Option<Unseen> {
+        let images = (!self.image.is_empty()).then(|| Unseen::Images(self.image.clone()));
+        let text = self.text.clone().map(Unseen::Text);
+        text.or(images).or(self.vector.clone().map(Unseen::Vector))
+    }
+
+    /// The model that is asked.
+    fn model(&self, run: &Run, unseen: Option<&Unseen>) -> Result<String> {
+        match (&self.model, unseen) {
+            (Some(name), _) => Ok(name.clone()),
+            (None, None) => Ok(STUDENT.to_owned()),
+            (None, Some(unseen)) => Ok(unseen.teacher(run)?.to_string()),
+        }
+    }
+
     fn format(&self) -> Result<Format> {
         let ending = self.output.as_ref().and_then(|path| path.extension()?.to_str());
         let by_name = match ending {
@@ -157,13 +202,26 @@ impl Arguments {
         }
     }
 
+    /// The question about the entity that the graph does not have, which stands behind the last.
+    fn about_unseen(&self, vocabulary: &Vocabulary, reader: &Reader, word: &str) -> Result<Question> {
+        let (id, relation) = (EntityId(vocabulary.entities.len() as u32), Some(reader.relation(word)?));
+        Ok(match self.inverse {
+            true => Question { head: None, relation, tail: Some(id) },
+            false => Question { head: Some(id), relation, tail: None },
+        })
+    }
+
     /// The questions, and the answers that may be listed.
     fn asked(&self, vocabulary: &Vocabulary) -> Result<(Vec<Question>, Listing)> {
         let reader = Reader::new(vocabulary);
         let questions = match (&self.questions, &self.score, self.words.as_slice()) {
             (Some(path), ..) => reader.file(path, Rows::Questions)?,
             (_, Some(path), _) => reader.file(path, Rows::Triples)?,
-            (_, _, []) => Vec::new(),
+            (_, _, []) => self
+                .relation
+                .iter()
+                .map(|word| self.about_unseen(vocabulary, &reader, word))
+                .collect::<Result<_>>()?,
             (_, _, [head, relation]) if self.inverse => {
                 vec![reader.question(&["?".to_owned(), relation.clone(), head.clone()])?]
             }

@@ -7,6 +7,7 @@
 //! | [`names`] | what a person typed, found; or the nearest names |
 //! | [`question`] | questions and triples of a command line or a file |
 //! | [`answer`] | the best candidates of many questions, in batches; ranks of triples |
+//! | [`unseen`] | answers for an entity that the graph does not have |
 //! | [`why`] | what speaks for an answer |
 //! | [`output`] | answers as table, TSV, JSON lines, Parquet |
 //! | [`export`] | the model for other programs |
@@ -17,10 +18,12 @@ pub mod export;
 pub mod names;
 pub mod output;
 pub mod question;
+pub mod unseen;
 pub mod why;
 
 use dsom_evaluate::models::{Catalogue, ModelName, Models};
 use kge::Model;
+use mkg::EntityId;
 use stage::manifest::Manifest;
 use stage::task::Task;
 use stage::{Error, Result, Run};
@@ -148,7 +151,8 @@ impl<'a> Session<'a> {
     fn untrained(&self, questions: &[Question]) -> Vec<&str> {
         let mut labels = Vec::new();
         for Question { head, relation, tail } in questions {
-            let entities = [head, tail].into_iter().flatten().filter(|id| !self.trained.entities[id.index()]);
+            let is_untrained = |id: &&EntityId| self.trained.entities.get(id.index()) == Some(&false);
+            let entities = [head, tail].into_iter().flatten().filter(is_untrained);
             let relation = relation.filter(|id| !self.trained.relations[id.index()]);
             labels.extend(entities.map(|id| self.data.vocabulary.entities[id.index()].label()));
             labels.extend(relation.map(|id| self.data.vocabulary.relations[id.index()].label()));

@@ -81,6 +81,14 @@ impl<'a> Reader<'a> {
         self.resolve(&words).map_err(|(_, error)| error)
     }
 
+    /// The relation that is called so.
+    ///
+    /// # Errors
+    /// If none is.
+    pub fn relation(&self, word: &str) -> Result<RelationId> {
+        self.relations.find(word).map(|id| RelationId(id as u32))
+    }
+
     /// All rows of a file of TSV or, by its extension, JSON lines; `-` is standard input.
     ///
     /// # Errors

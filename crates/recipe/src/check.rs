@@ -128,7 +128,7 @@ impl Features {
                 batch(*texts)
             }
             Features::Images { batch: images, .. } => batch(*images),
-            Features::File { .. } => Ok(()),
+            Features::File { .. } | Features::Words { .. } => Ok(()),
         }
     }
 }

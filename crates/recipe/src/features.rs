@@ -54,6 +54,19 @@ pub enum Features {
         #[serde(default = "default_true")]
         zero_is_absent: bool,
     },
+    /// Visual words, as MyGO publishes them: the mean of an entity's words' vectors is its feature.
+    Words {
+        /// A JSON object of entity key to list of word ids, perhaps in a zip archive.
+        file: PathBuf,
+        /// The words' vectors, `(word, width)`, in any format of given features; the id behind the last is padding.
+        vectors: PathBuf,
+        /// True if the keys are the entities' ids.
+        #[serde(default)]
+        by_id: bool,
+        /// The meaning of a key that no entity has.
+        #[serde(default)]
+        unknown_keys: UnknownKeys,
+    },
 }
 
 /// The feature among a text encoder's outputs.

@@ -19,6 +19,7 @@ use training::{Data, Engine, Learner, MODEL, Place, Shapes, fit, initial, shape}
 
 pub mod command;
 pub mod missing;
+pub mod unseen;
 
 /// The tensor of a projected teacher's model that says which entities had features, `(entity, 1)` of 1 and 0.
 pub const PRESENT: &str = "present";

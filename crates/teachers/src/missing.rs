@@ -97,7 +97,7 @@ pub fn feature_matrix(
 }
 
 /// Divides a row by its Euclidean norm; a zero row stays zero. In f64, where no square of an f32 is infinite or lost.
-fn normalise(row: &mut [f32]) {
+pub(crate) fn normalise(row: &mut [f32]) {
     let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if norm > 0.0 {
         row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);

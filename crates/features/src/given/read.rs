@@ -85,7 +85,7 @@ fn open(path: &Path, wanted: Wanted) -> Result<Box<dyn Tensors>> {
     }
 }
 
-fn require_memory(bytes: u64) -> Result<()> {
+pub(super) fn require_memory(bytes: u64) -> Result<()> {
     let knob = "use a machine with more memory, or features with fewer columns";
     stage::resources::require_memory(bytes, "reading the features", knob)
 }

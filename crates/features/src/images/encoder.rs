@@ -9,6 +9,7 @@ use super::models::{ImageArchitecture, ImageModel, cells};
 use crate::checkpoint::Checkpoint;
 use crate::config::Config;
 use crate::preparation::{self, Preparation};
+use crate::source::EncoderSource;
 use crate::{random, tensor_error};
 
 /// Images that go through the layers together on the CPU: more no longer fit the caches.
@@ -23,6 +24,16 @@ pub struct ImageEncoder {
     /// Numbers per image.
     width: usize,
     device: Device,
+}
+
+impl EncoderSource<ImageOutput> {
+    /// The encoder.
+    pub(crate) fn open(&self, seed: u64, device: &Device) -> Result<ImageEncoder> {
+        match self {
+            EncoderSource::Checkpoint(checkpoint, output) => ImageEncoder::load(checkpoint, *output, device),
+            EncoderSource::Random => ImageEncoder::random(seed, device),
+        }
+    }
 }
 
 impl ImageEncoder {

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::sync::Arc;
 
-/// The names of the entities; their keys are `Q0` to `Q6`. Nobody in train knows of Q5; Q6's name is hostile.
+/// The names of the entities; their keys are `Q0` to `Q6`. France has two images, Spain one. Nobody in train knows of Q5; Q6's name is hostile.
 pub(crate) const NAMES: [&str; 7] =
     ["France", "Spain", "Belgium", "Georgia", "Georgia", "Laos", "tab\tline\nescape\u{1b}[31m %"];
 /// Train has no loop of `borders`, has one of `twin of`, and nothing of `rules`.
@@ -126,6 +126,7 @@ pub(crate) fn vocabulary() -> Vocabulary {
     let entity = |(i, name): (usize, &str)| Entity {
         key: format!("Q{i}"),
         name: Some(name.to_owned()),
+        images: (i..2).map(|k| format!("{i}{k}.png")).collect(),
         ..Entity::default()
     };
     let relation = |(i, name): (usize, &str)| Relation { key: format!("P{i}"), name: Some(name.to_owned()) };

@@ -6,3 +6,4 @@ mod answers;
 mod exports;
 mod files;
 mod fixture;
+mod unseen;
