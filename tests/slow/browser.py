@@ -130,7 +130,7 @@ def chromium():
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
         sys.exit("no Chromium here: pages are not looked at (Debian: apt install chromium)")
-    with tempfile.TemporaryDirectory() as profile:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(program, profile)
         yield browser
         browser.close()

@@ -144,6 +144,13 @@ const triple = (relation, from, to) => {
   const base = relation % relations.length, parts = [from, " · ", relationLabel(base), " · ", to];
   return relation < relations.length ? parts : parts.reverse();
 };
+/** An entity's name, its key where that is another word, `tags`, and its description. */
+const words = (id, tags = []) => {
+  const [key, name, about] = entities[id], other = name !== null && name !== key;
+  return [element("b", {}, entityLabel(id)), " ", ...(other ? [element("bdi", { className: "key" }, key), " "] : []),
+    ...tags.map(tag => element("span", { className: "tag" }, tag)),
+    ...(about ? [element("p", { className: "soft", dir: "auto" }, about)] : [])];
+};
 const image = id => entities[id][3] ? [element("img", { src: entities[id][3], alt: "" })] : [];
 
 function explanation(head, relation, id) {
@@ -158,15 +165,11 @@ function explanation(head, relation, id) {
 }
 
 function rowFor({ id, score, probability, known }, place, head, relation) {
-  const [key, name, about] = entities[id], tags = [known && "known", !trained.has(id) && "a guess"].filter(Boolean);
-  const why = element("details", {}, element("summary", {}, "Why", element("span", { className: "unseen" }, " ", entityLabel(id))));
+  const tags = [known && "known", !trained.has(id) && "a guess"].filter(Boolean);
+  const why = element("details", {}, element("summary", { ariaLabel: `Why ${labelOf(entities[id])}` }, "Why"));
   why.addEventListener("toggle", () => why.children.length > 1 || why.append(explanation(head, relation, id)));
-  const words = element("div", {}, element("b", {}, entityLabel(id)), " ",
-    ...(name === null ? [] : [element("bdi", { className: "key" }, key), " "]),
-    ...tags.map(tag => element("span", { className: "tag" }, tag)),
-    ...(about ? [element("p", { className: "soft", dir: "auto" }, about)] : []), why);
   return element("tr", {}, element("td", { className: "n" }, place + 1),
-    element("td", {}, element("div", { className: "answer" }, ...image(id), words)),
+    element("td", {}, element("div", { className: "answer" }, ...image(id), element("div", {}, ...words(id, tags), why))),
     element("td", { className: "n" }, score.toFixed(4)),
     element("td", { className: "n" }, (100 * probability).toFixed(2) + "\u00a0%"));
 }
@@ -181,24 +184,22 @@ function show() {
   $("answers").hidden = asked === null;
   if (asked === null) return;
   const { answers, left, itself } = answer(asked, relation, $("known").checked);
-  const notes = [`${answers.length} answers.`];
-  if (left) notes.push(` Left out: ${left} known from train or valid.`);
-  if (itself) notes.push(" Left out: ", from(), " itself, as train has no such fact.");
-  if (!trained.has(asked)) notes.push(" ", from(), " is in no training triple: what is said of it is a guess.");
-  if (!trainedRelations.has(base)) notes.push(" The relation is in no training triple: its answers are guesses.");
+  const notes = [];
+  if (left) notes.push(`Left out: ${left} known from train or valid. `);
+  if (itself) notes.push("Left out: ", from(), " itself, as train has no such fact. ");
+  if (!trained.has(asked)) notes.push(from(), " is in no training triple: what is said of it is a guess. ");
+  if (!trainedRelations.has(base)) notes.push("The relation is in no training triple: its answers are guesses. ");
   $("asked").replaceChildren(...triple(relation, from(), "?"));
+  $("hint").replaceChildren(`${answers.length} answers: `, ...triple(relation, from(), "?"));
   $("notes").replaceChildren(...notes);
   $("rows").replaceChildren(...answers.map((found, place) => rowFor(found, place, asked, relation)));
 }
 
 function choose(id) {
   asked = id;
-  const [key, name, about] = entities[id], box = $("entity");
-  box.value = name ?? key;
+  $("entity").value = labelOf(entities[id]);
   closeList();
-  const words = element("div", {}, element("b", {}, entityLabel(id)), " ", element("bdi", { className: "key" }, name === null ? "" : key),
-    ...(about ? [element("p", { className: "soft", dir: "auto" }, about)] : []));
-  $("about").replaceChildren(...image(id), words);
+  $("about").replaceChildren(...image(id), element("div", {}, ...words(id)));
   show();
 }
 
@@ -225,8 +226,8 @@ function openList() {
   found = all.slice(0, OPTIONS);
   $("found").replaceChildren(...found.map((id, place) => {
     const [key, name, about] = entities[id];
-    const more = [name === null ? "" : key, about ?? ""].filter(Boolean).join(" · ");
-    const option = element("li", { id: "option-" + place, role: "option" }, ...image(id), element("div", {}, entityLabel(id), " ", element("small", { dir: "auto" }, more)));
+    const more = element("small", { dir: "auto" }, [name === null || name === key ? "" : key, about ?? ""].filter(Boolean).join(" · "));
+    const option = element("li", { id: "option-" + place, role: "option" }, ...image(id), element("div", {}, entityLabel(id), " ", more));
     option.addEventListener("mousedown", event => event.preventDefault());
     option.addEventListener("click", () => choose(id));
     return option;

@@ -211,9 +211,8 @@ fn frame(name: &str, about: &str) -> Markup {
             div #about {}
             section #answers hidden {
                 h2 #asked {}
-                p #notes .soft role="status" {}
-                table {
-                    caption.unseen { "Answers, the best first" }
+                p #notes .soft {}
+                table aria-labelledby="asked" {
                     thead { tr { th.n scope="col" { "Rank" } th scope="col" { "Answer" } th.n scope="col" { "Score" } th.n scope="col" { "Probability" } } }
                     tbody #rows {}
                 }

@@ -6,7 +6,8 @@ use stage::manifest::version;
 /// The one style sheet.
 const STYLE: &str = include_str!("style.css");
 /// What a browser lets a page do: nothing beyond its own file.
-const ALONE: &str = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
+const ALONE: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
 /// A part of a report.
 pub(crate) struct Section {
@@ -93,7 +94,7 @@ where
     C: AsRef<str>,
 {
     html! {
-        div.scroll {
+        div.scroll tabindex="0" {
             table {
                 thead { tr { @for (i, name) in header.iter().enumerate() { th class=[(i >= texts).then_some("n")] { (name) } } } }
                 tbody {
