@@ -29,7 +29,7 @@ links       = for command in $(COMMANDS); do ln -sf dsom $(1)/dsom-$$command; do
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build install wheel book fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
-	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-faults check-slow bench bench-encoders bench-growth bench-parts
+	build-cuda check-cuda bundle-cuda experiment test check check-ask check-debug check-data check-faults check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:
@@ -190,15 +190,15 @@ check-data:
 check-faults: build
 	python3 tests/slow/faults.py --programs $(BIN) $(ARGS)
 
-## check-ask: page that answers of RUN, in Chromium, against dsom-predict; ARGS='--model NAME --half'
-check-ask: build $(AXE)
-	python3 tests/slow/ask.py target/slow/pages $(AXE) $(BIN) $(RUN) $(ARGS)
-
 # The judge of accessibility, from PyPI.
 AXE         = target/slow/axe/axe_playwright_python/axe.min.js
 $(AXE):
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --no-deps --target target/slow/axe axe-playwright-python
+
+## check-ask: page that answers of RUN, in Chromium, against dsom-predict; ARGS='--model NAME --half'
+check-ask: build $(AXE)
+	python3 tests/slow/ask.py target/slow/pages $(AXE) $(BIN) $(RUN) $(ARGS)
 
 ## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers
 check-slow: check-data build target/slow/model $(AXE) target/parity

@@ -129,7 +129,8 @@ def look(browser: Browser, report: pathlib.Path, out: pathlib.Path, axe: pathlib
 def chromium():
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
-        sys.exit("no Chromium here: pages are not looked at (Debian: apt install chromium)")
+        print("no Chromium here: pages are not looked at (Debian: apt install chromium)")
+        sys.exit()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(program, profile)
         yield browser

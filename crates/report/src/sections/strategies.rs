@@ -45,7 +45,7 @@ pub(crate) fn student(choices: &Choices) -> Markup {
     html! {
         h3 { "Policy of " code { (choices.student) } }
         (legend(shown.names.iter().map(|(name, class)| (name.as_str(), class.clone(), Mark::Area))))
-        (bars(&shown, "", vec![("all triples".to_owned(), shares.clone(), triples)]))
+        (bars(&shown, "of", vec![("all triples".to_owned(), shares.clone(), triples)]))
         h3 { "By relation" }
         (grouped_bars(choices, &shown, "relation", |asked| &asked.relation))
         h3 { "By entity" }
