@@ -1,5 +1,5 @@
 """Asks the page of `dsom-report --ask` in Chromium what dsom-predict is asked, and compares: a hundred questions for heads and
-tails, with known answers and without. Answers may change places only where their scores are even but for rounding. Then
+tails, with known answers and without, and the facts of some explanations. Answers may change places only where their scores are even but for rounding. Then
 walks through the page by keyboard alone, and looks at it as browser.py does.
 
 Usage: ask.py OUT AXE PROGRAMS RUN [--model NAME] [--half]
@@ -14,7 +14,9 @@ import subprocess
 from browser import Browser, chromium, look
 
 # Relative to the largest score of an answer: rounding of sums in f32, and of tables in half precision.
-ROUNDING = {False: 2e-6, True: 1e-2}
+ROUNDING = {False: 2e-6, True: 1e-3}
+# Questions whose explanations are compared.
+WHYS = 8
 # Fills in the form as a person does, and reads the answers.
 ASK = """(key, relation, place, known) => {
   const box = $('entity'), tell = (field, name) => field.dispatchEvent(new Event(name, {bubbles: true}));
@@ -33,6 +35,13 @@ ASK = """(key, relation, place, known) => {
       probability: parseFloat(probability.textContent), known: tags.includes('known')};
   });
 }"""
+# The facts that resemble each answer.
+WHY = """(key, relation, place) => {
+  const entity = entities.findIndex(each => each[0] === key), query = relation + (place === 'head' ? relations.length : 0);
+  const keys = (head, tail) => [entities[head][0], relations[relation][0], entities[tail][0]];
+  return answer(entity, query, false).answers.map(({id}) => factsOf(entity, query, id).map(
+    ({from, to}) => place === 'head' ? keys(to, from) : keys(from, to)));
+}"""
 # Pairs of known facts, and of entities and relations by chance.
 QUESTIONS = """(seeds => seeds.map(([first, second], i) => {
   const fact = Math.floor(first * train.length / 3) * 3, place = i % 4 < 2 ? 'tail' : 'head';
@@ -47,6 +56,13 @@ TIMES = """(() => {
   for (let i = 0; i < 20; i++) answer(i, 0, false);
   return [whole / 1000, (performance.now() - started) / 20000];
 })()"""
+
+
+def explained(arguments: argparse.Namespace, question: dict) -> list[list[list[str]]]:
+    words = [question["key"], question["word"], "?"] if question["place"] == "tail" else ["?", question["word"], question["key"]]
+    call = [arguments.programs / "dsom-predict", "--run", arguments.run, "--model", arguments.model, "--why", "--json", "--", *words]
+    output = subprocess.run(call, check=True, capture_output=True, text=True).stdout
+    return [json.loads(line)["why"]["facts"] for line in output.splitlines()]
 
 
 def predicted(arguments: argparse.Namespace, questions: list[dict], known: bool) -> list[list[dict]]:
@@ -135,6 +151,9 @@ def main() -> None:
                 words = [question["key"], str(question["relation"]), question["place"], known]
                 shown = browser.value(f"({ASK})(...{json.dumps(words)})")
                 swapped += compare(shown, program, ROUNDING[arguments.half], question)
+        for question in questions[:WHYS * (not arguments.half)]:
+            shown = browser.value(f"({WHY})(...{json.dumps([question['key'], question['relation'], question['place']])})")
+            assert shown == explained(arguments, question), f"{question}: other facts than the program's"
         look(browser, page, arguments.out, arguments.axe)
     size = page.stat().st_size / 2**20
     print(f"{page}: {size:.1f} MiB, open after {loaded:.2f} s, an answer takes {answered:.3f} s; 200 answers as dsom-predict's, {swapped} places of even scores swapped")
