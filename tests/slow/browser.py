@@ -2,7 +2,7 @@
 request but for the file itself, nothing wider than the screen of a phone, a tablet or a desk, each light and dark, no
 fault that axe finds; and prints it. Writes what it saw to OUT, for people.
 
-Usage: browser.py OUT AXE REPORT...   (needs Chromium; says so and does nothing where there is none. AXE: axe.min.js)
+Usage: browser.py OUT REPORT...   (needs Chromium; says so and does nothing where there is none; `make target/slow/axe` before)
 """
 
 import base64
@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 
+AXE = pathlib.Path(__file__).parents[2] / "target/slow/axe/axe_playwright_python/axe.min.js"
 SCREENS = {"phone": (390, 844), "tablet": (820, 1180), "desk": (1440, 900)}
 NAMES = ["chromium", "chromium-browser", "google-chrome"]
 FLAGS = [
@@ -97,10 +98,10 @@ FAULTS = """axe.run({resultTypes: ['violations']}).then(found => found.violation
     v => `${v.id}: ${v.help}: ${v.nodes.length} times, ${v.nodes[0].html.slice(0, 200)} ${v.nodes[0].failureSummary}`))"""
 
 
-def look(browser: Browser, report: pathlib.Path, out: pathlib.Path, axe: pathlib.Path) -> None:
+def look(browser: Browser, report: pathlib.Path, out: pathlib.Path) -> None:
     """Looks at a page that is open."""
     name = f"{report.parent.name}-{report.stem}"
-    browser.call("Runtime.evaluate", expression=axe.read_text())
+    browser.call("Runtime.evaluate", expression=AXE.read_text())
     for (screen, (width, height)), scheme in itertools.product(SCREENS.items(), ["light", "dark"]):
         browser.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=screen == "phone")
         browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
@@ -137,12 +138,12 @@ def chromium():
         browser.close()
 
 
-def main(out: pathlib.Path, axe: pathlib.Path, *reports: pathlib.Path) -> None:
+def main(out: pathlib.Path, *reports: pathlib.Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     with chromium() as browser:
         for report in reports:
             browser.open(report.resolve().as_uri())
-            look(browser, report, out, axe)
+            look(browser, report, out)
 
 
 if __name__ == "__main__":

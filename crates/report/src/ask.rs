@@ -33,7 +33,7 @@ const THUMBNAIL: u32 = 128;
 /// JPEG's quality of thumbnails.
 const QUALITY: u8 = 75;
 /// The most bytes of a table: browsers hold texts of half a gigabyte, and base64 takes a third more.
-const LARGEST: usize = 384 << 20;
+const LARGEST: usize = 256 << 20;
 
 /// Choices of a page that answers.
 #[derive(clap::Args)]
@@ -102,11 +102,7 @@ impl Ask {
             true => values.flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
             false => values.flat_map(|value| value.to_le_bytes()).collect(),
         };
-        if bytes.len() > LARGEST {
-            let (size, most) = (bytes.len() >> 20, LARGEST >> 20);
-            let error = Error::usage(format!("a table of the model has {size} MiB, a page holds {most} MiB"));
-            return Err(error.hint("use --half, or a student of a lower rank"));
-        }
+        require_room(bytes.len())?;
         Ok(STANDARD.encode(bytes))
     }
 
@@ -140,6 +136,15 @@ impl Ask {
         let folder = ImageFolder::open(&folder)?;
         entities.iter().map(|entity| thumbnail(&folder, entity)).collect()
     }
+}
+
+fn require_room(bytes: usize) -> Result<()> {
+    if bytes <= LARGEST {
+        return Ok(());
+    }
+    let (size, most) = (bytes.div_ceil(1 << 20), LARGEST >> 20);
+    let error = Error::usage(format!("a table of the model has {size} MiB, a page holds {most} MiB"));
+    Err(error.hint("use --half, or a student of a lower rank"))
 }
 
 fn thumbnail(folder: &ImageFolder, entity: &Entity) -> Result<Option<String>> {
@@ -218,5 +223,24 @@ fn frame(name: &str, about: &str) -> Markup {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_browser_holds_is_refused() {
+        assert!(require_room(LARGEST).is_ok());
+        let error = require_room(LARGEST + 1).unwrap_err();
+        assert_eq!(error.to_string(), "a table of the model has 257 MiB, a page holds 256 MiB");
+    }
+
+    #[test]
+    fn a_long_description_is_cut_between_characters() {
+        let described = |text: String| description(&Entity { description: Some(text), ..Entity::default() });
+        assert_eq!(described("č".repeat(DESCRIPTION + 1)), Some("č".repeat(DESCRIPTION) + "…"));
+        assert_eq!(described("\u{202e}x".to_owned()).as_deref(), Some("\\u202ex"));
     }
 }
