@@ -1,6 +1,6 @@
 """Asks the page of `dsom-report --ask` in Chromium what dsom-predict is asked, and compares: a hundred questions for heads and
-tails, with known answers and without, and the facts of some explanations. Answers may change places only where their scores are even but for rounding. Then
-walks through the page by keyboard alone, and looks at it as browser.py does.
+tails, with known answers and without, and the facts of some explanations. Answers may change places only where their scores
+are even but for rounding. Walks through the page by keyboard alone, and looks at it as browser.py does.
 
 Usage: ask.py OUT PROGRAMS RUN [--model NAME] [--half]
 """
@@ -31,7 +31,7 @@ ASK = """(key, relation, place, known) => {
   return [...$('rows').rows].map(row => {
     const [, name, score, probability] = [...row.cells];
     const tags = [...name.querySelectorAll('.tag')].map(tag => tag.textContent);
-    return {key: (name.querySelector('.key') ?? name.querySelector('bdi')).textContent, score: Number(score.textContent),
+    return {key: name.querySelector('.key').textContent || name.querySelector('bdi').textContent, score: Number(score.textContent),
       probability: parseFloat(probability.textContent), known: tags.includes('known')};
   });
 }"""
@@ -156,7 +156,8 @@ def main() -> None:
             assert shown == explained(arguments, question), f"{question}: other facts than the program's"
         look(browser, page, arguments.out)
     size = page.stat().st_size / 2**20
-    print(f"{page}: {size:.1f} MiB, open after {loaded:.2f} s, an answer takes {answered:.3f} s; 200 answers as dsom-predict's, {swapped} places of even scores swapped")
+    print(f"{page}: {size:.1f} MiB, open after {loaded:.2f} s, an answer takes {answered:.3f} s")
+    print(f"{page}: 200 lists as dsom-predict's; of 2,000 places {swapped} hold another answer of an even score")
 
 
 if __name__ == "__main__":

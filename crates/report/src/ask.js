@@ -144,13 +144,14 @@ const triple = (relation, from, to) => {
   const base = relation % relations.length, parts = [from, " · ", relationLabel(base), " · ", to];
   return relation < relations.length ? parts : parts.reverse();
 };
-/** An entity's name, its key where that is another word, `tags`, and its description. */
-const words = (id, tags = []) => {
-  const [key, name, about] = entities[id], other = name !== null && name !== key;
-  return [element("b", {}, entityLabel(id)), " ", ...(other ? [element("bdi", { className: "key" }, key), " "] : []),
-    ...tags.map(tag => element("span", { className: "tag" }, tag)),
-    ...(about ? [element("p", { className: "soft", dir: "auto" }, about)] : [])];
-};
+/** An entity's key where its name is another word. */
+const otherKey = id => labelOf(entities[id]) === entities[id][0] ? "" : entities[id][0];
+/** An entity's name and key, `tags`, and its description. */
+const words = (id, tags = []) => [
+  element("b", {}, entityLabel(id)), " ", element("bdi", { className: "key" }, otherKey(id)), " ",
+  ...tags.map(tag => element("span", { className: "tag" }, tag)),
+  element("p", { className: "soft", dir: "auto" }, entities[id][2] ?? ""),
+];
 const image = id => entities[id][3] ? [element("img", { src: entities[id][3], alt: "" })] : [];
 
 function explanation(head, relation, id) {
@@ -225,9 +226,9 @@ function openList() {
   const all = search($("entity").value);
   found = all.slice(0, OPTIONS);
   $("found").replaceChildren(...found.map((id, place) => {
-    const [key, name, about] = entities[id];
-    const more = element("small", { dir: "auto" }, [name === null || name === key ? "" : key, about ?? ""].filter(Boolean).join(" · "));
-    const option = element("li", { id: "option-" + place, role: "option" }, ...image(id), element("div", {}, entityLabel(id), " ", more));
+    const more = element("small", { dir: "auto" }, [otherKey(id), entities[id][2]].filter(Boolean).join(" · "));
+    const option = element("li", { id: "option-" + place, role: "option" },
+      ...image(id), element("div", {}, entityLabel(id), " ", more));
     option.addEventListener("mousedown", event => event.preventDefault());
     option.addEventListener("click", () => choose(id));
     return option;

@@ -2,8 +2,8 @@
 //!
 //! A report reads what stages wrote and computes nothing that another run would need, so it is no stage: it has no
 //! folder and is written anew each time, the same bytes from the same files. The page holds its style sheet and draws
-//! its charts as SVG ([`chart`]); it has no script (but the page that answers has one), and asks the network for nothing. Names come from datasets, so
-//! every text is escaped by the template ([`maud`]) on its way into the page.
+//! its charts as SVG ([`chart`]); it has no script (the page that answers alone has one), and asks the network for
+//! nothing. Names come from datasets, so every text is escaped by the template ([`maud`]) on its way into the page.
 
 mod ask;
 pub mod chart;
