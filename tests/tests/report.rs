@@ -1,13 +1,31 @@
 //! `dsom-report` on real runs: whole, half-finished, and with hostile names.
 
 use dsom_tests::{Run, STAGES, copy_folder, program, root, said};
+use serde_json::Value;
+use std::process::Output;
 
 /// Writes the report of a run and reads it.
 fn report(run: &Run, more: &[&str]) -> String {
-    let output = program("dsom-report").arg("--run").arg(run.path("")).args(more).output();
-    let output = output.expect("the program starts");
+    let output = call(run, more);
     assert!(output.status.success(), "{}", said(&output));
     std::fs::read_to_string(run.path("report.html")).expect("there is a report")
+}
+
+/// Writes the page that answers from a run, and reads it.
+fn ask(run: &Run, more: &[&str]) -> String {
+    let output = call(run, &[&["--ask"], more].concat());
+    assert!(output.status.success(), "{}", said(&output));
+    std::fs::read_to_string(run.path("ask.html")).expect("there is a page")
+}
+
+fn call(run: &Run, more: &[&str]) -> Output {
+    program("dsom-report").arg("--run").arg(run.path("")).args(more).output().expect("the program starts")
+}
+
+/// What a script of the page that answers has for itself.
+fn held<'a>(page: &'a str, id: &str) -> &'a str {
+    let rest = page.split_once(&format!("<script id=\"{id}\" type=\"text/plain\">")).expect("a script").1;
+    rest.split_once("</script>").expect("its end").0
 }
 
 #[test]
@@ -81,8 +99,36 @@ fn a_stale_stage_is_told() {
 }
 
 #[test]
+fn a_page_that_answers_holds_the_model_and_asks_for_nothing() {
+    let run = Run::finished();
+    let page = ask(&run, &[]);
+    for outside in ["http:", "https:", "src=", "@import", "url(", "data:image"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+    let graph: Value = serde_json::from_str(held(&page, "graph")).unwrap();
+    let entities = graph["entities"].as_array().unwrap().len();
+    let base64 = |bytes: usize| bytes.div_ceil(3) * 4;
+    assert_eq!(held(&page, "entities").len(), base64(entities * 32 * 4));
+    assert_eq!(ask(&run, &[]), page, "the same run, another page");
+    let half = ask(&run, &["--half", "--model", "textual", "--thumbnails"]);
+    assert_eq!(held(&half, "entities").len(), base64(entities * 32 * 2));
+    let pictured = run.json("graph/stage.json")["summary"]["entities_with_images"].as_u64();
+    assert_eq!(Some(half.matches("data:image/jpeg;base64,").count() as u64), pictured);
+    for (wrong, code, words) in [
+        (&["--ask", "--model", "average"][..], 64, "is made of"),
+        (&["--ask", "--model", "student-x"], 66, "student-x"),
+        (&["--ask", "--thumbnails", "nowhere"], 66, "--thumbnails DIR"),
+        (&["--half"], 2, "--ask"),
+    ] {
+        let output = call(&run, wrong);
+        assert_eq!(output.status.code(), Some(code), "{wrong:?}: {}", said(&output));
+        assert!(said(&output).contains(words), "{wrong:?}: {}", said(&output));
+    }
+}
+
+#[test]
 fn hostile_names_do_no_harm() {
-    const NAME: &str = "<script>alert('France')</script>&\"quoted\"";
+    const NAME: &str = "<script>alert('France')</script>&\"quoted\"\u{202e}";
     let raw = tempfile::tempdir().unwrap();
     copy_folder(&root().join("data/nations"), raw.path());
     let entities = raw.path().join("entities.tsv");
@@ -98,6 +144,9 @@ fn hostile_names_do_no_harm() {
     let page = report(&run, &[]);
     assert!(page.contains("&lt;script&gt;alert('France')&lt;/script&gt;&amp;&quot;quoted&quot;"));
     assert!(!page.contains("<script"));
+    let page = ask(&run, &[]);
+    assert!(page.contains("\\u003cscript>alert('France')\\u003c/script>&\\\"quoted\\\"\\\\u202e"));
+    assert!(!page.contains("<script>alert") && !page.contains('\u{202e}'));
 }
 
 #[test]

@@ -18,9 +18,9 @@ use crate::answer::Reply;
 use crate::output::cell;
 
 /// Number of facts that are shown for an answer.
-const FACTS: usize = 3;
+pub const FACTS: usize = 3;
 /// The least cosine of two entities that are near each other.
-const NEAR: f32 = 0.3;
+pub const NEAR: f32 = 0.3;
 /// Number of strategies of the policy that are shown.
 const STRATEGIES: usize = 3;
 /// The policy's probabilities in a student's folder.

@@ -6,18 +6,21 @@ use stage::files::write_bytes;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::{experiment_report, run_report, tensorboard};
+use crate::{Ask, experiment_report, run_report, tensorboard};
 
 /// Write one self-contained HTML file about a run or an experiment
 ///
 /// Reads whatever finished in the directory and writes report.html into it: figures with three tie rules and slices,
 /// learning and reward curves, shares of strategies, calibration, coverage, audit, predictions by name, and where every
-/// file comes from. What is missing is left out with a sentence. The file needs no network and no script.
+/// file comes from. What is missing is left out with a sentence. The file needs no network and no script. With --ask the
+/// file is a page that answers questions as dsom-predict does (docs/predict.md).
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
     of: Of,
-    /// Where to write the report [default: report.html in the directory]
+    #[command(flatten)]
+    ask: Ask,
+    /// Where to write the page [default: report.html or ask.html in the directory]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Write the run's curves and figures as TensorBoard event files into DIR as well
@@ -49,10 +52,12 @@ pub fn main(arguments: Arguments) -> ExitCode {
 fn run(arguments: &Arguments) -> Result<()> {
     let (folder, page) = match (&arguments.of.run, &arguments.of.experiment) {
         (_, Some(folder)) => (folder, experiment_report(folder)?),
+        (Some(folder), None) if arguments.ask.ask => (folder, arguments.ask.page(folder)?),
         (Some(folder), None) => (folder, run_report(folder)?),
         (None, None) => return Ok(()),
     };
-    let path = arguments.out.clone().unwrap_or_else(|| folder.join("report.html"));
+    let name = if arguments.ask.ask { "ask.html" } else { "report.html" };
+    let path = arguments.out.clone().unwrap_or_else(|| folder.join(name));
     write_bytes(&path, page.as_bytes())?;
     tracing::info!("{}: {}", path.display(), stage::resources::human(page.len() as u64));
     if let Some(into) = &arguments.tensorboard {

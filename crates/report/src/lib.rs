@@ -1,10 +1,11 @@
-//! Reports: one HTML file about a run or an experiment, and TensorBoard event files.
+//! Reports: one HTML file about a run or an experiment, a page that answers, and TensorBoard event files.
 //!
 //! A report reads what stages wrote and computes nothing that another run would need, so it is no stage: it has no
 //! folder and is written anew each time, the same bytes from the same files. The page holds its style sheet and draws
-//! its charts as SVG ([`chart`]); it has no script, and asks the network for nothing. Names come from datasets, so
-//! every text is escaped by the template ([`maud`]) on its way into the page.
+//! its charts as SVG ([`chart`]); it has no script (the page that answers alone has one), and asks the network for
+//! nothing. Names come from datasets, so every text is escaped by the template ([`maud`]) on its way into the page.
 
+mod ask;
 pub mod chart;
 pub mod command;
 mod experiment;
@@ -24,6 +25,7 @@ use std::path::Path;
 use page::Section;
 use run::RunData;
 
+pub use ask::Ask;
 pub use experiment::experiment_report;
 
 /// Number of times that test queries are drawn anew for an interval, the seed, and the share that it covers.

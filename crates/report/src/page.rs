@@ -5,6 +5,9 @@ use stage::manifest::version;
 
 /// The one style sheet.
 const STYLE: &str = include_str!("style.css");
+/// What a browser lets a page do: nothing beyond its own file.
+const ALONE: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
 /// A part of a report.
 pub(crate) struct Section {
@@ -25,6 +28,30 @@ impl Section {
 
 /// The whole file. `kind` says what it is about, `lead` stands below the heading.
 pub(crate) fn page(kind: &str, heading: &str, lead: &Markup, sections: &[Section]) -> String {
+    let body = html! {
+        div.frame {
+            nav aria-label="Contents" {
+                p.kicker { "Contents" }
+                ol { @for section in sections { li { a href={ "#" (section.id) } { (section.title) } } } }
+            }
+            main {
+                header {
+                    p.kicker { (kind) }
+                    h1 { (heading) }
+                    (lead)
+                }
+                @for section in sections {
+                    section id=(section.id) { h2 { (section.title) } (section.body) }
+                }
+                footer { p { "Written by dsom-report " (version()) "." } }
+            }
+        }
+    };
+    document(&format!("{heading} · {kind}"), &[], &body)
+}
+
+/// The file around a body, with the style sheet and `styles` that go beyond it.
+pub(crate) fn document(title: &str, styles: &[&str], body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -32,30 +59,13 @@ pub(crate) fn page(kind: &str, heading: &str, lead: &Markup, sections: &[Section
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (heading) " · " (kind) }
+                meta http-equiv="Content-Security-Policy" content=(ALONE);
+                title { (title) }
                 // The page asks for nothing, not even an icon.
                 link rel="icon" href="data:,";
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(STYLE)) @for style in styles { (PreEscaped(style)) } }
             }
-            body {
-                div.frame {
-                    nav aria-label="Contents" {
-                        p.kicker { "Contents" }
-                        ol { @for section in sections { li { a href={ "#" (section.id) } { (section.title) } } } }
-                    }
-                    main {
-                        header {
-                            p.kicker { (kind) }
-                            h1 { (heading) }
-                            (lead)
-                        }
-                        @for section in sections {
-                            section id=(section.id) { h2 { (section.title) } (section.body) }
-                        }
-                        footer { p { "Written by dsom-report " (version()) "." } }
-                    }
-                }
-            }
+            body { (body) }
         }
     };
     page.into_string()
@@ -84,7 +94,7 @@ where
     C: AsRef<str>,
 {
     html! {
-        div.scroll {
+        div.scroll tabindex="0" {
             table {
                 thead { tr { @for (i, name) in header.iter().enumerate() { th class=[(i >= texts).then_some("n")] { (name) } } } }
                 tbody {

@@ -141,7 +141,7 @@ fn side_by_side(experiment: &Experiment, students: &[&Student]) -> Markup {
         @let (overall, _) = alike[0].1.shares(|_| true);
         @let shown = Shown::of(&alike[0].1.strategies, &overall);
         (legend(shown.names.iter().map(|(name, class)| (name.as_str(), class.clone(), Mark::Area))))
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr { th { "model" } th { "strategies" } th { "favourite" } th.n { "triples" } } }
             tbody { @for (student, choices) in alike {
                 (bar(&shown, &experiment.label(&student.cell.variant), &choices.shares(|_| true)))

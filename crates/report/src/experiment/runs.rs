@@ -9,7 +9,7 @@ pub(super) fn body(experiment: &Experiment) -> Markup {
     html! {
         p.soft { "Run by dsom-experiment " (record.version) ". A run is a directory as any other; those that agree on their first stages link "
             "to the same folders." }
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr { th { "run" } th.n { "cells" } th.n { "measured" } th { "report" } } }
             tbody { @for (run, has_report) in &experiment.runs {
                 @let cells = || record.cells.iter().filter(|cell| *cell.run.to_string_lossy() == *run);

@@ -36,7 +36,7 @@ fn rows(experiment: &Experiment, dataset: &OfDataset) -> Markup {
     let paper = table.paper_metrics();
     let scale = scale(dataset, first);
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr {
                 th { "model" }
                 @for metric in &table.metrics {
@@ -123,7 +123,7 @@ pub(super) fn seeds(experiment: &Experiment) -> Markup {
         return absent("Nothing has been measured yet.");
     }
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr { th { "dataset" } th { "model" } th.n { "seed" } @for metric in Metric::ALL { th.n { (metric.title()) } } } }
             tbody { @for ((dataset, variant, seed), figures) in &cells { tr {
                 td { (experiment.record.experiment.dataset[*dataset].title()) }

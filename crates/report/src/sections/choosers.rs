@@ -54,7 +54,15 @@ const PARTS: [Part; 4] = [
         text: "Mean reciprocal ranks of validation targets by the teachers that are chosen. Of the policy and of the best constant \
                choice in cross-validation: each is judged by queries that it was not chosen by. A policy that is not better by \
                more than the standard error of the difference is not kept.",
-        columns: &["policy", "best constant", "", "standard error", "kept", "all teachers", "oracle"],
+        columns: &[
+            "policy",
+            "best constant",
+            "its strategy",
+            "standard error",
+            "kept",
+            "all teachers",
+            "oracle",
+        ],
         cells: |of| {
             let kept = if of["kept"] == true { "policy" } else { "constant" };
             vec![

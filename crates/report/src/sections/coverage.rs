@@ -33,7 +33,7 @@ pub(crate) fn body(report: &Report) -> Markup {
 
 fn modalities(report: &Report, features: &[&Stage]) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr { th { "modality" } th { "entities with features" } th.n { "share" } th.n { "entities" }
                 th.n { "width" } th.n { "hidden from its teacher" } th { "encoder" } } }
             tbody { @for stage in features {

@@ -20,7 +20,7 @@ pub(crate) fn body(report: &Report) -> Markup {
     html! {
         p.soft { "Queries drawn from the last split that was evaluated, answered by " code { (model) } ". Answers have a tick; known answers "
             "of other splits are grey and count for nothing." }
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr { th { "query" } th { "first candidates" } th { "answers at rank" } } }
             tbody { @for example in examples { (row(example)) } }
         } }

@@ -20,7 +20,7 @@ pub(crate) fn body(report: &Report) -> Markup {
 
 fn stages(stages: &[Stage]) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr { th { "folder" } th { "program" } th { "version" } th.n { "seed" } th { "finished (UTC)" }
                 th.n { "took" } th.n { "memory" } th.n { "threads" } th.n { "on disk" } th { "state" } } }
             tbody { @for stage in stages {
@@ -58,7 +58,7 @@ const LISTED: usize = 40;
 
 fn records(records: &[FileRecord], what: &str) -> Markup {
     html! { @if !records.is_empty() {
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr { th { (what) } th { "SHA-256" } th.n { "size" } } }
             tbody {
                 @for record in records.iter().take(LISTED) { tr {

@@ -60,7 +60,7 @@ fn models(report: &Report, split: Split) -> Markup {
     let shown = report.data.shown() == Some(split);
     let scale = scale(report);
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr {
                 th { "model" } th.n { "MRR" } @if shown { th { "95 % interval" } }
                 th.n { "Hits@1" } th.n { "Hits@3" } th.n { "Hits@10" } th.n { "MR" }
@@ -136,9 +136,9 @@ fn ties(report: &Report, split: Split) -> Markup {
         ("pessimistic", |of| &of.pessimistic),
     ];
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead {
-                tr { th {} @for (rule, _) in &rules { th.over colspan="3" { (rule) } } }
+                tr { td {} @for (rule, _) in &rules { th.over colspan="3" { (rule) } } }
                 tr { th { "model" } @for _ in &rules { th.n.first { "MRR" } th.n { "Hits@1" } th.n { "MR" } } }
             }
             tbody { @for (model, metrics) in on(report, split) { tr {

@@ -64,9 +64,9 @@ fn table(report: &Report, split: Split, of: OfSlices, relations: bool) -> Markup
     let (shown, rest) = rows.split_at(rows.len().min(SHOWN));
     let draw = |rows: &[(&String, usize)]| {
         html! {
-            div.scroll { table {
+            div.scroll tabindex="0" { table {
                 thead { tr {
-                    th {} th.n { "triples" } @for (model, _) in &slices { th.n { code { (model) } } }
+                    th { (if relations { "relation" } else { "slice" }) } th.n { "triples" } @for (model, _) in &slices { th.n { code { (model) } } }
                 } }
                 tbody { @for (key, triples) in rows { tr {
                     td.name { (if relations { label(report, key) } else { key.as_str() }) }

@@ -45,7 +45,7 @@ pub(crate) fn student(choices: &Choices) -> Markup {
     html! {
         h3 { "Policy of " code { (choices.student) } }
         (legend(shown.names.iter().map(|(name, class)| (name.as_str(), class.clone(), Mark::Area))))
-        (bars(&shown, "", vec![("all triples".to_owned(), shares.clone(), triples)]))
+        (bars(&shown, "of", vec![("all triples".to_owned(), shares.clone(), triples)]))
         h3 { "By relation" }
         (grouped_bars(choices, &shown, "relation", |asked| &asked.relation))
         h3 { "By entity" }
@@ -93,7 +93,7 @@ fn grouped_bars(choices: &Choices, shown: &Shown, what: &str, of: fn(&Asked) -> 
 /// A table with a bar for each row: its name, shares by strategy, and how many triples it stands for.
 fn bars(shown: &Shown, what: &str, rows: Vec<(String, Vec<f64>, usize)>) -> Markup {
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr { th { (what) } th { "strategies" } th { "favourite" } th.n { "triples" } } }
             tbody { @for (name, shares, triples) in rows { (bar(shown, &name, &(shares, triples))) } }
         } }
@@ -131,7 +131,7 @@ fn examples(choices: &Choices) -> Markup {
     of.iter_mut().for_each(|queries| queries.sort_by(|a, b| b.0.total_cmp(&a.0)));
     let last = of.len().saturating_sub(1);
     html! {
-        div.scroll { table {
+        div.scroll tabindex="0" { table {
             thead { tr { th { "strategy" } th.n { "queries" } th { "surest for" } } }
             tbody { @for (strategy, queries) in of.iter().enumerate().filter(|(_, of)| !of.is_empty()) { tr {
                 td.name { (readable(&choices.strategies[strategy], strategy == last)) }

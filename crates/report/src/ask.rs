@@ -1,0 +1,246 @@
+//! A page that answers: a model, the graph's words and its known facts in one HTML file.
+//!
+//! The file works from a disk, without a server. Its script (`ask.js`) does what [`dsom_predict`] does by default, from the
+//! same numbers: the tables as f32, or in half precision if asked. Texts of the dataset stand in JSON and are shown as text.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use dsom_features::decode::{ImageFolder, decode};
+use dsom_predict::output::cell;
+use dsom_predict::{Session, why};
+use half::f16;
+use image::codecs::jpeg::JpegEncoder;
+use image::{ExtendedColorType, imageops};
+use kge::{Matrix, Model};
+use maud::{Markup, PreEscaped, html};
+use mkg::{Entity, Triple};
+use serde_json::{Value, json};
+use stage::manifest::Manifest;
+use stage::{Error, Result, Run};
+use std::path::{Path, PathBuf};
+use training::Data;
+
+use crate::format::grouped;
+use crate::page::document;
+
+const SCRIPT: &str = include_str!("ask.js");
+const STYLE: &str = include_str!("ask.css");
+
+/// Characters of a description that are shown.
+const DESCRIPTION: usize = 300;
+/// Pixels of a thumbnail's longer side, twice as many as it is shown with.
+const THUMBNAIL: u32 = 128;
+/// JPEG's quality of thumbnails.
+const QUALITY: u8 = 75;
+/// The most bytes of a table: browsers hold texts of half a gigabyte, and base64 takes a third more.
+const LARGEST: usize = 256 << 20;
+
+/// Choices of a page that answers.
+#[derive(clap::Args)]
+pub struct Ask {
+    /// Write a page that answers questions instead: the model itself, in one file
+    #[arg(long, conflicts_with_all = ["experiment", "tensorboard"])]
+    pub ask: bool,
+    /// --ask: a student's folder or a teacher's modality
+    #[arg(long, value_name = "NAME", default_value = dsom_evaluate::models::STUDENT, requires = "ask")]
+    pub model: String,
+    /// --ask: store the model in half precision; the file is half as large, and answers that are nearly even may change places
+    #[arg(long, requires = "ask")]
+    pub half: bool,
+    /// --ask: show the first image of each entity; DIR if the images have moved
+    #[arg(long, value_name = "DIR", num_args = 0..=1, requires = "ask")]
+    pub thumbnails: Option<Option<PathBuf>>,
+}
+
+impl Ask {
+    /// The page about the run in `root`.
+    ///
+    /// # Errors
+    /// If the model is not there, not finished, of another graph, made of several, or larger than browsers hold.
+    pub fn page(&self, root: &Path) -> Result<String> {
+        let run = Run::new(root);
+        let mut task = dsom_predict::task(&run);
+        let data = Data::open(&run, &mut task)?;
+        let session = Session::open(&run, task, &data, &self.model, false)?;
+        let model = session.model()?;
+        let graph = Manifest::read(&run.graph())?;
+        let name = graph.summary["name"].as_str().unwrap_or("a graph");
+        let thumbnails = self.thumbnails(&run, &graph, &data.vocabulary.entities)?;
+        let body = html! {
+            (frame(name, &self.about(model, &data)))
+            (script_of("graph", &self.words(model, &data, &thumbnails).to_string().replace('<', "\\u003c")))
+            (script_of("train", &triples(&train(&data))))
+            (script_of("valid", &triples(&data.valid)))
+            (script_of("entities", &self.table(&model.entity)?))
+            (script_of("relations", &self.table(&model.relation)?))
+            (script_of("core", &self.table(&model.core)?))
+            script { (PreEscaped(SCRIPT)) }
+        };
+        Ok(document(&format!("Ask {name}"), &[STYLE], &body))
+    }
+
+    /// A sentence about what answers.
+    fn about(&self, model: &Model<f32>, data: &Data) -> String {
+        let facts = data.queries.pairs() / 2 + data.valid.len();
+        let precision = if self.half { ", in half precision" } else { "" };
+        format!(
+            "Answers of the model {} ({} of rank {}{precision}) for {} entities and {} relations; {} facts are known from train \
+             and valid. Everything is in this file: nothing is sent, no network is needed.",
+            self.model,
+            model.backbone,
+            model.rank(),
+            grouped(data.entities()),
+            grouped(data.relations()),
+            grouped(facts),
+        )
+    }
+
+    /// The numbers of a table in base64.
+    fn table(&self, table: &Matrix<f32>) -> Result<String> {
+        let values = table.values().iter();
+        let bytes: Vec<u8> = match self.half {
+            true => values.flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
+            false => values.flat_map(|value| value.to_le_bytes()).collect(),
+        };
+        require_room(bytes.len())?;
+        Ok(STANDARD.encode(bytes))
+    }
+
+    /// The words of the graph, and what the script must know of the model.
+    fn words(&self, model: &Model<f32>, data: &Data, thumbnails: &[Option<String>]) -> Value {
+        let entity = |(entity, image): (&Entity, &Option<String>)| {
+            json!([cell(&entity.key), entity.name.as_deref().map(cell), description(entity), image])
+        };
+        let entities = data.vocabulary.entities.iter().zip(thumbnails);
+        let relations = data.vocabulary.relations.iter();
+        json!({
+            "backbone": model.backbone.word(),
+            "half": self.half,
+            "embedding": 2 * model.rank(),
+            "facts": why::FACTS,
+            "near": why::NEAR,
+            "entities": entities.map(entity).collect::<Vec<_>>(),
+            "relations": relations.map(|r| json!([cell(&r.key), r.name.as_deref().map(cell)])).collect::<Vec<_>>(),
+        })
+    }
+
+    /// The address of each entity's thumbnail; none where it has no image that can be decoded.
+    fn thumbnails(&self, run: &Run, graph: &Manifest, entities: &[Entity]) -> Result<Vec<Option<String>>> {
+        let Some(moved) = &self.thumbnails else { return Ok(vec![None; entities.len()]) };
+        let named = graph.summary["images_root"].as_str().map(|root| run.graph().join(root));
+        let folder = moved.clone().or(named).filter(|folder| folder.is_dir());
+        let folder = folder.ok_or_else(|| {
+            let error = Error::missing("the graph's images are not there").at(run.graph());
+            error.hint("give their folder as --thumbnails DIR, or leave --thumbnails out")
+        })?;
+        let folder = ImageFolder::open(&folder)?;
+        entities.iter().map(|entity| thumbnail(&folder, entity)).collect()
+    }
+}
+
+fn require_room(bytes: usize) -> Result<()> {
+    if bytes <= LARGEST {
+        return Ok(());
+    }
+    let (size, most) = (bytes.div_ceil(1 << 20), LARGEST >> 20);
+    let error = Error::usage(format!("a table of the model has {size} MiB, a page holds {most} MiB"));
+    Err(error.hint("use --half, or a student of a lower rank"))
+}
+
+fn thumbnail(folder: &ImageFolder, entity: &Entity) -> Result<Option<String>> {
+    for path in &entity.images {
+        let Some(image) = folder.read(path)?.ok().and_then(|bytes| decode(&bytes).ok()) else { continue };
+        let longer = image.width().max(image.height());
+        let side = |length: u32| (length * THUMBNAIL.min(longer) / longer).max(1);
+        let small = imageops::thumbnail(&image, side(image.width()), side(image.height()));
+        let mut jpeg = Vec::new();
+        JpegEncoder::new_with_quality(&mut jpeg, QUALITY)
+            .encode(&small, small.width(), small.height(), ExtendedColorType::Rgb8)
+            .map_err(|e| Error::data("cannot make a thumbnail").at(path).because(e))?;
+        return Ok(Some(format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg))));
+    }
+    Ok(None)
+}
+
+/// Content that is no program, for the script to read.
+fn script_of(id: &str, content: &str) -> Markup {
+    html! { script id=(id) type="text/plain" { (PreEscaped(content)) } }
+}
+
+/// The beginning of an entity's description.
+fn description(entity: &Entity) -> Option<String> {
+    let text = entity.description.as_deref()?;
+    match text.char_indices().nth(DESCRIPTION) {
+        Some((end, _)) => Some(cell(&text[..end]) + "…"),
+        None => Some(cell(text)),
+    }
+}
+
+fn train(data: &Data) -> Vec<Triple> {
+    let queries = data.queries.queries().iter().enumerate();
+    let forward = queries.filter(|(_, query)| query.relation.index() < data.relations());
+    let triples = forward.flat_map(|(i, query)| {
+        data.queries.tails(i).iter().map(|tail| Triple::new(query.head.0, query.relation.0, tail.0))
+    });
+    triples.collect()
+}
+
+/// Heads, relations and tails as u32 in base64.
+fn triples(triples: &[Triple]) -> String {
+    let ids = triples.iter().flat_map(|Triple { head, relation, tail }| [head.0, relation.0, tail.0]);
+    STANDARD.encode(ids.flat_map(u32::to_le_bytes).collect::<Vec<u8>>())
+}
+
+/// What is on the page before the script fills it.
+fn frame(name: &str, about: &str) -> Markup {
+    html! {
+        main.ask {
+            header { p.kicker { "Ask" } h1 { (name) } p.soft { (about) } }
+            noscript { p.notice { "This page answers by a script: allow it for this file." } }
+            form #question {
+                div.entity {
+                    label for="entity" { "Entity" }
+                    input #entity type="text" role="combobox" aria-autocomplete="list" aria-expanded="false"
+                        aria-controls="found" aria-describedby="hint" autocomplete="off" autocapitalize="none" spellcheck="false";
+                    ul #found role="listbox" aria-label="Entities" hidden {}
+                    p #hint .soft role="status" { "Type a part of a name or a key." }
+                }
+                div { label for="relation" { "Relation" } select #relation {} }
+                fieldset {
+                    legend { "Question" }
+                    label { input type="radio" name="place" value="tail" checked; span #tail {} }
+                    label { input type="radio" name="place" value="head"; span #head {} }
+                }
+                label { input #known type="checkbox"; span { "List known answers too, marked" } }
+            }
+            div #about {}
+            section #answers hidden {
+                h2 #asked {}
+                p #notes .soft {}
+                table aria-labelledby="asked" {
+                    thead { tr { th.n scope="col" { "Rank" } th scope="col" { "Answer" } th.n scope="col" { "Score" } th.n scope="col" { "Probability" } } }
+                    tbody #rows {}
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_browser_holds_is_refused() {
+        assert!(require_room(LARGEST).is_ok());
+        let error = require_room(LARGEST + 1).unwrap_err();
+        assert_eq!(error.to_string(), "a table of the model has 257 MiB, a page holds 256 MiB");
+    }
+
+    #[test]
+    fn a_long_description_is_cut_between_characters() {
+        let described = |text: String| description(&Entity { description: Some(text), ..Entity::default() });
+        assert_eq!(described("č".repeat(DESCRIPTION + 1)), Some("č".repeat(DESCRIPTION) + "…"));
+        assert_eq!(described("\u{202e}x".to_owned()).as_deref(), Some("\\u202ex"));
+    }
+}
