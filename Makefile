@@ -173,6 +173,21 @@ check-data:
 check-faults: build
 	python3 tests/slow/faults.py --programs $(BIN) $(ARGS)
 
+# Of the sanitizers none: what is not ours to check is `unsafe` in libraries, and a panic needs none.
+SECONDS ?= 60
+READERS ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ     = cargo +nightly fuzz
+
+## check-fuzz: what libFuzzer makes of fuzz/corpus, SECONDS=60 for every reader; READERS='recipe given' chooses
+check-fuzz:
+	@$(FUZZ) --version >/dev/null 2>&1 || { echo "check-fuzz: skipped, it needs rustup's nightly and cargo install cargo-fuzz"; exit 0; }; \
+	cp Cargo.lock fuzz/ && for reader in $(READERS); do \
+		mkdir -p target/fuzz/corpus/$$reader && READER=$$reader RAYON_NUM_THREADS=1 $(FUZZ) run --dev --sanitizer none \
+			--target-dir target/fuzz readers $(CURDIR)/target/fuzz/corpus/$$reader $(CURDIR)/fuzz/corpus/$$reader -- \
+			-artifact_prefix=$(CURDIR)/target/fuzz/$$reader- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 \
+			-max_len=16384 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
+
 ## check-slow: check-data, files read by other programs, reports in a browser, encoders against transformers
 check-slow: check-data build target/slow/model target/parity
 	python3 -m venv target/slow

@@ -2,6 +2,7 @@
 
 mod backbones;
 mod bad_input;
+mod corpus;
 mod device;
 mod ensemble;
 mod experiment;

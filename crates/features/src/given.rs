@@ -23,11 +23,11 @@ mod numpy;
 mod read;
 mod torch;
 
-pub(crate) use read::{GivenRows, Wanted, read};
+pub use read::{GivenRows, Wanted, read};
 
 /// The way from rows to their entities.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mapping<'a> {
+pub struct Mapping<'a> {
     /// The file that names the rows: line i has the key of row i's entity.
     pub keys: Option<&'a Path>,
     /// The lot of a key that no entity has.
@@ -44,7 +44,7 @@ pub(crate) struct Mapping<'a> {
 /// # Errors
 /// [`stage::Kind::Data`] where the numbers of rows differ, a key is unknown or twice there, a number is not finite,
 /// or no entity has features.
-pub(crate) fn join(
+pub fn join(
     rows: &GivenRows,
     file: &Path,
     mapping: Mapping,
