@@ -24,7 +24,7 @@ MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build install fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
-	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-faults check-slow bench bench-encoders bench-growth bench-parts
+	build-cuda check-cuda bundle-cuda experiment test check check-debug check-data check-faults check-fuzz check-slow bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:

@@ -196,7 +196,7 @@ fn checkpoint(path: &Path) -> Result<()> {
     let _ = Reader::open_checked(path);
     let training = Training { rank: 2, ..Training::default() };
     let initial = training::initial("teacher", 0, &training, &data, None);
-    let mut engine = training::on_cpu(initial, &training, kge::Precision::F32);
+    let mut engine = training::on_cpu(initial, &training, training::precision(training.precision));
     Engine::restore(&mut engine, &reader, "teacher")?;
     Engine::require_finite(&mut engine)?;
     Engine::valid_ranks(&mut engine, &data).map(drop)
