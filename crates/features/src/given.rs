@@ -44,12 +44,7 @@ pub struct Mapping<'a> {
 /// # Errors
 /// [`stage::Kind::Data`] where the numbers of rows differ, a key is unknown or twice there, a number is not finite,
 /// or no entity has features.
-pub fn join(
-    rows: &GivenRows,
-    file: &Path,
-    mapping: Mapping,
-    entities: &[Entity],
-) -> Result<FeatureTable> {
+pub fn join(rows: &GivenRows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Result<FeatureTable> {
     check_finite(rows).map_err(|e| e.at(file))?;
     let owners = owners(rows, file, mapping, entities)?;
     let mut table = FeatureTable::absent(entities.len(), rows.width);

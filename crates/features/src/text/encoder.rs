@@ -153,7 +153,8 @@ pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     let path = checkpoint.path(TOKENIZER);
     let bytes = read_bytes(&path)?;
     // Not every reader of a part expects that it may be damaged.
-    let read = stage::caught(|| Tokenizer::from_bytes(bytes)).unwrap_or_else(|| Err("its reader panicked".into()));
+    let read =
+        stage::caught(|| Tokenizer::from_bytes(bytes)).unwrap_or_else(|| Err("its reader panicked".into()));
     read.map_err(|e| Error::data("not a tokenizer").at(path).because(e))
 }
 
