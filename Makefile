@@ -29,7 +29,7 @@ links       = for command in $(COMMANDS); do ln -sf dsom $(1)/dsom-$$command; do
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build install wheel book fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
-	build-cuda check-cuda bundle-cuda experiment test check check-ask check-debug check-data check-faults check-slow check-slurm bench bench-encoders bench-growth bench-parts
+	build-cuda check-cuda bundle-cuda experiment test check check-ask check-debug check-data check-faults check-fuzz check-slow check-slurm bench bench-encoders bench-growth bench-parts
 
 ## help: list the targets
 help:
@@ -204,6 +204,21 @@ check-slurm: build
 ## check-ask: page that answers of RUN, in Chromium, against dsom-predict; ARGS='--model NAME --half'
 check-ask: build target/slow/axe
 	python3 tests/slow/ask.py target/slow/pages $(BIN) $(RUN) $(ARGS)
+
+# Of the sanitizers none: what is not ours to check is `unsafe` in libraries, and a panic needs none.
+SECONDS ?= 60
+READERS ?= $(notdir $(wildcard fuzz/corpus/*))
+FUZZ     = cargo +nightly fuzz
+
+## check-fuzz: what libFuzzer makes of fuzz/corpus, SECONDS=60 for every reader; READERS='recipe given' chooses
+check-fuzz:
+	@$(FUZZ) --version >/dev/null 2>&1 || { echo "check-fuzz: skipped, it needs rustup's nightly and cargo install cargo-fuzz"; exit 0; }; \
+	cp Cargo.lock fuzz/ && for reader in $(READERS); do \
+		mkdir -p target/fuzz/corpus/$$reader && READER=$$reader RAYON_NUM_THREADS=1 $(FUZZ) run --dev --sanitizer none \
+			--target-dir target/fuzz readers $(CURDIR)/target/fuzz/corpus/$$reader $(CURDIR)/fuzz/corpus/$$reader -- \
+			-artifact_prefix=$(CURDIR)/target/fuzz/$$reader- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 \
+			-max_len=16384 -verbosity=0 -print_final_stats=1 || exit 1; \
+	done
 
 ## check-slow: check-data, files and exported models read by other programs, reports in a browser, encoders against transformers, the wheel, commands of README and docs
 check-slow: check-data build target/slow/model target/slow/axe target/parity

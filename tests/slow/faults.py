@@ -24,6 +24,7 @@ import tempfile
 import threading
 import time
 import tomllib
+import zipfile
 
 CODES = {0, 2, 65, 66, 70, 71, 74, 75}
 SMALL = ["teachers.rank=4", "teachers.epochs=6", "distill.rank=4", "distill.epochs=6", "evaluate.examples=2",
@@ -52,6 +53,7 @@ class Lab:
             text = f.read().replace("data/nations/texts.npy", os.path.join(self.raw, "texts.npy"))
         with open(self.recipe, "w") as f:
             f.write(text)
+        write_others(self.raw)
 
     def command(self, stage, *more):
         program, folder = STAGES[stage]
@@ -193,8 +195,12 @@ class Campaign:
 
     # One damaged file, and the program that reads it.
     def mutations(self, lab, draw):
-        stage = draw.randrange(len(STAGES))
-        files = inputs_of(lab, stage)
+        others = readers_of(lab)
+        stage = draw.randrange(len(STAGES) + len(others))
+        if stage < len(STAGES):
+            files, call = inputs_of(lab, stage), lab.command(stage, "--force")
+        else:
+            stage, call, files = others[stage - len(STAGES)]
         path = draw.choice(files)
         with open(path, "rb") as f:
             before = f.read()
@@ -204,19 +210,20 @@ class Campaign:
         if draw.random() < 0.5:
             os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
         name = os.path.relpath(path, os.path.dirname(lab.run))
-        call, what = lab.command(stage, "--force"), f"damaged {name}"
+        what = f"damaged {name}"
         code = self.call(call, what)
         self.count(f"mutation: exit {code}")
         with open(path, "wb") as f:
             f.write(before)
         os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))
         # What lies outside the run is whatever it says; what a stage wrote is known by its digest.
-        outside = not path.startswith(lab.run)
+        outside = stage is None or not path.startswith(lab.run)
         if code == 0 and not outside:
             self.compare(lab, [stage], what, call)
         if code in (2, 65, 66) and not outside:
             self.compare(lab, range(stage), what, call)
-        self.restore(lab, stage)
+        if stage is not None:
+            self.restore(lab, stage)
 
     # A key of the manual with a value that makes no sense.
     def settings(self, lab, draw):
@@ -291,6 +298,61 @@ def inputs_of(lab, stage):
     paths = [os.path.join(lab.run, record["path"]) for record in manifest["inputs"]]
     above = sorted({os.path.join(os.path.dirname(path), "stage.json") for path in paths})
     return [path for path in paths + above if os.path.exists(path)]
+
+
+OTHER_TEXTS = {
+    "names.txt": "France\tLa France\nSpain\tEspaña\n", "other.txt": "0\tof a\n1\tof b\n", "other2id.txt": "x 0\ny 1\n",
+    "links.txt": "x <SameAs> France .\ny Spain\n", "tokens.json": '{"France": [0, 1, 2]}', "vocab.txt": "[CLS]\nfall\n##en\n",
+    "texts.json": '{"1": {"of": "France", "text": "A"}, "2": {"of": "Spain", "text": null}}',
+    "questions.tsv": "France\tborders\nSpain\tborders\t?\n", "questions.jsonl": '{"head": "France", "relation": "borders"}\n',
+    "triples.tsv": "France\tborders\tSpain\n", "candidates.txt": "France\nSpain\n",
+}
+OTHER_RECIPE = """[import]
+names = [{ file = "names.txt" }]
+descriptions = [{ file = "other.txt", ids = "other2id.txt", via = "links.txt" }, { file = "texts.json", field = "text", key_field = "of" }]
+captions = [{ file = "tokens.json", vocabulary = "vocab.txt" }]
+"""
+
+
+def write_others(raw):
+    """Writes inputs that the demo has not: texts of every format, rows as .npz and .pt, and questions."""
+    for name, text in (OTHER_TEXTS | {"texts.toml": OTHER_RECIPE}).items():
+        with open(os.path.join(raw, name), "w") as f:
+            f.write(text)
+    with open(os.path.join(raw, "texts.npy"), "rb") as f:
+        rows = f.read()
+    # The header, then numbers; PyTorch's file describes the same numbers in a pickle.
+    length = 10 + int.from_bytes(rows[8:10], "little")
+    kind, shape = re.search(rb"'<f(\d)'.*\((\d+), (\d+)\)", rows[:length]).group(1), re.findall(rb"\d+", rows[:length].split(b"(")[1])
+    number = lambda n: b"J" + int(n).to_bytes(4, "little")
+    word = lambda text: b"X" + len(text).to_bytes(4, "little") + text
+    storage = {b"2": b"Half", b"4": b"Float", b"8": b"Double"}[kind] + b"Storage"
+    pickle = b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((" + word(b"storage") + b"ctorch\n" + storage + b"\n" + word(b"0") \
+        + word(b"cpu") + number(1) + b"tQ" + number(0) + b"(" + number(shape[0]) + number(shape[1]) + b"t(" + number(shape[1]) \
+        + number(1) + b"t\x89ccollections\nOrderedDict\n)RtR."
+    for name, members in (("texts.npz", {"features.npy": rows}), ("texts.pt", {"a/data.pkl": pickle, "a/data/0": rows[length:]})):
+        with zipfile.ZipFile(os.path.join(raw, name), "w", zipfile.ZIP_STORED) as archive:
+            for member, content in members.items():
+                archive.writestr(member, content)
+
+
+def readers_of(lab):
+    """Lists further calls with the files that they read, and the stage that they write, if any."""
+    raw = lambda *names: [os.path.join(lab.raw, name) for name in names]
+    predict = [os.path.join(lab.options.programs, "dsom-predict"), "--run", lab.run]
+    report = [os.path.join(lab.options.programs, "dsom-report"), "--run", lab.run, "-q", "--out", *raw("report.html")]
+    of_run = [os.path.join(lab.run, folder, name) for _, folder in STAGES for name in ("stage.json", "events.jsonl")]
+    of_run += [os.path.join(lab.run, name) for name in ("graph/audit.json", "evaluation/metrics.json", "student/model.safetensors")]
+    given = [(1, lab.command(1, "--force", "--set", f"features.textual.file={path}"), [path]) for path in raw("texts.npz", "texts.pt")]
+    return given + [
+        (0, lab.command(0, "--force", "--recipe", *raw("texts.toml")), raw("names.txt", "other.txt", "other2id.txt", "links.txt",
+                                                                            "texts.json", "tokens.json", "vocab.txt", "texts.toml")),
+        (None, predict + ["--questions", *raw("questions.tsv")], raw("questions.tsv")),
+        (None, predict + ["--questions", *raw("questions.jsonl")], raw("questions.jsonl")),
+        (None, predict + ["--score", *raw("triples.tsv")], raw("triples.tsv")),
+        (None, predict + ["France", "borders", "--why", "--candidates", *raw("candidates.txt")], raw("candidates.txt")),
+        (None, report, [path for path in of_run if os.path.exists(path)]),
+    ]
 
 
 def damaged(content, draw):

@@ -1,5 +1,7 @@
 //! Runs the real programs on the embedded dataset, small enough to take seconds; and what tests of several crates need.
 
+pub mod readers;
+
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};

@@ -3,6 +3,7 @@
 mod backbones;
 mod bad_input;
 mod book;
+mod corpus;
 mod device;
 mod ensemble;
 mod experiment;

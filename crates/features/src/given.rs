@@ -26,12 +26,12 @@ mod read;
 mod torch;
 mod words;
 
-pub(crate) use read::{GivenRows, Wanted, read};
+pub use read::{GivenRows, Wanted, read};
 pub(crate) use words::words;
 
 /// The way from rows to their entities.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Mapping<'a> {
+pub struct Mapping<'a> {
     /// The file that names the rows: line i has the key of row i's entity.
     pub keys: Option<&'a Path>,
     /// The lot of a key that no entity has.
@@ -48,12 +48,7 @@ pub(crate) struct Mapping<'a> {
 /// # Errors
 /// [`stage::Kind::Data`] where the numbers of rows differ, a key is unknown or twice there, a number is not finite,
 /// or no entity has features.
-pub(crate) fn join(
-    rows: &GivenRows,
-    file: &Path,
-    mapping: Mapping,
-    entities: &[Entity],
-) -> Result<FeatureTable> {
+pub fn join(rows: &GivenRows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Result<FeatureTable> {
     check_finite(rows).map_err(|e| e.at(file))?;
     let owners = owners(rows, file, mapping, entities)?;
     let mut table = FeatureTable::absent(entities.len(), rows.width);

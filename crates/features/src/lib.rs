@@ -15,7 +15,7 @@ pub mod command;
 mod config;
 pub mod decode;
 mod export;
-mod given;
+pub mod given;
 pub mod images;
 pub mod parallel;
 mod plan;

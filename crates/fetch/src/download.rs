@@ -1,12 +1,11 @@
 //! The download of one file: resumed, tried again, and compared with its digest.
 
 use program::Progress;
-use stage::files::{digest, sync_folder};
+use stage::files::{Temporary, digest};
 use stage::{Error, Kind, Result};
 use std::fmt;
-use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 use ureq::Agent;
 
@@ -82,16 +81,14 @@ impl Client {
 
     /// Downloads a file to `target`, and returns its digest and size.
     pub(crate) fn bring(&self, wanted: &Wanted, target: &Path) -> Result<(String, u64)> {
-        let mut part = Part::open(target)?;
+        let mut part = Part(Temporary::open(target, "part")?);
         self.complete(wanted, &mut part).map_err(|failure| failure.into_error(&wanted.address, target))?;
-        part.file.sync_all().map_err(|e| Error::io(&part.path, e))?;
-        let seen = digest(&part.path)?;
+        let seen = digest(&part.0.path)?;
         if !wanted.is(&seen) {
-            std::fs::remove_file(&part.path).map_err(|e| Error::io(&part.path, e))?;
+            std::fs::remove_file(&part.0.path).map_err(|e| Error::io(&part.0.path, e))?;
             return Err(other_than_published(wanted, &seen).at(target));
         }
-        std::fs::rename(&part.path, target).map_err(|e| Error::io(target, e))?;
-        sync_folder(folder(target))?;
+        part.0.rename()?;
         Ok(seen)
     }
 
@@ -154,40 +151,21 @@ fn other_than_published(wanted: &Wanted, (sha256, bytes): &(String, u64)) -> Err
     ))
 }
 
-fn folder(path: &Path) -> &Path {
-    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
-}
-
 /// The part of a file that has come so far, under a temporary name that later starts know.
-struct Part {
-    path: PathBuf,
-    file: File,
-}
+struct Part(Temporary);
 
 impl Part {
-    fn open(target: &Path) -> Result<Self> {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let path = folder(target).join(format!(".{name}.part"));
-        std::fs::create_dir_all(folder(target)).map_err(|e| Error::io(folder(target), e))?;
-        let file = File::options().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
-        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-            let error = Error::new(Kind::Interrupted, "another process is fetching this file").at(target);
-            return Err(error.hint("run the same command again when that has ended"));
-        }
-        Ok(Part { path, file })
-    }
-
     fn failure(&self, error: std::io::Error) -> Failure {
-        Failure::Here(Error::io(&self.path, error))
+        Failure::Here(Error::io(&self.0.path, error))
     }
 
     fn length(&self) -> Result<u64, Failure> {
-        self.file.metadata().map(|part| part.len()).map_err(|e| self.failure(e))
+        self.0.file.metadata().map(|part| part.len()).map_err(|e| self.failure(e))
     }
 
     /// Forgets what has come; returns 0, the length that is left.
     fn restart(&mut self) -> Result<u64, Failure> {
-        self.file.set_len(0).map_err(|e| self.failure(e))?;
+        self.0.file.set_len(0).map_err(|e| self.failure(e))?;
         Ok(0)
     }
 
@@ -198,7 +176,7 @@ impl Part {
             match from.read(&mut buffer).map_err(|error| Failure::Broken(error.to_string()))? {
                 0 => return self.length(),
                 n => {
-                    self.file.write_all(&buffer[..n]).map_err(|e| self.failure(e))?;
+                    self.0.file.write_all(&buffer[..n]).map_err(|e| self.failure(e))?;
                     progress.advance(n as u64);
                 }
             }

@@ -20,7 +20,6 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 use stage::files::write_atomically;
 use stage::{Error, Kind, Result, caught};
-use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -222,13 +221,6 @@ pub fn for_each_batch(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<
     };
     // Its reader asserts some of what a damaged file may break.
     caught(visit).unwrap_or_else(|| Err(Error::data("not a readable Parquet file").at(path)))
-}
-
-/// The number of rows of a Parquet file, by its footer.
-pub fn count_rows(path: &Path) -> Result<usize> {
-    let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| in_table(path, e))?;
-    Ok(builder.metadata().file_metadata().num_rows() as usize)
 }
 
 /// A column by name.

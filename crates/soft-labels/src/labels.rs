@@ -290,11 +290,11 @@ impl Opened {
 
 /// The number of each part's first row, if there are as many rows as the graph has queries.
 fn begins(parts: &[CacheFile], data: &Data) -> Result<Vec<usize>> {
-    let mut rows = 0;
+    let mut rows: usize = 0;
     let mut begins = Vec::with_capacity(parts.len());
     for part in parts {
         begins.push(rows);
-        rows += part.rows();
+        rows = part.rows().saturating_add(rows);
     }
     if rows == data.queries.len() {
         return Ok(begins);

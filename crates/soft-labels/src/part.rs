@@ -53,9 +53,9 @@ impl CacheFile {
         &self.bytes
     }
 
-    /// Number of its rows.
+    /// Number of its rows; a damaged footer may say anything.
     pub(crate) fn rows(&self) -> usize {
-        self.metadata.file_metadata().num_rows() as usize
+        usize::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(usize::MAX)
     }
 
     /// Checks that the rows are the graph's queries from `first` on.

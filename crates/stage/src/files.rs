@@ -16,33 +16,63 @@ use crate::{Error, Kind, Result};
 /// # Errors
 /// Those of `write`, failed writes, and [`Kind::Interrupted`] while another process writes the same file.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
-    let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = folder.join(format!(".{name}.tmp"));
-    let file = File::options().create(true).truncate(false).write(true).open(&temporary);
-    let file = file.map_err(|e| Error::io(&temporary, e))?;
-    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-        let error = Error::new(Kind::Interrupted, "another process is writing this file").at(path);
-        return Err(error.hint("run the same command again when that has ended"));
-    }
-    let written = fill(&file, path, write)
-        .and_then(|()| std::fs::rename(&temporary, path).map_err(|e| Error::io(path, e)));
+    let temporary = Temporary::open(path, "tmp")?;
+    let written = temporary.fill(write).and_then(|()| temporary.rename());
     if written.is_err() {
         // The first error is the one to tell of.
-        let _ = std::fs::remove_file(&temporary);
+        let _ = std::fs::remove_file(&temporary.path);
     }
-    written.and_then(|()| sync_folder(folder))
+    written
 }
 
-/// Writes the content of the file to be called `path`, from its beginning, as far as the disk.
-fn fill(file: &File, path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
-    file.set_len(0).map_err(|e| Error::io(path, e))?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file);
-    write(&mut writer).map_err(|e| e.at(path))?;
-    writer.flush().map_err(|e| Error::io(path, e))?;
-    drop(writer);
-    file.sync_all().map_err(|e| Error::io(path, e))
+/// A file that is not whole yet, under a temporary name beside the one that it is to get.
+pub struct Temporary {
+    /// Place of the temporary file.
+    pub path: PathBuf,
+    /// What is there of it so far; written to at its end.
+    pub file: File,
+    target: PathBuf,
+}
+
+impl Temporary {
+    /// Opens `.NAME.ENDING` beside `target`, with what an earlier start left there; another process cannot until it is dropped.
+    ///
+    /// # Errors
+    /// Failed writes, and [`Kind::Interrupted`] while another process has it open.
+    pub fn open(target: &Path, ending: &str) -> Result<Temporary> {
+        let folder = folder_of(target);
+        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let path = folder.join(format!(".{name}.{ending}"));
+        let file = File::options().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
+        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+            let error = Error::new(Kind::Interrupted, "another process is writing this file").at(target);
+            return Err(error.hint("run the same command again when that has ended"));
+        }
+        Ok(Temporary { path, file, target: target.to_owned() })
+    }
+
+    /// Writes the whole content.
+    fn fill(&self, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+        self.file.set_len(0).map_err(|e| Error::io(&self.target, e))?;
+        let mut writer = BufWriter::with_capacity(1 << 20, &self.file);
+        write(&mut writer).map_err(|e| e.at(&self.target))?;
+        writer.flush().map_err(|e| Error::io(&self.target, e))
+    }
+
+    /// Gives the file its name, once its content has reached the disk.
+    ///
+    /// # Errors
+    /// If the system fails.
+    pub fn rename(&self) -> Result<()> {
+        let moved = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, &self.target));
+        moved.map_err(|e| Error::io(&self.target, e))?;
+        sync_folder(folder_of(&self.target))
+    }
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
 /// Makes renames and removals in `folder` outlast a power failure, where the system can.

@@ -17,10 +17,12 @@ const FORMATS: &str = ".npy, .npz, .safetensors, and .pth, .pt or .pkl as torch.
 
 /// Rows of a file.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct GivenRows {
+pub struct GivenRows {
     /// The rows' entities by key; where it is empty, rows are in an order that somebody else knows.
     pub keys: Vec<String>,
+    /// The number of rows.
     pub count: usize,
+    /// Numbers in each.
     pub width: usize,
     /// `(row, width)`; may hold numbers that are not finite.
     pub values: Vec<f32>,
@@ -28,7 +30,7 @@ pub(crate) struct GivenRows {
 
 /// The rows of a file that are asked for.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Wanted<'a> {
+pub struct Wanted<'a> {
     /// The tensor's name; the only one with two axes where it is left out.
     pub tensor: Option<&'a str>,
     /// Says that the recipe names the rows: then nothing that stands beside them is looked at.
@@ -60,7 +62,7 @@ pub(super) enum Array {
 ///
 /// # Errors
 /// [`stage::Kind::Usage`] for other formats, [`stage::Kind::Data`] where the file is damaged or gives no rows.
-pub(crate) fn read(path: &Path, wanted: Wanted) -> Result<GivenRows> {
+pub fn read(path: &Path, wanted: Wanted) -> Result<GivenRows> {
     open(path, wanted).and_then(|mut tensors| rows(tensors.as_mut(), wanted)).map_err(|e| e.at(path))
 }
 

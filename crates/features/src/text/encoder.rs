@@ -3,8 +3,7 @@
 use candle_core::{Device, IndexOp, Module, Tensor};
 use candle_nn::{Linear, VarBuilder, linear};
 use recipe::TextOutput;
-use serde_json::Value;
-use stage::files::{read_bytes, read_json};
+use stage::files::read_bytes;
 use stage::{Error, Result};
 use tokenizers::Tokenizer;
 
@@ -152,9 +151,11 @@ fn mean(states: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
 /// The tokenizer of a checkpoint.
 pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     let path = checkpoint.path(TOKENIZER);
-    // Not every reader of a part expects that the file may end within it.
-    read_json::<Value>(&path)?;
-    Tokenizer::from_bytes(read_bytes(&path)?).map_err(|e| Error::data("not a tokenizer").at(path).because(e))
+    let bytes = read_bytes(&path)?;
+    // Not every reader of a part expects that it may be damaged.
+    let read =
+        stage::caught(|| Tokenizer::from_bytes(bytes)).unwrap_or_else(|| Err("its reader panicked".into()));
+    read.map_err(|e| Error::data("not a tokenizer").at(path).because(e))
 }
 
 #[cfg(test)]
