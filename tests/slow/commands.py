@@ -4,7 +4,7 @@
 A block of `sh`, `python` or `sql` is run as it stands there. One that is marked, as in ```sh skip=gpu, is not, and is named
 with its reason. What a block marked `same` prints must be what the one before it printed.
 
-Usage: commands.py [PAGE...]   (run by a Python that has torch.txt's packages; DSOM_DATA is the folder of published datasets)
+Usage: commands.py [PAGE...]   (run by a Python that has the packages of torch.txt and exports.txt; DSOM_DATA is the folder of published datasets)
 """
 
 import os
