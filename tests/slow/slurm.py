@@ -274,12 +274,12 @@ def main():
     parser.add_argument("--keep", action="store_true", help="leave the folder")
     options = parser.parse_args()
     os.environ["PATH"] += ":/usr/sbin"
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # What was started is ended even so.
     missing = [name for name in NEEDED if not shutil.which(name)] + (["root"] if os.geteuid() else [])
     if missing:
         print(f"skipped: no {', '.join(missing)} (Debian: slurmctld slurmd slurm-client munge)")
         return bool(os.environ.get("DSOM_REQUIRE_SLURM"))
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="dsom-slurm-"))
-    failed = 0
+    folder, failed = pathlib.Path(tempfile.mkdtemp(prefix="dsom-slurm-")), 0
     try:
         with cluster(folder / "cluster"):
             lab = Lab(options.programs, folder)
