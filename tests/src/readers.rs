@@ -9,7 +9,7 @@ use dsom_soft_labels::SoftLabels;
 use kge::checkpoint::TensorReader;
 use kge::{Matrix, Model, Scorer};
 use mkg::graph::{self, Entity, Relation};
-use mkg::raw::{Dataset, SplitTriples, Plan};
+use mkg::raw::{Dataset, Plan, SplitTriples};
 use mkg::{EntityId, KnownAnswers, QuerySet, Triple, Vocabulary};
 use recipe::{Recipe, Training, UnknownKeys};
 use stage::manifest::{self, Manifest};

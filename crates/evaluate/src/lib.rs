@@ -101,9 +101,10 @@ fn parse_splits(names: &[String]) -> Result<Vec<Split>> {
             splits.push(split);
         }
     }
-    match splits.is_empty() {
-        true => Err(Error::usage("no split to evaluate").hint("--split valid --split test")),
-        false => Ok(splits),
+    if splits.is_empty() {
+        Err(Error::usage("no split to evaluate").hint("--split valid --split test"))
+    } else {
+        Ok(splits)
     }
 }
 

@@ -126,9 +126,12 @@ impl Catalogue {
             return Err(error.hint("run `dsom-teachers` or `dsom-distill` first"));
         }
         for name in &names {
-            self.parts(name).map_err(|error| match asked.is_empty() && error.kind() == Kind::Missing {
-                true => error.hint("finish or remove it, or name other models with --model"),
-                false => error,
+            self.parts(name).map_err(|error| {
+                if asked.is_empty() && error.kind() == Kind::Missing {
+                    error.hint("finish or remove it, or name other models with --model")
+                } else {
+                    error
+                }
             })?;
         }
         Ok(names)
@@ -167,9 +170,10 @@ impl Catalogue {
             Ok(manifest) => {
                 Err(Error::data(format!("written by `{}`, not by `{program}`", manifest.program)).at(folder))
             }
-            Err(error) if error.kind() == Kind::Missing => Err(match self.is_expected(name, &folder) {
-                true => self.unfinished(name, program),
-                false => self.unknown(&name.to_string()),
+            Err(error) if error.kind() == Kind::Missing => Err(if self.is_expected(name, &folder) {
+                self.unfinished(name, program)
+            } else {
+                self.unknown(&name.to_string())
             }),
             Err(error) => Err(error.hint(format!("rerun `{program}` with --force"))),
         }

@@ -167,9 +167,10 @@ impl Grid {
 /// Refuses a path to an encoder that is not there; `random` and OWNER/NAME on the hub are none.
 fn require_folder(model: &Path) -> Result<()> {
     let is_path = model.to_string_lossy().starts_with(['/', '.']) || model.components().count() > 2;
-    match is_path && !model.is_dir() {
-        true => Err(Error::missing("no text encoder").at(model).hint("--text-model names its folder")),
-        false => Ok(()),
+    if is_path && !model.is_dir() {
+        Err(Error::missing("no text encoder").at(model).hint("--text-model names its folder"))
+    } else {
+        Ok(())
     }
 }
 
@@ -277,9 +278,10 @@ impl Planner<'_> {
         let run = self.grid.runs.len();
         let seed = self.seed_of(Level::SoftLabels, cell.seed);
         let common = Overrides::of([&self.spec.set, &cell.dataset.set]).up_to(Level::SoftLabels);
-        let folder = match cell.overrides.up_to(Level::SoftLabels) == common {
-            true => format!("seed-{seed}"),
-            false => format!("seed-{seed}-{}", cell.variant.name),
+        let folder = if cell.overrides.up_to(Level::SoftLabels) == common {
+            format!("seed-{seed}")
+        } else {
+            format!("seed-{seed}-{}", cell.variant.name)
         };
         let root = self.places.out.join(&cell.dataset.name).join(folder);
         self.grid.runs.push(RunPlan { root, links: Vec::new(), models: Vec::new() });

@@ -358,9 +358,10 @@ impl Sweep {
 
 /// Whole numbers are integers: counts refuse anything else, and fractions take either.
 fn number(value: f64) -> toml::Value {
-    match value.fract() == 0.0 && value.abs() < 1e15 {
-        true => toml::Value::Integer(value as i64),
-        false => toml::Value::Float(value),
+    if value.fract() == 0.0 && value.abs() < 1e15 {
+        toml::Value::Integer(value as i64)
+    } else {
+        toml::Value::Float(value)
     }
 }
 

@@ -93,9 +93,10 @@ impl Checkpoint {
         let bytes = std::fs::metadata(&self.weights).map_err(|e| Error::io(&self.weights, e))?.len();
         // Tensors, and one at a time once more in another order.
         stage::resources::require_memory(2 * bytes, "loading the encoder", "take a smaller encoder")?;
-        let opened = match self.weights.extension().is_some_and(|extension| extension == "bin") {
-            true => pickled(&self.weights, device),
-            false => mapped(&self.weights, device),
+        let opened = if self.weights.extension().is_some_and(|extension| extension == "bin") {
+            pickled(&self.weights, device)
+        } else {
+            mapped(&self.weights, device)
         };
         let all = opened.map_err(|e| self.damaged(e))?;
         let prefix = PREFIXES.into_iter().find(|prefix| all.contains_tensor(&format!("{prefix}.{probe}")));

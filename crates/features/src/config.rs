@@ -116,9 +116,10 @@ impl<A: Architecture> Config<A> {
             }
         }
         let (hidden, heads) = (self.size("hidden_size"), self.size("num_attention_heads"));
-        match hidden.is_multiple_of(heads) {
-            true => Ok(()),
-            false => Err(format!("hidden_size {hidden} is no multiple of num_attention_heads {heads}")),
+        if hidden.is_multiple_of(heads) {
+            Ok(())
+        } else {
+            Err(format!("hidden_size {hidden} is no multiple of num_attention_heads {heads}"))
         }
     }
 

@@ -71,9 +71,10 @@ pub(crate) fn check_finite(rows: &GivenRows) -> Result<()> {
     let whose = rows.keys.get(row).map_or(String::new(), |key| format!("`{key}`, "));
     let message = format!("{whose}column {column} is {}, not a finite 32-bit number", rows.values[i]);
     let error = Error::data(message).row(row as u64);
-    Err(match rows.values[i].is_nan() {
-        true => error.hint("where NaN stands for no features, in Python: np.nan_to_num(features) gives rows of zeros, which are absent"),
-        false => error.hint("numbers beyond 3.4e38 do not fit; divide the features by a constant"),
+    Err(if rows.values[i].is_nan() {
+        error.hint("where NaN stands for no features, in Python: np.nan_to_num(features) gives rows of zeros, which are absent")
+    } else {
+        error.hint("numbers beyond 3.4e38 do not fit; divide the features by a constant")
     })
 }
 

@@ -90,9 +90,10 @@ impl Context<'_> {
             Err(lack) => matches!(lack, Lack::Unfetched(_)),
             Ok(plan) => plan.source.is_of_hub() && plan.task.status()? != Status::Fresh,
         };
-        match may_change && !self.args.common.is_status() {
-            true => self.plan_with(modality, section, Lookup::Fetch),
-            false => Ok(plan),
+        if may_change && !self.args.common.is_status() {
+            self.plan_with(modality, section, Lookup::Fetch)
+        } else {
+            Ok(plan)
         }
     }
 

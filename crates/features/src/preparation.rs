@@ -199,10 +199,8 @@ impl PreparationFile {
             },
             Some(SizeConfig::Shortest { shortest_edge }) => Size::ShortestEdge(shortest_edge),
         };
-        let crop = match self.do_center_crop.unwrap_or(usual.crop.is_some()) {
-            true => Some(self.crop(&usual)?),
-            false => None,
-        };
+        let crop =
+            if self.do_center_crop.unwrap_or(usual.crop.is_some()) { Some(self.crop(&usual)?) } else { None };
         check_sizes(resized, crop)?;
         // Images without rescaling stay at 0 to 255; without normalising, nothing is subtracted.
         let (mean, deviation) = match self.do_normalize {

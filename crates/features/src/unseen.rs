@@ -41,10 +41,7 @@ impl Unseen {
         let (mut fit, mut others) = (Vec::new(), Vec::new());
         for modality in run.finished("teachers").into_iter().filter(|modality| !modality.is_structural()) {
             let made = Made::open(run, &modality)?;
-            match self.fits(&made.section()?) {
-                true => fit.push(modality),
-                false => others.push(made.about()?),
-            }
+            if self.fits(&made.section()?) { fit.push(modality) } else { others.push(made.about()?) }
         }
         match fit.as_slice() {
             [only] => Ok(only.clone()),

@@ -137,9 +137,10 @@ fn renamed(from: &str, rename: impl Fn(&str) -> String) -> tempfile::TempDir {
 
 /// The encoder in `folder` is as good as the golden checkpoint `name`.
 fn check(folder: &Path, name: &str) {
-    match TEXT_ARCHITECTURES.contains(&name) {
-        true => check_texts(folder, &expected(&golden(name))),
-        false => check_images(folder, &expected(&golden(name))),
+    if TEXT_ARCHITECTURES.contains(&name) {
+        check_texts(folder, &expected(&golden(name)))
+    } else {
+        check_images(folder, &expected(&golden(name)))
     }
 }
 
@@ -260,9 +261,10 @@ fn what_a_model_of_candle_transformers_does_not_compute_is_refused() {
             config.pointer_mut(within).unwrap()[name] = value.clone();
         };
         let folder = changed(from, change, str::to_owned);
-        let error = match TEXT_ARCHITECTURES.contains(&from) {
-            true => load_text(folder.path(), TextOutput::Mean).err(),
-            false => load_images(folder.path(), ImageOutput::Patches).err(),
+        let error = if TEXT_ARCHITECTURES.contains(&from) {
+            load_text(folder.path(), TextOutput::Mean).err()
+        } else {
+            load_images(folder.path(), ImageOutput::Patches).err()
         };
         let error = told(&error.unwrap_or_else(|| panic!("{from} {key} {value} was taken")));
         assert!(error.contains(said), "{error}");

@@ -117,9 +117,10 @@ impl Hub {
     /// Folder of a repository's files in the cache, if the commit is known.
     fn snapshot(&self, repository: &Repository) -> Option<Snapshot> {
         let folder = self.cache.join(repository.at("").folder_name());
-        let commit = match repository.is_pinned() {
-            true => repository.revision.clone(),
-            false => std::fs::read_to_string(folder.join("refs").join(&repository.revision)).ok()?,
+        let commit = if repository.is_pinned() {
+            repository.revision.clone()
+        } else {
+            std::fs::read_to_string(folder.join("refs").join(&repository.revision)).ok()?
         };
         Some(Snapshot { folder: folder.join("snapshots").join(&commit), commit })
     }

@@ -30,9 +30,10 @@ pub(crate) fn import(args: &Arguments) -> Result<()> {
     let Some((work, ())) = args.common.begin(task, || Ok(()))? else { return Ok(()) };
     source.write(&work)?;
     work.finish(source.summary(&plan)?)?;
-    match args.common.is_quiet() {
-        true => source.audit.warnings.iter().for_each(|warning| tracing::warn!("{warning}")),
-        false => print_line(&render(&source.audit)),
+    if args.common.is_quiet() {
+        source.audit.warnings.iter().for_each(|warning| tracing::warn!("{warning}"))
+    } else {
+        print_line(&render(&source.audit))
     }
     Ok(())
 }

@@ -409,9 +409,10 @@ impl Trainer<f32> {
             0 => 2 * entities * width,
             // The table is there for validation, its gradient where the step goes through the entities.
             _ => {
-                let way = match shape.backbone.is_distance() {
-                    true => Way::Entities,
-                    false => Way::cheaper(entities, features, width, queries, used),
+                let way = if shape.backbone.is_distance() {
+                    Way::Entities
+                } else {
+                    Way::cheaper(entities, features, width, queries, used)
                 };
                 let tables = match way {
                     Way::Entities => 2 * entities * width,

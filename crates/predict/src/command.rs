@@ -124,10 +124,8 @@ fn run(arguments: &Arguments) -> Result<()> {
         None => session.answer(&questions, &listing)?,
     };
     session.warn(&questions, &replies);
-    let explanation = match arguments.why {
-        true => replies.first().map(|reply| session.explain(reply)).transpose()?,
-        false => None,
-    };
+    let explanation =
+        if arguments.why { replies.first().map(|reply| session.explain(reply)).transpose()? } else { None };
     data.vocabulary
         .entities
         .extend(unseen.map(|unseen| Entity { name: Some(unseen.label()), ..Entity::default() }));
@@ -205,9 +203,10 @@ impl Arguments {
     /// The question about the entity that the graph does not have, which stands behind the last.
     fn about_unseen(&self, vocabulary: &Vocabulary, reader: &Reader, word: &str) -> Result<Question> {
         let (id, relation) = (EntityId(vocabulary.entities.len() as u32), Some(reader.relation(word)?));
-        Ok(match self.inverse {
-            true => Question { head: None, relation, tail: Some(id) },
-            false => Question { head: Some(id), relation, tail: None },
+        Ok(if self.inverse {
+            Question { head: None, relation, tail: Some(id) }
+        } else {
+            Question { head: Some(id), relation, tail: None }
         })
     }
 

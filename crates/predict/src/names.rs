@@ -114,9 +114,10 @@ impl<'a> Names<'a> {
         closest.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let shown: Vec<String> = closest.iter().take(LISTED).map(|(_, i)| self.labels[*i].show()).collect();
         let error = Error::usage(format!("no {what} is called `{text}`"));
-        match shown.is_empty() {
-            true => error.hint(format!("the {what} table in graph/ lists all keys and names")),
-            false => error.hint(format!("did you mean: {}", shown.join(", "))),
+        if shown.is_empty() {
+            error.hint(format!("the {what} table in graph/ lists all keys and names"))
+        } else {
+            error.hint(format!("did you mean: {}", shown.join(", ")))
         }
     }
 }

@@ -26,9 +26,10 @@ impl Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.key.is_empty() {
-            true => write!(f, "recipe: {}", self.message),
-            false => write!(f, "recipe: `{}`: {}", self.key, self.message),
+        if self.key.is_empty() {
+            write!(f, "recipe: {}", self.message)
+        } else {
+            write!(f, "recipe: `{}`: {}", self.key, self.message)
         }
     }
 }

@@ -62,9 +62,12 @@ fn defaults() -> Table {
 fn read_over(table: &mut Table, overlay: &Table) -> Valid<Recipe> {
     let base = table.clone();
     merge(table, overlay.clone());
-    read(table).map_err(|problem| match problem.key.is_empty() {
-        true => Problem { key: culprit(&base, overlay, &problem).unwrap_or_default(), ..problem },
-        false => problem,
+    read(table).map_err(|problem| {
+        if problem.key.is_empty() {
+            Problem { key: culprit(&base, overlay, &problem).unwrap_or_default(), ..problem }
+        } else {
+            problem
+        }
     })
 }
 

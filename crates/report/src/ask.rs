@@ -98,9 +98,10 @@ impl Ask {
     /// The numbers of a table in base64.
     fn table(&self, table: &Matrix<f32>) -> Result<String> {
         let values = table.values().iter();
-        let bytes: Vec<u8> = match self.half {
-            true => values.flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect(),
-            false => values.flat_map(|value| value.to_le_bytes()).collect(),
+        let bytes: Vec<u8> = if self.half {
+            values.flat_map(|value| f16::from_f32(*value).to_le_bytes()).collect()
+        } else {
+            values.flat_map(|value| value.to_le_bytes()).collect()
         };
         require_room(bytes.len())?;
         Ok(STANDARD.encode(bytes))

@@ -68,10 +68,7 @@ fn colour(strategy: usize, last: bool, mixed: &mut usize) -> usize {
 
 /// `structural+textual` as `structural + textual`.
 pub(crate) fn readable(strategy: &str, all: bool) -> String {
-    match all && strategy.contains('+') {
-        true => "all teachers".to_owned(),
-        false => strategy.replace('+', " + "),
-    }
+    if all && strategy.contains('+') { "all teachers".to_owned() } else { strategy.replace('+', " + ") }
 }
 
 #[cfg(test)]

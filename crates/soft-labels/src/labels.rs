@@ -94,9 +94,10 @@ impl SoftLabels {
         let scores: Vec<CachedColumn> =
             teachers.iter().map(|m| column(scores_column(m))).collect::<Result<_>>()?;
         let vectors = teachers.iter().map(|m| column(vector_column(m))).collect::<Result<_>>()?;
-        let lossy = match parts.first().is_some_and(|part| part.has(TOP)) {
-            true => Some(Lossy::read(&parts, &begins, &teachers, data)?),
-            false => None,
+        let lossy = if parts.first().is_some_and(|part| part.has(TOP)) {
+            Some(Lossy::read(&parts, &begins, &teachers, data)?)
+        } else {
+            None
         };
         let expected = lossy.as_ref().map_or(data.entities(), |lossy| lossy.top.width);
         if let Some(other) = scores.iter().map(|rows| rows.width).find(|width| *width != expected) {

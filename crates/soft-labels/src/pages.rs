@@ -96,9 +96,10 @@ fn run(into: &mut Vec<u8>, length: usize, level: u8, wide: bool) {
         into.push(rest as u8 | 0x80);
         rest >>= 7;
     }
-    match wide {
-        true => into.extend([rest as u8 | 0x80, 0]),
-        false => into.push(rest as u8),
+    if wide {
+        into.extend([rest as u8 | 0x80, 0])
+    } else {
+        into.push(rest as u8)
     }
     into.push(level);
 }

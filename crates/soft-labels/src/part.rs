@@ -37,9 +37,10 @@ impl CacheFile {
             ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).map_err(|e| unreadable(path, e))?;
         let (metadata, schema) = (builder.metadata().clone(), builder.schema().clone());
         let part = CacheFile { path: path.to_owned(), bytes, metadata, schema };
-        match part.metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).all(is_somewhere) {
-            true => Ok(part),
-            false => Err(part.unexpected("its footer is damaged".to_owned())),
+        if part.metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).all(is_somewhere) {
+            Ok(part)
+        } else {
+            Err(part.unexpected("its footer is damaged".to_owned()))
         }
     }
 
@@ -139,9 +140,10 @@ impl CacheFile {
                 places.extend(values.step_by(size_of::<S>() * width));
             }
         }
-        match places.len() == self.rows() {
-            true => Ok(places),
-            false => Err(self.unexpected(format!("column `{name}` has {} rows", places.len()))),
+        if places.len() == self.rows() {
+            Ok(places)
+        } else {
+            Err(self.unexpected(format!("column `{name}` has {} rows", places.len())))
         }
     }
 
@@ -207,9 +209,10 @@ impl CacheFile {
             Ok(())
         })
         .map_err(|e| e.at(&self.path))?;
-        match excerpts.rests.len() == self.rows() {
-            true => Ok(excerpts),
-            false => Err(self.unexpected(format!("column `{log_sum}` has {} rows", excerpts.rests.len()))),
+        if excerpts.rests.len() == self.rows() {
+            Ok(excerpts)
+        } else {
+            Err(self.unexpected(format!("column `{log_sum}` has {} rows", excerpts.rests.len())))
         }
     }
 

@@ -263,9 +263,10 @@ impl RowGroupBuffers {
 pub(crate) fn beyond_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Error {
     let most = f32::from(f16::MAX);
     let largest = rows.values().iter().map(|x| x.abs()).fold(0.0, f32::max);
-    let message = match largest <= most {
-        true => format!("{what} are not numbers"),
-        false => format!("{what} up to {largest} do not fit half precision (at most {most})"),
+    let message = if largest <= most {
+        format!("{what} are not numbers")
+    } else {
+        format!("{what} up to {largest} do not fit half precision (at most {most})")
     };
     Error::new(Kind::Diverged, message).hint(format!("retrain teacher {modality}"))
 }

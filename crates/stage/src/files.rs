@@ -103,10 +103,7 @@ pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
         let path = entry.map_err(|e| Error::io(folder, e))?.path();
-        match path.is_dir() && !path.is_symlink() {
-            true => files.append(&mut below(&path)?),
-            false => files.push(path),
-        }
+        if path.is_dir() && !path.is_symlink() { files.append(&mut below(&path)?) } else { files.push(path) }
     }
     Ok(files)
 }

@@ -208,9 +208,10 @@ fn clear(folder: &Path) -> Result<()> {
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
     paths.extend(entries.flatten().map(|entry| entry.path()).filter(|path| !path.ends_with(INCOMPLETE)));
     for path in paths {
-        match path.is_dir() {
-            true => std::fs::remove_dir_all(&path).map_err(|e| Error::io(path, e))?,
-            false => remove(&path)?,
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(|e| Error::io(path, e))?
+        } else {
+            remove(&path)?
         }
     }
     Ok(())

@@ -111,7 +111,10 @@ fn every_job_waits_for_what_it_reads_and_the_tables_for_all() {
     let jobs = std::fs::read_to_string(site.path("jobs")).unwrap();
     assert_eq!(jobs.matches("module load x\n").count(), 4);
     let spaced = site.path("dsom").display().to_string().replace(' ', "\\ ");
-    assert!(jobs.contains(&format!("set -- {spaced} teachers --run")) && jobs.contains("--merge 4"), "{jobs}");
+    assert!(
+        jobs.contains(&format!("set -- {spaced} teachers --run")) && jobs.contains("--merge 4"),
+        "{jobs}"
+    );
 }
 
 #[test]

@@ -56,9 +56,10 @@ fn by_id(key: &str, entities: &[Entity]) -> Result<String> {
 
 /// The object in a JSON file, or in the only member of a zip archive.
 fn lists(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
-    let bytes = match path.extension().is_some_and(|extension| extension == "zip") {
-        true => unzipped(path)?,
-        false => read_bytes(path)?,
+    let bytes = if path.extension().is_some_and(|extension| extension == "zip") {
+        unzipped(path)?
+    } else {
+        read_bytes(path)?
     };
     // A number of two bytes or more with its comma becomes eight.
     require_memory(4 * bytes.len() as u64)?;

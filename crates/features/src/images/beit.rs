@@ -42,9 +42,10 @@ impl Beit {
         for i in 0..config.size("num_hidden_layers") {
             layers.push(BeitLayer::new(config, weights.pp("encoder.layer").pp(i))?);
         }
-        let norm = match config.pools_patches() {
-            true => None,
-            false => Some(layer_norm(hidden, epsilon, weights.pp("layernorm"))?),
+        let norm = if config.pools_patches() {
+            None
+        } else {
+            Some(layer_norm(hidden, epsilon, weights.pp("layernorm"))?)
         };
         Ok(Beit {
             embeddings: Embeddings::new(&config.of()?, false, weights.pp("embeddings"))?,
@@ -64,9 +65,10 @@ fn scaled_or_not(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tens
         (None, Some((layer, _))) => format!("{layer}.lambda_2"),
         (None, None) => return weights.get(shape, name),
     };
-    match weights.contains_tensor(&scale) {
-        true => scaled(weights, shape, name, &scale),
-        false => weights.get(shape, name),
+    if weights.contains_tensor(&scale) {
+        scaled(weights, shape, name, &scale)
+    } else {
+        weights.get(shape, name)
     }
 }
 
@@ -93,9 +95,10 @@ impl BeitLayer {
             norms: [before?, after?],
             inputs: [queries?, keys?, values?],
             output: linear_b(hidden, hidden, true, weights.pp("attention.output.dense"))?,
-            bias: match table.contains_tensor("relative_position_bias_table") {
-                true => Some(bias(config.size("image_size") / config.size("patch_size"), heads, &table)?),
-                false => None,
+            bias: if table.contains_tensor("relative_position_bias_table") {
+                Some(bias(config.size("image_size") / config.size("patch_size"), heads, &table)?)
+            } else {
+                None
             },
             up: linear_b(hidden, inner, true, weights.pp("intermediate.dense"))?,
             down: linear_b(inner, hidden, true, weights.pp("output.dense"))?,

@@ -274,9 +274,10 @@ impl<T: Real> Projected<T> {
 
     fn prepare(&mut self, table: &mut Matrix<T>, queries: usize, uses: &[u32], into: &mut Matrix<T>) {
         let (entities, width) = (self.features.rows(), self.projection.columns());
-        self.way = match self.is_distance {
-            true => Way::Entities,
-            false => Way::cheaper(entities, self.features.columns(), width, queries, uses.len()),
+        self.way = if self.is_distance {
+            Way::Entities
+        } else {
+            Way::cheaper(entities, self.features.columns(), width, queries, uses.len())
         };
         match self.way {
             Way::Entities => {

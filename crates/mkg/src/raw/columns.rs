@@ -39,9 +39,10 @@ pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
     if let Some(keys) = statement(line) {
         return keys;
     }
-    let cells: Vec<&str> = match line.contains('\t') {
-        true => line.split('\t').map(trimmed).collect(),
-        false => line.split_whitespace().collect(),
+    let cells: Vec<&str> = if line.contains('\t') {
+        line.split('\t').map(trimmed).collect()
+    } else {
+        line.split_whitespace().collect()
     };
     let cells = match cells.as_slice() {
         [triple @ .., "."] if triple.len() == 3 => triple,

@@ -42,9 +42,10 @@ impl Scale {
 
     /// The place of a value.
     pub fn place(&self, value: f64) -> f64 {
-        let share = match self.logarithmic {
-            true => (value / self.from).ln() / (self.to / self.from).ln(),
-            false => (value - self.from) / (self.to - self.from),
+        let share = if self.logarithmic {
+            (value / self.from).ln() / (self.to / self.from).ln()
+        } else {
+            (value - self.from) / (self.to - self.from)
         };
         self.start + share * (self.end - self.start)
     }

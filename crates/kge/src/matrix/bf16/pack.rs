@@ -166,9 +166,12 @@ impl<'a> Operand<'a> {
         let mut words = [_mm512_setzero_si512(); 16];
         for (i, word) in words.iter_mut().enumerate() {
             let depth = depth + 2 * i;
-            let line = |depth: usize| match depth < self.depth {
-                true => self.read(depth * self.depth_stride, outer, self.outer),
-                false => zero,
+            let line = |depth: usize| {
+                if depth < self.depth {
+                    self.read(depth * self.depth_stride, outer, self.outer)
+                } else {
+                    zero
+                }
             };
             *word = _mm512_permutexvar_epi16(interleave, round(line(depth), line(depth + 1)));
         }
