@@ -21,7 +21,7 @@ pub struct Arguments {
     /// The experiment, in TOML
     #[arg(value_name = "FILE")]
     experiment: PathBuf,
-    /// Directory of its runs and results [default: runs/experiments/<name of the file>]
+    /// Directory of its runs and results [default: runs/experiments/ and the name of the file]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Raw folder of a dataset, over the experiment's own (repeatable)

@@ -6,7 +6,7 @@
 //! | `.npz`, `.safetensors` | the array with two axes, or one array per entity key |
 //! | `.pth`, `.pt`, `.pkl` | what `torch.save` writes of a tensor or a dictionary with tensors; nothing is executed |
 //!
-//! Lists of [visual words](words) become rows by the words' vectors.
+//! Lists of visual words (module `words`) become rows by the words' vectors.
 //!
 //! Texts beside a matrix, one for each row, are its keys; numbers beside it, which may be ids of another graph, are refused.
 //!

@@ -9,7 +9,7 @@ use crate::{available, train};
 
 /// Stage 3: pre-train one teacher per modality
 ///
-/// Reads graph/ (train and valid) and features/<modality>/, writes teachers/<modality>/: the model of the epoch
+/// Reads graph/ (train and valid) and features/MODALITY/, writes teachers/MODALITY/: the model of the epoch
 /// with the best validation MRR, and events.jsonl with every epoch's losses. A teacher that is fresh is left
 /// alone; an interrupted one continues. Teachers are independent: one job per modality runs them side by side.
 #[derive(Args)]
