@@ -21,7 +21,7 @@ pub struct Arguments {
     /// Folder that gets the folder DATASET, and those of datasets that it shares files with
     #[arg(long, value_name = "DIR", default_value = "data/raw")]
     out: PathBuf,
-    /// Mirror, such as https://mirror.example/github: replaces the scheme and the host of every address
+    /// Mirror, such as `https://mirror.example/github`: replaces the scheme and the host of every address
     #[arg(long, value_name = "URL", env = "DSOM_MIRROR")]
     mirror: Option<String>,
     /// Fetch token ids of texts too, where there are any; no digest of them is known
