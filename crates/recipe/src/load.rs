@@ -104,16 +104,31 @@ fn names(known: &serde_json::Value) -> String {
     known.as_object().into_iter().flat_map(|keys| keys.keys()).cloned().collect::<Vec<_>>().join(", ")
 }
 
-/// The key of `overlay` without which the recipe could be read, or could not for another reason.
+/// The key of `overlay` without which the recipe could be read, or could not for another reason: one whose table is wrong
+/// by itself, if there is such a table.
 fn culprit(base: &Table, overlay: &Table, problem: &Problem) -> Option<String> {
     let mut keys = Vec::new();
     list_keys(overlay, "", &mut keys);
-    keys.into_iter().find(|key| {
-        let (mut without, mut table) = (overlay.clone(), base.clone());
+    keys.retain(|key| {
+        let mut without = overlay.clone();
         remove(&mut without, key);
-        merge(&mut table, without);
-        read(&table).map_or_else(|other| other.message != problem.message, |_| true)
-    })
+        !fails_alike(base, without, problem)
+    });
+    let alone = keys.iter().position(|key| fails_alike(base, table_of(overlay, key), problem));
+    keys.into_iter().nth(alone.unwrap_or_default())
+}
+
+fn fails_alike(base: &Table, overlay: Table, problem: &Problem) -> bool {
+    let mut table = base.clone();
+    merge(&mut table, overlay);
+    read(&table).is_err_and(|other| other.message == problem.message)
+}
+
+/// `table` without anything but the table that holds `key`.
+fn table_of(table: &Table, key: &str) -> Table {
+    let Some((name, rest)) = key.split_once('.') else { return table.clone() };
+    let inner = table.get(name).and_then(Value::as_table);
+    inner.map(|inner| (name.to_owned(), Value::Table(table_of(inner, rest)))).into_iter().collect()
 }
 
 fn list_keys(table: &Table, prefix: &str, into: &mut Vec<String>) {

@@ -99,7 +99,7 @@ fn the_manual_has_an_example_of_every_kind_with_all_its_keys() {
         ("distill.selection", &selections[..]),
         ("distill.term", &["ndkd", "nekd", "nnkd", "dkd", "kd", "none"]),
         ("ensemble", &["average", "boosting", "policy"]),
-        ("features.", &["text", "images", "file"]),
+        ("features.", &["text", "images", "file", "words"]),
     ] {
         let has = |kind: &&&str| {
             kinds.iter().any(|has| has.starts_with(section) && has.ends_with(&format!(" {kind}")))
@@ -131,6 +131,11 @@ fn what_is_wrong_is_named_with_its_key_its_line_and_what_there_is() {
         ("[distill.term]\ntau = 0\n", 2, ["`distill.term.tau`", "above zero, but is 0"]),
         ("[teachers]\nabsent = \"mean\"\n", 2, ["`teachers.absent`", "`learned`"]),
         ("[distill.selection]\nkind = \"polcy\"\n", 2, ["`distill.selection.kind`", "`best-teacher`"]),
+        (
+            "[features.a]\nfrom = \"text\"\n[features.b]\nfrom = \"image\"\n",
+            4,
+            ["`features.b.from`", "`images`"],
+        ),
         ("[features.x]\nfrom = \"file\"\n", 2, ["`features.x.from`", "missing field `file`"]),
         ("[distill.selection]\nreward = -20\n", 1, ["`distill.selection.penalty`", "below `reward`"]),
         ("seed = \n", 1, ["value", ""]),
