@@ -8,7 +8,8 @@ FETCHED    := $(if $(filter undefined,$(origin RAW)),$(filter $(PUBLISHED),$(DAT
 RAW        ?= $(if $(filter nations,$(DATASET)),data/nations,$(FETCHED:%=data/raw/%))
 RUN        ?= runs/$(DATASET)
 TOKENS     ?=
-RECIPE     ?= pipelines/$(DATASET).toml $(if $(TOKENS),pipelines/$(DATASET)-tokens.toml)
+CAPTIONS   ?=
+RECIPE     ?= pipelines/$(DATASET).toml $(if $(TOKENS),pipelines/$(DATASET)-tokens.toml) $(if $(CAPTIONS),pipelines/$(DATASET)-captions.toml)
 TEXT_MODEL ?=
 IMAGE_MODEL ?=
 ARGS       ?=

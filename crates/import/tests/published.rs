@@ -63,7 +63,9 @@ fn workspace() -> PathBuf {
 }
 
 fn read(name: &str, raw: &Path, sets: &[String]) -> Read {
-    let recipe = Recipe::load(&[workspace().join(format!("pipelines/{name}.toml"))], sets).unwrap();
+    let recipes = [name.to_owned(), format!("{name}-captions")];
+    let recipes = recipes.map(|name| workspace().join(format!("pipelines/{name}.toml"))).into_iter();
+    let recipe = Recipe::load(&recipes.filter(|file| file.exists()).collect::<Vec<_>>(), sets).unwrap();
     let dataset = Dataset::read(&Plan::resolve(raw, &recipe.import).unwrap()).unwrap();
     let parts = SplitTriples::choose(&dataset, &recipe.import, recipe.seed).unwrap();
     Read { audit: Audit::new(&dataset, &parts), parts, vocabulary: dataset.vocabulary }
