@@ -10,7 +10,8 @@ use std::process::ExitCode;
 
 /// Read a published multimodal knowledge graph and write it into the run's `graph` folder
 #[derive(Args)]
-#[command(after_long_help = HELP)]
+// Nothing here is computed on a device: the option stands for calls that give all stages the same arguments.
+#[command(after_long_help = HELP, mut_arg("device", |device| device.hide(true)))]
 pub struct Arguments {
     /// Arguments of every stage.
     #[command(flatten)]
