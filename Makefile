@@ -214,11 +214,11 @@ FUZZ     = cargo +nightly fuzz
 ## check-fuzz: what libFuzzer makes of fuzz/corpus, SECONDS=60 for every reader; READERS='recipe given' chooses
 check-fuzz:
 	@$(FUZZ) --version >/dev/null 2>&1 || { echo "check-fuzz: skipped, it needs rustup's nightly and cargo install cargo-fuzz"; exit 0; }; \
-	cp Cargo.lock fuzz/ && for reader in $(READERS); do \
-		mkdir -p target/fuzz/corpus/$$reader && READER=$$reader RAYON_NUM_THREADS=1 $(FUZZ) run --dev --sanitizer none \
-			--target-dir target/fuzz readers $(CURDIR)/target/fuzz/corpus/$$reader $(CURDIR)/fuzz/corpus/$$reader -- \
-			-artifact_prefix=$(CURDIR)/target/fuzz/$$reader- -max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 \
-			-max_len=16384 -verbosity=0 -print_final_stats=1 || exit 1; \
+	cp Cargo.lock fuzz/ && $(FUZZ) build --dev --sanitizer none --target-dir target/fuzz readers || exit 1; \
+	for reader in $(READERS); do \
+		mkdir -p target/fuzz/corpus/$$reader && READER=$$reader RAYON_NUM_THREADS=1 target/fuzz/*/debug/readers \
+			target/fuzz/corpus/$$reader fuzz/corpus/$$reader -artifact_prefix=target/fuzz/$$reader- -max_total_time=$(SECONDS) \
+			-timeout=10 -rss_limit_mb=2048 -max_len=16384 -verbosity=0 -print_final_stats=1 || exit 1; \
 	done
 
 ## check-slow: check-data, files and exported models read by other programs, reports in a browser, encoders against transformers, the wheel, commands of README and docs
