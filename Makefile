@@ -34,10 +34,10 @@ links       = for command in $(COMMANDS); do ln -sf dsom $(1)/dsom-$$command; do
 
 ## help: list the targets
 help:
-	@echo "make TARGET [DATASET=nations] [RAW=raw/folder] [RUN=runs/nations] [RECIPE='a.toml b.toml']"
+	@echo "make TARGET [DATASET=nations] [RAW=raw/folder] [RUN=runs/nations] [RECIPE='a.toml b.toml'] [TOKENS=1] [CAPTIONS=1]"
 	@echo "            [TEXT_MODEL=checkpoint] [IMAGE_MODEL=checkpoint] [ARGS='--set distill.term.gamma=4 -v']"
 	@echo
-	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk -F': ' '{ printf "  %-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^## //p' $(MAKEFILE_LIST) | awk '{ at = index($$0, ": "); printf "  %-14s %s\n", substr($$0, 1, at - 1), substr($$0, at + 2) }'
 
 ## demo: the whole pipeline on the embedded dataset, a student alone beside it; then its table and ten predictions by name
 demo: build
