@@ -75,13 +75,14 @@ impl Plan {
 
     /// Names of files in the raw folder that begin like those of a split and are not read, sorted.
     pub fn unread_splits(&self) -> Result<Vec<String>> {
-        let read = self.files();
-        let entries = std::fs::read_dir(&self.root).map_err(|e| Error::io(&self.root, e))?;
-        let files = entries.flatten().filter(|entry| entry.path().is_file()).map(|entry| entry.file_name());
-        let unread = files.filter(|name| !read.contains(Path::new(name)));
-        let names = unread.map(|name| name.to_string_lossy().into_owned());
-        let mut splits: Vec<_> =
-            names.filter(|name| SPLITS.iter().any(|split| name.starts_with(split))).collect();
+        let (read, failed) = (self.files(), |e| Error::io(&self.root, e));
+        let mut splits = Vec::new();
+        for entry in std::fs::read_dir(&self.root).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let is_of_split = SPLITS.iter().any(|split| name.starts_with(split)) && path.is_file();
+            splits.extend((is_of_split && !read.contains(Path::new(&name))).then_some(name));
+        }
         splits.sort();
         Ok(splits)
     }
