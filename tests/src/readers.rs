@@ -20,7 +20,7 @@ use training::{Data, Engine};
 
 /// A kind of file, and its reader.
 pub struct UntrustedFile {
-    /// What the kind is called; a folder of `fuzz/corpus` is called so.
+    /// Name of the kind, and of its folder in `fuzz/corpus`.
     pub name: &'static str,
     /// Names that the bytes get, one after the other.
     files: &'static [&'static str],

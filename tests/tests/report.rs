@@ -22,7 +22,7 @@ fn call(run: &Run, more: &[&str]) -> Output {
     program("dsom-report").arg("--run").arg(run.path("")).args(more).output().expect("the program starts")
 }
 
-/// What a script of the page that answers has for itself.
+/// A script of the page that answers, cut out of it.
 fn held<'a>(page: &'a str, id: &str) -> &'a str {
     let rest = page.split_once(&format!("<script id=\"{id}\" type=\"text/plain\">")).expect("a script").1;
     rest.split_once("</script>").expect("its end").0

@@ -46,8 +46,8 @@ pub fn jobs(
 ) -> Vec<BatchJob> {
     // The last job evaluates: it alone knows what there is to evaluate.
     let steps = grid.steps.iter().filter(|step| step.program != EVALUATE);
-    let of_step = |step| parts(of_step(grid, out, programs, profile, step));
-    let mut jobs: Vec<BatchJob> = steps.flat_map(of_step).collect();
+    let mut jobs: Vec<BatchJob> =
+        steps.flat_map(|step| parts(of_step(grid, out, programs, profile, step))).collect();
     jobs.push(tables(&jobs, call, out, profile));
     jobs
 }

@@ -18,7 +18,7 @@ const SECTIONS: [&str; 8] =
     ["default", "import", "features", "teachers", "soft-labels", "distill", "ensemble", TABLES];
 /// Options that are no choice.
 const DECIDED: [&str; 5] = ["comment", "dependency", "parsable", "test-only", "wrap"];
-/// What every script does, after its first lines.
+/// Body of every script, after its first lines.
 const SCRIPT: &str = include_str!("submit.sh");
 
 /// Options of `sbatch` by stage, as `pipelines/slurm.toml` explains them.

@@ -54,7 +54,7 @@ impl Unseen {
         }
     }
 
-    /// What it is called in answers.
+    /// Its name in answers.
     pub fn label(&self) -> String {
         let name = |path: &PathBuf| path.display().to_string();
         match self {

@@ -192,7 +192,7 @@ fn triples(triples: &[Triple]) -> String {
     STANDARD.encode(ids.flat_map(u32::to_le_bytes).collect::<Vec<u8>>())
 }
 
-/// What is on the page before the script fills it.
+/// The page before the script fills it.
 fn frame(name: &str, about: &str) -> Markup {
     html! {
         main.ask {

@@ -5,7 +5,7 @@ use stage::manifest::version;
 
 /// The one style sheet.
 const STYLE: &str = include_str!("style.css");
-/// What a browser lets a page do: nothing beyond its own file.
+/// The policy that a browser holds a page to: nothing beyond its own file.
 const ALONE: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 

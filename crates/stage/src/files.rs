@@ -29,7 +29,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
 pub struct Temporary {
     /// Place of the temporary file.
     pub path: PathBuf,
-    /// What is there of it so far; written to at its end.
+    /// Its content so far; writes go to its end.
     pub file: File,
     target: PathBuf,
 }

@@ -70,7 +70,7 @@ impl Site {
     }
 }
 
-/// What a call of `sbatch` says of a job: its name and its dependencies.
+/// A job as a call of `sbatch` has it: its name and its dependencies.
 fn depends(call: &str) -> (&str, &str) {
     let option = |name: &str| {
         let (_, rest) = call.split_once(&format!("<--{name}="))?;
