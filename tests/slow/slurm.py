@@ -189,9 +189,9 @@ def states(numbers):
 
 
 def grid(lab):
-    """The demo's grid: two calls at once, sharded features, spaces in paths, a cancelled student, the same call again."""
+    """The demo's grid: two calls at once, features and soft labels in shards, spaces in paths, a cancelled student, the same call again."""
     out, file, student = lab.folder / "with space" / "grid", "pipelines/experiments/demo.toml", "nations/seed-0/student-all-0"
-    profile = lab.profile('[default]\ntime = 30\n[features]\narray = "1-2"\n[teachers]\ncpus-per-task = 1\nsetup = "export DSOM_DEVICE=cpu"\n')
+    profile = lab.profile('[default]\ntime = 30\n[features]\narray = "1-2"\n[soft-labels]\narray = "1-2"\n[teachers]\ncpus-per-task = 1\nsetup = "export DSOM_DEVICE=cpu"\n')
     command = [lab.program, file, "--out", out, "--slurm", profile]
     calls = [subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True) for _ in range(2)]
     ends = [(one.communicate()[1], one.returncode) for one in calls]
@@ -199,7 +199,7 @@ def grid(lab):
     jobs = [submitted(end) for end, _ in ends]
     names = collections.Counter(name for one in jobs for name in one)
     # What was done before the second call had its turn is asked for again, and fresh.
-    assert len(names) == 40 and all(count == 1 for name, count in names.items() if "student" in name), names
+    assert len(names) == 43 and all(count == 1 for name, count in names.items() if "student" in name), names
     call("scancel", next(one[student] for one in jobs if student in one), check=True)
     settle(900)
     assert "(2 of 3 seeds)" in (out / "table.md").read_text() and (out / "report.html").is_file()

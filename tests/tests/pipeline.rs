@@ -196,6 +196,44 @@ fn a_lossy_cache_goes_through_the_pipeline() {
 }
 
 #[test]
+fn shards_of_soft_labels_merge_to_the_same_bytes() {
+    let (whole, sharded) = (Run::finished(), Run::finished());
+    let small = |more: &[&'static str]| [&["--set", "soft_labels.rows_per_file=100"][..], more].concat();
+    whole.succeeds("dsom-soft-labels", &small(&[]));
+    for shard in ["1/3", "3/3"] {
+        sharded.succeeds("dsom-soft-labels", &small(&["--shard", shard]));
+    }
+    sharded.fails("dsom-soft-labels", &small(&["--merge", "3"]), 66, &["shard-2-of-3", "shard is absent"]);
+    sharded.succeeds("dsom-soft-labels", &small(&["--shard", "2/3"]));
+    // A file that is no longer what the shard wrote does not become one of the whole.
+    let part = sharded.path("soft-labels.shard-2-of-3/part-00001.parquet");
+    let kept = std::fs::read(&part).unwrap();
+    let modified = std::fs::metadata(&part).unwrap().modified().unwrap();
+    let write = |bytes: &[u8]| {
+        std::fs::write(&part, bytes).unwrap();
+        std::fs::File::options().write(true).open(&part).unwrap().set_modified(modified).unwrap();
+    };
+    write(&vec![0; kept.len()]);
+    sharded.fails(
+        "dsom-soft-labels",
+        &small(&["--merge", "3"]),
+        65,
+        &["part-00001.parquet", "changed since"],
+    );
+    write(&kept);
+    sharded.succeeds("dsom-soft-labels", &small(&["--merge", "3"]));
+    let outputs = |run: &Run| run.json("soft-labels/stage.json")["outputs"].clone();
+    assert!(outputs(&whole).as_array().unwrap().len() > 3);
+    assert_eq!(outputs(&whole), outputs(&sharded));
+    sharded.succeeds("dsom-soft-labels", &["--verify"]);
+    assert!(sharded.status("dsom-soft-labels", &small(&[])).contains("fresh"));
+    // The shards are gone, and are not made anew for what is done.
+    let again = sharded.output("dsom-soft-labels", &small(&["--shard", "2/3"]));
+    assert!(said(&again).contains("needs no shard"), "{}", said(&again));
+    assert!(!sharded.path("soft-labels.shard-2-of-3").exists());
+}
+
+#[test]
 fn outputs_do_not_depend_on_the_number_of_threads() {
     let (one, two) = (Run::finished(), Run::finished());
     for (run, threads) in [(&one, "1"), (&two, "2")] {

@@ -109,7 +109,7 @@ fn outputs<'a>(grid: &'a Grid, step: &'a Step) -> impl Iterator<Item = PathBuf> 
 fn parts(job: BatchJob) -> Vec<BatchJob> {
     match job.stage {
         "teachers" => by_modality(job),
-        "features" => by_shard(job),
+        "features" | "soft-labels" => by_shard(job),
         _ => vec![job],
     }
 }

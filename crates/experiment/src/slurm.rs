@@ -60,7 +60,7 @@ fn check(section: &str, table: &Table) -> Result<()> {
     }
     for (key, value) in table {
         let is_array = key == "array";
-        if DECIDED.contains(&key.as_str()) || (is_array && section != "features") {
+        if DECIDED.contains(&key.as_str()) || (is_array && !["features", "soft-labels"].contains(&section)) {
             return refuse(format!("[{section}] cannot have `{key}`"));
         }
         if is_array && value.as_str().and_then(shards_of).is_none() {

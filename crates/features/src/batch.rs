@@ -4,7 +4,7 @@
 //! takes every so many-th batch and has the finished ones as its outputs: so shards are of about the same work, and
 //! together they give the same bytes as one process.
 
-use program::Progress;
+use program::{Progress, Shard};
 use serde::{Deserialize, Serialize};
 use stage::files::{digest_of, write_bytes};
 use stage::{Error, Modality, Result};
@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 use crate::FeatureTable;
 use crate::images::DecodeReport;
 use crate::parallel::as_done;
-use crate::shard::Shard;
 
 /// Hexadecimal digits of a digest, with which a kept batch begins.
 const DIGEST: usize = 64;

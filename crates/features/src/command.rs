@@ -2,11 +2,8 @@
 
 use clap::Args;
 use stage::Modality;
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
-
-use crate::shard::Shard;
 
 /// Turn the texts and images of entities into feature vectors
 #[derive(Args)]
@@ -29,12 +26,9 @@ pub struct Arguments {
     /// Image folder, where it is not the one that the graph's stage.json names
     #[arg(long, value_name = "DIR")]
     pub(crate) images: Option<PathBuf>,
-    /// Do only every N-th batch, from the I-th on, in a folder of its own, for array jobs; then --merge N
-    #[arg(long, value_name = "I/N", conflicts_with = "merge")]
-    pub(crate) shard: Option<Shard>,
-    /// Put N finished shards together: the same bytes as without shards
-    #[arg(long, value_name = "N")]
-    pub(crate) merge: Option<NonZeroUsize>,
+    /// Shares of the work.
+    #[command(flatten)]
+    pub(crate) sharing: program::Sharing,
     /// Write the features to DIR/MODALITY.parquet as well, for other programs
     #[arg(long, value_name = "DIR", conflicts_with = "shard")]
     pub(crate) export: Option<PathBuf>,

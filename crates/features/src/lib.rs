@@ -21,7 +21,6 @@ pub mod parallel;
 mod plan;
 pub mod preparation;
 mod random;
-mod shard;
 pub mod source;
 pub mod table;
 pub mod text;

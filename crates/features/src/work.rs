@@ -1,10 +1,11 @@
 //! The stage: every modality's plan is made, then done.
 
 use mkg::Vocabulary;
+use program::Shards;
 use recipe::{Features, Recipe, TextOutput};
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
-use stage::task::{Status, Task};
+use stage::task::Task;
 use stage::work::Work;
 use stage::{Error, Modality, Result};
 use std::path::Path;
@@ -14,7 +15,6 @@ use crate::command::Arguments;
 use crate::images::ImageWork;
 use crate::images::report::unreadable;
 use crate::plan::{Context, FeatureSource, Lack, ModalityPlan};
-use crate::shard::Shard;
 use crate::source::EncoderSource;
 use crate::text::{TextEncoder, TextWork};
 use crate::tokens::Tokens;
@@ -96,22 +96,29 @@ impl Context<'_> {
 
     /// Does one modality's task, or a shard of it, or puts its shards together.
     fn make(&self, ModalityPlan { modality, task, source }: ModalityPlan) -> Result<()> {
-        match (&source, self.args.shard, self.args.merge) {
+        let sharing = self.args.sharing;
+        match (&source, sharing.shard, sharing.merge) {
             (FeatureSource::Given { .. } | FeatureSource::Words { .. }, Some(_), _) => {
                 tracing::info!("{modality}: given features have no shards, --merge makes them");
                 Ok(())
             }
             (FeatureSource::Text { .. } | FeatureSource::Images { .. }, None, Some(count)) => {
-                let shards = Shard::all(count.get()).map(|shard| shard.task(self.run, &modality, &task));
-                let shards: Vec<Task> = shards.collect();
-                let (folder, merged) = (task.folder().to_owned(), || merged(&shards, self.entities.len()));
-                match self.args.common.begin(task, merged)? {
-                    Some((work, (outcome, about))) => self.finish(&modality, &source, outcome, about, work),
-                    None => self.left_alone(&folder),
-                }
+                let whole = task.clone();
+                let merged = || {
+                    let shards = Shards::of(&whole, count)?;
+                    Ok((merged(&shards, self.entities.len())?, shards))
+                };
+                let Some((work, ((outcome, about), shards))) = self.args.common.begin(task, merged)? else {
+                    return self.left_alone(whole.folder());
+                };
+                self.finish(&modality, &source, outcome, about, work)?;
+                shards.remove()
             }
             (_, None, _) => self.encode(&modality, &source, task),
-            (_, Some(shard), _) => self.encode(&modality, &source, shard.task(self.run, &modality, &task)),
+            (_, Some(shard), _) => match shard.task(&task)? {
+                Some(task) => self.encode(&modality, &source, task),
+                None => Ok(()),
+            },
         }
     }
 
@@ -125,7 +132,7 @@ impl Context<'_> {
             Ready::Encode(encode, about) => (encode, about),
             Ready::Given(table) => return write(modality, &table, json!({}), work),
         };
-        let shard = self.args.shard;
+        let shard = self.args.sharing.shard;
         let job = Job { modality, threads: rayon::current_num_threads(), shard, folder: &folder };
         let outcome = job.run(encode.as_ref(), self.entities.len())?;
         if shard.is_none() {
@@ -277,36 +284,21 @@ fn extend(to: &mut Value, from: Value) {
 /// The finished shards together, of a graph with so many `entities`, and what their summaries tell of the encoder.
 ///
 /// # Errors
-/// [`stage::Kind::Missing`] where a shard is not finished, [`stage::Kind::Data`] where shards do not fit each other.
-fn merged(shards: &[Task], entities: usize) -> Result<(EncodedFeatures, Value)> {
-    let manifests = shards.iter().map(finished).collect::<Result<Vec<_>>>()?;
-    let summary = manifests.first().map_or(&Value::Null, |manifest| &manifest.summary);
+/// [`stage::Kind::Data`] where shards do not fit each other.
+fn merged(shards: &Shards, entities: usize) -> Result<(EncodedFeatures, Value)> {
+    let summary = &shards.manifest().summary;
     let [width, of] =
         ["width", "of"].map(|name| summary[name].as_u64().and_then(|n| usize::try_from(n).ok()));
     let mut outcome = EncodedFeatures::empty(entities, width.unwrap_or_default());
-    for (shard, manifest) in shards.iter().zip(&manifests) {
-        for record in &manifest.outputs {
-            let path = shard.folder().join(&record.path);
-            let batch = Encoded::read(&path).ok_or_else(|| Error::data("not a whole batch").at(&path))?;
-            outcome.add(batch).map_err(|e| e.at(&path))?;
-        }
+    for path in shards.files() {
+        let batch = Encoded::read(&path).ok_or_else(|| Error::data("not a whole batch").at(&path))?;
+        outcome.add(batch).map_err(|e| e.at(&path))?;
     }
     match of.unwrap_or_default() {
         of if of == outcome.batches => Ok((outcome, summary["about"].clone())),
         of => {
-            let message = format!("{} shards have {} batches of {of}", shards.len(), outcome.batches);
+            let message = format!("the shards have {} batches of {of}", outcome.batches);
             Err(Error::data(message).hint("make all shards with the same program"))
-        }
-    }
-}
-
-/// A shard's `stage.json`.
-fn finished(shard: &Task) -> Result<Manifest> {
-    match shard.status()? {
-        Status::Fresh => Manifest::read(shard.folder()),
-        other => {
-            let error = Error::missing(format!("this shard is {other}")).at(shard.folder());
-            Err(error.hint("run it with the same recipe and --shard"))
         }
     }
 }

@@ -4,8 +4,10 @@ mod args;
 mod device;
 mod printable;
 mod progress;
+mod shard;
 
 pub use args::{Common, exit, main, print_line};
 pub use device::Device;
 pub use printable::printable;
 pub use progress::{Progress, init_logging};
+pub use shard::{Shard, Shards, Sharing};

@@ -1,7 +1,7 @@
 //! Command line of `dsom soft-labels`.
 
 use clap::Args;
-use program::Common;
+use program::{Common, Sharing};
 use stage::Result;
 use std::process::ExitCode;
 
@@ -13,9 +13,11 @@ use std::process::ExitCode;
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
-    common: Common,
+    pub(crate) common: Common,
+    #[command(flatten)]
+    pub(crate) sharing: Sharing,
     /// Check the finished files (row count, order, digests) and write nothing
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["shard", "merge"])]
     verify: bool,
 }
 
@@ -30,5 +32,5 @@ fn run(arguments: &Arguments) -> Result<()> {
         tracing::info!("{rows} rows, in order, and every digest matches");
         return Ok(());
     }
-    crate::run(&arguments.common, &arguments.common.recipe()?)
+    crate::run(arguments, &arguments.common.recipe()?)
 }

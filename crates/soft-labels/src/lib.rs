@@ -42,20 +42,27 @@ mod tests;
 mod write;
 
 pub use labels::{Opened, SoftLabels};
-pub use write::{TrainedTeacher, scorers, write_labels, write_part};
+pub use write::{TrainedTeacher, scorers, write_part};
 
 use kge::Scorer;
 use mkg::Vocabulary;
-use program::Common;
+use program::{Common, Shards, Sharing};
 use recipe::{Precision, Recipe};
 use stage::manifest;
 use stage::task::Task;
 use stage::{Error, Modality, Result, Run, resources};
+use std::num::NonZeroUsize;
+use std::path::Path;
 use training::{Data, Place, open_model};
 
-/// Writes the soft labels, unless they are fresh.
-pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
-    let (run, options) = (common.run(), &recipe.soft_labels);
+use crate::command::Arguments;
+use crate::schema::Layout;
+use crate::write::{Part, write_labels};
+
+/// Writes the soft labels, or a share of them, or puts their shards together, unless that is fresh.
+pub(crate) fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
+    let (common, options) = (&arguments.common, &recipe.soft_labels);
+    let run = common.run();
     let parameters = serde_json::json!({
         "format": schema::FORMAT, "teachers": options.teachers, "rows_per_file": options.rows_per_file,
         "top": options.top,
@@ -63,9 +70,17 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let mut task = Task::new(&run, "dsom-soft-labels", run.soft_labels(), &parameters, recipe.seed);
     let data = Data::open(&run, &mut task)?;
     let teachers = open_teachers(&run, recipe, &mut task, &data.vocabulary)?;
+    let Sharing { shard, merge } = arguments.sharing;
+    if let Some(count) = merge {
+        return put_together(common, task, count);
+    }
+    let Some(task) = shard.map_or(Ok(Some(task.clone())), |shard| shard.task(&task))? else { return Ok(()) };
+    let mut parts = write::parts(data.queries.len(), options.rows_per_file);
+    parts.retain(|part| shard.is_none_or(|shard| shard.has(part.number)));
+    let folder = task.folder().to_owned();
     let fits = || {
         require_entities(options.top, data.entities())?;
-        require_room(&run, &data, &teachers, options)?;
+        require_room(&folder, &data, &write::layout(&data, &teachers, options.top), &parts)?;
         let place = Place::choose(common.device(), Precision::F32)?;
         let models: Vec<_> = teachers.iter().map(|teacher| &teacher.model).collect();
         let rows = write::layout(&data, &teachers, options.top).rows_per_group();
@@ -76,12 +91,32 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let scorers = teachers.iter().map(|teacher| place.scorer(&teacher.model));
     let scorers = scorers.collect::<Result<Vec<_>>>()?;
     let scorers: Vec<&dyn Scorer> = scorers.iter().map(|scorer| &**scorer).collect();
-    write_labels(&work, &data, &teachers, &scorers, options)?;
+    write_labels(&work, &data, (&teachers, &scorers), options.top, &parts)?;
     let names: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
     work.finish(serde_json::json!({
         "rows": data.queries.len(), "entities": data.entities(), "teachers": names, "products": place.products(),
     }))?;
     Ok(())
+}
+
+/// Makes the soft labels of `count` finished shards.
+fn put_together(common: &Common, task: Task, count: NonZeroUsize) -> Result<()> {
+    let whole = task.clone();
+    let Some((work, shards)) = common.begin(task, || Shards::of(&whole, count))? else { return Ok(()) };
+    shards.files().try_for_each(|file| {
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        link(&file, &work.path(&name))
+    })?;
+    work.finish(shards.manifest().summary.clone())?;
+    shards.remove()
+}
+
+/// Gives a finished file a second name, or copies it where a file has only one.
+fn link(file: &Path, to: &Path) -> Result<()> {
+    // Of a call that was cut short.
+    let _ = std::fs::remove_file(to);
+    let copied = std::fs::hard_link(file, to).or_else(|_| std::fs::copy(file, to).map(drop));
+    copied.map_err(|e| Error::io(to, e))
 }
 
 /// Refuses to keep more entities than there are.
@@ -93,23 +128,19 @@ fn require_entities(top: usize, entities: usize) -> Result<()> {
     Err(Error::usage(message).hint("0 keeps the scores of all"))
 }
 
-/// Refuses a cache that the disk cannot hold or memory cannot write.
-fn require_room(
-    run: &Run,
-    data: &Data,
-    teachers: &[TrainedTeacher],
-    options: &recipe::SoftLabels,
-) -> Result<()> {
-    let layout = write::layout(data, teachers, options.top);
-    let queries = data.queries.len();
-    let parts_at_once = queries.div_ceil(options.rows_per_file).min(rayon::current_num_threads()) as u64;
-    let bytes = parts_at_once * layout.memory(options.rows_per_file);
+/// Refuses files in `folder` that the disk cannot hold or memory cannot write.
+fn require_room(folder: &Path, data: &Data, layout: &Layout, parts: &[Part]) -> Result<()> {
+    let (queries, rows) =
+        (parts.iter().map(|part| part.rows.len()).sum(), parts.iter().map(|part| part.rows.len()).max());
+    let at_once = parts.len().min(rayon::current_num_threads()) as u64;
+    let bytes = at_once * layout.memory(rows.unwrap_or_default());
     resources::require_memory(bytes, "writing the soft labels", "lower --threads")?;
     let knob = "set `soft_labels.top`, or name fewer `soft_labels.teachers`";
-    // Parts that are there are kept, or removed first.
-    let bytes = layout.bytes(queries, data.queries.pairs());
-    let more = bytes.saturating_sub(resources::occupied(&run.soft_labels()));
-    resources::require_disk(run.root(), more, "the soft labels", knob)
+    let pairs =
+        parts.iter().flat_map(|part| part.rows.clone()).map(|row| data.queries.tails(row).len()).sum();
+    // Files that are there are kept, or removed first.
+    let more = layout.bytes(queries, pairs).saturating_sub(resources::occupied(folder));
+    resources::require_disk(folder, more, "the soft labels", knob)
 }
 
 /// The recipe's teachers, or all that are finished.

@@ -44,30 +44,37 @@ pub(crate) fn layout<'a>(data: &Data, teachers: &'a [TrainedTeacher], top: usize
     Layout { entities: data.entities(), top, teachers: widths }
 }
 
-/// The name of part `index`.
-fn part_name(index: usize) -> String {
-    format!("part-{index:05}.parquet")
+/// One file of the cache.
+pub(crate) struct Part {
+    /// Its number, from 0.
+    pub number: usize,
+    /// The queries that are its rows.
+    pub rows: Range<usize>,
 }
 
-/// Writes all parts as the recipe says; `scorers` as in [`write_part`]. Parts that an interrupted start finished are kept.
-pub fn write_labels(
+/// All files of so many queries.
+pub(crate) fn parts(queries: usize, rows_per_file: usize) -> Vec<Part> {
+    let begins = (0..queries).step_by(rows_per_file).enumerate();
+    begins.map(|(number, from)| Part { number, rows: from..(from + rows_per_file).min(queries) }).collect()
+}
+
+/// Writes parts; teachers and scorers as in [`write_part`]. Those that an interrupted start finished are kept.
+pub(crate) fn write_labels(
     work: &Work,
     data: &Data,
-    teachers: &[TrainedTeacher],
-    scorers: &[&dyn Scorer],
-    recipe: &recipe::SoftLabels,
+    teachers: (&[TrainedTeacher], &[&dyn Scorer]),
+    top: usize,
+    parts: &[Part],
 ) -> Result<()> {
-    let (queries, rows_per_file) = (data.queries.len(), recipe.rows_per_file);
+    let queries: usize = parts.iter().map(|part| part.rows.len()).sum();
     let progress = Progress::new("soft labels", queries as u64, "queries");
-    let parts: Vec<Range<usize>> =
-        (0..queries).step_by(rows_per_file).map(|from| from..(from + rows_per_file).min(queries)).collect();
-    parts.into_par_iter().enumerate().try_for_each(|(index, rows)| {
-        let name = part_name(index);
+    parts.par_iter().try_for_each(|part| {
+        let name = format!("part-{:05}.parquet", part.number);
         if work.keeps(&name) {
-            progress.advance(rows.len() as u64);
+            progress.advance(part.rows.len() as u64);
             return Ok(());
         }
-        write_part(&work.path(&name), data, (teachers, scorers), recipe.top, rows, &progress)?;
+        write_part(&work.path(&name), data, teachers, top, part.rows.clone(), &progress)?;
         work.keep(&name)
     })
 }

@@ -85,7 +85,7 @@ fn depends(call: &str) -> (&str, &str) {
 #[test]
 fn every_job_waits_for_what_it_reads_and_the_tables_for_all() {
     let site = Site::new(
-        "[default]\nmem = \"2G\"\n[features]\narray = \"1-4%2\"\n[teachers]\nmem = false\ngres = \"gpu:1\"\nsetup = \"module load x\"\n",
+        "[default]\nmem = \"2G\"\n[features]\narray = \"1-4%2\"\n[soft-labels]\narray = \"1-2\"\n[teachers]\nmem = false\ngres = \"gpu:1\"\nsetup = \"module load x\"\n",
     );
     let calls = site.submit("");
     let expected = [
@@ -96,9 +96,10 @@ fn every_job_waits_for_what_it_reads_and_the_tables_for_all() {
         ("nations/seed-1/teachers/textual", "afterok:1:3"),
         ("nations/seed-1/teachers/visual", "afterok:1:3"),
         ("nations/seed-1/teachers", "afterok:1:3,afterany:4:5:6"),
-        ("nations/seed-1/soft-labels", "afterok:1:3:7"),
-        ("nations/seed-1/student-dsom-1", "afterok:1:3:7:8"),
-        ("tables", "afterany:1:2:3:4:5:6:7:8:9"),
+        ("nations/seed-1/soft-labels.shards", "afterok:1:3:7"),
+        ("nations/seed-1/soft-labels", "afterok:1:3:7:8"),
+        ("nations/seed-1/student-dsom-1", "afterok:1:3:7:9"),
+        ("tables", "afterany:1:2:3:4:5:6:7:8:9:10"),
     ];
     assert_eq!(calls.iter().map(|call| depends(call)).collect::<Vec<_>>(), expected);
     assert!(

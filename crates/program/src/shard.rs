@@ -1,0 +1,150 @@
+//! A share of a stage's work, for array jobs: each in a folder of its own, which one call then puts together.
+
+use clap::Args;
+use stage::manifest::{self, FILE, Manifest};
+use stage::task::{Status, Task};
+use stage::{Error, Result};
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+/// Arguments of a stage whose work can be shared.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct Sharing {
+    /// Do only every N-th part of the work, from the I-th on, in a folder of its own, for array jobs; then --merge N
+    #[arg(long, value_name = "I/N", conflicts_with = "merge")]
+    pub shard: Option<Shard>,
+    /// Put N finished shards together, and remove their folders: the same bytes as without shards
+    #[arg(long, value_name = "N")]
+    pub merge: Option<NonZeroUsize>,
+}
+
+/// Shard `index`, from 1, of so many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shard {
+    index: usize,
+    of: usize,
+}
+
+impl Shard {
+    /// Returns whether part `number` of the work, from 0, belongs to it.
+    pub fn has(self, number: usize) -> bool {
+        number % self.of == self.index - 1
+    }
+
+    /// Its share of a task, in a folder beside that of the `whole`; none where the whole is done.
+    ///
+    /// # Errors
+    /// Where an input's manifest cannot be read.
+    pub fn task(self, whole: &Task) -> Result<Option<Task>> {
+        if whole.status()? == Status::Fresh {
+            tracing::info!("{} is fresh, and needs no shard", whole.folder().display());
+            return Ok(None);
+        }
+        Ok(Some(self.of_task(whole)))
+    }
+
+    fn of_task(self, whole: &Task) -> Task {
+        let mut folder = whole.folder().as_os_str().to_owned();
+        folder.push(format!(".shard-{}-of-{}", self.index, self.of));
+        whole.part(folder.into(), "shard", self.to_string())
+    }
+
+    /// All shards of so many.
+    fn all(of: usize) -> impl Iterator<Item = Shard> {
+        (1..=of).map(move |index| Shard { index, of })
+    }
+}
+
+/// Finished shards of a task: folders and manifests.
+pub struct Shards(Vec<(PathBuf, Manifest)>);
+
+impl Shards {
+    /// The `count` shards of a task.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Missing`] where one is not finished, or was asked for something else; [`stage::Kind::Data`] where a
+    /// file is not the one that it wrote.
+    pub fn of(whole: &Task, count: NonZeroUsize) -> Result<Shards> {
+        Shard::all(count.get())
+            .map(|shard| finished(&shard.of_task(whole)))
+            .collect::<Result<_>>()
+            .map(Shards)
+    }
+
+    /// The first one's manifest, whose summary is that of all.
+    pub fn manifest(&self) -> &Manifest {
+        &self.0[0].1
+    }
+
+    /// The files of all shards.
+    pub fn files(&self) -> impl Iterator<Item = PathBuf> {
+        let of_shard = |(folder, manifest): &(PathBuf, Manifest)| {
+            manifest.outputs.iter().map(|record| folder.join(&record.path)).collect::<Vec<_>>()
+        };
+        self.0.iter().flat_map(of_shard)
+    }
+
+    /// Removes their folders; what was made of them is finished.
+    ///
+    /// # Errors
+    /// [`stage::Kind::Io`] where one cannot be removed.
+    pub fn remove(self) -> Result<()> {
+        self.0.iter().try_for_each(|(folder, _)| remove(folder))
+    }
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    // The manifest first: from then on nothing in the folder passes for whole.
+    std::fs::remove_file(folder.join(FILE))
+        .and_then(|()| std::fs::remove_dir_all(folder))
+        .map_err(|e| Error::io(folder, e))
+}
+
+/// A shard's folder and its `stage.json`.
+fn finished(shard: &Task) -> Result<(PathBuf, Manifest)> {
+    match shard.status()? {
+        Status::Fresh => Ok((shard.folder().to_owned(), manifest::verify(shard.folder())?)),
+        other => {
+            let error = Error::missing(format!("this shard is {other}")).at(shard.folder());
+            Err(error.hint("run it with the same recipe and --shard"))
+        }
+    }
+}
+
+impl FromStr for Shard {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Shard> {
+        let parts = text.split_once('/').map(|(index, of)| (index.parse(), of.parse()));
+        match parts {
+            Some((Ok(index), Ok(of))) if (1..=of).contains(&index) => Ok(Shard { index, of }),
+            _ => {
+                Err(Error::usage(format!("`{text}` is no shard")).hint("I/N with I from 1 to N, such as 2/8"))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Shard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.index, self.of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_shards_are_parsed_and_every_batch_is_in_one() {
+        let parsed = "3/3".parse::<Shard>().unwrap();
+        assert_eq!(Shard::all(3).last(), Some(parsed));
+        assert_eq!((0..8).filter(|i| parsed.has(*i)).collect::<Vec<_>>(), [2, 5]);
+        assert!((0..20).all(|i| Shard::all(3).filter(|shard| shard.has(i)).count() == 1));
+        for text in ["0/3", "4/3", "1/0", "1", "a/b", "-1/2", ""] {
+            assert_eq!(text.parse::<Shard>().unwrap_err().kind(), stage::Kind::Usage, "{text}");
+        }
+    }
+}
