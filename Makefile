@@ -30,7 +30,7 @@ links       = for command in $(COMMANDS); do ln -sf dsom $(1)/dsom-$$command; do
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build install wheel book fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
-	build-cuda check-cuda bundle-cuda experiment test check check-ask check-debug check-data check-faults check-fuzz check-slow check-slurm bench bench-encoders bench-growth bench-parts
+	build-cuda check-cuda bundle-cuda experiment test check check-ask check-debug check-data check-faults check-fuzz check-slow check-slurm bench bench-encoders bench-growth bench-parts bench-peers
 
 ## help: list the targets
 help:
@@ -284,3 +284,8 @@ bench-growth: build
 ## bench-parts: a training step against autodiff, the cache against arrow, bf16 products against f32
 bench-parts:
 	$(CARGO) bench -p dsom-benches --profile dev
+
+## bench-peers: epoch, evaluation, memory and way to quality of a structural teacher beside PyKEEN
+bench-peers: build target/torch
+	target/torch/bin/pip install --quiet --no-deps --requirement tests/slow/exports.txt
+	target/torch/bin/python benches/peers.py --programs $(BIN) $(BENCH)

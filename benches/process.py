@@ -1,5 +1,6 @@
 """One measured process: what it reports, and what the system saw of it."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -18,17 +19,13 @@ def measure(command: list, threads: int) -> dict:
     The peak counts anonymous memory, which the system cannot drop: libraries and the memory-mapped cache are left out
     on all sides, and so is our cache, which here is in memory (the programs map it from a file).
     """
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    process = subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True, env=environment)
+    process = start(command, threads)
     ready = process.stdout.readline()
     if not ready.startswith('{"ready"'):
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{ready}{process.stdout.read()}")
-    before, peak, done = cpu_seconds(process.pid), [0], threading.Event()
-    watch = threading.Thread(target=watch_memory, args=(process.pid, peak, done))
-    watch.start()
-    output = process.stdout.read()
-    done.set()
-    watch.join()
+    before = cpu_seconds(process.pid)
+    with watched(process) as peak:
+        output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
     if status != 0:
         raise SystemExit(f"{' '.join(map(str, command))} ended with status {status}")
@@ -36,6 +33,35 @@ def measure(command: list, threads: int) -> dict:
     report["cpu_seconds"] = usage.ru_utime + usage.ru_stime - before
     report["peak_mb"] = (peak[0] - json.loads(ready)["cached"]) / 2**20
     return report
+
+
+def whole(command: list, threads: int) -> tuple[str, float, float]:
+    """Runs a program, and returns what it prints, its seconds, and its peak of anonymous memory in MB."""
+    began = time.monotonic()
+    process = start(command, threads)
+    with watched(process) as peak:
+        output = process.stdout.read()
+    if process.wait() != 0:
+        raise SystemExit(f"{' '.join(map(str, command))} ended with status {process.returncode}")
+    return output, time.monotonic() - began, peak[0] / 2**20
+
+
+def start(command: list, threads: int) -> subprocess.Popen:
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    return subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+@contextlib.contextmanager
+def watched(process: subprocess.Popen):
+    """The peak of anonymous memory in bytes, as the one entry of a list."""
+    peak, done = [0], threading.Event()
+    watch = threading.Thread(target=watch_memory, args=(process.pid, peak, done))
+    watch.start()
+    try:
+        yield peak
+    finally:
+        done.set()
+        watch.join()
 
 
 def watch_memory(pid: int, peak: list, done: threading.Event) -> None:

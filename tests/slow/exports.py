@@ -1,5 +1,5 @@
 """Reads what `dsom-predict --export` writes with NumPy, gensim and PyKEEN, and checks that each scores triples and heads as
-dsom-predict does.
+dsom-predict does, and that PyKEEN's evaluator has the figures of dsom-evaluate.
 
 Usage: exports.py PROGRAM RUN TRIPLES FOLDER MODEL   (in the environment of torch.txt and exports.txt)
 """
@@ -14,6 +14,8 @@ import gensim.models
 import numpy as np
 import pandas
 import torch
+import pyarrow.parquet
+from pykeen.evaluation import RankBasedEvaluator
 from pykeen.models import ComplEx
 from pykeen.triples import TriplesFactory
 from safetensors.torch import load_file
@@ -55,6 +57,24 @@ def pykeen(folder: pathlib.Path) -> tuple:
     return model.eval(), entity, relation
 
 
+def evaluated(model: ComplEx, run: pathlib.Path, name: str) -> None:
+    """Filtered ranks of the test split by PyKEEN's own evaluator; ids are those of the graph."""
+    def triples(split: str) -> torch.Tensor:
+        rows = pyarrow.parquet.read_table(run / "graph" / f"{split}.parquet", columns=["head", "relation", "tail"])
+        return torch.from_numpy(np.stack([column.to_numpy() for column in rows.columns], axis=1).astype(np.int64))
+
+    theirs = RankBasedEvaluator().evaluate(model, triples("test"), batch_size=256, use_tqdm=False,
+                                           additional_filter_triples=[triples("train"), triples("valid")])
+    figures = json.loads((run / "evaluation" / "metrics.json").read_text())["models"][name]["test"]
+    names = {"mrr": "inverse_harmonic_mean_rank", "mr": "arithmetic_mean_rank", "hits_at_1": "hits_at_1", "hits_at_3": "hits_at_3",
+             "hits_at_10": "hits_at_10"}
+    for side in ["both", "head", "tail"]:
+        for ours, other in names.items():
+            expected, found = figures[side][ours], theirs.get_metric(f"{side}.realistic.{other}")
+            assert abs(found - expected) <= 1e-6 * max(expected, 1), f"{side} {ours}: {expected}, by PyKEEN's evaluator {found}"
+    print(f"PyKEEN's evaluator: MRR {figures['both']['mrr']:.6f} and MR {figures['both']['mr']:.4f} of {figures['both']['triples']} triples, as ours")
+
+
 @torch.no_grad()
 def main(program: str, run: str, triples: pathlib.Path, folder: pathlib.Path, model: str) -> None:
     call = [program, "--run", run, "--model", model]
@@ -75,6 +95,7 @@ def main(program: str, run: str, triples: pathlib.Path, folder: pathlib.Path, mo
              [("NumPy", arrays), ("gensim", words)]}
 
     theirs, entity, relation = pykeen(folder / "pykeen")
+    evaluated(theirs, pathlib.Path(run), model)
     hrt = torch.tensor([[entity[h], relation[r], entity[t]] for h, r, t, _ in known])
     rt = torch.tensor([[relation[r], entity[t]] for _, r, t, _ in asked])
     of_heads = theirs.predict_h(rt)[torch.arange(len(asked)), [entity[h] for h, *_ in asked]]

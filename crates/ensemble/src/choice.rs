@@ -94,13 +94,12 @@ pub(crate) fn learn(
     let found = lessons.cross_validate()?;
     let constant = lessons.best_constant(&everything);
     let learned = lessons.compare(&found, &everything, constant.name(teachers));
-    let weights = match learned.kept {
-        false => TeacherWeights::always(constant, relations, teachers.len()),
-        true => {
-            let mut policy = lessons.untaught();
-            (1..=learned.passes).try_for_each(|number| lessons.pass(&mut policy, &everything, number))?;
-            TeacherWeights::Policy(policy.parameters())
-        }
+    let weights = if learned.kept {
+        let mut policy = lessons.untaught();
+        (1..=learned.passes).try_for_each(|number| lessons.pass(&mut policy, &everything, number))?;
+        TeacherWeights::Policy(policy.parameters())
+    } else {
+        TeacherWeights::always(constant, relations, teachers.len())
     };
     Ok((weights, learned))
 }

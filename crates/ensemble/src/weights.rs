@@ -73,20 +73,17 @@ impl TeacherWeights {
     ) -> Result<TeacherWeights> {
         let path = task.stage_input(folder, FILE)?;
         let reader = TensorReader::open(&path)?;
-        let weights = match reader.has(WEIGHT)? {
-            true => TeacherWeights::ByRelation(reader.matrix(WEIGHT)?),
-            false => {
-                let names = layer_names(teachers.iter().map(Modality::as_str));
-                TeacherWeights::Policy(names.iter().map(|name| reader.matrix(name)).collect::<Result<_>>()?)
-            }
+        let weights = if reader.has(WEIGHT)? {
+            TeacherWeights::ByRelation(reader.matrix(WEIGHT)?)
+        } else {
+            let names = layer_names(teachers.iter().map(Modality::as_str));
+            TeacherWeights::Policy(names.iter().map(|name| reader.matrix(name)).collect::<Result<_>>()?)
         };
-        match weights.fits(models) {
-            true => Ok(weights),
-            false => {
-                let error = Error::data("the ensemble is of other teachers, or of another graph").at(path);
-                Err(error.hint("rerun `dsom-ensemble`"))
-            }
+        if weights.fits(models) {
+            return Ok(weights);
         }
+        let error = Error::data("the ensemble is of other teachers, or of another graph").at(path);
+        Err(error.hint("rerun `dsom-ensemble`"))
     }
 
     fn fits(&self, models: &[&Model<f32>]) -> bool {

@@ -120,14 +120,13 @@ impl Checkpoint {
 
 /// The error of a folder that lacks the file at `path`, where the files called `others` are needed.
 fn missing(path: PathBuf, others: &[&str]) -> Error {
-    let hint = match path.ends_with(TOKENIZER) {
-        true => MAKE_TOKENIZER.to_owned(),
-        false => {
-            let (names, weights) = ([&[CONFIG], others].concat().join(", "), WEIGHTS.join(" or "));
-            format!(
-                "an encoder is a folder with {names} and {weights}, owner/name on the Hugging Face hub, or `random`"
-            )
-        }
+    let hint = if path.ends_with(TOKENIZER) {
+        MAKE_TOKENIZER.to_owned()
+    } else {
+        let (names, weights) = ([&[CONFIG], others].concat().join(", "), WEIGHTS.join(" or "));
+        format!(
+            "an encoder is a folder with {names} and {weights}, owner/name on the Hugging Face hub, or `random`"
+        )
     };
     Error::new(Kind::Missing, "no such file in the encoder's folder").at(path).hint(hint)
 }

@@ -206,12 +206,13 @@ impl Context<'_> {
     fn say_order(&self, modality: &Modality) {
         let first = self.entities.iter().take(3).map(|entity| format!("`{}`", entity.key));
         let first = first.collect::<Vec<_>>().join(", ");
-        match self.graph.summary["entities_listed"] != false {
-            true => tracing::info!("{modality}: row i is entity i of graph/entities.parquet ({first}, ...)"),
-            false => tracing::warn!(
+        if self.graph.summary["entities_listed"] != false {
+            tracing::info!("{modality}: row i is entity i of graph/entities.parquet ({first}, ...)");
+        } else {
+            tracing::warn!(
                 "{modality}: row i is taken for entity i in the order of first appearance in train, valid and test \
                  ({first}, ...), as no file lists the entities: `keys` in the recipe names the rows"
-            ),
+            );
         }
     }
 

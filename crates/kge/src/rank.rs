@@ -176,13 +176,11 @@ fn targets(triples: &[Triple], relations: usize) -> Vec<(Query, Vec<Target>)> {
 
 /// Refuses the scores of a query that are not all finite.
 pub fn require_finite(finite: bool, query: Query) -> Result<()> {
-    match finite {
-        true => Ok(()),
-        false => {
-            let message = format!("scores of query ({}, {}) are not finite", query.head.0, query.relation.0);
-            Err(Error::new(Kind::Diverged, message))
-        }
+    if finite {
+        return Ok(());
     }
+    let message = format!("scores of query ({}, {}) are not finite", query.head.0, query.relation.0);
+    Err(Error::new(Kind::Diverged, message))
 }
 
 fn ranks(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> Vec<Rank> {

@@ -107,12 +107,11 @@ fn not_torch(path: &Path) -> Error {
     let is_pickle =
         File::open(path).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start[0] == 0x80;
     let error = Error::data("not a file that torch.save wrote since PyTorch 1.6");
-    error.hint(match is_pickle {
-        true => {
-            "a pickle of Python: import pickle; d = pickle.load(open(path, 'rb')); torch.save({key: torch.as_tensor(row) \
-             for key, row in d.items()}, path), or torch.save(torch.load(path), path) of what an older PyTorch saved"
-        }
-        false => "in Python: torch.save(torch.as_tensor(features), path), or numpy.save for .npy",
+    error.hint(if is_pickle {
+        "a pickle of Python: import pickle; d = pickle.load(open(path, 'rb')); torch.save({key: torch.as_tensor(row) \
+         for key, row in d.items()}, path), or torch.save(torch.load(path), path) of what an older PyTorch saved"
+    } else {
+        "in Python: torch.save(torch.as_tensor(features), path), or numpy.save for .npy"
     })
 }
 

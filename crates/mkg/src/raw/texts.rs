@@ -113,11 +113,12 @@ fn read_entries(path: &Path) -> Result<Vec<(String, Value)>> {
     entries.map_err(|e| {
         let error = Error::data(e.to_string()).at(path).line(e.line() as u64);
         let one_a_line = text.lines().take(2).filter(|line| line.trim_end().ends_with('}')).count() == 2;
-        match one_a_line || text.trim_start().starts_with('[') {
-            true => error.hint(
+        if one_a_line || text.trim_start().starts_with('[') {
+            error.hint(
                 "JSON Lines and lists are not read: write one object, {\"key\": {\"field\": \"text\"}, ...}",
-            ),
-            false => error,
+            )
+        } else {
+            error
         }
     })
 }
