@@ -1,7 +1,7 @@
 //! The pipeline from the raw dataset to the metrics: figures, freshness, staleness, the closed test split,
 //! interruption, threads.
 
-use dsom_tests::{Run, STAGES, said, terminate, wait_for};
+use dsom_tests::{Run, STAGES, copy_folder, said, terminate, wait_for};
 use serde_json::Value;
 
 fn bytes(run: &Run, name: &str) -> Vec<u8> {
@@ -221,6 +221,8 @@ fn shards_of_soft_labels_merge_to_the_same_bytes() {
         &["part-00001.parquet", "changed since"],
     );
     write(&kept);
+    let (shard, copy) = (sharded.path("soft-labels.shard-2-of-3"), sharded.path("copy"));
+    copy_folder(&shard, &copy);
     sharded.succeeds("dsom-soft-labels", &small(&["--merge", "3"]));
     let outputs = |run: &Run| run.json("soft-labels/stage.json")["outputs"].clone();
     assert!(outputs(&whole).as_array().unwrap().len() > 3);
@@ -230,7 +232,11 @@ fn shards_of_soft_labels_merge_to_the_same_bytes() {
     // The shards are gone, and are not made anew for what is done.
     let again = sharded.output("dsom-soft-labels", &small(&["--shard", "2/3"]));
     assert!(said(&again).contains("needs no shard"), "{}", said(&again));
-    assert!(!sharded.path("soft-labels.shard-2-of-3").exists());
+    assert!(!shard.exists());
+    // One that a killed call left goes as well.
+    std::fs::rename(&copy, &shard).unwrap();
+    sharded.succeeds("dsom-soft-labels", &small(&["--merge", "3"]));
+    assert!(!shard.exists());
 }
 
 #[test]

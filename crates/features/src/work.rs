@@ -104,15 +104,14 @@ impl Context<'_> {
             }
             (FeatureSource::Text { .. } | FeatureSource::Images { .. }, None, Some(count)) => {
                 let whole = task.clone();
-                let merged = || {
-                    let shards = Shards::of(&whole, count)?;
-                    Ok((merged(&shards, self.entities.len())?, shards))
-                };
-                let Some((work, ((outcome, about), shards))) = self.args.common.begin(task, merged)? else {
-                    return self.left_alone(whole.folder());
-                };
-                self.finish(&modality, &source, outcome, about, work)?;
-                shards.remove()
+                let ready = || merged(&Shards::of(&whole, count)?, self.entities.len());
+                match self.args.common.begin(task, ready)? {
+                    Some((work, (outcome, about))) => {
+                        self.finish(&modality, &source, outcome, about, work)?;
+                    }
+                    None => self.left_alone(whole.folder())?,
+                }
+                self.args.common.after_merging(&whole, count)
             }
             (_, None, _) => self.encode(&modality, &source, task),
             (_, Some(shard), _) => match shard.task(&task)? {

@@ -9,6 +9,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use crate::Common;
+
 /// Arguments of a stage whose work can be shared.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Sharing {
@@ -85,20 +87,29 @@ impl Shards {
         };
         self.0.iter().flat_map(of_shard)
     }
+}
 
-    /// Removes their folders; what was made of them is finished.
+impl Common {
+    /// Removes the folders of the `count` shards of a task that is done, also those that a killed call left; with
+    /// `--status`, nothing.
     ///
     /// # Errors
     /// [`stage::Kind::Io`] where one cannot be removed.
-    pub fn remove(self) -> Result<()> {
-        self.0.iter().try_for_each(|(folder, _)| remove(folder))
+    pub fn after_merging(&self, whole: &Task, count: NonZeroUsize) -> Result<()> {
+        let folders = Shard::all(count.get()).map(|shard| shard.of_task(whole).folder().to_owned());
+        let mut folders = folders.filter(|folder| !self.is_status() && folder.join(FILE).is_file());
+        folders.try_for_each(|folder| remove(&folder))
     }
 }
 
 fn remove(folder: &Path) -> Result<()> {
-    // The manifest first: from then on nothing in the folder passes for whole.
-    std::fs::remove_file(folder.join(FILE))
-        .and_then(|()| std::fs::remove_dir_all(folder))
+    // The manifest last: without one a folder would pass for somebody else's.
+    let files = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?.flatten();
+    let others = files.map(|file| file.path()).filter(|path| !path.ends_with(FILE));
+    others
+        .chain([folder.join(FILE)])
+        .try_for_each(std::fs::remove_file)
+        .and_then(|()| std::fs::remove_dir(folder))
         .map_err(|e| Error::io(folder, e))
 }
 

@@ -102,13 +102,14 @@ pub(crate) fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
 /// Makes the soft labels of `count` finished shards.
 fn put_together(common: &Common, task: Task, count: NonZeroUsize) -> Result<()> {
     let whole = task.clone();
-    let Some((work, shards)) = common.begin(task, || Shards::of(&whole, count))? else { return Ok(()) };
-    shards.files().try_for_each(|file| {
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
-        link(&file, &work.path(&name))
-    })?;
-    work.finish(shards.manifest().summary.clone())?;
-    shards.remove()
+    if let Some((work, shards)) = common.begin(task, || Shards::of(&whole, count))? {
+        shards.files().try_for_each(|file| {
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            link(&file, &work.path(&name))
+        })?;
+        work.finish(shards.manifest().summary.clone())?;
+    }
+    common.after_merging(&whole, count)
 }
 
 /// Gives a finished file a second name, or copies it where a file has only one.
