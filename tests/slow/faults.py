@@ -12,6 +12,7 @@ strace and root where they are there.
 import argparse
 import collections
 import concurrent.futures
+import glob
 import hashlib
 import json
 import os
@@ -33,7 +34,7 @@ STAGES = [("dsom-import", "graph"), ("dsom-features", "features/textual"), ("dso
           ("dsom-teachers", "teachers/structural"), ("dsom-teachers", "teachers/textual"), ("dsom-teachers", "teachers/visual"),
           ("dsom-soft-labels", "soft-labels"), ("dsom-distill", "student"), ("dsom-evaluate", "evaluation")]
 # How often, at --scale 1.
-COUNTS = {"signals": 500, "mutations": 10000, "settings": 2000, "calls": 300, "disks": 24}
+COUNTS = {"signals": 500, "shards": 100, "mutations": 10000, "settings": 2000, "calls": 300, "disks": 24}
 
 
 def digest(path):
@@ -181,17 +182,35 @@ class Campaign:
         shutil.rmtree(lab.folder(stage))
         for _ in range(draw.randrange(1, 4)):
             call = lab.command(stage)
-            process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-            time.sleep(draw.random() * draw.choice([0.02, 0.1, 0.3]))
-            sent = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
-            process.send_signal(sent)
-            code = process.wait(60)
-            # A signal before the program listens ends it; that is the system's doing.
-            self.count(f"{sent.name}: exit {code}")
-            if code not in (0, 75, -sent):
-                self.violation(f"{what}: {sent.name} ended it with {code}", call)
+            self.signal(call, what, draw)
             self.compare(lab, range(stage), what, call)
         self.until_done(lab, stage, what)
+
+    def signal(self, call, what, draw):
+        process = subprocess.Popen(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(draw.random() * draw.choice([0.02, 0.1, 0.3]))
+        sent = draw.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+        process.send_signal(sent)
+        code = process.wait(60)
+        # A signal before the program listens ends it; that is the system's doing.
+        self.count(f"{sent.name}: exit {code}")
+        if code not in (0, 75, -sent):
+            self.violation(f"{what}: {sent.name} ended it with {code}", call)
+
+    # The same for shards and what puts them together; nothing is left of them.
+    def shards(self, lab, draw):
+        stage = draw.choice([number for number, (_, folder) in enumerate(STAGES) if folder in ("features/visual", "soft-labels")])
+        what = f"signals at shards of {STAGES[stage][1]}"
+        shutil.rmtree(lab.folder(stage))
+        for more in [("--shard", "1/2"), ("--shard", "2/2"), ("--merge", "2")]:
+            call = lab.command(stage, *more)
+            self.signal(call, what, draw)
+            if self.call(call, what) not in (0, None):
+                self.violation(f"{what}: does not end with 0", call)
+        self.compare(lab, range(stage + 1), what, call)
+        for left in glob.glob(lab.folder(stage) + ".shard*"):
+            self.violation(f"{what}: {left} is left", call)
+            shutil.rmtree(left)
 
     # One damaged file, and the program that reads it.
     def mutations(self, lab, draw):
