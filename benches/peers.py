@@ -15,7 +15,6 @@ import json
 import math
 import pathlib
 import statistics
-import subprocess
 import sys
 
 from growth import line, text
@@ -46,21 +45,19 @@ class Bench:
     def __init__(self, options: argparse.Namespace):
         self.options = options
 
-    def run(self, dataset: str) -> pathlib.Path:
-        """The run with a dataset's graph."""
-        run = self.options.folder / dataset
+    def graph(self, dataset: str) -> None:
+        """Imports a dataset, unless that is done."""
         self.stage("import", dataset, 2, "--raw", self.options.raw / dataset)
-        return run
 
     def stage(self, program: str, dataset: str, threads: int, *more) -> tuple[str, float, float]:
         command = [self.options.programs / f"dsom-{program}", "--run", self.options.folder / dataset, "--threads", threads, "-q", "-q"]
         return whole([*command, "--recipe", f"pipelines/{dataset}.toml", *more], threads)
 
-    def ours(self, dataset: str, rank: int, threads: int, epochs: int, *more) -> tuple[list, float]:
+    def ours(self, dataset: str, rank: int, threads: int, epochs: int) -> tuple[list, float]:
         """Every epoch of a structural teacher, and its peak of memory."""
         settings = {"rank": rank, "epochs": epochs, "validate_every": 1, "patience": epochs}
         settings = [word for key, value in settings.items() for word in ("--set", f"teachers.{key}={value}")]
-        _, _, peak = self.stage("teachers", dataset, threads, "--modality", "structural", "--force", *settings, *more)
+        _, _, peak = self.stage("teachers", dataset, threads, "--modality", "structural", "--force", *settings)
         events = (self.options.folder / dataset / "teachers/structural/events.jsonl").read_text().splitlines()
         return [json.loads(event) for event in events], peak
 
@@ -151,11 +148,11 @@ def main() -> None:
     bench, results = Bench(options), []
     for name in options.case:
         dataset, rank = CASES[name]
-        bench.run(dataset)
+        bench.graph(dataset)
         results += [bench.case(dataset, rank, threads) for threads in options.threads]
         options.out.write_text(json.dumps(results, indent=1) + "\n")
     for dataset in options.quality:
-        bench.run(dataset)
+        bench.graph(dataset)
         results.append(bench.quality(dataset))
         options.out.write_text(json.dumps(results, indent=1) + "\n")
     options.out.with_suffix(".svg").write_text(drawing([result for result in results if "curves" in result]))

@@ -6,7 +6,6 @@ Adagrad, its learning rate, the deviation of the initial embeddings and the weig
 
 import argparse
 import json
-import os
 import pathlib
 import time
 
@@ -38,10 +37,8 @@ class Watch(TrainingCallback):
         self.seconds, self.ends = 0.0, []
         self.began = time.monotonic()
 
-    def on_batch(self, epoch, batch, batch_loss, **kwargs) -> None:
-        self.ends.append(time.monotonic())
-
     def post_batch(self, epoch, batch, **kwargs) -> None:
+        self.ends.append(time.monotonic())
         if self.batches and len(self.ends) > self.batches:
             raise Stop
 
@@ -96,7 +93,6 @@ def main() -> None:
         mrr = evaluate("test")
         report = {"epoch_seconds": steps[len(steps) // 2] * queries / batch, "evaluation_seconds": time.monotonic() - began, "mrr": mrr}
         print(json.dumps(report), flush=True)
-    os._exit(0)
 
 
 if __name__ == "__main__":
