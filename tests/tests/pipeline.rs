@@ -233,6 +233,10 @@ fn shards_of_soft_labels_merge_to_the_same_bytes() {
     let again = sharded.output("dsom-soft-labels", &small(&["--shard", "2/3"]));
     assert!(said(&again).contains("needs no shard"), "{}", said(&again));
     assert!(!shard.exists());
+    assert!(sharded.status("dsom-soft-labels", &small(&["--shard", "2/3"])).contains("absent"));
+    sharded.succeeds("dsom-soft-labels", &small(&["--shard", "2/3", "--force"]));
+    assert!(shard.exists());
+    std::fs::remove_dir_all(&shard).unwrap();
     // One that a killed call left goes as well.
     std::fs::rename(&copy, &shard).unwrap();
     sharded.succeeds("dsom-soft-labels", &small(&["--merge", "3"]));

@@ -10,7 +10,7 @@ use toml::Table;
 use crate::execute::Programs;
 use crate::grid::{EVALUATE, Grid, Step};
 use crate::record;
-use crate::slurm::{Profile, shards_of};
+use crate::slurm::{ARRAYS, Profile, shards_of};
 
 /// The job that evaluates and tabulates what went well.
 pub const TABLES: &str = "tables";
@@ -109,7 +109,7 @@ fn outputs<'a>(grid: &'a Grid, step: &'a Step) -> impl Iterator<Item = PathBuf> 
 fn parts(job: BatchJob) -> Vec<BatchJob> {
     match job.stage {
         "teachers" => by_modality(job),
-        "features" | "soft-labels" => by_shard(job),
+        stage if ARRAYS.contains(&stage) => by_shard(job),
         _ => vec![job],
     }
 }

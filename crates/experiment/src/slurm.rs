@@ -16,6 +16,8 @@ use crate::overrides::quoted;
 /// Tables of a profile: what goes for all jobs, and what goes for those of a stage.
 const SECTIONS: [&str; 8] =
     ["default", "import", "features", "teachers", "soft-labels", "distill", "ensemble", TABLES];
+/// Stages whose work an array can share.
+pub(crate) const ARRAYS: [&str; 2] = ["features", "soft-labels"];
 /// Options that are no choice.
 const DECIDED: [&str; 5] = ["comment", "dependency", "parsable", "test-only", "wrap"];
 /// Body of every script, after its first lines.
@@ -60,7 +62,7 @@ fn check(section: &str, table: &Table) -> Result<()> {
     }
     for (key, value) in table {
         let is_array = key == "array";
-        if DECIDED.contains(&key.as_str()) || (is_array && !["features", "soft-labels"].contains(&section)) {
+        if DECIDED.contains(&key.as_str()) || (is_array && !ARRAYS.contains(&section)) {
             return refuse(format!("[{section}] cannot have `{key}`"));
         }
         if is_array && value.as_str().and_then(shards_of).is_none() {

@@ -113,8 +113,7 @@ impl Context<'_> {
                 }
                 self.args.common.after_merging(&whole, count)
             }
-            (_, None, _) => self.encode(&modality, &source, task),
-            (_, Some(shard), _) => match shard.task(&task)? {
+            (_, shard, _) => match self.args.common.share(task, shard)? {
                 Some(task) => self.encode(&modality, &source, task),
                 None => Ok(()),
             },

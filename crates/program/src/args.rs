@@ -35,7 +35,7 @@ pub struct Common {
     device: Device,
     /// Do the work even if it is fresh
     #[arg(long)]
-    force: bool,
+    pub(crate) force: bool,
     /// Say whether the stage is fresh, and why not, and do nothing
     #[arg(long)]
     status: bool,

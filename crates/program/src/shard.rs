@@ -35,18 +35,7 @@ impl Shard {
         number % self.of == self.index - 1
     }
 
-    /// Its share of a task, in a folder beside that of the `whole`; none where the whole is done.
-    ///
-    /// # Errors
-    /// Where an input's manifest cannot be read.
-    pub fn task(self, whole: &Task) -> Result<Option<Task>> {
-        if whole.status()? == Status::Fresh {
-            tracing::info!("{} is fresh, and needs no shard", whole.folder().display());
-            return Ok(None);
-        }
-        Ok(Some(self.of_task(whole)))
-    }
-
+    /// Its share of a task, in a folder beside that of the `whole`.
     fn of_task(self, whole: &Task) -> Task {
         let mut folder = whole.folder().as_os_str().to_owned();
         folder.push(format!(".shard-{}-of-{}", self.index, self.of));
@@ -90,6 +79,19 @@ impl Shards {
 }
 
 impl Common {
+    /// The task itself, or a shard of it in a folder beside; no shard where the `whole` is done and `--force` is not given.
+    ///
+    /// # Errors
+    /// Where an input's manifest cannot be read.
+    pub fn share(&self, whole: Task, shard: Option<Shard>) -> Result<Option<Task>> {
+        let Some(shard) = shard else { return Ok(Some(whole)) };
+        if !self.force && !self.is_status() && whole.status()? == Status::Fresh {
+            tracing::info!("{} is fresh, and needs no shard", whole.folder().display());
+            return Ok(None);
+        }
+        Ok(Some(shard.of_task(&whole)))
+    }
+
     /// Removes the folders of the `count` shards of a task that is done, also those that a killed call left; with
     /// `--status`, nothing.
     ///

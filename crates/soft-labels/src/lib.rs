@@ -74,7 +74,7 @@ pub(crate) fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
     if let Some(count) = merge {
         return put_together(common, task, count);
     }
-    let Some(task) = shard.map_or(Ok(Some(task.clone())), |shard| shard.task(&task))? else { return Ok(()) };
+    let Some(task) = common.share(task, shard)? else { return Ok(()) };
     let mut parts = write::parts(data.queries.len(), options.rows_per_file);
     parts.retain(|part| shard.is_none_or(|shard| shard.has(part.number)));
     let folder = task.folder().to_owned();
