@@ -4,22 +4,14 @@
 //! benchmark graphs (a validation split copied from train, test triples that are inverses of training triples,
 //! test entities never trained) do not show in any score, so they are counted here once and put into words.
 
-mod leakage;
-mod neighbours;
-mod splits;
 mod warnings;
 
 use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
-pub use leakage::Leakage;
-pub use neighbours::NeighbourCounts;
-pub use splits::{Overlap, SplitCounts};
-
-use crate::graph::Entity;
-use crate::raw::{Dataset, ImageReport, SplitTriples, TextReport, ValidationReport};
-use crate::{Split, Triple};
+use crate::raw::{Dataset, ImageReport, PublishedSplit, SplitTriples, TextReport, ValidationReport};
+use crate::{EntityId, KnownAnswers, QuerySet, RelationId, Split, Triple, Vocabulary};
 
 /// The file of the audit in the graph's folder.
 pub const FILE: &str = "audit.json";
@@ -66,6 +58,78 @@ pub struct Train {
     pub rare_relations: usize,
 }
 
+/// One published split.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SplitCounts {
+    /// The split.
+    pub split: Split,
+    /// Lines of its file, without a count line.
+    pub lines: usize,
+    /// Distinct triples.
+    pub triples: usize,
+    /// Lines whose triple an earlier line holds; later stages do not see them.
+    pub duplicate_lines: usize,
+    /// Triples whose head is their tail.
+    pub self_loops: usize,
+}
+
+/// The triples that a published split shares with others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overlap {
+    /// Whose triples are counted.
+    pub of: Split,
+    /// The split in which they also stand; with none, those that stand in no other split.
+    pub within: Option<Split>,
+    /// Lines of `of`.
+    pub lines: usize,
+    /// Distinct triples of `of`.
+    pub triples: usize,
+}
+
+/// Distinct queries (both directions) and `N`, the number of a query's known tails in train.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NeighbourCounts {
+    /// Distinct queries.
+    pub queries: usize,
+    /// Twice the training triples: what would be computed without grouping by query.
+    pub directed_triples: usize,
+    /// Queries by directed triples.
+    pub ratio: f64,
+    /// The largest N.
+    pub max: usize,
+    /// The largest N of a query whose relation is no inverse.
+    pub forward_max: usize,
+    /// The mean N.
+    pub mean: f64,
+    /// The mean N over triples: each query counts once for each of its tails.
+    pub mean_per_triple: f64,
+    /// The median N (of an even number, the lower of the middle two).
+    pub median: usize,
+    /// The share of queries with N = 1.
+    pub single: f64,
+}
+
+/// Test triples `(h, r, t)` by what train holds between h and t. All but the last field count test triples.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Leakage {
+    /// All test triples.
+    pub test: usize,
+    /// `(t, r', h)` is in train for some r'.
+    pub inverse: usize,
+    /// `(t, r, h)` is in train: r is symmetric here.
+    pub inverse_same_relation: usize,
+    /// `(h, r', t)` is in train for some r' other than r.
+    pub parallel: usize,
+    /// Any of these.
+    pub any_link: usize,
+    /// Head or tail stands in no training triple.
+    pub unseen_entity: usize,
+    /// The relation stands in no training triple.
+    pub unseen_relation: usize,
+    /// The share of test queries (both directions, one per triple and direction) that train has tails for.
+    pub queries_seen: f64,
+}
+
 /// Numbers of entities with texts and images.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Coverage {
@@ -92,15 +156,16 @@ impl Audit {
     pub fn new(dataset: &Dataset, parts: &SplitTriples) -> Audit {
         let (entities, relations) = (dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
         let (train, published) = (dataset.triples(Split::Train), &dataset.splits);
+        let all = published.values().map(|split| split.triples.as_slice());
         let mut audit = Audit {
             name: dataset.name.clone(),
             entities,
             relations,
-            splits: published.iter().map(|(split, published)| SplitCounts::of(*split, published)).collect(),
-            overlaps: splits::overlaps(published),
+            splits: published.iter().map(SplitCounts::of).collect(),
+            overlaps: overlaps(published),
             train: Train::of(train, relations),
             neighbours: NeighbourCounts::of(train, relations),
-            known_answers_max: neighbours::known_answers_max(published, relations),
+            known_answers_max: KnownAnswers::new(all, relations).largest(),
             leakage: Leakage::of(dataset.triples(Split::Test), train, relations),
             coverage: Coverage::of(dataset),
             validation: parts.validation.clone(),
@@ -116,6 +181,35 @@ impl Audit {
     }
 }
 
+impl SplitCounts {
+    fn of((split, published): (&Split, &PublishedSplit)) -> SplitCounts {
+        let (lines, triples) = (published.lines.len(), published.triples.len());
+        let self_loops = published.triples.iter().filter(|triple| triple.head == triple.tail).count();
+        SplitCounts { split: *split, lines, triples, duplicate_lines: lines - triples, self_loops }
+    }
+}
+
+/// Valid with train, with test and with neither; test with train.
+fn overlaps(published: &BTreeMap<Split, PublishedSplit>) -> Vec<Overlap> {
+    use Split::{Test, Train, Valid};
+    let sets: BTreeMap<Split, HashSet<&Triple>> =
+        published.iter().map(|(split, published)| (*split, published.triples.iter().collect())).collect();
+    let stands = |triple: &Triple, split| sets.get(&split).is_some_and(|set| set.contains(triple));
+    let pairs = [(Valid, Some(Train)), (Valid, Some(Test)), (Valid, None), (Test, Some(Train))];
+    let pairs = pairs.into_iter().filter_map(|(of, within)| Some((of, within, published.get(&of)?)));
+    pairs
+        .map(|(of, within, split)| {
+            let counts = |triple: &&Triple| match within {
+                Some(other) => stands(triple, other),
+                None => !stands(triple, Train) && !stands(triple, Test),
+            };
+            let [lines, triples] =
+                [&split.lines, &split.triples].map(|triples| triples.iter().filter(counts).count());
+            Overlap { of, within, lines, triples }
+        })
+        .collect()
+}
+
 impl Train {
     fn of(train: &[Triple], relations: usize) -> Train {
         let mut uses = vec![0; relations];
@@ -126,6 +220,87 @@ impl Train {
             rare_relations: uses.iter().filter(|uses| **uses < RARE).count(),
         }
     }
+}
+
+impl NeighbourCounts {
+    fn of(train: &[Triple], relations: usize) -> NeighbourCounts {
+        let set = QuerySet::new(train, relations);
+        let (queries, pairs) = (set.len(), set.pairs());
+        let mut sizes: Vec<usize> = (0..queries).map(|index| set.tails(index).len()).collect();
+        let forward = (0..queries).filter(|index| set.query(*index).relation.index() < relations);
+        let forward_max = forward.map(|index| sizes[index]).max().unwrap_or(0);
+        sizes.sort_unstable();
+        NeighbourCounts {
+            queries,
+            directed_triples: pairs,
+            ratio: share(queries, pairs),
+            max: sizes.last().copied().unwrap_or(0),
+            forward_max,
+            mean: share(pairs, queries),
+            mean_per_triple: share(sizes.iter().map(|n| n * n).sum(), pairs),
+            median: sizes.get(queries.saturating_sub(1) / 2).copied().unwrap_or(0),
+            single: share(sizes.iter().filter(|n| **n == 1).count(), queries),
+        }
+    }
+}
+
+impl Leakage {
+    fn of(test: &[Triple], train: &[Triple], relations: usize) -> Leakage {
+        let mut links: HashMap<(EntityId, EntityId), Vec<RelationId>> = HashMap::new();
+        for triple in train {
+            links.entry((triple.head, triple.tail)).or_default().push(triple.relation);
+        }
+        let (seen, known) = (seen_entities(train), KnownAnswers::new([train], relations));
+        let trained: HashSet<RelationId> = train.iter().map(|triple| triple.relation).collect();
+        let mut leakage = Leakage { test: test.len(), ..Leakage::default() };
+        let mut queries_seen = 0;
+        for triple in test {
+            let back = links.get(&(triple.tail, triple.head)).map_or(&[][..], Vec::as_slice);
+            let along = links.get(&(triple.head, triple.tail)).into_iter().flatten();
+            let parallel = along.copied().any(|other| other != triple.relation);
+            leakage.inverse += usize::from(!back.is_empty());
+            leakage.inverse_same_relation += usize::from(back.contains(&triple.relation));
+            leakage.parallel += usize::from(parallel);
+            leakage.any_link += usize::from(parallel || !back.is_empty());
+            let unseen = !seen.contains(&triple.head) || !seen.contains(&triple.tail);
+            leakage.unseen_entity += usize::from(unseen);
+            leakage.unseen_relation += usize::from(!trained.contains(&triple.relation));
+            let queries = [triple.tail_query(), triple.head_query(relations)];
+            queries_seen += queries.iter().filter(|query| !known.of(**query).is_empty()).count();
+        }
+        leakage.queries_seen = share(queries_seen, 2 * test.len());
+        leakage
+    }
+}
+
+impl Coverage {
+    fn of(dataset: &Dataset) -> Coverage {
+        let Vocabulary { entities, relations } = &dataset.vocabulary;
+        Coverage {
+            names: entities.iter().filter(|entity| entity.name.is_some()).count(),
+            descriptions: entities.iter().filter(|entity| entity.description.is_some()).count(),
+            captions: entities.iter().filter(|entity| entity.caption.is_some()).count(),
+            relation_names: relations.iter().filter(|relation| relation.name.is_some()).count(),
+            entities_with_images: entities.iter().filter(|entity| !entity.images.is_empty()).count(),
+            images: entities.iter().map(|entity| entity.images.len()).sum(),
+            sources: dataset.texts.clone(),
+            image_folder: dataset.images.clone(),
+        }
+    }
+}
+
+fn seen_entities(triples: &[Triple]) -> HashSet<EntityId> {
+    triples.iter().flat_map(|triple| [triple.head, triple.tail]).collect()
+}
+
+/// The share that a part is of the whole; 0 of nothing.
+pub fn share(part: usize, whole: usize) -> f64 {
+    part as f64 / whole.max(1) as f64
+}
+
+/// The part of the whole that is nearest to a share.
+pub fn part(share: f64, whole: usize) -> usize {
+    (share * whole as f64).round() as usize
 }
 
 /// A share in percent with so many digits; what is not nothing, and not all, does not read as if it were.
@@ -143,27 +318,6 @@ pub fn percent(share: f64, digits: usize) -> String {
             format!("over {:.digits$} %", 100.0 - least)
         }
         percent => format!("{percent:.digits$} %"),
-    }
-}
-
-fn seen_entities(triples: &[Triple]) -> HashSet<crate::EntityId> {
-    triples.iter().flat_map(|triple| [triple.head, triple.tail]).collect()
-}
-
-impl Coverage {
-    fn of(dataset: &Dataset) -> Coverage {
-        let entities = &dataset.vocabulary.entities;
-        let count = |has: fn(&Entity) -> bool| entities.iter().filter(|entity| has(entity)).count();
-        Coverage {
-            names: count(|entity| entity.name.is_some()),
-            descriptions: count(|entity| entity.description.is_some()),
-            captions: count(|entity| entity.caption.is_some()),
-            relation_names: dataset.vocabulary.relations.iter().filter(|r| r.name.is_some()).count(),
-            entities_with_images: count(|entity| !entity.images.is_empty()),
-            images: entities.iter().map(|entity| entity.images.len()).sum(),
-            sources: dataset.texts.clone(),
-            image_folder: dataset.images.clone(),
-        }
     }
 }
 
@@ -196,12 +350,12 @@ pub(crate) mod tests {
         let first = "67 % of the published validation triples stand in train: 10 % of train is held out instead, \
                      and the published validation split is not used";
         assert_eq!(audit.warnings[0], first);
-        assert!(
-            audit.warnings.contains(&"1 lines of train repeat a triple; each triple is kept once".to_owned())
-        );
-        assert!(
-            audit.warnings.iter().any(|warning| warning.contains("relation without any training triple"))
-        );
+        for said in [
+            "1 lines of train repeat a triple; each triple is kept once",
+            "a relation without any training triple",
+        ] {
+            assert!(audit.warnings.iter().any(|warning| warning.contains(said)), "{said}");
+        }
     }
 
     #[test]
@@ -214,5 +368,51 @@ pub(crate) mod tests {
         assert_eq!(value["validation"]["used"], "published");
         assert_eq!(value["overlaps"][1]["within"], "test");
         assert_eq!(value["neighbours"]["directed_triples"], 10);
+    }
+
+    #[test]
+    fn a_star_worked_by_hand() {
+        // 0 has three tails; each tail has one head: sizes 3, 1, 1, 1.
+        let star = [Triple::new(0, 0, 1), Triple::new(0, 0, 2), Triple::new(0, 0, 3)];
+        let expected = NeighbourCounts {
+            queries: 4,
+            directed_triples: 6,
+            ratio: 4.0 / 6.0,
+            max: 3,
+            forward_max: 3,
+            mean: 1.5,
+            mean_per_triple: 2.0,
+            median: 1,
+            single: 0.75,
+        };
+        assert_eq!(NeighbourCounts::of(&star, 1), expected);
+    }
+
+    #[test]
+    fn every_kind_of_link_worked_by_hand() {
+        let train = [
+            Triple::new(1, 0, 0), // back, same relation
+            Triple::new(2, 1, 0), // back, other relation
+            Triple::new(0, 1, 3), // parallel
+        ];
+        let test = [
+            Triple::new(0, 0, 1),
+            Triple::new(0, 0, 2),
+            Triple::new(0, 0, 3),
+            Triple::new(2, 1, 1), // none, but train has a tail for (2, 1, ?)
+            Triple::new(4, 2, 0), // unseen entity and relation
+        ];
+        let expected = Leakage {
+            test: 5,
+            inverse: 2,
+            inverse_same_relation: 1,
+            parallel: 1,
+            any_link: 3,
+            unseen_entity: 1,
+            unseen_relation: 1,
+            queries_seen: 0.1,
+        };
+        assert_eq!(Leakage::of(&test, &train, 3), expected);
+        assert_eq!(Leakage::of(&[], &[], 1), Leakage::default());
     }
 }

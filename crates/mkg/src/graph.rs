@@ -23,7 +23,7 @@ use stage::{Error, Kind, Result, caught};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{RelationId, Triple};
+use crate::{EntityId, RelationId, Triple};
 
 /// The file of the entity table.
 pub const ENTITIES: &str = "entities.parquet";
@@ -93,27 +93,21 @@ impl Vocabulary {
             entity.images.iter().for_each(|path| images.values().append_value(path));
             images.append(true);
         }
-        let texts = |get: fn(&Entity) -> Option<&str>| text_column(entities.iter().map(get));
-        write_table(
-            &folder.join(ENTITIES),
-            vec![
-                ("id", id_column(0..entities.len() as u32), false),
-                ("key", texts(|entity| Some(&entity.key)), false),
-                ("name", texts(|entity| entity.name.as_deref()), true),
-                ("description", texts(|entity| entity.description.as_deref()), true),
-                ("caption", texts(|entity| entity.caption.as_deref()), true),
-                ("images", Arc::new(images.finish()), false),
-            ],
-        )?;
-        let texts = |get: fn(&Relation) -> Option<&str>| text_column(self.relations.iter().map(get));
-        write_table(
-            &folder.join(RELATIONS),
-            vec![
-                ("id", id_column(0..self.relations.len() as u32), false),
-                ("key", texts(|relation| Some(&relation.key)), false),
-                ("name", texts(|relation| relation.name.as_deref()), true),
-            ],
-        )
+        let columns = vec![
+            ("id", id_column((0..).take(entities.len())), false),
+            ("key", text_column(entities, |entity| Some(&entity.key)), false),
+            ("name", text_column(entities, |entity| entity.name.as_deref()), true),
+            ("description", text_column(entities, |entity| entity.description.as_deref()), true),
+            ("caption", text_column(entities, |entity| entity.caption.as_deref()), true),
+            ("images", Arc::new(images.finish()), false),
+        ];
+        write_table(&folder.join(ENTITIES), columns)?;
+        let columns = vec![
+            ("id", id_column((0..).take(self.relations.len())), false),
+            ("key", text_column(&self.relations, |relation| Some(&relation.key)), false),
+            ("name", text_column(&self.relations, |relation| relation.name.as_deref()), true),
+        ];
+        write_table(&folder.join(RELATIONS), columns)
     }
 
     /// Reads both tables from `folder`.
@@ -128,32 +122,29 @@ impl Vocabulary {
 fn read_entities(path: &Path) -> Result<Vec<Entity>> {
     let mut entities = Vec::new();
     for_each_batch(path, |batch| {
-        ids_continue(batch, entities.len() as u32)?;
-        let (keys, names) = (owned(batch, "key")?, owned(batch, "name")?);
-        let (descriptions, captions) = (owned(batch, "description")?, owned(batch, "caption")?);
-        let no_list = || Error::data("column `images` is no list of text");
+        ids_continue(batch, entities.len())?;
+        let texts = owned(batch, "key")?.zip(owned(batch, "name")?).zip(owned(batch, "description")?);
         let images = column(batch, "images")?.as_list_opt::<i32>().ok_or_else(no_list)?;
-        for (i, key) in keys.into_iter().enumerate() {
+        for (i, (((key, name), description), caption)) in texts.zip(owned(batch, "caption")?).enumerate() {
             let files = images.value(i);
             let files = files.as_string_opt::<i32>().ok_or_else(no_list)?;
-            entities.push(Entity {
-                key: key.unwrap_or_default(),
-                name: names[i].clone(),
-                description: descriptions[i].clone(),
-                caption: captions[i].clone(),
-                images: files.iter().flatten().map(str::to_owned).collect(),
-            });
+            let images = files.iter().flatten().map(str::to_owned).collect();
+            entities.push(Entity { key: key.unwrap_or_default(), name, description, caption, images });
         }
         Ok(())
     })?;
     Ok(entities)
 }
 
+fn no_list() -> Error {
+    Error::data("column `images` is no list of text")
+}
+
 fn read_relations(path: &Path) -> Result<Vec<Relation>> {
     let mut relations = Vec::new();
     for_each_batch(path, |batch| {
-        ids_continue(batch, relations.len() as u32)?;
-        let named = owned(batch, "key")?.into_iter().zip(owned(batch, "name")?);
+        ids_continue(batch, relations.len())?;
+        let named = owned(batch, "key")?.zip(owned(batch, "name")?);
         relations.extend(named.map(|(key, name)| Relation { key: key.unwrap_or_default(), name }));
         Ok(())
     })?;
@@ -164,21 +155,18 @@ fn id_column(ids: impl Iterator<Item = u32>) -> ArrayRef {
     Arc::new(UInt32Array::from_iter_values(ids))
 }
 
-fn text_column<'a>(texts: impl Iterator<Item = Option<&'a str>>) -> ArrayRef {
-    Arc::new(texts.collect::<StringArray>())
+fn text_column<T>(rows: &[T], text: fn(&T) -> Option<&str>) -> ArrayRef {
+    Arc::new(rows.iter().map(text).collect::<StringArray>())
 }
 
 /// Writes one split's triples.
 pub fn write_triples(path: &Path, triples: &[Triple]) -> Result<()> {
-    let ids = |get: fn(&Triple) -> u32| id_column(triples.iter().map(get));
-    write_table(
-        path,
-        vec![
-            ("head", ids(|t| t.head.0), false),
-            ("relation", ids(|t| t.relation.0), false),
-            ("tail", ids(|t| t.tail.0), false),
-        ],
-    )
+    let columns = vec![
+        ("head", id_column(triples.iter().map(|t| t.head.0)), false),
+        ("relation", id_column(triples.iter().map(|t| t.relation.0)), false),
+        ("tail", id_column(triples.iter().map(|t| t.tail.0)), false),
+    ];
+    write_table(path, columns)
 }
 
 /// Reads one split's triples and checks that every id lies in a graph of so many `entities` and `relations`.
@@ -200,11 +188,11 @@ pub fn write_table(path: &Path, columns: Vec<(&str, ArrayRef, bool)>) -> Result<
     let compression = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(compression).build();
     write_atomically(path, |file| {
-        let failed = |e| Error::new(Kind::Io, "cannot write Parquet").at(path).because(e);
-        let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).map_err(failed)?;
-        writer.write(&batch).map_err(failed)?;
-        writer.close().map_err(failed)?;
-        Ok(())
+        let written = ArrowWriter::try_new(file, batch.schema(), Some(properties)).and_then(|mut writer| {
+            writer.write(&batch)?;
+            writer.close()
+        });
+        written.map(drop).map_err(|e| Error::new(Kind::Io, "cannot write Parquet").at(path).because(e))
     })
 }
 
@@ -212,15 +200,15 @@ pub fn write_table(path: &Path, columns: Vec<(&str, ArrayRef, bool)>) -> Result<
 pub fn for_each_batch(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
     // Whole: what cannot be read is told from what is no table.
     let bytes = Bytes::from(std::fs::read(path).map_err(|e| Error::io(path, e))?);
-    let visit = || -> Result<()> {
+    // Its reader asserts some of what a damaged file may break.
+    let visited = caught(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| in_table(path, e))?;
         for batch in builder.build().map_err(|e| in_table(path, e))? {
             each(&batch.map_err(|e| in_table(path, e))?).map_err(|e| e.at(path))?;
         }
         Ok(())
-    };
-    // Its reader asserts some of what a damaged file may break.
-    caught(visit).unwrap_or_else(|| Err(Error::data("not a readable Parquet file").at(path)))
+    });
+    visited.unwrap_or_else(|| Err(Error::data("not a readable Parquet file").at(path)))
 }
 
 /// A column by name.
@@ -247,26 +235,26 @@ fn in_table(path: &Path, error: impl std::error::Error + Send + Sync + 'static) 
     Error::data("not a readable Parquet file").at(path).because(error)
 }
 
-fn owned(batch: &RecordBatch, name: &str) -> Result<Vec<Option<String>>> {
-    Ok(texts(batch, name)?.iter().map(|text| text.map(str::to_owned)).collect())
+fn owned<'a>(batch: &'a RecordBatch, name: &str) -> Result<impl Iterator<Item = Option<String>> + use<'a>> {
+    Ok(texts(batch, name)?.iter().map(|text| text.map(str::to_owned)))
 }
 
 /// A column of ids, all below `count`.
 fn ids<'a>(batch: &'a RecordBatch, name: &str, count: usize) -> Result<&'a UInt32Array> {
     let column: &UInt32Array = numbers(batch, name)?;
-    match column.values().iter().position(|id| *id as usize >= count) {
-        Some(row) => {
-            Err(Error::data(format!("{name} {} is out of range 0..{count}", column.value(row)))
-                .row(row as u64))
+    match column.values().iter().enumerate().find(|(_, id)| EntityId(**id).index() >= count) {
+        Some((row, id)) => {
+            Err(Error::data(format!("{name} {id} is out of range 0..{count}")).row(row as u64))
         }
         None => Ok(column),
     }
 }
 
-fn ids_continue(batch: &RecordBatch, first: u32) -> Result<()> {
+/// Refuses ids that are not the next after `first` others.
+fn ids_continue(batch: &RecordBatch, first: usize) -> Result<()> {
     let ids: &UInt32Array = numbers(batch, "id")?;
-    match ids.values().iter().zip(first..).position(|(id, expected)| *id != expected) {
-        Some(row) => Err(Error::data("ids do not count up from 0").row(u64::from(first) + row as u64)),
+    match (first..).zip(ids.values()).find(|(row, id)| EntityId(**id).index() != *row) {
+        Some((row, _)) => Err(Error::data("ids do not count up from 0").row(row as u64)),
         None => Ok(()),
     }
 }
@@ -293,32 +281,34 @@ mod tests {
         }
     }
 
+    /// A folder with a file of these triples.
+    fn written(triples: &[Triple]) -> (tempfile::TempDir, std::path::PathBuf) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.parquet");
+        write_triples(&path, triples).unwrap();
+        (folder, path)
+    }
+
     #[test]
     fn tables_survive_a_round_trip() {
-        let dir = tempfile::tempdir().unwrap();
-        vocabulary().write(dir.path()).unwrap();
-        assert_eq!(Vocabulary::read(dir.path()).unwrap(), vocabulary());
         let triples = [Triple::new(0, 0, 1), Triple::new(1, 0, 1)];
-        let path = dir.path().join("train.parquet");
-        write_triples(&path, &triples).unwrap();
+        let (folder, path) = written(&triples);
         assert_eq!(read_triples(&path, 2, 1).unwrap(), triples);
+        vocabulary().write(folder.path()).unwrap();
+        assert_eq!(Vocabulary::read(folder.path()).unwrap(), vocabulary());
     }
 
     #[test]
     fn an_id_out_of_range_is_named_with_its_row() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("train.parquet");
-        write_triples(&path, &[Triple::new(0, 0, 1), Triple::new(0, 0, 9)]).unwrap();
+        let (_folder, path) = written(&[Triple::new(0, 0, 1), Triple::new(0, 0, 9)]);
         let error = read_triples(&path, 2, 1).unwrap_err().to_string();
         assert!(error.ends_with("train.parquet: row 1: tail 9 is out of range 0..2"), "{error}");
     }
 
     #[test]
     fn damaged_files_are_errors_or_other_triples_but_no_panic() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("train.parquet");
         let triples: Vec<Triple> = (0..500).map(|i| Triple::new(i % 7, i % 3, i % 11)).collect();
-        write_triples(&path, &triples).unwrap();
+        let (_folder, path) = written(&triples);
         let bytes = std::fs::read(&path).unwrap();
         for at in 0..bytes.len() {
             for flipped in [0x01, 0x40, 0xff] {
@@ -328,18 +318,10 @@ mod tests {
                 let _ = read_triples(&path, 11, 3);
             }
         }
-    }
-
-    #[test]
-    fn a_truncated_file_is_an_error_not_a_panic() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("train.parquet");
-        write_triples(&path, &[Triple::new(0, 0, 1)]).unwrap();
-        let bytes = std::fs::read(&path).unwrap();
         for length in [0, 3, bytes.len() / 2, bytes.len() - 1] {
             std::fs::write(&path, &bytes[..length]).unwrap();
-            let error = read_triples(&path, 2, 1).unwrap_err();
-            assert_eq!(error.kind(), stage::Kind::Data, "{length} bytes: {error}");
+            let error = read_triples(&path, 11, 3).unwrap_err();
+            assert_eq!(error.kind(), Kind::Data, "{length} bytes: {error}");
         }
     }
 }

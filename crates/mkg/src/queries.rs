@@ -27,8 +27,9 @@ impl QuerySet {
     /// assert_eq!(queries.tails(0), [EntityId(1), EntityId(2)]);
     /// ```
     pub fn new(triples: &[Triple], relations: usize) -> Self {
-        let both = |t: &Triple| [(t.tail_query(), t.tail), (t.head_query(relations), t.head)];
-        QuerySet::from_pairs(triples.iter().flat_map(both).collect())
+        let pairs =
+            triples.iter().flat_map(|t| [(t.tail_query(), t.tail), (t.head_query(relations), t.head)]);
+        QuerySet::from_pairs(pairs.collect())
     }
 
     /// The set of given queries with a tail each, in any order; a pair given twice counts once.

@@ -17,19 +17,15 @@
 
 mod columns;
 mod dataset;
-mod format;
 mod images;
 mod join;
 mod keys;
 mod lines;
-mod links;
 mod names;
 mod plan;
 mod texts;
-mod tokens;
 mod triples;
 mod validation;
-mod vocabulary;
 
 pub use dataset::{Dataset, PublishedSplit};
 pub use images::{ImageFile, ImageReport};
@@ -37,5 +33,4 @@ pub use join::{TextKind, TextReport};
 pub use lines::{Lines, trimmed};
 pub use names::unlike;
 pub use plan::Plan;
-pub use texts::{TextRow, read_rows};
 pub use validation::{SplitTriples, ValidationReport};

@@ -2,9 +2,9 @@
 
 use recipe::Validation;
 
-use super::{Audit, Leakage, Overlap, percent};
+use super::{Audit, Leakage, percent, share};
 use crate::Split;
-use crate::raw::Dataset;
+use crate::raw::{Dataset, ValidationReport};
 
 /// Shares of a split above which a finding is worth a warning.
 const WORTH_SAYING: f64 = 0.01;
@@ -22,8 +22,7 @@ pub(super) fn of(audit: &Audit, dataset: &Dataset) -> Vec<String> {
     warnings.extend(unseen("test", &audit.leakage));
     if audit.validation.used == Validation::Published {
         let (valid, train) = (dataset.triples(Split::Valid), dataset.triples(Split::Train));
-        let of_valid = Leakage::of(valid, train, audit.relations);
-        warnings.extend(unseen("validation", &of_valid));
+        warnings.extend(unseen("validation", &Leakage::of(valid, train, audit.relations)));
     }
     warnings.extend(dataset.notes.iter().cloned());
     warnings.extend(audit.coverage.sources.iter().flat_map(|source| source.notes.iter().cloned()));
@@ -53,34 +52,28 @@ fn validation(audit: &Audit) -> Option<String> {
 
 /// Names the splits in which published validation triples also stand.
 fn valid_elsewhere(audit: &Audit) -> String {
-    let all =
-        audit.splits.iter().find(|counts| counts.split == Split::Valid).map_or(1, |counts| counts.triples);
-    let within = |split| find(audit, Split::Valid, split).map_or(0, |overlap| overlap.triples);
-    let said = |split| {
-        let count = within(split);
-        let share = percent(share(count, all), 0);
+    let all = audit.splits.iter().find(|counts| counts.split == Split::Valid);
+    let mut said = Vec::new();
+    for split in [Split::Train, Split::Test] {
+        let count = overlap(audit, Split::Valid, split);
+        let share = percent(share(count, all.map_or(1, |counts| counts.triples)), 0);
         // A share alone would hide how few they are.
-        if share.starts_with("under") { format!("{count} ({share})") } else { share }
-    };
-    match (within(Split::Train), within(Split::Test)) {
-        (_, 0) => format!("{} of the published validation triples stand in train", said(Split::Train)),
-        (0, _) => format!("{} of the published validation triples stand in test", said(Split::Test)),
-        _ => format!(
-            "{} of the published validation triples stand in train and {} in test",
-            said(Split::Train),
-            said(Split::Test)
-        ),
+        let share = if share.starts_with("under") { format!("{count} ({share})") } else { share };
+        let of = if said.is_empty() { " of the published validation triples stand" } else { "" };
+        said.extend((count > 0).then(|| format!("{share}{of} in {split}")));
     }
+    said.join(" and ")
 }
 
-fn find(audit: &Audit, of: Split, within: Split) -> Option<&Overlap> {
-    audit.overlaps.iter().find(|overlap| overlap.of == of && overlap.within == Some(within))
+/// The number of triples of one split that another holds, too.
+fn overlap(audit: &Audit, of: Split, within: Split) -> usize {
+    let overlap = audit.overlaps.iter().find(|overlap| overlap.of == of && overlap.within == Some(within));
+    overlap.map_or(0, |overlap| overlap.triples)
 }
 
 fn short_holdout(audit: &Audit) -> Option<String> {
-    let report = &audit.validation;
-    (report.valid < report.wanted).then(|| {
-        let (valid, wanted) = (report.valid, report.wanted);
+    let ValidationReport { valid, wanted, .. } = audit.validation;
+    (valid < wanted).then(|| {
         format!(
             "only {valid} of {wanted} triples could be held out: others are the last of an entity or relation"
         )
@@ -95,21 +88,22 @@ fn duplicates(audit: &Audit) -> impl Iterator<Item = String> {
 }
 
 fn test_overlap(audit: &Audit) -> Option<String> {
-    let overlap = find(audit, Split::Test, Split::Train).filter(|overlap| overlap.triples > 0)?;
-    let (count, share) = (overlap.triples, percent(share(overlap.triples, audit.leakage.test), 0));
-    Some(format!(
-        "{count} test triples ({share}) stand in train: scores on them say nothing about what a model infers"
-    ))
+    let count = overlap(audit, Split::Test, Split::Train);
+    let share = percent(share(count, audit.leakage.test), 0);
+    (count > 0).then(|| {
+        format!(
+            "{count} test triples ({share}) stand in train: scores on them say nothing about what a model infers"
+        )
+    })
 }
 
 fn leakage(audit: &Audit) -> Option<String> {
-    let leakage = &audit.leakage;
-    let linked = share(leakage.any_link, leakage.test);
+    let Leakage { any_link, inverse, test, .. } = audit.leakage;
+    let linked = share(any_link, test);
     (linked > 10.0 * WORTH_SAYING).then(|| {
+        let (linked, inverse) = (percent(linked, 0), percent(share(inverse, test), 0));
         format!(
-            "train links head and tail of {} of the test triples directly ({} in the other direction)",
-            percent(linked, 0),
-            percent(share(leakage.inverse, leakage.test), 0)
+            "train links head and tail of {linked} of the test triples directly ({inverse} in the other direction)"
         )
     })
 }
@@ -125,10 +119,6 @@ fn unseen(split: &str, leakage: &Leakage) -> impl Iterator<Item = String> {
         format!("{} {split} triples have a relation without any training triple", leakage.unseen_relation)
     });
     entity.into_iter().chain(relation)
-}
-
-fn share(part: usize, whole: usize) -> f64 {
-    part as f64 / whole.max(1) as f64
 }
 
 #[cfg(test)]

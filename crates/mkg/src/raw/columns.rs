@@ -20,7 +20,6 @@ const ROLES: [&[&str]; 3] = [
     ],
 ];
 
-/// The error of a line that has so many columns instead of three.
 fn uneven(line: &str, found: usize) -> Error {
     let error = Error::data(format!("expected 3 columns, found {found}"));
     match hint(line) {
@@ -39,24 +38,19 @@ pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
     if let Some(keys) = statement(line) {
         return keys;
     }
-    let cells: Vec<&str> = if line.contains('\t') {
-        line.split('\t').map(trimmed).collect()
-    } else {
-        line.split_whitespace().collect()
-    };
-    let cells = match cells.as_slice() {
-        [triple @ .., "."] if triple.len() == 3 => triple,
-        cells => cells,
-    };
-    match cells {
-        &[head, relation, tail] if !cells.contains(&"") => {
-            let tail = if line.contains('\t') { tail.strip_suffix(" .").unwrap_or(tail) } else { tail };
-            Ok([head, relation, tail])
+    let tabs = line.contains('\t');
+    let mut cells: Vec<&str> =
+        if tabs { line.split('\t').map(trimmed).collect() } else { line.split_whitespace().collect() };
+    if cells.len() == 4 {
+        cells.pop_if(|last| *last == ".");
+    }
+    let filled = cells.iter().filter(|cell| !cell.is_empty()).count();
+    match cells[..] {
+        [head, relation, tail] if filled == 3 => {
+            Ok([head, relation, if tabs { tail.strip_suffix(" .").unwrap_or(tail) } else { tail }])
         }
-        cells => {
-            let filled = cells.iter().filter(|cell| !cell.is_empty()).count();
-            Err(uneven(line, if cells.len() == 3 { filled } else { cells.len() }))
-        }
+        [_, _, _] => Err(uneven(line, filled)),
+        _ => Err(uneven(line, cells.len())),
     }
 }
 
@@ -88,8 +82,7 @@ fn statement(line: &str) -> Option<Result<[&str; 3]>> {
     }
     let (object, rest) = resource(rest)?;
     match rest.strip_prefix('.').map_or(rest, str::trim_start) {
-        "" => Some(Ok([subject, predicate, object])),
-        comment if comment.starts_with('#') => Some(Ok([subject, predicate, object])),
+        end if end.is_empty() || end.starts_with('#') => Some(Ok([subject, predicate, object])),
         more if more.starts_with([';', ',']) => {
             let message = format!("`{more:.1}` after a triple: Turtle, not N-Triples");
             Some(Err(Error::data(message).hint("write the graph as N-Triples, one triple a line")))
@@ -121,13 +114,12 @@ fn resource(text: &str) -> Option<(&str, &str)> {
 /// Returns whether a line names columns instead of holding a triple.
 pub(super) fn is_header(line: &str) -> bool {
     let separators: &[char] = if line.contains('\t') { &['\t'] } else { &[',', ';', '|', ' '] };
-    let cells: Vec<String> = line.split(separators).map(bare).collect();
-    let cells: Vec<&str> = cells.iter().map(String::as_str).filter(|cell| !cell.is_empty()).collect();
-    let has = |role: &&[&str]| cells.iter().any(|cell| role.iter().any(|word| is_word(cell, word)));
-    (3..=6).contains(&cells.len()) && ROLES.iter().all(has)
+    let cells: Vec<String> = line.split(separators).map(bare).filter(|cell| !cell.is_empty()).collect();
+    (3..=6).contains(&cells.len())
+        && ROLES.iter().all(|role| cells.iter().any(|cell| role.iter().any(|word| is_word(cell, word))))
 }
 
-/// A header's cell without quotes, brackets and marks around it, in lower case.
+/// A cell without quotes, brackets and marks around it, in lower case.
 fn bare(cell: &str) -> String {
     cell.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase().replace(' ', "_")
 }
@@ -175,13 +167,12 @@ pub(super) fn refuse_separated(lines: &Lines) -> Result<()> {
     if lines.numbered().any(|(_, line)| line.contains('\t')) {
         return Ok(());
     }
-    let fields = |separator: char| {
-        let mut counts = lines.numbered().map(|(_, line)| count_fields(line, separator));
+    let separator = SEPARATORS.iter().find(|(separator, _)| {
+        let mut counts = lines.numbered().map(|(_, line)| count_fields(line, *separator));
         let first = counts.next().unwrap_or(0);
         first > 2 && counts.all(|count| count == first)
-    };
-    let Some((_, name)) = SEPARATORS.iter().find(|(separator, _)| fields(*separator)) else { return Ok(()) };
-    let (number, _) = lines.numbered().next().unwrap_or((1, ""));
+    });
+    let (Some((_, name)), Some((number, _))) = (separator, lines.numbered().next()) else { return Ok(()) };
     let message = format!("the fields are separated by {name}, not tabs");
     Err(lines.error(number, message).hint(separated(name)))
 }
@@ -189,11 +180,11 @@ pub(super) fn refuse_separated(lines: &Lines) -> Result<()> {
 /// The number of fields between separators, of which those within quotes are none.
 fn count_fields(line: &str, separator: char) -> usize {
     let mut quoted = false;
-    let mut separates = |c: char| {
-        quoted ^= c == '"';
-        c == separator && !quoted
-    };
-    1 + line.chars().filter(|c| separates(*c)).count()
+    let separators = line.chars().filter(|c| {
+        quoted ^= *c == '"';
+        *c == separator && !quoted
+    });
+    1 + separators.count()
 }
 
 #[cfg(test)]
@@ -234,18 +225,17 @@ mod tests {
 
     #[test]
     fn headers_are_known_by_their_words() {
-        for line in [
-            "head\trelation\ttail",
-            "Subject,Predicate,Object",
-            "\ttail\thead\trelation_type",
-            "\"h\" \"r\" \"t\"",
+        for (line, expected) in [
+            ("head\trelation\ttail", true),
+            ("Subject,Predicate,Object", true),
+            ("\ttail\thead\trelation_type", true),
+            ("\"h\" \"r\" \"t\"", true),
+            ("head\tis_part_of\tbody", false),
+            ("a\tr\tb", false),
+            ("source\trelation\trelation", false),
+            ("Target\tsells\tSubject", false),
         ] {
-            assert!(is_header(line), "{line}");
-        }
-        for line in
-            ["head\tis_part_of\tbody", "a\tr\tb", "source\trelation\trelation", "Target\tsells\tSubject"]
-        {
-            assert!(!is_header(line), "{line}");
+            assert_eq!(is_header(line), expected, "{line}");
         }
     }
 }

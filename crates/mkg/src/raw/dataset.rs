@@ -3,16 +3,14 @@
 use recipe::TripleFormat;
 use stage::Result;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::PathBuf;
 
-use super::format::decide;
 use super::images::{ImageFile, ImageReport, elsewhere, read_images};
-use super::join::{Gathering, TextKind, TextReport};
+use super::join::{TextKind, TextReport, gather};
+use super::keys::Listing;
 use super::lines::Lines;
 use super::names;
 use super::plan::Plan;
-use super::triples::read_triples;
-use super::vocabulary::Listing;
+use super::triples::{decide, read_triples};
 use crate::{Entity, Relation, Split, Triple, Vocabulary};
 
 /// A published split.
@@ -56,22 +54,18 @@ pub struct Dataset {
 impl Dataset {
     /// Reads everything that the plan names.
     pub fn read(plan: &Plan) -> Result<Dataset> {
-        let listing = |file: &Option<PathBuf>| match file {
-            Some(file) => Listing::read(&plan.path(file)),
-            None => Ok(Listing::open()),
-        };
-        let (mut entities, mut relations) =
-            (listing(&plan.import.entities)?, listing(&plan.import.relations)?);
+        let [entities, relations] = [&plan.import.entities, &plan.import.relations]
+            .map(|file| file.as_ref().map(|file| plan.path(file)));
+        let mut entities = Listing::read("entities", entities.as_deref())?;
+        let mut relations = Listing::read("relations", relations.as_deref())?;
         let mut dataset = Dataset {
             name: plan.import.name.clone().unwrap_or_default(),
             splits: read_splits(plan, &mut entities, &mut relations)?,
             listed: !entities.open,
             ..Dataset::default()
         };
-        let twins = [twins("entities", &entities), twins("relations", &relations)];
-        dataset.notes.extend(twins.into_iter().flatten());
-        dataset.notes.extend(misplaced(&entities, &relations));
-        dataset.notes.extend(left_out(plan)?);
+        let notes = [twins(&entities), twins(&relations), misplaced(&entities, &relations), plan.left_out()?];
+        dataset.notes.extend(notes.into_iter().flatten());
         dataset.vocabulary.entities = dataset.entities(plan, &mut entities)?;
         dataset.vocabulary.relations = dataset.relations(plan, &mut relations)?;
         dataset.add_images(plan, &entities)?;
@@ -88,26 +82,22 @@ impl Dataset {
         let descriptions = self.gather(plan, listing, TextKind::Description)?;
         let captions = self.gather(plan, listing, TextKind::Caption)?;
         let texts = names.into_iter().zip(descriptions).zip(captions);
-        let entity = |(key, ((name, description), caption)): (&String, ((_, _), _))| Entity {
-            key: key.clone(),
-            name: named(name, key, plan, names::of_entity),
-            description,
-            caption,
-            images: Vec::new(),
-        };
-        Ok(listing.keys.keys().iter().zip(texts).map(entity).collect())
+        let entities = listing.keys.all.iter().zip(texts).map(|(key, ((name, description), caption))| {
+            let (key, name) = (key.clone(), named(name, key, plan, names::of_entity));
+            Entity { key, name, description, caption, images: Vec::new() }
+        });
+        Ok(entities.collect())
     }
 
     fn relations(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Vec<Relation>> {
         let names = self.gather(plan, listing, TextKind::RelationName)?;
-        let relation = |(key, name): (&String, _)| Relation {
+        let relations = listing.keys.all.iter().zip(names).map(|(key, name)| Relation {
             key: key.clone(),
             name: named(name, key, plan, names::of_relation),
-        };
-        Ok(listing.keys.keys().iter().zip(names).map(relation).collect())
+        });
+        Ok(relations.collect())
     }
 
-    /// The texts of one kind: the sources in order, then the column of the table that lists the keys.
     fn gather(&mut self, plan: &Plan, listing: &mut Listing, kind: TextKind) -> Result<Vec<Option<String>>> {
         let import = &plan.import;
         let (sources, table, column) = match kind {
@@ -116,25 +106,21 @@ impl Dataset {
             TextKind::Caption => (&import.captions, &import.entities, "caption"),
             TextKind::RelationName => (&import.relation_names, &import.relations, "name"),
         };
-        let column = listing.take(column);
-        let mut gathering = Gathering::new(&plan.root, &listing.keys, kind);
-        sources.iter().try_for_each(|source| gathering.add(source))?;
-        if let (Some(column), Some(table)) = (column, table) {
-            gathering.add_column(table, column);
-        }
-        self.texts.append(&mut gathering.reports);
-        Ok(gathering.texts)
+        let column = table.as_deref().zip(listing.take(column));
+        let (texts, reports) = gather(&plan.root, &listing.keys, kind, sources, column)?;
+        self.texts.extend(reports);
+        Ok(texts)
     }
 
     fn add_images(&mut self, plan: &Plan, entities: &Listing) -> Result<()> {
         let Some(folder) = &plan.import.images else {
-            self.images =
-                elsewhere(&plan.root).map(|note| ImageReport { notes: vec![note], ..ImageReport::default() });
+            let note = elsewhere(&plan.root);
+            self.images = note.map(|note| ImageReport { notes: vec![note], ..ImageReport::default() });
             return Ok(());
         };
-        let images = read_images(&plan.path(folder), &entities.keys, &self.vocabulary.entities)?;
-        self.images = Some(images.report);
-        for (entity, files) in self.vocabulary.entities.iter_mut().zip(images.files) {
+        let (images, report) = read_images(&plan.path(folder), &entities.keys, &self.vocabulary.entities)?;
+        self.images = Some(report);
+        for (entity, files) in self.vocabulary.entities.iter_mut().zip(images) {
             entity.images = files.iter().map(|file| file.path.clone()).collect();
             self.image_files.extend(files);
         }
@@ -144,21 +130,24 @@ impl Dataset {
     }
 }
 
-/// Reads the triples of every split that there is.
 fn read_splits(
     plan: &Plan,
     entities: &mut Listing,
     relations: &mut Listing,
 ) -> Result<BTreeMap<Split, PublishedSplit>> {
-    let there = Split::ALL.into_iter().filter_map(|split| Some((split, plan.split(split)?)));
-    let files = there.map(|(split, file)| Ok((split, Lines::read(&plan.path(file))?)));
-    let files = files.collect::<Result<Vec<_>>>()?;
+    let mut files = Vec::new();
+    for split in Split::ALL {
+        if let Some(file) = plan.split(split) {
+            files.push((split, Lines::read(&plan.path(file))?));
+        }
+    }
     let lines: Vec<&Lines> = files.iter().map(|(_, lines)| lines).collect();
     let format = decide(plan.import.format, &lines, entities, relations)?;
-    let read = |(split, lines): &(Split, Lines)| {
-        Ok((*split, PublishedSplit::new(read_triples(lines, format, entities, relations)?)))
-    };
-    let splits = files.iter().map(read).collect::<Result<BTreeMap<_, _>>>()?;
+    let mut splits = BTreeMap::new();
+    for (split, lines) in &files {
+        let triples = read_triples(lines, format, entities, relations)?;
+        splits.insert(*split, PublishedSplit::new(triples));
+    }
     if format == TripleFormat::Named {
         refuse_shared_header(lines[0], &splits)?;
     }
@@ -166,13 +155,12 @@ fn read_splits(
 }
 
 /// A sentence about keys that look the same in other bytes.
-fn twins(called: &str, listing: &Listing) -> Option<String> {
-    let keys = listing.keys.keys();
+fn twins(Listing { called, keys, .. }: &Listing) -> Option<String> {
     // Only where one of two is not ASCII can they look the same.
     let odd: HashSet<String> =
-        keys.iter().filter(|key| !key.is_ascii()).map(|key| names::look(key)).collect();
+        keys.all.iter().filter(|key| !key.is_ascii()).map(|key| names::look(key)).collect();
     let mut looks: HashMap<String, &str> = HashMap::new();
-    let looking = keys.iter().map(|key| (names::look(key), key)).filter(|(look, _)| odd.contains(look));
+    let looking = keys.all.iter().map(|key| (names::look(key), key)).filter(|(look, _)| odd.contains(look));
     let pairs = looking.filter_map(|(look, key)| Some((looks.insert(look, key)?, key)));
     let pairs: Vec<(&str, &String)> = pairs.collect();
     let (count, (one, other)) = (pairs.len(), pairs.first()?);
@@ -185,13 +173,13 @@ fn twins(called: &str, listing: &Listing) -> Option<String> {
 /// Refuses a first line that all splits share, and whose keys stand on no other line: a header in words of its own.
 fn refuse_shared_header(train: &Lines, splits: &BTreeMap<Split, PublishedSplit>) -> Result<()> {
     let first = splits[&Split::Train].lines[0];
-    let others = || splits.values().flat_map(|split| &split.lines[1..]);
-    let met = |other: &Triple| {
+    let mut others = splits.values().flat_map(|split| &split.lines[1..]).peekable();
+    let shared = splits.values().all(|split| split.lines[0] == first) && others.peek().is_some();
+    let is_met = others.any(|other| {
         let ends = [other.head, other.tail];
         other.relation == first.relation || ends.contains(&first.head) || ends.contains(&first.tail)
-    };
-    let shared = splits.values().all(|split| split.lines[0] == first);
-    if !shared || others().next().is_none() || others().any(met) {
+    });
+    if !shared || is_met {
         return Ok(());
     }
     let message =
@@ -205,18 +193,11 @@ fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String
 
 /// A word about relations of which most are entities, too.
 fn misplaced(entities: &Listing, relations: &Listing) -> Option<String> {
-    let (all, entities) = (relations.keys.keys(), entities.keys.keys().iter().collect::<HashSet<_>>());
-    let both = all.iter().filter(|key| entities.contains(key)).count();
-    (2 * both > all.len()).then(|| {
-        format!("{both} of {} relations are entities, too: are the columns head, relation, tail?", all.len())
+    let all = relations.keys.all.len();
+    let both = relations.keys.all.iter().filter(|key| entities.keys.id(key).is_some()).count();
+    (2 * both > all).then(|| {
+        format!("{both} of {all} relations are entities, too: are the columns head, relation, tail?")
     })
-}
-
-/// A word about files that are named like those of a split and are none of the plan's.
-fn left_out(plan: &Plan) -> Result<Option<String>> {
-    let names = plan.unread_splits()?;
-    Ok((!names.is_empty())
-        .then(|| format!("not read: {}; to read one, name it in the recipe's [import]", names.join(", "))))
 }
 
 #[cfg(test)]

@@ -6,16 +6,13 @@
 use recipe::{Join, TextPart, TextSource};
 use serde::{Deserialize, Serialize};
 use stage::{Error, Result};
-use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::path::Path;
 
-use super::format::is_number;
 use super::keys::KeyMap;
-use super::links;
-use super::names::{last_segment, unlike};
-use super::texts::{TextRow, read_source, take_repeated};
-use super::tokens::WordPieces;
+use super::names::last_segment;
+use super::texts::{TextRow, read_source, take_repeated, translate};
+use super::triples::is_number;
 
 /// Words that programs write where there is no text.
 const PLACEHOLDERS: [&str; 12] =
@@ -63,86 +60,31 @@ pub struct TextReport {
     pub notes: Vec<String>,
 }
 
-/// Gathers texts from several sources; the first that has one wins.
-pub(super) struct Gathering<'a> {
-    pub(super) root: &'a Path,
-    pub(super) keys: &'a KeyMap,
-    pub(super) kind: TextKind,
-    pub(super) texts: Vec<Option<String>>,
-    pub(super) reports: Vec<TextReport>,
-}
-
-impl<'a> Gathering<'a> {
-    pub(super) fn new(root: &'a Path, keys: &'a KeyMap, kind: TextKind) -> Self {
-        Gathering { root, keys, kind, texts: vec![None; keys.len()], reports: Vec::new() }
-    }
-
-    /// Adds what a source of the recipe has.
-    pub(super) fn add(&mut self, source: &TextSource) -> Result<()> {
-        let path = self.root.join(&source.file);
-        let pieces = source.vocabulary.as_ref().map(|file| WordPieces::read(&self.root.join(file)));
-        let mut rows = read_source(&path, source, pieces.transpose()?.as_ref())?;
-        let (repeated, twice) = take_repeated(&mut rows);
-        let mut rows = links::translate(self.root, source, rows)?;
-        for row in &mut rows {
-            row.text = row.text.take().and_then(|text| part(&text, source.part));
-        }
-        let mut joined = join(&path, &rows, self.keys, source.join)?;
-        joined.report.repeated += repeated;
-        if let Some(key) = twice {
-            let note = format!(
-                "{repeated} texts have a key that has one already, such as `{key}`: the first counts"
-            );
-            joined.report.notes.push(note);
-        }
-        self.fill(&source.file, rows.len() + repeated, joined);
-        Ok(())
-    }
-
-    /// Adds a column of the table that lists the keys.
-    pub(super) fn add_column(&mut self, file: &Path, texts: Vec<Option<String>>) {
-        let empty = texts.iter().filter(|text| text.is_none()).count();
-        let mut joined = Joined::new(Join::Id, 0);
-        joined.report.empty = empty;
-        self.fill(file, texts.len(), Joined { texts, ..joined });
-    }
-
-    fn fill(&mut self, file: &Path, rows: usize, joined: Joined) {
+/// Gathers the texts of one kind: of the sources in order, then of a column of the table that lists the keys. The first that
+/// has a text wins; the fate of each is told.
+pub(super) fn gather(
+    root: &Path,
+    keys: &KeyMap,
+    kind: TextKind,
+    sources: &[TextSource],
+    column: Option<(&Path, Vec<Option<String>>)>,
+) -> Result<(Vec<Option<String>>, Vec<TextReport>)> {
+    let joined =
+        sources.iter().map(|source| Ok((source.file.as_path(), Joined::of_source(root, keys, source)?)));
+    let column = column.map(|(file, texts)| Ok((file, Joined::of_column(texts))));
+    let (mut texts, mut reports) = (vec![None; keys.all.len()], Vec::new());
+    for joined in joined.chain(column) {
+        let (file, joined) = joined?;
         let file = file.to_string_lossy().into_owned();
-        let notes = self.notes(&joined, rows).iter().map(|note| format!("{file}: {note}")).collect();
-        let (found, before) = (joined.texts.iter().flatten().count(), self.texts.iter().flatten().count());
-        for (text, new) in self.texts.iter_mut().zip(joined.texts) {
+        let notes = joined.notes(keys, kind).iter().map(|note| format!("{file}: {note}")).collect();
+        let (found, before) = (joined.texts.iter().flatten().count(), texts.iter().flatten().count());
+        for (text, new) in texts.iter_mut().zip(joined.texts) {
             *text = text.take().or(new);
         }
-        let used = self.texts.iter().flatten().count() - before;
-        self.reports.push(TextReport { kind: self.kind, file, rows, found, used, notes, ..joined.report });
+        let used = texts.iter().flatten().count() - before;
+        reports.push(TextReport { kind, file, found, used, notes, ..joined.report });
     }
-
-    fn notes(&self, joined: &Joined, rows: usize) -> Vec<String> {
-        let mut notes = joined.report.notes.clone();
-        let found = || joined.texts.iter().flatten();
-        if found().next().is_none() && rows > 0 {
-            notes.push(match &joined.stranger {
-                Some(key) if joined.report.empty < rows => {
-                    let keys = unlike(key, self.keys.iter());
-                    format!(
-                        "none of its {rows} texts belongs to this graph, which has no key `{key}`: {keys}"
-                    )
-                }
-                _ => format!("all its {rows} texts are empty"),
-            });
-        }
-        let placeholder = |text: &&String| PLACEHOLDERS.contains(&text.as_str());
-        let count = found().filter(placeholder).count();
-        // Somebody may be called Nan.
-        let least = if matches!(self.kind, TextKind::Name | TextKind::RelationName) { 2 } else { 1 };
-        if let Some(first) = found().find(placeholder).filter(|_| count >= least) {
-            notes.push(format!(
-                "{count} texts are words for a missing value, such as `{first}`: leave them empty"
-            ));
-        }
-        notes
-    }
+    Ok((texts, reports))
 }
 
 /// A part of a text that holds `name, description`.
@@ -156,34 +98,77 @@ fn part(text: &str, part: Option<TextPart>) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
-#[derive(Debug)]
+/// Texts by entity, and the fate of the rows that they come from.
+#[derive(Debug, Default)]
 struct Joined {
     report: TextReport,
     texts: Vec<Option<String>>,
-    /// True for each entity that a row names, with or without a text.
-    named: Vec<bool>,
+    /// The entities that rows name, with or without a text.
+    named: HashSet<usize>,
     /// The first key that is no entity's.
     stranger: Option<String>,
 }
 
 impl Joined {
-    fn new(join: Join, count: usize) -> Joined {
-        let report = TextReport { join, ..TextReport::default() };
-        Joined { report, texts: vec![None; count], named: vec![false; count], stranger: None }
+    fn of_source(root: &Path, keys: &KeyMap, source: &TextSource) -> Result<Joined> {
+        let mut rows = read_source(root, source)?;
+        let repeated = take_repeated(&mut rows);
+        let mut rows = translate(root, source, rows)?;
+        for row in &mut rows {
+            row.text = row.text.take().and_then(|text| part(&text, source.part));
+        }
+        let mut joined = join(&root.join(&source.file), &rows, keys, source.join)?;
+        joined.report.rows = rows.len() + repeated.len();
+        joined.report.repeated += repeated.len();
+        if let Some(key) = repeated.first() {
+            let count = repeated.len();
+            joined.report.notes.push(format!(
+                "{count} texts have a key that has one already, such as `{key}`: the first counts"
+            ));
+        }
+        Ok(joined)
     }
 
-    fn named(&self) -> usize {
-        self.named.iter().filter(|named| **named).count()
+    fn of_column(texts: Vec<Option<String>>) -> Joined {
+        let empty = texts.iter().filter(|text| text.is_none()).count();
+        let report = TextReport { join: Join::Id, rows: texts.len(), empty, ..TextReport::default() };
+        Joined { report, texts, ..Joined::default() }
     }
 
-    fn give(&mut self, id: u32, row: &TextRow) {
-        let id = id as usize;
-        self.named[id] = true;
+    fn give(&mut self, id: usize, row: &TextRow) {
+        self.named.insert(id);
         match &row.text {
             None => self.report.empty += 1,
             Some(_) if self.texts[id].is_some() => self.report.repeated += 1,
             text => self.texts[id].clone_from(text),
         }
+    }
+
+    fn notes(&self, keys: &KeyMap, kind: TextKind) -> Vec<String> {
+        let TextReport { rows, empty, .. } = self.report;
+        let mut notes = self.report.notes.clone();
+        let found: Vec<&str> = self.texts.iter().flatten().map(String::as_str).collect();
+        if found.is_empty() && rows > 0 {
+            notes.push(match &self.stranger {
+                Some(key) if empty < rows => {
+                    let unlike = keys.unlike(key);
+                    format!(
+                        "none of its {rows} texts belongs to this graph, which has no key `{key}`: {unlike}"
+                    )
+                }
+                _ => format!("all its {rows} texts are empty"),
+            });
+        }
+        let words: Vec<&str> = found.into_iter().filter(|text| PLACEHOLDERS.contains(text)).collect();
+        // Somebody may be called Nan.
+        let least = if matches!(kind, TextKind::Name | TextKind::RelationName) { 2 } else { 1 };
+        if words.len() >= least {
+            let (count, first) = (words.len(), words[0]);
+            notes.push(format!(
+                "{count} texts are words for a missing value, such as `{first}`: leave them empty"
+            ));
+        }
+        notes
     }
 }
 
@@ -191,14 +176,14 @@ impl Joined {
 fn join(path: &Path, rows: &[TextRow], keys: &KeyMap, join: Join) -> Result<Joined> {
     match join {
         Join::Auto => return choose(path, rows, keys),
-        Join::Id => check_ids(path, rows, keys.len())?,
+        Join::Id => check_ids(path, rows, keys.all.len())?,
         _ => {}
     }
     let joined = join_by(rows, keys, join);
     if joined.report.unknown == rows.len() && !rows.is_empty() {
         let (way, key) = (word(join), &rows[0].key);
         let message = format!("joined by {way}, nothing is found: no `{key}` in this graph");
-        let keys = unlike(key, keys.iter());
+        let keys = keys.unlike(key);
         let hint = format!("of the graph's keys {keys}; leave `join` out to take the way that finds most");
         return Err(Error::data(message).at(path).hint(hint));
     }
@@ -215,9 +200,9 @@ const FAR_MORE: usize = 10;
 fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
     let spelled = by_spelling(rows, keys);
     let by_id = join_by(rows, keys, Join::Id);
-    let numbers = keys.keys().iter().filter(|key| is_number(key)).count();
-    let (found, ids) = (spelled.named(), by_id.named());
-    let are_keys = spelled.report.join == Join::Key && (ids <= found || 2 * numbers > keys.len());
+    let numbers = keys.all.iter().filter(|key| is_number(key)).count();
+    let (found, ids) = (spelled.named.len(), by_id.named.len());
+    let are_keys = spelled.report.join == Join::Key && (ids <= found || 2 * numbers > keys.all.len());
     if are_keys || ids == 0 || found >= FAR_MORE * ids || spelled.texts == by_id.texts {
         return Ok(spelled);
     }
@@ -235,7 +220,7 @@ fn by_spelling(rows: &[TextRow], keys: &KeyMap) -> Joined {
     let numbers = rows.iter().all(|row| is_number(&row.key));
     for way in [Some(Join::LastSegment), numbers.then_some(Join::WithoutFirstLetter)].into_iter().flatten() {
         let other = join_by(rows, keys, way);
-        let (found, more) = (best.named(), other.named());
+        let (found, more) = (best.named.len(), other.named.len());
         if more > 0 && more >= FAR_MORE * found {
             best = other;
         } else if more > found {
@@ -254,13 +239,23 @@ fn word(join: Join) -> String {
 }
 
 fn join_by(rows: &[TextRow], keys: &KeyMap, join: Join) -> Joined {
-    let index = index(keys, join);
-    let exact = |row: &&TextRow| join != Join::Id && keys.id(&row.key).is_some();
-    let mut joined = Joined::new(join, keys.len());
-    for row in rows.iter().filter(exact) {
-        keys.id(&row.key).into_iter().for_each(|id| joined.give(id, row));
+    let report = TextReport { join, ..TextReport::default() };
+    let mut joined = Joined { report, texts: vec![None; keys.all.len()], ..Joined::default() };
+    // An exact key goes before any other meaning.
+    let mut others = Vec::new();
+    for row in rows {
+        match keys.id(&row.key) {
+            Some(id) if join != Join::Id => joined.give(id, row),
+            _ => others.push(row),
+        }
     }
-    for row in rows.iter().filter(|row| !exact(row)) {
+    let index = keys.spelled(|id, key| match join {
+        Join::Id => id.to_string().into(),
+        Join::LastSegment => last_segment(key).into(),
+        Join::WithoutFirstLetter => key.char_indices().nth(1).map_or("", |(at, _)| &key[at..]).into(),
+        Join::Key | Join::Auto => key.into(),
+    });
+    for row in others {
         match index.get(row.key.as_str()).map_or(&[][..], Vec::as_slice) {
             [] => {
                 joined.report.unknown += 1;
@@ -269,35 +264,15 @@ fn join_by(rows: &[TextRow], keys: &KeyMap, join: Join) -> Joined {
             [id] => joined.give(*id, row),
             ids => {
                 if joined.report.ambiguous == 0 {
-                    joined.report.notes.push(shared(&row.key, ids, keys));
+                    let either = keys.either(ids);
+                    let note = format!("`{}` may mean {either}: such texts are left out", row.key);
+                    joined.report.notes.push(note);
                 }
                 joined.report.ambiguous += 1;
             }
         }
     }
     joined
-}
-
-/// A sentence about the first key that several entities share under a spelling.
-fn shared(key: &str, ids: &[u32], keys: &KeyMap) -> String {
-    let key_of = |id: u32| &keys.keys()[id as usize];
-    let (one, other) = (key_of(ids[0]), key_of(ids[1]));
-    format!("`{key}` may mean `{one}` or `{other}`: such texts are left out")
-}
-
-/// The ids that each key of a text file means under a spelling of the graph's keys.
-fn index(keys: &KeyMap, join: Join) -> HashMap<Cow<'_, str>, Vec<u32>> {
-    let mut index: HashMap<Cow<'_, str>, Vec<u32>> = HashMap::new();
-    for (id, key) in (0u32..).zip(keys.keys()) {
-        let name = match join {
-            Join::Id => Cow::Owned(id.to_string()),
-            Join::LastSegment => last_segment(key).into(),
-            Join::WithoutFirstLetter => key.char_indices().nth(1).map_or("", |(at, _)| &key[at..]).into(),
-            Join::Key | Join::Auto => key.as_str().into(),
-        };
-        index.entry(name).or_default().push(id);
-    }
-    index
 }
 
 fn check_ids(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
@@ -320,13 +295,7 @@ mod tests {
     use super::*;
 
     fn rows(pairs: &[(&str, &str)]) -> Vec<TextRow> {
-        let text = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
-        let row = |(line, (key, value)): (u64, &(&str, &str))| TextRow {
-            line: Some(line),
-            key: (*key).to_owned(),
-            text: text(value),
-        };
-        (1..).zip(pairs).map(row).collect()
+        (1..).zip(pairs).map(|(line, (key, text))| TextRow::new(Some(line), key, text)).collect()
     }
 
     fn joined(pairs: &[(&str, &str)], map: &[&str], way: Join) -> Result<(Join, Vec<Option<String>>, usize)> {
@@ -336,46 +305,51 @@ mod tests {
 
     #[test]
     fn auto_takes_what_finds_most() {
-        let way = |pairs: &[(&str, &str)], map: &[&str]| joined(pairs, map, Join::Auto).unwrap().0;
-        assert_eq!(way(&[("0", "x"), ("1", "y")], &["a", "b"]), Join::Id);
-        assert_eq!(way(&[("a", "x"), ("0", "y"), ("b", "z")], &["a", "b"]), Join::Key);
-        assert_eq!(way(&[("Q1", "x")], &["http://w/entity/Q1", "http://w/entity/Q2"]), Join::LastSegment);
-        assert_eq!(way(&[("00001740", "x")], &["n00004475", "n00001740"]), Join::WithoutFirstLetter);
-        // WordNet's keys look like ids, but an id has no leading zero.
-        assert_eq!(way(&[("00000001", "x")], &["00000001", "b"]), Join::Key);
-        assert_eq!(way(&[("z", "x")], &["a"]), Join::Key);
+        for (pairs, map, way) in [
+            (&[("0", "x"), ("1", "y")][..], &["a", "b"][..], Join::Id),
+            (&[("a", "x"), ("0", "y"), ("b", "z")], &["a", "b"], Join::Key),
+            (&[("Q1", "x")], &["http://w/entity/Q1", "http://w/entity/Q2"], Join::LastSegment),
+            (&[("00001740", "x")], &["n00004475", "n00001740"], Join::WithoutFirstLetter),
+            // WordNet's keys look like ids, but an id has no leading zero.
+            (&[("00000001", "x")], &["00000001", "b"], Join::Key),
+            (&[("z", "x")], &["a"], Join::Key),
+        ] {
+            assert_eq!(joined(pairs, map, Join::Auto).unwrap().0, way, "{pairs:?}");
+        }
     }
 
     #[test]
-    fn an_exact_key_goes_before_any_other_meaning() {
-        let text = |pairs: &[(&str, &str)], map: &[&str]| {
-            let texts = joined(pairs, map, Join::Auto).unwrap().1;
-            texts.into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>()
-        };
-        assert_eq!(text(&[("0", "x"), ("1", "y")], &["70", "50"]), ["", ""]);
-        assert_eq!(text(&[("at", "x"), ("rain", "y")], &["cat", "train"]), ["", ""]);
+    fn texts_go_where_they_belong_or_nowhere() {
+        for (pairs, map, way, expected) in [
+            (&[("0", "x"), ("1", "y")][..], &["70", "50"][..], Join::Auto, ["", ""]),
+            (&[("at", "x"), ("rain", "y")], &["cat", "train"], Join::Auto, ["", ""]),
+            (
+                &[("b", ""), ("z", "x"), ("b", "second"), ("b", "third")],
+                &["a", "b"],
+                Join::Key,
+                ["", "second"],
+            ),
+            // A first letter of two bytes, and a key of one letter.
+            (&[("b", "x")], &["éb", "a"], Join::WithoutFirstLetter, ["x", ""]),
+        ] {
+            let texts = joined(pairs, map, way).unwrap().1.into_iter().map(Option::unwrap_or_default);
+            assert!(texts.eq(expected), "{pairs:?}");
+        }
     }
 
     #[test]
     fn a_key_that_may_mean_several_gives_its_text_to_none_and_says_so() {
         let map = keys(&["http://x/a", "http://y/a", "http://y/b"]);
-        let found = join(Path::new("file.txt"), &rows(&[("a", "?"), ("b", "of b")]), &map, Join::LastSegment)
-            .unwrap();
+        let found = join_by(&rows(&[("a", "?"), ("b", "of b")]), &map, Join::LastSegment);
         assert_eq!((found.texts[..2].to_vec(), found.report.ambiguous), (vec![None, None], 1));
-        assert_eq!(
-            found.report.notes,
-            ["`a` may mean `http://x/a` or `http://y/a`: such texts are left out"]
-        );
+        let note = "`a` may mean `http://x/a` or `http://y/a`: such texts are left out";
+        assert_eq!(found.report.notes, [note]);
     }
 
     #[test]
     fn numbers_that_may_be_ids_or_keys_are_refused() {
-        let map: Vec<String> =
-            (0..10).map(|i| if i < 3 { (i + 4).to_string() } else { format!("k{i}") }).collect();
-        let map: Vec<&str> = map.iter().map(String::as_str).collect();
-        let numbers: Vec<String> = (0..10).map(|i| i.to_string()).collect();
-        let pairs: Vec<(&str, &str)> =
-            numbers.iter().map(|number| (number.as_str(), number.as_str())).collect();
+        let map = ["4", "5", "6", "k3", "k4", "k5", "k6", "k7", "k8", "k9"];
+        let pairs = ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"].map(|number| (number, number));
         let error = joined(&pairs, &map, Join::Auto).unwrap_err();
         assert_eq!(error.to_string(), "file.txt: its keys may be those of 3 entities, or the ids of 10");
         assert!(error.hint_text().unwrap().contains("join"));
@@ -386,46 +360,29 @@ mod tests {
 
     #[test]
     fn rows_add_up_and_what_is_odd_is_said() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("d.txt"), "a\tnan\nb\tx\nb\ty\nc\t\nz\tw\nd\tNaN\n").unwrap();
-        let map = keys(&["a", "b", "c", "d"]);
-        let mut gathering = Gathering::new(dir.path(), &map, TextKind::Description);
-        gathering.add(&toml::from_str("file = 'd.txt'").unwrap()).unwrap();
-        gathering.add_column(Path::new("t.tsv"), vec![None; 4]);
-        let report = &gathering.reports[0];
-        assert_eq!(
-            (report.rows, report.unknown, report.empty, report.repeated, report.found),
-            (6, 1, 1, 1, 3)
-        );
+        let dir = crate::fixture::folder(&[("d.txt", "a\tnan\nb\tx\nb\ty\nc\t\nz\tw\nd\tNaN\n")]);
+        let (map, column) = (keys(&["a", "b", "c", "d"]), (Path::new("t.tsv"), vec![None; 4]));
+        let source = [toml::from_str("file = 'd.txt'").unwrap()];
+        let (_, reports) = gather(dir.path(), &map, TextKind::Description, &source, Some(column)).unwrap();
+        let TextReport { rows, unknown, empty, repeated, found, .. } = reports[0];
+        assert_eq!((rows, unknown, empty, repeated, found), (6, 1, 1, 1, 3));
         let notes = [
             "d.txt: 1 texts have a key that has one already, such as `b`: the first counts",
             "d.txt: 2 texts are words for a missing value, such as `nan`: leave them empty",
         ];
-        assert_eq!(report.notes, notes);
-        assert_eq!(gathering.reports[1].notes, ["t.tsv: all its 4 texts are empty"]);
-    }
-
-    #[test]
-    fn unknown_keys_are_counted_and_empty_texts_absent() {
-        let pairs = [("b", ""), ("z", "x"), ("b", "second"), ("b", "third")];
-        let (_, texts, unknown) = joined(&pairs, &["a", "b"], Join::Key).unwrap();
-        assert_eq!((texts, unknown), (vec![None, Some("second".to_owned())], 1));
+        assert_eq!(reports[0].notes, notes);
+        assert_eq!(reports[1].notes, ["t.tsv: all its 4 texts are empty"]);
     }
 
     #[test]
     fn parts_of_a_text() {
-        let text = "stool, solid, hard";
-        assert_eq!(part(text, Some(TextPart::BeforeComma)).as_deref(), Some("stool"));
-        assert_eq!(part(text, Some(TextPart::AfterComma)).as_deref(), Some("solid, hard"));
-        assert_eq!(part("stool", Some(TextPart::BeforeComma)).as_deref(), Some("stool"));
-        assert_eq!(part("stool,", Some(TextPart::AfterComma)), None);
-    }
-
-    #[test]
-    fn a_key_of_one_letter_or_of_wide_ones_is_no_trap() {
-        assert_eq!(
-            joined(&[("b", "x")], &["éb", "a", ""], Join::WithoutFirstLetter).unwrap().1[0].as_deref(),
-            Some("x")
-        );
+        for (text, wanted, expected) in [
+            ("stool, solid, hard", TextPart::BeforeComma, Some("stool")),
+            ("stool, solid, hard", TextPart::AfterComma, Some("solid, hard")),
+            ("stool", TextPart::BeforeComma, Some("stool")),
+            ("stool,", TextPart::AfterComma, None),
+        ] {
+            assert_eq!(part(text, Some(wanted)).as_deref(), expected, "{text}");
+        }
     }
 }

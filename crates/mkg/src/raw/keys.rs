@@ -1,34 +1,29 @@
-//! Keys and their ids.
+//! Keys and their ids: an id map, a readable table, or whatever the triples mention.
 
-use stage::{Error, Kind, Result};
+use stage::{Error, Result};
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 
 use super::columns;
 use super::lines::{Lines, trimmed};
+use super::names::unlike;
+use super::triples::is_number;
 
-/// The keys of all entities or relations, each at the position of its id.
+/// The keys of all entities or relations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct KeyMap {
-    keys: Vec<String>,
-    ids: HashMap<String, u32>,
+    /// Each key at the position of its id.
+    pub(super) all: Vec<String>,
+    ids: HashMap<String, usize>,
 }
 
 impl KeyMap {
-    /// Reads an id map: `key id` lines, with or without a count line before them. What separates the two is a tab,
-    /// or else the last space, so that keys may hold spaces.
-    pub(super) fn read(path: &Path) -> Result<KeyMap> {
-        KeyMap::of(&Lines::read(path)?)
-    }
-
-    /// The id map that these lines are.
+    /// The id map that these lines are: `key id`, with or without a count line before them. What separates the two is
+    /// a tab, or else the last space, so that keys may hold spaces. Ids must be all of `0..n`, in whatever order.
     pub(super) fn of(lines: &Lines) -> Result<KeyMap> {
         let pairs = lines.body()?.map(|(number, line)| pair(lines, number, line));
-        KeyMap::from_pairs(lines, pairs.collect::<Result<_>>()?)
-    }
-
-    /// Puts every key at its id; ids must be all of `0..n`, each once, in whatever order.
-    fn from_pairs(lines: &Lines, pairs: Vec<(u64, &str, u64)>) -> Result<KeyMap> {
+        let pairs = pairs.collect::<Result<Vec<_>>>()?;
         let mut holders = vec![None; pairs.len()];
         for (number, key, id) in &pairs {
             let holder = usize::try_from(*id).ok().and_then(|id| holders.get_mut(id));
@@ -49,43 +44,48 @@ impl KeyMap {
     }
 
     /// Adds a key with the next id; a key must not come twice.
-    pub(super) fn push(&mut self, key: &str) -> Result<u32> {
-        let id = self.keys.len() as u32;
+    pub(super) fn push(&mut self, key: &str) -> Result<usize> {
+        let id = self.all.len();
         if let Some(before) = self.ids.insert(key.to_owned(), id) {
-            return Err(Error::new(Kind::Data, format!("key `{key}` has id {before} already")));
+            return Err(Error::data(format!("key `{key}` has id {before} already")));
         }
-        self.keys.push(key.to_owned());
+        self.all.push(key.to_owned());
         Ok(id)
     }
 
-    /// The id of `key`.
-    pub(super) fn id(&self, key: &str) -> Option<u32> {
+    pub(super) fn id(&self, key: &str) -> Option<usize> {
         self.ids.get(key).copied()
     }
 
-    /// All keys in the order of their ids.
-    pub(super) fn keys(&self) -> &[String] {
-        &self.keys
+    /// The ids of all keys that a spelling makes the same name of, by that name.
+    pub(super) fn spelled<'a>(
+        &'a self,
+        spell: impl Fn(usize, &'a str) -> Cow<'a, str>,
+    ) -> HashMap<Cow<'a, str>, Vec<usize>> {
+        let mut ids: HashMap<_, Vec<usize>> = HashMap::new();
+        for (id, key) in self.all.iter().enumerate() {
+            ids.entry(spell(id, key)).or_default().push(id);
+        }
+        ids
     }
 
-    /// All keys as texts, in the order of their ids.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &str> + Clone {
-        self.keys.iter().map(String::as_str)
+    /// `one` or `other`: the first two keys that a name may mean.
+    pub(super) fn either(&self, ids: &[usize]) -> String {
+        format!("`{}` or `{}`", self.all[ids[0]], self.all[ids[1]])
     }
 
-    /// The number of keys.
-    pub(super) fn len(&self) -> usize {
-        self.keys.len()
+    /// A sentence about a key that is none of these.
+    pub(super) fn unlike(&self, key: &str) -> String {
+        unlike(key, self.all.iter().map(String::as_str))
     }
 }
 
 fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, u64)> {
     let line = trimmed(line);
     let (key, id) = line.rsplit_once('\t').or_else(|| line.rsplit_once(' ')).ok_or_else(|| {
-        let error = lines.error(number, "expected a key and an id, found one column");
-        error.hint(
-            columns::hint(line).unwrap_or_else(|| "an id map holds `key<TAB>id` or `key id`".to_owned()),
-        )
+        let hint = columns::hint(line);
+        let hint = hint.unwrap_or_else(|| "an id map holds `key<TAB>id` or `key id`".to_owned());
+        lines.error(number, "expected a key and an id, found one column").hint(hint)
     })?;
     let (key, id) = (trimmed(key), trimmed(id));
     let parsed = id.parse().map_err(|_| {
@@ -96,14 +96,97 @@ fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, 
     Ok((number, key, parsed))
 }
 
+/// Keys, and the texts that stand beside them in a readable table.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// `entities` or `relations`.
+    pub(super) called: &'static str,
+    pub(super) keys: KeyMap,
+    /// Columns of the table other than `key`, with one cell per key.
+    pub(super) columns: Vec<(String, Vec<Option<String>>)>,
+    /// No file lists the keys: the triples do, in order of first appearance.
+    pub(super) open: bool,
+}
+
+impl Listing {
+    /// Reads an id map, or a table whose header begins with `key` and whose line order gives the ids; without a file the
+    /// listing is open.
+    pub(super) fn read(called: &'static str, path: Option<&Path>) -> Result<Listing> {
+        let Some(path) = path else {
+            return Ok(Listing { called, open: true, ..Listing::default() });
+        };
+        let lines = Lines::read(path)?;
+        let listing = match lines.first() {
+            Some(header) if is_header(header) => read_table(&lines, header)?,
+            _ => Listing { keys: KeyMap::of(&lines)?, ..Listing::default() },
+        };
+        if listing.keys.all.is_empty() {
+            return Err(Error::data("lists no keys").at(path));
+        }
+        Ok(Listing { called, ..listing })
+    }
+
+    /// Takes a column out, if the table has it.
+    pub(super) fn take(&mut self, name: &str) -> Option<Vec<Option<String>>> {
+        let position = self.columns.iter().position(|(column, _)| column == name)?;
+        Some(self.columns.swap_remove(position).1)
+    }
+
+    /// What a cell of digits means as an id.
+    pub(super) fn id_in(&self, cell: &str) -> Option<usize> {
+        cell.parse().ok().filter(|id| is_number(cell) && *id < self.keys.all.len())
+    }
+
+    /// The id of a triple's key, `what` in there; an open listing gives a new key the next id.
+    pub(super) fn id(&mut self, what: &str, key: &str) -> Result<u32> {
+        let id = match self.keys.id(key) {
+            None if self.open => self.keys.push(key).ok(),
+            known => known,
+        };
+        id.map(|id| id as u32).ok_or_else(|| {
+            let (called, unlike) = (self.called, self.keys.unlike(key));
+            let hint = format!("{unlike}; is `import.{called}` the file that belongs to these triples?");
+            Error::data(format!("{what} `{key}` is not among the {called}")).hint(hint)
+        })
+    }
+}
+
+/// `key<TAB>0` is the first line of an id map that has an entity called "key".
+fn is_header(line: &str) -> bool {
+    let mut cells = line.split('\t');
+    cells.next() == Some("key") && cells.next().is_none_or(|second| second.parse::<u32>().is_err())
+}
+
+fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
+    let names: Vec<&str> = header.split('\t').collect();
+    let columns = names[1..].iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
+    let mut listing = Listing { columns, ..Listing::default() };
+    for (number, line) in lines.numbered().skip(1) {
+        let cells: Vec<&str> = line.split('\t').collect();
+        if cells.len() != names.len() {
+            let message = format!("expected {} columns as in the header, found {}", names.len(), cells.len());
+            return Err(lines.error(number, message).hint("cells are separated by single tabs"));
+        }
+        let key = trimmed(cells[0]);
+        if key.is_empty() {
+            return Err(lines.error(number, "the key is empty"));
+        }
+        listing.keys.push(key).map_err(|error| lines.locate(number, error))?;
+        for ((_, column), cell) in listing.columns.iter_mut().zip(&cells[1..]) {
+            column.push(Some(cell.trim().to_owned()).filter(|text| !text.is_empty()));
+        }
+    }
+    Ok(listing)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::fixture::{self, Written};
+    use crate::fixture::{Written, complaint};
     use proptest::prelude::*;
 
-    fn read(text: &str) -> Result<KeyMap> {
-        KeyMap::read(&Written::new(text).path())
+    fn read(text: &str) -> Result<Listing> {
+        Listing::read("entities", Some(&Written::new(text).path()))
     }
 
     /// The map that numbers these keys.
@@ -111,10 +194,6 @@ pub(super) mod tests {
         let mut map = KeyMap::default();
         keys.iter().for_each(|key| assert!(map.push(key).is_ok()));
         map
-    }
-
-    fn complaint(text: &str) -> String {
-        fixture::complaint(read(text))
     }
 
     #[test]
@@ -126,30 +205,39 @@ pub(super) mod tests {
             "a b 0\nč   1",
             "č 1\na b 0\n",
         ] {
-            assert_eq!(read(text).unwrap().keys(), ["a b", "č"], "{text:?}");
+            assert_eq!(read(text).unwrap().keys.all, ["a b", "č"], "{text:?}");
         }
+        let odd = read("<http://dbpedia.org/resource/Naga,_Sur> 0\nAC/DC 1\n... 2\n").unwrap().keys;
+        assert_eq!(odd.all, ["<http://dbpedia.org/resource/Naga,_Sur>", "AC/DC", "..."]);
+        // An entity called key makes no table.
+        assert_eq!(read("key\t0\nlock\t1\n").unwrap().keys.all, ["key", "lock"]);
     }
 
     #[test]
-    fn keys_keep_their_odd_characters() {
-        let map = read("<http://dbpedia.org/resource/Naga,_Sur> 0\nAC/DC 1\n... 2\n").unwrap();
-        assert_eq!(map.keys(), ["<http://dbpedia.org/resource/Naga,_Sur>", "AC/DC", "..."]);
-        assert_eq!(map.id("AC/DC"), Some(1));
+    fn a_table_gives_keys_and_texts() {
+        let mut listing = read("key\tname\tkind\r\nfr\tFrance\tcountry\r\nČ\t \tcountry\r\n").unwrap();
+        assert_eq!(listing.keys.all, ["fr", "Č"]);
+        assert_eq!(listing.take("name").unwrap(), [Some("France".to_owned()), None]);
+        assert!(listing.take("description").is_none());
     }
 
     #[test]
-    fn wrong_maps_are_refused_with_their_line() {
-        assert_eq!(complaint("a\t0\nb\t0\n"), "line 2: id 0 was given on line 1 already");
-        assert_eq!(complaint("a\t0\na\t1\n"), "line 2: key `a` has id 0 already");
-        assert_eq!(complaint("a\t0\nb\t2\n"), "line 2: id 2 is out of range 0..2: the ids have holes");
-        assert_eq!(complaint("a\t0\nb\t-1\n"), "line 2: expected an id, found `-1`");
-        assert_eq!(complaint("a\t0\nb\n"), "line 2: expected a key and an id, found one column");
-        assert_eq!(
-            complaint("a\t0\nb\t4294967296\n"),
-            "line 2: id 4294967296 is out of range 0..2: the ids have holes"
-        );
-        assert_eq!(complaint("a\t0\n\t1\n"), "line 2: expected a key and an id, found one column");
-        assert_eq!(complaint("3\na\t0\nb\t1\n"), "line 1: the count line says 3, but 2 lines follow");
+    fn wrong_maps_and_tables_are_refused_with_their_line() {
+        for (text, says) in [
+            ("a\t0\nb\t0\n", "line 2: id 0 was given on line 1 already"),
+            ("a\t0\na\t1\n", "line 2: key `a` has id 0 already"),
+            ("a\t0\nb\t2\n", "line 2: id 2 is out of range 0..2: the ids have holes"),
+            ("a\t0\nb\t-1\n", "line 2: expected an id, found `-1`"),
+            ("a\t0\nb\n", "line 2: expected a key and an id, found one column"),
+            ("a\t0\nb\t4294967296\n", "line 2: id 4294967296 is out of range 0..2: the ids have holes"),
+            ("a\t0\n\t1\n", "line 2: expected a key and an id, found one column"),
+            ("3\na\t0\nb\t1\n", "line 1: the count line says 3, but 2 lines follow"),
+            ("key\tname\nfr\tFrance\nde\n", "line 3: expected 2 columns as in the header, found 1"),
+            ("key\tname\nfr\ta\nfr\tb\n", "line 3: key `fr` has id 0 already"),
+            ("key\tname\n", "lists no keys"),
+        ] {
+            assert_eq!(complaint(read(text)), says);
+        }
     }
 
     proptest! {
@@ -166,9 +254,9 @@ pub(super) mod tests {
             for (id, key) in keys.iter().enumerate() {
                 text.push_str(&format!("{key}{gap}{id}{end}"));
             }
-            let map = read(&text).unwrap();
-            prop_assert_eq!(map.keys(), keys.as_slice());
-            prop_assert!(keys.iter().enumerate().all(|(id, key)| map.id(key) == Some(id as u32)));
+            let map = KeyMap::of(&Lines::read(&Written::new(&text).path()).unwrap()).unwrap();
+            prop_assert_eq!(&map.all, &keys);
+            prop_assert!(keys.iter().enumerate().all(|(id, key)| map.id(key) == Some(id)));
         }
     }
 }

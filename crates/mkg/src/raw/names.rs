@@ -30,13 +30,13 @@ pub(super) fn of_relation(key: &str) -> String {
         let begins_word = letter.is_uppercase() && i > 0 && letters[i - 1].is_lowercase();
         // An abbreviation keeps its capitals: `hasISBN`.
         let one_capital = letters.get(i + 1).is_none_or(|next| next.is_lowercase());
-        match begins_word {
-            true if one_capital => {
-                name.push(' ');
-                name.extend(letter.to_lowercase());
-            }
-            true => name.extend([' ', letter]),
-            false => name.push(letter),
+        if begins_word {
+            name.push(' ');
+        }
+        if begins_word && one_capital {
+            name.extend(letter.to_lowercase());
+        } else {
+            name.push(letter);
         }
     }
     name
@@ -52,9 +52,8 @@ fn decode_escapes(text: &str) -> String {
     let mut parts = text.split("\\u");
     let mut decoded = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let code =
-            part.get(..4).and_then(|digits| u32::from_str_radix(digits, 16).ok()).and_then(char::from_u32);
-        match code {
+        let code = part.get(..4).and_then(|digits| u32::from_str_radix(digits, 16).ok());
+        match code.and_then(char::from_u32) {
             Some(letter) => decoded.extend([letter.to_string().as_str(), &part[4..]]),
             None => decoded.extend(["\\u", part]),
         }
@@ -65,9 +64,10 @@ fn decode_escapes(text: &str) -> String {
 /// The look of a key: the same for two keys that differ in bytes alone, as `é` of one character and of two do, or a
 /// space that does not break and one that does.
 pub(super) fn look(key: &str) -> String {
-    let seen = |c: &char| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}');
-    let space = |c: char| if c.is_whitespace() { ' ' } else { c };
-    decode_escapes(key).nfc().filter(seen).map(space).collect()
+    let key = decode_escapes(key);
+    let seen =
+        key.nfc().filter(|c| !matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2060}' | '\u{feff}'));
+    seen.map(|c| if c.is_whitespace() { ' ' } else { c }).collect()
 }
 
 /// A key without what people leave out or add when they copy one: case, quotes, brackets, underscores, the front of an
@@ -97,44 +97,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn uris_end_in_names() {
-        assert_eq!(of_entity("<http://dbpedia.org/resource/Naga,_Camarines_Sur>"), "Naga, Camarines Sur");
-        assert_eq!(of_entity("http://dbpedia.org/resource/Caf%C3%A9"), "Café");
-        assert_eq!(of_entity("AC/DC"), "AC/DC");
-        assert_eq!(last_segment("http://www.wikidata.org/entity/Q42"), "Q42");
-        assert_eq!(last_segment("/m/027rn"), "027rn");
-        assert_eq!(last_segment("/"), "/");
-    }
-
-    #[test]
-    fn relations_read_as_words() {
-        assert_eq!(of_relation("wasBornIn"), "was born in");
-        assert_eq!(of_relation("_member_of_domain_topic"), "member of domain topic");
-        assert_eq!(of_relation("<http://www.w3.org/2000/01/rdf-schema#seeAlso>"), "see also");
-        assert_eq!(of_relation("hasISBN"), "has ISBN");
+    fn uris_end_in_names_and_relations_read_as_words() {
+        for (key, name) in [
+            ("<http://dbpedia.org/resource/Naga,_Camarines_Sur>", "Naga, Camarines Sur"),
+            ("http://dbpedia.org/resource/Caf%C3%A9", "Café"),
+            (r"<http://a/Caf\u00E9_%2C_b>", "Café , b"),
+            ("AC/DC", "AC/DC"),
+        ] {
+            assert_eq!(of_entity(key), name);
+        }
+        for (key, name) in [
+            ("wasBornIn", "was born in"),
+            ("_member_of_domain_topic", "member of domain topic"),
+            ("<http://www.w3.org/2000/01/rdf-schema#seeAlso>", "see also"),
+            ("hasISBN", "has ISBN"),
+        ] {
+            assert_eq!(of_relation(key), name);
+        }
+        assert_eq!(["http://w/entity/Q42", "/m/027rn", "/"].map(last_segment), ["Q42", "027rn", "/"]);
     }
 
     #[test]
     fn keys_that_people_take_for_each_other() {
         let keys = ["Caf\u{e9}", "New_York", "<http://a/Oslo>"];
         let unlike = |key: &str| super::unlike(key, keys.into_iter());
-        assert_eq!(
-            unlike("Cafe\u{301}"),
-            r"there is `Caf\u{e9}`, which looks the same as `Cafe\u{301}` but has other bytes"
-        );
+        let twin = r"there is `Caf\u{e9}`, which looks the same as `Cafe\u{301}` but has other bytes";
+        assert_eq!(unlike("Cafe\u{301}"), twin);
         assert!(unlike("New_York\u{200b}").contains(r"New_York\u{200b}"));
         assert_eq!(unlike("\"new york\""), "there is `New_York`");
         assert_eq!(unlike("Oslo"), "there is `<http://a/Oslo>`");
         assert_eq!(unlike("Q42"), "they are like `Caf\u{e9}`");
         assert_eq!(look(r"Caf\u00E9"), look("Cafe\u{301}"));
-        assert_eq!(of_entity(r"<http://a/Caf\u00E9_%2C_b>"), "Café , b");
-        assert_eq!(decode_escapes(r"C:\users\u12"), r"C:\users\u12");
     }
 
     #[test]
-    fn broken_percent_codes_stay() {
+    fn broken_codes_stay() {
         for text in ["100%", "%2", "%zz", "%ff", "%é"] {
             assert_eq!(decode_percents(text), text);
         }
+        assert_eq!(decode_escapes(r"C:\users\u12"), r"C:\users\u12");
     }
 }

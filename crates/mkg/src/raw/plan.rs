@@ -5,6 +5,7 @@ use stage::{Error, Result};
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::images::name;
 use crate::Split;
 
 /// The parts of a dataset, all of them there.
@@ -42,18 +43,20 @@ impl Plan {
         }
         let mut import = import.clone();
         import.name.get_or_insert_with(|| folder_name(root));
-        find(root, &mut import.entities, ENTITIES)?;
-        find(root, &mut import.relations, RELATIONS)?;
+        find(root, &mut import.entities, ENTITIES);
+        find(root, &mut import.relations, RELATIONS);
         find_split(root, &mut import.train, Split::Train)?;
-        find(root, &mut import.valid, &split_names(Split::Valid))?;
+        find(root, &mut import.valid, &split_names(Split::Valid));
         find_split(root, &mut import.test, Split::Test)?;
         find_texts(root, &mut import.names, NAMES);
         find_texts(root, &mut import.descriptions, DESCRIPTIONS);
         find_texts(root, &mut import.relation_names, RELATION_NAMES);
         find_images(root, &mut import.images)?;
         let plan = Plan { root: root.to_owned(), import };
-        plan.files().iter().try_for_each(|file| require(&plan.path(file)))?;
-        Ok(plan)
+        match plan.files().iter().map(|file| plan.path(file)).find(|path| !path.is_file()) {
+            Some(absent) => Err(Error::missing("no such file").at(absent)),
+            None => Ok(plan),
+        }
     }
 
     /// The place of a file.
@@ -73,18 +76,19 @@ impl Plan {
         parts.into_iter().chain(texts).flatten().cloned().collect()
     }
 
-    /// Names of files in the raw folder that begin like those of a split and are not read, sorted.
-    pub fn unread_splits(&self) -> Result<Vec<String>> {
+    /// A sentence about files that are named like those of a split and are not read.
+    pub(super) fn left_out(&self) -> Result<Option<String>> {
         let (read, failed) = (self.files(), |e| Error::io(&self.root, e));
-        let mut splits = Vec::new();
+        let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.root).map_err(failed)? {
             let path = entry.map_err(failed)?.path();
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = name(&path).into_owned();
             let is_of_split = SPLITS.iter().any(|split| name.starts_with(split)) && path.is_file();
-            splits.extend((is_of_split && !read.contains(Path::new(&name))).then_some(name));
+            names.extend((is_of_split && !read.contains(Path::new(&name))).then_some(name));
         }
-        splits.sort();
-        Ok(splits)
+        names.sort();
+        let said = format!("not read: {}; to read one, name it in the recipe's [import]", names.join(", "));
+        Ok((!names.is_empty()).then_some(said))
     }
 
     /// The file of a split, if there is one.
@@ -106,23 +110,17 @@ fn split_names(split: Split) -> [String; 4] {
     [format!("{split}.tsv"), format!("{split}2id.txt"), format!("{split}.txt"), split.to_string()]
 }
 
-fn require(path: &Path) -> Result<()> {
-    if path.is_file() { Ok(()) } else { Err(Error::missing("no such file").at(path)) }
-}
-
-/// Requires the file that the recipe names, or finds the first usual name that is there.
-fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) -> Result<()> {
-    if let Some(named) = file {
-        return require(&root.join(named));
+/// Finds the first usual name that is there, if the recipe names no file.
+fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) {
+    if file.is_none() {
+        let mut usual = usual.iter().map(|name| PathBuf::from(name.as_ref()));
+        *file = usual.find(|name| root.join(name).is_file());
     }
-    let mut usual = usual.iter().map(|name| PathBuf::from(name.as_ref()));
-    *file = usual.find(|name| root.join(name).is_file());
-    Ok(())
 }
 
 fn find_split(root: &Path, file: &mut Option<PathBuf>, split: Split) -> Result<()> {
     let usual = split_names(split);
-    find(root, file, &usual)?;
+    find(root, file, &usual);
     if file.is_none() {
         let error = Error::missing(format!("no {split} triples here")).at(root);
         let usual = usual.join(", ");
@@ -134,23 +132,21 @@ fn find_split(root: &Path, file: &mut Option<PathBuf>, split: Split) -> Result<(
 fn find_texts(root: &Path, sources: &mut Vec<TextSource>, usual: &[(&str, Join)]) {
     if sources.is_empty() {
         let there = usual.iter().filter(|(name, _)| root.join(name).is_file());
-        let source = |(name, join): &(&str, Join)| TextSource {
+        sources.extend(there.map(|(name, join)| TextSource {
             file: name.into(),
             join: *join,
             ..TextSource::default()
-        };
-        sources.extend(there.map(source));
+        }));
     }
 }
 
 /// Requires the folder that the recipe names, or finds `images`.
 fn find_images(root: &Path, folder: &mut Option<PathBuf>) -> Result<()> {
-    match folder {
-        Some(named) if !root.join(&*named).is_dir() => {
-            return Err(Error::missing("no such folder").at(root.join(named)));
-        }
-        Some(_) => {}
-        None => *folder = Some(PathBuf::from("images")).filter(|images| root.join(images).is_dir()),
+    let path = root.join(folder.as_deref().unwrap_or("images".as_ref()));
+    if path.is_dir() {
+        folder.get_or_insert("images".into());
+    } else if folder.is_some() {
+        return Err(Error::missing("no such folder").at(path));
     }
     Ok(())
 }

@@ -1,62 +1,60 @@
-//! Files with one text per key: two columns, or a JSON object.
+//! Files with one text per key: two columns, or a JSON object; and files that say which keys of two datasets mean the same.
 
 use recipe::TextSource;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use stage::{Error, Result};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
 
 use super::columns;
+use super::keys::KeyMap;
 use super::lines::{Lines, trimmed};
 use super::names::decode_percents;
-use super::tokens::WordPieces;
 
 /// A key with its text; `None` where the text is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TextRow {
+pub(super) struct TextRow {
     /// The line it stands on, which JSON does not tell.
-    pub line: Option<u64>,
-    /// The file's key.
-    pub key: String,
+    pub(super) line: Option<u64>,
+    pub(super) key: String,
     /// The text, without space around it.
-    pub text: Option<String>,
+    pub(super) text: Option<String>,
 }
 
 impl TextRow {
-    fn new(line: Option<u64>, key: &str, text: &str) -> TextRow {
+    pub(super) fn new(line: Option<u64>, key: &str, text: &str) -> TextRow {
         let text = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-        TextRow { line, key: key.to_owned(), text }
+        TextRow { line, key: trimmed(key).to_owned(), text }
     }
 
     /// An error about this row of the file at `path`.
-    pub fn error(&self, path: &Path, message: impl Into<String>) -> Error {
+    pub(super) fn error(&self, path: &Path, message: impl Into<String>) -> Error {
         Error::data(message).at(path).maybe_line(self.line)
     }
 }
 
-/// Reads a text source's own file, found at `path`; `pieces` are the source's vocabulary.
-pub(super) fn read_source(
-    path: &Path,
-    source: &TextSource,
-    pieces: Option<&WordPieces>,
-) -> Result<Vec<TextRow>> {
-    let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
-    let mut rows = match (json, pieces) {
-        (true, _) => read_json(path, source, pieces)?,
-        (false, None) => read_rows(path)?,
-        (false, Some(_)) => {
-            return Err(Error::data("token ids (`vocabulary`) are read from JSON alone").at(path));
+/// Reads a text source's own file.
+pub(super) fn read_source(root: &Path, source: &TextSource) -> Result<Vec<TextRow>> {
+    let path = &root.join(&source.file);
+    let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
+    let mut rows = match &source.vocabulary {
+        vocabulary if is_json => {
+            let mut entries = read_entries(path)?;
+            if let Some(vocabulary) = vocabulary {
+                let tokens = stage::files::read_text(&root.join(vocabulary))?;
+                decode(&tokens.lines().collect::<Vec<_>>(), &mut entries).map_err(|error| error.at(path))?;
+            }
+            select(&entries, source).map_err(|error| error.at(path))?
         }
+        Some(_) => return Err(Error::data("token ids (`vocabulary`) are read from JSON alone").at(path)),
+        None => read_rows(path)?,
     };
     if let Some(prefix) = &source.key_prefix {
         let example = rows.first().map_or(String::new(), |row| format!("the first is `{}`", row.key));
-        let cut = |mut row: TextRow| {
-            row.key = decode_percents(row.key.strip_prefix(prefix)?);
-            Some(row)
-        };
-        rows = rows.into_iter().filter_map(cut).collect();
+        rows.retain(|row| row.key.starts_with(prefix));
+        rows.iter_mut().for_each(|row| row.key = decode_percents(&row.key[prefix.len()..]));
         if rows.is_empty() {
             return Err(Error::data(format!("no key begins with `{prefix}`")).at(path).hint(example));
         }
@@ -64,31 +62,25 @@ pub(super) fn read_source(
     Ok(rows)
 }
 
-/// Takes out the texts whose key has one on an earlier row; counts them, with the first such key.
-pub(super) fn take_repeated(rows: &mut Vec<TextRow>) -> (usize, Option<String>) {
-    let (mut seen, mut first, before) = (HashSet::new(), None, rows.len());
-    rows.retain(|row| {
-        let is_new = row.text.is_none() || seen.insert(row.key.clone());
-        if !is_new {
-            first.get_or_insert_with(|| row.key.clone());
-        }
-        is_new
-    });
-    (before - rows.len(), first)
+/// Takes out the texts whose key has one on an earlier row; returns their keys.
+pub(super) fn take_repeated(rows: &mut Vec<TextRow>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let repeated = rows.extract_if(.., |row| row.text.is_some() && !seen.insert(row.key.clone()));
+    repeated.map(|row| row.key).collect()
 }
 
 /// Reads `key<TAB>text` lines, perhaps after a count line.
-pub fn read_rows(path: &Path) -> Result<Vec<TextRow>> {
+fn read_rows(path: &Path) -> Result<Vec<TextRow>> {
     let lines = Lines::read(path)?;
-    let row = |(number, line): (u64, &str)| {
+    let rows = lines.body()?.map(|(number, line)| {
         let (key, text) = line.split_once('\t').ok_or_else(|| {
             let csv = columns::hint(line).filter(|hint| hint.contains("CSV"));
             let hint = csv.unwrap_or_else(|| "is a text broken over two lines?".to_owned());
             lines.error(number, "expected key<TAB>text, found no tab").hint(hint)
         })?;
-        Ok(TextRow::new(Some(number), trimmed(key), text))
-    };
-    lines.body()?.map(row).collect()
+        Ok(TextRow::new(Some(number), key, text))
+    });
+    rows.collect()
 }
 
 /// Reads the entries of a JSON object in the file's order, also those whose key comes again.
@@ -123,31 +115,65 @@ fn read_entries(path: &Path) -> Result<Vec<(String, Value)>> {
     })
 }
 
-fn read_json(path: &Path, source: &TextSource, pieces: Option<&WordPieces>) -> Result<Vec<TextRow>> {
-    let mut entries = read_entries(path)?;
-    if let Some(pieces) = pieces {
-        let decoded = entries.iter_mut().try_for_each(|(key, entry)| pieces.decode(key, entry));
-        decoded.map_err(|error| error.at(path))?;
+/// Puts into the place of the entries' ids, as MyGO publishes them, the texts that they stand for: words between spaces, `##`
+/// glued to what stands before it, without `[CLS]` and its kin. The tokenizer that made the ids makes them of this text again.
+fn decode(tokens: &[&str], entries: &mut [(String, Value)]) -> Result<()> {
+    for (key, entry) in entries {
+        let ids = entry.as_array().ok_or_else(|| {
+            Error::data(format!(
+                "entry `{key}` is no list of token ids, which `vocabulary` asks for: {entry:.60}"
+            ))
+        })?;
+        let found = ids.iter().map(|id| {
+            let place = id.as_u64().and_then(|id| usize::try_from(id).ok());
+            place.and_then(|place| tokens.get(place)).copied().ok_or_else(|| {
+                let count = tokens.len();
+                Error::data(format!("entry `{key}`: {id:.60} is no id in 0..{count} of the vocabulary"))
+                    .hint("is `vocabulary` that of the model that made the ids?")
+            })
+        });
+        *entry = Value::String(joined(&found.collect::<Result<Vec<&str>>>()?));
     }
+    Ok(())
+}
+
+fn joined(tokens: &[&str]) -> String {
+    let mut text = String::new();
+    for token in tokens.iter().filter(|token| !is_special(token)) {
+        match token.strip_prefix("##") {
+            Some(piece) if !piece.is_empty() => text.push_str(piece),
+            _ if text.is_empty() => text.push_str(token),
+            _ => text.extend([" ", token]),
+        }
+    }
+    text
+}
+
+/// `[CLS]`, `[SEP]`, `[PAD]`, `[UNK]`, `[MASK]`, `[unused7]`.
+fn is_special(token: &str) -> bool {
+    token.len() > 2 && token.starts_with('[') && token.ends_with(']')
+}
+
+/// The entries' texts, by the key or the field that the source joins on.
+fn select(entries: &[(String, Value)], source: &TextSource) -> Result<Vec<TextRow>> {
     if let Some((_, first)) = entries.first() {
         // A field that no entry has is a misspelt one; most entries may lack it.
         for field in [&source.field, &source.key_field].into_iter().flatten() {
             if !entries.iter().any(|(_, entry)| entry.get(field).is_some()) {
-                let error = Error::data(format!("no entry has a field `{field}`")).at(path);
+                let error = Error::data(format!("no entry has a field `{field}`"));
                 return Err(error.hint(format!("the first entry has {}", fields(first))));
             }
         }
     }
-    let row = |(key, entry): &(String, Value)| {
+    let rows = entries.iter().map(|(key, entry)| {
         let joined_on = match &source.key_field {
             Some(_) => text(key, entry, &source.key_field)?,
             None => Some(key.as_str()),
         };
         let text = text(key, entry, &source.field)?.unwrap_or_default();
         // An entry without the field to join on has no place to go.
-        Ok(joined_on.map(|key| TextRow::new(None, trimmed(key), text)))
-    };
-    let rows = entries.iter().map(|entry| row(entry).map_err(|error: Error| error.at(path)));
+        Ok(joined_on.map(|key| TextRow::new(None, key, text)))
+    });
     rows.filter_map(Result::transpose).collect()
 }
 
@@ -179,91 +205,143 @@ fn fields(entry: &Value) -> String {
     names.map_or("no fields".to_owned(), |names| names.collect::<Vec<_>>().join(", "))
 }
 
+/// Translates the rows' keys into the dataset's own: first from another dataset's ids to its keys, then through
+/// links. A key without a translation finds nothing, one with several finds them all.
+pub(super) fn translate(root: &Path, source: &TextSource, mut rows: Vec<TextRow>) -> Result<Vec<TextRow>> {
+    if let Some(ids) = &source.ids {
+        let keys = KeyMap::of(&Lines::read(&root.join(ids))?)?.all;
+        for row in &mut rows {
+            let key = row.key.parse::<usize>().ok().and_then(|id| keys.get(id)).ok_or_else(|| {
+                let (key, count) = (&row.key, keys.len());
+                let message = format!("`{key}` is no id in 0..{count} of the map that `ids` names");
+                row.error(&root.join(&source.file), message)
+            })?;
+            row.key.clone_from(key);
+        }
+    }
+    let Some(path) = source.via.as_ref().map(|via| root.join(via)) else { return Ok(rows) };
+    let links = read_links(&path)?;
+    let translated = rows.iter().flat_map(|row| {
+        let keys = links.get(&row.key).into_iter().flatten();
+        keys.map(|key| TextRow { key: key.clone(), ..row.clone() })
+    });
+    let translated: Vec<TextRow> = translated.collect();
+    if translated.is_empty() && !rows.is_empty() {
+        let message = format!("no line begins with a key of the text file, such as `{}`", rows[0].key);
+        return Err(Error::data(message).at(path).hint("links read `other-key <SameAs> key .`"));
+    }
+    Ok(translated)
+}
+
+/// Reads lines `other-key <SameAs> key .`, or `other-key key`.
+fn read_links(path: &Path) -> Result<HashMap<String, Vec<String>>> {
+    let lines = Lines::read(path)?;
+    let mut links: HashMap<String, Vec<String>> = HashMap::new();
+    for (number, line) in lines.body()? {
+        let mut columns: Vec<&str> = line.split_whitespace().collect();
+        columns.pop_if(|last| *last == ".");
+        let (other, key) = match columns.as_slice() {
+            [other, key] | [other, _, key] => (*other, *key),
+            columns => {
+                let message = format!("expected `other-key <SameAs> key`, found {} columns", columns.len());
+                return Err(lines.error(number, message));
+            }
+        };
+        links.entry(other.to_owned()).or_default().push(key.to_owned());
+    }
+    Ok(links)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::Written;
+    use crate::fixture::folder;
 
-    fn source(keys: &str) -> TextSource {
-        toml::from_str(&format!("file = \"file.json\"\n{keys}")).unwrap()
-    }
-
-    fn pairs(rows: Result<Vec<TextRow>>) -> Vec<(String, Option<String>)> {
-        rows.unwrap().into_iter().map(|row| (row.key, row.text)).collect()
-    }
-
-    fn pair(key: &str, text: &str) -> (String, Option<String>) {
-        (key.to_owned(), Some(text.to_owned()).filter(|text| !text.is_empty()))
-    }
-
-    #[test]
-    fn two_columns_with_their_oddities() {
-        for text in ["2\n0\t A, b.\n1\t\n", "0\tA, b.\r\n1\t \r\n"] {
-            let rows = pairs(read_rows(&Written::new(text).path()));
-            assert_eq!(rows, [pair("0", "A, b."), pair("1", "")], "{text:?}");
-        }
-        let error = read_rows(&Written::new("a\tb\nc\n").path()).unwrap_err().to_string();
-        assert!(error.ends_with("line 2: expected key<TAB>text, found no tab"), "{error}");
+    /// The keys and texts of a file of this name and content, as a source with these keys reads and translates it.
+    fn read(name: &str, content: &str, source: &str) -> Result<Vec<(String, String)>> {
+        let folder = folder(&[
+            (name, content),
+            ("vocab.txt", "[PAD]\n[CLS]\n[SEP]\nd\n##wan\nborn\n[\n##\n"),
+            ("ids.txt", "2\nx y\t0\nz\t1\n"),
+            ("links.txt", "/m/1 <SameAs> <http://a> .\r\n/m/1 <SameAs> <http://b> .\r\n/m/2 c\r\n"),
+            ("broken.txt", "a <SameAs> b .\nc .\n"),
+        ]);
+        let source = toml::from_str(&format!("file = \"{name}\"\n{source}")).unwrap();
+        let mut rows = read_source(folder.path(), &source)?;
+        take_repeated(&mut rows);
+        let rows = translate(folder.path(), &source, rows)?.into_iter();
+        Ok(rows.map(|row| (row.key, row.text.unwrap_or_default())).collect())
     }
 
     #[test]
-    fn json_entries_are_texts_or_hold_them() {
-        let file = Written::new(
-            r#"{"a": {"text": " x ", "q": "Q1"}, "b": {"text": null, "q": null}, "c": {"q": "Q3"}}"#,
-        );
-        let read = |keys: &str| read_json(&file.path(), &source(keys), None);
-        assert_eq!(pairs(read("field = 'text'")), [pair("a", "x"), pair("b", ""), pair("c", "")]);
-        assert_eq!(pairs(read("field = 'text'\nkey_field = 'q'")), [pair("Q1", "x"), pair("Q3", "")]);
-        let plain = Written::new(r#"{"a": "x"}"#);
-        assert_eq!(pairs(read_json(&plain.path(), &source(""), None)), [pair("a", "x")]);
-    }
-
-    #[test]
-    fn a_wrong_field_is_refused_with_those_there_are() {
-        let file = Written::new("{\"a\": {\"text\": 1}}");
-        let error = read_json(&file.path(), &source("field = 'txt'"), None).unwrap_err();
-        assert!(error.to_string().ends_with("no entry has a field `txt`"), "{error}");
-        assert_eq!(error.hint_text(), Some("the first entry has `text`"));
-        assert!(
-            read_json(&file.path(), &source("field = 'text'"), None)
-                .unwrap_err()
-                .to_string()
-                .contains("entry `a` is no text")
-        );
-        assert!(read_json(&file.path(), &source(""), None).unwrap_err().to_string().contains("hold fields"));
-        let broken = Written::new("{\n\"a\": ");
-        assert!(read_json(&broken.path(), &source(""), None).unwrap_err().to_string().contains("line 2"));
-    }
-
-    #[test]
-    fn a_prefix_selects_and_is_cut() {
-        let file = Written::new("http://w/A%2CB/C\tx\nother\ty\n");
-        let rows = read_source(&file.path(), &source("key_prefix = 'http://w/'"), None);
-        assert_eq!(pairs(rows), [pair("A,B/C", "x")]);
-        assert!(read_source(&file.path(), &source("key_prefix = 'ftp'"), None).is_err());
-    }
-
-    #[test]
-    fn a_key_given_twice_counts_once_in_every_format() {
-        let json = Written::new(r#"{"a": "", "b": "x", "a": "first", "a": "second"}"#);
-        let lines = Written::new("a\t\nb\tx\na\tfirst\na\tsecond\n");
-        for mut rows in
-            [read_json(&json.path(), &source(""), None).unwrap(), read_rows(&lines.path()).unwrap()]
-        {
-            assert_eq!(take_repeated(&mut rows), (1, Some("a".to_owned())));
-            assert_eq!(pairs(Ok(rows)), [pair("a", ""), pair("b", "x"), pair("a", "first")]);
+    fn rows_are_read_as_the_source_says() {
+        let entries =
+            r#"{"a": {"text": " x ", "q": "Q1"}, "b": {"text": null, "q": null}, "c": {"q": "Q3"}}"#;
+        let twice = [("a", ""), ("b", "x"), ("a", "first")];
+        for (name, content, source, expected) in [
+            ("t", "2\n0\t A, b.\n1\t\n", "", &[("0", "A, b."), ("1", "")][..]),
+            ("t", "0\tA, b.\r\n1\t \r\n", "", &[("0", "A, b."), ("1", "")]),
+            ("t", "a\t\nb\tx\na\tfirst\na\tsecond\n", "", &twice),
+            ("t", "http://w/A%2CB/C\tx\nother\ty\n", "key_prefix = 'http://w/'", &[("A,B/C", "x")]),
+            ("t", "1\tx\n0\ty\n", "ids = 'ids.txt'", &[("z", "x"), ("x y", "y")]),
+            (
+                "t",
+                "/m/2\tx\n/m/1\ty\n/m/9\tz\n",
+                "via = 'links.txt'",
+                &[("c", "x"), ("<http://a>", "y"), ("<http://b>", "y")],
+            ),
+            ("t.json", r#"{"a": "x"}"#, "", &[("a", "x")]),
+            ("t.JSON", r#"{"a": "", "b": "x", "a": "first", "a": "second"}"#, "", &twice),
+            ("t.json", entries, "field = 'text'", &[("a", "x"), ("b", ""), ("c", "")]),
+            ("t.json", entries, "field = 'text'\nkey_field = 'q'", &[("Q1", "x"), ("Q3", "")]),
+            (
+                "t.json",
+                r#"{"a": [1, 3, 4, 5, 2, 0, 0], "b": [1, 4, 6, 7, 2], "c": [1, 2]}"#,
+                "vocabulary = 'vocab.txt'",
+                &[("a", "dwan born"), ("b", "wan [ ##"), ("c", "")],
+            ),
+        ] {
+            let rows = read(name, content, source).unwrap();
+            let rows: Vec<_> = rows.iter().map(|(key, text)| (key.as_str(), text.as_str())).collect();
+            assert_eq!(rows, expected, "{content}");
         }
     }
 
     #[test]
-    fn token_ids_need_a_vocabulary() {
-        let (ids, vocabulary) = (Written::new(r#"{"a": [0, 1], "b": [0]}"#), Written::new("[CLS]\nborn\n"));
-        let pieces = WordPieces::read(&vocabulary.path()).unwrap();
-        let read = read_json(&ids.path(), &source("vocabulary = 'vocab.txt'"), Some(&pieces));
-        assert_eq!(pairs(read), [pair("a", "born"), pair("b", "")]);
-        let error = read_json(&ids.path(), &source(""), None).unwrap_err();
-        assert!(error.hint_text().unwrap().contains("`vocabulary = ...`"), "{error}");
-        let columns = Written::new("a\t0 1\n");
-        assert!(read_source(&columns.path(), &source(""), Some(&pieces)).is_err());
+    fn what_cannot_be_read_is_refused_with_what_there_is() {
+        let tokens = "vocabulary = 'vocab.txt'";
+        for (name, content, source, told, hint) in [
+            ("t", "a\tb\nc\n", "", "t: line 2: expected key<TAB>text, found no tab", "over two lines"),
+            ("t", "a\tb\n", "key_prefix = 'ftp'", "no key begins with `ftp`", "the first is `a`"),
+            ("t", "2\tx\n", "ids = 'ids.txt'", "line 1: `2` is no id in 0..2", ""),
+            ("t", "x\ty\n", "via = 'links.txt'", "no line begins with a key of the text file", "other-key"),
+            (
+                "t",
+                "a\ty\n",
+                "via = 'broken.txt'",
+                "line 2: expected `other-key <SameAs> key`, found 1 columns",
+                "",
+            ),
+            ("t", "a\t0 1\n", tokens, "token ids (`vocabulary`) are read from JSON alone", ""),
+            ("t.json", "{\"a\": [1, 8]}", tokens, "entry `a`: 8 is no id in 0..8", "of the model"),
+            ("t.json", "{\"a\": [-1]}", tokens, "-1 is no id", ""),
+            ("t.json", "{\"a\": [\"dwan\"]}", tokens, "is no id", ""),
+            ("t.json", "{\"a\": \"dwan\"}", tokens, "entry `a` is no list of token ids", ""),
+            ("t.json", "{\"a\": [0, 1]}", "", "entry `a` is a list, not a text", "`vocabulary = ...`"),
+            ("t.json", "{\"a\": {\"text\": 1}}", "field = 'txt'", "no entry has a field `txt`", "has `text`"),
+            (
+                "t.json",
+                "{\"a\": {\"text\": 1}}",
+                "field = 'text'",
+                "field `text` of entry `a` is no text: 1",
+                "",
+            ),
+            ("t.json", "{\"a\": {\"text\": 1}}", "", "the entries hold fields, not texts", "`text`"),
+            ("t.json", "{\n\"a\": ", "", "t.json: line 2", ""),
+        ] {
+            let error = read(name, content, source).unwrap_err();
+            let said = error.to_string();
+            assert!(said.contains(told) && error.hint_text().unwrap_or_default().contains(hint), "{said}");
+        }
     }
 }

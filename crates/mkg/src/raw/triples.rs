@@ -1,14 +1,143 @@
 //! Triple files in their three formats.
+//!
+//! The format is decided once, from all files of a dataset and what lists its keys. Three whole numbers on a line may be
+//! ids or keys, and in which order the columns are shows in the first line of OpenKE's files alone. What can be read in
+//! two ways is refused: the recipe's `import.format` decides.
 
 use recipe::TripleFormat;
 use stage::{Error, Result};
 
 use super::columns;
-use super::format::no_map;
+use super::keys::Listing;
 use super::lines::Lines;
-use super::names::unlike;
-use super::vocabulary::Listing;
-use crate::Triple;
+use crate::{EntityId, Triple};
+
+/// The remedy where files can be read in two ways.
+const SET: &str = "set `import.format` to \"named\" (keys), \"ids\" (head relation tail) or \"openke\" (head tail relation), \
+    or use --format";
+
+/// The format of all `files`: the one that is asked for, or the one that they can be read in.
+///
+/// # Errors
+/// [`stage::Kind::Data`] for files with a header, in several formats, or that can be read in two ways;
+/// [`stage::Kind::Missing`] for what may be ids of maps that are not there.
+pub(super) fn decide(
+    asked: TripleFormat,
+    files: &[&Lines],
+    entities: &Listing,
+    relations: &Listing,
+) -> Result<TripleFormat> {
+    files.iter().try_for_each(|file| refuse_header(file, entities, relations))?;
+    if asked != TripleFormat::Auto {
+        return Ok(asked);
+    }
+    let Some(numbers) = files.iter().find(|file| is_of_numbers(file)) else { return Ok(TripleFormat::Named) };
+    let counted = files.iter().find(|file| file.count_line().is_some());
+    let uncounted = files.iter().find(|file| file.count_line().is_none());
+    if let (Some(counted), Some(uncounted)) = (counted, uncounted) {
+        let other = counted.path().display();
+        let message = format!("no count line, as {other} has one: the files are in different formats");
+        return Err(uncounted.error(1, message).hint(SET));
+    }
+    require_maps(numbers, entities, relations)?;
+    if counted.is_some() {
+        return Ok(TripleFormat::Openke);
+    }
+    if let Some(file) = files.iter().find(|file| is_named_like_openke(file)) {
+        let hint = "OpenKE's files have one; `import.format = \"ids\"` reads `head relation tail` without it";
+        return Err(file.error(1, "expected a count line, as the file's name is one of OpenKE").hint(hint));
+    }
+    ids_or_keys(files, entities, relations)
+}
+
+/// Refuses a first line that names the columns, unless files list its words as keys.
+fn refuse_header(lines: &Lines, entities: &Listing, relations: &Listing) -> Result<()> {
+    let Some((number, line)) = lines.numbered().next() else { return Ok(()) };
+    let is_listed = columns::keys(line).is_ok_and(|[head, relation, tail]| {
+        let keys = [entities.keys.id(head), relations.keys.id(relation), entities.keys.id(tail)];
+        !entities.open && !relations.open && keys.iter().all(Option::is_some)
+    });
+    if is_listed || !columns::is_header(line) {
+        return Ok(());
+    }
+    let hint =
+        "triple files have no header, and columns in the order head, relation, tail: take the line out";
+    Err(lines.error(number, format!("a header, not a triple: `{line:.60}`")).hint(hint))
+}
+
+/// Refuses ids without a map of them, or keys that are numbers.
+fn require_maps(file: &Lines, entities: &Listing, relations: &Listing) -> Result<()> {
+    for (listing, example) in [(entities, "entity2id.txt"), (relations, "relation2id.txt")] {
+        if listing.open {
+            let what = listing.called;
+            let message = format!("holds whole numbers, but no file lists the {what}");
+            return Err(Error::missing(message).at(file.path()).hint(format!(
+                "if they are ids, set `import.{what}` or add {example}; if the keys are numbers, set \
+                 `import.format = \"named\"` (--format named)"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Returns whether at least half of the lines hold three whole numbers.
+fn is_of_numbers(file: &Lines) -> bool {
+    let lines = file.numbered().skip(usize::from(file.count_line().is_some()));
+    let (mut all, mut numbers) = (0, 0);
+    for (_, line) in lines {
+        all += 1;
+        numbers += usize::from(columns::three(line).is_ok_and(|cells| cells.into_iter().all(is_number)));
+    }
+    all > 0 && 2 * numbers >= all
+}
+
+/// Returns whether a cell is digits alone.
+pub(super) fn is_number(cell: &str) -> bool {
+    !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_named_like_openke(file: &Lines) -> bool {
+    file.path().file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("2id"))
+}
+
+/// The way to read lines without a count line, if there is one.
+fn ids_or_keys(files: &[&Lines], entities: &Listing, relations: &Listing) -> Result<TripleFormat> {
+    let listings = [entities, relations, entities];
+    // The first line that is another triple by key than by id, and the first that are no ids, and no keys.
+    let (mut contested, mut no_ids, mut no_keys, mut any_keys) = (None, None, None, false);
+    for file in files {
+        for (number, line) in file.numbered() {
+            let cells = columns::three(line).unwrap_or_default();
+            let ids = [0, 1, 2].map(|i| listings[i].id_in(cells[i]));
+            let keys = [0, 1, 2].map(|i| listings[i].keys.id(cells[i]));
+            let (are_ids, are_keys) = (ids.iter().all(Option::is_some), keys.iter().all(Option::is_some));
+            any_keys |= are_keys;
+            for (first, holds, what) in [
+                (&mut no_ids, !are_ids, "are no ids of the maps"),
+                (&mut no_keys, !are_keys, "are no keys of the maps"),
+                (
+                    &mut contested,
+                    are_ids && are_keys && ids != keys,
+                    "is one triple by id and another by key",
+                ),
+            ] {
+                if holds && first.is_none() {
+                    *first = Some(file.error(number, format!("`{line:.60}` {what}")));
+                }
+            }
+        }
+    }
+    match (contested, no_ids, no_keys) {
+        (Some(contested), None, _) => Err(contested.hint(SET)),
+        (_, Some(_), None) => Ok(TripleFormat::Named),
+        (_, Some(no_ids), Some(no_keys)) if any_keys => {
+            let message = format!("the triples are neither all ids nor all keys: {no_ids}; {no_keys}");
+            Err(Error::data(message).hint(SET))
+        }
+        // Where lines are no ids, the reader says what is wrong with the first.
+        _ => Ok(TripleFormat::Ids),
+    }
+}
 
 /// Reads the triples of all lines, in order and with repetitions. Keys that no file lists are added to `entities` and
 /// `relations`.
@@ -20,23 +149,16 @@ pub(super) fn read_triples(
 ) -> Result<Vec<Triple>> {
     let triples = match format {
         TripleFormat::Openke if lines.count_line().is_none() => {
-            return Err(lines
-                .error(1, "expected a count line")
-                .hint("without one the format is `ids` (head relation tail) or `named`"));
+            let hint = "without one the format is `ids` (head relation tail) or `named`";
+            return Err(lines.error(1, "expected a count line").hint(hint));
         }
         TripleFormat::Openke => {
-            let ids = Ids::new(lines, ["head", "tail", "relation"], entities, relations)?;
-            let triple = |[head, tail, relation]: [u32; 3]| Triple::new(head, relation, tail);
-            let rows = lines.body()?.map(|(number, line)| ids.row(number, line).map(triple));
-            rows.collect::<Result<Vec<_>>>()?
+            by_id(lines, lines.body()?, ["head", "tail", "relation"], entities, relations)?
         }
         TripleFormat::Ids => {
-            let ids = Ids::new(lines, ["head", "relation", "tail"], entities, relations)?;
-            let triple = |[head, relation, tail]: [u32; 3]| Triple::new(head, relation, tail);
-            let rows = lines.numbered().map(|(number, line)| ids.row(number, line).map(triple));
-            rows.collect::<Result<_>>()?
+            by_id(lines, lines.numbered(), ["head", "relation", "tail"], entities, relations)?
         }
-        TripleFormat::Named | TripleFormat::Auto => named(lines, entities, relations)?,
+        TripleFormat::Named | TripleFormat::Auto => by_key(lines, entities, relations)?,
     };
     if triples.is_empty() {
         return Err(Error::data("holds no triples").at(lines.path()));
@@ -44,103 +166,84 @@ pub(super) fn read_triples(
     Ok(triples)
 }
 
-/// Reads rows of ids, whose columns are named and bounded.
-struct Ids<'a> {
+/// Reads rows of ids, whose columns are named.
+fn by_id<'a>(
     lines: &'a Lines,
-    columns: [(&'static str, usize); 3],
-    entities: usize,
-}
-
-impl<'a> Ids<'a> {
-    fn new(
-        lines: &'a Lines,
-        names: [&'static str; 3],
-        entities: &Listing,
-        relations: &Listing,
-    ) -> Result<Ids<'a>> {
-        if entities.open || relations.open {
-            return Err(no_map(lines, entities.open));
-        }
-        let bound = |name| if name == "relation" { relations.keys.len() } else { entities.keys.len() };
-        Ok(Ids { lines, columns: names.map(|name| (name, bound(name))), entities: entities.keys.len() })
-    }
-
-    fn row(&self, number: u64, line: &str) -> Result<[u32; 3]> {
-        let cells = columns::three(line).map_err(|error| self.uneven(number, error))?;
-        let mut ids = [0; 3];
-        for ((id, cell), (name, bound)) in ids.iter_mut().zip(cells).zip(self.columns) {
-            *id = cell.parse().map_err(|_| {
-                self.lines.error(number, format!("expected the id of the {name}, found `{cell}`"))
-            })?;
-            if *id as usize >= bound {
-                let error = self.lines.error(number, format!("{name} {id} is out of range 0..{bound}"));
-                return Err(error.hint(self.range_hint(name, *id as usize, bound)));
+    rows: impl Iterator<Item = (u64, &'a str)>,
+    names: [&str; 3],
+    entities: &Listing,
+    relations: &Listing,
+) -> Result<Vec<Triple>> {
+    require_maps(lines, entities, relations)?;
+    let (entities, relations) = (entities.keys.all.len(), relations.keys.all.len());
+    let mut triples = Vec::new();
+    for (number, line) in rows {
+        let cells = columns::three(line).map_err(|error| uneven(lines, number, error))?;
+        let mut triple = Triple::new(0, 0, 0);
+        for (name, cell) in names.into_iter().zip(cells) {
+            let id = cell
+                .parse()
+                .map_err(|_| lines.error(number, format!("expected the id of the {name}, found `{cell}`")))?;
+            let bound = if name == "relation" { relations } else { entities };
+            if EntityId(id).index() >= bound {
+                let error = lines.error(number, format!("{name} {id} is out of range 0..{bound}"));
+                return Err(error.hint(range_hint(name, EntityId(id).index(), entities, relations)));
+            }
+            match name {
+                "head" => triple.head.0 = id,
+                "tail" => triple.tail.0 = id,
+                _ => triple.relation.0 = id,
             }
         }
-        Ok(ids)
-    }
-
-    fn uneven(&self, number: u64, error: Error) -> Error {
-        let error = self.lines.locate(number, error);
-        if number == 1 && self.lines.count_line().is_some() {
-            return error.hint("the first line looks like a count: is the format `openke`?");
-        }
-        error
-    }
-
-    fn range_hint(&self, name: &str, id: usize, bound: usize) -> String {
-        let entities = self.entities;
-        if name == "relation" && (entities..entities + bound).contains(&id) {
-            return format!(
-                "do relations count on behind the {entities} entities? their ids begin at 0: subtract {entities}"
-            );
-        }
-        if name != "relation" && id == bound {
-            return "do the ids begin at 1? they begin at 0 here".to_owned();
-        }
-        "is the order of the columns right? `openke` is head tail relation, `ids` head relation tail"
-            .to_owned()
-    }
-}
-
-fn named(lines: &Lines, entities: &mut Listing, relations: &mut Listing) -> Result<Vec<Triple>> {
-    columns::refuse_separated(lines)?;
-    let statements = lines.numbered().find(|(_, line)| !line.starts_with('#'));
-    let statements = statements.is_some_and(|(_, line)| columns::is_statement(line));
-    let mut triples = Vec::new();
-    for (number, line) in lines.numbered().filter(|(_, line)| !(statements && line.starts_with('#'))) {
-        let [head, relation, tail] = columns::keys(line).map_err(|error| lines.locate(number, error))?;
-        let find = |(what, key): (&str, &str), called: &str, listing: &mut Listing| {
-            find(key, listing).map_err(|hint| {
-                let hint = format!("{hint}; is `import.{called}` the file that belongs to these triples?");
-                lines.error(number, format!("{what} `{key}` is not among the {called}")).hint(hint)
-            })
-        };
-        let head = find(("head", head), "entities", entities)?;
-        let relation = find(("relation", relation), "relations", relations)?;
-        let tail = find(("tail", tail), "entities", entities)?;
-        triples.push(Triple::new(head, relation, tail));
+        triples.push(triple);
     }
     Ok(triples)
 }
 
-/// The id of a key, or what the keys are that there are.
-fn find(key: &str, listing: &mut Listing) -> Result<u32, String> {
-    listing.id(key).ok_or_else(|| unlike(key, listing.keys.iter()))
+fn uneven(lines: &Lines, number: u64, error: Error) -> Error {
+    let error = lines.locate(number, error);
+    if number == 1 && lines.count_line().is_some() {
+        return error.hint("the first line looks like a count: is the format `openke`?");
+    }
+    error
+}
+
+fn range_hint(name: &str, id: usize, entities: usize, relations: usize) -> String {
+    if name == "relation" && (entities..entities + relations).contains(&id) {
+        return format!(
+            "do relations count on behind the {entities} entities? their ids begin at 0: subtract {entities}"
+        );
+    }
+    if name != "relation" && id == entities {
+        return "do the ids begin at 1? they begin at 0 here".to_owned();
+    }
+    "is the order of the columns right? `openke` is head tail relation, `ids` head relation tail".to_owned()
+}
+
+fn by_key(lines: &Lines, entities: &mut Listing, relations: &mut Listing) -> Result<Vec<Triple>> {
+    columns::refuse_separated(lines)?;
+    let statements = lines.numbered().find(|(_, line)| !line.starts_with('#'));
+    let statements = statements.is_some_and(|(_, line)| columns::is_statement(line));
+    let rows = lines.numbered().filter(|(_, line)| !(statements && line.starts_with('#')));
+    let triples = rows.map(|(number, line)| {
+        let triple = columns::keys(line).and_then(|[head, relation, tail]| {
+            let (head, relation) = (entities.id("head", head)?, relations.id("relation", relation)?);
+            Ok(Triple::new(head, relation, entities.id("tail", tail)?))
+        });
+        triple.map_err(|error| lines.locate(number, error))
+    });
+    triples.collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::decide;
     use super::super::keys::tests::of_keys;
     use super::*;
-    use crate::fixture::{self, Written};
+    use crate::fixture::{Written, complaint};
     use proptest::prelude::*;
 
-    fn listing(keys: &[&str]) -> Listing {
-        let mut listing = Listing::default();
-        listing.keys = of_keys(keys);
-        listing
+    fn listing(called: &'static str, keys: &[&str]) -> Listing {
+        Listing { called, keys: of_keys(keys), ..Listing::default() }
     }
 
     fn read_with(
@@ -155,11 +258,8 @@ mod tests {
     }
 
     fn read(text: &str, format: TripleFormat) -> Result<Vec<Triple>> {
-        read_with(text, format, &mut listing(&["a", "b", "New York"]), &mut listing(&["r", "s"]))
-    }
-
-    fn complaint(text: &str, format: TripleFormat) -> String {
-        fixture::complaint(read(text, format))
+        let mut entities = listing("entities", &["a", "b", "New York"]);
+        read_with(text, format, &mut entities, &mut listing("relations", &["r", "s"]))
     }
 
     #[test]
@@ -182,7 +282,8 @@ mod tests {
 
     #[test]
     fn a_dot_may_be_a_key() {
-        let (mut entities, mut relations) = (listing(&["...", "."]), listing(&["r"]));
+        let (mut entities, mut relations) =
+            (listing("entities", &["...", "."]), listing("relations", &["r"]));
         let text = "... r .\n... r . .\n...\tr\t.\n";
         let triples = read_with(text, TripleFormat::Auto, &mut entities, &mut relations).unwrap();
         assert_eq!(triples, [Triple::new(0, 0, 1); 3]);
@@ -190,32 +291,38 @@ mod tests {
 
     #[test]
     fn without_a_map_keys_are_numbered_as_they_appear() {
-        let (mut entities, mut relations) = (Listing::open(), Listing::open());
+        let [mut entities, mut relations] =
+            ["entities", "relations"].map(|called| Listing::read(called, None).unwrap());
         let mut read = |text, format| read_with(text, format, &mut entities, &mut relations);
         let triples = read("z\tr\ty\nx\tq\tz\n", TripleFormat::Auto).unwrap();
         assert_eq!(triples, [Triple::new(0, 0, 1), Triple::new(2, 1, 0)]);
         assert_eq!(read("0 0 0\n", TripleFormat::Ids).unwrap_err().kind(), stage::Kind::Missing);
         assert_eq!(read("0 0 0\n", TripleFormat::Named).unwrap(), [Triple::new(3, 2, 3)]);
-        assert_eq!(entities.keys.keys(), ["z", "y", "x", "0"]);
+        assert_eq!(entities.keys.all, ["z", "y", "x", "0"]);
     }
 
     #[test]
     fn wrong_lines_are_refused_with_their_number() {
         use TripleFormat::{Auto, Ids, Openke};
-        assert_eq!(complaint("0 1 2\n0 1 3\n", Auto), "line 2: tail 3 is out of range 0..3");
-        assert_eq!(complaint("0 1 2\n0 r 2\n", Auto), "line 2: expected the id of the relation, found `r`");
-        assert_eq!(complaint("0 1 2\n0 1 -2\n", Auto), "line 2: expected the id of the tail, found `-2`");
-        assert_eq!(complaint("1\n0 1 1\n", Ids), "line 1: expected 3 columns, found 1");
-        assert_eq!(complaint("0 1 1\n", Openke), "line 1: expected a count line");
-        assert_eq!(complaint("a t b\n", Auto), "line 1: relation `t` is not among the relations");
-        assert_eq!(complaint("New York r b\n", Auto), "line 1: expected 3 columns, found 4");
-        assert_eq!(complaint("a\t\tb\n", Auto), "line 1: expected 3 columns, found 2");
-        assert_eq!(complaint("", Auto), "holds no triples");
-        assert_eq!(
-            complaint("head relation tail\n0 1 1\n0 1 1\n", Auto),
-            "line 1: a header, not a triple: `head relation tail`"
-        );
-        assert_eq!(complaint("a,r,b\nb,s,a\n", Auto), "line 1: the fields are separated by commas, not tabs");
+        for (text, format, says) in [
+            ("0 1 2\n0 1 3\n", Auto, "line 2: tail 3 is out of range 0..3"),
+            ("0 1 2\n0 r 2\n", Auto, "line 2: expected the id of the relation, found `r`"),
+            ("0 1 2\n0 1 -2\n", Auto, "line 2: expected the id of the tail, found `-2`"),
+            ("1\n0 1 1\n", Ids, "line 1: expected 3 columns, found 1"),
+            ("0 1 1\n", Openke, "line 1: expected a count line"),
+            ("a t b\n", Auto, "line 1: relation `t` is not among the relations"),
+            ("New York r b\n", Auto, "line 1: expected 3 columns, found 4"),
+            ("a\t\tb\n", Auto, "line 1: expected 3 columns, found 2"),
+            ("", Auto, "holds no triples"),
+            (
+                "head relation tail\n0 1 1\n0 1 1\n",
+                Auto,
+                "line 1: a header, not a triple: `head relation tail`",
+            ),
+            ("a,r,b\nb,s,a\n", Auto, "line 1: the fields are separated by commas, not tabs"),
+        ] {
+            assert_eq!(complaint(read(text, format)), says);
+        }
     }
 
     proptest! {
@@ -229,12 +336,13 @@ mod tests {
         fn triples_survive_every_format(rows in prop::collection::vec((0u32..3, 0u32..2, 0u32..3), 1..30)) {
             let triples: Vec<Triple> = rows.iter().map(|(h, r, t)| Triple::new(*h, *r, *t)).collect();
             let (entity, relation) = (["a", "b", "New York"], ["r", "s"]);
-            let lines = |line: &dyn Fn(&(u32, u32, u32)) -> String| rows.iter().map(line).collect::<String>();
-            let openke = format!("{}\n{}", rows.len(), lines(&|(h, r, t)| format!("{h} {t} {r}\n")));
-            let ids = lines(&|(h, r, t)| format!("{h}\t{r}\t{t}\r\n"));
-            let named = lines(&|(h, r, t)| {
-                format!("{}\t{}\t{}\n", entity[*h as usize], relation[*r as usize], entity[*t as usize])
-            });
+            let (mut openke, mut ids, mut named) = (format!("{}\n", rows.len()), String::new(), String::new());
+            for triple in &triples {
+                let (h, r, t) = (triple.head.index(), triple.relation.index(), triple.tail.index());
+                openke += &format!("{h} {t} {r}\n");
+                ids += &format!("{h}\t{r}\t{t}\r\n");
+                named += &format!("{}\t{}\t{}\n", entity[h], relation[r], entity[t]);
+            }
             for text in [openke, ids, named] {
                 prop_assert_eq!(&read(&text, TripleFormat::Auto).unwrap(), &triples);
             }
