@@ -3,7 +3,8 @@
 use crate::{Error, Result};
 
 /// First bytes of files that are no text, what such a file is, and how it becomes one.
-const BINARY: [(&[u8], &str, &str); 11] = [
+const BINARY: [(&[u8], &str, &str); 12] = [
+    (b"\xff\xfe\0\0", "UTF-32 text", "convert it: iconv -f UTF-32 -t UTF-8 OLD > NEW"),
     (b"\xff\xfe", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW"),
     (b"\xfe\xff", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW"),
     (b"\x1f\x8b", "compressed by gzip", "unpack it: gunzip < OLD > NEW"),

@@ -7,6 +7,9 @@ use super::lines::{Lines, trimmed};
 /// Separators of files that are no triples of ours, with their names.
 const SEPARATORS: [(char, &str); 3] = [(',', "commas"), (';', "semicolons"), ('|', "bars")];
 
+/// What may stand before the first key. A tab there is a column.
+const BLANK: [char; 2] = [' ', '\u{feff}'];
+
 /// Words that headers have for head, relation and tail.
 const ROLES: [&[&str]; 3] = [
     &[
@@ -28,10 +31,33 @@ fn uneven(line: &str, found: usize) -> Error {
     }
 }
 
+/// The lines of a file of keys, without the comments of N-Triples.
+///
+/// # Errors
+/// [`stage::Kind::Data`] for CSV, and for a line whose keys stand between blanks where others have tabs, or are statements of
+/// N-Triples: it is a comment, or half of what it should be.
+pub(super) fn rows(lines: &Lines) -> Result<impl Iterator<Item = (u64, &str)>> {
+    refuse_separated(lines)?;
+    let tabs = lines.numbered().any(|(_, line)| line.contains('\t'));
+    let statements = lines.numbered().any(|(_, line)| statement(line).is_some());
+    let rows = move || lines.numbered().filter(move |(_, line)| !(statements && line.starts_with('#')));
+    let mut odd = rows().filter(|(_, line)| {
+        !line.contains('\t') && !is_directive(line) && statement(line.trim_start_matches(BLANK)).is_none()
+    });
+    let lacks = if tabs {
+        "no tabs between keys, as other lines have them"
+    } else {
+        "no statement of N-Triples, as other lines are"
+    };
+    match odd.next().filter(|_| tabs || statements) {
+        Some((number, line)) => Err(lines.error(number, format!("{lacks}: `{line:.60}`"))),
+        None => Ok(rows()),
+    }
+}
+
 /// The three keys of a line, without the dot that ends it in N-Triples and some datasets.
 pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
-    // A tab before the first key is a column.
-    let line = line.trim_start_matches([' ', '\u{feff}']).trim_end();
+    let line = line.trim_start_matches(BLANK).trim_end();
     if is_directive(line) {
         return Err(Error::data("a directive of Turtle, not a triple").hint("write the graph as N-Triples"));
     }
@@ -58,11 +84,6 @@ pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
 pub(super) fn three(line: &str) -> Result<[&str; 3]> {
     let cells: Vec<&str> = line.split_whitespace().collect();
     cells.as_slice().try_into().map_err(|_| uneven(line, cells.len()))
-}
-
-/// Returns whether a line begins like a statement of N-Triples: with an address in angle brackets or a blank node.
-pub(super) fn is_statement(line: &str) -> bool {
-    line.starts_with('<') || line.starts_with("_:")
 }
 
 /// `@prefix ex: <http://example.org/> .`, and the same in SPARQL's spelling.
@@ -163,7 +184,7 @@ fn separated(name: &str) -> String {
 
 /// Refuses a file without a tab whose every line has the same three or more fields between commas, semicolons or bars:
 /// blanks would divide them elsewhere.
-pub(super) fn refuse_separated(lines: &Lines) -> Result<()> {
+fn refuse_separated(lines: &Lines) -> Result<()> {
     if lines.numbered().any(|(_, line)| line.contains('\t')) {
         return Ok(());
     }
@@ -190,6 +211,7 @@ fn count_fields(line: &str, separator: char) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::{Written, complaint};
 
     fn read(line: &str) -> Result<[&str; 3], String> {
         keys(line).map_err(|error| format!("{error} | {}", error.hint_text().unwrap_or_default()))
@@ -236,6 +258,23 @@ mod tests {
             ("Target\tsells\tSubject", false),
         ] {
             assert_eq!(is_header(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn all_lines_of_a_file_are_of_one_form() {
+        for (text, says) in [
+            ("# so it is\na\tr\tb\n", "line 1: no tabs between keys"),
+            ("a\tr\tb\n<<<<<<< our branch\n", "line 2: no tabs between keys"),
+            ("<a> <r> <b> .\nx:a <r> <b>.\n", "line 2: no statement of N-Triples"),
+            ("<a> <r> <b> .\n<a <r> <b>.\n", "line 2: no statement of N-Triples"),
+            ("<a> a <b>.\n<a> <r> <b> .\n", "line 1: no statement of N-Triples"),
+        ] {
+            let lines = Lines::read(&Written::new(text).path()).unwrap();
+            assert!(complaint(rows(&lines).map(|_| ())).starts_with(says), "{text}");
+        }
+        for text in ["<a>\t<r>\t<b>\n<a> <r> <c> .\n", "# so\n<a> <r> <b> .\n", "# r b\nb r a\n"] {
+            assert!(rows(&Lines::read(&Written::new(text).path()).unwrap()).is_ok(), "{text}");
         }
     }
 }

@@ -58,13 +58,20 @@ impl Dataset {
             .map(|file| file.as_ref().map(|file| plan.path(file)));
         let mut entities = Listing::read("entities", entities.as_deref())?;
         let mut relations = Listing::read("relations", relations.as_deref())?;
+        let (splits, first_line) = read_splits(plan, &mut entities, &mut relations)?;
         let mut dataset = Dataset {
             name: plan.import.name.clone().unwrap_or_default(),
-            splits: read_splits(plan, &mut entities, &mut relations)?,
+            splits,
             listed: !entities.open,
             ..Dataset::default()
         };
-        let notes = [twins(&entities), twins(&relations), misplaced(&entities, &relations), plan.left_out()?];
+        let notes = [
+            first_line,
+            twins(&entities),
+            twins(&relations),
+            misplaced(&entities, &relations),
+            plan.left_out()?,
+        ];
         dataset.notes.extend(notes.into_iter().flatten());
         dataset.vocabulary.entities = dataset.entities(plan, &mut entities)?;
         dataset.vocabulary.relations = dataset.relations(plan, &mut relations)?;
@@ -134,7 +141,7 @@ fn read_splits(
     plan: &Plan,
     entities: &mut Listing,
     relations: &mut Listing,
-) -> Result<BTreeMap<Split, PublishedSplit>> {
+) -> Result<(BTreeMap<Split, PublishedSplit>, Option<String>)> {
     let mut files = Vec::new();
     for split in Split::ALL {
         if let Some(file) = plan.split(split) {
@@ -148,10 +155,8 @@ fn read_splits(
         let triples = read_triples(lines, format, entities, relations)?;
         splits.insert(*split, PublishedSplit::new(triples));
     }
-    if format == TripleFormat::Named {
-        refuse_shared_header(lines[0], &splits)?;
-    }
-    Ok(splits)
+    let note = if format == TripleFormat::Named { lonely_first_lines(&files, &splits)? } else { None };
+    Ok((splits, note))
 }
 
 /// A sentence about keys that look the same in other bytes.
@@ -170,21 +175,32 @@ fn twins(Listing { called, keys, .. }: &Listing) -> Option<String> {
     ))
 }
 
-/// Refuses a first line that all splits share, and whose keys stand on no other line: a header in words of its own.
-fn refuse_shared_header(train: &Lines, splits: &BTreeMap<Split, PublishedSplit>) -> Result<()> {
-    let first = splits[&Split::Train].lines[0];
-    let mut others = splits.values().flat_map(|split| &split.lines[1..]).peekable();
-    let shared = splits.values().all(|split| split.lines[0] == first) && others.peek().is_some();
-    let is_met = others.any(|other| {
-        let ends = [other.head, other.tail];
-        other.relation == first.relation || ends.contains(&first.head) || ends.contains(&first.tail)
-    });
-    if !shared || is_met {
-        return Ok(());
+/// A word about a split's first line of which nothing stands on another: it may be a header in words of its own. Refused
+/// where all splits begin with it.
+fn lonely_first_lines(
+    files: &[(Split, Lines)],
+    splits: &BTreeMap<Split, PublishedSplit>,
+) -> Result<Option<String>> {
+    let all = || splits.values().flat_map(|split| &split.lines);
+    let is_lonely = |first: &Triple| {
+        let met = all().filter(|other| *other != first).any(|other| {
+            let ends = [other.head, other.tail];
+            other.relation == first.relation || ends.contains(&first.head) || ends.contains(&first.tail)
+        });
+        !met && all().any(|other| other != first)
+    };
+    let Some((split, lines)) = files.iter().find(|(split, _)| is_lonely(&splits[split].lines[0])) else {
+        return Ok(None);
+    };
+    let (number, line) = lines.numbered().next().unwrap_or_default();
+    if splits.values().all(|other| other.lines[0] == splits[split].lines[0]) {
+        let message =
+            "all splits begin with this line, and nothing of it stands on another: a header, not a triple";
+        return Err(lines.error(number, message).hint("triple files have no header: take the line out"));
     }
-    let message =
-        "all splits begin with this line, and nothing of it stands on another: a header, not a triple";
-    Err(train.error(1, message).hint("triple files have no header: take the line out"))
+    Ok(Some(format!(
+        "nothing of the first line of {split}, `{line:.60}`, stands on another: is it a header?"
+    )))
 }
 
 fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String) -> Option<String> {

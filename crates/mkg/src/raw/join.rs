@@ -6,7 +6,7 @@
 use recipe::{Join, TextPart, TextSource};
 use serde::{Deserialize, Serialize};
 use stage::{Error, Result};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::keys::KeyMap;
@@ -148,8 +148,9 @@ impl Joined {
         let TextReport { rows, empty, .. } = self.report;
         let mut notes = self.report.notes.clone();
         let found: Vec<&str> = self.texts.iter().flatten().map(String::as_str).collect();
-        if found.is_empty() && rows > 0 {
+        if found.is_empty() {
             notes.push(match &self.stranger {
+                _ if rows == 0 => "holds no texts".to_owned(),
                 Some(key) if empty < rows => {
                     let unlike = keys.unlike(key);
                     format!(
@@ -159,6 +160,10 @@ impl Joined {
                 _ => format!("all its {rows} texts are empty"),
             });
         }
+        notes.extend(most(&found).map(|(text, count)| {
+            let all = found.len();
+            format!("{count} of its {all} texts are `{text:.60}`: where that says nothing, leave it empty")
+        }));
         let words: Vec<&str> = found.into_iter().filter(|text| PLACEHOLDERS.contains(text)).collect();
         // Somebody may be called Nan.
         let least = if matches!(kind, TextKind::Name | TextKind::RelationName) { 2 } else { 1 };
@@ -170,6 +175,15 @@ impl Joined {
         }
         notes
     }
+}
+
+/// The text of most entities, with their number, where there is one and it is a text.
+fn most<'a>(texts: &[&'a str]) -> Option<(&'a str, usize)> {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    texts.iter().for_each(|text| *counts.entry(text).or_default() += 1);
+    let most =
+        counts.into_iter().find(|(text, count)| 2 * count > texts.len() && !PLACEHOLDERS.contains(text));
+    most.filter(|(_, count)| *count > 2)
 }
 
 /// Joins rows as told, or in the way that `choose` takes; the first text of a key wins.
@@ -207,11 +221,24 @@ fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
         return Ok(spelled);
     }
     if ids >= FAR_MORE * found {
+        refuse_from_one(path, rows, keys.all.len())?;
         return Ok(by_id);
     }
     let message = format!("its keys may be those of {found} entities, or the ids of {ids}");
     let hint = "say which with `join` in the recipe: names = [{ file = \"...\", join = \"key\" }], or \"id\"";
     Err(Error::data(message).at(path).hint(hint))
+}
+
+/// Refuses rows that have one id too high and not the lowest: each text would go to the neighbour of its entity.
+fn refuse_from_one(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
+    let last = rows.iter().find(|row| row.key.parse() == Ok(count));
+    match last.filter(|_| rows.iter().all(|row| row.key.parse() != Ok(0))) {
+        Some(row) => {
+            let error = row.error(path, format!("id {count} is out of range 0..{count}, and there is no 0"));
+            Err(error.hint("do the ids begin at 1? those of this graph begin at 0: subtract 1"))
+        }
+        None => Ok(()),
+    }
 }
 
 fn by_spelling(rows: &[TextRow], keys: &KeyMap) -> Joined {
@@ -372,6 +399,15 @@ mod tests {
         ];
         assert_eq!(reports[0].notes, notes);
         assert_eq!(reports[1].notes, ["t.tsv: all its 4 texts are empty"]);
+        let error = joined(&[("1", "x"), ("2", "y")], &["a", "b"], Join::Auto).unwrap_err();
+        assert_eq!(error.to_string(), "file.txt: line 2: id 2 is out of range 0..2, and there is no 0");
+        assert_eq!(most(&["x", "a", "x", "x"]), Some(("x", 3)));
+        assert!(
+            most(&["nan", "nan", "nan"])
+                .or(most(&["x", "x"]))
+                .or(most(&["x", "x", "x", "a", "b", "c"]))
+                .is_none()
+        );
     }
 
     #[test]

@@ -159,6 +159,11 @@ fn is_header(line: &str) -> bool {
 
 fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
     let names: Vec<&str> = header.split('\t').collect();
+    if let Some(name) =
+        (1..names.len()).map(|i| names[i]).find(|name| names.iter().filter(|n| *n == name).count() > 1)
+    {
+        return Err(lines.error(1, format!("two columns are called `{name}`")));
+    }
     let columns = names[1..].iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
     let mut listing = Listing { columns, ..Listing::default() };
     for (number, line) in lines.numbered().skip(1) {
@@ -234,6 +239,7 @@ pub(super) mod tests {
             ("3\na\t0\nb\t1\n", "line 1: the count line says 3, but 2 lines follow"),
             ("key\tname\nfr\tFrance\nde\n", "line 3: expected 2 columns as in the header, found 1"),
             ("key\tname\nfr\ta\nfr\tb\n", "line 3: key `fr` has id 0 already"),
+            ("key\tname\tname\nfr\ta\tb\n", "line 1: two columns are called `name`"),
             ("key\tname\n", "lists no keys"),
         ] {
             assert_eq!(complaint(read(text)), says);

@@ -72,6 +72,11 @@ pub(super) fn take_repeated(rows: &mut Vec<TextRow>) -> Vec<String> {
 /// Reads `key<TAB>text` lines, perhaps after a count line.
 fn read_rows(path: &Path) -> Result<Vec<TextRow>> {
     let lines = Lines::read(path)?;
+    let columns = lines.body()?.map(|(_, line)| line.split('\t').count()).min().unwrap_or(2);
+    if columns > 2 {
+        let message = format!("every line has {columns} columns or more, expected key<TAB>text");
+        return Err(Error::data(message).at(path).hint("leave the key and the text in it"));
+    }
     let rows = lines.body()?.map(|(number, line)| {
         let (key, text) = line.split_once('\t').ok_or_else(|| {
             let csv = columns::hint(line).filter(|hint| hint.contains("CSV"));
@@ -312,6 +317,7 @@ mod tests {
         let tokens = "vocabulary = 'vocab.txt'";
         for (name, content, source, told, hint) in [
             ("t", "a\tb\nc\n", "", "t: line 2: expected key<TAB>text, found no tab", "over two lines"),
+            ("t", "a\tb\ten\nc\td\te\tf\n", "", "every line has 3 columns or more", "the key and the text"),
             ("t", "a\tb\n", "key_prefix = 'ftp'", "no key begins with `ftp`", "the first is `a`"),
             ("t", "2\tx\n", "ids = 'ids.txt'", "line 1: `2` is no id in 0..2", ""),
             ("t", "x\ty\n", "via = 'links.txt'", "no line begins with a key of the text file", "other-key"),
