@@ -2,10 +2,10 @@
 
 use candle_core::{Device, Tensor};
 use clap::Args;
+use dsom_features::batch::as_done;
 use dsom_features::checkpoint::Checkpoint;
 use dsom_features::encoder_device;
 use dsom_features::images::ImageEncoder;
-use dsom_features::parallel::as_done;
 use dsom_features::text::TextEncoder;
 use program::print_line;
 use recipe::{ImageOutput, TextOutput};

@@ -80,7 +80,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    dsom_features::parallel::one_thread_per_operation();
+    dsom_features::batch::one_thread_per_operation();
     let arguments = Arguments::parse();
     program::init_logging(0);
     program::exit(run(arguments.command))

@@ -1,25 +1,28 @@
 //! A checkpoint as Hugging Face's libraries save it: a folder with a configuration, weights, and what else its encoder
 //! needs.
+//!
+//! Architectures have names of their own for the same sizes, and files leave out what was the default in their time. Both
+//! are made good in the JSON, before it becomes the configuration of a model of candle-transformers.
 
 use candle_core::{DType, Device};
-use candle_nn::VarBuilder;
+use candle_nn::{Activation, VarBuilder};
 use serde::Serialize;
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use stage::files::read_json;
-use stage::{Error, Kind, Result};
+use stage::{Error, Result};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Architecture, Config};
 use crate::plain;
 use crate::text::TOKENIZER;
 
 /// The configuration of every checkpoint.
-pub const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 /// The weights: the first of these that is there.
-pub const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+pub(crate) const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
 /// The way to a checkpoint's missing tokenizer.
-pub const MAKE_TOKENIZER: &str =
+pub(crate) const MAKE_TOKENIZER: &str =
     "transformers writes it: AutoTokenizer.from_pretrained(ENCODER).save_pretrained(FOLDER)";
 
 /// Prefixes of an encoder's tensors in checkpoints that have more.
@@ -27,19 +30,17 @@ const PREFIXES: [&str; 9] =
     ["bert", "roberta", "distilbert", "nomic_bert", "model", "vit", "beit", "dinov2", "vision_model"];
 
 /// A folder that has what an encoder is made from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Checkpoint {
     folder: PathBuf,
-    weights: PathBuf,
-    /// Its name and commit on the hub.
-    origin: Option<String>,
+    pub(crate) weights: PathBuf,
+    /// Its name and commit on the hub, if it is of there.
+    pub(crate) origin: Option<String>,
 }
 
 impl Checkpoint {
-    /// The checkpoint in `folder`, which has a configuration, weights, and the files called `others`.
-    ///
-    /// # Errors
-    /// [`Kind::Missing`] where one of them is not there; the hint says which they are.
+    /// The checkpoint in `folder`, which has a configuration, weights, and the files called `others`; an error of the kind
+    /// [`Missing`](stage::Kind::Missing) where one of them is not there.
     pub fn open(folder: &Path, others: &[&str]) -> Result<Checkpoint> {
         let required = [CONFIG].iter().chain(others).map(|name| folder.join(name));
         if let Some(path) = required.into_iter().find(|path| !path.is_file()) {
@@ -50,75 +51,44 @@ impl Checkpoint {
         Ok(Checkpoint { folder: folder.to_owned(), weights, origin: None })
     }
 
-    /// The same, of the hub, where `origin` is its name and commit.
-    pub fn of_hub(self, origin: String) -> Checkpoint {
-        Checkpoint { origin: Some(origin), ..self }
-    }
-
-    /// Its name and commit on the hub, if it is of there.
-    pub fn origin(&self) -> Option<&str> {
-        self.origin.as_deref()
-    }
-
-    /// The path of the file called `name`.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
-    /// The file called `name`, where the checkpoint has it.
-    pub fn optional(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn optional(&self, name: &str) -> Option<PathBuf> {
         Some(self.path(name)).filter(|path| path.is_file())
     }
 
-    /// The file with the weights.
-    pub fn weights_file(&self) -> &Path {
-        &self.weights
-    }
-
-    /// The configuration, complete.
-    ///
-    /// # Errors
-    /// [`Kind::Data`] where it is of an architecture without adapter, or damaged.
-    pub(crate) fn config<A: Architecture>(&self) -> Result<Config<A>> {
+    /// The configuration, complete, and the weights as `f32`, on a device. Tensors of an encoder have a prefix in a checkpoint
+    /// that has more than the encoder. An output that the architecture does not have is refused.
+    pub(crate) fn load<A: Architecture>(
+        &self,
+        output: A::Output,
+        device: &Device,
+    ) -> Result<(Config<A>, VarBuilder<'static>)> {
         let path = self.path(CONFIG);
-        Config::new(&read_json(&path)?).map_err(|e| e.at(path))
-    }
-
-    /// The weights as `f32`, on a device, from where the tensor called `probe` is on: tensors of an encoder have a prefix in
-    /// a checkpoint that has more than the encoder.
-    ///
-    /// # Errors
-    /// [`Kind::Data`] where the file is damaged.
-    pub(crate) fn weights(&self, probe: &str, device: &Device) -> Result<VarBuilder<'static>> {
+        let config = Config::<A>::new(&read_json(&path)?).map_err(|e| e.at(&path))?;
+        let outputs = config.architecture.outputs();
+        if !outputs.contains(&output) {
+            let message = format!("an encoder of this architecture has no output {}", json!(output));
+            return Err(Error::usage(message).at(path).hint(format!("it has {}", json!(outputs))));
+        }
         let bytes = std::fs::metadata(&self.weights).map_err(|e| Error::io(&self.weights, e))?.len();
         // Tensors, and one at a time once more in another order.
         stage::resources::require_memory(2 * bytes, "loading the encoder", "take a smaller encoder")?;
-        let opened = if self.weights.extension().is_some_and(|extension| extension == "bin") {
-            pickled(&self.weights, device)
-        } else {
-            mapped(&self.weights, device)
-        };
+        let is_pickle = self.weights.extension().is_some_and(|extension| extension == "bin");
+        let opened = if is_pickle { pickled(&self.weights, device) } else { mapped(&self.weights, device) };
         let all = opened.map_err(|e| self.damaged(e))?;
+        let probe = config.architecture.probe();
         let prefix = PREFIXES.into_iter().find(|prefix| all.contains_tensor(&format!("{prefix}.{probe}")));
-        Ok(prefix.map_or(all.clone(), |prefix| all.pp(prefix)))
+        Ok((config, prefix.map_or(all.clone(), |prefix| all.pp(prefix))))
     }
 
-    /// The error of weights that do not fit.
     pub(crate) fn damaged(&self, error: candle_core::Error) -> Error {
         Error::data("not the weights that config.json describes").at(&self.weights).because(plain(error))
     }
-
-    /// Refuses an output that an encoder of its architecture does not have.
-    pub(crate) fn require_output<O: PartialEq + Serialize>(&self, output: O, outputs: &[O]) -> Result<()> {
-        if outputs.contains(&output) {
-            return Ok(());
-        }
-        let message = format!("an encoder of this architecture has no output {}", json!(output));
-        Err(Error::usage(message).at(self.path(CONFIG)).hint(format!("it has {}", json!(outputs))))
-    }
 }
 
-/// The error of a folder that lacks the file at `path`, where the files called `others` are needed.
 fn missing(path: PathBuf, others: &[&str]) -> Error {
     let hint = if path.ends_with(TOKENIZER) {
         MAKE_TOKENIZER.to_owned()
@@ -128,7 +98,7 @@ fn missing(path: PathBuf, others: &[&str]) -> Error {
             "an encoder is a folder with {names} and {weights}, owner/name on the Hugging Face hub, or `random`"
         )
     };
-    Error::new(Kind::Missing, "no such file in the encoder's folder").at(path).hint(hint)
+    Error::missing("no such file in the encoder's folder").at(path).hint(hint)
 }
 
 #[expect(
@@ -147,46 +117,181 @@ fn pickled(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'stat
     read.unwrap_or_else(|| candle_core::bail!("a damaged PyTorch file"))
 }
 
+/// The most that a size may be: beyond it, memory could be reserved in vain before weights are compared.
+const MAX_SIZE: u64 = 1 << 20;
+
+/// Keys, each with where else its value may stand; the first that is there counts.
+const NAMES: [(&str, &[&str]); 16] = [
+    ("hidden_size", &["/dim", "/n_embd"]),
+    ("num_hidden_layers", &["/n_layers", "/n_layer"]),
+    ("num_attention_heads", &["/n_heads", "/n_head"]),
+    ("intermediate_size", &["/hidden_dim", "/n_inner"]),
+    ("max_position_embeddings", &["/max_trained_positions", "/n_positions"]),
+    ("hidden_act", &["/activation", "/hidden_activation", "/activation_function"]),
+    ("layer_norm_eps", &["/norm_eps", "/layer_norm_epsilon"]),
+    ("global_rope_theta", &["/rope_parameters/full_attention/rope_theta"]),
+    ("local_rope_theta", &["/rope_parameters/sliding_attention/rope_theta"]),
+    ("rotary_emb_base", &["/rope_parameters/rope_theta"]),
+    // candle-transformers' NomicBERT has the older names.
+    ("n_embd", &["/hidden_size"]),
+    ("n_layer", &["/num_hidden_layers"]),
+    ("n_head", &["/num_attention_heads"]),
+    ("n_inner", &["/intermediate_size"]),
+    ("n_positions", &["/max_position_embeddings"]),
+    ("layer_norm_epsilon", &["/layer_norm_eps"]),
+];
+
+/// Keys whose value is a whole number from 1 on, where they are there.
+const SIZES: [&str; 9] = [
+    "vocab_size",
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "max_position_embeddings",
+    "type_vocab_size",
+    "image_size",
+    "patch_size",
+];
+
+/// The architectures of one kind of encoder, by their `model_type`.
+pub(crate) trait Architecture: Copy + DeserializeOwned {
+    type Output: PartialEq + Serialize + 'static;
+    /// The one of a configuration that names none.
+    const USUAL: &str;
+    /// The values that configurations of this one leave out, where they are not as in most.
+    fn defaults(self) -> Value;
+    /// A tensor that every checkpoint of this one has.
+    fn probe(self) -> &'static str;
+    fn outputs(self) -> &'static [Self::Output];
+}
+
+/// The values of a base-sized BERT or ViT, and keys that candle-transformers asks for in vain.
+fn base() -> Value {
+    json!({
+        "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+        "hidden_act": "gelu", "layer_norm_eps": 1e-12, "max_position_embeddings": 512, "type_vocab_size": 2,
+        "pad_token_id": 0, "position_embedding_type": "absolute", "image_size": 224, "patch_size": 16, "num_channels": 3,
+        "qkv_bias": true, "initializer_range": 0.0, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0,
+    })
+}
+
+/// A configuration in which nothing is left out.
+#[derive(Clone, Debug)]
+pub(crate) struct Config<A> {
+    pub(crate) architecture: A,
+    values: Value,
+}
+
+impl<A: Architecture> Config<A> {
+    /// Completes what a file says; of a model of images and texts it takes the half that sees images.
+    pub(crate) fn new(file: &Value) -> Result<Self> {
+        let name = file.get("model_type").cloned().unwrap_or(A::USUAL.into());
+        let architecture: A = serde_json::from_value(name)
+            .map_err(|e| Error::data("an architecture that no encoder here has").because(e))?;
+        let mut config = Config { architecture, values: file.get("vision_config").unwrap_or(file).clone() };
+        for (name, others) in NAMES {
+            for other in others {
+                config.add(name, config.values.pointer(other).cloned().unwrap_or_default());
+            }
+        }
+        for defaults in [architecture.defaults(), base()] {
+            for (name, value) in defaults.as_object().into_iter().flatten() {
+                config.add(name, value.clone());
+            }
+        }
+        config.check().map_err(Error::data)?;
+        Ok(config)
+    }
+
+    fn add(&mut self, name: &str, value: Value) {
+        if self.values.get(name).is_none_or(Value::is_null) && !value.is_null() {
+            self.values[name] = value;
+        }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        for name in SIZES {
+            let value = &self.values[name];
+            if !value.is_null() && !value.as_u64().is_some_and(|size| (1..=MAX_SIZE).contains(&size)) {
+                return Err(format!("{name} is {value}"));
+            }
+        }
+        match ["hidden_size", "num_attention_heads"].map(|name| self.size(name)) {
+            [hidden, heads] if hidden.is_multiple_of(heads) => Ok(()),
+            [hidden, heads] => {
+                Err(format!("hidden_size {hidden} is no multiple of num_attention_heads {heads}"))
+            }
+        }
+    }
+
+    /// A size; 0 where it is not there.
+    pub(crate) fn size(&self, name: &str) -> usize {
+        self.number(name)
+    }
+
+    /// A number of any type; 0 where it is not there.
+    pub(crate) fn number<T: DeserializeOwned + Default>(&self, name: &str) -> T {
+        T::deserialize(&self.values[name]).unwrap_or_default()
+    }
+
+    pub(crate) fn value(&self, name: &str) -> &Value {
+        &self.values[name]
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.values[name] = value.into();
+        self
+    }
+
+    pub(crate) fn of<T: DeserializeOwned>(&self) -> candle_core::Result<T> {
+        serde_json::from_value(self.values.clone())
+            .map_err(|e| candle_core::Error::msg(format!("{CONFIG}: {e}")))
+    }
+
+    /// The function between the two products of the feed-forward part.
+    pub(crate) fn activation(&self) -> candle_core::Result<Activation> {
+        serde_json::from_value(self.values["hidden_act"].clone())
+            .map_err(|e| candle_core::Error::msg(format!("{CONFIG}: hidden_act: {e}")))
+    }
+
+    /// Refuses any other value than one of these, which the model of candle-transformers computes.
+    pub(crate) fn require(&self, name: &str, known: &[Value]) -> candle_core::Result<()> {
+        match &self.values[name] {
+            value if value.is_null() || known.contains(value) => Ok(()),
+            value => candle_core::bail!("{CONFIG}: {name} {value} is not supported"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::images::ImageEncoder;
+    use crate::images::models::ImageArchitecture;
     use crate::text::TextEncoder;
+    use crate::text::models::TextArchitecture;
     use recipe::{ImageOutput, TextOutput};
-    use serde_json::Value;
+    use stage::Kind;
 
-    /// A folder whose configuration is a tiny encoder's with `changes`, and whose weights are `weights`.
-    fn folder(changes: &Value, weights: &str) -> tempfile::TempDir {
+    /// The error of a tiny encoder, of texts or of images, with changes to its configuration.
+    fn error_of(is_text: bool, changes: &Value, weights: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         let mut config = json!({
             "vocab_size": 9, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
             "intermediate_size": 8, "max_position_embeddings": 8, "image_size": 8, "patch_size": 4,
         });
-        for (name, value) in changes.as_object().unwrap() {
-            config[name] = value.clone();
-        }
+        config.as_object_mut().unwrap().extend(changes.as_object().unwrap().clone());
         std::fs::write(dir.path().join(CONFIG), config.to_string()).unwrap();
         std::fs::write(dir.path().join(WEIGHTS[0]), weights).unwrap();
-        dir
-    }
-
-    fn told(error: Option<Error>) -> String {
+        let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
+        let error = if is_text {
+            TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu).err()
+        } else {
+            ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu).err()
+        };
         let error = error.unwrap();
-        let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}"));
-        format!("{error}{}", cause.unwrap_or_default())
-    }
-
-    /// The error of a text encoder with these changes to its configuration.
-    fn text_error(changes: &Value, weights: &str) -> String {
-        let dir = folder(changes, weights);
-        let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
-        told(TextEncoder::load(&checkpoint, TextOutput::Mean, &Device::Cpu).err())
-    }
-
-    fn image_error(changes: &Value) -> String {
-        let dir = folder(changes, EMPTY);
-        let checkpoint = Checkpoint::open(dir.path(), &[]).unwrap();
-        told(ImageEncoder::load(&checkpoint, ImageOutput::Cls, &Device::Cpu).err())
+        format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default())
     }
 
     /// Weights without a tensor.
@@ -205,47 +310,59 @@ mod tests {
                 std::fs::write(dir.path().join(name), "{}").unwrap();
             }
         }
-        std::fs::write(dir.path().join("pytorch_model.bin"), "").unwrap();
-        let checkpoint = Checkpoint::open(dir.path(), &["tokenizer.json"]).unwrap();
-        assert!(checkpoint.weights_file().ends_with("pytorch_model.bin"));
-        std::fs::write(dir.path().join("model.safetensors"), "").unwrap();
-        let checkpoint = Checkpoint::open(dir.path(), &["tokenizer.json"]).unwrap();
-        assert!(checkpoint.weights_file().ends_with("model.safetensors"));
-    }
-
-    #[test]
-    fn damaged_configurations_are_errors_not_panics() {
-        for (changes, said) in [
-            (json!({ "model_type": "gpt2" }), "config.json: an architecture that no encoder here has"),
-            (json!({ "model_type": "gpt2" }), "`modernbert`"),
-            (json!({ "vocab_size": "9" }), "config.json: vocab_size is \"9\""),
-            (json!({ "vocab_size": 0 }), "vocab_size is 0"),
-            (json!({ "num_hidden_layers": 1_u64 << 60 }), "num_hidden_layers is 1152"),
-            (json!({ "hidden_act": "wave" }), "hidden_act: unknown variant `wave`"),
-            (json!({ "num_attention_heads": 0 }), "num_attention_heads is 0"),
-            (json!({ "num_attention_heads": 3 }), "no multiple"),
-            (json!({ "position_embedding_type": "relative_key" }), "`relative_key`"),
-        ] {
-            let error = text_error(&changes, EMPTY);
-            assert!(error.contains(said), "{changes}: {error}");
-        }
-        for (changes, said) in [
-            (json!({ "model_type": "deit" }), "unknown variant `deit`, expected one of `vit`"),
-            (json!({ "patch_size": 3 }), "no multiple of patch_size 3"),
-            (json!({ "num_channels": 1 }), "num_channels 1 is not supported"),
-            (json!({ "hidden_size": 0 }), "hidden_size is 0"),
-            (json!({ "model_type": "dinov2", "mlp_ratio": "a few" }), ""),
-        ] {
-            let error = image_error(&changes);
-            assert!(error.contains(said), "{changes}: {error}");
+        for weights in ["pytorch_model.bin", "model.safetensors"] {
+            std::fs::write(dir.path().join(weights), "").unwrap();
+            let checkpoint = Checkpoint::open(dir.path(), &["tokenizer.json"]).unwrap();
+            assert!(checkpoint.weights.ends_with(weights));
         }
     }
 
     #[test]
-    fn damaged_weights_are_errors_not_panics() {
+    fn damaged_configurations_and_weights_are_errors_not_panics() {
+        for (is_text, changes, said) in [
+            (true, json!({ "model_type": "gpt2" }), "config.json: an architecture that no encoder here has"),
+            (true, json!({ "model_type": "gpt2" }), "`modernbert`"),
+            (true, json!({ "vocab_size": "9" }), "config.json: vocab_size is \"9\""),
+            (true, json!({ "vocab_size": 0 }), "vocab_size is 0"),
+            (true, json!({ "num_hidden_layers": 1_u64 << 60 }), "num_hidden_layers is 1152"),
+            (true, json!({ "hidden_act": "wave" }), "hidden_act: unknown variant `wave`"),
+            (true, json!({ "num_attention_heads": 0 }), "num_attention_heads is 0"),
+            (true, json!({ "num_attention_heads": 3 }), "no multiple"),
+            (true, json!({ "position_embedding_type": "relative_key" }), "`relative_key`"),
+            (false, json!({ "model_type": "deit" }), "unknown variant `deit`, expected one of `vit`"),
+            (false, json!({ "patch_size": 3 }), "no multiple of patch_size 3"),
+            (false, json!({ "num_channels": 1 }), "num_channels 1 is not supported"),
+            (false, json!({ "hidden_size": 0 }), "hidden_size is 0"),
+            (false, json!({ "model_type": "dinov2", "mlp_ratio": "a few" }), ""),
+        ] {
+            let error = error_of(is_text, &changes, EMPTY);
+            assert!(error.contains(said), "{changes}: {error}");
+        }
         for weights in ["", "junk", EMPTY] {
-            let message = text_error(&json!({}), weights);
+            let message = error_of(true, &json!({}), weights);
             assert!(message.contains("model.safetensors: not the weights"), "{weights:?}: {message}");
         }
+    }
+
+    #[test]
+    fn what_a_published_file_leaves_out_is_as_its_architecture_has_it() {
+        // google/siglip-base-patch16-224, but for its texts.
+        let siglip =
+            json!({ "model_type": "siglip", "vision_config": { "model_type": "siglip_vision_model" } });
+        let config = Config::<ImageArchitecture>::new(&siglip).unwrap();
+        assert_eq!(config.architecture, ImageArchitecture::Siglip);
+        assert_eq!((config.size("image_size"), config.size("patch_size")), (224, 16));
+        assert_eq!(config.value("hidden_act"), "gelu_pytorch_tanh");
+        // distilbert/distilbert-base-uncased.
+        let distilbert = json!({
+            "model_type": "distilbert", "activation": "gelu", "dim": 768, "hidden_dim": 3072, "n_heads": 12,
+            "n_layers": 6, "max_position_embeddings": 512, "pad_token_id": 0, "vocab_size": 30522,
+        });
+        let config = Config::<TextArchitecture>::new(&distilbert).unwrap();
+        assert_eq!((config.size("num_hidden_layers"), config.size("type_vocab_size")), (6, 1));
+        assert_eq!(config.value("layer_norm_eps"), 1e-12);
+        // FacebookAI/roberta-base: positions behind the padding's.
+        let roberta = json!({ "model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1 });
+        assert_eq!(Config::<TextArchitecture>::new(&roberta).unwrap().max_tokens(), 512);
     }
 }

@@ -39,6 +39,6 @@ pub struct Arguments {
 
 /// Runs the program, and gives its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
-    crate::parallel::one_thread_per_operation();
+    crate::batch::one_thread_per_operation();
     program::main(&arguments.common, || crate::work::run(&arguments))
 }

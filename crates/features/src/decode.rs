@@ -46,13 +46,11 @@ use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
 /// The largest file that is read, in bytes.
-pub const MAX_FILE: u64 = 256 << 20;
+const MAX_FILE: u64 = 256 << 20;
 /// The largest height or width of an image that is decoded, in pixels.
-pub const MAX_SIDE: u32 = 20_000;
+const MAX_SIDE: u32 = 20_000;
 /// The most pixels of an image that is decoded.
-pub const MAX_PIXELS: u64 = 1 << 26;
-/// The most memory that a decoder may take, in bytes: 8 for every pixel.
-const MAX_DECODED: u64 = 8 * MAX_PIXELS;
+const MAX_PIXELS: u64 = 1 << 26;
 /// The system's number for a loop of links (`ELOOP`), which has no [`std::io::ErrorKind`] yet.
 const LOOP: i32 = if cfg!(target_os = "linux") { 40 } else { 62 };
 /// The formats that are decoded; the workspace's `image` is built with these.
@@ -66,22 +64,24 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// The folder `path`.
-    ///
-    /// # Errors
-    /// Where it cannot be resolved.
+    /// The folder `path`; an error where it cannot be resolved.
     pub fn open(path: &Path) -> Result<ImageFolder> {
         let real = path.canonicalize().map_err(|e| Error::io(path, e))?;
         Ok(ImageFolder { path: path.to_owned(), real })
     }
 
-    /// Reads the file at `relative`; the inner error says why it is not an image of this folder.
-    ///
-    /// # Errors
-    /// [`stage::Kind::Io`] where reading fails: what the image would have been is not known then.
+    /// Reads the file at `relative`; the inner error says why it is not an image of this folder. Where reading fails, it is not
+    /// known what the image would have been: an error of the kind [`Io`](stage::Kind::Io).
     pub fn read(&self, relative: &str) -> Result<Result<Vec<u8>, String>> {
+        use std::io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
         let path = self.path.join(relative);
-        self.read_inside(&path).map_or_else(|e| reason(e).map(Err).map_err(|e| Error::io(path, e)), Ok)
+        match self.read_inside(&path) {
+            Err(e) if matches!(e.kind(), NotFound | NotADirectory | InvalidFilename) => {
+                Ok(Err("no such file".to_owned()))
+            }
+            Err(e) if e.raw_os_error() == Some(LOOP) => Ok(Err("a loop of links".to_owned())),
+            read => read.map_err(|e| Error::io(path, e)),
+        }
     }
 
     fn read_inside(&self, path: &Path) -> std::io::Result<Result<Vec<u8>, String>> {
@@ -103,28 +103,8 @@ impl ImageFolder {
     }
 }
 
-/// Returns why there is no image, where the error says that there is none; gives the error back where it says that
-/// the system failed.
-fn reason(error: std::io::Error) -> Result<String, std::io::Error> {
-    use std::io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
-    match error.kind() {
-        NotFound | NotADirectory | InvalidFilename => Ok("no such file".to_owned()),
-        _ if error.raw_os_error() == Some(LOOP) => Ok("a loop of links".to_owned()),
-        _ => Err(error),
-    }
-}
-
 /// The image in `bytes`, turned by its EXIF orientation; or why it cannot be decoded.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
-    let format = format(bytes)?;
-    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
-        return Err("a JPEG file that ends before the image does".to_owned());
-    }
-    // A panic in a decoder is one unreadable file.
-    stage::caught(|| decode_as(format, bytes)).unwrap_or_else(|| Err("the decoder panicked".to_owned()))
-}
-
-fn format(bytes: &[u8]) -> Result<ImageFormat, String> {
     if bytes.is_empty() {
         return Err("an empty file".to_owned());
     }
@@ -132,12 +112,19 @@ fn format(bytes: &[u8]) -> Result<ImageFormat, String> {
     if !FORMATS.contains(&format) {
         return Err(format!("the format {format:?} is not supported"));
     }
-    Ok(format)
+    if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
+        return Err("a JPEG file that ends before the image does".to_owned());
+    }
+    // A panic in a decoder is one unreadable file.
+    stage::caught(|| decode_as(format, bytes)).unwrap_or_else(|| Err("the decoder panicked".to_owned()))
 }
 
 fn decode_as(format: ImageFormat, bytes: &[u8]) -> Result<RgbImage, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    reader.limits(limits());
+    // Only memory, 8 bytes for every pixel: the sides are compared here, where both are at hand for the message.
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(8 * MAX_PIXELS);
+    reader.limits(limits);
     let mut decoder = reader.into_decoder().map_err(|e| e.to_string())?;
     let (width, height) = decoder.dimensions();
     let pixels = u64::from(width) * u64::from(height);
@@ -152,13 +139,6 @@ fn decode_as(format: ImageFormat, bytes: &[u8]) -> Result<RgbImage, String> {
     let mut image = DynamicImage::from_decoder(decoder).map_err(|e| e.to_string())?;
     image.apply_orientation(orientation);
     Ok(image.into_rgb8())
-}
-
-/// Only memory: the sides are compared here, where both are at hand for the message.
-fn limits() -> Limits {
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_DECODED);
-    limits
 }
 
 /// Returns whether a JPEG file has the marker of its end. Decoders fill up what is missing with grey and say nothing.

@@ -12,22 +12,277 @@
 //!
 //! HDF5 is not read: the pure Rust readers of it are young, and the C library is a dependency we do without.
 
+use candle_core::safetensors::Load;
+use candle_core::{DType, Device, Tensor};
 use mkg::graph::Entity;
 use mkg::raw::{Lines, trimmed, unlike};
 use recipe::UnknownKeys;
+use safetensors::{Dtype, SafeTensors};
+use stage::files::read_bytes;
 use stage::{Error, Result};
+use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
 use std::path::Path;
+use zip::ZipArchive;
+use zip::result::ZipResult;
 
-use crate::FeatureTable;
+use crate::{FeatureTable, plain};
 
 mod numpy;
-mod read;
 mod torch;
 mod words;
 
-pub use read::{GivenRows, Wanted, read};
 pub(crate) use words::words;
+
+const FORMATS: &str = ".npy, .npz, .safetensors, and .pth, .pt or .pkl as torch.save writes them";
+
+/// Rows of a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GivenRows {
+    /// The rows' entities by key; where it is empty, rows are in an order that somebody else knows.
+    pub keys: Vec<String>,
+    /// The number of rows.
+    pub count: usize,
+    /// Numbers in each.
+    pub width: usize,
+    /// `(row, width)`; may hold numbers that are not finite.
+    pub values: Vec<f32>,
+}
+
+/// The rows of a file that are asked for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted<'a> {
+    /// The tensor's name; the only one with two axes where it is left out.
+    pub tensor: Option<&'a str>,
+    /// Says that the recipe names the rows: then nothing that stands beside them is looked at.
+    pub keyed: bool,
+}
+
+type ReadArray = Box<dyn FnMut(&str) -> Result<Array>>;
+
+/// An open file, of whose tensors only the names and shapes have been read.
+struct Tensors {
+    /// Names and shapes, sorted by name.
+    pub list: Vec<(String, Vec<usize>)>,
+    /// Lists beside the tensors.
+    pub lists: Vec<(String, Array)>,
+    pub read: ReadArray,
+}
+
+enum Array {
+    Numbers(Tensor),
+    Texts(Vec<String>),
+    /// Something else, with what can be done about it.
+    Unread(Error),
+}
+
+/// Reads the rows in `path`; its extension says the format, and others are errors of the kind [`Usage`](stage::Kind::Usage).
+pub fn read(path: &Path, wanted: Wanted) -> Result<GivenRows> {
+    open(path, wanted).and_then(|tensors| rows(tensors, wanted)).map_err(|e| e.at(path))
+}
+
+fn open(path: &Path, wanted: Wanted) -> Result<Tensors> {
+    let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+    require_memory(2 * bytes)?;
+    match path.extension().unwrap_or_default().to_ascii_lowercase().to_str().unwrap_or_default() {
+        "npy" if wanted.tensor.is_some() => {
+            let error = Error::usage("a .npy file has one array without a name");
+            Err(error.hint("leave out `tensor` in the recipe"))
+        }
+        "npy" => numpy::array(path),
+        "npz" => numpy::archive(path),
+        "safetensors" => open_safetensors(path),
+        "pth" | "pt" | "pkl" | "pickle" | "bin" => torch::open(path, wanted),
+        "h5" | "hdf5" => {
+            let hint = "in Python: numpy.save(\"features.npy\", h5py.File(path)[name][:])";
+            Err(Error::usage(format!("HDF5 is not read; features come from {FORMATS}")).hint(hint))
+        }
+        _ => Err(Error::usage(format!("features are read from {FORMATS}"))),
+    }
+}
+
+fn require_memory(bytes: u64) -> Result<()> {
+    let knob = "use a machine with more memory, or features with fewer columns";
+    stage::resources::require_memory(bytes, "reading the features", knob)
+}
+
+/// The rows of the tensor that is wanted; without its name those of the only one with two axes, or one row from each where
+/// all have one axis and are named like entities. Texts that stand beside a matrix, one for each row, are its keys.
+fn rows(tensors: Tensors, wanted: Wanted) -> Result<GivenRows> {
+    let list = tensors.list.clone();
+    let matrices: Vec<&(String, Vec<usize>)> = list.iter().filter(|(_, shape)| shape.len() == 2).collect();
+    match (wanted.tensor, list.as_slice(), matrices.as_slice()) {
+        (_, [], _) => Err(Error::data("no tensors at all")),
+        (Some(name), ..) => match list.iter().find(|(other, _)| other == name) {
+            Some((name, shape)) => matrix(tensors, name, shape, wanted.keyed),
+            None => Err(Error::data(format!("no tensor `{name}`, but {}", names(&list)))),
+        },
+        (None, _, [(name, shape)]) | (None, [(name, shape)], _) => matrix(tensors, name, shape, wanted.keyed),
+        (None, ..) if list.iter().all(|(_, shape)| matches!(shape.as_slice(), [_] | [1, _])) => {
+            by_key(tensors)
+        }
+        (None, _, matrices) => {
+            let message = format!("{} tensors with two axes among {}", matrices.len(), names(&list));
+            Err(Error::data(message).hint("name one with `tensor` in the recipe"))
+        }
+    }
+}
+
+fn names(list: &[(String, Vec<usize>)]) -> String {
+    const MOST: usize = 8;
+    let first = list.iter().take(MOST).map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    if list.len() > MOST { format!("{first}, {} more", list.len() - MOST) } else { first }
+}
+
+fn matrix(mut tensors: Tensors, name: &str, shape: &[usize], keyed: bool) -> Result<GivenRows> {
+    let &[count, width @ (1..)] = shape else { return Err(wrong_shape(name, shape)) };
+    require_memory_for([shape])?;
+    let keys = if keyed { Vec::new() } else { keys_beside(&mut tensors, count)? };
+    Ok(GivenRows { keys, count, width, values: numbers(&mut tensors, name)? })
+}
+
+/// The numbers of a tensor, its last axis fastest.
+fn numbers(tensors: &mut Tensors, name: &str) -> Result<Vec<f32>> {
+    let numbers = match (tensors.read)(name)? {
+        Array::Numbers(numbers) => numbers,
+        Array::Texts(_) => {
+            let error = Error::data(format!("`{name}` holds texts, not floating-point numbers"));
+            return Err(error.hint("are these the keys of the rows?"));
+        }
+        Array::Unread(error) => return Err(error),
+    };
+    if !numbers.dtype().is_float() {
+        let kind = numbers.dtype().as_str();
+        let error = Error::data(format!("`{name}` holds {kind}, not floating-point numbers"));
+        return Err(error.hint("save x.float() of a tensor, x.astype('float32') of an array"));
+    }
+    let flat = numbers.to_dtype(DType::F32).and_then(|numbers| numbers.flatten_all()?.to_vec1());
+    flat.map_err(unread)
+}
+
+/// The keys of `count` rows, where something beside them names them.
+fn keys_beside(tensors: &mut Tensors, count: usize) -> Result<Vec<String>> {
+    let mut labels = std::mem::take(&mut tensors.lists);
+    for (name, _) in tensors.list.iter().filter(|(_, shape)| *shape == [count]) {
+        labels.push((name.clone(), (tensors.read)(name)?));
+    }
+    labels.retain(|(_, array)| array.may_name(count));
+    let (name, holds) = match labels.as_slice() {
+        [] => return Ok(Vec::new()),
+        [(_, Array::Texts(keys))] => return Ok(keys.clone()),
+        [(name, Array::Numbers(_)), ..] => (name, "a whole number for each"),
+        [(name, Array::Unread(_)), ..] => (name, "something that is not read"),
+        [(name, Array::Texts(_)), ..] => (name, "a text for each, and something else does, too"),
+    };
+    let error = Error::data(format!("`{name}` beside the rows holds {holds}: does it say whose they are?"));
+    Err(error.hint(
+        "write the keys of the rows' entities to a file, one a line, and name it with `keys` in the recipe",
+    ))
+}
+
+impl Array {
+    /// Returns whether these may say whose `count` rows are: not numbers with a fraction, ids that count up, or a mask
+    /// of zeros and ones.
+    fn may_name(&self, count: usize) -> bool {
+        match self {
+            Array::Texts(texts) => texts.len() == count,
+            Array::Unread(_) => true,
+            Array::Numbers(numbers) => {
+                let whole = numbers.dtype().is_int() && numbers.dims() == [count];
+                let numbers = numbers.to_dtype(DType::I64).and_then(|numbers| numbers.to_vec1::<i64>());
+                let numbers = numbers.unwrap_or_default();
+                let counts_up = (0..).zip(&numbers).all(|(i, number)| i == *number);
+                whole && !counts_up && !numbers.iter().all(|n| matches!(n, 0 | 1))
+            }
+        }
+    }
+}
+
+fn wrong_shape(name: &str, shape: &[usize]) -> Error {
+    let error = Error::data(format!("tensor `{name}` has shape {shape:?}, expected (entity, width)"));
+    match shape {
+        [_] => error.hint("in Python: one number for each entity is features.reshape(-1, 1)"),
+        [_, _, _, ..] => error.hint("in Python: features.reshape(len(features), -1)"),
+        _ => error,
+    }
+}
+
+fn by_key(mut tensors: Tensors) -> Result<GivenRows> {
+    let list = tensors.list.clone();
+    require_memory_for(list.iter().map(|(_, shape)| shape.as_slice()))?;
+    let (first, shape) = &list[0];
+    let &[.., width @ (1..)] = shape.as_slice() else { return Err(wrong_shape(first, shape)) };
+    let mut rows = GivenRows { keys: Vec::new(), count: list.len(), width, values: Vec::new() };
+    for (name, shape) in &list {
+        if let Some(other) = shape.last().filter(|other| **other != width) {
+            return Err(Error::data(format!("`{name}` has {other} numbers, but `{first}` has {width}")));
+        }
+        rows.values.extend(numbers(&mut tensors, name)?);
+        rows.keys.push(name.clone());
+    }
+    Ok(rows)
+}
+
+/// Asks for numbers of 64 bits as they are stored and once more as a tensor, and as numbers of 32 bits twice.
+fn require_memory_for<'a>(shapes: impl IntoIterator<Item = &'a [usize]>) -> Result<()> {
+    let counts =
+        shapes.into_iter().map(|shape| shape.iter().fold(1, |count, axis| axis.saturating_mul(count)));
+    require_memory(counts.fold(0, usize::saturating_add).saturating_mul(24) as u64)
+}
+
+/// The bytes of numbers of `size` bytes each, the lowest first.
+fn little_endian(bytes: &[u8], size: usize, is_big_endian: bool) -> Cow<'_, [u8]> {
+    if !is_big_endian {
+        return bytes.into();
+    }
+    bytes.chunks_exact(size).flat_map(|one| one.iter().rev()).copied().collect()
+}
+
+/// The tensor of these bytes, the lowest of each number first.
+fn tensor(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
+    Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu).map_err(unread)
+}
+
+fn unread(error: candle_core::Error) -> Error {
+    Error::data("numbers that cannot be read").because(plain(error))
+}
+
+fn open_safetensors(path: &Path) -> Result<Tensors> {
+    let bytes = read_bytes(path)?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|e| Error::data("not a whole safetensors file").because(e))?;
+    let mut list: Vec<_> =
+        file.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect();
+    list.sort();
+    let read = Box::new(move |name: &str| {
+        let file = SafeTensors::deserialize(&bytes).and_then(|file| file.tensor(name));
+        let stored = file.map_err(|e| Error::data(format!("no tensor `{name}`")).because(e))?;
+        let numbers = match stored.dtype() {
+            Dtype::I8 | Dtype::BOOL => tensor(stored.data(), DType::U8, stored.shape())?,
+            Dtype::U64 => tensor(stored.data(), DType::I64, stored.shape())?,
+            _ => stored.load(&Device::Cpu).map_err(unread)?,
+        };
+        Ok(Array::Numbers(numbers))
+    });
+    Ok(Tensors { list, lists: Vec::new(), read })
+}
+
+type Archive = ZipArchive<BufReader<File>>;
+
+/// Opens the zip archive at `path`; `damaged` is the error where it is none.
+fn open_archive(path: &Path, damaged: impl Fn() -> Error) -> Result<Archive> {
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
+    ZipArchive::new(BufReader::new(file)).map_err(|e| damaged().because(e))
+}
+
+/// The content of a member of an archive, up to so many bytes.
+fn member(archive: &mut Archive, name: &str, most: u64) -> ZipResult<Vec<u8>> {
+    let mut bytes = Vec::new();
+    archive.by_name(name)?.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
 
 /// The way from rows to their entities.
 #[derive(Clone, Copy, Debug)]
@@ -87,7 +342,7 @@ fn owners(
 ) -> Result<Vec<Option<usize>>> {
     match (rows.keys.as_slice(), mapping.keys) {
         ([], None) => {
-            require_same(rows, file, entities.len(), "the graph has", "entities")?;
+            require_same(rows, file, entities.len(), "the graph has")?;
             Ok((0..entities.len()).map(Some).collect())
         }
         ([], Some(keys)) => {
@@ -95,7 +350,7 @@ fn owners(
             let (numbers, named): (Vec<u64>, Vec<&str>) =
                 lines.numbered().map(|(number, line)| (number, trimmed(line))).unzip();
             let owners = find(&named, entities, mapping.unknown, |e, i| e.at(keys).line(numbers[i]))?;
-            require_same(rows, file, named.len(), &format!("{} names", keys.display()), "entities")?;
+            require_same(rows, file, named.len(), &format!("{} names", keys.display()))?;
             Ok(owners)
         }
         (named, None) => find(named, entities, mapping.unknown, |e, _| e.at(file)),
@@ -106,11 +361,11 @@ fn owners(
     }
 }
 
-fn require_same(rows: &GivenRows, file: &Path, count: usize, whose: &str, what: &str) -> Result<()> {
+fn require_same(rows: &GivenRows, file: &Path, count: usize, whose: &str) -> Result<()> {
     if rows.count == count {
         return Ok(());
     }
-    let error = Error::data(format!("{} rows, but {whose} {count} {what}", rows.count)).at(file);
+    let error = Error::data(format!("{} rows, but {whose} {count} entities", rows.count)).at(file);
     Err(error.hint("name the rows' entities with `keys` in the recipe"))
 }
 

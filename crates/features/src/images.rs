@@ -4,43 +4,43 @@
 //! among its images are one image, and entities that have nothing but the same image are counted: a placeholder that a
 //! site shows where it has no picture is found this way.
 
+use candle_core::{Device, Module, Tensor};
+use candle_nn::{Func, func};
 use image::RgbImage;
 use mkg::graph::Entity;
-use stage::{Error, Result};
-use std::collections::HashSet;
+use recipe::ImageOutput;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use stage::files::write_bytes;
+use stage::work::Work;
+use stage::{Error, Modality, Result};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Component, Path, PathBuf};
 
 use crate::batch::{Encode, Encoded, EntityBatch};
+use crate::checkpoint::{Checkpoint, Config};
 use crate::decode::{ImageFolder, decode};
+use crate::preparation::{self, Preparation};
+use crate::{tensor_error, weights};
 
-mod beit;
-pub mod encoder;
 pub(crate) mod models;
-mod positions;
-pub(crate) mod report;
 
-pub use encoder::ImageEncoder;
-pub(crate) use report::{DecodeReport, unreadable};
+use models::{ImageArchitecture, cells};
 
 /// The images of a graph's entities.
-#[derive(Clone, Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct ImageSet {
-    /// The folder that paths are relative to.
     pub root: PathBuf,
-    /// The paths of each entity's images.
     pub paths: Vec<Vec<String>>,
 }
 
 impl ImageSet {
     /// The images of `entities` in the folder `root`.
-    ///
-    /// # Errors
-    /// [`stage::Kind::Data`] where a path leaves the folder.
     pub(crate) fn new(root: PathBuf, entities: &[Entity]) -> Result<ImageSet> {
-        for (i, entity) in entities.iter().enumerate() {
+        for (i, entity) in (0..).zip(entities) {
             if let Some(path) = entity.images.iter().find(|path| !stays_inside(path)) {
                 let message = format!("image path `{path}` leaves the image folder");
-                return Err(Error::data(message).row(i as u64));
+                return Err(Error::data(message).row(i));
             }
         }
         Ok(ImageSet { root, paths: entities.iter().map(|entity| entity.images.clone()).collect() })
@@ -65,43 +65,18 @@ impl ImageSet {
     }
 }
 
-/// Returns whether a path relative to a folder stays in it.
 fn stays_inside(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Images, and what encodes them.
 pub(crate) struct ImageWork<'a> {
-    images: &'a ImageSet,
-    folder: ImageFolder,
-    encoder: ImageEncoder,
+    pub images: &'a ImageSet,
+    pub folder: ImageFolder,
+    pub encoder: ImageEncoder,
     /// Images that are encoded together, at most.
-    batch: usize,
+    pub batch: usize,
     /// Makes an image that cannot be decoded an error.
-    strict: bool,
-}
-
-impl ImageWork<'_> {
-    /// # Errors
-    /// Where the image folder cannot be opened.
-    pub(crate) fn new(
-        images: &ImageSet,
-        encoder: ImageEncoder,
-        batch: usize,
-        strict: bool,
-    ) -> Result<ImageWork<'_>> {
-        Ok(ImageWork {
-            folder: ImageFolder::open(&images.root)?,
-            images,
-            encoder,
-            batch: batch.max(1),
-            strict,
-        })
-    }
-
-    fn fail_if_strict(&self, path: &str, reason: &str) -> Result<()> {
-        if self.strict { Err(unreadable(reason).at(self.images.root.join(path))) } else { Ok(()) }
-    }
+    pub strict: bool,
 }
 
 impl Encode for ImageWork<'_> {
@@ -110,7 +85,7 @@ impl Encode for ImageWork<'_> {
     }
 
     fn width(&self) -> usize {
-        self.encoder.width()
+        self.encoder.width
     }
 
     fn batches(&self) -> Vec<EntityBatch> {
@@ -119,24 +94,38 @@ impl Encode for ImageWork<'_> {
 
     fn encode(&self, batch: &EntityBatch) -> Result<Encoded> {
         let mut report = DecodeReport::default();
-        let mut vectors = Vectors { work: self, owners: vec![], pixels: vec![], done: vec![] };
+        // The entities of images, of which the last ones wait to be encoded together.
+        let (mut owners, mut waiting, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
         for entity in &batch.entities {
             let mut seen = HashSet::new();
             for path in &self.images.paths[*entity] {
                 match self.folder.read(path)?.and_then(|bytes| once(&bytes, &mut seen)) {
                     Ok((digest, image)) => {
-                        report.add_read(*entity, digest, path);
-                        image.map_or(Ok(()), |image| vectors.add(*entity, &image))?;
+                        report.read.push((*entity, digest, path.clone()));
+                        let Some(image) = image else { continue };
+                        owners.push(*entity);
+                        waiting.extend(self.encoder.preparation.pixels(&image));
                     }
-                    Err(reason) => {
-                        self.fail_if_strict(path, &reason)?;
-                        report.unreadable.push((path.clone(), reason));
+                    Err(reason) if self.strict => {
+                        return Err(unreadable(&reason).at(self.images.root.join(path)));
                     }
+                    Err(reason) => report.unreadable.push((path.clone(), reason)),
+                }
+                if owners.len().is_multiple_of(self.batch) {
+                    vectors.extend(self.encoder.encode(&waiting)?);
+                    waiting.clear();
                 }
             }
         }
-        let (entities, rows) = vectors.means()?;
-        Ok(Encoded { entities, report, rows })
+        vectors.extend(self.encoder.encode(&waiting)?);
+        let (mut rows, mut rest) = (Vec::new(), vectors.as_slice());
+        for own in owners.chunk_by(|a, b| a == b) {
+            let (vectors, others) = rest.split_at(own.len() * self.width());
+            rows.extend(mean(vectors, own.len()));
+            rest = others;
+        }
+        owners.dedup();
+        Ok(Encoded { entities: owners, report, rows })
     }
 }
 
@@ -149,46 +138,175 @@ fn once(bytes: &[u8], seen: &mut HashSet<String>) -> Result<(String, Option<RgbI
     Ok((digest, image))
 }
 
-/// Vectors of images, each of which belongs to an entity; an entity's follow each other.
-struct Vectors<'a> {
-    work: &'a ImageWork<'a>,
-    owners: Vec<usize>,
-    /// Prepared images that wait to be encoded together.
-    pixels: Vec<Vec<f32>>,
-    done: Vec<f32>,
-}
-
-impl Vectors<'_> {
-    fn add(&mut self, entity: usize, image: &RgbImage) -> Result<()> {
-        self.owners.push(entity);
-        self.pixels.push(self.work.encoder.preparation().pixels(image));
-        if self.pixels.len() >= self.work.batch { self.encode() } else { Ok(()) }
-    }
-
-    fn encode(&mut self) -> Result<()> {
-        self.done.extend(self.work.encoder.encode(&std::mem::take(&mut self.pixels).concat())?);
-        Ok(())
-    }
-
-    /// The entities, and the mean of each one's vectors.
-    fn means(mut self) -> Result<(Vec<usize>, Vec<f32>)> {
-        self.encode()?;
-        let (mut entities, mut rows, mut rest) = (Vec::new(), Vec::new(), self.done.as_slice());
-        for own in self.owners.chunk_by(|a, b| a == b) {
-            let (vectors, others) = rest.split_at(own.len() * self.work.width());
-            entities.push(own[0]);
-            rows.extend(mean(vectors, own.len()));
-            rest = others;
-        }
-        Ok((entities, rows))
-    }
-}
-
 /// The mean of so many vectors, which lie one after the other.
 pub(crate) fn mean(vectors: &[f32], count: usize) -> Vec<f32> {
     let width = vectors.len() / count;
-    let sum = |column: usize| vectors.iter().skip(column).step_by(width).sum::<f32>();
-    (0..width).map(|column| sum(column) / count as f32).collect()
+    let columns = (0..width).map(|column| vectors.iter().skip(column).step_by(width));
+    columns.map(|column| column.sum::<f32>() / count as f32).collect()
+}
+
+/// The number of unreadable images that are named in the log and in `stage.json`.
+const MAX_NAMED: usize = 20;
+
+/// The error that an image which cannot be decoded is with `--strict`.
+pub(crate) fn unreadable(reason: &str) -> Error {
+    Error::data(format!("unreadable image: {reason}"))
+        .hint("replace or remove it and import again; without --strict it is counted as absent")
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DecodeReport {
+    /// Files that were decoded: the entity, the digest, the path.
+    pub read: Vec<(usize, String, String)>,
+    /// Files that cannot be decoded: paths and reasons.
+    pub unreadable: Vec<(String, String)>,
+}
+
+impl DecodeReport {
+    pub(crate) fn add(&mut self, other: DecodeReport) {
+        self.read.extend(other.read);
+        self.unreadable.extend(other.unreadable);
+    }
+
+    /// The digests of each entity's images, each once.
+    fn own(&self) -> BTreeMap<usize, BTreeMap<&str, &str>> {
+        let mut own: BTreeMap<usize, BTreeMap<&str, &str>> = BTreeMap::new();
+        for (entity, digest, path) in &self.read {
+            own.entry(*entity).or_default().entry(digest).or_insert(path);
+        }
+        own
+    }
+
+    /// The entities that have no image but one, which others have as well: how many, how many of them have the most frequent
+    /// one, and its path.
+    fn shared(&self) -> Option<(usize, usize, &str)> {
+        let own = self.own();
+        let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for images in own.values().filter(|images| images.len() == 1) {
+            images.iter().for_each(|(digest, path)| owners.entry(digest).or_default().push(path));
+        }
+        owners.retain(|_, paths| paths.len() > 1);
+        let most = owners.values().max_by_key(|paths| paths.len())?;
+        Some((owners.values().map(Vec::len).sum(), most.len(), most[0]))
+    }
+
+    /// Refuses images of which not one can be decoded; where it is `strict`, those of which any cannot.
+    pub(crate) fn require(&self, root: &Path, strict: bool) -> Result<()> {
+        if self.read.is_empty() {
+            let message = format!("none of {} images could be read", self.unreadable.len());
+            let first = self.named().into_iter().next().unwrap_or_default();
+            return Err(Error::data(message).at(root).hint(format!("the first is {first}")));
+        }
+        match self.unreadable.iter().min() {
+            Some((path, reason)) if strict => Err(unreadable(reason).at(root.join(path))),
+            _ => Ok(()),
+        }
+    }
+
+    /// The first of the images that cannot be decoded, with their reasons.
+    fn named(&self) -> Vec<String> {
+        let sorted = BTreeSet::from_iter(&self.unreadable);
+        sorted.into_iter().take(MAX_NAMED).map(|(path, reason)| format!("{path}: {reason}")).collect()
+    }
+
+    pub(crate) fn summary(&self) -> Value {
+        let digests: BTreeSet<&str> = self.read.iter().map(|(_, digest, _)| digest.as_str()).collect();
+        let own: usize = self.own().values().map(BTreeMap::len).sum();
+        json!({
+            "images_read": self.read.len(),
+            "images_duplicate": self.read.len() - digests.len(),
+            "images_duplicate_within_entity": self.read.len() - own,
+            "entities_with_shared_image_alone": self.shared().map_or(0, |(entities, ..)| entities),
+            "images_unreadable": self.unreadable.len(),
+            "unreadable": self.named(),
+        })
+    }
+
+    /// Warns of entities that have nothing but the same image, and names the images that cannot be decoded: the first in
+    /// the log, all of them in `unreadable.tsv`.
+    pub(crate) fn write(&self, work: &Work, modality: &Modality) -> Result<()> {
+        if let Some((entities, most, example)) = self.shared() {
+            tracing::warn!(
+                "{modality}: {entities} entities have no image but one that others have as well; {most} of them have \
+                 {example}: is it a placeholder?"
+            );
+        }
+        if self.unreadable.is_empty() {
+            return Ok(());
+        }
+        self.named().iter().for_each(|named| tracing::warn!("{modality}: unreadable image {named}"));
+        let (path, count) = (work.path("unreadable.tsv"), self.unreadable.len());
+        if count > MAX_NAMED {
+            tracing::warn!("{modality}: {count} images are unreadable, see {}", path.display());
+        }
+        // Each is one field of one line, whatever a decoder says.
+        let lines = BTreeSet::from_iter(&self.unreadable).into_iter().map(|(path, reason)| {
+            [path, reason].map(|text| text.replace(['\t', '\n', '\r'], " ")).join("\t") + "\n"
+        });
+        let lines: String = lines.collect();
+        write_bytes(&path, lines.as_bytes())
+    }
+}
+
+/// Images that go through the layers together on the CPU: more no longer fit the caches.
+const CPU_IMAGES: usize = 2;
+
+/// An image encoder in `f32`, with the preparation that it was trained with. It never changes, so threads share it.
+pub struct ImageEncoder {
+    model: Func<'static>,
+    head: Func<'static>,
+    pub(crate) preparation: Preparation,
+    width: usize,
+    device: Device,
+}
+
+impl ImageEncoder {
+    /// The encoder of a checkpoint, or else a small one with weights drawn from `seed`.
+    pub(crate) fn open(
+        checkpoint: Option<&Checkpoint>,
+        output: ImageOutput,
+        seed: u64,
+        device: &Device,
+    ) -> Result<ImageEncoder> {
+        if let Some(checkpoint) = checkpoint {
+            return ImageEncoder::load(checkpoint, output, device);
+        }
+        let config = Config::<ImageArchitecture>::new(&weights::random_images())?;
+        let preparation = config.preparation(None)?;
+        let weights = weights::random(seed, "features/random-vit", device);
+        let model = config.model(preparation.size()[0], false, weights);
+        let (head, width) = (func(cells), weights::GRID.pow(2) * config.size("hidden_size"));
+        let model = model.map_err(tensor_error("building the image encoder"))?;
+        Ok(ImageEncoder { model, head, preparation, width, device: device.clone() })
+    }
+
+    /// The encoder of a checkpoint, and what of it shall be the feature; an error of the kind [`Usage`](stage::Kind::Usage)
+    /// where it has not that output.
+    pub fn load(checkpoint: &Checkpoint, output: ImageOutput, device: &Device) -> Result<ImageEncoder> {
+        let (config, weights) = checkpoint.load::<ImageArchitecture>(output, device)?;
+        let preparation = config.preparation(checkpoint.optional(preparation::FILE).as_deref())?;
+        let loaded = config.head(output, &weights).and_then(|head| {
+            let model = config.model(preparation.size()[0], output == ImageOutput::Pooler, weights)?;
+            let (width, device) = (config.size("hidden_size"), device.clone());
+            Ok(ImageEncoder { model, head, preparation, width, device })
+        });
+        loaded.map_err(|e| checkpoint.damaged(e))
+    }
+
+    /// Encodes [prepared](crate::preparation) `pixels`, `(image, channel, row, column)`: `(image, width)`, row after row.
+    pub fn encode(&self, pixels: &[f32]) -> Result<Vec<f32>> {
+        let [rows, columns] = self.preparation.size();
+        let one = 3 * rows * columns;
+        let at_once = if self.device.is_cpu() { CPU_IMAGES } else { (pixels.len() / one).max(1) };
+        let mut encoded = Vec::new();
+        for pixels in pixels.chunks(at_once * one) {
+            let pixels = Tensor::from_slice(pixels, (pixels.len() / one, 3, rows, columns), &self.device);
+            let states = pixels.and_then(|pixels| self.model.forward(&pixels));
+            let rows = states.and_then(|states| self.head.forward(&states)?.flatten_all()?.to_vec1());
+            encoded.extend::<Vec<f32>>(rows.map_err(tensor_error("encoding images"))?);
+        }
+        Ok(encoded)
+    }
 }
 
 #[cfg(test)]

@@ -6,21 +6,16 @@
 //! missing data is a value that later stages see, never noise that they cannot tell from a feature.
 //!
 //! Encoders run in `f32` and never train, so several batches run side by side, each on one thread (see
-//! [`parallel`]), or one after the other on a device. The data alone decide what a batch holds: the same bytes
+//! [`batch`]), or one after the other on a device. The data alone decide what a batch holds: the same bytes
 //! come out on any number of threads.
 
-mod batch;
+pub mod batch;
 pub mod checkpoint;
 pub mod command;
-mod config;
 pub mod decode;
-mod export;
 pub mod given;
 pub mod images;
-pub mod parallel;
-mod plan;
 pub mod preparation;
-mod random;
 pub mod source;
 pub mod table;
 pub mod text;
@@ -33,21 +28,18 @@ pub use table::FeatureTable;
 
 use stage::{Error, Kind, Result};
 
-/// The device that encoders compute on: candle's, on the CPU as well.
-///
-/// # Errors
-/// As [`device::choose`] has them.
+/// The device that encoders compute on: candle's, on the CPU as well. Errors are those of [`device::choose`].
 pub fn encoder_device(asked: program::Device) -> Result<device::Device> {
     Ok(device::choose(asked)?.unwrap_or(device::Device::Cpu))
 }
 
 /// A failure inside the tensor library, with what we were doing.
-pub(crate) fn tensor_error(doing: &str) -> impl Fn(candle_core::Error) -> Error + '_ {
+fn tensor_error(doing: &str) -> impl Fn(candle_core::Error) -> Error + '_ {
     move |error| Error::new(Kind::Unexpected, format!("{doing} failed")).because(plain(error))
 }
 
 /// The same failure without the stack that candle notes where `RUST_BACKTRACE` is set.
-pub(crate) fn plain(error: candle_core::Error) -> candle_core::Error {
+fn plain(error: candle_core::Error) -> candle_core::Error {
     match error {
         candle_core::Error::WithBacktrace { inner, .. } => plain(*inner),
         other => other,

@@ -7,7 +7,7 @@
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
-use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
+use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::Deserialize;
 use stage::files::read_json;
@@ -26,7 +26,7 @@ pub struct Preparation {
     resized: Size,
     algorithm: ResizeAlg,
     /// Height and width of what is cut from the centre.
-    crop: Option<(u32, u32)>,
+    crop: Option<[u32; 2]>,
     factor: f32,
     mean: [f32; 3],
     deviation: [f32; 3],
@@ -35,16 +35,16 @@ pub struct Preparation {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Size {
     /// Height and width, whatever the image's own ratio.
-    Exact(u32, u32),
+    Exact([u32; 2]),
     /// The shorter of the two; the ratio is kept.
     ShortestEdge(u32),
 }
 
 impl Preparation {
     /// Does what ViT's own processor does where nothing says otherwise, for images of `size` x `size` pixels: bilinear, -1 to 1.
-    pub fn vit(size: usize) -> Preparation {
+    pub fn vit(size: u32) -> Preparation {
         Preparation {
-            resized: Size::Exact(size as u32, size as u32),
+            resized: Size::Exact([size; 2]),
             algorithm: ResizeAlg::Convolution(FilterType::Bilinear),
             crop: None,
             factor: 1.0 / 255.0,
@@ -54,15 +54,15 @@ impl Preparation {
     }
 
     /// Does what SigLIP's does: bicubic.
-    pub(crate) fn siglip(size: usize) -> Preparation {
+    pub(crate) fn siglip(size: u32) -> Preparation {
         Preparation { algorithm: ResizeAlg::Convolution(FilterType::CatmullRom), ..Preparation::vit(size) }
     }
 
     /// Does what CLIP's does: the shorter side, of which the centre, with the colours of its training images.
-    pub(crate) fn clip(size: usize) -> Preparation {
+    pub(crate) fn clip(size: u32) -> Preparation {
         Preparation {
-            resized: Size::ShortestEdge(size as u32),
-            crop: Some((size as u32, size as u32)),
+            resized: Size::ShortestEdge(size),
+            crop: Some([size; 2]),
             mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
             deviation: [0.268_629_54, 0.261_302_6, 0.275_777_1],
             ..Preparation::siglip(size)
@@ -79,53 +79,45 @@ impl Preparation {
         }
     }
 
-    /// Reads what the file at `path` says; the rest is as `usual`.
-    ///
-    /// # Errors
-    /// [`stage::Kind::Data`] where the file is damaged, or cannot be followed.
+    /// Reads what the file at `path` says; the rest is as `usual`. What is damaged or cannot be followed is an error.
     pub fn read(path: &Path, usual: Preparation) -> Result<Preparation> {
         let config: PreparationFile = read_json(path)?;
         config.preparation(usual).map_err(|message| Error::data(message).at(path))
     }
 
     /// Height and width of prepared images, in pixels.
-    pub fn size(&self) -> (usize, usize) {
-        let (height, width) = match (self.crop, self.resized) {
-            (Some(crop), _) => crop,
-            (None, Size::Exact(height, width)) => (height, width),
-            (None, Size::ShortestEdge(edge)) => (edge, edge),
-        };
-        (height as usize, width as usize)
+    pub fn size(&self) -> [usize; 2] {
+        self.sides().map(|side| side as usize)
+    }
+
+    fn sides(&self) -> [u32; 2] {
+        self.crop.unwrap_or(self.resized.least())
     }
 
     /// The image as `(channel, row, column)`, as the encoder takes it.
     pub fn pixels(&self, image: &RgbImage) -> Vec<f32> {
-        let (width, height, bytes) = self.resize(image);
-        let (rows, columns) = self.size();
-        let (top, left) = ((height as usize - rows) / 2, (width as usize - columns) / 2);
+        let (resized, [rows, columns]) = (self.resize(image), self.size());
+        let top = (resized.height() - self.sides()[0]) / 2;
         let mut pixels = Vec::with_capacity(3 * rows * columns);
         for channel in 0..3 {
             // Through a table: a channel has no more than 256 different values.
-            let table: [f32; 256] = std::array::from_fn(|byte| self.value(channel, byte));
-            for y in 0..rows {
-                let start = 3 * ((top + y) * width as usize + left) + channel;
-                let row = bytes[start..].iter().step_by(3).take(columns);
-                pixels.extend(row.map(|byte| table[usize::from(*byte)]));
+            let table: Vec<f32> = (0..=u8::MAX)
+                .map(|byte| (f32::from(byte) * self.factor - self.mean[channel]) / self.deviation[channel])
+                .collect();
+            for row in resized.iter_rows(top).take(rows) {
+                let shown = &row[(row.len() - columns) / 2..][..columns];
+                pixels.extend(shown.iter().map(|pixel| table[usize::from(pixel.0[channel])]));
             }
         }
         pixels
     }
 
-    fn value(&self, channel: usize, byte: usize) -> f32 {
-        (byte as f32 * self.factor - self.mean[channel]) / self.deviation[channel]
-    }
-
-    /// Width, height and bytes of the image before it is cropped. Rows come first, then columns, as PIL has it: where a filter
-    /// overshoots, what lies between is cut to 8 bits.
-    fn resize(&self, image: &RgbImage) -> (u32, u32, Vec<u8>) {
+    /// The image before it is cropped. Rows come first, then columns, as PIL has it: where a filter overshoots, what lies
+    /// between is cut to 8 bits.
+    fn resize(&self, image: &RgbImage) -> TypedImage<'static, U8x3> {
         let (width, height) = image.dimensions();
         let (shown_width, shown_height, new_width, new_height) = match self.resized {
-            Size::Exact(new_height, new_width) => (width, height, new_width, new_height),
+            Size::Exact([new_height, new_width]) => (width, height, new_width, new_height),
             Size::ShortestEdge(edge) => {
                 let most = width.min(height).saturating_mul(MAX_RATIO);
                 let (w, h) = (width.min(most), height.min(most));
@@ -145,24 +137,33 @@ impl Preparation {
         let mut resized = TypedImage::<U8x3>::new(new_width, new_height);
         // It fails for images whose bytes do not fit their size, and for a crop outside: there are none here.
         if let Ok(image) = TypedImageRef::<U8x3>::from_buffer(width, height, image.as_raw()) {
-            let outcome = Resizer::new().resize_typed(&image, &mut narrowed, Some(&rows));
-            let outcome =
+            let mut outcome = Resizer::new().resize_typed(&image, &mut narrowed, Some(&rows));
+            outcome =
                 outcome.and_then(|()| Resizer::new().resize_typed(&narrowed, &mut resized, Some(&columns)));
             debug_assert!(outcome.is_ok() || width * height == 0, "{outcome:?}");
         }
-        (new_width, new_height, resized.pixels().iter().flat_map(|pixel| pixel.0).collect())
+        resized
+    }
+}
+
+impl Size {
+    /// The height and width that any image has at least.
+    fn least(self) -> [u32; 2] {
+        match self {
+            Size::Exact(sides) => sides,
+            Size::ShortestEdge(edge) => [edge; 2],
+        }
     }
 }
 
 /// Width and height once the shorter is `edge`: the longer is rounded down, as the processors do.
 fn by_shortest_edge(width: u32, height: u32, edge: u32) -> (u32, u32) {
     let (long, short) = (width.max(height), width.min(height).max(1));
-    // The ratio is bounded, so this is far from the largest number.
-    let longer = (u64::from(edge) * u64::from(long) / u64::from(short)) as u32;
+    let longer = u64::from(edge) * u64::from(long) / u64::from(short);
+    let longer = u32::try_from(longer).unwrap_or(u32::MAX);
     if width <= height { (edge, longer.max(edge)) } else { (longer, edge) }
 }
 
-/// The file, as far as it is about pixels.
 #[derive(Deserialize)]
 struct PreparationFile {
     do_resize: Option<bool>,
@@ -190,18 +191,36 @@ impl PreparationFile {
         if self.do_resize == Some(false) {
             return Err("`do_resize` is false, but entities have images of every size".to_owned());
         }
-        let resized = match self.size {
-            None => usual.resized,
-            Some(SizeConfig::Both { height, width }) => Size::Exact(height, width),
-            Some(SizeConfig::Square(edge)) => match usual.resized {
-                Size::Exact(..) => Size::Exact(edge, edge),
-                Size::ShortestEdge(_) => Size::ShortestEdge(edge),
-            },
-            Some(SizeConfig::Shortest { shortest_edge }) => Size::ShortestEdge(shortest_edge),
+        let resized = match (self.size, usual.resized) {
+            (None, usual) => usual,
+            (Some(SizeConfig::Both { height, width }), _) => Size::Exact([height, width]),
+            (Some(SizeConfig::Square(edge)), Size::Exact(_)) => Size::Exact([edge; 2]),
+            (Some(SizeConfig::Square(edge) | SizeConfig::Shortest { shortest_edge: edge }), _) => {
+                Size::ShortestEdge(edge)
+            }
         };
-        let crop =
-            if self.do_center_crop.unwrap_or(usual.crop.is_some()) { Some(self.crop(&usual)?) } else { None };
-        check_sizes(resized, crop)?;
+        let crop = match self.crop_size {
+            _ if !self.do_center_crop.unwrap_or(usual.crop.is_some()) => None,
+            None => Some(usual.sides()),
+            Some(SizeConfig::Both { height, width }) => Some([height, width]),
+            Some(SizeConfig::Square(edge)) => Some([edge; 2]),
+            Some(SizeConfig::Shortest { .. }) => {
+                return Err("`crop_size` needs a height and a width".to_owned());
+            }
+        };
+        let [height, width] = resized.least();
+        match (resized, crop) {
+            (Size::ShortestEdge(_), None) => {
+                return Err(
+                    "`shortest_edge` without a centre crop gives images of different sizes".to_owned()
+                );
+            }
+            (_, Some([rows, columns])) if rows > height || columns > width => {
+                let image = format!("the image of {height} x {width}");
+                return Err(format!("the crop of {rows} x {columns} is larger than {image}"));
+            }
+            _ => {}
+        }
         // Images without rescaling stay at 0 to 255; without normalising, nothing is subtracted.
         let (mean, deviation) = match self.do_normalize {
             Some(false) => ([0.0; 3], [1.0; 3]),
@@ -219,32 +238,6 @@ impl PreparationFile {
         };
         let algorithm = self.resample.map_or(Ok(usual.algorithm), algorithm)?;
         Ok(Preparation { resized, algorithm, crop, factor, mean, deviation })
-    }
-
-    fn crop(&self, usual: &Preparation) -> Result<(u32, u32), String> {
-        match self.crop_size {
-            None => Ok((usual.size().0 as u32, usual.size().1 as u32)),
-            Some(SizeConfig::Both { height, width }) => Ok((height, width)),
-            Some(SizeConfig::Square(edge)) => Ok((edge, edge)),
-            Some(SizeConfig::Shortest { .. }) => Err("`crop_size` needs a height and a width".to_owned()),
-        }
-    }
-}
-
-/// The crop lies inside of what is resized.
-fn check_sizes(resized: Size, crop: Option<(u32, u32)>) -> Result<(), String> {
-    let (height, width) = match resized {
-        Size::Exact(height, width) => (height, width),
-        Size::ShortestEdge(edge) => (edge, edge),
-    };
-    match (resized, crop) {
-        (Size::ShortestEdge(_), None) => {
-            Err("`shortest_edge` without a centre crop gives images of different sizes".to_owned())
-        }
-        (_, Some((rows, columns))) if rows > height || columns > width => {
-            Err(format!("the crop of {rows} x {columns} is larger than the image of {height} x {width}"))
-        }
-        _ => Ok(()),
     }
 }
 

@@ -2,28 +2,21 @@
 //!
 //! On disk it is a safetensors file with `features`, f32 `(entity, width)`, and `present`, u8 `(entity)`.
 
+use arrow::array::{ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, StringArray, UInt32Array};
+use arrow::datatypes::DataType;
+use mkg::graph::{Entity, list_item, write_table};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::json;
 use stage::files::{read_bytes, write_tensors};
-use stage::{Error, Modality, Result};
+use stage::{Error, Kind, Modality, Result};
 use std::path::Path;
+use std::sync::Arc;
 
 /// The file's name in a modality's folder.
 pub const FILE: &str = "features.safetensors";
-/// Version of the file's layout.
-const FORMAT: &str = "1";
 
 /// Feature vectors of all entities.
-///
-/// ```
-/// use dsom_features::FeatureTable;
-/// let mut table = FeatureTable::absent(3, 2);
-/// table.set(1, &[0.5, -0.5]);
-/// assert_eq!(table.row(1), [0.5, -0.5]);
-/// assert_eq!(table.row(2), [0.0, 0.0]);
-/// assert_eq!(table.present, [false, true, false]);
-/// ```
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureTable {
     /// Numbers per entity.
@@ -46,11 +39,9 @@ impl FeatureTable {
         self.present[i] = true;
     }
 
-    /// Gives entities their features, `rows` one after the other.
-    ///
-    /// # Errors
-    /// [`stage::Kind::Data`] where there are too few or too many numbers, or an entity is beyond the table.
-    pub fn take(&mut self, entities: &[usize], rows: &[f32]) -> Result<()> {
+    /// Gives entities their features, `rows` one after the other; an error where there are too few or too many numbers, or an
+    /// entity is beyond the table.
+    pub(crate) fn take(&mut self, entities: &[usize], rows: &[f32]) -> Result<()> {
         if rows.len() != entities.len() * self.width || entities.iter().any(|i| *i >= self.entities()) {
             let message =
                 format!("{} numbers for {} entities of width {}", rows.len(), entities.len(), self.width);
@@ -84,19 +75,20 @@ impl FeatureTable {
 
     /// The share of entities that have features, 0 to 1.
     pub fn coverage(&self) -> f64 {
-        self.count_present() as f64 / self.entities().max(1) as f64
+        let [present, all] = [self.count_present(), self.entities().max(1)].map(|count| count as f64);
+        present / all
     }
 
     /// Refuses numbers that are not finite and absent entities whose row is not zero, naming the row.
     pub fn check(&self) -> Result<()> {
-        for (i, present) in self.present.iter().enumerate() {
-            let row = self.row(i);
+        let rows = self.values.chunks_exact(self.width.max(1));
+        for (i, (row, present)) in (0..).zip(rows.zip(&self.present)) {
             if let Some(column) = row.iter().position(|value| !value.is_finite()) {
                 let message = format!("column {column} is {}, not a finite number", row[column]);
-                return Err(Error::data(message).row(i as u64));
+                return Err(Error::data(message).row(i));
             }
             if !present && row.iter().any(|value| *value != 0.0) {
-                return Err(Error::data("marked absent, but not all zeros").row(i as u64));
+                return Err(Error::data("marked absent, but not all zeros").row(i));
             }
         }
         Ok(())
@@ -107,7 +99,7 @@ impl FeatureTable {
         self.check().map_err(|e| e.at(path))?;
         let (entities, bytes) = (self.entities(), self.values.len() * 4);
         let header = json!({
-            "__metadata__": { "format": FORMAT, "modality": modality },
+            "__metadata__": { "format": "1", "modality": modality },
             "features": { "dtype": "F32", "shape": [entities, self.width], "data_offsets": [0, bytes] },
             "present": { "dtype": "U8", "shape": [entities], "data_offsets": [bytes, bytes + entities] },
         });
@@ -115,16 +107,30 @@ impl FeatureTable {
         write_tensors(path, &header, [bytemuck::cast_slice(&self.values), present.as_slice()])
     }
 
-    /// Reads the table of a graph with so many `entities`.
-    ///
-    /// # Errors
-    /// [`stage::Kind::Data`] where the file is no such table, has another number of entities, holds a number
-    /// that is not finite, or an absent entity's row is not zero.
+    /// Reads the table of a graph with so many `entities`. A number that is not finite, and the row of an absent entity that is
+    /// not zero, are errors.
     pub fn read(path: &Path, entities: usize) -> Result<FeatureTable> {
         let bytes = read_bytes(path)?;
-        let table = parse(&bytes, entities).map_err(|e| e.at(path))?;
-        table.check().map_err(|e| e.at(path))?;
-        Ok(table)
+        parse(&bytes, entities).and_then(|table| table.check().map(|()| table)).map_err(|e| e.at(path))
+    }
+
+    /// Writes it to `path` as Parquet, for people and tools: columns `id` (u32), `key`, `name` (may be null), `present`
+    /// (boolean) and `features` (a fixed-size list of f32, zeros where the entity is absent).
+    pub(crate) fn export(&self, path: &Path, entities: &[Entity]) -> Result<()> {
+        let width = i32::try_from(self.width).unwrap_or(i32::MAX);
+        let values = Arc::new(Float32Array::from(self.values.clone()));
+        let features = FixedSizeListArray::try_new(list_item(DataType::Float32), width, values, None);
+        let features = features.map_err(|e| Error::new(Kind::Unexpected, e.to_string()).at(path))?;
+        let keys = entities.iter().map(|entity| &entity.key);
+        let names = entities.iter().map(|entity| entity.name.as_deref());
+        let columns: Vec<(&str, ArrayRef, bool)> = vec![
+            ("id", Arc::new(UInt32Array::from_iter_values((0..).take(entities.len()))), false),
+            ("key", Arc::new(StringArray::from_iter_values(keys)), false),
+            ("name", Arc::new(names.collect::<StringArray>()), true),
+            ("present", Arc::new(BooleanArray::from(self.present.clone())), false),
+            ("features", Arc::new(features), false),
+        ];
+        write_table(path, columns)
     }
 }
 
@@ -159,7 +165,9 @@ fn tensor<'a>(file: &SafeTensors<'a>, name: &str, dtype: Dtype) -> Result<Tensor
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stage::Kind;
+    use arrow::array::AsArray;
+    use arrow::datatypes::Float32Type;
+    use mkg::graph::{column, for_each_batch, texts};
 
     fn table() -> FeatureTable {
         let mut table = FeatureTable::absent(3, 2);
@@ -175,56 +183,44 @@ mod tests {
         (dir, path)
     }
 
-    /// Replaces four bytes of the tensors, counted from their first.
-    fn patch(path: &Path, at: usize, bytes: &[u8]) {
-        let mut file = std::fs::read(path).unwrap();
-        let header = u64::from_le_bytes(file[..8].try_into().unwrap()) as usize;
-        file[8 + header + at..][..bytes.len()].copy_from_slice(bytes);
-        std::fs::write(path, file).unwrap();
-    }
-
     #[test]
-    fn a_table_survives_a_round_trip_and_is_always_the_same_bytes() {
+    fn a_table_survives_a_round_trip_and_is_always_the_same_bytes_that_others_read() {
         let (_a, first) = written(&table());
         let (_b, second) = written(&table());
         assert_eq!(FeatureTable::read(&first, 3).unwrap(), table());
-        assert_eq!(std::fs::read(first).unwrap(), std::fs::read(second).unwrap());
+        let bytes = std::fs::read(first).unwrap();
+        assert_eq!(bytes, std::fs::read(second).unwrap());
         assert!((table().coverage() - 2.0 / 3.0).abs() < 1e-12);
-    }
-
-    #[test]
-    fn other_programs_can_open_it() {
-        let (_dir, path) = written(&table());
-        let bytes = std::fs::read(path).unwrap();
         let (_, header) = SafeTensors::read_metadata(&bytes).unwrap();
         let metadata = header.metadata().as_ref().unwrap();
         assert_eq!((metadata["modality"].as_str(), metadata["format"].as_str()), ("visual", "1"));
         let tensors = candle_core::safetensors::load_buffer(&bytes, &candle_core::Device::Cpu).unwrap();
         assert_eq!(tensors.len(), 2);
+        let (_dir, path) = written(&FeatureTable::absent(0, 4));
+        let nobody = FeatureTable::read(&path, 0).unwrap();
+        assert_eq!((nobody.width, nobody.coverage()), (4, 0.0));
     }
 
     #[test]
     fn damage_is_named_with_its_row() {
-        let error = |at: usize, number: f32, entities: usize| {
+        let graphs = "[3, 2] and `present` [3], but the graph has 4 entities";
+        for (at, number, entities, said) in [
+            (20, f32::NAN, 3, "features.safetensors: row 2: column 1 is NaN, not a finite number"),
+            (8, 1.0, 3, "row 1: marked absent, but not all zeros"),
+            (0, 1.0, 4, graphs),
+        ] {
             let (_dir, path) = written(&table());
-            patch(&path, at, &number.to_le_bytes());
+            let mut file = std::fs::read(&path).unwrap();
+            let tensors = file.len() - 3 * 2 * 4 - 3;
+            file[tensors + at..][..4].copy_from_slice(&number.to_le_bytes());
+            std::fs::write(&path, file).unwrap();
             let error = FeatureTable::read(&path, entities).unwrap_err();
-            assert_eq!(error.kind(), Kind::Data);
-            error.to_string()
-        };
-        let not_finite = error(20, f32::NAN, 3);
-        assert!(not_finite.ends_with("features.safetensors: row 2: column 1 is NaN, not a finite number"));
-        assert!(error(8, 1.0, 3).ends_with("row 1: marked absent, but not all zeros"));
-        let another_graph = error(0, 1.0, 4);
-        assert!(another_graph.contains("[3, 2]") && another_graph.contains("4 entities"), "{another_graph}");
+            assert!(error.kind() == Kind::Data && error.to_string().ends_with(said), "{error}");
+        }
         let mut broken = table();
         broken.values[1] = f32::INFINITY;
         let refused = broken.write(Path::new("x"), &"visual".parse().unwrap()).unwrap_err();
         assert!(refused.to_string().contains("row 0"), "{refused}");
-    }
-
-    #[test]
-    fn a_truncated_file_is_an_error_not_a_panic() {
         let (_dir, path) = written(&table());
         let bytes = std::fs::read(&path).unwrap();
         for length in 0..bytes.len() {
@@ -234,9 +230,23 @@ mod tests {
     }
 
     #[test]
-    fn a_graph_without_entities_has_a_table_too() {
-        let (_dir, path) = written(&FeatureTable::absent(0, 4));
-        let table = FeatureTable::read(&path, 0).unwrap();
-        assert_eq!((table.width, table.coverage()), (4, 0.0));
+    fn every_row_is_exported() {
+        let keys: Vec<String> = (0..5003).map(|i| format!("Q{i}")).collect();
+        let entities = keys.iter().map(|key| Entity { key: key.clone(), ..Entity::default() });
+        let mut table = FeatureTable::absent(keys.len(), 2);
+        (0..keys.len()).filter(|i| i % 3 != 0).for_each(|i| table.set(i, &[i as f32, -0.5]));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.parquet");
+        table.export(&path, &entities.collect::<Vec<_>>()).unwrap();
+        let (mut back, mut named) = (FeatureTable::absent(0, 2), Vec::new());
+        for_each_batch(&path, |batch| {
+            let features = column(batch, "features")?.as_fixed_size_list().values();
+            back.values.extend(features.as_primitive::<Float32Type>().values());
+            back.present.extend(column(batch, "present")?.as_boolean().values());
+            named.extend(texts(batch, "key")?.iter().map(|key| key.unwrap().to_owned()));
+            Ok(())
+        })
+        .unwrap();
+        assert!(back == table && named == keys);
     }
 }

@@ -1,36 +1,36 @@
-//! Texts of entities become features.
+//! Texts of entities become features: token ids become rows.
 
-use device::Device;
+use candle_core::{Device, IndexOp, Module, Tensor};
+use candle_nn::{Linear, VarBuilder, linear};
 use mkg::graph::Entity;
 use recipe::{TextField, TextOutput};
-use stage::{Modality, Result};
+use stage::files::read_bytes;
+use stage::{Error, Modality, Result};
 use tokenizers::Tokenizer;
 
 use crate::batch::{Encode, Encoded, EntityBatch};
+use crate::checkpoint::{Checkpoint, Config};
 use crate::images::DecodeReport;
-use crate::source::EncoderSource;
 use crate::tokens::{Tokens, word_level};
+use crate::{tensor_error, weights};
 
-pub mod encoder;
 pub(crate) mod models;
 
-pub use encoder::{TOKENIZER, TextEncoder, tokenizer};
+use models::{TextArchitecture, TextModel};
 
 /// For each entity the `fields` it has, joined by `. `; empty where it has none.
 pub(crate) fn texts_of(entities: &[Entity], fields: &[TextField]) -> Vec<String> {
-    entities.iter().map(|entity| text_of(entity, fields)).collect()
-}
-
-fn text_of(entity: &Entity, fields: &[TextField]) -> String {
-    let parts = fields.iter().filter_map(|field| match field {
-        TextField::Name => entity.name.as_deref(),
-        TextField::Description => entity.description.as_deref(),
-        TextField::Caption => entity.caption.as_deref(),
+    let texts = entities.iter().map(|entity| {
+        let parts = fields.iter().filter_map(|field| match field {
+            TextField::Name => entity.name.as_deref(),
+            TextField::Description => entity.description.as_deref(),
+            TextField::Caption => entity.caption.as_deref(),
+        });
+        parts.map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(". ")
     });
-    parts.map(str::trim).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(". ")
+    texts.collect()
 }
 
-/// An encoder with what makes tokens of texts.
 pub(crate) struct TextReader {
     pub encoder: TextEncoder,
     tokenizer: Tokenizer,
@@ -39,34 +39,33 @@ pub(crate) struct TextReader {
 }
 
 impl TextReader {
-    pub(crate) fn tokens(&self, texts: &[String]) -> Result<Tokens> {
-        Tokens::new(texts, &self.tokenizer, self.max_tokens)
-    }
-}
-
-impl EncoderSource<TextOutput> {
     /// The encoder. With random weights it knows the words of the graph's `texts`, and as many positions as they need.
     pub(crate) fn open(
-        &self,
+        checkpoint: Option<&Checkpoint>,
+        output: TextOutput,
         texts: &[String],
         max_tokens: usize,
         seed: u64,
         device: &Device,
     ) -> Result<TextReader> {
-        match self {
-            EncoderSource::Checkpoint(checkpoint, output) => {
-                let encoder = TextEncoder::load(checkpoint, *output, device)?;
-                let max_tokens = max_tokens.min(encoder.max_tokens());
-                Ok(TextReader { encoder, tokenizer: tokenizer(checkpoint)?, max_tokens })
-            }
-            EncoderSource::Random => {
-                let tokenizer = word_level(texts)?;
-                let max_tokens = Tokens::new(texts, &tokenizer, max_tokens)?.longest();
-                let words = tokenizer.get_vocab_size(true);
-                let encoder = TextEncoder::random(seed, words, max_tokens, device)?;
-                Ok(TextReader { encoder, tokenizer, max_tokens })
-            }
+        if let Some(checkpoint) = checkpoint {
+            let encoder = TextEncoder::load(checkpoint, output, device)?;
+            let max_tokens = max_tokens.min(encoder.max_tokens());
+            return Ok(TextReader { encoder, tokenizer: tokenizer(checkpoint)?, max_tokens });
         }
+        let tokenizer = word_level(texts)?;
+        let max_tokens = Tokens::new(texts, &tokenizer, max_tokens)?.longest();
+        let config = Config::new(&weights::random_text())?
+            .with("vocab_size", tokenizer.get_vocab_size(true))
+            .with("max_position_embeddings", max_tokens.max(1));
+        let weights = weights::random(seed, "features/random-bert", device);
+        let encoder = TextEncoder::new(config, TextOutput::Mean, weights)
+            .map_err(tensor_error("building the text encoder"))?;
+        Ok(TextReader { encoder, tokenizer, max_tokens })
+    }
+
+    pub(crate) fn tokens(&self, texts: &[String]) -> Result<Tokens> {
+        Tokens::new(texts, &self.tokenizer, self.max_tokens)
     }
 }
 
@@ -76,17 +75,15 @@ impl EncoderSource<TextOutput> {
 pub(crate) struct TextWork {
     pub encoder: TextEncoder,
     pub tokens: Tokens,
-    /// Texts per batch.
     pub batch: usize,
 }
 
 impl TextWork {
-    /// Refuses batches, on so many `threads`, that the memory does not suffice for.
-    pub(crate) fn require_memory(&self, threads: usize, modality: &Modality) -> Result<()> {
-        let table = 4 * (self.tokens.ids.len() * self.encoder.width()) as u64;
-        let bytes = table
-            + threads as u64
-                * self.encoder.batch_bytes(self.batch.min(self.tokens.ids.len()), self.tokens.longest());
+    /// Refuses batches that the memory does not suffice for.
+    pub(crate) fn require_memory(&self, modality: &Modality) -> Result<()> {
+        let texts = self.tokens.ids.len();
+        let batch = self.encoder.batch_numbers(self.batch.min(texts), self.tokens.longest());
+        let bytes = 4 * (texts * self.encoder.width() + rayon::current_num_threads() * batch) as u64;
         let knob =
             format!("lower `features.{modality}.batch` or `features.{modality}.max_tokens`, or --threads");
         stage::resources::require_memory(bytes, "encoding texts", &knob)
@@ -118,53 +115,131 @@ impl Encode for TextWork {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::FeatureTable;
-    use crate::batch::Job;
-    use crate::tokens::word_level;
-    use std::path::Path;
+/// The file that a checkpoint of texts has beside its configuration and weights.
+pub const TOKENIZER: &str = "tokenizer.json";
 
-    fn texts() -> Vec<String> {
-        let text =
-            |i: usize| ["red", "green", "blue", "dog", "cat"][i % 5].to_owned() + &" and so on".repeat(i % 7);
-        (0..40).map(|i| if i % 9 == 0 { String::new() } else { text(i) }).collect()
+/// Tokens that go through the layers together on the CPU, if a single text is not longer. More no longer fit the
+/// caches and would take more memory.
+const CPU_TOKENS: usize = 512;
+
+/// A text encoder in `f32`. It never changes, so threads share it.
+pub struct TextEncoder {
+    model: TextModel,
+    config: Config<TextArchitecture>,
+    output: TextOutput,
+    /// Over the first token's state, where that is the output.
+    pooler: Option<Linear>,
+    device: Device,
+}
+
+impl TextEncoder {
+    /// The encoder of a checkpoint, and what of it shall be the feature; an error of the kind [`Usage`](stage::Kind::Usage)
+    /// where it has not that output.
+    pub fn load(checkpoint: &Checkpoint, output: TextOutput, device: &Device) -> Result<TextEncoder> {
+        let (config, weights) = checkpoint.load(output, device)?;
+        TextEncoder::new(config, output, weights).map_err(|e| checkpoint.damaged(e))
     }
 
-    fn run_in(folder: &Path) -> FeatureTable {
-        let tokenizer = word_level(&texts()).unwrap();
-        let words = tokenizer.get_vocab_size(true);
-        let encoder = TextEncoder::random(1, words, 16, &candle_core::Device::Cpu).unwrap();
-        let tokens = Tokens::new(&texts(), &tokenizer, 16).unwrap();
-        let modality = "textual".parse().unwrap();
-        let job = Job { modality: &modality, threads: 2, shard: None, folder };
-        job.run(&TextWork { encoder, tokens, batch: 4 }, 40).unwrap().table
-    }
-
-    #[test]
-    fn kept_batches_are_taken_up_and_damaged_ones_done_again() {
-        let dir = tempfile::tempdir().unwrap();
-        let whole = run_in(dir.path());
-        let batch = |i: usize| dir.path().join(format!("batch-{i:06}.tmp"));
-        let before = std::fs::read(batch(2)).unwrap();
-        std::fs::remove_file(batch(0)).unwrap();
-        std::fs::write(batch(2), &before[..before.len() - 1]).unwrap();
-        let untouched = batch(1).metadata().unwrap().modified().unwrap();
-        assert_eq!(run_in(dir.path()), whole);
-        assert!(batch(0).is_file() && std::fs::read(batch(2)).unwrap() == before);
-        assert_eq!(batch(1).metadata().unwrap().modified().unwrap(), untouched);
-    }
-
-    #[test]
-    fn fields_are_joined_where_present() {
-        let entity = Entity {
-            name: Some("Oslo ".into()),
-            description: Some("  ".into()),
-            caption: Some("a fjord".into()),
-            ..Entity::default()
+    fn new(
+        config: Config<TextArchitecture>,
+        output: TextOutput,
+        weights: VarBuilder<'static>,
+    ) -> candle_core::Result<TextEncoder> {
+        let (hidden, device) = (config.size("hidden_size"), weights.device().clone());
+        if config.size("pad_token_id") >= config.size("vocab_size") {
+            let [padding, words] = ["pad_token_id", "vocab_size"].map(|name| config.value(name));
+            candle_core::bail!("config.json: pad_token_id {padding} is not below vocab_size {words}");
+        }
+        let pooler = match output {
+            TextOutput::Pooler => Some(linear(hidden, hidden, weights.pp("pooler.dense"))?),
+            TextOutput::Mean | TextOutput::Cls => None,
         };
-        let all = [TextField::Name, TextField::Description, TextField::Caption];
-        assert_eq!(texts_of(&[entity, Entity::default()], &all), ["Oslo. a fjord", ""]);
+        Ok(TextEncoder { model: config.model(weights)?, config, output, pooler, device })
+    }
+
+    /// Numbers per text.
+    pub fn width(&self) -> usize {
+        self.config.size("hidden_size")
+    }
+
+    /// The longest text it can take, in tokens.
+    pub fn max_tokens(&self) -> usize {
+        self.config.max_tokens()
+    }
+
+    /// Encodes texts, given as token ids, none of them empty: `(text, width)`, row after row. A token outside the encoder's
+    /// vocabulary is an error.
+    pub fn encode(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
+        let known: u32 = self.config.number("vocab_size");
+        if let Some(id) = texts.iter().copied().flatten().find(|id| **id >= known) {
+            let message = format!("the tokenizer gives token {id}, but the encoder knows {known}");
+            return Err(Error::data(message).hint("do tokenizer.json and the weights belong together?"));
+        }
+        let mut rows = Vec::with_capacity(texts.len() * self.width());
+        for texts in texts.chunks(self.at_once(texts.len(), longest(texts))) {
+            rows.extend(self.rows(texts).map_err(tensor_error("encoding texts"))?);
+        }
+        Ok(rows)
+    }
+
+    /// Shorter texts are padded to the longest; padding is masked in the attention and left out of the mean.
+    fn rows(&self, texts: &[&[u32]]) -> candle_core::Result<Vec<f32>> {
+        let longest = longest(texts);
+        let shape = (texts.len(), longest);
+        let padding: u32 = self.config.number("pad_token_id");
+        let (mut ids, mut mask) = (vec![padding; texts.len() * longest], vec![0u32; texts.len() * longest]);
+        for (i, text) in texts.iter().enumerate() {
+            ids[i * longest..][..text.len()].copy_from_slice(text);
+            mask[i * longest..][..text.len()].fill(1);
+        }
+        let ids = Tensor::from_vec(ids, shape, &self.device)?;
+        let mask = Tensor::from_vec(mask, shape, &self.device)?;
+        let states = (self.model)(&ids, &mask)?;
+        let rows = match &self.pooler {
+            None if self.output == TextOutput::Mean => mean(&states, &mask)?,
+            None => states.i((.., 0))?,
+            Some(pooler) => pooler.forward(&states.i((.., 0))?.contiguous()?)?.tanh()?,
+        };
+        rows.flatten_all()?.to_vec1()
+    }
+
+    /// The number of texts of a batch that go through the layers together, where the longest has so many `tokens`.
+    fn at_once(&self, batch: usize, tokens: usize) -> usize {
+        let most = if self.device.is_cpu() { CPU_TOKENS / tokens.max(1) } else { batch };
+        most.clamp(1, batch.max(1))
+    }
+
+    /// An estimate of the 32-bit numbers that one batch takes at its peak in this program's memory.
+    fn batch_numbers(&self, batch: usize, tokens: usize) -> usize {
+        if !self.device.is_cpu() {
+            return batch * (tokens + self.width());
+        }
+        let [hidden, inner, heads] =
+            ["hidden_size", "intermediate_size", "num_attention_heads"].map(|name| self.config.size(name));
+        // The feed-forward part before and after its activation, states, and three copies of the attention's scores.
+        self.at_once(batch, tokens) * tokens * (2 * inner + 6 * hidden + 3 * heads * tokens)
     }
 }
+
+fn longest(texts: &[&[u32]]) -> usize {
+    texts.iter().map(|text| text.len()).max().unwrap_or(0)
+}
+
+/// The mean over each text's own tokens: a product with weights of 1 / length and 0.
+fn mean(states: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
+    let mask = mask.to_dtype(states.dtype())?;
+    mask.broadcast_div(&mask.sum_keepdim(1)?)?.unsqueeze(1)?.matmul(states)?.squeeze(1)
+}
+
+/// The tokenizer of a checkpoint.
+pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
+    let path = checkpoint.path(TOKENIZER);
+    let bytes = read_bytes(&path)?;
+    // Not every reader of a part expects that it may be damaged.
+    let read =
+        stage::caught(|| Tokenizer::from_bytes(bytes)).unwrap_or_else(|| Err("its reader panicked".into()));
+    read.map_err(|e| Error::data("not a tokenizer").at(path).because(e))
+}
+
+#[cfg(test)]
+mod tests;

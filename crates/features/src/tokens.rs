@@ -33,10 +33,8 @@ impl Tokens {
         self.ids.iter().map(Vec::len).max().unwrap_or(0)
     }
 
-    /// Tokenises `texts`, an empty one meaning none, into at most `max_tokens` tokens each, the special ones included.
-    ///
-    /// # Errors
-    /// [`Kind::Usage`] where `max_tokens` leaves no room for a token beside the special ones.
+    /// Tokenises `texts`, an empty one meaning none, into at most `max_tokens` tokens each, the special ones included, beside
+    /// which there has to be room for one.
     pub fn new(texts: &[String], tokenizer: &Tokenizer, max_tokens: usize) -> Result<Tokens> {
         let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         if max_tokens <= special {
@@ -77,7 +75,19 @@ fn failed(error: tokenizers::Error) -> Error {
 /// A tokeniser whose vocabulary is the words of `texts` in lower case, the most frequent first, those of the same
 /// frequency by alphabet.
 pub fn word_level(texts: &[String]) -> Result<Tokenizer> {
-    let mut counts: Vec<(String, usize)> = count_words(texts)?.into_iter().collect();
+    // Lower case, without accents and control characters.
+    let normalizer = BertNormalizer::new(true, true, None, true);
+    let mut counts = HashMap::<String, usize>::new();
+    for text in texts {
+        let mut normalized = NormalizedString::from(text.as_str());
+        normalizer.normalize(&mut normalized).map_err(failed)?;
+        let mut split = PreTokenizedString::from(normalized);
+        BertPreTokenizer.pre_tokenize(&mut split).map_err(failed)?;
+        for (word, ..) in split.get_splits(OffsetReferential::Normalized, OffsetType::None) {
+            *counts.entry(word.to_owned()).or_default() += 1;
+        }
+    }
+    let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
     counts.sort_by(|(a, many), (b, few)| few.cmp(many).then_with(|| a.cmp(b)));
     counts.truncate(MAX_WORDS);
     // Words are in lower case, so none of them is one of the two special tokens.
@@ -85,58 +95,24 @@ pub fn word_level(texts: &[String]) -> Result<Tokenizer> {
     let vocabulary = [PADDING.to_owned(), UNKNOWN.to_owned()].into_iter().chain(words).zip(0..).collect();
     let model = WordLevel::builder().vocab(vocabulary).unk_token(UNKNOWN.to_owned()).build();
     let mut tokenizer = Tokenizer::new(model.map_err(failed)?);
-    tokenizer.with_normalizer(Some(normalizer())).map_err(failed)?;
+    tokenizer.with_normalizer(Some(normalizer)).map_err(failed)?;
     tokenizer.with_pre_tokenizer(Some(BertPreTokenizer));
     Ok(tokenizer)
-}
-
-/// Lower case, without accents and control characters.
-fn normalizer() -> BertNormalizer {
-    BertNormalizer::new(true, true, None, true)
-}
-
-fn count_words(texts: &[String]) -> Result<HashMap<String, usize>> {
-    let mut counts = HashMap::new();
-    for text in texts {
-        words(text)?.into_iter().for_each(|word| *counts.entry(word).or_default() += 1);
-    }
-    Ok(counts)
-}
-
-fn words(text: &str) -> Result<Vec<String>> {
-    let mut normalized = NormalizedString::from(text);
-    normalizer().normalize(&mut normalized).map_err(failed)?;
-    let mut split = PreTokenizedString::from(normalized);
-    BertPreTokenizer.pre_tokenize(&mut split).map_err(failed)?;
-    let splits = split.get_splits(OffsetReferential::Normalized, OffsetType::None);
-    Ok(splits.into_iter().map(|(word, _, _)| word.to_owned()).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn texts(texts: &[&str]) -> Vec<String> {
-        texts.iter().map(|text| (*text).to_owned()).collect()
-    }
-
     #[test]
-    fn the_vocabulary_is_sorted_by_frequency_then_alphabet() {
-        let texts = texts(&["the cat, the dog", "The bird", ""]);
-        let tokenizer = word_level(&texts).unwrap();
-        let id = |word: &str| tokenizer.token_to_id(word);
-        assert_eq!([id("[PAD]"), id("[UNK]"), id("the"), id(",")], [Some(0), Some(1), Some(2), Some(3)]);
-        assert_eq!([id("bird"), id("cat"), id("dog"), id("cow")], [Some(4), Some(5), Some(6), None]);
-        let tokens = Tokens::new(&["THE cow".into(), String::new()], &tokenizer, 8).unwrap();
-        assert_eq!(tokens.ids, [vec![2, 1], vec![]]);
-    }
-
-    #[test]
-    fn longer_texts_are_cut_and_counted() {
-        let texts = texts(&["a b c", "a b c d", "d"]);
-        let tokens = Tokens::new(&texts, &word_level(&texts).unwrap(), 3).unwrap();
+    fn words_are_sorted_by_frequency_then_alphabet_and_longer_texts_cut_and_counted() {
+        let tokenizer = word_level(&["the cat, the dog", "The bird", ""].map(str::to_owned)).unwrap();
+        let words = ["[PAD]", "[UNK]", "the", ",", "bird", "cat", "dog"];
+        assert!(words.iter().zip(0..).all(|(word, id)| tokenizer.token_to_id(word) == Some(id)));
+        let texts = ["THE cow", "", "the cat, the dog", "dog the cat"].map(str::to_owned);
+        let tokens = Tokens::new(&texts, &tokenizer, 3).unwrap();
+        assert_eq!(tokens.ids, [vec![2, 1], vec![], vec![2, 5, 3], vec![6, 2, 5]]);
         assert_eq!(tokens.truncated, 1);
-        assert_eq!(tokens.ids.iter().map(Vec::len).collect::<Vec<_>>(), [3, 3, 1]);
-        assert!(Tokens::new(&texts, &word_level(&texts).unwrap(), 0).is_err());
+        assert!(Tokens::new(&texts, &tokenizer, 0).is_err());
     }
 }

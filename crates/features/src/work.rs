@@ -1,29 +1,29 @@
-//! The stage: every modality's plan is made, then done.
+//! The stage: every modality's plan is made, then done. All that can be wrong with the request is found before any stage
+//! folder is touched.
 
 use mkg::Vocabulary;
+use mkg::graph::{ENTITIES, Entity};
 use program::Shards;
-use recipe::{Features, Recipe, TextOutput};
+use recipe::{Features, Recipe};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
-use stage::task::Task;
+use stage::task::{Status, Task};
 use stage::work::Work;
-use stage::{Error, Modality, Result};
-use std::path::Path;
+use stage::{Error, Modality, Result, Run};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use crate::batch::{Encode, Encoded, EncodedFeatures, Job};
+use crate::checkpoint::Checkpoint;
 use crate::command::Arguments;
-use crate::images::ImageWork;
-use crate::images::report::unreadable;
-use crate::plan::{Context, FeatureSource, Lack, ModalityPlan};
-use crate::source::EncoderSource;
-use crate::text::{TextEncoder, TextWork};
-use crate::tokens::Tokens;
-use crate::{FeatureTable, encoder_device, export, given, table};
+use crate::decode::ImageFolder;
+use crate::images::{ImageEncoder, ImageSet, ImageWork, unreadable};
+use crate::source::{self, Lack};
+use crate::text::{TextReader, TextWork, texts_of};
+use crate::{FeatureTable, encoder_device, given, table};
 
 /// Makes the features of the modalities that are asked for.
-///
-/// # Errors
-/// Where the request, an input or the work fails.
 pub(crate) fn run(args: &Arguments) -> Result<()> {
     let recipe = args.common.recipe()?;
     let modalities = selected(&recipe, &args.modality)?;
@@ -34,96 +34,203 @@ pub(crate) fn run(args: &Arguments) -> Result<()> {
     let run = args.common.run();
     let graph = Manifest::read(&run.graph())?;
     let entities = Vocabulary::read(&run.graph())?.entities;
-    let context = Context { args, run: &run, seed: recipe.seed, graph: &graph, entities: &entities };
-    for plan in context.plans(&modalities)? {
-        let folder = plan.task.folder().to_owned();
-        let export = args.export.as_ref().filter(|_| !args.common.is_status());
-        let export = export.map(|to| to.join(format!("{}.parquet", plan.modality)));
-        context.make(plan)?;
-        if let Some(path) = export {
-            let features = FeatureTable::read(&folder.join(table::FILE), entities.len())?;
-            export::write(&path, &features, &entities)?;
+    let context = Context { args, run, seed: recipe.seed, graph, entities };
+    let mut plans = Vec::new();
+    for (modality, section) in modalities {
+        plans.extend(context.plan(modality, section)?);
+    }
+    for plan in plans {
+        context.make(&plan)?;
+        if let Some(to) = args.export.as_ref().filter(|_| !args.common.is_status()) {
+            let path = plan.task.folder().join(table::FILE);
+            let features = FeatureTable::read(&path, context.entities.len())?;
+            features.export(&to.join(format!("{}.parquet", plan.modality)), &context.entities)?;
         }
     }
     Ok(())
 }
 
 /// The modalities asked for, or all that the recipe has.
-fn selected<'a>(recipe: &'a Recipe, asked: &'a [Modality]) -> Result<Vec<(&'a Modality, &'a Features)>> {
+fn selected<'a>(recipe: &'a Recipe, asked: &[Modality]) -> Result<Vec<(&'a Modality, &'a Features)>> {
     if asked.is_empty() {
         return Ok(recipe.features.iter().collect());
     }
-    let found = asked
-        .iter()
-        .map(|modality| recipe.features.get_key_value(modality).ok_or_else(|| unknown(recipe, modality)));
+    let found = asked.iter().map(|modality| {
+        recipe.features.get_key_value(modality).ok_or_else(|| {
+            let known = recipe.features.keys().map(Modality::as_str).collect::<Vec<_>>().join(", ");
+            let known = if known.is_empty() { "no [features]" } else { &known };
+            Error::usage(format!("no modality `{modality}` among [features]"))
+                .hint(format!("the recipe has {known}"))
+        })
+    });
     found.collect()
 }
 
-fn unknown(recipe: &Recipe, modality: &Modality) -> Error {
-    let known = recipe.features.keys().map(Modality::as_str).collect::<Vec<_>>().join(", ");
-    let known = if known.is_empty() { "no [features]" } else { &known };
-    Error::usage(format!("no modality `{modality}` among [features]")).hint(format!("the recipe has {known}"))
+/// The graph, and what the command line says beside the recipe.
+struct Context<'a> {
+    args: &'a Arguments,
+    run: Run,
+    seed: u64,
+    /// The graph's `stage.json`.
+    graph: Manifest,
+    entities: Vec<Entity>,
+}
+
+struct Plan<'a> {
+    modality: &'a Modality,
+    section: &'a Features,
+    /// Of features from texts: one per entity, empty where there is none.
+    texts: Vec<String>,
+    /// Of features from images.
+    images: ImageSet,
+    /// The encoder's; none where its weights are random or features are given.
+    checkpoint: Option<Checkpoint>,
+    task: Task,
 }
 
 /// Inputs that were read and checked.
 enum Ready<'a> {
     /// Something to encode, and what the summary tells of it.
     Encode(Box<dyn Encode + 'a>, Value),
-    /// Given features, joined.
     Given(FeatureTable),
 }
 
 impl Context<'_> {
-    /// Every modality's work, before any is begun; says why one has none.
-    fn plans(&self, modalities: &[(&Modality, &Features)]) -> Result<Vec<ModalityPlan>> {
-        let mut plans = Vec::new();
-        for &(modality, section) in modalities {
-            let folder = self.run.features(modality);
-            match self.plan(modality, section)? {
-                Ok(plan) => plans.push(plan),
-                Err(Lack::Nothing(reason)) => {
-                    let older = folder.join(stage::manifest::FILE).is_file();
-                    let kept = if older { "; its features from another graph are still there" } else { "" };
-                    tracing::warn!("{modality}: skipped, {reason}{kept}");
-                }
-                Err(Lack::Unfetched(encoder)) => {
-                    self.args.common.say(&folder, &format!("unknown until {encoder} is fetched"));
-                }
+    /// One modality's work; says why there is none.
+    ///
+    /// With the encoder that the hub's cache holds no network is needed: the hub is asked where there is work.
+    fn plan<'a>(&self, modality: &'a Modality, section: &'a Features) -> Result<Option<Plan<'a>>> {
+        let mut plan = self.plan_with(modality, section, false);
+        let may_change = match &plan {
+            Err(lack) => matches!(lack, Lack::Unfetched(_)),
+            Ok(Plan { checkpoint, task, .. }) => {
+                let is_of_hub = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.origin.is_some());
+                is_of_hub && task.status()? != Status::Fresh
+            }
+        };
+        if may_change && !self.args.common.is_status() {
+            plan = self.plan_with(modality, section, true);
+        }
+        let folder = self.run.features(modality);
+        match plan {
+            Ok(plan) => return Ok(Some(plan)),
+            Err(Lack::Failed(error)) => return Err(error),
+            Err(Lack::Nothing(reason)) => {
+                let older = folder.join(stage::manifest::FILE).is_file();
+                let kept = if older { "; its features from another graph are still there" } else { "" };
+                tracing::warn!("{modality}: skipped, {reason}{kept}");
+            }
+            Err(Lack::Unfetched(encoder)) => {
+                self.args.common.say(&folder, &format!("unknown until {encoder} is fetched"));
             }
         }
-        Ok(plans)
+        Ok(None)
+    }
+
+    /// The plan and its task, for which paths do not count, but files' digests do.
+    fn plan_with<'a>(
+        &self,
+        modality: &'a Modality,
+        section: &'a Features,
+        fetch: bool,
+    ) -> Result<Plan<'a>, Lack> {
+        let (mut texts, mut images, mut checkpoint) = (Vec::new(), ImageSet::default(), None);
+        let mut parameters = serde_json::to_value(section).unwrap_or_default();
+        let files = match section {
+            Features::Text { fields, encoder, revision, output, .. } => {
+                texts = texts_of(&self.entities, fields);
+                if texts.iter().all(String::is_empty) {
+                    return Err(Lack::Nothing("no entity has such a text"));
+                }
+                let names = [encoder, revision, &self.args.text_model].map(Option::as_deref);
+                checkpoint = source::TEXT.open(modality, names, output.is_some(), fetch)?;
+                source::TEXT.describe(checkpoint.as_ref(), output.unwrap_or_default(), &mut parameters)
+            }
+            Features::Images { encoder, revision, output, .. } => {
+                images = self.images()?;
+                if images.paths.iter().all(Vec::is_empty) {
+                    return Err(Lack::Nothing("no entity has an image"));
+                }
+                let names = [encoder, revision, &self.args.image_model].map(Option::as_deref);
+                checkpoint = source::IMAGES.open(modality, names, output.is_some(), fetch)?;
+                source::IMAGES.describe(checkpoint.as_ref(), output.unwrap_or_default(), &mut parameters)
+            }
+            Features::File { file, keys, .. } => {
+                given_files(modality, [("file", Some(file)), ("keys", keys.as_ref())], &mut parameters)?
+            }
+            Features::Words { file, vectors, .. } => {
+                given_files(modality, [("file", Some(file)), ("vectors", Some(vectors))], &mut parameters)?
+            }
+        };
+        let folder = self.run.features(modality);
+        let mut task = Task::new(&self.run, "dsom-features", folder, &parameters, self.seed);
+        task.stage_input(&self.run.graph(), ENTITIES)?;
+        for (path, label) in files {
+            task.external_input(&path, label)?;
+        }
+        if let Features::Images { .. } = section {
+            task.external_listing(&self.listing(&images), "images");
+        }
+        Ok(Plan { modality, section, texts, images, checkpoint, task })
+    }
+
+    fn images(&self) -> Result<ImageSet> {
+        let graph = self.run.graph();
+        let named = self.graph.summary["images_root"].as_str().map(|root| graph.join(root));
+        let Some(root) = self.args.images.clone().or(named) else { return Ok(ImageSet::default()) };
+        let images = ImageSet::new(root, &self.entities).map_err(|e| e.at(graph.join(ENTITIES)))?;
+        if images.root.is_dir() || images.paths.iter().all(Vec::is_empty) {
+            return Ok(images);
+        }
+        let error = Error::missing("no such image folder").at(images.root);
+        Err(error.hint("give --images DIR if the images have moved"))
+    }
+
+    /// All images, with their digests where the graph's stage wrote them, else with their sizes: reading a folder of
+    /// photographs twice would double the work.
+    fn listing(&self, images: &ImageSet) -> String {
+        let outputs = self.graph.outputs.iter();
+        let recorded: HashMap<PathBuf, &str> =
+            outputs.map(|record| (self.run.graph().join(&record.path), record.sha256.as_str())).collect();
+        let lines = images.paths.iter().flatten().map(|path| {
+            let file = images.root.join(path);
+            let state = match recorded.get(&file) {
+                Some(sha256) => (*sha256).to_owned(),
+                None => file.metadata().map_or("unreadable".to_owned(), |data| data.len().to_string()),
+            };
+            format!("{path:?}\t{state}\n")
+        });
+        lines.collect()
     }
 
     /// Does one modality's task, or a shard of it, or puts its shards together.
-    fn make(&self, ModalityPlan { modality, task, source }: ModalityPlan) -> Result<()> {
-        let sharing = self.args.sharing;
-        match (&source, sharing.shard, sharing.merge) {
-            (FeatureSource::Given { .. } | FeatureSource::Words { .. }, Some(_), _) => {
-                tracing::info!("{modality}: given features have no shards, --merge makes them");
+    fn make(&self, plan: &Plan) -> Result<()> {
+        let (common, sharing, whole) = (&self.args.common, self.args.sharing, &plan.task);
+        let is_given = matches!(plan.section, Features::File { .. } | Features::Words { .. });
+        match (sharing.shard, sharing.merge) {
+            (Some(_), _) if is_given => {
+                tracing::info!("{}: given features have no shards, --merge makes them", plan.modality);
                 Ok(())
             }
-            (FeatureSource::Text { .. } | FeatureSource::Images { .. }, None, Some(count)) => {
-                let whole = task.clone();
-                let ready = || merged(&Shards::of(&whole, count)?, self.entities.len());
-                match self.args.common.begin(task, ready)? {
-                    Some((work, (outcome, about))) => {
-                        self.finish(&modality, &source, outcome, about, work)?;
-                    }
+            (None, Some(count)) if !is_given => {
+                let ready = || merged(&Shards::of(whole, count)?, self.entities.len());
+                match common.begin(whole.clone(), ready)? {
+                    Some((work, (outcome, about))) => self.finish(plan, outcome, about, work)?,
                     None => self.left_alone(whole.folder())?,
                 }
-                self.args.common.after_merging(&whole, count)
+                common.after_merging(whole, count)
             }
-            (_, shard, _) => match self.args.common.share(task, shard)? {
-                Some(task) => self.encode(&modality, &source, task),
+            (shard, _) => match common.share(whole.clone(), shard)? {
+                Some(task) => self.encode(plan, task),
                 None => Ok(()),
             },
         }
     }
 
     /// Makes features, all of them or a shard's, unless they are fresh.
-    fn encode(&self, modality: &Modality, source: &FeatureSource, task: Task) -> Result<()> {
-        let folder = task.folder().to_owned();
-        let Some((work, ready)) = self.args.common.begin(task, || self.ready(modality, source))? else {
+    fn encode(&self, plan: &Plan, task: Task) -> Result<()> {
+        let (modality, folder) = (plan.modality, task.folder().to_owned());
+        let Some((work, ready)) = self.args.common.begin(task, || self.ready(plan))? else {
             return self.left_alone(&folder);
         };
         let (encode, about) = match ready {
@@ -131,10 +238,9 @@ impl Context<'_> {
             Ready::Given(table) => return write(modality, &table, json!({}), work),
         };
         let shard = self.args.sharing.shard;
-        let job = Job { modality, threads: rayon::current_num_threads(), shard, folder: &folder };
-        let outcome = job.run(encode.as_ref(), self.entities.len())?;
+        let outcome = Job { modality, shard, folder: &folder }.run(encode.as_ref(), self.entities.len())?;
         if shard.is_none() {
-            return self.finish(modality, source, outcome, about, work);
+            return self.finish(plan, outcome, about, work);
         }
         let (batches, of, width) = (outcome.batches, encode.batches().len(), encode.width());
         tracing::info!("{modality}: {batches} of {of} batches");
@@ -143,61 +249,51 @@ impl Context<'_> {
     }
 
     /// Reads and checks what the work needs, before the stage's folder is touched.
-    fn ready<'a>(&self, modality: &Modality, source: &'a FeatureSource) -> Result<Ready<'a>> {
-        match source {
-            FeatureSource::Text { texts, encoder, max_tokens, batch } => {
-                let (text_encoder, tokens) = self.text_encoder(modality, texts, encoder, *max_tokens)?;
-                let count: usize = tokens.ids.iter().map(Vec::len).sum();
-                tracing::info!("{modality}: {count} tokens");
-                let about = json!({ "texts_truncated": tokens.truncated, "encoder": self.origin(encoder) });
-                let work = TextWork { encoder: text_encoder, tokens, batch: *batch };
-                work.require_memory(rayon::current_num_threads(), modality)?;
+    fn ready<'a>(&self, plan: &'a Plan) -> Result<Ready<'a>> {
+        let (modality, checkpoint) = (plan.modality, plan.checkpoint.as_ref());
+        match plan.section {
+            Features::Text { output, max_tokens, batch, .. } => {
+                let encoder = self.origin(plan, "text");
+                let device = encoder_device(self.args.common.device())?;
+                let output = output.unwrap_or_default();
+                let reader =
+                    TextReader::open(checkpoint, output, &plan.texts, *max_tokens, self.seed, &device)?;
+                if checkpoint.is_some() && *max_tokens > reader.max_tokens {
+                    let taken = reader.max_tokens;
+                    tracing::warn!("{modality}: the encoder takes {taken} tokens, not {max_tokens}");
+                }
+                let tokens = reader.tokens(&plan.texts)?;
+                tracing::info!("{modality}: {} tokens", tokens.ids.iter().map(Vec::len).sum::<usize>());
+                let about = json!({ "texts_truncated": tokens.truncated, "encoder": encoder });
+                let work = TextWork { encoder: reader.encoder, tokens, batch: *batch };
+                work.require_memory(modality)?;
                 Ok(Ready::Encode(Box::new(work), about))
             }
-            FeatureSource::Images { images, encoder, batch } => {
-                if *encoder == EncoderSource::Random {
-                    self.warn_of_random_weights(modality, "image");
-                }
-                let image_encoder = encoder.open(self.seed, &encoder_device(self.args.common.device())?)?;
-                let work = ImageWork::new(images, image_encoder, *batch, self.args.strict)?;
-                Ok(Ready::Encode(Box::new(work), json!({ "encoder": self.origin(encoder) })))
+            Features::Images { output, batch, .. } => {
+                let about = json!({ "encoder": self.origin(plan, "image") });
+                let device = encoder_device(self.args.common.device())?;
+                let encoder = ImageEncoder::open(checkpoint, output.unwrap_or_default(), self.seed, &device)?;
+                let (images, strict, batch) = (&plan.images, self.args.strict, *batch);
+                let folder = ImageFolder::open(&images.root)?;
+                let work = ImageWork { images, folder, encoder, batch, strict };
+                Ok(Ready::Encode(Box::new(work), about))
             }
-            FeatureSource::Given { file, tensor, keys, unknown_keys, zero_is_absent } => {
+            Features::File { file, tensor, keys, unknown_keys: unknown, zero_is_absent } => {
                 let keys = keys.as_deref();
                 let wanted = given::Wanted { tensor: tensor.as_deref(), keyed: keys.is_some() };
                 let rows = given::read(file, wanted)?;
                 if rows.keys.is_empty() && keys.is_none() {
                     self.say_order(modality);
                 }
-                let mapping =
-                    given::Mapping { keys, unknown: *unknown_keys, zero_is_absent: *zero_is_absent };
-                Ok(Ready::Given(given::join(&rows, file, mapping, self.entities)?))
+                let mapping = given::Mapping { keys, unknown: *unknown, zero_is_absent: *zero_is_absent };
+                Ok(Ready::Given(given::join(&rows, file, mapping, &self.entities)?))
             }
-            FeatureSource::Words { file, vectors, by_id, unknown_keys } => {
-                let rows = given::words(file, vectors, by_id.then_some(self.entities))?;
-                let mapping = given::Mapping { keys: None, unknown: *unknown_keys, zero_is_absent: true };
-                Ok(Ready::Given(given::join(&rows, file, mapping, self.entities)?))
+            Features::Words { file, vectors, by_id, unknown_keys: unknown } => {
+                let rows = given::words(file, vectors, by_id.then_some(&self.entities))?;
+                let mapping = given::Mapping { keys: None, unknown: *unknown, zero_is_absent: true };
+                Ok(Ready::Given(given::join(&rows, file, mapping, &self.entities)?))
             }
         }
-    }
-
-    fn text_encoder(
-        &self,
-        modality: &Modality,
-        texts: &[String],
-        source: &EncoderSource<TextOutput>,
-        max_tokens: usize,
-    ) -> Result<(TextEncoder, Tokens)> {
-        let device = encoder_device(self.args.common.device())?;
-        if *source == EncoderSource::Random {
-            self.warn_of_random_weights(modality, "text");
-        }
-        let reader = source.open(texts, max_tokens, self.seed, &device)?;
-        if *source != EncoderSource::Random && max_tokens > reader.max_tokens {
-            tracing::warn!("{modality}: the encoder takes {} tokens, not {max_tokens}", reader.max_tokens);
-        }
-        let tokens = reader.tokens(texts)?;
-        Ok((reader.encoder, tokens))
     }
 
     /// Says whose the rows are that nothing names.
@@ -214,38 +310,24 @@ impl Context<'_> {
         }
     }
 
-    fn origin<O>(&self, source: &EncoderSource<O>) -> String {
-        match source {
-            EncoderSource::Checkpoint(checkpoint, _) => {
-                checkpoint.origin().unwrap_or("checkpoint").to_owned()
-            }
-            EncoderSource::Random => format!("random weights, seed {}", self.seed),
+    /// The weights' origin for the summary; warns where they are random.
+    fn origin(&self, plan: &Plan, kind: &str) -> String {
+        if let Some(checkpoint) = &plan.checkpoint {
+            return checkpoint.origin.as_deref().unwrap_or("checkpoint").to_owned();
         }
+        let weights = format!("random weights, seed {}", self.seed);
+        tracing::warn!("{}: the {kind} encoder has {weights}: it was never trained", plan.modality);
+        weights
     }
 
-    fn warn_of_random_weights(&self, modality: &Modality, kind: &str) {
-        let weights = self.origin::<()>(&EncoderSource::Random);
-        tracing::warn!("{modality}: the {kind} encoder has {weights}: it was never trained");
-    }
-
-    /// Finishes the stage's folder with encoded features.
-    fn finish(
-        &self,
-        modality: &Modality,
-        source: &FeatureSource,
-        EncodedFeatures { table, report, .. }: EncodedFeatures,
-        mut about: Value,
-        work: Work,
-    ) -> Result<()> {
-        if let FeatureSource::Images { images, .. } = source {
-            report.require_any(&images.root)?;
-            if self.args.strict {
-                report.require_all(&images.root)?;
-            }
-            report.write(&work, modality)?;
+    fn finish(&self, plan: &Plan, encoded: EncodedFeatures, mut about: Value, work: Work) -> Result<()> {
+        let EncodedFeatures { table, report, .. } = encoded;
+        if let Features::Images { .. } = plan.section {
+            report.require(&plan.images.root, self.args.strict)?;
+            report.write(&work, plan.modality)?;
             extend(&mut about, report.summary());
         }
-        write(modality, &table, about, work)
+        write(plan.modality, &table, about, work)
     }
 
     /// Refuses what is fresh but was made without `--strict`.
@@ -260,20 +342,17 @@ impl Context<'_> {
     }
 }
 
-/// Writes the table and finishes the stage's folder.
 fn write(modality: &Modality, table: &FeatureTable, about: Value, work: Work) -> Result<()> {
     table.write(&work.path(table::FILE), modality)?;
     let (entities, present, width) = (table.entities(), table.count_present(), table.width);
-    let coverage = table.coverage();
     let mut summary =
-        json!({ "entities": entities, "present": present, "coverage": coverage, "width": width });
+        json!({ "entities": entities, "present": present, "coverage": table.coverage(), "width": width });
     extend(&mut summary, about);
     tracing::info!("{modality}: {present} of {entities} entities, width {width}");
     work.finish(summary)?;
     Ok(())
 }
 
-/// Adds the entries of another object.
 fn extend(to: &mut Value, from: Value) {
     if let (Value::Object(to), Value::Object(from)) = (to, from) {
         to.extend(from);
@@ -281,23 +360,39 @@ fn extend(to: &mut Value, from: Value) {
 }
 
 /// The finished shards together, of a graph with so many `entities`, and what their summaries tell of the encoder.
-///
-/// # Errors
-/// [`stage::Kind::Data`] where shards do not fit each other.
 fn merged(shards: &Shards, entities: usize) -> Result<(EncodedFeatures, Value)> {
     let summary = &shards.manifest().summary;
-    let [width, of] =
-        ["width", "of"].map(|name| summary[name].as_u64().and_then(|n| usize::try_from(n).ok()));
-    let mut outcome = EncodedFeatures::empty(entities, width.unwrap_or_default());
+    let [width, of] = ["width", "of"].map(|name| usize::deserialize(&summary[name]).unwrap_or_default());
+    let mut outcome = EncodedFeatures::empty(entities, width);
     for path in shards.files() {
         let batch = Encoded::read(&path).ok_or_else(|| Error::data("not a whole batch").at(&path))?;
         outcome.add(batch).map_err(|e| e.at(&path))?;
     }
-    match of.unwrap_or_default() {
-        of if of == outcome.batches => Ok((outcome, summary["about"].clone())),
-        of => {
-            let message = format!("the shards have {} batches of {of}", outcome.batches);
-            Err(Error::data(message).hint("make all shards with the same program"))
-        }
+    if of != outcome.batches {
+        let message = format!("the shards have {} batches of {of}", outcome.batches);
+        return Err(Error::data(message).hint("make all shards with the same program"));
     }
+    Ok((outcome, summary["about"].clone()))
+}
+
+/// The files that the recipe has under these keys, with what they are called in the stage's inputs and `parameters`.
+fn given_files(
+    modality: &Modality,
+    named: [(&str, Option<&PathBuf>); 2],
+    parameters: &mut Value,
+) -> Result<Vec<(PathBuf, String)>> {
+    let mut files = Vec::new();
+    for (name, path) in named {
+        let Some(path) = path else { continue };
+        if !path.is_file() {
+            let here = std::env::current_dir().unwrap_or_default();
+            return Err(Error::missing("no such file").at(path).hint(format!(
+                "`features.{modality}.{name}` is relative to the folder that the program is called in, {}",
+                here.display()
+            )));
+        }
+        parameters[name] = path.file_name().unwrap_or_default().to_string_lossy().into();
+        files.push(source::labelled("given", path.clone()));
+    }
+    Ok(files)
 }

@@ -14,23 +14,95 @@
 //! | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | a proxy, and the hosts that need none | no proxy |
 //!
 //! hf-hub sends the token also to the host that the hub redirects large files to.
-//!
-//! ```no_run
-//! use hub::{Hub, Want};
-//! let repository = "google-bert/bert-base-uncased@86b5e0934494bd15c9632b12f734a8a67f723594".parse()?;
-//! let weights = Want::required(["model.safetensors", "pytorch_model.bin"]);
-//! let snapshot = Hub::from_environment().fetch(&repository, &[Want::required(["config.json"]), weights])?;
-//! println!("{} at {}", snapshot.folder.display(), snapshot.commit);
-//! # Ok::<(), stage::Error>(())
-//! ```
 
-mod download;
-mod repository;
+use hf_hub::api::RepoInfo;
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, CacheRepo};
+use sha1::{Digest as _, Sha1};
+use stage::files::{digest, hex, read_bytes};
+use stage::resources::require_disk;
+use stage::{Error, Kind, Result, interrupt};
+use std::fmt;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
-pub use repository::{Repository, Want};
+/// A model repository at a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Repository {
+    /// `owner/name`, or the name alone of the few that have no owner.
+    pub name: String,
+    /// A branch, a tag or a commit.
+    pub revision: String,
+}
 
-use stage::{Error, Result};
-use std::path::PathBuf;
+impl Repository {
+    /// A repository at a revision; a usage error where one of them cannot be a name on the hub.
+    pub fn new(name: impl Into<String>, revision: impl Into<String>) -> Result<Self> {
+        let (name, revision) = (name.into(), revision.into());
+        if !is_path(&name) || name.matches('/').count() > 1 || name.contains("--") || !is_path(&revision) {
+            return Err(Error::usage(format!("`{name}` at `{revision}` is no repository on the hub"))
+                .hint("it is `owner/name`, at a branch, a tag or, better, the 40 digits of a commit"));
+        }
+        Ok(Repository { name, revision })
+    }
+
+    /// Tells whether the revision is a whole commit hash, whose files never change.
+    pub fn is_pinned(&self) -> bool {
+        is_commit(&self.revision)
+    }
+
+    /// hf-hub's type for this repository, at another revision.
+    fn at(&self, revision: &str) -> hf_hub::Repo {
+        hf_hub::Repo::with_revision(self.name.clone(), hf_hub::RepoType::Model, revision.to_owned())
+    }
+}
+
+impl FromStr for Repository {
+    type Err = Error;
+
+    /// `owner/name`, or `owner/name@revision`.
+    fn from_str(text: &str) -> Result<Self> {
+        let (name, revision) = text.split_once('@').unwrap_or((text, "main"));
+        Repository::new(name, revision)
+    }
+}
+
+impl fmt::Display for Repository {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.name, self.revision)
+    }
+}
+
+/// A file that is wanted, under one of several names.
+#[derive(Clone, Debug)]
+pub struct Want {
+    any_of: Vec<&'static str>,
+    required: bool,
+}
+
+impl Want {
+    /// A file that must be there, under the first of these names that the repository has.
+    pub fn required(any_of: impl Into<Vec<&'static str>>) -> Self {
+        Want { any_of: any_of.into(), required: true }
+    }
+
+    /// A file that may be absent.
+    pub fn optional(name: &'static str) -> Self {
+        Want { any_of: vec![name], required: false }
+    }
+}
+
+/// Tells whether this is a whole commit hash.
+fn is_commit(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Tells whether a path stays inside the folder that it is put into.
+fn is_path(path: &str) -> bool {
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
+    is_plain && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+}
 
 /// Files of a repository, as they lie in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,16 +139,20 @@ impl Hub {
     }
 
     fn read(variable: impl Fn(&str) -> Option<String>) -> Self {
-        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let home = given("HF_HOME").map(|home| hf_hub::Cache::new(PathBuf::from(home).join("hub")));
-        let home = home.unwrap_or_default();
-        let stored = given("HF_TOKEN_PATH").map_or_else(|| home.token_path(), PathBuf::from);
-        let token = given("HF_TOKEN").or_else(|| std::fs::read_to_string(stored).ok());
-        let endpoint = given("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".to_owned());
-        let offline = given("HF_HUB_OFFLINE").unwrap_or_default().to_uppercase();
+        let names = ["HF_HOME", "HF_TOKEN_PATH", "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_CACHE"];
+        let [home, token_path, token, endpoint, offline, cache] =
+            names.map(|name| variable(name).filter(|value| !value.is_empty()));
+        let home = home.map(|home| Cache::new(PathBuf::from(home).join("hub"))).unwrap_or_default();
+        let stored = token_path.map_or_else(|| home.token_path(), PathBuf::from);
+        let token = token.or_else(|| std::fs::read_to_string(stored).ok());
+        let offline = offline.unwrap_or_default().to_uppercase();
         Hub {
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
-            cache: given("HF_HUB_CACHE").map_or_else(|| home.path().clone(), PathBuf::from),
+            endpoint: endpoint
+                .as_deref()
+                .unwrap_or("https://huggingface.co")
+                .trim_end_matches('/')
+                .to_owned(),
+            cache: cache.map_or_else(|| home.path().clone(), PathBuf::from),
             token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
             offline: ["1", "ON", "YES", "TRUE"].contains(&offline.as_str()),
         }
@@ -88,22 +164,21 @@ impl Hub {
     /// offline), [`Data`](stage::Kind::Data) (not the digest that was promised), [`Io`](stage::Kind::Io) (the connection, the
     /// disk), [`Resource`](stage::Kind::Resource) (the disk is too small) or [`Interrupted`](stage::Kind::Interrupted).
     pub fn fetch(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
-        let settled = |snapshot: &Snapshot| {
-            self.offline || repository.is_pinned() && wants.iter().all(|want| snapshot.holds(want))
-        };
-        match self.cached(repository, wants).filter(settled) {
-            Some(snapshot) => Ok(snapshot),
-            None if self.offline => {
+        let is_whole = |snapshot: &Snapshot| wants.iter().all(|want| snapshot.holds(want));
+        match self.cached(repository, wants) {
+            Some(snapshot) if self.offline || repository.is_pinned() && is_whole(&snapshot) => Ok(snapshot),
+            _ if !self.offline => self.download_until_stopped(repository, wants),
+            _ => {
                 let snapshot = self.snapshot(repository);
-                let here = |want: &Want| snapshot.as_ref().is_some_and(|snapshot| snapshot.holds(want));
-                let lacking = wants.iter().filter(|want| want.required && !here(want));
-                let names: Vec<String> = lacking.map(|want| want.any_of.join(" or ")).collect();
-                let names = names.join(", ");
+                let lacking = wants
+                    .iter()
+                    .filter(|want| want.required)
+                    .filter(|want| snapshot.as_ref().is_none_or(|snapshot| !snapshot.holds(want)));
+                let names = lacking.map(|want| want.any_of.join(" or ")).collect::<Vec<_>>().join(", ");
                 let message = format!("HF_HUB_OFFLINE is set, and `{repository}` is cached without {names}");
-                let hint = format!("unset it to download, {}", download::ELSEWHERE);
+                let hint = format!("unset it to download, {}", ELSEWHERE);
                 Err(Error::missing(message).at(&self.cache).hint(hint))
             }
-            None => self.download_until_stopped(repository, wants),
         }
     }
 
@@ -114,7 +189,6 @@ impl Hub {
         wants.iter().all(|want| !want.required || snapshot.holds(want)).then_some(snapshot)
     }
 
-    /// Folder of a repository's files in the cache, if the commit is known.
     fn snapshot(&self, repository: &Repository) -> Option<Snapshot> {
         let folder = self.cache.join(repository.at("").folder_name());
         let commit = if repository.is_pinned() {
@@ -124,27 +198,172 @@ impl Hub {
         };
         Some(Snapshot { folder: folder.join("snapshots").join(&commit), commit })
     }
+
+    /// Downloads in a thread that a signal leaves behind, to end with the process: hf-hub's waiting cannot be stopped.
+    fn download_until_stopped(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
+        let (hub, repository, wants) = (self.clone(), repository.clone(), wants.to_vec());
+        interrupt::until_stopped(move || hub.download(&repository, &wants))
+    }
+
+    fn download(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
+        let subject = format!("`{repository}` at {}", self.endpoint);
+        let (api, info) = self.ask(repository).map_err(|e| self.failure(&subject, &e))?;
+        if !is_commit(&info.sha) {
+            return Err(Error::data(format!("{subject}: `{}` is no commit", info.sha)));
+        }
+        let cache = Cache::new(self.cache.clone()).repo(repository.at(&repository.revision));
+        let snapshot = Snapshot { folder: cache.pointer_path(&info.sha), commit: info.sha };
+        let repo = api.repo(repository.at(&snapshot.commit));
+        let _lock = self.lock(repository)?;
+        for want in wants {
+            match want.any_of.iter().find(|name| info.siblings.iter().any(|file| file.rfilename == **name)) {
+                Some(name) if snapshot.folder.join(name).exists() => {}
+                Some(name) => self.bring(&api, &repo, &cache, name)?,
+                None if want.required => {
+                    let message = format!("{subject} has no file `{}`", want.any_of.join("` or `"));
+                    return Err(Error::missing(message).hint("is it a model of the kind that is wanted?"));
+                }
+                None => {}
+            }
+        }
+        cache.create_ref(&snapshot.commit).map_err(|e| Error::io(&self.cache, e))?;
+        Ok(snapshot)
+    }
+
+    fn ask(&self, repository: &Repository) -> Result<(Api, RepoInfo), ApiError> {
+        let api = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
+            .with_endpoint(self.endpoint.clone())
+            .with_token(self.token.clone())
+            .with_retries(5)
+            .with_progress(tracing::enabled!(tracing::Level::INFO))
+            .build()?;
+        let info = api.repo(repository.at(&repository.revision)).info()?;
+        Ok((api, info))
+    }
+
+    /// Waits for other processes that download from the same repository: hf-hub itself gives up after five seconds.
+    fn lock(&self, repository: &Repository) -> Result<File> {
+        let folder = self.cache.join(".locks").join(repository.at("").folder_name());
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+        let file = File::create(folder.join("dsom.lock")).map_err(|e| Error::io(&folder, e))?;
+        if file.try_lock().is_err() {
+            tracing::info!("waiting for another process that downloads from `{repository}`");
+            // Where a file system has no locks, hf-hub says so.
+            let _ = file.lock();
+        }
+        Ok(file)
+    }
+
+    fn bring(&self, api: &Api, repo: &ApiRepo, cache: &CacheRepo, name: &str) -> Result<()> {
+        let address = repo.url(name);
+        tracing::info!("downloading {address} into {}", self.cache.display());
+        let file = api.metadata(&address).map_err(|e| self.failure(&address, &e))?;
+        if !is_path(file.etag()) {
+            return Err(Error::data(format!("{address}: the ETag `{}` is no name of a file", file.etag())));
+        }
+        let (size, part) = (file.size() as u64, cache.blob_path(file.etag()).with_extension("part"));
+        require_disk(&self.cache, size, "the download", "set HF_HOME to a folder on a larger disk")?;
+        // Of a part that is whole hf-hub would ask for the bytes after the last one, in vain.
+        if part.metadata().is_ok_and(|part| part.len() >= size) {
+            std::fs::remove_file(&part).map_err(|e| Error::io(&part, e))?;
+        }
+        verify(&repo.download(name).map_err(|e| self.failure(&address, &e))?)
+    }
+
+    /// hf-hub's error about an address or a repository, with a remedy.
+    fn failure(&self, subject: &str, error: &ApiError) -> Error {
+        let (kind, message, hint) = match status(error) {
+            Some(401 | 403) => {
+                let sent = if self.token.is_some() {
+                    " with the token that was sent"
+                } else {
+                    ", no token was sent"
+                };
+                (Kind::Missing, format!("access denied{sent}"), DENIED)
+            }
+            Some(404) => (Kind::Missing, "not found".into(), "check the name, the revision and HF_TOKEN"),
+            Some(status) => (Kind::Io, format!("the server answered {status}"), "try again later"),
+            None => (Kind::Io, error.to_string(), "check the connection and HF_ENDPOINT"),
+        };
+        Error::new(kind, format!("{subject}: {message}")).hint(format!("{hint}, {ELSEWHERE}"))
+    }
 }
+
+const DENIED: &str = "check the name (the hub denies what does not exist, too); if it is private or gated, accept its \
+    terms on its page and set HF_TOKEN";
+
+/// The status with which the server refused, if it answered.
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::StatusCode(status) => Some(status),
+            _ => None,
+        },
+        ApiError::TooManyRetries(error) => status(error),
+        _ => None,
+    }
+}
+
+/// Compares a file with the digest that its blob is named after, and removes it if it is another: the SHA-256 of what lies
+/// in large storage, git's object id (the SHA-1 of a header and the content) of what git keeps itself.
+fn verify(path: &Path) -> Result<()> {
+    let blob = path.canonicalize().map_err(|e| Error::io(path, e))?;
+    let promised = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let found = match promised.len() {
+        64 => digest(&blob)?.0,
+        40 => git_digest(&read_bytes(&blob)?),
+        _ => return Ok(()),
+    };
+    if found == promised {
+        return Ok(());
+    }
+    for file in [path, &blob] {
+        std::fs::remove_file(file).map_err(|e| Error::io(file, e))?;
+    }
+    let message = format!("damaged: its digest is {found}, the hub promised {promised}");
+    Err(Error::data(message).at(path).hint("it was removed: run the same command again to download it"))
+}
+
+/// The object id that `git hash-object` prints.
+fn git_digest(content: &[u8]) -> String {
+    let header = format!("blob {}\0", content.len());
+    hex(&Sha1::new().chain_update(header).chain_update(content).finalize())
+}
+
+const ELSEWHERE: &str = "or download the files elsewhere: give their folder by --text-model or --image-model, or \
+    copy that machine's HF_HOME";
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
+    fn names_that_could_leave_the_cache_are_refused() {
+        for name in ["gpt2", "sentence-transformers/all-MiniLM-L6-v2", "a/b.c_d", "a/b@refs/pr/1"] {
+            assert!(name.parse::<Repository>().is_ok(), "{name}");
+        }
+        for name in
+            ["", "a/", "/b", "a/b/c", "a/..", "../a", "a b", "a--b", "a/é", "a@", "a@../b", "a@/b", "a@b?c"]
+        {
+            assert_eq!(name.parse::<Repository>().unwrap_err().kind(), stage::Kind::Usage, "{name}");
+        }
+        assert!(!Repository::new("a/b", "0g".repeat(20)).unwrap().is_pinned());
+    }
+
+    #[test]
     fn the_environment_is_that_of_huggingface_hub() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("token"), "stored\n").unwrap();
-        let home = home.path().display().to_string();
         let hub = |name: &str, value: &str| {
-            let set = [("HF_HOME", home.as_str()), (name, value)];
-            Hub::read(|name| set.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()))
+            Hub::read(|asked| match asked {
+                "HF_HOME" => Some(home.path().display().to_string()),
+                asked => (asked == name).then(|| value.to_owned()),
+            })
         };
         let plain = hub("HF_HUB_OFFLINE", "0");
-        assert_eq!((plain.cache, plain.offline), (PathBuf::from(&home).join("hub"), false));
-        assert_eq!(
-            (plain.endpoint.as_str(), plain.token.as_deref()),
-            ("https://huggingface.co", Some("stored"))
-        );
+        assert_eq!((plain.cache, plain.offline), (home.path().join("hub"), false));
+        assert_eq!(plain.endpoint, "https://huggingface.co");
+        assert_eq!(plain.token.as_deref(), Some("stored"));
         assert_eq!(hub("HF_TOKEN", "given").token.as_deref(), Some("given"));
         assert_eq!(hub("HF_TOKEN_PATH", "/nowhere").token, None);
         assert_eq!(hub("HF_HUB_CACHE", "/c").cache, PathBuf::from("/c"));

@@ -7,17 +7,14 @@
 use candle_core::DType;
 use stage::files::read_bytes;
 use stage::{Error, Result};
-use std::fs::File;
-use std::io::{BufReader, Read};
+use std::collections::BTreeMap;
 use std::path::Path;
-use zip::ZipArchive;
 
-use super::read::{Array, Order, Tensors, tensor, unread};
+use super::{Array, Tensors, little_endian, member, open_archive, tensor, unread};
 
 /// Enough of a member of an archive to hold any header that NumPy writes for an array of numbers.
 const HEADER: u64 = 4096;
 
-/// An array's header.
 struct Header {
     /// NumPy's word for what the array holds: `<f4`.
     kind: String,
@@ -50,7 +47,6 @@ impl Header {
         self.shape.iter().try_fold(self.letter().1, |product, axis| product.checked_mul(*axis))
     }
 
-    /// The error of an array that is neither numbers nor texts.
     fn unread(&self) -> Error {
         let kind = if self.kind.is_empty() { "no numbers" } else { &self.kind };
         let error = Error::data(format!("holds {kind}, not f2, f4 or f8"));
@@ -67,7 +63,6 @@ impl Header {
         })
     }
 
-    /// The array whose bytes are `data`.
     fn array(&self, data: &[u8]) -> Result<Array> {
         let (letter, size) = self.letter();
         let dtype = match (letter, size) {
@@ -79,26 +74,26 @@ impl Header {
             _ => return Ok(Array::Unread(self.unread())),
         };
         if self.bytes() != Some(data.len()) {
-            let (shape, left) = (&self.shape, data.len());
-            let message = format!(
-                "shape {shape:?} of {size} bytes each does not fit the {left} bytes that follow: truncated?"
-            );
-            return Err(Error::data(message));
+            let each = format!("shape {:?} of {size} bytes each", self.shape);
+            let follow = format!("the {} bytes that follow", data.len());
+            return Err(Error::data(format!("{each} does not fit {follow}: truncated?")));
         }
-        let order = if self.kind.starts_with('>') { Order::BigEndian } else { Order::LittleEndian };
+        let unit = match letter {
+            'U' => 4,
+            'S' => 1,
+            _ => size,
+        };
+        let data = little_endian(data, unit, self.kind.starts_with('>'));
+        let each = data.chunks_exact(size);
         match letter {
-            'U' => {
-                let data = order.little(data, 4);
-                Ok(Array::Texts(data.chunks_exact(size).map(utf_32).collect()))
-            }
+            'U' => Ok(Array::Texts(each.map(utf_32).collect())),
             'S' => {
-                let texts = data.chunks_exact(size).map(String::from_utf8_lossy);
+                let texts = each.map(String::from_utf8_lossy);
                 Ok(Array::Texts(texts.map(|text| text.trim_end_matches('\0').to_owned()).collect()))
             }
-            'f' => self.shaped(&order.little(data, size), dtype),
+            'f' => self.shaped(&data, dtype),
             _ => {
-                let data = order.little(data, size);
-                let whole = data.chunks_exact(size).map(|bytes| integer(bytes, letter == 'i'));
+                let whole = each.map(|bytes| integer(bytes, letter == 'i'));
                 self.shaped(&whole.flat_map(i64::to_le_bytes).collect::<Vec<_>>(), dtype)
             }
         }
@@ -128,7 +123,6 @@ fn integer(bytes: &[u8], signed: bool) -> i64 {
     i64::from_le_bytes(whole)
 }
 
-/// Header and numbers.
 fn parts(bytes: &[u8]) -> Option<(&str, &[u8])> {
     let rest = bytes.strip_prefix(b"\x93NUMPY")?;
     let (version, rest) = rest.split_at_checked(2)?;
@@ -148,89 +142,47 @@ fn field<'a>(header: &'a str, key: &str) -> Option<&'a str> {
     }
 }
 
-/// A `.npy` file in memory.
-pub(super) struct Npy {
-    header: Header,
-    array: Option<Array>,
+fn parse(bytes: &[u8]) -> Result<(Header, Array)> {
+    let (header, data) = parts(bytes).ok_or_else(|| Error::data("not a whole .npy file"))?;
+    let header = Header::parse(header)?;
+    let array = header.array(data)?;
+    Ok((header, array))
 }
 
-impl Npy {
-    pub(super) fn open(path: &Path) -> Result<Npy> {
-        match Npy::parse(&read_bytes(path)?)? {
-            Npy { array: Some(Array::Unread(error)), .. } => Err(error),
-            npy => Ok(npy),
-        }
-    }
-
-    fn parse(bytes: &[u8]) -> Result<Npy> {
-        let (header, data) = parts(bytes).ok_or_else(|| Error::data("not a whole .npy file"))?;
-        let header = Header::parse(header)?;
-        Ok(Npy { array: Some(header.array(data)?), header })
-    }
+pub(super) fn array(path: &Path) -> Result<Tensors> {
+    let (header, array) = match parse(&read_bytes(path)?)? {
+        (_, Array::Unread(error)) => return Err(error),
+        parsed => parsed,
+    };
+    let mut array = Some(array);
+    let read = Box::new(move |_: &str| array.take().ok_or_else(|| Error::data("one array")));
+    Ok(Tensors { list: vec![("array".to_owned(), header.shape)], lists: Vec::new(), read })
 }
 
-impl Tensors for Npy {
-    fn list(&self) -> Vec<(String, Vec<usize>)> {
-        vec![("array".to_owned(), self.header.shape.clone())]
+/// Opens a `.npz` archive, and reads its members' headers.
+pub(super) fn archive(path: &Path) -> Result<Tensors> {
+    let mut archive = open_archive(path, || Error::data(BROKEN))?;
+    let mut headers = BTreeMap::new();
+    let files: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
+    for file in files {
+        let Some(name) = file.strip_suffix(".npy") else { continue };
+        let start = member(&mut archive, &file, HEADER).map_err(|e| Error::data(BROKEN).because(e))?;
+        let header = parts(&start).ok_or_else(|| Error::data("not a .npy file"));
+        let header = header.and_then(|(header, _)| Header::parse(header)).map_err(|e| in_member(&e, name))?;
+        headers.insert(name.to_owned(), header);
     }
-
-    fn read(&mut self, _: &str) -> Result<Array> {
-        self.array.take().ok_or_else(|| Error::data("one array"))
-    }
+    let list = headers.iter().map(|(name, header)| (name.clone(), header.shape.clone())).collect();
+    let read = Box::new(move |name: &str| {
+        // Not more than the header needs, which is what memory was asked for, and one byte that then is too many.
+        let size = headers.get(name).and_then(Header::bytes).map_or(u64::MAX, |size| size as u64);
+        let bytes = member(&mut archive, &format!("{name}.npy"), size.saturating_add(HEADER + 1))
+            .map_err(|e| Error::data(BROKEN).because(e))?;
+        parse(&bytes).map(|(_, array)| array).map_err(|e| in_member(&e, name))
+    });
+    Ok(Tensors { list, lists: Vec::new(), read })
 }
 
-/// A `.npz` archive whose members' headers have been read.
-pub(super) struct Npz {
-    archive: ZipArchive<BufReader<File>>,
-    list: Vec<(String, Header)>,
-}
-
-impl Npz {
-    pub(super) fn open(path: &Path) -> Result<Npz> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let mut archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
-        let mut list = Vec::new();
-        for i in 0..archive.len() {
-            let member = archive.by_index(i).map_err(broken)?;
-            let name = String::from_utf8_lossy(member.name_raw()).strip_suffix(".npy").map(str::to_owned);
-            let Some(name) = name else { continue };
-            let mut start = Vec::new();
-            member.take(HEADER).read_to_end(&mut start).map_err(broken)?;
-            let (header, _) =
-                parts(&start).ok_or_else(|| in_member(&Error::data("not a .npy file"), &name))?;
-            list.push((name.clone(), Header::parse(header).map_err(|e| in_member(&e, &name))?));
-        }
-        list.sort_by(|(a, _), (b, _)| a.cmp(b));
-        Ok(Npz { archive, list })
-    }
-
-    /// The bytes of a member: not more than its header needs, which is what memory was asked for, and one byte that then is
-    /// too many.
-    fn bytes(&mut self, name: &str) -> Result<Vec<u8>> {
-        let header = self.list.iter().find(|(other, _)| other == name);
-        let size = header.and_then(|(_, header)| header.bytes()).map_or(u64::MAX, |size| size as u64);
-        let member = self.archive.by_name(&format!("{name}.npy")).map_err(broken)?;
-        let mut bytes = Vec::new();
-        member.take(size.saturating_add(HEADER + 1)).read_to_end(&mut bytes).map_err(broken)?;
-        Ok(bytes)
-    }
-}
-
-impl Tensors for Npz {
-    fn list(&self) -> Vec<(String, Vec<usize>)> {
-        self.list.iter().map(|(name, header)| (name.clone(), header.shape.clone())).collect()
-    }
-
-    fn read(&mut self, name: &str) -> Result<Array> {
-        let bytes = self.bytes(name)?;
-        let read = Npy::parse(&bytes).and_then(|mut npy| npy.read(name));
-        read.map_err(|e| in_member(&e, name))
-    }
-}
-
-fn broken(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::data("not a whole .npz file").because(error)
-}
+const BROKEN: &str = "not a whole .npz file";
 
 fn in_member(error: &Error, name: &str) -> Error {
     Error::data(format!("`{name}`: {error}")).hint(error.hint_text().unwrap_or("save it with np.savez"))

@@ -1,9 +1,7 @@
 //! Every format with what can be wrong with it, in files that are made here.
 
 use super::*;
-use candle_core::{DType, Device, Tensor};
 use stage::Kind;
-use std::collections::HashMap;
 use std::io::Write;
 use std::path::PathBuf;
 use zip::write::SimpleFileOptions;
@@ -26,8 +24,7 @@ fn file(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     (dir, path)
 }
 
-/// Reads a file of this name and content.
-fn read_bytes(name: &str, bytes: &[u8], tensor: Option<&str>) -> Result<GivenRows> {
+fn read_file(name: &str, bytes: &[u8], tensor: Option<&str>) -> Result<GivenRows> {
     let (_dir, path) = file(name, bytes);
     read(&path, Wanted { tensor, keyed: false })
 }
@@ -41,11 +38,8 @@ fn written(name: &str, write: impl FnOnce(&Path)) -> Vec<u8> {
 
 fn npy(header: &str, numbers: &[f32]) -> Vec<u8> {
     // Version 2 has a longer length field.
-    let mut bytes = b"\x93NUMPY\x02\x00".to_vec();
-    bytes.extend((header.len() as u32).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
-    bytes
+    let start = [b"\x93NUMPY\x02\x00", &(header.len() as u32).to_le_bytes()[..], header.as_bytes()].concat();
+    start.into_iter().chain(numbers.iter().flat_map(|x| x.to_le_bytes())).collect()
 }
 
 /// A file of an array of another kind.
@@ -88,52 +82,44 @@ fn rebuild_as(storage: &str, shape: &[u8], strides: &[u8], offset: u8, more: &[u
     let tuple = |numbers: &[u8]| {
         [b"(".to_vec(), numbers.iter().flat_map(|n| [b'K', *n]).collect(), b"t".to_vec()].concat()
     };
-    let mut bytes = b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec();
-    bytes.extend(
-        [unicode("storage"), format!("ctorch\n{storage}\n").into_bytes(), unicode("0"), unicode("cpu")]
-            .concat(),
-    );
-    bytes.extend(b"K\x06tQ");
-    bytes.extend([b'K', offset]);
-    bytes.extend([tuple(shape), tuple(strides)].concat());
-    bytes.extend([b"\x89ccollections\nOrderedDict\n)R", more, b"tR"].concat());
-    bytes
+    let parts = [
+        b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+        unicode("storage"),
+        format!("ctorch\n{storage}\n").into_bytes(),
+        unicode("0"),
+        unicode("cpu"),
+        [b"K\x06tQK".as_slice(), &[offset]].concat(),
+        tuple(shape),
+        tuple(strides),
+        [b"\x89ccollections\nOrderedDict\n)R", more, b"tR"].concat(),
+    ];
+    parts.concat()
 }
 
 fn unicode(text: &str) -> Vec<u8> {
     [b"X".as_slice(), &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
 }
 
-type Entry<'a> = (&'a str, &'a [u8], &'a [u8], u8);
-
-fn dictionary(tensors: &[Entry]) -> Vec<u8> {
-    let entry =
-        |(name, shape, strides, offset): &Entry| [unicode(name), rebuild(shape, strides, *offset)].concat();
-    [b"}(".to_vec(), tensors.iter().flat_map(entry).collect(), b"u".to_vec()].concat()
-}
-
 fn torch_file(object: &[u8], numbers: &[f32]) -> Vec<u8> {
-    let pickle = [b"\x80\x02", object, b"."].concat();
     let numbers = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-    zipped(&[("archive/data.pkl", pickle), ("archive/data/0", numbers)], CompressionMethod::Stored)
+    torch_file_with(object, &[("archive/data/0", numbers)])
 }
 
-/// The entries of a dictionary.
-fn dictionary_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+fn dictionary(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let entries = entries.iter().map(|(name, value)| [unicode(name), value.to_vec()].concat());
     [b"}(".to_vec(), entries.flatten().collect(), b"u".to_vec()].concat()
 }
 
-/// The matrix as a tensor of its own, and a list of two texts.
+/// The matrix as a tensor of its own.
 fn whole() -> Vec<u8> {
     rebuild(&[2, 3], &[3, 1], 0)
 }
 
-fn list_of_keys() -> Vec<u8> {
-    [b"](".to_vec(), unicode("Q2"), unicode("Q1"), b"e".to_vec()].concat()
+/// Three of its numbers as one.
+fn row(offset: u8) -> Vec<u8> {
+    rebuild(&[3], &[1], offset)
 }
 
-/// An archive with more members.
 fn torch_file_with(object: &[u8], members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let pickle = ("archive/data.pkl", [b"\x80\x02", object, b"."].concat());
     let members: Vec<_> = [pickle].into_iter().chain(members.iter().cloned()).collect();
@@ -153,34 +139,24 @@ fn with_ids(ids: Vec<u8>) -> Vec<u8> {
 fn torch_files() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
     let sparse: Vec<f32> = [9.0, 9.0].into_iter().chain(VALUES.iter().flat_map(|x| [*x, 9.0])).collect();
     let neg = [b"}".to_vec(), unicode("neg"), b"\x88s".to_vec()].concat();
+    let negated = rebuild_as("FloatStorage", &[2, 3], &[3, 1], 0, &neg);
     let ordered = b"ccollections\nOrderedDict\n)R".to_vec();
     let metadata = [b"}".to_vec(), unicode("_metadata"), ordered.clone(), b"sb".to_vec()].concat();
     let weight = [b"(".to_vec(), unicode("weight"), whole(), b"u".to_vec()].concat();
     let inner = [b"}".to_vec(), weight.clone()].concat();
     let big = VALUES.iter().flat_map(|x| x.to_be_bytes()).collect();
     let big = [("archive/byteorder", b"big".to_vec()), ("archive/data/0", big)];
-    let alien = b"cmy.own\nClass\n)R";
+    let nested = dictionary(&[("epoch", b"K\x03"), ("state", &inner)]);
+    let alien = dictionary(&[("state", &inner), ("optimiser", b"cmy.own\nClass\n)R")]);
     vec![
         ("alone", torch_file(&whole(), &VALUES), None),
         ("x.T", torch_file(&rebuild(&[2, 3], &[1, 2], 0), &[1.0, 0.5, 2.0, -0.25, 3.0, 0.0]), None),
         ("every second number from the third", torch_file(&rebuild(&[2, 3], &[6, 2], 2), &sparse), None),
-        (
-            "a negative view",
-            torch_file(&rebuild_as("FloatStorage", &[2, 3], &[3, 1], 0, &neg), &VALUES.map(|x| -x)),
-            None,
-        ),
+        ("a negative view", torch_file(&negated, &VALUES.map(|x| -x)), None),
         ("of a big-endian machine", torch_file_with(&whole(), &big), None),
         ("the parameters of a module", torch_file(&[ordered, weight, metadata].concat(), &VALUES), None),
-        (
-            "a dictionary in a dictionary, beside a number",
-            torch_file(&dictionary_of(&[("epoch", b"K\x03"), ("state", &inner)]), &VALUES),
-            None,
-        ),
-        (
-            "beside something that only Python knows",
-            torch_file(&dictionary_of(&[("state", &inner), ("optimiser", alien)]), &VALUES),
-            Some("state.weight"),
-        ),
+        ("in a dictionary in a dictionary, beside a number", torch_file(&nested, &VALUES), None),
+        ("beside something that only Python knows", torch_file(&alien, &VALUES), Some("state.weight")),
     ]
 }
 
@@ -193,12 +169,8 @@ fn the_matrix_is_read_from_every_format() {
         files.push((dtype.as_str(), "x.safetensors", safetensors_of(&beside), None));
         files.push((dtype.as_str(), "x.safetensors", safetensors_of(&beside), Some("a")));
         if dtype != DType::BF16 {
-            files.push((
-                dtype.as_str(),
-                "x.npy",
-                written("x.npy", |path| cast.write_npy(path).unwrap()),
-                None,
-            ));
+            let saved = written("x.npy", |path| cast.write_npy(path).unwrap());
+            files.push((dtype.as_str(), "x.npy", saved, None));
         }
     }
     let header = "{'descr': '<f4', 'fortran_order': True, 'shape': (2, 3), }\n";
@@ -211,7 +183,7 @@ fn the_matrix_is_read_from_every_format() {
     files.push(("one number for each row", "x.npz", with_ids(npy_of("2,", &VALUES[..2])), None));
     files.extend(torch_files().into_iter().map(|(what, bytes, tensor)| (what, "x.pt", bytes, tensor)));
     for (what, name, bytes, tensor) in files {
-        let rows = read_bytes(name, &bytes, tensor).unwrap_or_else(|e| panic!("{name}, {what}: {e}"));
+        let rows = read_file(name, &bytes, tensor).unwrap_or_else(|e| panic!("{name}, {what}: {e}"));
         assert_eq!(rows, expected(), "{name}, {what}");
     }
     let (_dir, path) = file("x.npz", &with_ids(array("'<i8'", "2,", &bytes_of(&[5, 0]))));
@@ -225,7 +197,8 @@ fn keys_are_read_beside_a_matrix_or_as_names() {
     let [first, second] = [0, 3].map(|i| npy_of("1, 3", &VALUES[i..][..3]));
     let rows = zipped(&[("Q3.npy", second), ("Q2.npy", first)], CompressionMethod::Deflated);
     let [long, short] = [0, 1].map(|i| tensor().get(i).unwrap());
-    let listed = dictionary_of(&[("features", &whole()), ("names", &list_of_keys())]);
+    let list_of_keys = [b"](".to_vec(), unicode("Q2"), unicode("Q1"), b"e".to_vec()].concat();
+    let listed = dictionary(&[("features", &whole()), ("names", &list_of_keys)]);
     let files = [
         ("x.npz", zipped(&beside, CompressionMethod::Stored), ["Q2", "č"]),
         ("x.npz", zipped(&beside, CompressionMethod::Deflated), ["Q2", "č"]),
@@ -233,15 +206,11 @@ fn keys_are_read_beside_a_matrix_or_as_names() {
         ("x.npz", rows, ["Q2", "Q3"]),
         ("x.safetensors", safetensors_of(&[("Q3", short), ("Q2", long)]), ["Q2", "Q3"]),
         ("x.pt", torch_file(&listed, &VALUES), ["Q2", "Q1"]),
-        (
-            "x.pt",
-            torch_file(&dictionary(&[("Q3", &[3], &[1], 3), ("Q2", &[3], &[1], 0)]), &VALUES),
-            ["Q2", "Q3"],
-        ),
+        ("x.pt", torch_file(&dictionary(&[("Q3", &row(3)), ("Q2", &row(0))]), &VALUES), ["Q2", "Q3"]),
     ];
     for (name, bytes, keys) in files {
         let keyed = GivenRows { keys: keys.map(str::to_owned).to_vec(), ..expected() };
-        assert_eq!(read_bytes(name, &bytes, None).unwrap(), keyed, "{name} {keys:?}");
+        assert_eq!(read_file(name, &bytes, None).unwrap(), keyed, "{name} {keys:?}");
     }
 }
 
@@ -269,10 +238,10 @@ fn refused_npy() -> Vec<Refused> {
 
 fn refused_torch() -> Vec<Refused> {
     let whole_ids = rebuild_as("LongStorage", &[2], &[1], 0, b"");
-    let both = dictionary_of(&[("a", &whole()), ("ids", &whole_ids)]);
-    let alien = dictionary_of(&[("state", &whole()), ("optimiser", b"cmy.own\nClass\n)R")]);
-    let by_id = [b"}(K\x00".to_vec(), rebuild(&[3], &[1], 0), b"u".to_vec()].concat();
-    let listed = [b"](".to_vec(), rebuild(&[3], &[1], 0), b"e".to_vec()].concat();
+    let both = dictionary(&[("a", &whole()), ("ids", &whole_ids)]);
+    let alien = dictionary(&[("state", &whole()), ("optimiser", b"cmy.own\nClass\n)R")]);
+    let by_id = [b"}(K\x00".to_vec(), row(0), b"u".to_vec()].concat();
+    let listed = [b"](".to_vec(), row(0), b"e".to_vec()].concat();
     let order = [("archive/byteorder", b"middle".to_vec()), ("archive/data/0", vec![0; 24])];
     vec![
         (torch_file(&listed, &VALUES), "a list", "torch.stack"),
@@ -292,38 +261,31 @@ fn refused_torch() -> Vec<Refused> {
     ]
 }
 
-fn refused_safetensors() -> Vec<Refused> {
+#[test]
+fn refusals_name_the_file_and_say_what_would_be_read() {
     let [long, short] = [0, 1].map(|i| tensor().get(i).unwrap());
     let widths = [("Q2", long), ("Q1", short.narrow(0, 0, 2).unwrap())];
     let ids = ("ids", Tensor::new(&[7i64, 3], &Device::Cpu).unwrap());
-    let two = [("a", tensor()), ("b", tensor())];
-    vec![
+    let safetensors = vec![
         (safetensors_of(&[("a", tensor()), ids]), "`ids` beside the rows", "`keys`"),
         (safetensors_of(&widths), "`Q2` has 3 numbers, but `Q1` has 2", ""),
-        (safetensors_of(&two), "two axes among a, b", "`tensor`"),
+        (safetensors_of(&[("a", tensor()), ("b", tensor())]), "two axes among a, b", "`tensor`"),
         (safetensors_of(&[]), "no tensors at all", ""),
-    ]
-}
-
-fn refused_npz() -> Vec<Refused> {
+    ];
     let [whole, objects] = [array("'<i8'", "2,", &bytes_of(&[5, 0])), array("'|O'", "2,", b"\x80\x03N.")];
-    vec![
+    let npz = vec![
         (with_ids(whole), "`ids` beside the rows holds a whole number", "`keys`"),
         (with_ids(objects), "`ids` beside the rows holds something that is not read", "`keys`"),
-    ]
-}
-
-#[test]
-fn refusals_name_the_file_and_say_what_would_be_read() {
+    ];
     let files = [
         ("x.npy", refused_npy()),
-        ("x.npz", refused_npz()),
-        ("x.safetensors", refused_safetensors()),
+        ("x.npz", npz),
+        ("x.safetensors", safetensors),
         ("x.pth", refused_torch()),
     ];
     let files = files.into_iter().flat_map(|(name, files)| files.into_iter().map(move |file| (name, file)));
     for (name, (bytes, message, hint)) in files {
-        let error = read_bytes(name, &bytes, None).expect_err(message);
+        let error = read_file(name, &bytes, None).expect_err(message);
         let (said, help) = (error.to_string(), error.hint_text().unwrap_or_default());
         assert!(said.contains(name) && said.contains(message) && help.contains(hint), "{said}; {help}");
         assert_eq!(error.kind(), Kind::Data, "{said}");
@@ -333,11 +295,11 @@ fn refusals_name_the_file_and_say_what_would_be_read() {
         ("x.csv", None, "features are read from .npy"),
         ("x.npy", Some("a"), "one array without a name"),
     ] {
-        let error = read_bytes(name, &npy_of("2, 3", &VALUES), tensor).unwrap_err();
+        let error = read_file(name, &npy_of("2, 3", &VALUES), tensor).unwrap_err();
         assert!(error.kind() == Kind::Usage && error.to_string().contains(message), "{error}");
     }
     let files = safetensors_of(&[("a", tensor()), ("mask", tensor().get(0).unwrap())]);
-    let message = read_bytes("x.safetensors", &files, Some("b")).unwrap_err().to_string();
+    let message = read_file("x.safetensors", &files, Some("b")).unwrap_err().to_string();
     assert!(message.ends_with("no tensor `b`, but a, mask"), "{message}");
 }
 
@@ -347,12 +309,12 @@ fn truncated_files_are_errors_not_panics() {
         ("x.npy", npy_of("2, 3", &VALUES)),
         ("x.safetensors", safetensors_of(&[("a", tensor())])),
         ("x.npz", zipped(&[("a.npy", npy_of("2, 3", &VALUES))], CompressionMethod::Deflated)),
-        ("x.pth", torch_file(&dictionary(&[("Q1", &[3], &[1], 0), ("Q2", &[3], &[1], 3)]), &VALUES)),
+        ("x.pth", torch_file(&dictionary(&[("Q1", &row(0)), ("Q2", &row(3))]), &VALUES)),
     ];
     for (name, bytes) in files {
-        read_bytes(name, &bytes, None).unwrap();
+        read_file(name, &bytes, None).unwrap();
         for length in 0..bytes.len() {
-            let error = read_bytes(name, &bytes[..length], None).unwrap_err();
+            let error = read_file(name, &bytes[..length], None).unwrap_err();
             assert_eq!(error.kind(), Kind::Data, "{name}, {length} bytes: {error}");
         }
     }
@@ -366,10 +328,42 @@ fn a_pickle_that_asks_for_more_than_tensors_is_refused_and_does_nothing() {
     let call = [b"cos\nsystem\n(".to_vec(), unicode(&command), b"tR".to_vec()].concat();
     let named = [b"}(".to_vec(), unicode("Q1"), call.clone(), b"u".to_vec()].concat();
     for object in [call, named] {
-        let error = read_bytes("x.pth", &torch_file(&object, &VALUES), None).unwrap_err();
+        let error = read_file("x.pth", &torch_file(&object, &VALUES), None).unwrap_err();
         assert!(error.to_string().contains("is no plain tensor, and nothing else is read"), "{error}");
     }
     assert!(!witness.exists());
+}
+
+/// Three words of width 2; 3 is padding.
+fn read_words(name: &str, bytes: &[u8], by_id: bool) -> Result<GivenRows> {
+    let (dir, path) = file(name, bytes);
+    let table = Tensor::new(&[[1f32, 0.0], [0.0, 4.0], [8.0, -4.0]], &Device::Cpu).unwrap();
+    table.write_npy(dir.path().join("visual.npy")).unwrap();
+    words(&path, &dir.path().join("visual.npy"), by_id.then_some(&entities()))
+}
+
+#[test]
+fn features_are_the_mean_of_words_without_padding() {
+    let json = br#"{"2": [0, 1, 1, 3, 2], "0": [3, 3], "1": [2]}"#;
+    let rows = read_words("x.json", json, false).unwrap();
+    assert_eq!(rows.keys, ["0", "1", "2"]);
+    assert_eq!(rows.values, [0.0, 0.0, 8.0, -4.0, 2.25, 1.0]);
+    let members = [("tokens/x.json", json.to_vec()), ("__MACOSX/tokens/._x.json", b"junk".to_vec())];
+    let zip = zipped(&members, CompressionMethod::Deflated);
+    assert_eq!(read_words("x.json.zip", &zip, true).unwrap().keys, ["Q1", "Q2", "Q3"]);
+    let two = [("a.json", b"{}".to_vec()), ("b.json", b"{}".to_vec())];
+    let two = zipped(&two, CompressionMethod::Stored);
+    for (name, bytes, said) in [
+        ("x.json", br#"{"a": [4]}"#.as_slice(), "entry `a`: word 4, but there are 3 vectors"),
+        ("x.json", br#"{"a": [-1]}"#, "invalid value"),
+        ("x.json", br#"{"a": [[1]]}"#, "invalid type"),
+        ("x.json", br#"{"0": [1], "3": [1]}"#, "`3` is no id in 0..3"),
+        ("x.zip", b"junk", "a damaged zip archive"),
+        ("x.zip", &two, "one JSON file was expected in it, but it has a.json, b.json"),
+    ] {
+        let error = read_words(name, bytes, said.contains("no id")).unwrap_err();
+        assert!(error.kind() == Kind::Data && error.to_string().contains(said), "{error}");
+    }
 }
 
 fn entities() -> Vec<Entity> {
@@ -392,68 +386,49 @@ fn with_keys(text: &str, values: &[f32], unknown: UnknownKeys) -> Result<Feature
 }
 
 #[test]
-fn rows_are_in_the_order_of_ids() {
+fn rows_are_in_the_order_of_ids_or_named_by_keys() {
     let three = rows(&[1.0, 2.0, 0.0, 0.0, 3.0, 4.0]);
     let table = joined(&three, BY_ID).unwrap();
-    assert_eq!((table.row(2), table.present.as_slice()), ([3.0, 4.0].as_slice(), &[true, false, true][..]));
+    assert_eq!((table.row(2), table.present.as_slice()), (&[3.0, 4.0][..], &[true, false, true][..]));
     let table = joined(&three, Mapping { zero_is_absent: false, ..BY_ID }).unwrap();
     assert_eq!(table.coverage(), 1.0);
-}
-
-#[test]
-fn rows_are_named_by_keys() {
     for text in ["Q3\r\nQ1\r\n", "\u{feff}Q3 \n\nQ1\n\n", "Q3\nQ1"] {
         let table = with_keys(text, &[1.0, 2.0, 3.0, 4.0], UnknownKeys::Refuse).unwrap();
-        assert_eq!((table.row(0), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()), "{text:?}");
+        assert_eq!([table.row(0), table.row(2)], [[3.0, 4.0], [1.0, 2.0]], "{text:?}");
         assert_eq!(table.present, [true, false, true]);
     }
+    let table = with_keys("Q9\nQ2\n", &[1.0, 1.0, 2.0, 2.0], UnknownKeys::Skip).unwrap();
+    assert_eq!((table.row(1), table.count_present()), (&[2.0, 2.0][..], 1));
     let named = GivenRows { keys: vec!["Q3".into(), "Q2".into()], ..rows(&[1.0, 2.0, 3.0, 4.0]) };
     let table = joined(&named, BY_ID).unwrap();
-    assert_eq!((table.row(1), table.row(2)), ([3.0, 4.0].as_slice(), [1.0, 2.0].as_slice()));
+    assert_eq!([table.row(1), table.row(2)], [[3.0, 4.0], [1.0, 2.0]]);
     let twice = joined(&named, Mapping { keys: Some(Path::new("k")), ..BY_ID }).unwrap_err();
     assert_eq!(twice.kind(), Kind::Usage);
 }
 
 #[test]
-fn unknown_keys_are_named_with_their_line_or_skipped() {
-    let error = with_keys("Q1\nQ9\nQ8\n", &[1.0; 6], UnknownKeys::Refuse).unwrap_err();
-    assert!(error.to_string().ends_with("keys.txt: line 2: no entity has the key `Q9`"), "{error}");
-    let hint = error.hint_text().unwrap();
-    assert!(
-        hint.starts_with("of the graph's keys they are like `Q1`; of 3 keys, 2 are no entity's"),
-        "{hint}"
-    );
-    let table = with_keys("Q9\nQ2\n", &[1.0, 1.0, 2.0, 2.0], UnknownKeys::Skip).unwrap();
-    assert_eq!((table.row(1), table.count_present()), ([2.0, 2.0].as_slice(), 1));
-    let error = with_keys("Q8\nQ9\n", &[1.0; 4], UnknownKeys::Skip).unwrap_err();
-    assert!(error.to_string().contains("none of 2 rows"), "{error}");
-    let error = with_keys("Q1\nQ2\nQ1\n", &[1.0; 6], UnknownKeys::Skip).unwrap_err();
-    assert!(
-        error.to_string().ends_with("keys.txt: line 3: key `Q1` stands twice, first as number 1"),
-        "{error}"
-    );
-}
-
-#[test]
-fn differing_numbers_of_rows_are_both_named() {
-    let message = with_keys("Q1\n", &[1.0; 4], UnknownKeys::Refuse).unwrap_err().to_string();
-    assert!(
-        message.starts_with("x.npy: 2 rows, but ") && message.ends_with(" names 1 entities"),
-        "{message}"
-    );
-    let error = joined(&rows(&[1.0; 4]), BY_ID).unwrap_err();
-    assert_eq!(error.to_string(), "x.npy: 2 rows, but the graph has 3 entities");
-}
-
-#[test]
-fn a_number_that_is_not_finite_is_named_with_its_row() {
-    let error = joined(&rows(&[1.0, 2.0, 0.0, f32::NAN, 3.0, 4.0]), BY_ID).unwrap_err();
-    assert_eq!(error.to_string(), "x.npy: row 1: column 1 is NaN, not a finite 32-bit number");
-    assert!(error.hint_text().unwrap().contains("nan_to_num"));
-}
-
-#[test]
-fn nothing_but_zeros_is_refused() {
-    let error = joined(&rows(&[0.0; 6]), BY_ID).unwrap_err();
-    assert!(error.to_string().contains("none of 3 rows is one's and not zero"), "{error}");
+fn rows_without_a_place_and_numbers_without_a_value_are_named() {
+    let hint = "of the graph's keys they are like `Q1`; of 3 keys, 2 are no entity's";
+    let (refuse, skip) = (UnknownKeys::Refuse, UnknownKeys::Skip);
+    for (refused, message, hint) in [
+        (with_keys("Q1\nQ9\nQ8\n", &[1.0; 6], refuse), "keys.txt: line 2: no entity has the key `Q9`", hint),
+        (with_keys("Q8\nQ9\n", &[1.0; 4], skip), "none of 2 rows is one's and not zero", ""),
+        (
+            with_keys("Q1\nQ2\nQ1\n", &[1.0; 6], skip),
+            "keys.txt: line 3: key `Q1` stands twice, first as number 1",
+            "",
+        ),
+        (with_keys("Q1\n", &[1.0; 4], refuse), "keys.txt names 1 entities", "name the rows' entities"),
+        (joined(&rows(&[1.0; 4]), BY_ID), "x.npy: 2 rows, but the graph has 3 entities", "name the rows"),
+        (
+            joined(&rows(&[1.0, 2.0, 0.0, f32::NAN, 3.0, 4.0]), BY_ID),
+            "x.npy: row 1: column 1 is NaN, not a finite 32-bit number",
+            "where NaN stands for no features, in Python: np.nan_to_num",
+        ),
+        (joined(&rows(&[0.0; 6]), BY_ID), "none of 3 rows is one's and not zero", ""),
+    ] {
+        let error = refused.expect_err(message);
+        assert!(error.to_string().ends_with(message), "{error}");
+        assert!(error.hint_text().unwrap_or_default().starts_with(hint), "{error}");
+    }
 }

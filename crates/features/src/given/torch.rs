@@ -8,95 +8,86 @@ use candle_core::{Device, Layout, Tensor};
 use stage::{Error, Result};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Cursor, Read};
+use std::io::{Cursor, Read};
 use std::path::Path;
-use zip::ZipArchive;
+use zip::result::ZipError;
 
-use super::read::{Array, Order, Tensors, Wanted, tensor, unread};
+use super::{Archive, Array, Tensors, Wanted, little_endian, member, open_archive, tensor, unread};
 
 /// The largest description that is read, in bytes: about a million tensors.
 const MAX_PICKLE: u64 = 256 << 20;
-/// The name of a tensor that was saved alone.
-const ALONE: &str = "tensor";
-/// An entry that the dictionary of a module's parameters has beside them.
-const METADATA: &str = "_metadata";
 
-/// An archive whose description has been read.
-pub(super) struct Torch {
-    archive: ZipArchive<BufReader<File>>,
-    order: Order,
-    described: Described,
-}
-
-/// Things that a pickle describes.
 #[derive(Default)]
 struct Described {
     tensors: BTreeMap<String, StoredTensor>,
-    /// Lists of texts or whole numbers.
     lists: Vec<(String, Array)>,
     /// The first thing that is none of these, nor a number or a word.
     other: Option<Error>,
 }
 
-/// The place of a tensor's numbers.
 struct StoredTensor {
     info: TensorInfo,
     /// Says that the numbers are stored with the other sign, as PyTorch's negative views are.
     negated: bool,
 }
 
-impl Torch {
-    pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Torch> {
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
-        let archive = ZipArchive::new(BufReader::new(file));
-        let mut archive = archive.map_err(|e| not_torch(path).because(e))?;
-        let names = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned()));
-        let pickle = names.into_iter().find(|name| name.ends_with("data.pkl"));
-        let pickle = pickle.ok_or_else(|| not_torch(path))?;
-        let mut bytes = Vec::new();
-        let member = archive.by_name(&pickle).map_err(|e| broken().because(e))?;
-        member.take(MAX_PICKLE).read_to_end(&mut bytes).map_err(|e| broken().because(e))?;
-        let folder = Path::new(&pickle).with_extension("");
-        // candle takes some lists of arguments apart without counting them first.
-        let described = stage::caught(|| describe(&bytes, &folder)).unwrap_or_else(|| Err(broken()))?;
-        let is_there = wanted.tensor.is_some_and(|name| described.tensors.contains_key(name));
-        match described.other {
-            Some(other) if !is_there => Err(other),
-            _ => Ok(Torch { order: order(&mut archive, &folder)?, archive, described }),
-        }
+pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Tensors> {
+    let mut archive = open_archive(path, || not_torch(path))?;
+    let mut names = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned()));
+    let pickle = names.find(|name| name.ends_with("data.pkl")).ok_or_else(|| not_torch(path))?;
+    drop(names);
+    let bytes = member(&mut archive, &pickle, MAX_PICKLE).map_err(|e| broken().because(e))?;
+    let folder = Path::new(&pickle).with_extension("");
+    // candle takes some lists of arguments apart without counting them first.
+    let Described { tensors, lists, other } =
+        stage::caught(|| describe(&bytes, &folder)).unwrap_or_else(|| Err(broken()))?;
+    if let Some(other) = other
+        && !wanted.tensor.is_some_and(|name| tensors.contains_key(name))
+    {
+        return Err(other);
     }
+    let is_big_endian = is_big_endian(&mut archive, &folder)?;
+    let shapes = tensors.iter().map(|(name, stored)| (name.clone(), stored.info.layout.dims().to_vec()));
+    let list = shapes.collect();
+    let read = Box::new(move |name: &str| match tensors.get(name) {
+        Some(stored) => stored.read(name, &mut archive, is_big_endian),
+        None => Err(in_tensor(name, "is not there")),
+    });
+    Ok(Tensors { list, lists, read })
+}
 
-    /// The bytes of a tensor, from its first number to its last, each of `size` bytes.
-    fn stored(&mut self, name: &str, size: usize) -> Result<(Layout, Vec<u8>)> {
-        let stored = self.described.tensors.get(name).ok_or_else(|| in_tensor(name, "is not there"))?;
-        let (layout, path) = (stored.info.layout.clone(), stored.info.path.clone());
-        let span = span(&layout).and_then(|span| span.checked_mul(size));
-        let (Some(span), start) = (span, layout.start_offset()) else {
+impl StoredTensor {
+    fn read(&self, name: &str, archive: &mut Archive, is_big_endian: bool) -> Result<Array> {
+        let TensorInfo { dtype, layout, path, .. } = &self.info;
+        let (size, start) = (dtype.size_in_bytes(), layout.start_offset());
+        let Some(span) = span(layout).and_then(|span| span.checked_mul(size)) else {
             return Err(in_tensor(name, "has a shape beyond any memory"));
         };
-        let member = self.archive.by_name(&path).map_err(|e| in_tensor(name, "has no numbers").because(e))?;
-        let mut bytes = Vec::new();
-        let most = (start as u64).saturating_add(span as u64);
-        member.take(most).read_to_end(&mut bytes).map_err(|e| in_tensor(name, "is damaged").because(e))?;
-        match bytes.get(start..).filter(|rest| rest.len() == span) {
-            Some(numbers) => Ok((layout, numbers.to_vec())),
-            None => {
-                let message = format!("needs {most} bytes of numbers, there are {}: truncated?", bytes.len());
-                Err(in_tensor(name, &message))
-            }
-        }
+        let most = start.saturating_add(span) as u64;
+        let bytes = member(archive, path, most).map_err(|e| {
+            let is_there = !matches!(e, ZipError::FileNotFound);
+            in_tensor(name, if is_there { "is damaged" } else { "has no numbers" }).because(e)
+        })?;
+        let Some(bytes) = bytes.get(start..).filter(|rest| rest.len() == span) else {
+            let message = format!("needs {most} bytes of numbers, there are {}: truncated?", bytes.len());
+            return Err(in_tensor(name, &message));
+        };
+        let numbers = little_endian(bytes, size, is_big_endian);
+        let numbers = tensor(&numbers, *dtype, &[bytes.len() / size.max(1)])?;
+        let numbers = gather(&numbers, layout).and_then(|x| if self.negated { x.neg() } else { Ok(x) });
+        Ok(Array::Numbers(numbers.map_err(unread)?))
     }
 }
 
 /// The order of bytes: since PyTorch 2.1 the archive says it.
-fn order(archive: &mut ZipArchive<BufReader<File>>, folder: &Path) -> Result<Order> {
-    let name = folder.with_file_name("byteorder").to_string_lossy().into_owned();
-    let Ok(member) = archive.by_name(&name) else { return Ok(Order::LittleEndian) };
-    let mut word = String::new();
-    member.take(16).read_to_string(&mut word).map_err(|e| broken().because(e))?;
-    match word.trim() {
-        "little" => Ok(Order::LittleEndian),
-        "big" => Ok(Order::BigEndian),
+fn is_big_endian(archive: &mut Archive, folder: &Path) -> Result<bool> {
+    let word = match member(archive, &folder.with_file_name("byteorder").to_string_lossy(), 16) {
+        Err(ZipError::FileNotFound) => return Ok(false),
+        word => word.map_err(|e| broken().because(e))?,
+    };
+    match String::from_utf8_lossy(&word).trim() {
+        "little" => Ok(false),
+        "big" => Ok(true),
         other => Err(Error::data(format!("the archive's byte order is `{other}`, not little or big"))),
     }
 }
@@ -130,7 +121,7 @@ fn describe(bytes: &[u8], folder: &Path) -> Result<Described> {
             let error = Error::data("a list, not a tensor or a dictionary of tensors");
             return Err(error.hint("in Python: torch.save(torch.stack(features), path)"));
         }
-        alone => described.add(ALONE.to_owned(), alone, folder)?,
+        alone => described.add("tensor".to_owned(), alone, folder)?,
     }
     Ok(described)
 }
@@ -140,7 +131,8 @@ impl Described {
     fn add_all(&mut self, within: &str, entries: Vec<(Object, Object)>, folder: &Path) -> Result<()> {
         for (key, value) in entries {
             match key {
-                Object::Unicode(name) if name == METADATA => {}
+                // The dictionary of a module's parameters has it beside them.
+                Object::Unicode(name) if name == "_metadata" => {}
                 Object::Unicode(name) => self.add(format!("{within}{name}"), value, folder)?,
                 Object::Int(_) | Object::Long(_) => {
                     let error =
@@ -160,22 +152,22 @@ impl Described {
             Object::List(items) | Object::Tuple(items) => {
                 self.lists.extend(labels(&items).map(|read| (name, read)))
             }
-            Object::Int(_) | Object::Long(_) | Object::Float(_) | Object::Unicode(_) | Object::Bool(_) => {}
-            Object::None => {}
+            Object::Int(_) | Object::Long(_) | Object::Float(_) | Object::Unicode(_) => {}
+            Object::Bool(_) | Object::None => {}
             value => {
                 let negated = is_negated(&value);
-                let info = value.into_tensor_info(Object::Unicode(name.clone()), folder);
-                match info.map_err(|e| in_tensor(&name, "cannot be read").because(e)) {
+                let error = match value.into_tensor_info(Object::Unicode(name.clone()), folder) {
                     Ok(Some(info)) if info.layout.dims().len() != info.layout.stride().len() => {
                         return Err(in_tensor(&name, "has another number of strides than of axes"));
                     }
-                    Ok(Some(info)) => drop(self.tensors.insert(name, StoredTensor { info, negated })),
-                    Ok(None) => {
-                        let error = in_tensor(&name, "is no plain tensor, and nothing else is read");
-                        self.other.get_or_insert(error);
+                    Ok(Some(info)) => {
+                        self.tensors.insert(name, StoredTensor { info, negated });
+                        return Ok(());
                     }
-                    Err(error) => drop(self.other.get_or_insert(error)),
-                }
+                    Ok(None) => in_tensor(&name, "is no plain tensor, and nothing else is read"),
+                    Err(error) => in_tensor(&name, "cannot be read").because(error),
+                };
+                self.other.get_or_insert(error);
             }
         }
         Ok(())
@@ -184,19 +176,12 @@ impl Described {
 
 /// A list of texts, or of whole numbers.
 fn labels(items: &[Object]) -> Option<Array> {
-    let texts = items.iter().map(|item| match item {
-        Object::Unicode(text) => Some(text.clone()),
-        _ => None,
-    });
-    let numbers = items.iter().map(|item| match item {
-        Object::Int(number) => Some(i64::from(*number)),
-        Object::Long(number) => Some(*number),
-        _ => None,
-    });
-    match texts.collect::<Option<_>>() {
-        Some(texts) => Some(Array::Texts(texts)),
-        None => Tensor::new(numbers.collect::<Option<Vec<i64>>>()?, &Device::Cpu).ok().map(Array::Numbers),
+    if let Some(texts) = items.iter().map(|item| item.clone().unicode().ok()).collect() {
+        return Some(Array::Texts(texts));
     }
+    let numbers: Vec<i64> =
+        items.iter().map(|item| item.clone().int_or_long().ok()).collect::<Option<_>>()?;
+    Tensor::new(numbers, &Device::Cpu).ok().map(Array::Numbers)
 }
 
 /// Returns whether the arguments that rebuild a tensor say that its numbers are stored with the other sign.
@@ -214,35 +199,13 @@ fn in_tensor(name: &str, message: &str) -> Error {
         .hint("in Python: torch.save({key: torch.as_tensor(row) for key, row in features.items()}, path)")
 }
 
-impl Tensors for Torch {
-    fn list(&self) -> Vec<(String, Vec<usize>)> {
-        let shapes = self.described.tensors.iter();
-        shapes.map(|(name, stored)| (name.clone(), stored.info.layout.dims().to_vec())).collect()
-    }
-
-    fn lists(&mut self) -> Vec<(String, Array)> {
-        std::mem::take(&mut self.described.lists)
-    }
-
-    fn read(&mut self, name: &str) -> Result<Array> {
-        let stored = self.described.tensors.get(name).ok_or_else(|| in_tensor(name, "is not there"))?;
-        let (dtype, negated) = (stored.info.dtype, stored.negated);
-        let size = dtype.size_in_bytes();
-        let (layout, bytes) = self.stored(name, size)?;
-        let numbers = tensor(&self.order.little(&bytes, size), dtype, &[bytes.len() / size.max(1)])?;
-        let numbers = gather(&numbers, &layout).and_then(|x| if negated { x.neg() } else { Ok(x) });
-        Ok(Array::Numbers(numbers.map_err(unread)?))
-    }
-}
-
 /// The count of numbers that lie between the first and the last of a tensor, both counted.
 fn span(layout: &Layout) -> Option<usize> {
     if layout.dims().contains(&0) {
         return Some(0);
     }
-    let reach =
-        |sum: usize, (axis, stride): (&usize, &usize)| sum.checked_add((axis - 1).checked_mul(*stride)?);
-    layout.dims().iter().zip(layout.stride()).try_fold(0, reach)?.checked_add(1)
+    let mut axes = layout.dims().iter().zip(layout.stride());
+    axes.try_fold(1usize, |sum, (axis, stride)| sum.checked_add((axis - 1).checked_mul(*stride)?))
 }
 
 /// The tensor whose numbers lie where the layout says, the first of them first.

@@ -2,12 +2,14 @@
 //!
 //! DINOv2 is a ViT whose residuals are scaled: the scales are multiplied into the products before them as the weights are
 //! read, and positions are interpolated for the size of the images. candle-transformers' own DINOv2 and BEiT take one image
-//! at a time, with a classifier, of the size of one checkpoint each, and the tangent's approximation of GELU; so
-//! [BEiT's layers](super::beit) are here. CLIP and SigLIP are candle-transformers' own.
+//! at a time, with a classifier, of the size of one checkpoint each, and the tangent's approximation of GELU; so BEiT's
+//! layers are written here. They are a ViT's with, in the attention, a bias for each head that depends on how far two patches
+//! are from each other, which cannot be put into candle-transformers' ViT. CLIP and SigLIP are candle-transformers' own.
 
-use candle_core::{Error, IndexOp, Module, Result, Shape, Tensor};
-use candle_nn::{Func, VarBuilder, func, layer_norm, linear};
-use candle_transformers::models::clip::text_model::Activation;
+use candle_core::{D, Error, IndexOp, Module, Result, Shape, Tensor};
+use candle_nn::ops::softmax_last_dim;
+use candle_nn::{Func, LayerNorm, VarBuilder, func, layer_norm, linear, linear_b};
+use candle_transformers::models::clip::text_model;
 use candle_transformers::models::clip::vision_model::{ClipVisionConfig, ClipVisionTransformer};
 use candle_transformers::models::siglip;
 use candle_transformers::models::vit::{self, Embeddings};
@@ -16,17 +18,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use std::path::Path;
 
-use super::beit;
-use super::positions::interpolated;
-use crate::config::{self, Config};
+use crate::checkpoint::{Architecture, Config};
 use crate::preparation::Preparation;
-use crate::random::GRID;
-use crate::weights::{scaled, translated};
+use crate::weights::{GRID, scaled, translated};
 
-/// States `(image, token, hidden)` of pixels `(image, channel, row, column)`, or what a model makes of them itself.
-pub(crate) type ImageModel = Func<'static>;
-
-/// The architectures of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ImageArchitecture {
@@ -39,7 +34,8 @@ pub(crate) enum ImageArchitecture {
     Siglip,
 }
 
-impl config::Architecture for ImageArchitecture {
+impl Architecture for ImageArchitecture {
+    type Output = ImageOutput;
     const USUAL: &str = "vit";
 
     fn defaults(self) -> Value {
@@ -51,6 +47,21 @@ impl config::Architecture for ImageArchitecture {
                 json!({ "patch_size": 32, "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5 })
             }
             ImageArchitecture::Siglip => json!({ "hidden_act": "gelu_pytorch_tanh", "layer_norm_eps": 1e-6 }),
+        }
+    }
+
+    fn probe(self) -> &'static str {
+        match self {
+            ImageArchitecture::Clip | ImageArchitecture::Siglip => "embeddings.patch_embedding.weight",
+            _ => "embeddings.patch_embeddings.projection.weight",
+        }
+    }
+
+    fn outputs(self) -> &'static [ImageOutput] {
+        match self {
+            ImageArchitecture::Dinov2 => &[ImageOutput::Cls, ImageOutput::Patches],
+            ImageArchitecture::Siglip => &[ImageOutput::Patches, ImageOutput::Pooler],
+            _ => &[ImageOutput::Cls, ImageOutput::Patches, ImageOutput::Pooler],
         }
     }
 }
@@ -74,46 +85,24 @@ pub(super) fn cells(states: &Tensor) -> Result<Tensor> {
 }
 
 impl Config<ImageArchitecture> {
-    /// A tensor that every checkpoint of the architecture has.
-    pub(crate) fn probe(&self) -> &'static str {
-        match self.architecture {
-            ImageArchitecture::Clip | ImageArchitecture::Siglip => "embeddings.patch_embedding.weight",
-            _ => "embeddings.patch_embeddings.projection.weight",
-        }
-    }
-
-    /// The outputs that it has.
-    pub(crate) fn outputs(&self) -> &'static [ImageOutput] {
-        match self.architecture {
-            ImageArchitecture::Dinov2 => &[ImageOutput::Cls, ImageOutput::Patches],
-            ImageArchitecture::Siglip => &[ImageOutput::Patches, ImageOutput::Pooler],
-            _ => &[ImageOutput::Cls, ImageOutput::Patches, ImageOutput::Pooler],
-        }
-    }
-
     /// The preparation of images: as the file says, if there is one, for what it leaves out as the architecture's own
     /// processor does.
     pub(crate) fn preparation(&self, file: Option<&Path>) -> stage::Result<Preparation> {
-        let size = self.size("image_size");
+        let (size, side) = (self.size("image_size"), self.number("image_size"));
         let usual = match self.architecture {
-            ImageArchitecture::Vit | ImageArchitecture::Beit => Preparation::vit(size),
-            ImageArchitecture::Siglip => Preparation::siglip(size),
-            ImageArchitecture::Clip => Preparation::clip(size),
+            ImageArchitecture::Vit | ImageArchitecture::Beit => Preparation::vit(side),
+            ImageArchitecture::Siglip => Preparation::siglip(side),
+            ImageArchitecture::Clip => Preparation::clip(side),
             ImageArchitecture::Dinov2 => Preparation::dinov2(),
         };
         let Some(path) = file else { return Ok(usual) };
         let preparation = Preparation::read(path, usual)?;
-        match preparation.size() {
-            (height, width) if height == width && self.architecture == ImageArchitecture::Dinov2 => {
-                Ok(preparation)
-            }
-            given if given == (size, size) => Ok(preparation),
-            (height, width) => {
-                let message =
-                    format!("gives images of {height} x {width}, the encoder takes {size} x {size}");
-                Err(stage::Error::data(message).at(path))
-            }
+        let [height, width] = preparation.size();
+        if height == width && (height == size || self.architecture == ImageArchitecture::Dinov2) {
+            return Ok(preparation);
         }
+        let message = format!("gives images of {height} x {width}, the encoder takes {size} x {size}");
+        Err(stage::Error::data(message).at(path))
     }
 
     /// The way from states to rows `(image, width)`.
@@ -125,11 +114,11 @@ impl Config<ImageArchitecture> {
             // The model does it, with weights that only it can read.
             (ImageOutput::Pooler, ImageArchitecture::Siglip) => func(|rows| Ok(rows.clone())),
             (ImageOutput::Pooler, ImageArchitecture::Beit) if self.pools_patches() => {
-                let norm = layer_norm(hidden, self.epsilon(), weights.pp("pooler.layernorm"))?;
+                let norm = self.norm(weights.pp("pooler.layernorm"))?;
                 func(move |states| norm.forward(&patches(states)?))
             }
             (ImageOutput::Pooler, ImageArchitecture::Clip) => {
-                let norm = layer_norm(hidden, self.epsilon(), weights.pp("post_layernorm"))?;
+                let norm = self.norm(weights.pp("post_layernorm"))?;
                 func(move |states| norm.forward(&class(states)?))
             }
             (ImageOutput::Pooler, ImageArchitecture::Vit) => {
@@ -140,8 +129,14 @@ impl Config<ImageArchitecture> {
         })
     }
 
-    /// The model with these weights, for images of `size` pixels along a side; with its own pooler, if that is private.
-    pub(crate) fn model(&self, size: usize, pools: bool, weights: VarBuilder<'static>) -> Result<ImageModel> {
+    /// The model with these weights, for images of `size` pixels along a side, of whose pixels `(image, channel, row, column)`
+    /// it gives the states `(image, token, hidden)`; with its own pooler, if that is private.
+    pub(crate) fn model(
+        &self,
+        size: usize,
+        pools: bool,
+        weights: VarBuilder<'static>,
+    ) -> Result<Func<'static>> {
         self.require("num_channels", &[3.into()])?;
         let patch = self.size("patch_size");
         if !size.is_multiple_of(patch) {
@@ -151,15 +146,11 @@ impl Config<ImageArchitecture> {
             ImageArchitecture::Vit => vit(&self.of()?, weights)?,
             ImageArchitecture::Dinov2 => {
                 self.require("use_swiglu_ffn", &[false.into()])?;
-                let ratio = self.value("mlp_ratio").as_u64().unwrap_or_default() as usize;
-                let inner = ratio * self.size("hidden_size");
+                let inner = self.size("mlp_ratio") * self.size("hidden_size");
                 let config = self.clone().with("image_size", size).with("intermediate_size", inner);
                 vit(&config.of()?, translated(weights, of_dinov2))?
             }
-            ImageArchitecture::Beit => {
-                let model = beit::Beit::new(self, weights)?;
-                func(move |pixels| model.forward(pixels))
-            }
+            ImageArchitecture::Beit => beit(self, weights)?,
             ImageArchitecture::Clip => {
                 let model = ClipVisionTransformer::new(weights, &self.clip()?)?;
                 // The last is the pooler's row; before it are the states before the norm that only the pooler has.
@@ -175,13 +166,12 @@ impl Config<ImageArchitecture> {
         })
     }
 
-    /// The number that layer norms add to the variance.
-    pub(super) fn epsilon(&self) -> f64 {
-        self.value("layer_norm_eps").as_f64().unwrap_or_default()
+    fn norm(&self, weights: VarBuilder) -> Result<LayerNorm> {
+        layer_norm(self.size("hidden_size"), self.number::<f64>("layer_norm_eps"), weights)
     }
 
     /// Returns whether BEiT's pooler is over the patches; then it has the last norm.
-    pub(super) fn pools_patches(&self) -> bool {
+    fn pools_patches(&self) -> bool {
         self.value("use_mean_pooling") == true
     }
 
@@ -190,7 +180,7 @@ impl Config<ImageArchitecture> {
         self.require("layer_norm_eps", &[1e-5.into()])?;
         Ok(ClipVisionConfig {
             embed_dim: self.size("hidden_size"),
-            activation: Activation::QuickGelu,
+            activation: text_model::Activation::QuickGelu,
             intermediate_size: self.size("intermediate_size"),
             num_hidden_layers: self.size("num_hidden_layers"),
             num_attention_heads: self.size("num_attention_heads"),
@@ -202,12 +192,107 @@ impl Config<ImageArchitecture> {
     }
 }
 
-/// ViT without its classifier.
-fn vit(config: &vit::Config, weights: VarBuilder) -> Result<ImageModel> {
+fn vit(config: &vit::Config, weights: VarBuilder) -> Result<Func<'static>> {
     let embeddings = Embeddings::new(config, false, weights.pp("embeddings"))?;
     let encoder = vit::Encoder::new(config, weights.pp("encoder"))?;
     let norm = layer_norm(config.hidden_size, config.layer_norm_eps, weights.pp("layernorm"))?;
     Ok(func(move |pixels| embeddings.forward(pixels, None, false)?.apply(&encoder)?.apply(&norm)))
+}
+
+/// BEiT, up to the states that its pooler sees.
+fn beit(config: &Config<ImageArchitecture>, weights: VarBuilder<'static>) -> Result<Func<'static>> {
+    config.require("use_shared_relative_position_bias", &[false.into()])?;
+    let weights = translated(weights, scaled_or_not);
+    let embeddings = Embeddings::new(&config.of()?, false, weights.pp("embeddings"))?;
+    let layers = (0..config.size("num_hidden_layers"))
+        .map(|i| beit_layer(config, weights.pp("encoder.layer").pp(i)))
+        .collect::<Result<Vec<_>>>()?;
+    // After the last layer, where the pooler has none.
+    let norm = (!config.pools_patches()).then(|| config.norm(weights.pp("layernorm"))).transpose()?;
+    Ok(func(move |pixels| {
+        let states = embeddings.forward(pixels, None, false)?;
+        let states = layers.iter().try_fold(states, |states, layer| layer.forward(&states))?;
+        norm.iter().try_fold(states, |states, norm| norm.forward(&states))
+    }))
+}
+
+/// Positions are 0 where there are none, and residuals' scales, if there are any, are in the products before them.
+fn scaled_or_not(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> {
+    if name == "embeddings.position_embeddings" && !weights.contains_tensor(name) {
+        return Tensor::zeros(shape, weights.dtype(), weights.device());
+    }
+    let scale = match (name.split_once(".attention.output."), name.split_once(".output.")) {
+        (Some((layer, _)), _) => format!("{layer}.lambda_1"),
+        (None, Some((layer, _))) => format!("{layer}.lambda_2"),
+        (None, None) => return weights.get(shape, name),
+    };
+    if weights.contains_tensor(&scale) {
+        scaled(weights, shape, name, &scale)
+    } else {
+        weights.get(shape, name)
+    }
+}
+
+fn beit_layer(config: &Config<ImageArchitecture>, weights: VarBuilder) -> Result<Func<'static>> {
+    let [hidden, inner, heads] =
+        ["hidden_size", "intermediate_size", "num_attention_heads"].map(|name| config.size(name));
+    let before = config.norm(weights.pp("layernorm_before"))?;
+    let after = config.norm(weights.pp("layernorm_after"))?;
+    let own = weights.pp("attention.attention");
+    let biased = config.value("qkv_bias") == true;
+    let [queries, keys, values] = [("query", biased), ("key", false), ("value", biased)]
+        .map(|(name, bias)| linear_b(hidden, hidden, bias, own.pp(name)));
+    let inputs = [queries?, keys?, values?];
+    let output = linear(hidden, hidden, weights.pp("attention.output.dense"))?;
+    let (side, table) =
+        (config.size("image_size") / config.size("patch_size"), own.pp("relative_position_bias"));
+    let has_bias = table.contains_tensor("relative_position_bias_table");
+    // `(1, head, token, token)`.
+    let bias = has_bias.then(|| bias(side, heads, &table)).transpose()?;
+    let up = linear(hidden, inner, weights.pp("intermediate.dense"))?;
+    let down = linear(inner, hidden, weights.pp("output.dense"))?;
+    let activation = config.activation()?;
+    Ok(func(move |states| {
+        let (images, tokens, _) = states.dims3()?;
+        let shape = (images, tokens, heads, hidden / heads);
+        let normed = states.apply(&before)?;
+        let [queries, keys, values] = inputs
+            .each_ref()
+            .map(|input| input.forward(&normed)?.reshape(shape)?.transpose(1, 2)?.contiguous());
+        let scale = ((hidden / heads) as f64).sqrt().recip();
+        let scores = (queries? * scale)?.matmul(&keys?.t()?)?;
+        let scores = bias.iter().try_fold(scores, |scores, bias| scores.broadcast_add(bias))?;
+        let attended = softmax_last_dim(&scores)?.matmul(&values?)?.transpose(1, 2)?.contiguous()?;
+        let states = (attended.flatten_from(D::Minus2)?.apply(&output)? + states)?;
+        let widened = states.apply(&after)?.apply(&up)?.apply(&activation)?;
+        widened.apply(&down)? + states
+    }))
+}
+
+/// The entry of a bias between two tokens in its table, which has one for each distance of two patches of a square of
+/// `side` patches, and behind them three: from the class token, to it, and from it to itself.
+fn entry(side: usize, from: usize, to: usize) -> usize {
+    let span = 2 * side - 1;
+    match (from.checked_sub(1), to.checked_sub(1)) {
+        (None, None) => span * span + 2,
+        (Some(_), None) => span * span + 1,
+        (None, Some(_)) => span * span,
+        (Some(from), Some(to)) => {
+            let rows = from / side + side - 1 - to / side;
+            rows * span + from % side + side - 1 - to % side
+        }
+    }
+}
+
+/// Each head's bias between any two tokens.
+fn bias(side: usize, heads: usize, weights: &VarBuilder) -> Result<Tensor> {
+    let span = 2 * side - 1;
+    let tokens = side * side + 1;
+    let entries: Vec<u32> =
+        (0..tokens * tokens).map(|i| entry(side, i / tokens, i % tokens) as u32).collect();
+    let entries = Tensor::from_vec(entries, tokens * tokens, weights.device())?;
+    let table = weights.get((span * span + 3, heads), "relative_position_bias_table")?;
+    table.index_select(&entries, 0)?.reshape((1, tokens, tokens, heads))?.permute((0, 3, 1, 2))?.contiguous()
 }
 
 /// DINOv2's name for a tensor of ViT, and the scale that is a layer of its own there.
@@ -228,5 +313,77 @@ fn of_dinov2(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> 
         (Some((layer, _)), _) => scaled(weights, shape, &own, &format!("{layer}.layer_scale1.lambda1")),
         (_, Some((layer, _))) => scaled(weights, shape, &own, &format!("{layer}.layer_scale2.lambda1")),
         (None, None) => weights.get(shape, &own),
+    }
+}
+
+/// Positions `(1, 1 + patch, hidden)` for so many `patches` of a square, from those of another square; the class token's
+/// stays. Bicubic, as PyTorch does it without antialiasing.
+fn interpolated(positions: &Tensor, patches: usize) -> Result<Tensor> {
+    let (_, tokens, hidden) = positions.dims3()?;
+    let (old, new) = ((tokens - 1).isqrt(), patches.isqrt());
+    if tokens - 1 == patches {
+        return Ok(positions.clone());
+    }
+    let weights = Tensor::from_vec(cubic(old, new), (new, old), positions.device())?;
+    let mut grid = positions.i((0, 1..))?.reshape((old, old, hidden))?;
+    // The first axis each time: rows, then columns.
+    for _ in 0..2 {
+        let along = weights.matmul(&grid.contiguous()?.flatten_from(1)?)?;
+        grid = along.reshape((new, (), hidden))?.transpose(0, 1)?;
+    }
+    Tensor::cat(&[positions.i((.., ..1))?, grid.reshape((1, patches, hidden))?], 1)
+}
+
+/// The weights of the `old` places along a side in each of the `new` ones, `(new, old)`.
+fn cubic(old: usize, new: usize) -> Vec<f32> {
+    let mut weights = vec![0.0; new * old];
+    let [from, to] = [old, new].map(|places| places as f64);
+    for (i, row) in (0u32..).zip(weights.chunks_exact_mut(old)) {
+        // Centres of places lie half a place from the edges.
+        let at = (f64::from(i) + 0.5) * from / to - 0.5;
+        for tap in -1..=2 {
+            let place = at.floor() + f64::from(tap);
+            row[place.clamp(0.0, from - 1.0) as usize] += kernel((at - place).abs()) as f32;
+        }
+    }
+    weights
+}
+
+/// Keys's cubic convolution of a distance in places, with a = -0.75.
+fn kernel(x: f64) -> f64 {
+    const A: f64 = -0.75;
+    match x {
+        x if x <= 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
+        x if x < 2.0 => ((x - 5.0) * x + 8.0) * x * A - 4.0 * A,
+        _ => 0.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::Device;
+
+    /// `torch.nn.functional.interpolate(.., mode="bicubic", align_corners=False)` of a row.
+    #[test]
+    fn rows_are_interpolated_as_pytorch_does() {
+        let row = [0.0, 1.0, 4.0, 9.0, 16.0, 8.0];
+        let interpolated = |new: usize| -> Vec<f32> {
+            cubic(6, new).chunks(6).map(|weights| weights.iter().zip(row).map(|(w, x)| w * x).sum()).collect()
+        };
+        let fewer = [0.121094, 2.828125, 11.394531, 10.058594];
+        let more = [-0.086806, 0.21875, 1.430555, 3.152778, 6.125, 10.577546, 15.776623, 12.65625, 7.305552];
+        for theirs in [&fewer[..], &more, &row] {
+            let ours = interpolated(theirs.len());
+            assert!(ours.iter().zip(theirs).all(|(a, b)| (a - b).abs() < 1e-5), "{ours:?} {theirs:?}");
+        }
+    }
+
+    #[test]
+    fn the_class_token_keeps_its_position() {
+        let positions = Tensor::arange(0f32, 20.0, &Device::Cpu).unwrap().reshape((1, 10, 2)).unwrap();
+        let larger = interpolated(&positions, 36).unwrap();
+        assert_eq!(larger.dims(), [1, 37, 2]);
+        assert_eq!(larger.i((0, 0)).unwrap().to_vec1::<f32>().unwrap(), [0.0, 1.0]);
     }
 }

@@ -1,6 +1,5 @@
 use super::*;
 use crate::batch::{EncodedFeatures, Job};
-use candle_core::Device;
 use image::Rgb;
 
 fn set(root: &Path, images: &[&[&str]]) -> Result<ImageSet> {
@@ -23,12 +22,16 @@ fn folder() -> tempfile::TempDir {
     dir
 }
 
+fn random() -> Result<ImageEncoder> {
+    ImageEncoder::open(None, ImageOutput::Cls, 1, &Device::Cpu)
+}
+
 fn run(dir: &Path, images: &[&[&str]], batch: usize, strict: bool) -> Result<EncodedFeatures> {
     let images = set(dir, images)?;
-    let encoder = ImageEncoder::random(1, &Device::Cpu)?;
-    let work = ImageWork::new(&images, encoder, batch, strict)?;
+    let (encoder, folder) = (random()?, ImageFolder::open(dir)?);
+    let work = ImageWork { images: &images, folder, encoder, batch, strict };
     let (modality, kept) = ("visual".parse()?, tempfile::tempdir().unwrap());
-    let job = Job { modality: &modality, threads: 2, shard: None, folder: kept.path() };
+    let job = Job { modality: &modality, shard: None, folder: kept.path() };
     job.run(&work, images.paths.len())
 }
 
@@ -42,14 +45,17 @@ fn features_are_the_mean_over_readable_images_whatever_the_batches() {
         let EncodedFeatures { table, report, .. } = run(dir.path(), &IMAGES, batch, false).unwrap();
         assert_eq!(table.present, [true, false, true, false, true]);
         let summary = report.summary();
-        assert_eq!((&summary["images_read"], &summary["images_unreadable"]), (&4.into(), &3.into()));
-        let named: Vec<&str> =
-            summary["unreadable"].as_array().unwrap().iter().flat_map(|x| x.as_str()).collect();
-        assert!(named.is_sorted() && named[0] == "gone.png: no such file", "{named:?}");
+        assert_eq!([&summary["images_read"], &summary["images_unreadable"]], [4, 3]);
+        let named = summary["unreadable"].as_array().unwrap();
+        assert!(named.is_sorted_by_key(|name| name.as_str()) && named[0] == "gone.png: no such file");
         let mean = table.row(0).iter().zip(table.row(4)).map(|(a, b)| (a + b) / 2.0);
         assert!(mean.zip(table.row(2)).all(|(a, b)| (a - b).abs() < 1e-5));
         table.check().unwrap();
     }
+    let error = run(dir.path(), &IMAGES, 32, true).err().unwrap();
+    assert!(error.to_string().ends_with("junk.png: unreadable image: not an image"), "{error}");
+    assert_eq!(error.kind(), stage::Kind::Data);
+    run(dir.path(), &IMAGES[..2], 32, true).unwrap();
 }
 
 #[test]
@@ -62,11 +68,6 @@ fn copies_are_counted_and_weigh_once_within_an_entity() {
     let summary = report.summary();
     assert_eq!([&summary["images_duplicate"], &summary["images_duplicate_within_entity"]], [4, 1]);
     assert_eq!(summary["entities_with_shared_image_alone"], 0);
-}
-
-#[test]
-fn entities_with_nothing_but_the_same_image_are_counted() {
-    let dir = folder();
     let images: [&[&str]; 6] = [
         &["red.png", "copy.png"],
         &["copy.png"],
@@ -80,29 +81,76 @@ fn entities_with_nothing_but_the_same_image_are_counted() {
 }
 
 #[test]
-fn an_unreadable_image_is_an_error_where_that_is_asked_for() {
-    let dir = folder();
-    let error = run(dir.path(), &IMAGES, 32, true).unwrap_err();
-    assert!(error.to_string().ends_with("junk.png: unreadable image: not an image"), "{error}");
-    assert_eq!(error.kind(), stage::Kind::Data);
-    run(dir.path(), &IMAGES[..2], 32, true).unwrap();
-}
-
-#[test]
-fn paths_that_leave_the_folder_are_refused() {
+fn sets_refuse_paths_that_leave_the_folder_and_never_split_an_entity() {
     for path in ["../x.png", "/etc/passwd", "a/../../x.png"] {
         let error = set("images".as_ref(), &[&[], &["a.png", path]]).unwrap_err();
         let message = format!("row 1: image path `{path}` leaves the image folder");
         assert_eq!((error.kind(), error.to_string()), (stage::Kind::Data, message));
     }
     assert!(set("images".as_ref(), &[&["./a/b.png"]]).is_ok());
-}
-
-#[test]
-fn an_entity_is_never_split() {
+    // An entity is never split.
     let set = set("".as_ref(), &[&["a"; 3], &[], &["a"; 5], &["a"], &["a"]]).unwrap();
     let sizes = |batch| set.batches(batch).iter().map(|batch| batch.entities.len()).collect::<Vec<_>>();
     assert_eq!((sizes(4), sizes(1), sizes(100)), (vec![2, 2], vec![1, 1, 1, 1], vec![4]));
-    let numbers: Vec<usize> = set.batches(1).iter().map(|batch| batch.number).collect();
-    assert_eq!(numbers, [0, 1, 2, 3]);
+    assert!(set.batches(1).iter().map(|batch| batch.number).eq(0..4));
+}
+
+const RED: [f32; 3] = [0.8, -0.9, -0.6];
+const WHITE: [f32; 3] = [1.0, 1.0, 1.0];
+const BLUE: [f32; 3] = [-1.0, -0.4, 0.3];
+const GREEN: [f32; 3] = [-1.0, 0.1, -0.5];
+const YELLOW: [f32; 3] = [1.0, 0.7, -0.9];
+
+/// Three bands, from the top or from the left, of as many pixels as the random encoder takes.
+fn bands(upright: bool, colours: [[f32; 3]; 3]) -> Vec<f32> {
+    const SIZE: usize = 48;
+    let pixels = (0..3 * SIZE * SIZE).map(|i| {
+        let (channel, y, x) = (i / (SIZE * SIZE), i / SIZE % SIZE, i % SIZE);
+        colours[if upright { x } else { y } * 3 / SIZE][channel]
+    });
+    pixels.collect()
+}
+
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+fn encode(images: &[Vec<f32>]) -> Vec<Vec<f32>> {
+    let encoder = random().unwrap();
+    let rows = encoder.encode(&images.concat()).unwrap();
+    rows.chunks(encoder.width).map(<[f32]>::to_vec).collect()
+}
+
+#[test]
+fn flags_that_look_alike_are_near_each_other_whatever_the_batch() {
+    let flags = [
+        ("france", bands(true, [BLUE, WHITE, RED])),
+        ("italy", bands(true, [GREEN, WHITE, RED])),
+        ("netherlands", bands(false, [RED, WHITE, BLUE])),
+        ("hungary", bands(false, [RED, WHITE, GREEN])),
+        ("russia", bands(false, [WHITE, BLUE, RED])),
+        ("mali", bands(true, [GREEN, YELLOW, RED])),
+        ("bolivia", bands(false, [RED, YELLOW, GREEN])),
+        ("austria", bands(false, [RED, WHITE, RED])),
+    ];
+    let images = flags.each_ref().map(|(_, image)| image.clone());
+    let mut rows = encode(&images);
+    for (image, row) in images.iter().zip(&rows) {
+        let single = &encode(std::slice::from_ref(image))[0];
+        assert!(single.iter().zip(row).all(|(a, b)| (a - b).abs() < 1e-5));
+    }
+    let centre = mean(&rows.concat(), rows.len());
+    for row in &mut rows {
+        row.iter_mut().zip(&centre).for_each(|(x, mean)| *x -= mean);
+    }
+    let cosine = |i: usize, j: usize| {
+        dot(&rows[i], &rows[j]) / (dot(&rows[i], &rows[i]) * dot(&rows[j], &rows[j])).sqrt()
+    };
+    let nearest = |i: usize| {
+        let others = (0..flags.len()).filter(|j| *j != i);
+        others.max_by(|a, b| cosine(i, *a).total_cmp(&cosine(i, *b))).map(|j| flags[j].0).unwrap()
+    };
+    assert_eq!([0, 1, 2, 3].map(nearest), ["italy", "france", "hungary", "netherlands"]);
+    // The same colours the other way round are another flag.
+    assert!(cosine(0, 1) > 0.5 && cosine(0, 2) < 0.2, "{} {}", cosine(0, 1), cosine(0, 2));
 }

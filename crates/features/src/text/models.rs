@@ -14,14 +14,13 @@ use recipe::TextOutput;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::{self, Config};
+use crate::checkpoint::{Architecture, Config};
 use crate::weights::translated;
 
 /// Gives the last layer's states `(text, token, hidden)` of token ids `(text, token)` and a mask, which is 1 where a text
 /// has a token and 0 behind its end.
 pub(crate) type TextModel = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync>;
 
-/// The architectures of texts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TextArchitecture {
@@ -34,7 +33,8 @@ pub(crate) enum TextArchitecture {
     NomicBert,
 }
 
-impl config::Architecture for TextArchitecture {
+impl Architecture for TextArchitecture {
+    type Output = TextOutput;
     const USUAL: &str = "bert";
 
     fn defaults(self) -> Value {
@@ -50,28 +50,25 @@ impl config::Architecture for TextArchitecture {
             TextArchitecture::NomicBert => json!({ "max_position_embeddings": 2048, "hidden_act": "swiglu" }),
         }
     }
-}
 
-impl Config<TextArchitecture> {
-    /// A tensor that every checkpoint of the architecture has.
-    pub(crate) fn probe(&self) -> &'static str {
-        match self.architecture {
+    fn probe(self) -> &'static str {
+        match self {
             TextArchitecture::ModernBert => "embeddings.tok_embeddings.weight",
             _ => "embeddings.word_embeddings.weight",
         }
     }
 
-    /// The outputs that it has.
-    pub(crate) fn outputs(&self) -> &'static [TextOutput] {
-        match self.architecture {
+    fn outputs(self) -> &'static [TextOutput] {
+        match self {
             TextArchitecture::Bert | TextArchitecture::Roberta => {
                 &[TextOutput::Mean, TextOutput::Cls, TextOutput::Pooler]
             }
             _ => &[TextOutput::Mean, TextOutput::Cls],
         }
     }
+}
 
-    /// The longest text in tokens.
+impl Config<TextArchitecture> {
     pub(crate) fn max_tokens(&self) -> usize {
         let positions = self.size("max_position_embeddings");
         match self.architecture {
@@ -80,7 +77,6 @@ impl Config<TextArchitecture> {
         }
     }
 
-    /// The model with these weights.
     pub(crate) fn model(&self, weights: VarBuilder<'static>) -> Result<TextModel> {
         Ok(match self.architecture {
             TextArchitecture::Bert => self.bert(weights)?,

@@ -25,14 +25,9 @@ fn client(faults: &[Fault]) -> Client {
         .file("config.json", "ce013625030ba8dba906f756967f9e9ca394464a", b"hello\n")
         .file("model.bin", &digest_of(&weights()), &weights())
         .faults(faults);
-    let cache = tempfile::tempdir().unwrap();
-    let hub = Hub {
-        endpoint: server.address().to_owned(),
-        cache: cache.path().to_owned(),
-        token: None,
-        offline: false,
-    };
-    Client { _cache: cache, server, hub }
+    let folder = tempfile::tempdir().unwrap();
+    let (endpoint, cache) = (server.address.clone(), folder.path().to_owned());
+    Client { _cache: folder, server, hub: Hub { endpoint, cache, token: None, offline: false } }
 }
 
 impl Client {
@@ -63,17 +58,10 @@ fn files_are_whole_and_downloaded_once() {
     let requests = client.server.requests().len();
     assert_eq!(client.fetch("main").unwrap(), snapshot);
     assert_eq!(client.server.requests().len(), requests + 1, "where the branch is");
-}
-
-#[test]
-fn a_pinned_commit_that_is_cached_asks_nobody() {
-    let client = client(&[]);
-    let wants = [Want::required(["model.bin"])];
-    let repository = Repository::new(NAME, COMMIT).unwrap();
-    let snapshot = client.hub.fetch(&repository, &wants).unwrap();
-    let requests = client.server.requests().len();
-    assert_eq!(client.hub.fetch(&repository, &wants).unwrap(), snapshot);
-    assert_eq!(client.server.requests().len(), requests);
+    // A pinned commit that is cached asks nobody.
+    let pinned = Repository::new(NAME, COMMIT).unwrap();
+    assert_eq!(client.hub.fetch(&pinned, &[Want::required(["model.bin"])]).unwrap(), snapshot);
+    assert_eq!(client.server.requests().len(), requests + 1);
 }
 
 #[test]
@@ -118,18 +106,11 @@ fn refusals_say_what_to_do() {
     for (status, kind, remedy) in cases {
         let client = client(&[Fault::Status(status)]);
         let said = client.fails(kind);
-        assert!(
-            said.contains(NAME) && said.contains(&client.hub.endpoint) && said.contains(remedy),
-            "{said}"
-        );
+        assert!([NAME, &client.hub.endpoint, remedy].iter().all(|part| said.contains(part)), "{said}");
     }
     let mut nowhere = client(&[]);
     nowhere.hub.endpoint = "http://127.0.0.1:1".to_owned();
     assert!(nowhere.fails(Kind::Io).contains("check the connection"));
-}
-
-#[test]
-fn a_file_that_the_repository_does_not_have_is_named() {
     let client = client(&[]);
     let error = client.hub.fetch(&NAME.parse().unwrap(), &[Want::required(["a.bin", "b.bin"])]).unwrap_err();
     assert_eq!(error.kind(), Kind::Missing);

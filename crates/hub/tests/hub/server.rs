@@ -12,7 +12,6 @@ pub(crate) const NAME: &str = "owner/model";
 /// Fault of a server's answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Fault {
-    /// Another status.
     Status(u16),
     /// The last byte of a file is another.
     Corrupt,
@@ -26,7 +25,7 @@ type Files = BTreeMap<String, (String, Vec<u8>)>;
 /// The server; it ends with the process.
 #[derive(Clone, Default)]
 pub(crate) struct FakeHub {
-    address: String,
+    pub(crate) address: String,
     files: Arc<Mutex<Files>>,
     /// One for each of the next answers that it can be a fault of.
     faults: Arc<Mutex<VecDeque<Fault>>>,
@@ -43,11 +42,6 @@ impl FakeHub {
         hub
     }
 
-    pub(crate) fn address(&self) -> &str {
-        &self.address
-    }
-
-    /// Adds a file.
     pub(crate) fn file(self, name: &str, etag: &str, content: &[u8]) -> Self {
         self.files.lock().unwrap().insert(name.to_owned(), (etag.to_owned(), content.to_vec()));
         self
@@ -68,9 +62,8 @@ impl FakeHub {
         let request = lines.collect::<Vec<_>>().join("\n");
         self.requests.lock().unwrap().push(request.clone());
         let path = request.split(' ').nth(1).unwrap_or_default();
-        let range = request
-            .lines()
-            .find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_owned));
+        let mut lines = request.lines().map(str::to_lowercase);
+        let range = lines.find_map(|line| line.strip_prefix("range: bytes=").map(str::to_owned));
         let range = range.unwrap_or_default();
         let is_content = path.contains("/resolve/") && range != "0-0";
         let mut faults = self.faults.lock().unwrap();
