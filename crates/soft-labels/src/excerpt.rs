@@ -4,11 +4,352 @@
 //! some teacher ranks highest. So a combination of teachers is exact wherever one of them has a high score. For all
 //! other entities, the rest, stand two numbers per teacher ([`Rest`]), from which every temperature has its own.
 
-mod choice;
-mod read;
-mod rest;
-mod write;
+use arrow::array::{ArrayRef, Float32Array, Float64Array, ListArray};
+use arrow::buffer::OffsetBuffer;
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+use kge::{Matrix, Real, row};
+use mkg::graph::list_item;
+use mkg::{EntityId, QuerySet};
+use rayon::prelude::*;
+use std::ops::Range;
+use std::sync::Arc;
 
-pub(crate) use read::{Excerpts, Kept, TeacherExcerpt, ids};
-pub(crate) use rest::Rest;
-pub(crate) use write::Excerpt;
+/// Rows of some queries as they are written to a lossy cache.
+pub(crate) struct Excerpt {
+    /// The entities kept, `(query, top)`.
+    pub(crate) top: Vec<u32>,
+    /// Each teacher's scores of these, `(query, top)`.
+    pub(crate) scores: Vec<Vec<f32>>,
+    teachers: Vec<TeacherExcerpt>,
+}
+
+/// What a lossy cache has of a teacher's scores beside those of the entities in `top`.
+#[derive(Clone, Default)]
+pub(crate) struct TeacherExcerpt {
+    /// The scores of all queries' neighbours, one query after another.
+    pub(crate) neighbours: Vec<f32>,
+    /// The rest of each query.
+    pub(crate) rests: Vec<Rest>,
+}
+
+impl Excerpt {
+    /// Excerpt of all teachers' `scores (query, entity)` of the queries `rows`, with `top` entities a row.
+    pub(crate) fn of(scores: &[Matrix<f32>], queries: &QuerySet, rows: Range<usize>, top: usize) -> Excerpt {
+        let excerpts: Vec<_> = rows
+            .clone()
+            .into_par_iter()
+            .map_init(
+                || (Choice::default(), Vec::new()),
+                |(choice, buffer), query| {
+                    let scores: Vec<&[f32]> = scores.iter().map(|all| all.row(query - rows.start)).collect();
+                    of_query(&scores, queries.tails(query), top, choice, buffer)
+                },
+            )
+            .collect();
+        let (top, teachers) = (Vec::with_capacity(rows.len() * top), scores.len());
+        let mut whole =
+            Excerpt { top, scores: vec![Vec::new(); teachers], teachers: vec![<_>::default(); teachers] };
+        for (entities, of_teachers) in excerpts {
+            whole.top.extend(entities.iter().map(|entity| entity.0));
+            for (teacher, (scores, rest)) in of_teachers.into_iter().enumerate() {
+                let (of_top, of_neighbours) = scores.split_at(entities.len());
+                whole.scores[teacher].extend(of_top);
+                whole.teachers[teacher].neighbours.extend(of_neighbours);
+                whole.teachers[teacher].rests.push(rest);
+            }
+        }
+        whole
+    }
+
+    /// Each teacher's columns that are no lists of one width, of the queries `rows`.
+    pub(crate) fn columns(&self, queries: &QuerySet, rows: &Range<usize>) -> Vec<ArrayRef> {
+        let columns = self.teachers.iter().flat_map(|teacher| -> [ArrayRef; 3] {
+            let neighbours = Arc::new(Float32Array::from(teacher.neighbours.clone()));
+            let (log_sums, means): (Vec<f64>, Vec<f64>) =
+                teacher.rests.iter().map(|rest| (rest.log_sum, rest.mean)).unzip();
+            [
+                neighbour_lists(queries, rows, neighbours),
+                Arc::new(Float64Array::from(log_sums)),
+                Arc::new(Float64Array::from(means)),
+            ]
+        });
+        columns.collect()
+    }
+}
+
+/// A column that has a value for each of the neighbours of the queries `rows`.
+pub(crate) fn neighbour_lists(queries: &QuerySet, rows: &Range<usize>, values: ArrayRef) -> ArrayRef {
+    let offsets = OffsetBuffer::from_lengths(rows.clone().map(|row| queries.tails(row).len()));
+    Arc::new(ListArray::new(list_item(values.data_type().clone()), offsets, values, None))
+}
+
+/// The entities that a row keeps, and of each teacher the scores of these and of the neighbours, and the rest.
+fn of_query(
+    scores: &[&[f32]],
+    neighbours: &[EntityId],
+    top: usize,
+    choice: &mut Choice,
+    buffer: &mut Vec<f32>,
+) -> (Vec<EntityId>, Vec<(Vec<f32>, Rest)>) {
+    let top = choice.of(scores, neighbours, top);
+    let known = || top.iter().chain(neighbours);
+    buffer.resize(scores[0].len(), 0.0);
+    let count = left_out(buffer.len(), top.len(), neighbours.len());
+    let of_teacher = scores.iter().map(|scores| {
+        let rest = Rest::of(scores, known(), count, buffer);
+        (known().map(|entity| scores[entity.index()]).collect(), rest)
+    });
+    let of_teachers = of_teacher.collect();
+    (top, of_teachers)
+}
+
+/// Number of entities in the rest: neighbours are among the `top` only where no others are left.
+fn left_out(entities: usize, top: usize, neighbours: usize) -> usize {
+    entities.saturating_sub(top + neighbours)
+}
+
+/// Chooses entities, row after row, in the same memory.
+#[derive(Default)]
+struct Choice {
+    /// One teacher's order; see [`key`].
+    keys: Vec<u64>,
+    /// Each teacher's highest entities, best first, one teacher after another.
+    best: Vec<EntityId>,
+    /// True if an entity is a neighbour or chosen.
+    taken: Vec<bool>,
+}
+
+impl Choice {
+    /// The `top` entities outside the `neighbours` that rank highest with any of the teachers, whose scores of all
+    /// entities are `rows`: everyone's first, then everyone's second, and so on, in the order of the teachers. Of equal
+    /// scores the lower id ranks higher. If fewer entities are left, neighbours fill the places. Ids ascend.
+    fn of(&mut self, rows: &[&[f32]], neighbours: &[EntityId], top: usize) -> Vec<EntityId> {
+        let entities = rows[0].len();
+        let wanted = top.min(entities - neighbours.len());
+        self.taken.clear();
+        self.taken.resize(entities, false);
+        neighbours.iter().for_each(|neighbour| self.taken[neighbour.index()] = true);
+        self.best.clear();
+        rows.iter().for_each(|scores| self.rank(scores, neighbours, wanted));
+        let mut chosen = Vec::with_capacity(top);
+        for place in 0..wanted {
+            for teacher in 0..rows.len() {
+                let entity = self.best[teacher * wanted + place];
+                if chosen.len() < wanted && !std::mem::replace(&mut self.taken[entity.index()], true) {
+                    chosen.push(entity);
+                }
+            }
+        }
+        chosen.extend(&neighbours[..top - wanted]);
+        chosen.sort_unstable();
+        chosen
+    }
+
+    /// Appends the `wanted` highest entities outside the neighbours.
+    fn rank(&mut self, scores: &[f32], neighbours: &[EntityId], wanted: usize) {
+        if wanted == 0 {
+            return;
+        }
+        self.keys.clear();
+        self.keys.extend(scores.iter().zip(0..).map(|(score, entity)| key(*score, entity)));
+        neighbours.iter().for_each(|neighbour| self.keys[neighbour.index()] = u64::MAX);
+        self.keys.select_nth_unstable(wanted - 1);
+        let best = &mut self.keys[..wanted];
+        best.sort_unstable();
+        self.best.extend(best.iter().map(|key| EntityId(*key as u32)));
+    }
+}
+
+/// Lower for higher scores and, of equal ones, for lower ids.
+fn key(score: f32, entity: u32) -> u64 {
+    // Adding zero makes -0 equal to 0.
+    let bits = (score + 0.0).to_bits();
+    // Without the sign, bits of floats are ordered as their magnitudes are.
+    let descending = if bits >> 31 == 0 { !bits & (u32::MAX >> 1) } else { bits };
+    u64::from(descending) << 32 | u64::from(entity)
+}
+
+/// Summary of the scores of the entities that are left out, in two numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Rest {
+    /// `ln Σ exp(score)`; minus infinity of none.
+    pub(crate) log_sum: f64,
+    /// Their mean; 0 of none.
+    pub(crate) mean: f64,
+}
+
+impl Rest {
+    /// Summary of the `count` scores that are not of the entities `kept`; `buffer` is of the same length as `scores`.
+    fn of<'a>(
+        scores: &[f32],
+        kept: impl Iterator<Item = &'a EntityId> + Clone,
+        count: usize,
+        buffer: &mut [f32],
+    ) -> Rest {
+        if count == 0 {
+            return Rest { log_sum: f64::NEG_INFINITY, mean: 0.0 };
+        }
+        buffer.copy_from_slice(scores);
+        kept.clone().for_each(|entity| buffer[entity.index()] = f32::MASKED);
+        let log_sum = row::log_sum_exp(buffer, 1.0);
+        kept.for_each(|entity| buffer[entity.index()] = 0.0);
+        Rest { log_sum, mean: f64::from(row::sum(buffer)) / count as f64 }
+    }
+
+    /// The score that stands for each of `count` entities at temperature `tau`.
+    ///
+    /// Softened, it sums to what their own scores sum to: exactly at τ = 1, as far as the second cumulant at any other,
+    /// `τ ln (Σ exp(s / τ) / n) = μ + σ² / 2τ + …`, and it is their mean for an infinite τ.
+    fn score(self, count: usize, tau: f64) -> f32 {
+        let at_one = self.log_sum - (count as f64).ln();
+        (self.mean + (at_one - self.mean) / tau) as f32
+    }
+}
+
+/// Numbers of all rows of a lossy cache beside the scores of the entities it keeps.
+pub(crate) struct Excerpts {
+    pub(crate) entities: usize,
+    /// Queries whose tails are the neighbours.
+    pub(crate) queries: QuerySet,
+    pub(crate) teachers: Vec<TeacherExcerpt>,
+}
+
+/// The scores of the entities that a query's row keeps.
+#[derive(Clone, Copy)]
+pub(crate) struct Kept<'a> {
+    pub(crate) query: usize,
+    /// Ids of four bytes.
+    pub(crate) top: &'a [u8],
+    pub(crate) scores: &'a [f16],
+}
+
+impl Excerpts {
+    /// A teacher's scores of all entities, for temperature `tau`.
+    pub(crate) fn fill(&self, kept: Kept<'_>, teacher: usize, tau: f64, into: &mut [f32]) {
+        into.fill(self.rest(kept, teacher, tau));
+        scatter(kept.scores, ids(kept.top), into);
+        for (entity, score) in self.queries.tails(kept.query).iter().zip(self.neighbours(kept, teacher)) {
+            into[entity.index()] = *score;
+        }
+    }
+
+    /// The same of one entity, at temperature 1.
+    pub(crate) fn score(&self, kept: Kept<'_>, teacher: usize, entity: EntityId) -> f32 {
+        if let Ok(position) = self.queries.tails(kept.query).binary_search(&entity) {
+            return self.neighbours(kept, teacher)[position];
+        }
+        match ids(kept.top).position(|other| other == entity) {
+            Some(position) => kept.scores[position].to_f32(),
+            None => self.rest(kept, teacher, 1.0),
+        }
+    }
+
+    fn neighbours(&self, kept: Kept<'_>, teacher: usize) -> &[f32] {
+        &self.teachers[teacher].neighbours[self.queries.pairs_of(kept.query)]
+    }
+
+    /// Score that stands for each entity that is not kept.
+    fn rest(&self, kept: Kept<'_>, teacher: usize, tau: f64) -> f32 {
+        let count = left_out(self.entities, kept.scores.len(), self.queries.tails(kept.query).len());
+        self.teachers[teacher].rests[kept.query].score(count, tau)
+    }
+}
+
+/// Ids, which lie at any offset of a file.
+pub(crate) fn ids(bytes: &[u8]) -> impl Iterator<Item = EntityId> {
+    bytes.as_chunks().0.iter().map(|bytes| EntityId(u32::from_le_bytes(*bytes)))
+}
+
+/// Puts each score where its entity has its place.
+fn scatter(scores: &[f16], mut entities: impl Iterator<Item = EntityId>, into: &mut [f32]) {
+    // Some at once, for the instructions that convert so many.
+    let mut numbers = [0.0; 64];
+    for scores in scores.chunks(numbers.len()) {
+        scores.convert_to_f32_slice(&mut numbers[..scores.len()]);
+        for (score, entity) in numbers[..scores.len()].iter().zip(&mut entities) {
+            into[entity.index()] = *score;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entities(ids: &[u32]) -> Vec<EntityId> {
+        ids.iter().map(|id| EntityId(*id)).collect()
+    }
+
+    #[test]
+    fn a_choice_worked_out_by_hand() {
+        let first = [0.0, 9.0, 5.0, -1.0, 5.0, 7.0f32];
+        let second = [8.0, 1.0, -2.0, 3.0, 1.0, 0.0f32];
+        // Without 1, the first teacher's order is 5 2 4 0 3, the second's 0 3 4 5 2. There is no sixth: the neighbour
+        // takes the place.
+        for (neighbours, chosen) in [
+            (&[1][..], &[5][..]),
+            (&[1], &[0, 2, 5]),
+            (&[1], &[0, 2, 3, 5]),
+            (&[1], &[0, 2, 3, 4, 5]),
+            (&[1], &[0, 1, 2, 3, 4, 5]),
+            (&[0, 1, 2, 3, 4, 5], &[0, 1]),
+        ] {
+            let found = Choice::default().of(&[&first, &second], &entities(neighbours), chosen.len());
+            assert_eq!(found, entities(chosen), "beside {neighbours:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_teachers_choice_equals_a_sort(
+            scores in prop::collection::vec(prop::sample::select(vec![-3.0f32, -0.5, -0.0, 0.0, 1e-30, 2.0, 7.5]), 1..60),
+            neighbours in prop::collection::btree_set(0u32..60, 0..20),
+            top in 1usize..60,
+        ) {
+            let neighbours: Vec<u32> = neighbours.into_iter().filter(|id| (*id as usize) < scores.len()).collect();
+            let top = top.min(scores.len());
+            let mut order: Vec<u32> =
+                (0..scores.len() as u32).filter(|id| !neighbours.contains(id)).collect();
+            // Stable, so of equal scores the lower id comes first; -0 and 0 are equal.
+            order.sort_by(|a, b| scores[*b as usize].partial_cmp(&scores[*a as usize]).unwrap());
+            order.extend(&neighbours);
+            let mut expected = order[..top].to_vec();
+            expected.sort_unstable();
+            prop_assert_eq!(Choice::default().of(&[&scores], &entities(&neighbours), top), entities(&expected));
+        }
+    }
+
+    #[test]
+    fn a_rest_worked_out_by_hand() {
+        // Without the second and the last: probabilities 1/2, 1/4, 1/4 of a sum of 8.
+        let scores = [4.0f32, 1000.0, 2.0, 2.0, -3.0].map(|x| if x > 0.0 { x.ln() } else { x });
+        let rest = Rest::of(&scores, entities(&[1, 4]).iter(), 3, &mut [0.0; 5]);
+        let ln2 = std::f64::consts::LN_2;
+        assert!((rest.log_sum - 3.0 * ln2).abs() < 1e-6, "{rest:?}");
+        assert!((rest.mean - 4.0 / 3.0 * ln2).abs() < 1e-6, "{rest:?}");
+        let (at_one, mean) = (3.0 * ln2 - 3f64.ln(), 4.0 / 3.0 * ln2);
+        for (tau, expected) in [(1.0, at_one), (4.0, mean + (at_one - mean) / 4.0), (f64::INFINITY, mean)] {
+            assert!((f64::from(rest.score(3, tau)) - expected).abs() < 1e-6, "{tau}");
+        }
+    }
+
+    #[test]
+    fn softened_sums_are_close_at_any_temperature() {
+        let scores: Vec<f32> = (0..1000).map(|i| ((i * 7919) % 1000) as f32 / 500.0 - 1.0).collect();
+        let rest = Rest::of(&scores, [].iter(), 1000, &mut [0.0; 1000]);
+        for tau in [1.0, 2.0, 4.0, 8.0] {
+            let exact = row::log_sum_exp(&scores, 1.0 / tau as f32);
+            let found = f64::from(rest.score(1000, tau)) / tau + 1000f64.ln();
+            assert!((exact - found).abs() < 1e-3, "{tau}: {found}, exactly {exact}");
+        }
+    }
+
+    #[test]
+    fn entities_of_one_score_have_that_score_and_none_have_no_sum() {
+        assert_eq!(Rest::of(&[0.0; 50], entities(&[3]).iter(), 49, &mut [0.0; 50]).score(49, 4.0), 0.0);
+        let none = Rest::of(&[1.0, 2.0], entities(&[0, 1]).iter(), 0, &mut [0.0; 2]);
+        assert_eq!((none.log_sum, none.mean), (f64::NEG_INFINITY, 0.0));
+    }
+}

@@ -13,10 +13,10 @@ use std::path::{Path, PathBuf};
 use training::Data;
 
 use crate::excerpt::{Excerpts, Kept, TeacherExcerpt};
-use crate::pages::{PIECE, Stored, fits_half};
+use crate::pages::Stored;
 use crate::part::CacheFile;
 use crate::schema::{TOP, scores_column, vector_column};
-use crate::write::beyond_half;
+use crate::write::require_half;
 
 /// Queries that models score at once.
 const BLOCK: usize = 512;
@@ -31,14 +31,8 @@ pub struct SoftLabels {
     files: Vec<Bytes>,
     scores: Vec<CachedColumn>,
     vectors: Vec<CachedColumn>,
-    /// Columns of a lossy cache instead of the scores of all entities.
-    lossy: Option<Lossy>,
-}
-
-/// Entities whose scores are there, and what there is of others.
-struct Lossy {
-    top: CachedColumn,
-    excerpts: Excerpts,
+    /// In a lossy cache: the entities whose scores are there, and what there is of others.
+    lossy: Option<(CachedColumn, Excerpts)>,
 }
 
 /// A column: where its rows lie.
@@ -47,11 +41,19 @@ struct CachedColumn {
     places: Vec<RowStart>,
 }
 
+impl CachedColumn {
+    /// So many rows of half precision in one file, the first at number `begin`, the next `stride` numbers on.
+    fn regular(file: usize, rows: usize, width: usize, begin: usize, stride: usize) -> CachedColumn {
+        let place = |row: usize| RowStart { file, offset: size_of::<f16>() * (begin + row * stride) };
+        CachedColumn { width, places: (0..rows).map(place).collect() }
+    }
+}
+
 /// The beginning of a row.
 #[derive(Clone, Copy)]
 struct RowStart {
-    file: u32,
-    offset: u64,
+    file: usize,
+    offset: usize,
 }
 
 /// Numbers that can pass for a file.
@@ -90,16 +92,13 @@ impl SoftLabels {
             interrupt::check()?;
             part.check_queries(data, *first)
         })?;
-        let column = |name: String| rows::<f16>(&parts, &name);
-        let scores: Vec<CachedColumn> =
-            teachers.iter().map(|m| column(scores_column(m))).collect::<Result<_>>()?;
-        let vectors = teachers.iter().map(|m| column(vector_column(m))).collect::<Result<_>>()?;
-        let lossy = if parts.first().is_some_and(|part| part.has(TOP)) {
-            Some(Lossy::read(&parts, &begins, &teachers, data)?)
-        } else {
-            None
+        let columns = |name: fn(&Modality) -> String| -> Result<Vec<CachedColumn>> {
+            teachers.iter().map(|modality| rows::<f16>(&parts, &name(modality))).collect()
         };
-        let expected = lossy.as_ref().map_or(data.entities(), |lossy| lossy.top.width);
+        let (scores, vectors) = (columns(scores_column)?, columns(vector_column)?);
+        let is_lossy = parts.first().is_some_and(|part| part.has(TOP));
+        let lossy = is_lossy.then(|| read_excerpts(&parts, &begins, &teachers, data)).transpose()?;
+        let expected = lossy.as_ref().map_or(data.entities(), |(top, _)| top.width);
         if let Some(other) = scores.iter().map(|rows| rows.width).find(|width| *width != expected) {
             let message = match lossy {
                 Some(_) => format!("{other} scores a row of {expected} entities kept"),
@@ -107,7 +106,7 @@ impl SoftLabels {
             };
             return Err(Error::data(message).hint("rerun `dsom-soft-labels`"));
         }
-        let files = parts.iter().map(|part| part.bytes().clone()).collect();
+        let files = parts.into_iter().map(|part| part.bytes).collect();
         Ok(SoftLabels { teachers, entities: data.entities(), files, scores, vectors, lossy })
     }
 
@@ -118,15 +117,9 @@ impl SoftLabels {
     pub fn from_rows(teachers: Vec<Modality>, entities: usize, rows: Vec<f16>) -> SoftLabels {
         let row = teachers.len() * entities;
         assert_eq!(rows.len() % row, 0, "whole rows");
-        let place = |query: usize, teacher: usize| RowStart {
-            file: 0,
-            offset: 2 * (query * row + teacher * entities) as u64,
-        };
-        let of_teacher = |teacher: usize| CachedColumn {
-            width: entities,
-            places: (0..rows.len() / row).map(|query| place(query, teacher)).collect(),
-        };
-        let scores = (0..teachers.len()).map(of_teacher).collect();
+        let scores = (0..teachers.len())
+            .map(|i| CachedColumn::regular(0, rows.len() / row, entities, i * entities, row))
+            .collect();
         let files = vec![Bytes::from_owner(Numbers(rows))];
         SoftLabels { teachers, entities, files, scores, vectors: Vec::new(), lossy: None }
     }
@@ -150,9 +143,7 @@ impl SoftLabels {
             for (block, queries) in queries.chunks(BLOCK).enumerate() {
                 interrupt::check()?;
                 model.scores(queries, &mut scores);
-                if !scores.values().par_chunks(PIECE).all(fits_half) {
-                    return Err(beyond_half(&scores, "scores", &teachers[teacher]));
-                }
+                require_half(&scores, &teachers[teacher])?;
                 let rows = rows[block * BLOCK * row..].par_chunks_mut(row);
                 rows.zip(scores.values().par_chunks(entities)).for_each(|(into, scores)| {
                     into[teacher * entities..][..entities].convert_from_f32_slice(scores);
@@ -170,10 +161,8 @@ impl SoftLabels {
     /// The same with query vectors `(query, width)` of each teacher.
     pub fn with_vectors(mut self, vectors: &[Matrix<f32>]) -> SoftLabels {
         for vectors in vectors {
-            let width = vectors.columns();
-            let file = self.files.len() as u32;
-            let place = |query: usize| RowStart { file, offset: 2 * (query * width) as u64 };
-            self.vectors.push(CachedColumn { width, places: (0..vectors.rows()).map(place).collect() });
+            let (rows, width) = (vectors.rows(), vectors.columns());
+            self.vectors.push(CachedColumn::regular(self.files.len(), rows, width, 0, width));
             let numbers = vectors.values().iter().map(|x| f16::from_f32(*x)).collect();
             self.files.push(Bytes::from_owner(Numbers(numbers)));
         }
@@ -204,7 +193,7 @@ impl SoftLabels {
         assert_eq!(into.len(), self.entities, "a row of all entities");
         match &self.lossy {
             None => self.stored(query, teacher).convert_to_f32_slice(into),
-            Some(lossy) => lossy.excerpts.fill(self.kept(lossy, query, teacher), teacher, tau, into),
+            Some((top, excerpts)) => excerpts.fill(self.kept(top, query, teacher), teacher, tau, into),
         }
     }
 
@@ -212,7 +201,7 @@ impl SoftLabels {
     pub fn score(&self, query: usize, teacher: usize, entity: EntityId) -> f32 {
         match &self.lossy {
             None => self.stored(query, teacher)[entity.index()].to_f32(),
-            Some(lossy) => lossy.excerpts.score(self.kept(lossy, query, teacher), teacher, entity),
+            Some((top, excerpts)) => excerpts.score(self.kept(top, query, teacher), teacher, entity),
         }
     }
 
@@ -236,38 +225,42 @@ impl SoftLabels {
         matrix
     }
 
-    fn kept(&self, lossy: &Lossy, query: usize, teacher: usize) -> Kept<'_> {
-        Kept { query, top: self.row::<u32>(&lossy.top, query), scores: self.stored(query, teacher) }
+    fn kept(&self, top: &CachedColumn, query: usize, teacher: usize) -> Kept<'_> {
+        Kept { query, top: self.row::<u32>(top, query), scores: self.stored(query, teacher) }
     }
 
     fn row<S: Stored>(&self, rows: &CachedColumn, query: usize) -> &[u8] {
         let RowStart { file, offset } = rows.places[query];
-        let from = offset as usize;
-        &self.files[file as usize][from..from + size_of::<S>() * rows.width]
+        &self.files[file][offset..offset + size_of::<S>() * rows.width]
     }
 }
 
-impl Lossy {
-    /// Reads what is of no fixed width, and checks that every entity kept is one of the graph's. The part at each
-    /// position begins with the row in `begins`.
-    fn read(parts: &[CacheFile], begins: &[usize], teachers: &[Modality], data: &Data) -> Result<Lossy> {
-        let top = rows::<u32>(parts, TOP)?;
-        let of_part = |(part, first): (&CacheFile, &usize)| -> Result<Vec<TeacherExcerpt>> {
-            interrupt::check()?;
-            let places = &top.places[*first..first + part.rows()];
-            part.check_top(places.iter().map(|place| place.offset), top.width, data.entities(), *first)?;
-            teachers.iter().map(|modality| part.excerpts(modality, data, *first)).collect()
-        };
-        let by_part: Vec<Result<Vec<TeacherExcerpt>>> = parts.par_iter().zip(begins).map(of_part).collect();
+/// Reads what a lossy cache has of no fixed width, and checks that every entity kept is one of the graph's. The part at
+/// each position begins with the row in `begins`.
+fn read_excerpts(
+    parts: &[CacheFile],
+    begins: &[usize],
+    teachers: &[Modality],
+    data: &Data,
+) -> Result<(CachedColumn, Excerpts)> {
+    let top = rows::<u32>(parts, TOP)?;
+    let of_part = |(part, first): (&CacheFile, &usize)| -> Result<Vec<TeacherExcerpt>> {
+        interrupt::check()?;
+        let places = &top.places[*first..first + part.rows()];
+        part.check_top(places.iter().map(|place| place.offset), top.width, data.entities(), *first)?;
+        teachers.iter().map(|modality| part.excerpts(modality, data, *first)).collect()
+    };
+    let by_part: Vec<Result<_>> = parts.par_iter().zip(begins).map(of_part).collect();
+    let mut whole = vec![TeacherExcerpt::default(); teachers.len()];
+    for part in by_part {
         // Of several errors the first by row, whichever thread was first.
-        let by_part: Vec<Vec<TeacherExcerpt>> = by_part.into_iter().collect::<Result<_>>()?;
-        let mut excerpts: Vec<TeacherExcerpt> = teachers.iter().map(|_| TeacherExcerpt::default()).collect();
-        for (whole, part) in by_part.into_iter().flat_map(|part| part.into_iter().enumerate()) {
-            excerpts[whole].append(part);
+        for (whole, part) in whole.iter_mut().zip(part?) {
+            whole.neighbours.extend(part.neighbours);
+            whole.rests.extend(part.rests);
         }
-        let queries = data.queries.clone();
-        Ok(Lossy { top, excerpts: Excerpts::new(data.entities(), queries, excerpts) })
     }
+    let excerpts = Excerpts { entities: data.entities(), queries: data.queries.clone(), teachers: whole };
+    Ok((top, excerpts))
 }
 
 impl Opened {
@@ -301,7 +294,7 @@ fn begins(parts: &[CacheFile], data: &Data) -> Result<Vec<usize>> {
         return Ok(begins);
     }
     let message = format!("{rows} rows, but the graph has {} training queries", data.queries.len());
-    let at = parts.first().and_then(|part| part.path().parent()).unwrap_or(Path::new(""));
+    let at = parts.first().and_then(|part| part.path.parent()).unwrap_or(Path::new(""));
     Err(Error::data(message).at(at).hint("rerun `dsom-soft-labels`"))
 }
 
@@ -312,8 +305,7 @@ fn rows<S: Stored>(parts: &[CacheFile], name: &str) -> Result<CachedColumn> {
         if part.width::<S>(name)? != width {
             return Err(Error::data(format!("lists of `{name}` differ in width between the parts")));
         }
-        let place = |offset| RowStart { file: file as u32, offset };
-        Ok(part.places::<S>(name)?.into_iter().map(place).collect())
+        Ok(part.places::<S>(name)?.into_iter().map(|offset| RowStart { file, offset }).collect())
     };
     let places: Vec<Vec<RowStart>> = parts.par_iter().enumerate().map(of_part).collect::<Result<_>>()?;
     Ok(CachedColumn { width, places: places.concat() })

@@ -78,18 +78,17 @@ pub(crate) fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
     let mut parts = write::parts(data.queries.len(), options.rows_per_file);
     parts.retain(|part| shard.is_none_or(|shard| shard.has(part.number)));
     let folder = task.folder().to_owned();
-    let fits = || {
+    let models: Vec<_> = teachers.iter().map(|teacher| &teacher.model).collect();
+    let begun = common.begin(task, || {
         require_entities(options.top, data.entities())?;
-        require_room(&folder, &data, &write::layout(&data, &teachers, options.top), &parts)?;
+        let layout = write::layout(&data, &teachers, options.top);
+        require_room(&folder, &data, &layout, &parts)?;
         let place = Place::choose(common.device(), Precision::F32)?;
-        let models: Vec<_> = teachers.iter().map(|teacher| &teacher.model).collect();
-        let rows = write::layout(&data, &teachers, options.top).rows_per_group();
-        place.require_scoring(&models, rows, "scoring with the teachers")?;
+        place.require_scoring(&models, layout.rows_per_group(), "scoring with the teachers")?;
         Ok(place)
-    };
-    let Some((work, place)) = common.begin(task, fits)? else { return Ok(()) };
-    let scorers = teachers.iter().map(|teacher| place.scorer(&teacher.model));
-    let scorers = scorers.collect::<Result<Vec<_>>>()?;
+    })?;
+    let Some((work, place)) = begun else { return Ok(()) };
+    let scorers = models.iter().map(|model| place.scorer(model)).collect::<Result<Vec<_>>>()?;
     let scorers: Vec<&dyn Scorer> = scorers.iter().map(|scorer| &**scorer).collect();
     write_labels(&work, &data, (&teachers, &scorers), options.top, &parts)?;
     let names: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
@@ -116,8 +115,7 @@ fn put_together(common: &Common, task: Task, count: NonZeroUsize) -> Result<()> 
 fn link(file: &Path, to: &Path) -> Result<()> {
     // Of a call that was cut short.
     let _ = std::fs::remove_file(to);
-    let copied = std::fs::hard_link(file, to).or_else(|_| std::fs::copy(file, to).map(drop));
-    copied.map_err(|e| Error::io(to, e))
+    std::fs::hard_link(file, to).or_else(|_| std::fs::copy(file, to).map(drop)).map_err(|e| Error::io(to, e))
 }
 
 /// Refuses to keep more entities than there are.
@@ -131,16 +129,14 @@ fn require_entities(top: usize, entities: usize) -> Result<()> {
 
 /// Refuses files in `folder` that the disk cannot hold or memory cannot write.
 fn require_room(folder: &Path, data: &Data, layout: &Layout, parts: &[Part]) -> Result<()> {
-    let (queries, rows) =
-        (parts.iter().map(|part| part.rows.len()).sum(), parts.iter().map(|part| part.rows.len()).max());
-    let at_once = parts.len().min(rayon::current_num_threads()) as u64;
-    let bytes = at_once * layout.memory(rows.unwrap_or_default());
+    let rows = || parts.iter().map(|part| part.rows.len());
+    let at_once = parts.len().min(rayon::current_num_threads());
+    let bytes = layout.memory(at_once, rows().max().unwrap_or_default());
     resources::require_memory(bytes, "writing the soft labels", "lower --threads")?;
     let knob = "set `soft_labels.top`, or name fewer `soft_labels.teachers`";
-    let pairs =
-        parts.iter().flat_map(|part| part.rows.clone()).map(|row| data.queries.tails(row).len()).sum();
+    let pairs = parts.iter().flat_map(|part| part.rows.clone()).map(|row| data.queries.tails(row).len());
     // Files that are there are kept, or removed first.
-    let more = layout.bytes(queries, pairs).saturating_sub(resources::occupied(folder));
+    let more = layout.bytes(rows().sum(), pairs.sum()).saturating_sub(resources::occupied(folder));
     resources::require_disk(folder, more, "the soft labels", knob)
 }
 
@@ -161,11 +157,12 @@ pub fn open_teachers(
             .at(run.root().join("teachers"))
             .hint("run `dsom-teachers`"));
     }
-    let open = |modality: Modality| {
+    let mut teachers = Vec::with_capacity(modalities.len());
+    for modality in modalities {
         let model = open_model(task, &run.teacher(&modality), vocabulary)?;
-        Ok(TrainedTeacher { modality, model })
-    };
-    modalities.into_iter().map(open).collect()
+        teachers.push(TrainedTeacher { modality, model });
+    }
+    Ok(teachers)
 }
 
 /// Checks row count, order of rows, layout and digests of a run's finished soft labels; returns the row count.

@@ -92,14 +92,14 @@ pub(crate) fn levels(rows: usize, width: usize, wide: bool) -> Vec<u8> {
 /// A run of Parquet's RLE hybrid: twice its length in ULEB128, which may end in redundant zero bits, then the level.
 fn run(into: &mut Vec<u8>, length: usize, level: u8, wide: bool) {
     let mut rest = 2 * length;
-    while rest >= 0x80 {
-        into.push(rest as u8 | 0x80);
+    while rest > 0 {
+        into.push(rest.to_le_bytes()[0] | 0x80);
         rest >>= 7;
     }
     if wide {
-        into.extend([rest as u8 | 0x80, 0])
-    } else {
-        into.push(rest as u8)
+        into.push(0);
+    } else if let Some(last) = into.last_mut() {
+        *last &= 0x7f;
     }
     into.push(level);
 }
@@ -111,33 +111,27 @@ pub(crate) struct Encoder {
     buffer: Vec<f16>,
 }
 
-/// A column chunk, encoded: its pages, and what the footer says of it.
-pub(crate) struct Chunk<'a> {
-    pub(crate) bytes: Borrowed<'a>,
-    pub(crate) close: ColumnCloseResult,
-}
-
 impl Encoder {
-    /// Encodes rows of `width` numbers as a column chunk that will begin at `offset` of its file; `None` if a number is
-    /// not finite or beyond what is stored of it.
+    /// Encodes rows of `width` numbers as the pages of a column chunk that will begin at `offset` of its file, and says
+    /// what the footer has of it; `None` if a number is not finite or beyond what is stored of it.
     pub(crate) fn encode<S: Stored>(
         &mut self,
         column: &ColumnDescPtr,
         numbers: &[S::Number],
         width: usize,
-        offset: u64,
-    ) -> Result<Option<Chunk<'_>>> {
+        offset: usize,
+    ) -> Result<Option<(Borrowed<'_>, ColumnCloseResult)>> {
         let rows = numbers.len() / width;
         let plans = plan(rows, width, size_of::<S>(), offset)?;
-        let length: usize = plans.iter().map(PageRows::length).sum();
+        let length: usize = plans.iter().map(|plan| plan.length).sum();
         // An odd place in the file is an odd place in the buffer.
-        let begin = (offset % 2) as usize;
+        let begin = offset % 2;
         self.buffer.resize((begin + length).div_ceil(2), f16::ZERO);
         let bytes = &mut bytemuck::cast_slice_mut(&mut self.buffer)[begin..begin + length];
         let mut rest = &mut *bytes;
         let mut pages = Vec::with_capacity(plans.len());
         for plan in &plans {
-            let (page, after) = rest.split_at_mut(plan.length());
+            let (page, after) = rest.split_at_mut(plan.length);
             pages.push((plan, page));
             rest = after;
         }
@@ -146,12 +140,13 @@ impl Encoder {
         if fits.contains(&false) {
             return Ok(None);
         }
+        let size = length as i64;
         let metadata = ColumnChunkMetaData::builder(column.clone())
             .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
             .set_compression(Compression::UNCOMPRESSED)
             .set_num_values(numbers.len() as i64)
-            .set_total_compressed_size(length as i64)
-            .set_total_uncompressed_size(length as i64)
+            .set_total_compressed_size(size)
+            .set_total_uncompressed_size(size)
             .set_data_page_offset(0)
             .build()?;
         let close = ColumnCloseResult {
@@ -162,64 +157,50 @@ impl Encoder {
             column_index: None,
             offset_index: None,
         };
-        Ok(Some(Chunk { bytes: Borrowed(bytes), close }))
+        Ok(Some((Borrowed(bytes), close)))
     }
 }
 
-/// The rows of one page, with what stands in front of them.
-struct PageRows {
-    rows: Range<usize>,
-    width: usize,
-    header: Vec<u8>,
-    levels: Vec<u8>,
-    /// Bytes of the values.
-    values: usize,
-}
-
-impl PageRows {
+/// One page: what stands in front of its values, and which numbers they are.
+struct PagePlan {
+    numbers: Range<usize>,
+    /// Its header and levels.
+    front: Vec<u8>,
     /// Bytes of the page.
-    fn length(&self) -> usize {
-        self.header.len() + self.levels.len() + self.values
-    }
+    length: usize,
+}
 
+impl PagePlan {
     /// Writes the page; answers whether every number fits.
     fn write<S: Stored>(&self, numbers: &[S::Number], page: &mut [u8]) -> bool {
-        let (header, page) = page.split_at_mut(self.header.len());
-        let (levels, values) = page.split_at_mut(self.levels.len());
-        header.copy_from_slice(&self.header);
-        levels.copy_from_slice(&self.levels);
-        S::store(&numbers[self.rows.start * self.width..self.rows.end * self.width], values)
+        let (front, values) = page.split_at_mut(self.front.len());
+        front.copy_from_slice(&self.front);
+        S::store(&numbers[self.numbers.clone()], values)
     }
 }
 
 /// Cuts rows into pages whose values, of `size` bytes each, begin at even offsets.
-fn plan(rows: usize, width: usize, size: usize, mut offset: u64) -> Result<Vec<PageRows>> {
+fn plan(rows: usize, width: usize, size: usize, mut offset: usize) -> Result<Vec<PagePlan>> {
     let step = rows_per_page(size * width);
     let mut plans = Vec::with_capacity(rows.div_ceil(step));
     for from in (0..rows).step_by(step) {
-        let rows = from..(from + step).min(rows);
-        let candidate = |wide: bool| -> Result<PageRows> {
-            let (levels, count) = (levels(rows.len(), width, wide), rows.len() * width);
-            let header = header(levels.len() + size * count, count)?;
-            Ok(PageRows { rows: rows.clone(), width, header, levels, values: size * count })
-        };
-        let even =
-            |plan: &PageRows| (offset as usize + plan.header.len() + plan.levels.len()).is_multiple_of(2);
-        let mut plan = candidate(false)?;
-        if !even(&plan) {
-            plan = candidate(true)?;
+        let numbers = from * width..(from + step).min(rows) * width;
+        let mut front = front(numbers.len(), width, size, false)?;
+        if !(offset + front.len()).is_multiple_of(2) {
+            // A header has the page's length twice, so only the levels become longer by an odd number of bytes.
+            front = self::front(numbers.len(), width, size, true)?;
         }
-        if !even(&plan) {
-            return Err(ParquetError::General("no page begins at an even offset".into()));
-        }
-        offset += plan.length() as u64;
-        plans.push(plan);
+        let length = front.len() + size * numbers.len();
+        offset += length;
+        plans.push(PagePlan { numbers, front, length });
     }
     Ok(plans)
 }
 
-/// The header of a page of `length` bytes that holds so many values.
-fn header(length: usize, values: usize) -> Result<Vec<u8>> {
+/// The header and the levels of a page of so many values.
+fn front(values: usize, width: usize, size: usize, wide: bool) -> Result<Vec<u8>> {
+    let levels = levels(values / width, width, wide);
+    let length = levels.len() + size * values;
     let page = Page::DataPage {
         // Only its length counts here, and zeros that nobody reads take no memory.
         buf: Bytes::from(vec![0; length]),
@@ -232,7 +213,8 @@ fn header(length: usize, values: usize) -> Result<Vec<u8>> {
     let mut sink = TrackedWrite::new(Front(Vec::new()));
     let spec = SerializedPageWriter::new(&mut sink).write_page(CompressedPage::new(page, length))?;
     let mut front = sink.into_inner()?.0;
-    front.truncate((spec.bytes_written - length as u64) as usize);
+    front.truncate(spec.uncompressed_size - length);
+    front.extend(levels);
     Ok(front)
 }
 
@@ -268,8 +250,7 @@ impl<'a> ChunkReader for Borrowed<'a> {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> Result<Bytes> {
-        let bytes = self.get_read(start)?.get(..length);
-        bytes.map(Bytes::copy_from_slice).ok_or_else(|| ParquetError::EOF("beyond the chunk".into()))
+        Ok(Bytes::copy_from_slice(&self.get_read(start)?[..length]))
     }
 }
 
@@ -296,19 +277,17 @@ mod tests {
     fn read<S: Stored, P: parquet::data_type::DataType>(
         numbers: &[S::Number],
         width: usize,
-        offset: u64,
+        offset: usize,
     ) -> (Vec<i16>, Vec<i16>, Vec<P::T>) {
         let (column, mut encoder, rows) = (column::<S>(width), Encoder::default(), numbers.len() / width);
-        let chunk = encoder.encode::<S>(&column, numbers, width, offset).unwrap().unwrap();
-        let bytes = Bytes::copy_from_slice(chunk.bytes.0);
-        let open = || {
-            let metadata = &chunk.close.metadata;
-            SerializedPageReader::new(Arc::new(bytes.clone()), metadata, rows, None).unwrap()
-        };
+        let (chunk, close) = encoder.encode::<S>(&column, numbers, width, offset).unwrap().unwrap();
+        let bytes = Bytes::copy_from_slice(chunk.0);
+        let open =
+            || SerializedPageReader::new(Arc::new(bytes.clone()), &close.metadata, rows, None).unwrap();
         for page in open() {
             let page = page.unwrap();
             let end = page.buffer().as_ptr_range().end as usize - bytes.as_ptr() as usize;
-            assert!((offset as usize + end).is_multiple_of(2), "values end, and so begin, at an even offset");
+            assert!((offset + end).is_multiple_of(2), "values end, and so begin, at an even offset");
         }
         let pages: Box<dyn PageReader> = Box::new(open());
         let mut reader = ColumnReaderImpl::<P>::new(column, pages);

@@ -9,22 +9,23 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Encoding;
 use parquet::column::page::{Page, PageReader};
-use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 use stage::{Error, Modality, Result, caught};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use training::Data;
 
 use crate::excerpt::{Rest, TeacherExcerpt, ids};
 use crate::pages::{Stored, levels};
-use crate::schema::{TOP, neighbour_scores_column, rest_column, rest_mean_column};
+use crate::schema::{TOP, excerpt_columns};
 
 /// A mapped file of the cache.
 pub(crate) struct CacheFile {
-    path: PathBuf,
-    bytes: Bytes,
+    pub(crate) path: PathBuf,
+    pub(crate) bytes: Bytes,
     metadata: Arc<ParquetMetaData>,
     schema: SchemaRef,
 }
@@ -33,25 +34,18 @@ impl CacheFile {
     /// Maps a file and reads its footer.
     pub(crate) fn open(path: &Path) -> Result<CacheFile> {
         let bytes = Bytes::from_owner(map(path)?);
-        let builder =
-            ParquetRecordBatchReaderBuilder::try_new(bytes.clone()).map_err(|e| unreadable(path, e))?;
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone());
+        let builder = builder.map_err(|e| unreadable(e).at(path))?;
         let (metadata, schema) = (builder.metadata().clone(), builder.schema().clone());
         let part = CacheFile { path: path.to_owned(), bytes, metadata, schema };
-        if part.metadata.row_groups().iter().flat_map(RowGroupMetaData::columns).all(is_somewhere) {
-            Ok(part)
-        } else {
-            Err(part.unexpected("its footer is damaged".to_owned()))
+        // parquet panics where a chunk could not be in a file at all.
+        for chunk in part.metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
+            let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
+            if start < 0 || chunk.compressed_size() < 0 {
+                return Err(part.unexpected("its footer is damaged"));
+            }
         }
-    }
-
-    /// Path of the file.
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// The whole file.
-    pub(crate) fn bytes(&self) -> &Bytes {
-        &self.bytes
+        Ok(part)
     }
 
     /// Number of its rows; a damaged footer may say anything.
@@ -61,43 +55,31 @@ impl CacheFile {
 
     /// Checks that the rows are the graph's queries from `first` on.
     pub(crate) fn check_queries(&self, data: &Data, first: usize) -> Result<()> {
-        let queries = data.queries.queries().get(first..).unwrap_or_default();
-        let ids = self.ids().map_err(|e| e.at(&self.path))?;
-        for (row, &(head, relation)) in ids.iter().enumerate() {
-            if queries.get(row).map(|query| (query.head.0, query.relation.0)) != Some((head, relation)) {
-                let message = format!("query ({head}, {relation}) is not what the graph has at this row");
-                let error = Error::data(message).at(&self.path).row((first + row) as u64);
-                return Err(error.hint("rerun `dsom-soft-labels`"));
-            }
-        }
-        Ok(())
-    }
-
-    /// Head and relation of each row.
-    fn ids(&self) -> Result<Vec<(u32, u32)>> {
-        let mut ids = Vec::with_capacity(self.rows());
+        let mut rows = first..;
         self.for_each_batch(&["head", "relation"], |batch| {
             let heads: &UInt32Array = numbers(batch, "head")?;
             let relations: &UInt32Array = numbers(batch, "relation")?;
-            ids.extend(heads.values().iter().copied().zip(relations.values().iter().copied()));
-            Ok(())
-        })?;
-        Ok(ids)
-    }
-
-    /// Visits batches of rows of some columns.
-    fn for_each_batch(&self, names: &[&str], mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
-        let visit = || -> Result<()> {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(self.bytes.clone())
-                .map_err(|e| unreadable(&self.path, e))?;
-            let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
-            for batch in builder.with_projection(mask).build().map_err(|e| unreadable(&self.path, e))? {
-                each(&batch.map_err(|e| unreadable(&self.path, e))?)?;
+            for ((head, relation), row) in heads.values().iter().zip(relations.values()).zip(&mut rows) {
+                let query = data.queries.queries().get(row);
+                if query.is_none_or(|query| (query.head.0, query.relation.0) != (*head, *relation)) {
+                    let message = format!("query ({head}, {relation}) is not what the graph has at this row");
+                    return Err(Error::data(message).row(row).hint("rerun `dsom-soft-labels`"));
+                }
             }
             Ok(())
-        };
+        })
+    }
+
+    /// Visits batches of rows of some columns; errors name the file.
+    fn for_each_batch(&self, names: &[&str], mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
         // Pages can be damaged such that their decoder panics.
-        caught(visit).unwrap_or_else(|| Err(self.unexpected("its pages are damaged".to_owned())))
+        let visited = caught(|| {
+            let builder = ParquetRecordBatchReaderBuilder::try_new(self.bytes.clone()).map_err(unreadable)?;
+            let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
+            let mut batches = builder.with_projection(mask).build().map_err(unreadable)?;
+            batches.try_for_each(|batch| each(&batch.map_err(unreadable)?))
+        });
+        visited.unwrap_or_else(|| Err(self.unexpected("its pages are damaged"))).map_err(|e| e.at(&self.path))
     }
 
     /// Tells whether there is a column `name`.
@@ -114,21 +96,20 @@ impl CacheFile {
                 Ok(*width as usize)
             }
             other => {
-                let message = format!("column `{name}` is {other}, no fixed-size list of {}", S::TYPE);
-                Err(self.unexpected(message))
+                Err(self.unexpected(format!("column `{name}` is {other}, no fixed-size list of {}", S::TYPE)))
             }
         }
     }
 
     /// Offset in the file of each row of the list column `name`.
-    pub(crate) fn places<S: Stored>(&self, name: &str) -> Result<Vec<u64>> {
+    pub(crate) fn places<S: Stored>(&self, name: &str) -> Result<Vec<usize>> {
         let width = self.width::<S>(name)?;
         let columns = self.metadata.file_metadata().schema_descr().columns();
         let column = columns.iter().position(|column| column.path().parts()[0] == name);
         let column = column.ok_or_else(|| self.unexpected(format!("no column `{name}`")))?;
         let mut places = Vec::with_capacity(self.rows());
+        let unreadable = |e| unreadable(e).at(&self.path);
         for group in self.metadata.row_groups() {
-            let unreadable = |e| unreadable(&self.path, e);
             let bytes = Arc::new(self.bytes.clone());
             let rows = group.num_rows() as usize;
             let mut pages =
@@ -140,44 +121,44 @@ impl CacheFile {
                 places.extend(values.step_by(size_of::<S>() * width));
             }
         }
-        if places.len() == self.rows() {
-            Ok(places)
-        } else {
-            Err(self.unexpected(format!("column `{name}` has {} rows", places.len())))
+        self.require_rows(name, places.len())?;
+        Ok(places)
+    }
+
+    fn require_rows(&self, name: &str, rows: usize) -> Result<()> {
+        if rows == self.rows() {
+            return Ok(());
         }
+        Err(self.unexpected(format!("column `{name}` has {rows} rows")))
     }
 
     /// The bytes of a page's values, of `size` bytes each, if it is one as [`crate::pages`] writes them.
-    fn values(&self, page: &Page, width: usize, size: usize) -> Option<std::ops::Range<u64>> {
+    fn values(&self, page: &Page, width: usize, size: usize) -> Option<Range<usize>> {
         let Page::DataPage { buf, num_values, encoding: Encoding::PLAIN, .. } = page else { return None };
         let values = *num_values as usize;
         let length = size * values;
         let before = buf.len().checked_sub(length)?;
         let rows = values / width;
-        let ours = |wide| buf[..before] == levels(rows, width, wide);
-        if !values.is_multiple_of(width) || !(ours(false) || ours(true)) {
-            return None;
-        }
+        let are_ours = [false, true].iter().any(|wide| buf[..before] == levels(rows, width, *wide));
         // An uncompressed page is a piece of the file, not a copy.
-        let offset = (buf.as_ptr() as usize).checked_sub(self.bytes.as_ptr() as usize)? + before;
-        let within = offset.is_multiple_of(2) && offset + length <= self.bytes.len();
-        within.then_some(offset as u64..(offset + length) as u64)
+        let offset = buf.as_ptr().addr().checked_sub(self.bytes.as_ptr().addr())? + before;
+        let is_within = offset.is_multiple_of(2) && offset + length <= self.bytes.len();
+        (values.is_multiple_of(width) && are_ours && is_within).then_some(offset..offset + length)
     }
 
     /// Checks that the ids at `places`, so many in each, are of entities; the first row is number `first`.
     pub(crate) fn check_top(
         &self,
-        places: impl Iterator<Item = u64>,
+        places: impl Iterator<Item = usize>,
         width: usize,
         entities: usize,
         first: usize,
     ) -> Result<()> {
-        for (row, place) in places.enumerate() {
-            let from = place as usize;
+        for (from, row) in places.zip(first..) {
             let bytes = &self.bytes[from..from + size_of::<u32>() * width];
-            if let Some(other) = ids(bytes).find(|entity| *entity >= entities) {
-                let message = format!("column `{TOP}`: entity {other}, but the graph has {entities}");
-                return Err(self.unexpected(message).row((first + row) as u64));
+            if let Some(other) = ids(bytes).find(|entity| entity.index() >= entities) {
+                let message = format!("column `{TOP}`: entity {}, but the graph has {entities}", other.0);
+                return Err(self.unexpected(message).row(row));
             }
         }
         Ok(())
@@ -185,7 +166,7 @@ impl CacheFile {
 
     /// A teacher's excerpts, of rows that are the graph's queries from `first` on.
     pub(crate) fn excerpts(&self, modality: &Modality, data: &Data, first: usize) -> Result<TeacherExcerpt> {
-        let names = [neighbour_scores_column(modality), rest_column(modality), rest_mean_column(modality)];
+        let names = excerpt_columns(modality);
         let [scores, log_sum, mean] = names.each_ref().map(String::as_str);
         let mut excerpts = TeacherExcerpt::default();
         self.for_each_batch(&[scores, log_sum, mean], |batch| {
@@ -194,37 +175,28 @@ impl CacheFile {
             for row in 0..batch.num_rows() {
                 let query = first + excerpts.rests.len();
                 let rest = Rest { log_sum: log_sums.value(row), mean: means.value(row) };
-                let wrong = |message: String| self.unexpected(message).row(query as u64);
                 if rest.log_sum.is_nan() || !rest.mean.is_finite() {
-                    return Err(wrong(format!("column `{log_sum}` or `{mean}` is no number")));
+                    let message = format!("column `{log_sum}` or `{mean}` is no number");
+                    return Err(self.unexpected(message).row(query));
                 }
                 let (scores, neighbours) = (scores.value(row), data.queries.tails(query).len());
                 if scores.len() != neighbours {
                     let found = scores.len();
-                    return Err(wrong(format!("{found} scores of neighbours, the graph has {neighbours}")));
+                    let message = format!("{found} scores of neighbours, the graph has {neighbours}");
+                    return Err(self.unexpected(message).row(query));
                 }
                 excerpts.neighbours.extend(scores.as_primitive::<Float32Type>().values());
                 excerpts.rests.push(rest);
             }
             Ok(())
-        })
-        .map_err(|e| e.at(&self.path))?;
-        if excerpts.rests.len() == self.rows() {
-            Ok(excerpts)
-        } else {
-            Err(self.unexpected(format!("column `{log_sum}` has {} rows", excerpts.rests.len())))
-        }
+        })?;
+        self.require_rows(log_sum, excerpts.rests.len())?;
+        Ok(excerpts)
     }
 
-    fn unexpected(&self, message: String) -> Error {
+    fn unexpected(&self, message: impl Into<String>) -> Error {
         Error::data(message).at(&self.path).hint("rerun `dsom-soft-labels` with --force")
     }
-}
-
-/// Tells whether a chunk could be in a file at all: parquet panics where it could not.
-fn is_somewhere(chunk: &ColumnChunkMetaData) -> bool {
-    let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
-    start >= 0 && chunk.compressed_size() >= 0
 }
 
 /// A column of lists of f32.
@@ -234,8 +206,8 @@ fn lists<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ListArray> {
     lists.ok_or_else(|| Error::data(format!("column `{name}` is no list of Float32")))
 }
 
-fn unreadable(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::data("not a readable Parquet file").at(path).because(error)
+fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::data("not a readable Parquet file").because(error)
 }
 
 #[expect(unsafe_code, reason = "mapping a file is unsafe: another process could change it")]

@@ -28,19 +28,10 @@ pub(crate) fn vector_column(modality: &Modality) -> String {
 /// The column of the entities whose scores a lossy cache keeps.
 pub(crate) const TOP: &str = "top";
 
-/// The column of a teacher's scores of the query's neighbours in a lossy cache.
-pub(crate) fn neighbour_scores_column(modality: &Modality) -> String {
-    format!("neighbour_scores_{modality}")
-}
-
-/// The column of the log-sum-exp of a teacher's scores that a lossy cache leaves out.
-pub(crate) fn rest_column(modality: &Modality) -> String {
-    format!("rest_{modality}")
-}
-
-/// The column of the mean of these scores.
-pub(crate) fn rest_mean_column(modality: &Modality) -> String {
-    format!("rest_mean_{modality}")
+/// What a lossy cache has of a teacher beside that: its scores of the query's neighbours, and the log-sum-exp and the mean
+/// of the scores that are left out.
+pub(crate) fn excerpt_columns(modality: &Modality) -> [String; 3] {
+    ["neighbour_scores", "rest", "rest_mean"].map(|kind| format!("{kind}_{modality}"))
 }
 
 /// Rows of so many bytes that make a page.
@@ -65,17 +56,16 @@ impl Layout<'_> {
 
     /// Bytes of a row's lists when they have so many scores.
     fn row_bytes(&self, scores: usize) -> usize {
-        let ids = if self.top == 0 { 0 } else { size_of::<u32>() * self.top };
-        ids + self.teachers.iter().map(|(_, vector)| size_of::<f16>() * (vector + scores)).sum::<usize>()
+        // Ids of what is kept, and numbers of all teachers.
+        size_of::<u32>() * self.top
+            + self.teachers.iter().map(|(_, vector)| size_of::<f16>() * (vector + scores)).sum::<usize>()
     }
 
     /// Bytes that the lists of so many queries with so many neighbours in all take.
     pub(crate) fn bytes(&self, queries: usize, neighbours: usize) -> u64 {
-        let excerpts = match self.top {
-            0 => 0,
-            _ => self.teachers.len() * (size_of::<f32>() * neighbours + 2 * size_of::<f64>() * queries),
-        };
-        (queries * self.row_bytes(self.scores()) + excerpts) as u64
+        let lists = queries * self.row_bytes(self.scores());
+        let excerpts = self.teachers.len() * (size_of::<f32>() * neighbours + 2 * size_of::<f64>() * queries);
+        (if self.top == 0 { lists } else { lists + excerpts }) as u64
     }
 
     /// Rows of a row group: as many as have their scores in memory at once.
@@ -83,44 +73,40 @@ impl Layout<'_> {
         (GROUP_BYTES / self.row_bytes(self.entities).max(1)).clamp(16, 4096)
     }
 
-    /// Bytes that writing one part takes: one teacher's scores of a row group as f32 and as pages; or all teachers'
-    /// scores as f32 and what is kept of them, as numbers and as pages.
-    pub(crate) fn memory(&self, rows_per_file: usize) -> u64 {
+    /// Bytes that writing so many parts at once takes: of each one teacher's scores of a row group as f32 and as pages; or
+    /// all teachers' scores as f32 and what is kept of them, as numbers and as pages.
+    pub(crate) fn memory(&self, parts: usize, rows_per_file: usize) -> u64 {
         let rows = self.rows_per_group().min(rows_per_file);
         let widest = self.teachers.iter().map(|(_, vector)| *vector).fold(self.scores(), usize::max);
         let a_row = match self.top {
             0 => widest * (4 + 2),
             top => self.teachers.len() * (self.entities + 2 * top) * 4 + 2 * 4 * top + widest * (4 + 2),
         };
-        (rows * a_row) as u64
+        (parts * rows * a_row) as u64
     }
 
     pub(crate) fn schema(&self) -> Schema {
-        let list = |name: String, item: DataType, width: usize| {
-            Field::new(name, DataType::FixedSizeList(list_item(item), width as i32), false)
-        };
-        let halves = |name: String, width: usize| list(name, DataType::Float16, width);
         let mut fields = vec![
             Field::new("head", DataType::UInt32, false),
             Field::new("relation", DataType::UInt32, false),
             Field::new("head_name", DataType::Utf8, false),
             Field::new("relation_name", DataType::Utf8, false),
-            Field::new("neighbours", DataType::List(list_item(DataType::UInt32)), false),
+            Field::new_list("neighbours", list_item(DataType::UInt32), false),
         ];
+        let modalities = || self.teachers.iter().map(|(modality, _)| *modality);
         if self.top > 0 {
-            let number = |name: String| Field::new(name, DataType::Float64, false);
-            for (modality, _) in &self.teachers {
-                let list = DataType::List(list_item(DataType::Float32));
-                fields.push(Field::new(neighbour_scores_column(modality), list, false));
-                fields.extend([number(rest_column(modality)), number(rest_mean_column(modality))]);
+            for [neighbours, log_sum, mean] in modalities().map(excerpt_columns) {
+                fields.push(Field::new_list(neighbours, list_item(DataType::Float32), false));
+                fields.extend([log_sum, mean].map(|name| Field::new(name, DataType::Float64, false)));
             }
         }
-        fields.extend(self.teachers.iter().map(|(modality, width)| halves(vector_column(modality), *width)));
+        let vectors = self.teachers.iter().map(|(modality, width)| (vector_column(modality), *width));
+        fields.extend(vectors.map(|(name, width)| list(&name, DataType::Float16, width)));
         if self.top > 0 {
-            fields.push(list(TOP.into(), DataType::UInt32, self.top));
+            fields.push(list(TOP, DataType::UInt32, self.top));
         }
-        let scores = |(modality, _): &(&Modality, usize)| halves(scores_column(modality), self.scores());
-        fields.extend(self.teachers.iter().map(scores));
+        let scores = modalities().map(scores_column);
+        fields.extend(scores.map(|name| list(&name, DataType::Float16, self.scores())));
         Schema::new(fields)
     }
 
@@ -130,12 +116,15 @@ impl Layout<'_> {
             KeyValue::new("dsom.format".into(), FORMAT.to_string()),
             KeyValue::new("dsom.entities".into(), self.entities.to_string()),
         ];
-        if self.top > 0 {
-            facts.push(KeyValue::new("dsom.top".into(), self.top.to_string()));
-        }
+        facts.extend((self.top > 0).then(|| KeyValue::new("dsom.top".into(), self.top.to_string())));
         WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::default()))
             .set_key_value_metadata(Some(facts))
             .build()
     }
+}
+
+/// A column of lists of one width.
+fn list(name: &str, item: DataType, width: usize) -> Field {
+    Field::new_fixed_size_list(name, list_item(item), width as i32, false)
 }

@@ -1,10 +1,11 @@
-//! The file has what the teachers say, for our reader and for arrow's.
+//! The file has what the teachers say, for our reader and for arrow's; a lossy one has what it keeps, and a stand-in for
+//! the rest.
 
 use arrow::array::AsArray;
-use arrow::datatypes::Float16Type;
+use arrow::datatypes::{Float16Type, Float32Type, Float64Type, UInt32Type};
 use half::f16;
 use kge::model::normal;
-use kge::{Matrix, Model, Scorer};
+use kge::{Matrix, Model, Scorer, row};
 use mkg::graph::{Entity, Relation, column, for_each_batch};
 use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
 use parquet::arrow::ArrowWriter;
@@ -15,10 +16,8 @@ use std::path::{Path, PathBuf};
 use training::Data;
 
 use crate::SoftLabels;
-use crate::schema::{scores_column, vector_column};
+use crate::schema::{TOP, excerpt_columns, scores_column, vector_column};
 use crate::write::{TrainedTeacher, layout, scorers, write_part};
-
-mod lossy;
 
 /// A graph of so many entities in which every entity asks one question.
 fn graph(entities: usize, queries: usize) -> Data {
@@ -68,6 +67,12 @@ fn map(files: &[PathBuf], data: &Data) -> Result<SoftLabels> {
     SoftLabels::map(files, ["structural", "textual"].map(|name| name.parse().unwrap()).to_vec(), data)
 }
 
+/// The cache of the graph's teachers, with all scores or those of `top` entities a row.
+fn cached(data: &Data, top: usize) -> SoftLabels {
+    let folder = tempfile::tempdir().unwrap();
+    map(&write(folder.path(), data, &teachers(data), top).unwrap(), data).unwrap()
+}
+
 fn halves(values: &[f32]) -> Vec<f16> {
     values.iter().map(|x| f16::from_f32(*x)).collect()
 }
@@ -92,10 +97,7 @@ fn every_row_is_what_the_teacher_says_however_rows_fall_into_pages() {
     // Few entities: several row groups. Many: several pages. The others: every remainder of the offsets.
     for (entities, queries) in [(3, 9000), (2, 5), (40_000, 70), (7, 100), (16, 101), (63, 64)] {
         let data = graph(entities, queries);
-        let teachers = teachers(&data);
-        let folder = tempfile::tempdir().unwrap();
-        let labels = map(&write(folder.path(), &data, &teachers, 0).unwrap(), &data).unwrap();
-        assert_told(&labels, &data, &teachers);
+        assert_told(&cached(&data, 0), &data, &teachers(&data));
     }
 }
 
@@ -107,52 +109,58 @@ fn other_readers_of_parquet_see_typed_columns_of_the_same_numbers() {
     let files = write(folder.path(), &data, &teachers, 0).unwrap();
     let labels = map(&files, &data).unwrap();
     for (index, teacher) in teachers.iter().enumerate() {
-        for (name, scores) in
-            [(scores_column(&teacher.modality), true), (vector_column(&teacher.modality), false)]
-        {
-            let mut query = 0;
-            for file in &files {
-                for_each_batch(file, |batch| {
-                    for row in column(batch, &name)?.as_fixed_size_list().iter() {
-                        let expected =
-                            if scores { labels.stored(query, index) } else { labels.vector(query, index) };
-                        assert!(row.unwrap().as_primitive::<Float16Type>().values() == expected);
-                        query += 1;
-                    }
-                    Ok(())
-                })
-                .unwrap();
-            }
-            assert_eq!(query, data.queries.len());
+        let (mut scores, mut vectors) = (0.., 0..);
+        for file in &files {
+            for_each_batch(file, |batch| {
+                for row in column(batch, &scores_column(&teacher.modality))?.as_fixed_size_list().iter() {
+                    let expected = labels.stored(scores.next().unwrap(), index);
+                    assert!(row.unwrap().as_primitive::<Float16Type>().values() == expected);
+                }
+                for row in column(batch, &vector_column(&teacher.modality))?.as_fixed_size_list().iter() {
+                    let expected = labels.vector(vectors.next().unwrap(), index);
+                    assert!(row.unwrap().as_primitive::<Float16Type>().values() == expected);
+                }
+                Ok(())
+            })
+            .unwrap();
         }
+        assert_eq!((scores.start, vectors.start), (data.queries.len(), data.queries.len()));
     }
 }
 
 #[test]
-fn numbers_that_half_precision_cannot_hold_are_refused() {
+fn numbers_that_half_precision_cannot_hold_are_refused_kept_or_not() {
     let data = graph(10, 10);
-    for (value, said) in [(f32::NAN, "not numbers"), (1e5, "up to"), (f32::INFINITY, "up to inf")] {
+    let values = [(f32::NAN, "not numbers"), (1e5, "up to"), (-1e5, "up to"), (f32::INFINITY, "up to inf")];
+    for ((value, said), top) in values.into_iter().flat_map(|case| [(case, 0), (case, 1)]) {
         let mut teachers = teachers(&data);
         teachers[1].model.entity.row_mut(4)[0] = value;
         let folder = tempfile::tempdir().unwrap();
-        let error = write(folder.path(), &data, &teachers, 0).err().unwrap();
+        let error = write(folder.path(), &data, &teachers, top).err().unwrap();
         assert_eq!(error.kind(), Kind::Diverged);
-        assert!(error.to_string().contains(said), "{error}");
+        assert!(error.to_string().contains(said), "{value}, {top}: {error}");
         assert_eq!(error.hint_text(), Some("retrain teacher textual"));
     }
 }
 
 #[test]
 fn soft_labels_of_another_graph_are_refused() {
-    let data = graph(10, 30);
-    let folder = tempfile::tempdir().unwrap();
-    let files = write(folder.path(), &data, &teachers(&data), 0).unwrap();
-    let said = |other: &Data| map(&files, other).err().unwrap().to_string();
-    assert!(said(&graph(10, 31)).contains("30 rows, but the graph has 31 training queries"));
-    assert!(said(&graph(11, 30)).contains("is not what the graph has at this row"));
     let mut larger = graph(10, 30);
     larger.vocabulary.entities.push(Entity { key: "new".into(), ..Entity::default() });
-    assert!(said(&larger).contains("10 scores a row, the graph has 11 entities"));
+    let mut smaller = denser(10, 30);
+    smaller.vocabulary.entities.truncate(5);
+    for (data, top, other, words) in [
+        (graph(10, 30), 0, graph(10, 31), ["30 rows, but the graph has 31 training queries", ""]),
+        (graph(10, 30), 0, graph(11, 30), ["is not what the graph has at this row", ""]),
+        (graph(10, 30), 0, larger, ["10 scores a row, the graph has 11 entities", ""]),
+        (denser(10, 30), 8, graph(10, 30), ["a.parquet: row 1: 2 scores of neighbours, the graph has 1", ""]),
+        (denser(10, 30), 8, smaller, ["row 0: column `top`: entity", "graph has 5"]),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let files = write(folder.path(), &data, &teachers(&data), top).unwrap();
+        let error = map(&files, &other).err().unwrap().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+    }
 }
 
 #[test]
@@ -193,5 +201,142 @@ proptest! {
                 (0..30).for_each(|query| labels.fill(query, 1, 2.0, &mut [0.0; 10]));
             }
         }
+    }
+}
+
+/// A graph whose queries have up to four neighbours.
+fn denser(entities: usize, queries: usize) -> Data {
+    let mut data = graph(entities, queries);
+    let pairs = data.queries.queries().iter().enumerate().flat_map(|(i, query)| {
+        (0..=i % 4).map(move |j| (*query, EntityId(((i * 7 + j * 11) % entities) as u32)))
+    });
+    data.queries = QuerySet::from_pairs(pairs.collect());
+    data
+}
+
+fn filled(labels: &SoftLabels, query: usize, teacher: usize, tau: f64) -> Vec<f32> {
+    let mut row = vec![f32::NAN; labels.entities()];
+    labels.fill(query, teacher, tau, &mut row);
+    row
+}
+
+#[test]
+fn a_row_worked_out_by_hand() {
+    // One query of entity 0, whose embedding is 1 as its relation's is: scores are the entities' embeddings.
+    let scores = [1.0, 8.0, 0.5, 0.25, 0.25, 4.0f32];
+    let mut data = graph(6, 1);
+    let neighbours = [5, 2].map(|tail| (data.queries.query(0), EntityId(tail)));
+    data.queries = QuerySet::from_pairs(neighbours.to_vec());
+    let embeddings = |values: &[f32]| {
+        let pairs = values.iter().flat_map(|x| [*x, 0.0]).collect();
+        Matrix::from_values(values.len(), 2, pairs)
+    };
+    let model = Model::complex(embeddings(&scores), embeddings(&[1.0, 1.0]));
+    let modality = stage::Modality::structural();
+    let teachers = [TrainedTeacher { modality: modality.clone(), model }];
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("part.parquet");
+    write_part(&file, &data, (&teachers, &scorers(&teachers)), 2, 0..1, &Progress::new("test", 1, "queries"))
+        .unwrap();
+    let labels = SoftLabels::map(&[file], vec![modality], &data).unwrap();
+    assert!(!labels.is_whole());
+    // Beside the neighbours 2 and 5, entities 1 and 0; the rest, 3 and 4, have one score, so their place is exact.
+    assert_eq!(labels.stored(0, 0), halves(&[1.0, 8.0]));
+    for tau in [1.0, 4.0, f64::INFINITY] {
+        assert_eq!(filled(&labels, 0, 0, tau), scores);
+    }
+    assert!((0..6).all(|entity| labels.score(0, 0, EntityId(entity)) == scores[entity as usize]));
+}
+
+#[test]
+fn a_row_that_keeps_every_entity_is_whole() {
+    // Queries with one neighbour and 15 others; with up to four, which then fill the list.
+    for (data, top) in [(graph(16, 50), 15), (denser(16, 50), 15), (denser(16, 50), 16)] {
+        let (whole, lossy) = (cached(&data, 0), cached(&data, top));
+        for (query, teacher) in (0..50).flat_map(|query| [(query, 0), (query, 1)]) {
+            // The neighbours' scores are not rounded.
+            let found = halves(&filled(&lossy, query, teacher, 4.0));
+            assert_eq!(found, halves(&filled(&whole, query, teacher, 4.0)));
+        }
+    }
+}
+
+#[test]
+fn softened_sums_and_neighbours_are_those_of_the_whole_row() {
+    let data = denser(300, 500);
+    let (whole, lossy) = (cached(&data, 0), cached(&data, 20));
+    for (query, teacher) in (0..500).flat_map(|query| [(query, 0), (query, 1)]) {
+        let exact = filled(&whole, query, teacher, 1.0);
+        let found = filled(&lossy, query, teacher, 1.0);
+        for tail in data.queries.tails(query) {
+            assert_eq!(f16::from_f32(found[tail.index()]).to_f32(), exact[tail.index()]);
+        }
+        let same = found.iter().zip(&exact).filter(|(a, b)| a == b).count();
+        assert!(same >= 20);
+        assert!((0..300).all(|e| lossy.score(query, teacher, EntityId(e)) == found[e as usize]));
+        // Neighbours and rest are summed before scores, which go up to 30, are rounded to 11 bits.
+        let [exact_sum, sum] = [&exact, &found].map(|row| row::log_sum_exp(row, 1.0));
+        assert!((exact_sum - sum).abs() < 1e-2, "{sum}, exactly {exact_sum}");
+        let mean = |row: &[f32]| row::sum(row) / 300.0;
+        let found = filled(&lossy, query, teacher, f64::INFINITY);
+        assert!((mean(&found) - mean(&exact)).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn other_readers_of_parquet_see_which_entities_and_what_rest() {
+    let (data, top) = (denser(3000, 200), 7);
+    let teachers = teachers(&data);
+    let folder = tempfile::tempdir().unwrap();
+    let files = write(folder.path(), &data, &teachers, top).unwrap();
+    let labels = map(&files, &data).unwrap();
+    let mut query = 0;
+    for file in &files {
+        for_each_batch(file, |batch| {
+            let ids = column(batch, TOP)?.as_fixed_size_list();
+            for row in 0..batch.num_rows() {
+                let ids = ids.value(row);
+                let ids = ids.as_primitive::<UInt32Type>().values();
+                assert!(ids.is_sorted() && ids.iter().all(|id| (*id as usize) < 3000));
+                for (index, teacher) in teachers.iter().enumerate() {
+                    let [neighbour_scores, rest, rest_mean] = excerpt_columns(&teacher.modality);
+                    let scores = filled(&labels, query, index, 1.0);
+                    let number = |name: &str| -> Result<f64> {
+                        Ok(column(batch, name)?.as_primitive::<Float64Type>().value(row))
+                    };
+                    let (log_sum, mean) = (number(&rest)?, number(&rest_mean)?);
+                    let tails = data.queries.tails(query).iter().map(|tail| tail.index());
+                    let known: Vec<usize> = ids.iter().map(|id| *id as usize).chain(tails).collect();
+                    let rest = (0..3000).find(|entity| !known.contains(entity)).unwrap();
+                    let each = log_sum - ((3000 - known.len()) as f64).ln();
+                    assert!((f64::from(scores[rest]) - each).abs() < 1e-6 && each >= mean);
+                    let of_neighbours = column(batch, &neighbour_scores)?.as_list::<i32>().value(row);
+                    let of_neighbours = of_neighbours.as_primitive::<Float32Type>().values().iter().copied();
+                    let expected = data.queries.tails(query).iter().map(|tail| scores[tail.index()]);
+                    assert!(expected.eq(of_neighbours));
+                }
+                query += 1;
+            }
+            Ok(())
+        })
+        .unwrap();
+    }
+    assert_eq!(query, 200);
+}
+
+#[test]
+fn a_lossy_cache_is_estimated_at_what_it_takes() {
+    let data = denser(500, 2000);
+    let teachers = teachers(&data);
+    for top in [0, 1, 64, 500] {
+        let folder = tempfile::tempdir().unwrap();
+        let files = write(folder.path(), &data, &teachers, top).unwrap();
+        let bytes: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
+        let estimate = layout(&data, &teachers, top).bytes(data.queries.len(), data.queries.pairs());
+        // Names and footers are not in it.
+        assert!(
+            estimate < bytes + 20_000 && bytes < estimate + 120_000,
+            "{top}: {bytes}, {estimate} expected"
+        );
     }
 }

@@ -1,15 +1,14 @@
 //! Writing the cache: parts side by side, each in row groups of bounded size.
 
-use arrow::array::{ArrayRef, ListBuilder, StringArray, UInt32Array, UInt32Builder};
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::array::{ArrayRef, StringArray, UInt32Array};
 use half::f16;
 use kge::{Matrix, Model, Scorer};
 use mkg::Query;
-use mkg::graph::list_item;
 use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::{ArrowColumnChunk, ArrowRowGroupWriterFactory, compute_leaves};
+use parquet::arrow::arrow_writer::{ArrowColumnChunk, compute_leaves};
 use parquet::errors::ParquetError;
 use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::ColumnDescPtr;
 use program::Progress;
 use rayon::prelude::*;
 use stage::files::write_atomically;
@@ -21,7 +20,7 @@ use std::path::Path;
 use std::sync::Arc;
 use training::Data;
 
-use crate::excerpt::Excerpt;
+use crate::excerpt::{Excerpt, neighbour_lists};
 use crate::pages::{Encoder, PIECE, Stored, fits_half};
 use crate::schema::Layout;
 
@@ -32,6 +31,9 @@ pub struct TrainedTeacher {
     /// Its model.
     pub model: Model<f32>,
 }
+
+/// Teachers, and beside each what computes its scores: its model, or the same on a device.
+type Scored<'a> = (&'a [TrainedTeacher], &'a [&'a dyn Scorer]);
 
 /// The teachers' models, which compute their own scores.
 pub fn scorers(teachers: &[TrainedTeacher]) -> Vec<&dyn Scorer> {
@@ -58,11 +60,11 @@ pub(crate) fn parts(queries: usize, rows_per_file: usize) -> Vec<Part> {
     begins.map(|(number, from)| Part { number, rows: from..(from + rows_per_file).min(queries) }).collect()
 }
 
-/// Writes parts; teachers and scorers as in [`write_part`]. Those that an interrupted start finished are kept.
+/// Writes parts as [`write_part`] does. Those that an interrupted start finished are kept.
 pub(crate) fn write_labels(
     work: &Work,
     data: &Data,
-    teachers: (&[TrainedTeacher], &[&dyn Scorer]),
+    teachers: Scored<'_>,
     top: usize,
     parts: &[Part],
 ) -> Result<()> {
@@ -84,7 +86,7 @@ pub(crate) fn write_labels(
 pub fn write_part(
     path: &Path,
     data: &Data,
-    (teachers, scorers): (&[TrainedTeacher], &[&dyn Scorer]),
+    (teachers, scorers): Scored<'_>,
     top: usize,
     rows: Range<usize>,
     progress: &Progress,
@@ -94,31 +96,41 @@ pub fn write_part(
     let mut buffers =
         RowGroupBuffers { rows: Matrix::zeros(0, 0), scores: Vec::new(), encoder: Encoder::default() };
     write_atomically(path, |file| {
-        let writer =
-            ArrowWriter::try_new(file, schema.clone(), Some(layout.properties())).map_err(parquet)?;
-        let (mut writer, factory) = writer.into_serialized_writer().map_err(parquet)?;
+        let writer = ArrowWriter::try_new(file, schema.clone(), Some(layout.properties()));
+        let (mut writer, factory) = writer.and_then(ArrowWriter::into_serialized_writer).map_err(parquet)?;
         for (index, from) in rows.clone().step_by(layout.rows_per_group()).enumerate() {
             interrupt::check()?;
             let rows = from..(from + layout.rows_per_group()).min(rows.end);
-            let count = rows.len() as u64;
+            let queries = &data.queries.queries()[rows.clone()];
+            let mut facts = facts(data, &rows);
             let excerpt = match top {
                 0 => None,
-                top => Some(buffers.excerpt(data, rows.clone(), (teachers, scorers), top)?),
+                top => {
+                    buffers.score(queries, (teachers, scorers))?;
+                    Some(Excerpt::of(&buffers.scores, &data.queries, rows.clone(), top))
+                }
             };
-            let mut facts = facts(data, rows.clone());
-            facts.extend(excerpt.iter().flat_map(Excerpt::columns));
-            let facts = encode_facts(&factory, index, &schema, &facts).map_err(parquet)?;
+            facts.extend(excerpt.iter().flat_map(|excerpt| excerpt.columns(&data.queries, &rows)));
+            let columns = factory.create_column_writers(index).map_err(parquet)?.into_iter();
+            let facts = columns.zip(schema.fields()).zip(&facts).map(|((mut column, field), values)| {
+                compute_leaves(field, values)?.iter().try_for_each(|leaf| column.write(leaf))?;
+                column.close()
+            });
+            let facts = facts.collect::<Result<_, _>>().map_err(parquet)?;
             let mut group = Group::begin(&mut writer, facts).map_err(parquet)?;
-            let queries = &data.queries.queries()[rows];
-            let vectors = |i: usize, into: &mut Matrix<f32>| teachers[i].model.queries(queries, into);
-            buffers.write_lists(&mut group, teachers, "query vectors", vectors)?;
-            let scores = |i: usize, into: &mut Matrix<f32>| scorers[i].scores(queries, into);
+            buffers.write_lists(&mut group, teachers, "query vectors", |i, into| {
+                teachers[i].model.queries(queries, into);
+            })?;
             match excerpt {
-                None => buffers.write_lists(&mut group, teachers, "scores", scores)?,
-                Some(excerpt) => buffers.write_excerpt(&mut group, &excerpt, top).map_err(parquet)?,
+                None => buffers.write_lists(&mut group, teachers, "scores", |i, into| {
+                    scorers[i].scores(queries, into);
+                })?,
+                Some(excerpt) => {
+                    group.append_excerpt(&excerpt, top, &mut buffers.encoder).map_err(parquet)?
+                }
             }
             group.writer.close().map_err(parquet)?;
-            progress.advance(count);
+            progress.advance(rows.len() as u64);
         }
         writer.close().map_err(parquet)?;
         Ok(())
@@ -130,46 +142,26 @@ fn parquet(error: ParquetError) -> Error {
 }
 
 /// The columns that say what a row is of.
-fn facts(data: &Data, rows: Range<usize>) -> Vec<ArrayRef> {
-    let queries = &data.queries.queries()[rows.clone()];
-    let mut neighbours = ListBuilder::new(UInt32Builder::new()).with_field(list_item(DataType::UInt32));
-    for row in rows {
-        data.queries.tails(row).iter().for_each(|tail| neighbours.values().append_value(tail.0));
-        neighbours.append(true);
-    }
-    let head_name = |query: &Query| data.vocabulary.entities[query.head.index()].label();
+fn facts(data: &Data, rows: &Range<usize>) -> Vec<ArrayRef> {
+    let Data { queries, vocabulary, .. } = data;
+    let asked = || queries.queries()[rows.clone()].iter();
+    let tails = rows.clone().flat_map(|row| queries.tails(row));
+    let head_name = |query: &Query| vocabulary.entities[query.head.index()].label();
+    let relation_name = |query: &Query| vocabulary.relation_label(query.relation);
     vec![
-        Arc::new(UInt32Array::from_iter_values(queries.iter().map(|query| query.head.0))),
-        Arc::new(UInt32Array::from_iter_values(queries.iter().map(|query| query.relation.0))),
-        Arc::new(StringArray::from_iter_values(queries.iter().map(head_name))),
-        Arc::new(StringArray::from_iter_values(
-            queries.iter().map(|q| data.vocabulary.relation_label(q.relation)),
-        )),
-        Arc::new(neighbours.finish()),
+        Arc::new(UInt32Array::from_iter_values(asked().map(|query| query.head.0))),
+        Arc::new(UInt32Array::from_iter_values(asked().map(|query| query.relation.0))),
+        Arc::new(StringArray::from_iter_values(asked().map(head_name))),
+        Arc::new(StringArray::from_iter_values(asked().map(relation_name))),
+        neighbour_lists(queries, rows, Arc::new(UInt32Array::from_iter_values(tails.map(|tail| tail.0)))),
     ]
-}
-
-fn encode_facts(
-    factory: &ArrowRowGroupWriterFactory,
-    group: usize,
-    schema: &SchemaRef,
-    facts: &[ArrayRef],
-) -> Result<Vec<ArrowColumnChunk>, ParquetError> {
-    let writers = factory.create_column_writers(group)?;
-    let columns = writers.into_iter().zip(schema.fields()).zip(facts);
-    columns
-        .map(|((mut writer, field), values)| {
-            compute_leaves(field, values)?.iter().try_for_each(|leaf| writer.write(leaf))?;
-            writer.close()
-        })
-        .collect()
 }
 
 /// A row group that knows where in the file it stands and which column is next.
 struct Group<'a, W: Write> {
     writer: SerializedRowGroupWriter<'a, W>,
-    columns: std::vec::IntoIter<parquet::schema::types::ColumnDescPtr>,
-    offset: u64,
+    columns: std::vec::IntoIter<ColumnDescPtr>,
+    offset: usize,
 }
 
 impl<'a, W: Write + Send> Group<'a, W> {
@@ -178,10 +170,10 @@ impl<'a, W: Write + Send> Group<'a, W> {
         facts: Vec<ArrowColumnChunk>,
     ) -> Result<Self, ParquetError> {
         let columns = Vec::from(&file.schema_descr().columns()[facts.len()..]).into_iter();
-        let mut offset = file.bytes_written() as u64;
+        let mut offset = file.bytes_written();
         let mut writer = file.next_row_group()?;
         for chunk in facts {
-            offset += chunk.close().bytes_written;
+            offset += chunk.close().bytes_written as usize;
             chunk.append_to_row_group(&mut writer)?;
         }
         Ok(Group { writer, columns, offset })
@@ -196,10 +188,21 @@ impl<'a, W: Write + Send> Group<'a, W> {
     ) -> Result<bool, ParquetError> {
         let column = self.columns.next().ok_or_else(|| ParquetError::General("no column is left".into()))?;
         let chunk = encoder.encode::<S>(&column, numbers, width, self.offset)?;
-        let Some(chunk) = chunk else { return Ok(false) };
-        self.offset += chunk.close.bytes_written;
-        self.writer.append_column(&chunk.bytes, chunk.close)?;
+        let Some((bytes, close)) = chunk else { return Ok(false) };
+        self.offset += bytes.0.len();
+        self.writer.append_column(&bytes, close)?;
         Ok(true)
+    }
+
+    fn append_excerpt(
+        &mut self,
+        excerpt: &Excerpt,
+        top: usize,
+        encoder: &mut Encoder,
+    ) -> Result<(), ParquetError> {
+        self.append::<u32>(&excerpt.top, top, encoder)?;
+        // They fit: all scores did.
+        excerpt.scores.iter().try_for_each(|scores| self.append::<f16>(scores, top, encoder).map(drop))
     }
 }
 
@@ -231,43 +234,26 @@ impl RowGroupBuffers {
         Ok(())
     }
 
-    /// Excerpts of the scores of the queries `rows`.
-    fn excerpt(
-        &mut self,
-        data: &Data,
-        rows: Range<usize>,
-        (teachers, scorers): (&[TrainedTeacher], &[&dyn Scorer]),
-        top: usize,
-    ) -> Result<Excerpt> {
+    /// Computes all teachers' scores of some queries.
+    fn score(&mut self, queries: &[Query], (teachers, scorers): Scored<'_>) -> Result<()> {
         self.scores.resize_with(teachers.len(), || Matrix::zeros(0, 0));
-        for ((TrainedTeacher { modality, .. }, scorer), scores) in
-            teachers.iter().zip(scorers).zip(&mut self.scores)
-        {
-            scorer.scores(&data.queries.queries()[rows.clone()], scores);
-            if !scores.values().par_chunks(PIECE).all(fits_half) {
-                return Err(beyond_half(scores, "scores", modality));
-            }
-        }
-        Ok(Excerpt::of(&self.scores, &data.queries, rows, top))
-    }
-
-    fn write_excerpt<W: Write + Send>(
-        &mut self,
-        group: &mut Group<'_, W>,
-        excerpt: &Excerpt,
-        top: usize,
-    ) -> Result<(), ParquetError> {
-        group.append::<u32>(&excerpt.top, top, &mut self.encoder)?;
-        for teacher in &excerpt.teachers {
-            // They fit: all scores did.
-            group.append::<f16>(&teacher.scores, top, &mut self.encoder)?;
+        for ((teacher, scorer), scores) in teachers.iter().zip(scorers).zip(&mut self.scores) {
+            scorer.scores(queries, scores);
+            require_half(scores, &teacher.modality)?;
         }
         Ok(())
     }
 }
 
-/// The error for numbers that half precision cannot hold.
-pub(crate) fn beyond_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Error {
+/// Refuses a teacher's scores that half precision cannot hold.
+pub(crate) fn require_half(scores: &Matrix<f32>, modality: &Modality) -> Result<()> {
+    if scores.values().par_chunks(PIECE).all(fits_half) {
+        return Ok(());
+    }
+    Err(beyond_half(scores, "scores", modality))
+}
+
+fn beyond_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Error {
     let most = f32::from(f16::MAX);
     let largest = rows.values().iter().map(|x| x.abs()).fold(0.0, f32::max);
     let message = if largest <= most {

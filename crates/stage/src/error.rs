@@ -63,15 +63,10 @@ struct Inner {
     kind: Kind,
     message: String,
     path: Option<PathBuf>,
-    position: Option<Position>,
+    /// The line or row.
+    position: Option<String>,
     hint: Option<String>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
-}
-
-#[derive(Debug)]
-enum Position {
-    Line(u64),
-    Row(u64),
 }
 
 impl Error {
@@ -109,14 +104,14 @@ impl Error {
     }
 
     /// Names the line of a text file, counted from 1.
-    pub fn line(mut self, line: u64) -> Self {
-        self.0.position = Some(Position::Line(line));
+    pub fn line(mut self, line: impl fmt::Display) -> Self {
+        self.0.position = Some(format!("line {line}"));
         self
     }
 
     /// Names the row of a table, counted from 0.
-    pub fn row(mut self, row: u64) -> Self {
-        self.0.position = Some(Position::Row(row));
+    pub fn row(mut self, row: impl fmt::Display) -> Self {
+        self.0.position = Some(format!("row {row}"));
         self
     }
 
@@ -127,7 +122,7 @@ impl Error {
     }
 
     /// Names the line, if it is known.
-    pub fn maybe_line(self, line: Option<u64>) -> Self {
+    pub fn maybe_line(self, line: Option<impl fmt::Display>) -> Self {
         match line {
             Some(line) => self.line(line),
             None => self,
@@ -156,10 +151,8 @@ impl fmt::Display for Error {
         if let Some(path) = &self.0.path {
             write!(f, "{}: ", path.display())?;
         }
-        match self.0.position {
-            Some(Position::Line(line)) => write!(f, "line {line}: ")?,
-            Some(Position::Row(row)) => write!(f, "row {row}: ")?,
-            None => {}
+        if let Some(position) = &self.0.position {
+            write!(f, "{position}: ")?;
         }
         f.write_str(&self.0.message)
     }
@@ -174,6 +167,7 @@ impl std::error::Error for Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::ErrorKind::{NotFound, PermissionDenied};
 
     #[test]
     fn the_innermost_path_is_kept() {
@@ -183,9 +177,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_not_an_io_error() {
-        let error = Error::io("x", std::io::Error::from(std::io::ErrorKind::NotFound));
-        assert_eq!(error.kind(), Kind::Missing);
-        let error = Error::io("x", std::io::Error::from(std::io::ErrorKind::PermissionDenied));
-        assert_eq!(error.kind(), Kind::Io);
+        assert_eq!(Error::io("x", NotFound.into()).kind(), Kind::Missing);
+        assert_eq!(Error::io("x", PermissionDenied.into()).kind(), Kind::Io);
     }
 }
