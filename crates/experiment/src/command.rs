@@ -2,7 +2,7 @@
 
 use clap::{ArgAction, Args};
 use program::print_line;
-use stage::{Error, Result, interrupt};
+use stage::{Error, Kind, Result, interrupt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -70,7 +70,7 @@ fn pair(text: &str) -> Result<(String, PathBuf), String> {
 
 /// Runs the program, and gives its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
-    program::init_logging(-(arguments.quiet.min(3) as i8));
+    program::init_logging(-arguments.quiet.min(3).cast_signed());
     interrupt::listen();
     program::exit(run(arguments))
 }
@@ -108,9 +108,8 @@ fn report(programs: &Programs, out: &Path) -> Result<()> {
     let arguments = ["--experiment".to_owned(), out.display().to_string()];
     print_line(&format!("$ {}", command_line("dsom-report", &arguments)));
     let status = programs.command("dsom-report").args(&arguments).status();
-    let status = status.map_err(|e| Error::io("dsom-report", e))?;
-    match status.code() {
+    match status.map_err(|e| Error::io("dsom-report", e))?.code() {
         Some(0) => Ok(()),
-        code => Err(Error::new(stage::Kind::of_exit_code(code.unwrap_or(1)), "dsom-report failed")),
+        code => Err(Error::new(Kind::of_exit_code(code.unwrap_or(1)), "dsom-report failed")),
     }
 }

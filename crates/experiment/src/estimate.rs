@@ -3,6 +3,7 @@
 use program::print_line;
 use stage::manifest::{FILE, Manifest};
 use stage::{Error, Result};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -13,15 +14,6 @@ use crate::statistics::mean;
 /// Depth of the stages below the experiments' directory: experiment, dataset, run, `teachers`, modality.
 const DEPTH: usize = 6;
 
-/// State of a step.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
-    /// It is done, and would say so at once.
-    Fresh,
-    /// It is not done, for this reason.
-    Open(String),
-}
-
 /// A finished stage somewhere, for how long it took.
 #[derive(Clone, Debug)]
 struct Finished {
@@ -31,26 +23,23 @@ struct Finished {
 }
 
 /// Prints every step with its state and an estimate, and runs none of them.
-pub fn dry_run(grid: &Grid, programs: &Programs, out: &Path) -> Result<()> {
-    let finished = finished(out);
+pub(crate) fn dry_run(grid: &Grid, programs: &Programs, out: &Path) -> Result<()> {
+    let mut finished = Vec::new();
+    collect(out.parent().unwrap_or(out), DEPTH, &mut finished);
     let (mut open, mut known, mut unknown) = (0, 0.0, 0);
     for step in &grid.steps {
         let arguments = grid.expected_arguments(step);
-        let state = state(grid, programs, step, &arguments)?;
-        let words = match &state {
-            State::Fresh => "fresh".to_owned(),
-            State::Open(why) => {
-                open += 1;
-                match estimate(step, &finished) {
-                    Some(seconds) => {
-                        known += seconds;
-                        format!("{why}, about {}", duration(seconds))
-                    }
-                    None => {
-                        unknown += 1;
-                        format!("{why}, time unknown")
-                    }
-                }
+        let why = open_because(grid, programs, step, &arguments)?;
+        open += usize::from(why.is_some());
+        let words = match (why, estimate(step, &finished)) {
+            (None, _) => "fresh".to_owned(),
+            (Some(why), Some(seconds)) => {
+                known += seconds;
+                format!("{why}, about {}", duration(seconds))
+            }
+            (Some(why), None) => {
+                unknown += 1;
+                format!("{why}, time unknown")
             }
         };
         print_line(&format!("$ {}\n    {words}", command_line(step.program, &arguments)));
@@ -60,12 +49,8 @@ pub fn dry_run(grid: &Grid, programs: &Programs, out: &Path) -> Result<()> {
 }
 
 fn total(grid: &Grid, open: usize, known: f64, unknown: usize) -> String {
-    let cells = grid.cells.len();
-    let steps = format!(
-        "{cells} cells, {} steps: {} fresh, {open} to run",
-        grid.steps.len(),
-        grid.steps.len() - open
-    );
+    let (cells, steps) = (grid.cells.len(), grid.steps.len());
+    let steps = format!("{cells} cells, {steps} steps: {} fresh, {open} to run", steps - open);
     match (open, unknown) {
         (0, _) => steps,
         (_, 0) => format!("{steps}, about {} in all", duration(known)),
@@ -81,16 +66,18 @@ pub(crate) fn if_finished(grid: &Grid, programs: &Programs, step: &Step) -> Resu
     if step.program == EVALUATE {
         return Ok(Decision::Run);
     }
-    Ok(match state(grid, programs, step, &step.arguments)? {
-        State::Fresh => Decision::Done,
-        State::Open(why) => Decision::Leave(why),
-    })
+    Ok(open_because(grid, programs, step, &step.arguments)?.map_or(Decision::Done, Decision::Leave))
 }
 
-/// Asks the step's own program, where there is a run to ask about.
-fn state(grid: &Grid, programs: &Programs, step: &Step, arguments: &[String]) -> Result<State> {
+/// The reason why a step is not done, if so: asks its own program, where there is a run to ask about.
+fn open_because(
+    grid: &Grid,
+    programs: &Programs,
+    step: &Step,
+    arguments: &[String],
+) -> Result<Option<String>> {
     if !grid.runs[step.run].root.is_dir() {
-        return Ok(State::Open("absent".to_owned()));
+        return Ok(Some("absent".to_owned()));
     }
     asked(programs.command(step.program).args(arguments))
 }
@@ -98,37 +85,28 @@ fn state(grid: &Grid, programs: &Programs, step: &Step, arguments: &[String]) ->
 /// Asks a program, by its whole command, whether it has nothing to do.
 pub(crate) fn is_fresh(command: &[String]) -> Result<bool> {
     let Some((program, arguments)) = command.split_first() else { return Ok(true) };
-    Ok(asked(Command::new(program).args(arguments))? == State::Fresh)
+    Ok(asked(Command::new(program).args(arguments))?.is_none())
 }
 
-fn asked(command: &mut Command) -> Result<State> {
+fn asked(command: &mut Command) -> Result<Option<String>> {
     command.arg("--status").env_remove("DSOM_RUN").stdin(std::process::Stdio::null());
     let output = command.output().map_err(|e| Error::io(command.get_program(), e))?;
     let text = String::from_utf8_lossy(&output.stdout);
     // Every line is a folder and how it stands.
     let stand = text.lines().filter_map(|line| line.trim_start().split_once(char::is_whitespace));
     let other = stand.map(|(_, state)| state.trim()).find(|state| *state != "fresh");
-    Ok(match (output.status.success(), other) {
-        (true, None) => State::Fresh,
-        (true, Some(state)) => State::Open(state.to_owned()),
-        (false, _) => State::Open("waits for what is before it".to_owned()),
-    })
+    let waits = (!output.status.success()).then_some("waits for what is before it");
+    Ok(waits.or(other).map(str::to_owned))
 }
 
-/// The stages that finished below the directory that holds the experiment's.
-fn finished(out: &Path) -> Vec<Finished> {
-    let mut found = Vec::new();
-    collect(out.parent().unwrap_or(out), DEPTH, &mut found);
-    found
-}
-
+/// Finds the stages that finished below a folder.
 fn collect(folder: &Path, depth: usize, found: &mut Vec<Finished>) {
     if folder.join(FILE).is_file() {
         let manifest = Manifest::read(folder).ok();
-        found.extend(manifest.map(|manifest| Finished {
+        found.extend(manifest.map(|Manifest { program, wall_seconds: seconds, .. }| Finished {
             folder: folder.to_owned(),
-            program: manifest.program,
-            seconds: manifest.wall_seconds,
+            program,
+            seconds,
         }));
     } else if depth > 0 {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
@@ -141,17 +119,18 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<Finished>) {
 /// Seconds that a step may take: the mean of those of its kind on its dataset, of the same student if there is one. A
 /// step that does several modalities takes as long as all of them.
 fn estimate(step: &Step, finished: &[Finished]) -> Option<f64> {
-    let kind =
-        |of: &&Finished| of.program == step.program && of.folder.iter().any(|part| *part == *step.dataset);
-    let alike: Vec<&Finished> = finished.iter().filter(kind).collect();
-    let called = |of: &&&Finished| {
+    let mut chosen: Vec<&Finished> = finished.iter().filter(|of| of.program == step.program).collect();
+    chosen.retain(|of| of.folder.iter().any(|part| *part == *step.dataset));
+    let mut same = chosen.clone();
+    same.retain(|of| {
         let name = of.folder.file_name().unwrap_or_default().to_string_lossy();
         step.outputs.iter().any(|output| Path::new(without_seed(output)).ends_with(without_seed(&name)))
-    };
-    let same: Vec<&Finished> = alike.iter().filter(called).copied().collect();
-    let chosen = if same.is_empty() { alike } else { same };
-    let mut by_run: std::collections::BTreeMap<&Path, f64> = std::collections::BTreeMap::new();
-    for of in &chosen {
+    });
+    if !same.is_empty() {
+        chosen = same;
+    }
+    let mut by_run: BTreeMap<&Path, f64> = BTreeMap::new();
+    for of in chosen {
         let parent = of.folder.parent().unwrap_or(&of.folder);
         let modalities = parent.ends_with("teachers") || parent.ends_with("features");
         *by_run.entry(if modalities { parent } else { &of.folder }).or_default() += of.seconds;

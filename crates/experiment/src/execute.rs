@@ -14,7 +14,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// End of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// It is finished, now or before.
     Done,
     /// It ended with an error.
@@ -25,7 +25,7 @@ pub enum Outcome {
 
 /// Decision on a step that nothing hinders.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub(crate) enum Decision {
     /// Call its program.
     Run,
     /// Nothing: it is known to be finished.
@@ -36,30 +36,30 @@ pub enum Decision {
 
 /// The file of all programs, which runs this one.
 #[derive(Clone, Debug)]
-pub struct Programs(pub(crate) PathBuf);
+pub(crate) struct Programs(pub(crate) PathBuf);
 
 impl Programs {
     /// The file as it is named now: a build may put another one in its place.
-    pub fn of_this() -> Result<Programs> {
+    pub(crate) fn of_this() -> Result<Programs> {
         std::env::current_exe().map(Programs).map_err(|e| Error::io("dsom", e))
     }
 
     /// A call of a program such as `dsom-import`.
-    pub fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: &str) -> Command {
         let mut command = Command::new(&self.0);
         command.arg(program.trim_start_matches("dsom-"));
         command
     }
 
     /// The words of such a call.
-    pub fn words(&self, program: &str) -> [String; 2] {
+    pub(crate) fn words(&self, program: &str) -> [String; 2] {
         [self.0.display().to_string(), program.trim_start_matches("dsom-").to_owned()]
     }
 }
 
 impl Grid {
     /// Runs the steps that `decide` wants run. One that fails takes those with it that need it; an interruption ends all.
-    pub fn execute(
+    pub(crate) fn execute(
         &self,
         programs: &Programs,
         decide: impl Fn(&Step) -> Result<Decision>,
@@ -72,14 +72,18 @@ impl Grid {
                 self.runs[step.run].link()?;
                 linked = Some(step.run);
             }
-            let decision =
-                self.obstacle(step, &outcomes).map_or_else(|| decide(step), |why| Ok(Decision::Leave(why)));
-            let outcome = match decision? {
+            let obstacle = self.obstacle(step, &outcomes).map(Decision::Leave);
+            let outcome = match obstacle.map_or_else(|| decide(step), Ok)? {
                 Decision::Run => run(programs, step.program, &self.arguments(step, &outcomes))?,
                 Decision::Done => Outcome::Done,
                 Decision::Leave(reason) => Outcome::Skipped(reason),
             };
-            report(step, &self.runs[step.run], &outcome);
+            let run = self.runs[step.run].root.display();
+            match &outcome {
+                Outcome::Done => {}
+                Outcome::Failed(_, reason) => tracing::error!("{run}: {reason}; the others go on"),
+                Outcome::Skipped(reason) => tracing::info!("{run}: {} is left out: {reason}", step.program),
+            }
             outcomes.push(outcome);
         }
         Ok(outcomes)
@@ -124,7 +128,7 @@ impl RunPlan {
             let path = self.root.join(folder);
             let planned = self.links.iter().find(|(name, _)| *name == folder).map(|(_, to)| to);
             let there = std::fs::read_link(&path).ok();
-            if there.as_ref() == planned && (there.is_some() || planned.is_none()) {
+            if there.as_ref() == planned {
                 continue;
             }
             if there.is_some() {
@@ -132,13 +136,10 @@ impl RunPlan {
             }
             let Some(planned) = planned else { continue };
             if path.exists() {
-                return Err(Error::usage(
-                    "is a folder of its own, but shared with another run in this experiment",
-                )
-                .at(path)
-                .hint(
-                    "an earlier form of the experiment wrote it: remove the run, or choose another --out",
-                ));
+                let message = "is a folder of its own, but shared with another run in this experiment";
+                let hint =
+                    "an earlier form of the experiment wrote it: remove the run, or choose another --out";
+                return Err(Error::usage(message).at(path).hint(hint));
             }
             std::os::unix::fs::symlink(planned, &path).map_err(|e| Error::io(&path, e))?;
         }
@@ -147,30 +148,17 @@ impl RunPlan {
 }
 
 /// A command as one types it.
-pub fn command_line(program: &str, arguments: &[String]) -> String {
+pub(crate) fn command_line(program: &str, arguments: &[String]) -> String {
     let arguments: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
     format!("{program} {}", arguments.join(" "))
-}
-
-fn report(step: &Step, run: &RunPlan, outcome: &Outcome) {
-    let run = run.root.display();
-    match outcome {
-        Outcome::Done => {}
-        Outcome::Failed(_, reason) => tracing::error!("{run}: {reason}; the others go on"),
-        Outcome::Skipped(reason) => tracing::info!("{run}: {} is left out: {reason}", step.program),
-    }
 }
 
 fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outcome> {
     program::print_line(&format!("$ {}", command_line(program, arguments)));
     let mut command = programs.command(program);
     // A group of its own: a terminal's interruption reaches this program alone, which passes it on once.
-    command
-        .args(arguments)
-        .env_remove("DSOM_RUN")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .process_group(0);
+    command.args(arguments).env_remove("DSOM_RUN").process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null());
     die_together(&mut command);
     let child = command.spawn().map_err(|e| Error::io(program, e))?;
     outcome(program, wait(child)?)
@@ -182,13 +170,14 @@ fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outco
 fn die_together(command: &mut Command) {
     use rustix::process::{Signal, getppid, set_parent_process_death_signal};
     let parent = Some(rustix::process::getpid());
-    let ask = move || {
-        set_parent_process_death_signal(Some(Signal::TERM))?;
-        // Killed before that could be asked for.
-        if getppid() == parent { Ok(()) } else { Err(std::io::Error::other("its experiment was killed")) }
-    };
     // SAFETY: the closure makes two system calls and allocates nothing.
-    unsafe { command.pre_exec(ask) };
+    unsafe {
+        command.pre_exec(move || {
+            set_parent_process_death_signal(Some(Signal::TERM))?;
+            // Killed before that could be asked for.
+            if getppid() == parent { Ok(()) } else { Err(std::io::Error::other("its experiment was killed")) }
+        })
+    };
 }
 
 #[cfg(not(target_os = "linux"))]

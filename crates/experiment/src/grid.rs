@@ -11,48 +11,43 @@ use stage::{Error, Modality, Result};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
-use crate::overrides::{Level, Overrides};
-use crate::spec::{Dataset, STUDENT, Spec, Variant, VariesFrom};
+use crate::overrides::Overrides;
+use crate::spec::{Dataset, Level, STUDENT, Spec, Variant};
 
-/// Sources and targets of files, and the part of the experiment to run, from the command line.
+/// Sources and targets of files, and the part of the experiment to run, from the command line: as `Arguments` says.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
-    /// The experiment's directory.
+pub(crate) struct Places {
     pub out: PathBuf,
-    /// Raw folders by dataset, over those of the experiment.
     pub data: BTreeMap<String, PathBuf>,
-    /// The text encoder, for recipes that name none.
     pub text_model: Option<PathBuf>,
-    /// Only these datasets; empty means all.
+    /// Datasets; none named means all, as with variants and seeds.
     pub only: Vec<String>,
-    /// Only these variants and sweeps; empty means all.
     pub only_variants: Vec<String>,
-    /// Only these seeds; empty means all.
     pub only_seeds: Vec<u64>,
-    /// Worker threads of every stage.
     pub threads: Option<usize>,
 }
 
 impl Places {
     /// The arguments that name an experiment's file and these places.
-    pub fn arguments(&self, file: &Path) -> Vec<String> {
-        let shown = |path: &PathBuf| path.display().to_string();
-        let mut options = vec![("--out", shown(&self.out))];
-        options.extend(self.data.iter().map(|(name, raw)| ("--data", format!("{name}={}", raw.display()))));
-        options.extend(self.text_model.iter().map(|model| ("--text-model", shown(model))));
-        options.extend(self.only.iter().map(|name| ("--dataset", name.clone())));
-        options.extend(self.only_variants.iter().map(|name| ("--variant", name.clone())));
-        options.extend(self.only_seeds.iter().map(|seed| ("--seed", seed.to_string())));
-        options.extend(self.threads.iter().map(|threads| ("--threads", threads.to_string())));
-        let words = options.into_iter().flat_map(|(option, value)| [option.to_owned(), value]);
-        std::iter::once(file.display().to_string()).chain(words).collect()
+    pub(crate) fn arguments(&self, file: &Path) -> Vec<String> {
+        let data = self.data.iter().map(|(name, raw)| format!("{name}={}", raw.display()));
+        let words = [
+            vec![file.display().to_string()],
+            options("--out", [shown(&self.out)]),
+            options("--data", data),
+            options("--text-model", self.text_model.iter().map(shown)),
+            options("--dataset", self.only.clone()),
+            options("--variant", self.only_variants.clone()),
+            options("--seed", self.only_seeds.iter().map(u64::to_string)),
+            options("--threads", self.threads.iter().map(usize::to_string)),
+        ];
+        words.concat()
     }
 }
 
 /// Plan of everything there is to do.
 #[derive(Debug, Default)]
-pub struct Grid {
-    /// The runs.
+pub(crate) struct Grid {
     pub runs: Vec<RunPlan>,
     /// Calls of programs, in order; a step needs earlier ones alone.
     pub steps: Vec<Step>,
@@ -62,8 +57,7 @@ pub struct Grid {
 
 /// A directory with one pipeline.
 #[derive(Debug)]
-pub struct RunPlan {
-    /// The directory.
+pub(crate) struct RunPlan {
     pub root: PathBuf,
     /// Folders of earlier runs, by their names.
     pub links: Vec<(&'static str, PathBuf)>,
@@ -73,16 +67,14 @@ pub struct RunPlan {
 
 /// One call of a stage's program.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Step {
-    /// The program.
+pub(crate) struct Step {
     pub program: &'static str,
     /// The number of its run.
     pub run: usize,
-    /// The dataset, for estimates.
+    /// For estimates.
     pub dataset: String,
     /// The folders in its run that it writes.
     pub outputs: Vec<String>,
-    /// Its arguments.
     pub arguments: Vec<String>,
     /// The steps without which it cannot be.
     pub needs: Vec<usize>,
@@ -90,23 +82,18 @@ pub struct Step {
 
 /// A variant of one dataset with one seed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cell {
-    /// The dataset's name.
+pub(crate) struct Cell {
     pub dataset: String,
-    /// The variant's name.
     pub variant: String,
-    /// The seed.
     pub seed: u64,
     /// The number of its run.
     pub run: usize,
-    /// The model there.
     pub model: String,
     /// The step that evaluates it.
     pub step: usize,
 }
 
-/// The program that ranks.
-pub const EVALUATE: &str = "dsom-evaluate";
+pub(crate) const EVALUATE: &str = "dsom-evaluate";
 
 /// The stages before the students: their level, program and folder.
 pub(crate) const SHARED: [(Level, &str, &str); 4] = [
@@ -128,7 +115,7 @@ fn depth(variant: &Variant, recipe: &Recipe) -> usize {
 
 impl Grid {
     /// Plans an experiment; every cell's recipe is read, so that a misspelt key is refused before anything is run.
-    pub fn plan(spec: &Spec, places: &Places) -> Result<Grid> {
+    pub(crate) fn plan(spec: &Spec, places: &Places) -> Result<Grid> {
         places.text_model.iter().try_for_each(|model| require_folder(model))?;
         let mut planner = Planner { spec, places, grid: Grid::default(), owners: HashMap::new() };
         for dataset in chosen(spec, places)? {
@@ -145,7 +132,7 @@ impl Grid {
 
     /// Leaves out the cells that are not of `variants` and `seeds`, and the steps that only they need. What remains lies
     /// where it lies in the whole grid.
-    pub fn keep(&mut self, variants: &[String], seeds: &[u64]) {
+    pub(crate) fn keep(&mut self, variants: &[String], seeds: &[u64]) {
         self.cells.retain(|cell| variants.contains(&cell.variant) && seeds.contains(&cell.seed));
         for (number, run) in self.runs.iter_mut().enumerate() {
             let here = |model: &str| self.cells.iter().any(|cell| cell.run == number && cell.model == model);
@@ -168,20 +155,18 @@ impl Grid {
 fn require_folder(model: &Path) -> Result<()> {
     let is_path = model.to_string_lossy().starts_with(['/', '.']) || model.components().count() > 2;
     if is_path && !model.is_dir() {
-        Err(Error::missing("no text encoder").at(model).hint("--text-model names its folder"))
-    } else {
-        Ok(())
+        return Err(Error::missing("no text encoder").at(model).hint("--text-model names its folder"));
     }
+    Ok(())
 }
 
 /// The datasets that are asked for.
 fn chosen<'a>(spec: &'a Spec, places: &Places) -> Result<Vec<&'a Dataset>> {
-    let names = || spec.dataset.iter().map(|dataset| dataset.name.as_str()).collect::<Vec<_>>().join(", ");
-    for asked in places.only.iter().chain(places.data.keys()) {
-        if spec.dataset.iter().all(|dataset| dataset.name != *asked) {
-            let error = Error::usage(format!("`{asked}` is no dataset of this experiment"));
-            return Err(error.hint(format!("there are: {}", names())));
-        }
+    let names: Vec<&str> = spec.dataset.iter().map(|dataset| dataset.name.as_str()).collect();
+    let mut asked = places.only.iter().chain(places.data.keys());
+    if let Some(other) = asked.find(|asked| !names.contains(&asked.as_str())) {
+        let error = Error::usage(format!("`{other}` is no dataset of this experiment"));
+        return Err(error.hint(format!("there are: {}", names.join(", "))));
     }
     let asked = |dataset: &&Dataset| places.only.is_empty() || places.only.contains(&dataset.name);
     Ok(spec.dataset.iter().filter(asked).collect())
@@ -220,16 +205,13 @@ impl Planned<'_> {
 
 impl Planner<'_> {
     fn raw(&self, dataset: &Dataset) -> Result<PathBuf> {
-        let raw = self.places.data.get(&dataset.name).or(dataset.raw.as_ref());
-        let hint =
-            format!("give its raw folder with --data {0}=DIR, or leave it out with --dataset", dataset.name);
-        match raw {
-            Some(raw) if raw.is_dir() => Ok(raw.clone()),
-            Some(raw) => {
-                Err(Error::missing(format!("no raw folder of `{}`", dataset.name)).at(raw).hint(hint))
-            }
-            None => Err(Error::missing(format!("no raw folder of `{}` is named", dataset.name)).hint(hint)),
-        }
+        let name = &dataset.name;
+        let error = match self.places.data.get(name).or(dataset.raw.as_ref()) {
+            Some(raw) if raw.is_dir() => return Ok(raw.clone()),
+            Some(raw) => Error::missing(format!("no raw folder of `{name}`")).at(raw),
+            None => Error::missing(format!("no raw folder of `{name}` is named")),
+        };
+        Err(error.hint(format!("give its raw folder with --data {name}=DIR, or leave it out with --dataset")))
     }
 
     fn cell(&mut self, dataset: &Dataset, raw: &Path, seed: u64, variant: &Variant) -> Result<()> {
@@ -238,8 +220,10 @@ impl Planner<'_> {
         require_model(variant, &recipe)?;
         let cell = Planned { dataset, raw, seed, variant, overrides, recipe };
         let run = self.run(&cell);
-        let shared = SHARED.iter().take(depth(variant, &cell.recipe));
-        let needs: Vec<usize> = shared.map(|shared| self.shared(&cell, run, shared)).collect();
+        let mut needs = Vec::new();
+        for (level, program, folder) in SHARED.iter().take(depth(variant, &cell.recipe)) {
+            needs.push(self.shared(&cell, run, *level, program, folder, &needs));
+        }
         let (model, step) = self
             .own(&cell, run, &needs)
             .unwrap_or_else(|| (variant.model().to_owned(), needs.last().copied().unwrap_or_default()));
@@ -253,13 +237,7 @@ impl Planner<'_> {
 
     /// The seed of a stage.
     fn seed_of(&self, level: Level, seed: u64) -> u64 {
-        let from = match self.spec.varies_from {
-            VariesFrom::Import => Level::Import,
-            VariesFrom::Features => Level::Features,
-            VariesFrom::Teachers => Level::Teachers,
-            VariesFrom::Distill => Level::Distill,
-        };
-        if level < from { self.spec.seeds.first().copied().unwrap_or(seed) } else { seed }
+        if level < self.spec.varies_from { self.spec.seeds.first().copied().unwrap_or(seed) } else { seed }
     }
 
     /// Key of a stage: cells with equal keys share it.
@@ -294,7 +272,10 @@ impl Planner<'_> {
         &mut self,
         cell: &Planned,
         run: usize,
-        &(level, program, folder): &(Level, &'static str, &'static str),
+        level: Level,
+        program: &'static str,
+        folder: &'static str,
+        needs: &[usize],
     ) -> usize {
         let identity = self.identity(cell, level);
         if let Some((owner, Some(step))) = self.owners.get(&identity).copied() {
@@ -304,18 +285,13 @@ impl Planner<'_> {
         let seed = self.seed_of(level, cell.seed);
         let mut arguments = self.arguments(cell.dataset, run, &cell.overrides.up_to(level), seed);
         match level {
-            Level::Import => arguments.extend(["--raw".to_owned(), cell.raw.display().to_string()]),
+            Level::Import => arguments.extend(options("--raw", [shown(cell.raw)])),
             Level::Features => {
-                let model = self.places.text_model.iter();
-                arguments
-                    .extend(model.flat_map(|model| ["--text-model".to_owned(), model.display().to_string()]));
+                arguments.extend(options("--text-model", self.places.text_model.iter().map(shown)))
             }
             _ => {}
         }
-        let needs = self.before(cell, level);
-        let outputs = cell.outputs(level, folder);
-        let step =
-            self.step(Step { program, run, dataset: cell.dataset.name.clone(), outputs, arguments, needs });
+        let step = self.step(program, run, cell.dataset, cell.outputs(level, folder), arguments, needs);
         self.owners.insert(identity, (run, Some(step)));
         step
     }
@@ -330,55 +306,59 @@ impl Planner<'_> {
         }
     }
 
-    /// The steps that a shared stage needs: those of the levels before it.
-    fn before(&self, cell: &Planned, level: Level) -> Vec<usize> {
-        let above = SHARED.iter().take_while(|(above, ..)| *above < level);
-        above.filter_map(|(above, ..)| self.owners.get(&self.identity(cell, *above))?.1).collect()
-    }
-
     /// A student or an ensemble of the variant's own, and the step that makes it.
     fn own(&mut self, cell: &Planned, run: usize, needs: &[usize]) -> Option<(String, usize)> {
         let program = cell.variant.program()?;
         let name = format!("{}-{}-{}", cell.variant.model(), cell.variant.name, cell.seed);
         let mut arguments = self.arguments(cell.dataset, run, &cell.overrides, cell.seed);
         arguments.extend(["--name".to_owned(), name.clone()]);
-        let (dataset, outputs) = (cell.dataset.name.clone(), vec![name.clone()]);
-        Some((name, self.step(Step { program, run, dataset, outputs, arguments, needs: needs.to_vec() })))
+        Some((name.clone(), self.step(program, run, cell.dataset, vec![name], arguments, needs)))
     }
 
     /// One evaluation for every run of a dataset, of all its models, after everything else.
     fn evaluations(&mut self, dataset: &Dataset) {
         for run in 0..self.grid.runs.len() {
-            let cells = self.grid.cells.iter();
-            let Some(cell) = cells.into_iter().find(|cell| cell.run == run && cell.dataset == dataset.name)
-            else {
-                continue;
-            };
-            let seed = self.seed_of(Level::SoftLabels, cell.seed);
+            let mut cells = self.grid.cells.iter();
+            let cell = cells.find(|cell| cell.run == run && cell.dataset == dataset.name);
+            let Some(seed) = cell.map(|cell| self.seed_of(Level::SoftLabels, cell.seed)) else { continue };
             let arguments = self.arguments(dataset, run, &Overrides::default(), seed);
-            let (dataset, outputs) = (dataset.name.clone(), vec!["evaluation".to_owned()]);
             // It ranks whatever models are there when its turn comes.
-            let step =
-                self.step(Step { program: EVALUATE, run, dataset, outputs, arguments, needs: Vec::new() });
+            let step = self.step(EVALUATE, run, dataset, vec!["evaluation".to_owned()], arguments, &[]);
             self.grid.cells.iter_mut().filter(|cell| cell.run == run).for_each(|cell| cell.step = step);
         }
     }
 
-    fn step(&mut self, step: Step) -> usize {
-        self.grid.steps.push(step);
+    fn step(
+        &mut self,
+        program: &'static str,
+        run: usize,
+        dataset: &Dataset,
+        outputs: Vec<String>,
+        arguments: Vec<String>,
+        needs: &[usize],
+    ) -> usize {
+        let (dataset, needs) = (dataset.name.clone(), needs.to_vec());
+        self.grid.steps.push(Step { program, run, dataset, outputs, arguments, needs });
         self.grid.steps.len() - 1
     }
 
     fn arguments(&self, dataset: &Dataset, run: usize, overrides: &Overrides, seed: u64) -> Vec<String> {
-        let mut arguments = vec!["--run".to_owned(), self.grid.runs[run].root.display().to_string()];
-        let recipes =
-            dataset.recipe.iter().flat_map(|path| ["--recipe".to_owned(), path.display().to_string()]);
-        arguments.extend(recipes);
-        arguments.extend(overrides.sets().into_iter().flat_map(|set| ["--set".to_owned(), set]));
-        arguments.extend(["--seed".to_owned(), seed.to_string()]);
-        arguments.extend(self.places.threads.iter().flat_map(|n| ["--threads".to_owned(), n.to_string()]));
+        let mut arguments = options("--run", [shown(&self.grid.runs[run].root)]);
+        arguments.extend(options("--recipe", dataset.recipe.iter().map(shown)));
+        arguments.extend(options("--set", overrides.sets()));
+        arguments.extend(options("--seed", [seed.to_string()]));
+        arguments.extend(options("--threads", self.places.threads.iter().map(usize::to_string)));
         arguments
     }
+}
+
+/// An option before each of its values.
+fn options(option: &str, values: impl IntoIterator<Item = String>) -> Vec<String> {
+    values.into_iter().flat_map(|value| [option.to_owned(), value]).collect()
+}
+
+fn shown(path: impl AsRef<Path>) -> String {
+    path.as_ref().display().to_string()
 }
 
 /// A teacher that the recipe has no features for cannot be measured.

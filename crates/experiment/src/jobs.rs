@@ -13,11 +13,11 @@ use crate::record;
 use crate::slurm::{ARRAYS, Profile, shards_of};
 
 /// The job that evaluates and tabulates what went well.
-pub const TABLES: &str = "tables";
+pub(crate) const TABLES: &str = "tables";
 
 /// One call of a program.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct BatchJob {
+pub(crate) struct BatchJob {
     /// Its folder below the experiment's directory, or [`TABLES`].
     pub name: String,
     /// The program without `dsom-`, or [`TABLES`]: a table of the profile.
@@ -37,7 +37,7 @@ pub struct BatchJob {
 }
 
 /// The jobs of an experiment, those that others need first, the tables last; `call` is the command that names it.
-pub fn jobs(
+pub(crate) fn jobs(
     grid: &Grid,
     call: &[String],
     out: &Path,
@@ -71,7 +71,7 @@ pub(crate) fn with<const N: usize>(command: &[String], more: [&str; N]) -> Vec<S
 }
 
 /// Writes the jobs for other engines, and makes the runs' folders with the links that the jobs count on.
-pub fn write_plan(grid: &Grid, jobs: &[BatchJob], to: &Path) -> Result<()> {
+pub(crate) fn write_plan(grid: &Grid, jobs: &[BatchJob], to: &Path) -> Result<()> {
     grid.runs.iter().try_for_each(|run| run.link())?;
     write_json(to, &serde_json::json!({ "format": 1, "steps": jobs }))
 }

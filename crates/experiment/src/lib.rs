@@ -13,16 +13,16 @@
 //! | `logs/` | of jobs that were submitted ([`slurm`]) |
 
 pub mod command;
-pub mod estimate;
-pub mod execute;
-pub mod grid;
-pub mod jobs;
-pub mod measure;
+mod estimate;
+mod execute;
+mod grid;
+mod jobs;
+mod measure;
 mod metric;
-pub mod overrides;
+mod overrides;
 pub mod record;
 pub mod results;
-pub mod slurm;
+mod slurm;
 pub mod spec;
 pub mod statistics;
 pub mod table;
@@ -42,14 +42,9 @@ use slurm::Profile;
 use spec::Spec;
 use table::Table;
 
-/// The table as Markdown and as LaTeX.
-pub const MARKDOWN: &str = "table.md";
-/// The table as LaTeX.
-pub const LATEX: &str = "table.tex";
-
 /// Part of an experiment that is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent<'a> {
+pub(crate) enum Extent<'a> {
     /// All of it.
     Everything,
     /// Nothing but evaluation and tables, of the models that are finished.
@@ -65,7 +60,7 @@ pub enum Extent<'a> {
 }
 
 /// Does so much of the experiment of a file.
-pub fn run(file: &Path, places: &Places, programs: &Programs, extent: Extent) -> Result<()> {
+pub(crate) fn run(file: &Path, places: &Places, programs: &Programs, extent: Extent) -> Result<()> {
     let mut spec = Spec::read(file)?;
     // The whole first: which run a stage belongs to does not depend on what is asked for.
     let mut grid = Grid::plan(&spec, places)?;
@@ -96,47 +91,32 @@ pub fn run(file: &Path, places: &Places, programs: &Programs, extent: Extent) ->
         return Err(error.hint("run the experiment without --finished first"));
     }
     let table = Table::of(&spec, &measured);
-    write(&spec, &grid, places, &outcomes, &measured, &table)?;
-    print_line(&table::markdown(&table));
+    let out = &places.out;
+    results::write(&out.join(results::FILE), &results::values(&measured))?;
+    let markdown = table::markdown(&table);
+    write_bytes(&out.join("table.md"), markdown.as_bytes())?;
+    write_bytes(&out.join("table.tex"), table::latex(&table).as_bytes())?;
+    Record::of(&spec, &grid, out, &outcomes, &measured, &table).write(out)?;
+    print_line(&markdown);
     match extent {
         Extent::Finished => Ok(()),
         _ => conclude(&grid, &outcomes, &measured),
     }
 }
 
-fn write(
-    spec: &Spec,
-    grid: &Grid,
-    places: &Places,
-    outcomes: &[Outcome],
-    measured: &[Measured],
-    table: &Table,
-) -> Result<()> {
-    let out = &places.out;
-    results::write(&out.join(results::FILE), &results::values(measured))?;
-    write_bytes(&out.join(MARKDOWN), table::markdown(table).as_bytes())?;
-    write_bytes(&out.join(LATEX), table::latex(table).as_bytes())?;
-    let is_measured: Vec<bool> =
-        grid.cells.iter().map(|cell| measured.iter().any(|of| of.cell == *cell)).collect();
-    Record::of(spec, grid, out, outcomes, &is_measured, table).write(out)
-}
-
 /// An error of the first failure's kind if a cell has no figures.
 fn conclude(grid: &Grid, outcomes: &[Outcome], measured: &[Measured]) -> Result<()> {
     let missing = grid.cells.len() - measured.len();
-    let failed: Vec<(Kind, &str)> = outcomes
-        .iter()
-        .filter_map(|outcome| match outcome {
-            Outcome::Failed(kind, reason) => Some((*kind, reason.as_str())),
-            _ => None,
-        })
-        .collect();
-    match failed.first() {
+    let failed = outcomes.iter().find_map(|outcome| match outcome {
+        Outcome::Failed(kind, reason) => Some((*kind, reason)),
+        _ => None,
+    });
+    match failed {
         None if missing == 0 => Ok(()),
         None => Err(Error::new(Kind::Unexpected, format!("{missing} cells have no figures"))),
         Some((kind, reason)) => {
             let message = format!("{missing} of {} cells are missing: {reason}", grid.cells.len());
-            Err(Error::new(*kind, message)
+            Err(Error::new(kind, message)
                 .hint("what the stages said stands above; the same call tries them again"))
         }
     }

@@ -3,17 +3,18 @@
 use dsom_evaluate::RANKS;
 use dsom_evaluate::table::{self, RankTable};
 use mkg::Split;
-use stage::Result;
+use stage::{Result, Run};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use crate::Metric;
 use crate::execute::Outcome;
 use crate::grid::{Cell, Grid};
+use crate::statistics::mean;
 
 /// The ranks of one cell's model.
 #[derive(Clone, Debug)]
-pub struct Measured {
-    /// The cell.
+pub(crate) struct Measured {
     pub cell: Cell,
     /// Its ranks by split.
     pub ranks: Vec<RankTable>,
@@ -21,32 +22,30 @@ pub struct Measured {
 
 impl Measured {
     /// A figure of a split.
-    pub fn figure(&self, split: Split, metric: Metric) -> Option<f64> {
-        let ranks = self.ranks_on(split)?;
-        let sum: f64 = ranks.ranks.iter().map(|rank| metric.of(*rank)).sum();
-        Some(sum / ranks.ranks.len().max(1) as f64)
+    pub(crate) fn figure(&self, split: Split, metric: Metric) -> Option<f64> {
+        let figures: Vec<f64> = self.ranks_on(split)?.ranks.iter().map(|rank| metric.of(*rank)).collect();
+        Some(mean(&figures))
     }
 
     /// The ranks on a split.
-    pub fn ranks_on(&self, split: Split) -> Option<&RankTable> {
+    pub(crate) fn ranks_on(&self, split: Split) -> Option<&RankTable> {
         self.ranks.iter().find(|ranks| ranks.split == split)
     }
 }
 
 /// Reads the ranks of all cells whose evaluation went well and has their model.
-pub fn read(grid: &Grid, outcomes: &[Outcome]) -> Result<Vec<Measured>> {
+pub(crate) fn read(grid: &Grid, outcomes: &[Outcome]) -> Result<Vec<Measured>> {
     let mut tables: HashMap<usize, Vec<RankTable>> = HashMap::new();
     let mut measured = Vec::new();
     for cell in grid.cells.iter().filter(|cell| outcomes[cell.step] == Outcome::Done) {
         let of_run = match tables.entry(cell.run) {
-            std::collections::hash_map::Entry::Occupied(there) => there.into_mut(),
-            std::collections::hash_map::Entry::Vacant(place) => {
-                let evaluation = stage::Run::new(&grid.runs[cell.run].root).evaluation();
+            Entry::Occupied(there) => there.into_mut(),
+            Entry::Vacant(place) => {
+                let evaluation = Run::new(&grid.runs[cell.run].root).evaluation();
                 place.insert(table::read(&evaluation.join(RANKS))?)
             }
         };
-        let ranks: Vec<RankTable> =
-            of_run.iter().filter(|table| table.model == cell.model).cloned().collect();
+        let ranks: Vec<_> = of_run.iter().filter(|table| table.model == cell.model).cloned().collect();
         if !ranks.is_empty() {
             measured.push(Measured { cell: cell.clone(), ranks });
         }
@@ -55,19 +54,14 @@ pub fn read(grid: &Grid, outcomes: &[Outcome]) -> Result<Vec<Measured>> {
 }
 
 /// The mean of a metric over several models, query by query; nothing unless all were asked the same.
-pub fn by_query(tables: &[&RankTable], metric: Metric) -> Option<Vec<f64>> {
+pub(crate) fn by_query(tables: &[&RankTable], metric: Metric) -> Option<Vec<f64>> {
     let first = tables.first()?;
-    if tables.iter().any(|table| !same_queries(table, first)) {
+    if tables.iter().any(|table| table.asked != first.asked) {
         return None;
     }
-    let count = tables.len() as f64;
-    let mean = |query: usize| tables.iter().map(|table| metric.of(table.ranks[query])).sum::<f64>() / count;
-    Some((0..first.ranks.len()).map(mean).collect())
-}
-
-/// Tells whether two models were asked the same in the same order.
-pub fn same_queries(this: &RankTable, that: &RankTable) -> bool {
-    this.asked == that.asked
+    let sums = (0..first.ranks.len())
+        .map(|query| tables.iter().map(|table| metric.of(table.ranks[query])).sum::<f64>());
+    Some(sums.map(|sum| sum / tables.len() as f64).collect())
 }
 
 #[cfg(test)]

@@ -2,20 +2,7 @@
 
 use toml::{Table, Value};
 
-/// The stages that a section of the recipe reaches: its own and all after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Level {
-    /// `[import]`.
-    Import,
-    /// `[features]`.
-    Features,
-    /// `[teachers]`.
-    Teachers,
-    /// `[soft_labels]`.
-    SoftLabels,
-    /// `[distill]` and `[ensemble]`.
-    Distill,
-}
+use crate::spec::Level;
 
 impl Level {
     /// The level of a section; one that does not exist is refused when the recipe is read.
@@ -32,24 +19,24 @@ impl Level {
 
 /// Keys of the recipe with their values, nested as in a recipe.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Overrides(Table);
+pub(crate) struct Overrides(Table);
 
 impl Overrides {
     /// Those of some tables, later ones over earlier ones as recipes lie over each other.
-    pub fn of<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Overrides {
+    pub(crate) fn of<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Overrides {
         let mut overrides = Table::new();
         tables.into_iter().for_each(|table| recipe::merge(&mut overrides, table.clone()));
         Overrides(overrides)
     }
 
     /// Those of the sections up to `level`.
-    pub fn up_to(&self, level: Level) -> Overrides {
+    pub(crate) fn up_to(&self, level: Level) -> Overrides {
         let kept = self.0.iter().filter(|(key, _)| Level::of(key) <= level);
         Overrides(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
     /// The override, as `KEY=VALUE`.
-    pub fn sets(&self) -> Vec<String> {
+    pub(crate) fn sets(&self) -> Vec<String> {
         let mut sets = Vec::new();
         list(&self.0, "", &mut sets);
         sets
@@ -74,7 +61,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// An argument as a shell takes it.
-pub fn quoted(argument: &str) -> String {
+pub(crate) fn quoted(argument: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
     if !argument.is_empty() && argument.chars().all(plain) {
         argument.to_owned()

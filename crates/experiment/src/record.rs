@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::execute::{Outcome, command_line};
 use crate::grid::Grid;
+use crate::measure::Measured;
 use crate::spec::Spec;
 use crate::table::Table;
 
@@ -60,22 +61,22 @@ pub struct StepRecord {
 }
 
 impl Record {
-    /// The record of a grid whose steps came out like this; `measured` says which cells have figures.
-    pub fn of(
+    /// The record of a grid whose steps came out like this, and which of its cells have figures.
+    pub(crate) fn of(
         spec: &Spec,
         grid: &Grid,
         out: &Path,
         outcomes: &[Outcome],
-        measured: &[bool],
+        measured: &[Measured],
         table: &Table,
     ) -> Record {
-        let cells = grid.cells.iter().zip(measured).map(|(cell, measured)| CellRecord {
+        let cells = grid.cells.iter().map(|cell| CellRecord {
             dataset: cell.dataset.clone(),
             variant: cell.variant.clone(),
             seed: cell.seed,
             run: grid.runs[cell.run].root.strip_prefix(out).unwrap_or(Path::new("")).to_owned(),
             model: cell.model.clone(),
-            measured: *measured,
+            measured: measured.iter().any(|of| of.cell == *cell),
         });
         let steps = grid.steps.iter().zip(outcomes).map(|(step, outcome)| StepRecord {
             command: command_line(step.program, &grid.expected_arguments(step)),

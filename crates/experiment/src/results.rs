@@ -7,7 +7,7 @@
 //! | `split`, `metric` | text | both directions, ties realistic |
 //! | `value` | f64 | in percent, but for the mean rank |
 
-use arrow::array::{Float64Array, StringArray, UInt64Array};
+use arrow::array::{ArrayRef, Float64Array, StringArray, UInt64Array};
 use mkg::Split;
 use mkg::graph::{for_each_batch, numbers, texts, write_table};
 use stage::Result;
@@ -38,43 +38,39 @@ pub struct Value {
 }
 
 /// All figures of the measured cells.
-pub fn values(measured: &[Measured]) -> Vec<Value> {
+pub(crate) fn values(measured: &[Measured]) -> Vec<Value> {
     let mut values = Vec::new();
-    for of_cell in measured {
-        for split in Split::ALL {
-            for metric in Metric::ALL {
-                values.extend(of_cell.figure(split, metric).map(|value| Value {
-                    dataset: of_cell.cell.dataset.clone(),
-                    variant: of_cell.cell.variant.clone(),
-                    seed: of_cell.cell.seed,
-                    split: split.to_string(),
-                    metric: metric.as_str().to_owned(),
-                    value,
-                }));
-            }
+    for of_cell @ Measured { cell, .. } in measured {
+        for (split, metric) in
+            Split::ALL.into_iter().flat_map(|split| Metric::ALL.map(|metric| (split, metric)))
+        {
+            values.extend(of_cell.figure(split, metric).map(|value| Value {
+                dataset: cell.dataset.clone(),
+                variant: cell.variant.clone(),
+                seed: cell.seed,
+                split: split.to_string(),
+                metric: metric.as_str().to_owned(),
+                value,
+            }));
         }
     }
     values
 }
 
 /// Writes the rows, atomically.
-pub fn write(path: &Path, values: &[Value]) -> Result<()> {
+pub(crate) fn write(path: &Path, values: &[Value]) -> Result<()> {
     let texts = |get: fn(&Value) -> &String| Arc::new(StringArray::from_iter_values(values.iter().map(get)));
-    write_table(
-        path,
-        vec![
-            ("dataset", texts(|value| &value.dataset), false),
-            ("variant", texts(|value| &value.variant), false),
-            ("seed", Arc::new(UInt64Array::from_iter_values(values.iter().map(|value| value.seed))), false),
-            ("split", texts(|value| &value.split), false),
-            ("metric", texts(|value| &value.metric), false),
-            (
-                "value",
-                Arc::new(Float64Array::from_iter_values(values.iter().map(|value| value.value))),
-                false,
-            ),
-        ],
-    )
+    let seeds = UInt64Array::from_iter_values(values.iter().map(|value| value.seed));
+    let figures = Float64Array::from_iter_values(values.iter().map(|value| value.value));
+    let columns: Vec<(&str, ArrayRef, bool)> = vec![
+        ("dataset", texts(|value| &value.dataset), false),
+        ("variant", texts(|value| &value.variant), false),
+        ("seed", Arc::new(seeds), false),
+        ("split", texts(|value| &value.split), false),
+        ("metric", texts(|value| &value.metric), false),
+        ("value", Arc::new(figures), false),
+    ];
+    write_table(path, columns)
 }
 
 /// Reads the rows.

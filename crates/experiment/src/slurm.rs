@@ -25,54 +25,54 @@ const SCRIPT: &str = include_str!("submit.sh");
 
 /// Options of `sbatch` by stage, as `pipelines/slurm.toml` explains them.
 #[derive(Clone, Debug, Default)]
-pub struct Profile(BTreeMap<String, Table>);
+pub(crate) struct Profile(BTreeMap<String, Table>);
 
 impl Profile {
     /// Reads a profile.
     ///
     /// # Errors
     /// [`Kind::Usage`] where it is no such file, or names a stage or an option that it cannot.
-    pub fn read(path: &Path) -> Result<Profile> {
+    pub(crate) fn read(path: &Path) -> Result<Profile> {
         let text = read_text(path)?;
         let tables: BTreeMap<String, Table> =
             toml::from_str(&text).map_err(|e| Error::usage(e.message()).at(path))?;
-        for (section, table) in &tables {
-            check(section, table).map_err(|e| e.at(path).hint("pipelines/slurm.toml explains a profile"))?;
+        match tables.iter().find_map(|(section, table)| problem(section, table)) {
+            None => Ok(Profile(tables)),
+            Some(problem) => {
+                Err(Error::usage(problem).at(path).hint("pipelines/slurm.toml explains a profile"))
+            }
         }
-        Ok(Profile(tables))
     }
 
     /// The same without job arrays.
-    pub fn without_arrays(mut self) -> Profile {
+    pub(crate) fn without_arrays(mut self) -> Profile {
         self.0.values_mut().for_each(|table| drop(table.remove("array")));
         self
     }
 
     /// The options of a stage's jobs.
-    pub fn of(&self, stage: &str) -> Table {
+    pub(crate) fn of(&self, stage: &str) -> Table {
         let tables = ["default", stage].into_iter().filter_map(|section| self.0.get(section));
         tables.flat_map(|table| table.clone()).collect()
     }
 }
 
-fn check(section: &str, table: &Table) -> Result<()> {
-    let refuse = |message: String| Err(Error::usage(message));
+/// What is wrong with a table of a profile, if anything is.
+fn problem(section: &str, table: &Table) -> Option<String> {
     if !SECTIONS.contains(&section) {
-        return refuse(format!("[{section}] is none of {}", SECTIONS.join(", ")));
+        return Some(format!("[{section}] is none of {}", SECTIONS.join(", ")));
     }
-    for (key, value) in table {
+    table.iter().find_map(|(key, value)| {
         let is_array = key == "array";
         if DECIDED.contains(&key.as_str()) || (is_array && !ARRAYS.contains(&section)) {
-            return refuse(format!("[{section}] cannot have `{key}`"));
+            return Some(format!("[{section}] cannot have `{key}`"));
         }
         if is_array && value.as_str().and_then(shards_of).is_none() {
-            return refuse(format!("`array` is \"1-N\" or \"1-N%AT_ONCE\", not {value}"));
+            return Some(format!("`array` is \"1-N\" or \"1-N%AT_ONCE\", not {value}"));
         }
-        if !(value.is_str() || value.is_integer() || value.is_bool()) {
-            return refuse(format!("[{section}] `{key}` is no text, whole number, true or false"));
-        }
-    }
-    Ok(())
+        let is_option = value.is_str() || value.is_integer() || value.is_bool();
+        (!is_option).then(|| format!("[{section}] `{key}` is no text, whole number, true or false"))
+    })
 }
 
 /// The number of shards of an array's text: `1-8`, `1-8%2`.
@@ -82,7 +82,7 @@ pub(crate) fn shards_of(array: &str) -> Option<u32> {
 }
 
 /// Submits what is not done.
-pub fn submit(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
+pub(crate) fn submit(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
     let script = script(jobs, call, out)?;
     let failed = |error| Error::io("bash", error);
     // Through a pipe: arguments have a limit, and the script's own commands read nothing of it.
@@ -98,7 +98,7 @@ pub fn submit(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
 }
 
 /// Prints the script.
-pub fn dry_run(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
+pub(crate) fn dry_run(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
     script(jobs, call, out).map(|script| print_line(&script))
 }
 
@@ -146,16 +146,13 @@ fn submission(job: &BatchJob) -> String {
 /// A job's own options of `sbatch`: `false` leaves one out that all others have.
 fn options(job: &BatchJob) -> Vec<String> {
     let options = job.resources.iter().filter(|(key, _)| *key != "setup");
-    options.filter_map(|(key, value)| option(key, value)).collect()
-}
-
-fn option(key: &str, value: &Value) -> Option<String> {
-    match value {
+    let options = options.filter_map(|(key, value)| match value {
         Value::Boolean(false) => None,
         Value::Boolean(true) => Some(format!("--{key}")),
         Value::String(text) => Some(format!("--{key}={text}")),
         other => Some(format!("--{key}={other}")),
-    }
+    });
+    options.collect()
 }
 
 fn words(arguments: &[String]) -> String {

@@ -47,7 +47,7 @@ pub struct Spec {
     pub seeds: Vec<u64>,
     /// The first stage whose seed is the cell's; the stages before it are shared and have the first of the seeds.
     #[serde(default)]
-    pub varies_from: VariesFrom,
+    pub varies_from: Level,
     /// The variant that the others are compared with.
     #[serde(default)]
     pub baseline: Option<String>,
@@ -81,18 +81,21 @@ fn metrics() -> Vec<Metric> {
     vec![Metric::Mrr, Metric::HitsAt1, Metric::HitsAt3, Metric::HitsAt10]
 }
 
-/// First stage whose seed differs between cells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// A stage, and with it all after it: those that a section of the recipe reaches, or whose seed differs between cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum VariesFrom {
+pub enum Level {
     /// Everything: also which triples a holdout takes, and random encoders.
     Import,
     /// Random encoders, teachers, students.
     Features,
-    /// Teachers and students; graph and features are one.
+    /// Teachers and students.
     #[default]
     Teachers,
-    /// Students; their teachers are the same.
+    /// Soft labels and students; nothing there is drawn, so a seed does not vary from here.
+    #[serde(skip)]
+    SoftLabels,
+    /// Students and ensembles.
     Distill,
 }
 
@@ -232,14 +235,11 @@ impl Variant {
 
 impl Spec {
     /// Reads an experiment and checks what can be checked without its datasets.
-    pub fn read(path: &Path) -> Result<Spec> {
+    pub(crate) fn read(path: &Path) -> Result<Spec> {
         let text = read_text(path)?;
         let spec: Spec = toml::from_str(&text).map_err(|e| {
             let error = Error::usage(e.message()).at(path).hint("pipelines/experiments has examples");
-            match e.span() {
-                Some(span) => error.line(1 + text[..span.start].matches('\n').count() as u64),
-                None => error,
-            }
+            error.maybe_line(e.span().map(|span| 1 + text[..span.start].matches('\n').count()))
         })?;
         spec.check().map_err(|e| e.at(path))?;
         Ok(spec)
@@ -254,7 +254,7 @@ impl Spec {
     ///
     /// # Errors
     /// If a name is neither.
-    pub fn keep(&mut self, names: &[String]) -> Result<()> {
+    pub(crate) fn keep(&mut self, names: &[String]) -> Result<()> {
         if names.is_empty() {
             return Ok(());
         }
@@ -276,7 +276,7 @@ impl Spec {
     ///
     /// # Errors
     /// If one is none of its seeds.
-    pub fn keep_seeds(&mut self, seeds: &[u64]) -> Result<()> {
+    pub(crate) fn keep_seeds(&mut self, seeds: &[u64]) -> Result<()> {
         if let Some(other) = seeds.iter().find(|seed| !self.seeds.contains(seed)) {
             let error = Error::usage(format!("{other} is no seed of this experiment"));
             return Err(error.hint(format!("there are: {:?}", self.seeds)));
@@ -287,47 +287,37 @@ impl Spec {
 
     fn check(&self) -> Result<()> {
         let variants = self.variants();
-        let names = variants.iter().map(|variant| variant.name.as_str());
-        unique_words("variant", names.clone())?;
-        unique_words("dataset", self.dataset.iter().map(|dataset| dataset.name.as_str()))?;
-        let some = [("seeds", self.seeds.is_empty()), ("metrics", self.metrics.is_empty())];
-        for (what, empty) in some {
-            require(!empty, format!("`{what}` is empty"))?;
+        unique_words("variant", variants.iter().map(|variant| &variant.name))?;
+        unique_words("dataset", self.dataset.iter().map(|dataset| &dataset.name))?;
+        let distinct: HashSet<&u64> = self.seeds.iter().collect();
+        let Resampling { resamples, rounds, level, .. } = self.statistics;
+        for (holds, message) in [
+            (!self.seeds.is_empty(), "`seeds` is empty"),
+            (!self.metrics.is_empty(), "`metrics` is empty"),
+            (!self.dataset.is_empty() && !variants.is_empty(), "needs a dataset and a variant"),
+            (distinct.len() == self.seeds.len(), "a seed is given twice"),
+            (resamples > 0 && rounds > 0, "`statistics` needs at least one resample and one round"),
+            (level > 0.0 && level < 1.0, "`statistics.level` must lie between 0 and 1"),
+        ] {
+            require(holds, || message.to_owned())?;
         }
-        require(!self.dataset.is_empty() && !variants.is_empty(), "needs a dataset and a variant".into())?;
-        let distinct: HashSet<u64> = self.seeds.iter().copied().collect();
-        require(distinct.len() == self.seeds.len(), "a seed is given twice".into())?;
         if let Some(baseline) = &self.baseline {
-            require(
-                names.clone().any(|name| name == baseline),
-                format!("the baseline `{baseline}` is no variant"),
-            )?;
+            let is_there = variants.iter().any(|variant| variant.name == *baseline);
+            require(is_there, || format!("the baseline `{baseline}` is no variant"))?;
         }
         let tables = self.dataset.iter().map(|dataset| &dataset.set).chain(variants.iter().map(|v| &v.set));
-        for table in std::iter::once(&self.set).chain(tables) {
-            for owned in ["seed", "evaluate"] {
-                require(
-                    !table.contains_key(owned),
-                    format!("`set` must not have `{owned}`: the experiment decides it"),
-                )?;
-            }
+        for table in tables.chain([&self.set]) {
+            let owned =
+                ["seed", "evaluate"].into_iter().find(|key| table.contains_key(*key)).unwrap_or_default();
+            require(owned.is_empty(), || {
+                format!("`set` must not have `{owned}`: the experiment decides it")
+            })?;
         }
-        for variant in &variants {
-            if let Some(other) =
-                variant.paper.keys().find(|name| self.dataset.iter().all(|d| d.name != **name))
-            {
-                require(
-                    false,
-                    format!("variant `{}` has figures of `{other}`, which is no dataset", variant.name),
-                )?;
-            }
+        for (variant, of) in variants.iter().flat_map(|v| v.paper.keys().map(move |of| (&v.name, of))) {
+            let is_there = self.dataset.iter().any(|dataset| dataset.name == *of);
+            require(is_there, || format!("variant `{variant}` has figures of `{of}`, which is no dataset"))?;
         }
-        let Resampling { resamples, rounds, level, .. } = self.statistics;
-        require(
-            resamples > 0 && rounds > 0,
-            "`statistics` needs at least one resample and one round".into(),
-        )?;
-        require(level > 0.0 && level < 1.0, "`statistics.level` must lie between 0 and 1".into())
+        Ok(())
     }
 }
 
@@ -338,13 +328,13 @@ impl Sweep {
             let mut set = self.set.clone();
             self.keys.iter().for_each(|key| assign(&mut set, key, number(*value)));
             for model in &self.models {
-                let suffix = if model == STUDENT { String::new() } else { format!("-{model}") };
+                let (name, label) = match model.as_str() {
+                    STUDENT => (String::new(), String::new()),
+                    model => (format!("-{model}"), format!(", {model}")),
+                };
                 variants.push(Variant {
-                    name: format!("{}-{value}{suffix}", self.name),
-                    label: Some(match model.as_str() {
-                        STUDENT => format!("{} = {value}", self.label),
-                        model => format!("{} = {value}, {model}", self.label),
-                    }),
+                    name: format!("{}-{value}{name}", self.name),
+                    label: Some(format!("{} = {value}{label}", self.label)),
                     model: Some(model.clone()),
                     set: set.clone(),
                     paper: BTreeMap::new(),
@@ -381,19 +371,19 @@ fn assign(table: &mut Table, key: &str, value: toml::Value) {
 }
 
 /// Names become folders, so they are plain words, each once.
-fn unique_words<'a>(what: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
+fn unique_words<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<()> {
     let mut seen = HashSet::new();
     for name in names {
-        let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        let fits = name.chars().all(plain) && name.starts_with(|c: char| c.is_ascii_alphanumeric());
-        require(fits, format!("`{name}` is no name of a {what}: use letters, digits, - _ ."))?;
-        require(seen.insert(name), format!("two {what}s are called `{name}`"))?;
+        let fits = name.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c));
+        require(fits, || format!("`{name}` is no name of a {what}: use letters, digits, - _ ."))?;
+        require(seen.insert(name), || format!("two {what}s are called `{name}`"))?;
     }
     Ok(())
 }
 
-fn require(holds: bool, message: String) -> Result<()> {
-    if holds { Ok(()) } else { Err(Error::usage(message)) }
+fn require(holds: bool, message: impl FnOnce() -> String) -> Result<()> {
+    if holds { Ok(()) } else { Err(Error::usage(message())) }
 }
 
 #[cfg(test)]

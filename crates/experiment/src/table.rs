@@ -5,16 +5,17 @@ mod markdown;
 #[cfg(test)]
 mod tests;
 
-pub use latex::latex;
-pub use markdown::markdown;
+pub(crate) use latex::latex;
+pub(crate) use markdown::markdown;
 
 use dsom_evaluate::table::RankTable;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::Metric;
-use crate::measure::{Measured, by_query, same_queries};
-use crate::spec::{Place, Resampling, Spec, Variant};
+use crate::grid::Cell;
+use crate::measure::{Measured, by_query};
+use crate::spec::{Dataset, Place, Resampling, Spec, Variant};
 use crate::statistics::{Bootstrap, Interval, deviation, holm, mean, randomisation};
 
 /// Adjusted p-value below which a difference gets a star.
@@ -97,14 +98,8 @@ pub struct Comparison {
 
 impl Table {
     /// The table of what was measured.
-    pub fn of(spec: &Spec, measured: &[Measured]) -> Table {
-        let variants = spec.variants();
-        let datasets = spec.dataset.iter().filter_map(|dataset| {
-            let of_dataset: Vec<&Measured> =
-                measured.iter().filter(|cell| cell.cell.dataset == dataset.name).collect();
-            of_dataset.first()?;
-            Some(OfDataset::of(spec, &dataset.name, dataset.title(), &variants, &of_dataset))
-        });
+    pub(crate) fn of(spec: &Spec, measured: &[Measured]) -> Table {
+        let datasets = spec.dataset.iter().map(|dataset| OfDataset::of(spec, dataset, measured));
         Table {
             title: spec.title.clone(),
             caption: spec.caption.clone(),
@@ -112,30 +107,26 @@ impl Table {
             metrics: spec.metrics.clone(),
             statistics: spec.statistics,
             baseline: spec.baseline.clone(),
-            datasets: datasets.collect(),
+            datasets: datasets.filter(|dataset| !dataset.rows.is_empty()).collect(),
         }
     }
 
-    /// The baseline's label.
-    pub fn baseline_label(&self) -> Option<&str> {
-        let baseline = self.baseline.as_ref()?;
-        let rows = self.datasets.iter().flat_map(|dataset| &dataset.rows);
-        rows.into_iter().find(|row| row.variant == *baseline).map(|row| row.label.as_str())
+    /// The titles that Markdown and LaTeX have in common.
+    fn header(&self, first: &str) -> Vec<String> {
+        let mut header = vec![first.to_owned()];
+        header.extend(self.metrics.iter().map(|metric| metric.title().to_owned()));
+        header.insert(2, "interval".to_owned());
+        header
     }
 
-    /// Tells whether any row has more than one seed.
-    pub fn has_seeds(&self) -> bool {
-        self.datasets.iter().flat_map(|dataset| &dataset.rows).any(|row| row.seeds.len() > 1)
+    fn rows(&self) -> impl Iterator<Item = &Row> {
+        self.datasets.iter().flat_map(|dataset| &dataset.rows)
     }
 
     /// The metrics that the paper reports of any row, in order.
     pub fn paper_metrics(&self) -> Vec<Metric> {
-        let rows = || self.datasets.iter().flat_map(|dataset| &dataset.rows);
-        self.metrics
-            .iter()
-            .copied()
-            .filter(|metric| rows().any(|row| row.paper.contains_key(metric)))
-            .collect()
+        let is_reported = |metric: &Metric| self.rows().any(|row| row.paper.contains_key(metric));
+        self.metrics.iter().copied().filter(is_reported).collect()
     }
 
     /// Sentences that say how to read it.
@@ -147,17 +138,18 @@ impl Table {
              {resamples} bootstrap draws of the queries.",
             capitalised(&self.split)
         )];
-        if self.has_seeds() {
+        if self.rows().any(|row| row.seeds.len() > 1) {
             notes.push(
                 "± is the standard deviation over seeds, of which intervals and p-values know nothing: they are over \
                  queries, with the seeds averaged."
                     .to_owned(),
             );
         }
-        if let Some(baseline) = self.baseline_label() {
+        if let Some(Row { label, .. }) = self.rows().find(|row| self.baseline.as_ref() == Some(&row.variant))
+        {
             let metric = self.metrics.first().map_or("", |metric| metric.title());
             notes.push(format!(
-                "Δ is the difference in {metric} to {baseline}, query by query, with a p-value by {rounds} rounds of paired \
+                "Δ is the difference in {metric} to {label}, query by query, with a p-value by {rounds} rounds of paired \
                  approximate randomisation; * where it is below {SIGNIFICANT} after Holm's adjustment for the \
                  comparisons on a dataset."
             ));
@@ -172,20 +164,20 @@ fn capitalised(text: &str) -> String {
 }
 
 impl OfDataset {
-    fn of(spec: &Spec, name: &str, title: &str, variants: &[Variant], measured: &[&Measured]) -> OfDataset {
+    fn of(spec: &Spec, dataset: &Dataset, measured: &[Measured]) -> OfDataset {
         let mut rows: Vec<(Row, Vec<&RankTable>)> = Vec::new();
-        for variant in variants {
-            let cells: Vec<&Measured> =
-                measured.iter().copied().filter(|cell| cell.cell.variant == variant.name).collect();
+        for variant in spec.variants() {
+            let is_here = |cell: &Cell| cell.dataset == dataset.name && cell.variant == variant.name;
+            let cells: Vec<&Measured> = measured.iter().filter(|of| is_here(&of.cell)).collect();
             let tables: Vec<&RankTable> = cells.iter().filter_map(|cell| cell.ranks_on(spec.split)).collect();
             if !tables.is_empty() {
-                rows.push((row(spec, name, variant, &cells), tables));
+                rows.push((row(spec, &dataset.name, &variant, &cells), tables));
             }
         }
         intervals(spec, &mut rows);
         let queries = rows.first().map_or(0, |(_, tables)| tables[0].ranks.len());
         let rows = rows.into_iter().map(|(row, _)| row).collect();
-        OfDataset { name: name.to_owned(), title: title.to_owned(), queries, rows }
+        OfDataset { name: dataset.name.clone(), title: dataset.title().to_owned(), queries, rows }
     }
 }
 
@@ -214,7 +206,7 @@ fn intervals(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)]) {
     let Some(asked) = first.map(|i| rows[i].1[0]) else { return };
     let mut columns: Vec<(usize, Metric, Vec<f64>)> = Vec::new();
     for (i, (row, tables)) in rows.iter().enumerate() {
-        if tables.iter().all(|table| same_queries(table, asked)) {
+        if tables.iter().all(|table| table.asked == asked.asked) {
             let of = |metric: &Metric| Some((i, *metric, by_query(tables, *metric)?));
             columns.extend(spec.metrics.iter().filter_map(of));
         } else {
@@ -262,16 +254,18 @@ fn compare(
 }
 
 /// The label with how many seeds it lacks of the most that a row has.
-fn label_with_seeds(row: &Row, most: usize) -> String {
+fn label_with_seeds(dataset: &OfDataset, row: &Row) -> String {
+    let most = dataset.rows.iter().map(|row| row.seeds.len()).max().unwrap_or(0);
     match row.seeds.len() {
         all if all == most => row.label.clone(),
         some => format!("{} ({some} of {most} seeds)", row.label),
     }
 }
 
-/// The most seeds that a row has.
-fn most_seeds(dataset: &OfDataset) -> usize {
-    dataset.rows.iter().map(|row| row.seeds.len()).max().unwrap_or(0)
+/// Tells whether no row of the dataset has a better mean.
+fn is_best(dataset: &OfDataset, metric: Metric, figure: &Figure) -> bool {
+    let mut means = dataset.rows.iter().filter_map(|row| Some(row.figures.get(&metric)?.mean));
+    !means.any(|mean| metric.better(mean, figure.mean))
 }
 
 /// A p-value with as many digits as say something.

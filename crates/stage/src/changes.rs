@@ -1,105 +1,116 @@
 //! Reasons why a stage is stale: changed parameters, changed inputs, and inputs whose own stage is stale.
 
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use crate::Run;
 use crate::manifest::{FILE, FileRecord, Manifest};
+use crate::{Error, Result, Run};
 
 /// The stage folders inside the run that hold any of `inputs`.
-pub(crate) fn stages_of(run: &Run, inputs: &[FileRecord]) -> Vec<PathBuf> {
-    let mut folders: Vec<PathBuf> = inputs
-        .iter()
-        .map(|record| run.root().join(&record.path))
+pub(crate) fn stages_of(run: &Run, inputs: &[FileRecord]) -> BTreeSet<PathBuf> {
+    let paths = inputs.iter().map(|record| run.root().join(&record.path));
+    paths
         .filter_map(|path| Some(path.parent()?.to_owned()))
         .filter(|folder| folder.starts_with(run.root()) && folder.join(FILE).is_file())
-        .collect();
-    folders.sort();
-    folders.dedup();
-    folders
+        .collect()
 }
 
-/// The reason why a finished stage no longer matches the stages it read from, if so; looks all the way up.
-pub(crate) fn upstream_change(run: &Run, folder: &Path) -> Option<String> {
-    inputs_change(run, &Manifest::read(folder).ok()?)
-}
-
-/// The same of a stage whose manifest was read.
-pub(crate) fn inputs_change(run: &Run, manifest: &Manifest) -> Option<String> {
-    for record in &manifest.inputs {
-        let path = run.root().join(&record.path);
-        let above = path.parent()?;
-        let (Ok(current), Some(name)) = (Manifest::read(above), path.file_name()) else { continue };
-        match current.outputs.iter().find(|output| *output.path == *name.to_string_lossy()) {
-            Some(output) if output.sha256 == record.sha256 => {}
-            _ => return Some(format!("its input `{}` changed", record.path)),
+impl Manifest {
+    /// The reason why the stages it read from no longer have what it read, if so; looks all the way up.
+    pub fn stale(&self, run: &Run) -> Option<String> {
+        for record in &self.inputs {
+            let path = run.root().join(&record.path);
+            let above = path.parent()?;
+            let (Ok(current), Some(name)) = (Manifest::read(above), path.file_name()) else { continue };
+            if !current.wrote(record, &name.to_string_lossy()) {
+                return Some(format!("its input `{}` changed", record.path));
+            }
         }
+        stages_of(run, &self.inputs).iter().find_map(|above| {
+            let name = above.strip_prefix(run.root()).unwrap_or(above).display();
+            let reason = Manifest::read(above).ok()?.stale(run)?;
+            Some(format!("`{name}` is stale: {reason}"))
+        })
     }
-    stages_of(run, &manifest.inputs).iter().find_map(|above| {
-        let name = above.strip_prefix(run.root()).unwrap_or(above).display();
-        upstream_change(run, above).map(|reason| format!("`{name}` is stale: {reason}"))
-    })
-}
 
-/// The input of `manifest`, or of a stage that it came from, that lies in the graph's folder and is not what `graph` wrote.
-pub(crate) fn foreign_graph(run: &Run, manifest: &Manifest, graph: &Manifest) -> Option<String> {
-    let wrote = |stage: &Manifest, record: &FileRecord, name: &str| {
-        stage.outputs.iter().any(|output| output.path == name && output.sha256 == record.sha256)
-    };
-    manifest.inputs.iter().find_map(|record| {
-        let path = run.root().join(&record.path);
-        let (above, name) = (path.parent()?, path.file_name()?.to_str()?);
-        if above == run.graph() {
-            return (!wrote(graph, record, name)).then(|| record.path.clone());
-        }
-        // What a stage wrote anew since then tells nothing of what was read.
-        let above = Manifest::read(above).ok().filter(|above| wrote(above, record, name))?;
-        foreign_graph(run, &above, graph)
-    })
+    /// Refuses the stage in `folder` if it was made from another graph than the run has now, itself or by way of the
+    /// stages that it read: its ids would be taken for those of other entities. A stage that recorded no file of a graph passes.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Data`] if the digest of a file of the graph is not the one that was read;
+    /// [`crate::Kind::Missing`] if the run has no graph.
+    pub fn require_same_graph(&self, run: &Run, folder: &Path) -> Result<()> {
+        let Some(input) = self.foreign_graph(run, &Manifest::read(&run.graph())?) else { return Ok(()) };
+        let message = format!("made from another graph: `{input}` is not the file that was read then");
+        let hint = format!("rerun `{}`, or put the graph back that it was made from", self.program);
+        Err(Error::data(message).at(folder).hint(hint))
+    }
+
+    /// The input, or that of a stage that it came from, that lies in the graph's folder and is not what `graph` wrote.
+    fn foreign_graph(&self, run: &Run, graph: &Manifest) -> Option<String> {
+        self.inputs.iter().find_map(|record| {
+            let path = run.root().join(&record.path);
+            let (above, name) = (path.parent()?, path.file_name()?.to_str()?);
+            if above == run.graph() {
+                return (!graph.wrote(record, name)).then(|| record.path.clone());
+            }
+            // What a stage wrote anew since then tells nothing of what was read.
+            let above = Manifest::read(above).ok().filter(|above| above.wrote(record, name))?;
+            above.foreign_graph(run, graph)
+        })
+    }
+
+    /// Tells whether its output `name` has the bytes of `record`.
+    fn wrote(&self, record: &FileRecord, name: &str) -> bool {
+        self.outputs.iter().any(|output| output.path == name && output.sha256 == record.sha256)
+    }
 }
 
 pub(crate) fn changed_inputs(before: &[FileRecord], now: &[FileRecord]) -> Vec<String> {
-    let by_path = |records: &[FileRecord]| -> BTreeMap<String, String> {
-        records.iter().map(|record| (record.path.clone(), record.sha256.clone())).collect()
-    };
-    let (before, now) = (by_path(before), by_path(now));
-    let changed = now.iter().filter_map(|(path, sha256)| match before.get(path) {
-        None => Some(format!("input `{path}` is new")),
-        Some(was) if was != sha256 => Some(format!("input `{path}` changed")),
-        Some(_) => None,
+    let [before, now] = [before, now].map(|records| -> BTreeMap<String, &String> {
+        records.iter().map(|record| (record.path.clone(), &record.sha256)).collect()
     });
-    let gone =
-        before.keys().filter(|path| !now.contains_key(*path)).map(|path| format!("input `{path}` is gone"));
-    changed.chain(gone).collect()
+    let changes = differences(&before, &now).map(|(path, was, is)| match (was, is) {
+        (None, _) => format!("input `{path}` is new"),
+        (_, None) => format!("input `{path}` is gone"),
+        _ => format!("input `{path}` changed"),
+    });
+    changes.collect()
 }
 
 pub(crate) fn changed_parameters(before: &Value, now: &Value) -> Vec<String> {
     let (before, now) = (flatten(before), flatten(now));
-    let names: std::collections::BTreeSet<&String> = before.keys().chain(now.keys()).collect();
     let show = |value: Option<&Value>| value.map_or("unset".to_owned(), Value::to_string);
-    names
-        .into_iter()
-        .filter(|name| before.get(*name) != now.get(*name))
-        .map(|name| format!("parameter `{name}` was {}, now {}", show(before.get(name)), show(now.get(name))))
+    differences(&before, &now)
+        .map(|(name, was, is)| format!("parameter `{name}` was {}, now {}", show(was), show(is)))
         .collect()
+}
+
+/// The keys that two maps do not agree on, with what each has of them.
+fn differences<'a, V: PartialEq>(
+    before: &'a BTreeMap<String, V>,
+    now: &'a BTreeMap<String, V>,
+) -> impl Iterator<Item = (&'a String, Option<&'a V>, Option<&'a V>)> {
+    let keys: BTreeSet<&String> = before.keys().chain(now.keys()).collect();
+    keys.into_iter().map(|key| (key, before.get(key), now.get(key))).filter(|(_, was, is)| was != is)
 }
 
 /// `{"a": {"b": 1}}` as `{"a.b": 1}`.
 fn flatten(value: &Value) -> BTreeMap<String, Value> {
-    fn walk(prefix: &str, value: &Value, into: &mut BTreeMap<String, Value>) {
+    fn walk(path: String, value: &Value, into: &mut BTreeMap<String, Value>) {
         match value {
-            Value::Object(fields) => fields.iter().for_each(|(name, value)| {
-                let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
-                walk(&path, value, into);
-            }),
-            Value::Null => {}
-            other => {
-                into.insert(prefix.to_owned(), other.clone());
+            Value::Object(fields) if path.is_empty() => {
+                fields.iter().for_each(|(name, value)| walk(name.clone(), value, into));
             }
+            Value::Object(fields) => {
+                fields.iter().for_each(|(name, value)| walk(format!("{path}.{name}"), value, into));
+            }
+            Value::Null => {}
+            other => drop(into.insert(path, other.clone())),
         }
     }
     let mut flat = BTreeMap::new();
-    walk("", value, &mut flat);
+    walk(String::new(), value, &mut flat);
     flat
 }

@@ -93,9 +93,12 @@ pub fn sweep(folder: &Path) -> Result<()> {
 
 /// Removes the files in `folder` and below it whose name `is_meant`.
 pub(crate) fn remove_files(folder: &Path, is_meant: &impl Fn(&str) -> bool) -> Result<()> {
-    let is_meant = |path: &&PathBuf| is_meant(&path.file_name().unwrap_or_default().to_string_lossy());
-    let removed = |path| std::fs::remove_file(path).map_err(|e| Error::io(path, e));
-    below(folder)?.iter().filter(is_meant).try_for_each(removed)
+    for path in below(folder)? {
+        if is_meant(&path.file_name().unwrap_or_default().to_string_lossy()) {
+            std::fs::remove_file(&path).map_err(|e| Error::io(path, e))?;
+        }
+    }
+    Ok(())
 }
 
 /// All files in `folder` and the folders below it, but not in those that links lead to.
@@ -120,12 +123,11 @@ pub fn write_tensors<'a>(
     // The tensors begin at a multiple of 8 bytes.
     header.push_str(&" ".repeat(header.len().next_multiple_of(8) - header.len()));
     let length = (header.len() as u64).to_le_bytes();
+    let front = [&length[..], header.as_bytes()].concat();
     write_atomically(path, |file| {
-        let written = file.write_all(&length).and_then(|()| file.write_all(header.as_bytes()));
         let mut tensors = tensors.into_iter();
-        written
-            .and_then(|()| tensors.try_for_each(|part| file.write_all(part)))
-            .map_err(|e| Error::io(path, e))
+        let written = file.write_all(&front).and_then(|()| tensors.try_for_each(|part| file.write_all(part)));
+        written.map_err(|e| Error::io(path, e))
     })
 }
 
@@ -153,8 +155,7 @@ pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
 
 /// Reads JSON; an error names the line.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    serde_json::from_str(&read_text(path)?)
-        .map_err(|e| Error::data(e.to_string()).at(path).line(e.line() as u64))
+    serde_json::from_str(&read_text(path)?).map_err(|e| Error::data(e.to_string()).at(path).line(e.line()))
 }
 
 /// The SHA-256 of a file as hexadecimal digits (what `sha256sum` prints) and its size in bytes.
@@ -162,13 +163,12 @@ pub fn digest(path: &Path) -> Result<(String, u64)> {
     let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
     let (mut hasher, mut buffer, mut size) = (Sha256::new(), vec![0; 1 << 20], 0);
     loop {
-        match file.read(&mut buffer).map_err(|e| Error::io(path, e))? {
-            0 => return Ok((hex(&hasher.finalize()), size)),
-            n => {
-                hasher.update(&buffer[..n]);
-                size += n as u64;
-            }
+        let n = file.read(&mut buffer).map_err(|e| Error::io(path, e))?;
+        if n == 0 {
+            return Ok((hex(&hasher.finalize()), size));
         }
+        hasher.update(&buffer[..n]);
+        size += n as u64;
     }
 }
 

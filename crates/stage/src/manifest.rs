@@ -7,10 +7,11 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use std::fs::Metadata;
 use std::path::Path;
 
 use crate::files::{digest, read_json};
-use crate::{Error, Result, Run};
+use crate::{Error, Result};
 
 /// The name of the manifest in every stage's folder.
 pub const FILE: &str = "stage.json";
@@ -88,36 +89,12 @@ impl Manifest {
                 .hint(format!("run `{}` first", program_of(folder))));
         }
         let manifest: Manifest = read_json(&path)?;
-        if manifest.format > FORMAT {
-            let message = format!("format {} is newer than this program's {FORMAT}", manifest.format);
-            return Err(Error::data(message)
-                .at(path)
-                .hint("update the program, or rerun the stage with this one"));
+        if manifest.format <= FORMAT {
+            return Ok(manifest);
         }
-        Ok(manifest)
-    }
-
-    /// The reason why the stages it read from no longer have what it read, if so; looks all the way up.
-    pub fn stale(&self, run: &Run) -> Option<String> {
-        crate::changes::inputs_change(run, self)
-    }
-
-    /// Refuses the stage in `folder` if it was made from another graph than the run has now, itself or by way of the
-    /// stages that it read: its ids would be taken for those of other entities. A stage that recorded no file of a graph passes.
-    ///
-    /// # Errors
-    /// [`crate::Kind::Data`] if the digest of a file of the graph is not the one that was read;
-    /// [`crate::Kind::Missing`] if the run has no graph.
-    pub fn require_same_graph(&self, run: &Run, folder: &Path) -> Result<()> {
-        match crate::changes::foreign_graph(run, self, &Manifest::read(&run.graph())?) {
-            None => Ok(()),
-            Some(input) => {
-                let message =
-                    format!("made from another graph: `{input}` is not the file that was read then");
-                let hint = format!("rerun `{}`, or put the graph back that it was made from", self.program);
-                Err(Error::data(message).at(folder).hint(hint))
-            }
-        }
+        let message = format!("format {} is newer than this program's {FORMAT}", manifest.format);
+        let hint = "update the program, or rerun the stage with this one";
+        Err(Error::data(message).at(path).hint(hint))
     }
 
     /// A field of the summary, of the stage in `folder`.
@@ -132,23 +109,24 @@ impl Manifest {
     /// was touched after the stage had finished.
     pub(crate) fn output(&self, folder: &Path, name: &str) -> Result<&FileRecord> {
         let path = folder.join(name);
-        let record = self.outputs.iter().find(|record| record.path == name);
-        let record = record
-            .ok_or_else(|| Error::missing(format!("not among the outputs that {FILE} lists")).at(&path))?;
-        let modified = |path: &Path| {
-            let file = std::fs::metadata(path).map_err(|e| Error::io(path, e))?;
-            Ok((file.len(), file.modified().ok()))
+        let Some(record) = self.outputs.iter().find(|record| record.path == name) else {
+            return Err(Error::missing(format!("not among the outputs that {FILE} lists")).at(path));
         };
-        let (size, touched) = modified(&path)?;
-        if size != record.bytes {
-            let message = format!("{size} bytes, but {FILE} says {}: truncated or changed", record.bytes);
+        let (file, manifest) = (metadata(&path)?, metadata(&folder.join(FILE))?);
+        if file.len() != record.bytes {
+            let (size, expected) = (file.len(), record.bytes);
+            let message = format!("{size} bytes, but {FILE} says {expected}: truncated or changed");
             return Err(Error::data(message).at(path).hint(format!("rerun `{}` with --force", self.program)));
         }
-        if touched > modified(&folder.join(FILE))?.1 {
+        if file.modified().ok() > manifest.modified().ok() {
             record.require(&path, &self.program)?;
         }
         Ok(record)
     }
+}
+
+fn metadata(path: &Path) -> Result<Metadata> {
+    std::fs::metadata(path).map_err(|e| Error::io(path, e))
 }
 
 /// The program that writes a stage's folder.

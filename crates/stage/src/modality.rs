@@ -15,7 +15,7 @@ use crate::Error;
 /// assert!("../visual".parse::<Modality>().is_err());
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[serde(try_from = "String")]
 pub struct Modality(String);
 
 impl Modality {
@@ -52,15 +52,13 @@ impl FromStr for Modality {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self, Error> {
-        let letters = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-        if !name.starts_with(|c: char| c.is_ascii_lowercase())
-            || !name.chars().all(letters)
-            || name.len() > 40
-        {
-            return Err(Error::usage(format!("`{name}` is not a modality name"))
-                .hint("use lower-case letters, digits and `_`, beginning with a letter"));
-        }
-        Ok(Modality(name.to_owned()))
+        let fits = name.starts_with(|c: char| c.is_ascii_lowercase())
+            && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            && name.len() <= 40;
+        fits.then(|| Modality(name.to_owned())).ok_or_else(|| {
+            let error = Error::usage(format!("`{name}` is not a modality name"));
+            error.hint("use lower-case letters, digits and `_`, beginning with a letter")
+        })
     }
 }
 
@@ -69,12 +67,6 @@ impl TryFrom<String> for Modality {
 
     fn try_from(name: String) -> Result<Self, Error> {
         name.parse()
-    }
-}
-
-impl From<Modality> for String {
-    fn from(modality: Modality) -> String {
-        modality.0
     }
 }
 

@@ -12,13 +12,12 @@ pub fn peak_memory() -> Option<u64> {
 /// Memory that a new allocation could get without swapping, in bytes, where the system tells (Linux): what the machine
 /// has, or the least that control groups, the limit of the address space or the batch system leave of it.
 pub fn available_memory() -> Option<u64> {
-    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    let limits = std::fs::read_to_string("/proc/self/limits").unwrap_or_default();
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
     let used = |field: &str| kilobytes("/proc/self/status", field).unwrap_or(0);
-    let space = address_space(&limits).map(|limit| limit.saturating_sub(used("VmSize:")));
+    let space = address_space(&read("/proc/self/limits")).map(|limit| limit.saturating_sub(used("VmSize:")));
     let job = std::env::var("SLURM_MEM_PER_NODE").ok().and_then(|megabytes| megabytes.parse::<u64>().ok());
     let job = job.map(|megabytes| megabytes.saturating_mul(1 << 20).saturating_sub(used("VmRSS:")));
-    let groups = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
+    let groups = left_in_groups(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup"));
     [kilobytes("/proc/meminfo", "MemAvailable:"), groups, space, job].into_iter().flatten().min()
 }
 
@@ -76,11 +75,11 @@ fn kilobytes(file: &str, field: &str) -> Option<u64> {
 pub fn require_memory(bytes: u64, what: &str, knob: &str) -> Result<()> {
     tracing::debug!("{what}: about {} of memory", human(bytes));
     match available_memory() {
-        Some(available) if bytes > available => Err(Error::new(
-            Kind::Resource,
-            format!("{what} needs about {} of memory, {} are available", human(bytes), human(available)),
-        )
-        .hint(knob)),
+        Some(available) if bytes > available => {
+            let (needed, available) = (human(bytes), human(available));
+            let message = format!("{what} needs about {needed} of memory, {available} are available");
+            Err(Error::new(Kind::Resource, message).hint(knob))
+        }
         _ => Ok(()),
     }
 }

@@ -54,8 +54,8 @@ pub(crate) fn text(bytes: Vec<u8>) -> Result<String> {
 }
 
 /// The line that byte number `at` stands on, counted from 1.
-fn line_of(bytes: &[u8], at: usize) -> u64 {
-    1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count() as u64
+fn line_of(bytes: &[u8], at: usize) -> usize {
+    1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count()
 }
 
 #[cfg(test)]

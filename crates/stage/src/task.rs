@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::changes::{changed_inputs, changed_parameters, stages_of, upstream_change};
+use crate::changes::{changed_inputs, changed_parameters, stages_of};
 use crate::files::{self, digest, read_json};
 use crate::manifest::{FILE, FileRecord, INCOMPLETE, Manifest};
 use crate::work::{self, Work};
@@ -114,11 +114,8 @@ impl Task {
     pub fn status(&self) -> Result<Status> {
         if !self.folder.join(FILE).is_file() {
             let begun = self.folder.join(INCOMPLETE).is_file();
-            return Ok(if begun {
-                Status::Incomplete { resumable: self.is_begun() }
-            } else {
-                Status::Absent
-            });
+            let incomplete = Status::Incomplete { resumable: self.is_begun() };
+            return Ok(if begun { incomplete } else { Status::Absent });
         }
         let there = match Manifest::read(&self.folder) {
             Ok(manifest) => manifest,
@@ -147,13 +144,11 @@ impl Task {
 
     /// Reasons why the stages that wrote our inputs are themselves stale.
     fn stale_inputs(&self) -> Vec<String> {
-        stages_of(&self.run, &self.inputs)
-            .into_iter()
-            .filter_map(|folder| {
-                let reason = upstream_change(&self.run, &folder)?;
-                Some(format!("its input stage `{}` is stale: {reason}", self.relative(&folder)))
-            })
-            .collect()
+        let reason = |folder: PathBuf| {
+            let reason = Manifest::read(&folder).ok()?.stale(&self.run)?;
+            Some(format!("its input stage `{}` is stale: {reason}", self.relative(&folder)))
+        };
+        stages_of(&self.run, &self.inputs).into_iter().filter_map(reason).collect()
     }
 
     /// Starts the work, or answers `None` if the folder is fresh and `force` is not given.
@@ -186,8 +181,7 @@ impl Task {
         for folder in stages_of(&self.run, &self.inputs) {
             Manifest::read(&folder)?.require_same_graph(&self.run, &folder)?;
         }
-        let check = |(path, record, program): &(PathBuf, FileRecord, String)| record.require(path, program);
-        self.written.par_iter().try_for_each(check)
+        self.written.par_iter().try_for_each(|(path, record, program)| record.require(path, program))
     }
 
     /// The content of the marker of an unfinished start.
@@ -211,25 +205,27 @@ mod tests {
     use serde_json::json;
     use std::fs::File;
 
-    struct Fixture {
-        dir: tempfile::TempDir,
-    }
+    struct Fixture(tempfile::TempDir);
 
     impl Fixture {
         fn new() -> Self {
-            let fixture = Fixture { dir: tempfile::tempdir().unwrap() };
-            std::fs::write(fixture.dir.path().join("raw.txt"), "raw").unwrap();
+            let fixture = Fixture(tempfile::tempdir().unwrap());
+            std::fs::write(fixture.0.path().join("raw.txt"), "raw").unwrap();
             fixture
         }
 
         fn run(&self) -> Run {
-            Run::new(self.dir.path().join("run"))
+            Run::new(self.0.path().join("run"))
+        }
+
+        fn graph(&self, file: &str) -> PathBuf {
+            self.run().graph().join(file)
         }
 
         fn import(&self, parameter: u32) -> Task {
             let parameters = json!({ "deep": { "parameter": parameter } });
             let mut task = Task::new(&self.run(), "dsom-import", self.run().graph(), &parameters, 1);
-            task.external_input(&self.dir.path().join("raw.txt"), "raw/raw.txt").unwrap();
+            task.external_input(&self.0.path().join("raw.txt"), "raw/raw.txt").unwrap();
             task
         }
 
@@ -278,15 +274,10 @@ mod tests {
         finish(fixture.distill(), "c");
         finish(fixture.import(2), "changed");
         assert_eq!(fixture.import(2).status().unwrap(), Status::Fresh);
-        let stale = |task: Task| match task.status().unwrap() {
-            Status::Stale(reasons) => reasons.join("; "),
-            other => panic!("expected stale, found {other}"),
-        };
-        assert_eq!(stale(fixture.soft_labels()), "input `graph/out` changed");
-        assert_eq!(
-            stale(fixture.distill()),
-            "its input stage `soft-labels` is stale: its input `graph/out` changed"
-        );
+        let reason = "input `graph/out` changed";
+        assert_eq!(fixture.soft_labels().status().unwrap(), Status::Stale(vec![reason.to_owned()]));
+        let reason = format!("its input stage `soft-labels` is stale: its {reason}");
+        assert_eq!(fixture.distill().status().unwrap(), Status::Stale(vec![reason]));
         // Ids of another graph would be taken for those of this one.
         let error = fixture.distill().begin(true, || Ok(())).err().unwrap();
         assert!(error.kind() == Kind::Data && error.to_string().contains("another graph"), "{error}");
@@ -321,7 +312,7 @@ mod tests {
     fn a_truncated_output_is_seen() {
         let fixture = Fixture::new();
         finish(fixture.import(1), "long content");
-        std::fs::write(fixture.run().graph().join("out"), "long").unwrap();
+        std::fs::write(fixture.graph("out"), "long").unwrap();
         assert!(matches!(fixture.import(1).status().unwrap(), Status::Stale(_)));
         let mut task = Task::new(&fixture.run(), "x", fixture.run().soft_labels(), &json!({}), 1);
         let error = task.stage_input(&fixture.run().graph(), "out").unwrap_err();
@@ -372,21 +363,21 @@ mod tests {
         });
         assert!(second.unwrap().is_none());
         assert_eq!(fixture.import(1).status().unwrap(), Status::Fresh);
-        assert!(!fixture.run().graph().join(INCOMPLETE).exists());
+        assert!(!fixture.graph(INCOMPLETE).exists());
     }
 
     #[test]
     fn a_finished_stage_with_a_marker_is_not_gone_on_with() {
         let fixture = Fixture::new();
         finish(fixture.import(1), "a");
-        let marker = fixture.run().graph().join(INCOMPLETE);
+        let marker = fixture.graph(INCOMPLETE);
         let mark = || std::fs::write(&marker, fixture.import(1).identity().to_string()).unwrap();
         // Killed after `stage.json` was written: nothing is left to do but to tidy up.
         mark();
         assert!(begun(fixture.import(1), false).is_none() && !marker.exists());
         // An output is lost beside: the work begins anew, and nothing passes for whole meanwhile.
         mark();
-        std::fs::remove_file(fixture.run().graph().join("out")).unwrap();
+        std::fs::remove_file(fixture.graph("out")).unwrap();
         let work = begun(fixture.import(1), false).unwrap();
         assert!(!work.resumes() && !work.path(FILE).exists());
     }
@@ -397,7 +388,7 @@ mod tests {
         finish(fixture.import(1), "content");
         finish(fixture.soft_labels(), "labels");
         let later = std::time::SystemTime::now() + std::time::Duration::from_secs(5);
-        let out = fixture.run().graph().join("out");
+        let out = fixture.graph("out");
         std::fs::write(&out, "CONTENT").unwrap();
         File::options().write(true).open(&out).unwrap().set_modified(later).unwrap();
         assert!(matches!(fixture.import(1).status().unwrap(), Status::Stale(_)));
@@ -432,8 +423,8 @@ mod tests {
     fn a_foreign_folder_is_not_touched() {
         let fixture = Fixture::new();
         std::fs::create_dir_all(fixture.run().graph()).unwrap();
-        std::fs::write(fixture.run().graph().join("thesis.tex"), "dear").unwrap();
+        std::fs::write(fixture.graph("thesis.tex"), "dear").unwrap();
         assert!(fixture.import(1).begin(true, || Ok(())).is_err_and(|e| e.kind() == Kind::Usage));
-        assert!(fixture.run().graph().join("thesis.tex").is_file());
+        assert!(fixture.graph("thesis.tex").is_file());
     }
 }

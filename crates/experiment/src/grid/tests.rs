@@ -1,19 +1,23 @@
-//! Stages that are shared, and stages that are not.
+//! Stages that are shared, and stages that are not; and the experiments in pipelines/experiments: each can be planned, and
+//! says what it should.
 
 use super::*;
 
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
 /// A plan of these variants and seeds over the demo's recipe, and the experiment.
 fn planned(head: &str, variants: &[(&str, &str)]) -> Grid {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut text = format!("title = \"t\"\n{head}\n[[dataset]]\nname = \"nations\"\n");
-    text += &format!("recipe = [\"{}\"]\n", root.join("pipelines/nations.toml").display());
+    text += &format!("recipe = [\"{}\"]\n", root().join("pipelines/nations.toml").display());
     for (name, more) in variants {
         text += &format!("[[variant]]\nname = \"{name}\"\n{more}\n");
     }
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.toml");
     std::fs::write(&path, text).unwrap();
-    let data = BTreeMap::from([("nations".to_owned(), root.join("data/nations"))]);
+    let data = BTreeMap::from([("nations".to_owned(), root().join("data/nations"))]);
     Grid::plan(&Spec::read(&path).unwrap(), &Places { out: "out".into(), data, ..Places::default() }).unwrap()
 }
 
@@ -181,4 +185,54 @@ fn a_wrong_key_names_its_variant() {
         ["../bert", "/no/bert", "models/text/bert", "OWNER/bert"].map(refused),
         [true, true, true, false]
     );
+}
+
+/// An experiment as it is read at the repository's root.
+fn read(file: &Path) -> Spec {
+    let mut spec = Spec::read(file).unwrap();
+    for dataset in &mut spec.dataset {
+        dataset.recipe.iter_mut().for_each(|recipe| *recipe = root().join(&*recipe));
+        dataset.raw = Some(root());
+    }
+    spec
+}
+
+fn experiments() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("pipelines/experiments")).unwrap();
+    let mut files: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    files.retain(|file| file.extension().is_some_and(|extension| extension == "toml"));
+    files.sort();
+    files
+}
+
+#[test]
+fn every_experiment_can_be_planned() {
+    assert!(experiments().len() > 8);
+    for file in experiments() {
+        let spec = read(&file);
+        let grid =
+            Grid::plan(&spec, &Places::default()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+        let cells = spec.dataset.len() * spec.seeds.len() * spec.variants().len();
+        assert_eq!(grid.cells.len(), cells, "{}", file.display());
+        assert_eq!(
+            grid.steps.iter().filter(|step| step.program == "dsom-import").count(),
+            spec.dataset.len()
+        );
+    }
+}
+
+#[test]
+fn comments_say_how_to_call_them() {
+    for file in experiments() {
+        let text = std::fs::read_to_string(&file).unwrap();
+        let name = file.file_stem().unwrap().to_string_lossy().into_owned();
+        assert!(
+            text.contains(&format!("experiments/{name}.toml"))
+                || text.contains(&format!("EXPERIMENT={name}")),
+            "{name}"
+        );
+        for dataset in read(&file).dataset.iter().filter(|dataset| dataset.name != "nations") {
+            assert!(text.contains(&format!("--data {}=", dataset.name)), "{name}: {}", dataset.name);
+        }
+    }
 }

@@ -1,13 +1,12 @@
 //! The table as LaTeX, for `\input` into a paper: it needs the package booktabs.
 
-use super::markdown::is_best;
 use super::{
-    Comparison, Figure, OfDataset, Row, SIGNIFICANT, Table, label_with_seeds, most_seeds, number, p_value,
+    Comparison, Figure, OfDataset, Row, SIGNIFICANT, Table, is_best, label_with_seeds, number, p_value,
 };
 use crate::Metric;
 
 /// A `table` environment with the datasets below each other.
-pub fn latex(table: &Table) -> String {
+pub(crate) fn latex(table: &Table) -> String {
     let compared = table.baseline.is_some();
     let paper = table.paper_metrics();
     let columns = 1 + table.metrics.len() + 1 + 2 * usize::from(compared) + paper.len();
@@ -35,13 +34,7 @@ fn caption(table: &Table) -> String {
 }
 
 fn header(table: &Table, compared: bool, paper: &[Metric]) -> String {
-    let mut header = vec!["Model".to_owned()];
-    for (i, metric) in table.metrics.iter().enumerate() {
-        header.push(metric.title().to_owned());
-        if i == 0 {
-            header.push("interval".to_owned());
-        }
-    }
+    let mut header = table.header("Model");
     if compared {
         header.extend(["$\\Delta$", "$p$"].map(str::to_owned));
     }
@@ -50,13 +43,12 @@ fn header(table: &Table, compared: bool, paper: &[Metric]) -> String {
 }
 
 fn cells(table: &Table, dataset: &OfDataset, row: &Row, compared: bool, paper: &[Metric]) -> Vec<String> {
-    let mut cells = vec![escaped(&label_with_seeds(row, most_seeds(dataset)))];
+    let mut cells = vec![escaped(&label_with_seeds(dataset, row))];
     for (i, metric) in table.metrics.iter().enumerate() {
         let Some(figure) = row.figures.get(metric) else { continue };
         cells.push(with_deviation(*metric, figure, is_best(dataset, *metric, figure)));
         if i == 0 {
-            let ends =
-                figure.interval.map(|i| format!("{}--{}", number(*metric, i.low), number(*metric, i.high)));
+            let ends = figure.interval.map(|of| [of.low, of.high].map(|end| number(*metric, end)).join("--"));
             cells.push(ends.unwrap_or("--".to_owned()));
         }
     }
@@ -93,21 +85,24 @@ fn line(cells: &[String]) -> String {
 
 /// Text as LaTeX sets it.
 fn escaped(text: &str) -> String {
-    let letter = |c: char| match c {
-        '&' | '%' | '$' | '#' | '_' | '{' | '}' => format!("\\{c}"),
-        '~' => "\\textasciitilde{}".to_owned(),
-        '^' => "\\textasciicircum{}".to_owned(),
-        '\\' => "\\textbackslash{}".to_owned(),
-        '<' => "$<$".to_owned(),
-        '>' => "$>$".to_owned(),
-        '±' => "$\\pm$".to_owned(),
-        'Δ' => "$\\Delta$".to_owned(),
-        'α' => "$\\alpha$".to_owned(),
-        'β' => "$\\beta$".to_owned(),
-        'γ' => "$\\gamma$".to_owned(),
-        'τ' => "$\\tau$".to_owned(),
-        '–' => "--".to_owned(),
-        c => c.to_string(),
-    };
-    text.chars().map(letter).collect()
+    let mut set = String::new();
+    for c in text.chars() {
+        match c {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => set.extend(['\\', c]),
+            '~' => set += "\\textasciitilde{}",
+            '^' => set += "\\textasciicircum{}",
+            '\\' => set += "\\textbackslash{}",
+            '<' => set += "$<$",
+            '>' => set += "$>$",
+            '±' => set += "$\\pm$",
+            'Δ' => set += "$\\Delta$",
+            'α' => set += "$\\alpha$",
+            'β' => set += "$\\beta$",
+            'γ' => set += "$\\gamma$",
+            'τ' => set += "$\\tau$",
+            '–' => set += "--",
+            c => set.push(c),
+        }
+    }
+    set
 }

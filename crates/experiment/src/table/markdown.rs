@@ -1,13 +1,12 @@
 //! The table as Markdown.
 
 use super::{
-    Comparison, Figure, OfDataset, Row, SIGNIFICANT, Table, label_with_seeds, most_seeds, number, p_value,
+    Comparison, Figure, OfDataset, Row, SIGNIFICANT, Table, is_best, label_with_seeds, number, p_value,
 };
 use crate::Metric;
-use crate::statistics::Interval;
 
 /// The whole text: title, a table for each dataset, notes.
-pub fn markdown(table: &Table) -> String {
+pub(crate) fn markdown(table: &Table) -> String {
     let mut text = format!("# {}\n", table.title);
     for dataset in &table.datasets {
         text += &format!("\n## {}\n\n", escaped(&dataset.title));
@@ -25,14 +24,7 @@ pub fn markdown(table: &Table) -> String {
 }
 
 fn rows(table: &Table, dataset: &OfDataset) -> String {
-    let first = table.metrics.first().copied();
-    let mut header = vec!["model".to_owned()];
-    for metric in &table.metrics {
-        header.push(metric.title().to_owned());
-        if Some(*metric) == first {
-            header.push("interval".to_owned());
-        }
-    }
+    let mut header = table.header("model");
     if table.baseline.is_some() {
         header.extend(["Δ", "its interval", "p"].map(str::to_owned));
     }
@@ -41,10 +33,9 @@ fn rows(table: &Table, dataset: &OfDataset) -> String {
         let titles: Vec<&str> = paper.iter().map(|metric| metric.title()).collect();
         header.push(format!("paper: {}", titles.join(" / ")));
     }
-    let rule: Vec<&str> = (0..header.len()).map(|i| if i == 0 { "---" } else { "---:" }).collect();
-    let mut text = line(&header) + &line(&rule);
+    let mut text = format!("{}|{}{}\n", line(&header), " --- |", " ---: |".repeat(header.len() - 1));
     for row in &dataset.rows {
-        let mut cells = vec![escaped(&label_with_seeds(row, most_seeds(dataset)))];
+        let mut cells = vec![escaped(&label_with_seeds(dataset, row))];
         cells.extend(figures(table, dataset, row));
         if table.baseline.is_some() {
             cells.extend(comparison(row.comparison.as_ref()));
@@ -57,8 +48,7 @@ fn rows(table: &Table, dataset: &OfDataset) -> String {
     text
 }
 
-fn line<S: AsRef<str>>(cells: &[S]) -> String {
-    let cells: Vec<&str> = cells.iter().map(S::as_ref).collect();
+fn line(cells: &[String]) -> String {
     format!("| {} |\n", cells.join(" | "))
 }
 
@@ -69,26 +59,17 @@ fn figures(table: &Table, dataset: &OfDataset, row: &Row) -> Vec<String> {
         let text = with_deviation(*metric, figure);
         cells.push(if is_best(dataset, *metric, figure) { format!("**{text}**") } else { text });
         if i == 0 {
-            cells
-                .push(figure.interval.as_ref().map_or("–".to_owned(), |interval| between(*metric, interval)));
+            let ends =
+                figure.interval.map(|of| [of.low, of.high].map(|end| number(*metric, end)).join(" to "));
+            cells.push(ends.unwrap_or("–".to_owned()));
         }
     }
     cells
 }
 
-/// Tells whether no row of the dataset has a better mean.
-pub(super) fn is_best(dataset: &OfDataset, metric: Metric, figure: &Figure) -> bool {
-    let mut means = dataset.rows.iter().filter_map(|row| Some(row.figures.get(&metric)?.mean));
-    !means.any(|mean| metric.better(mean, figure.mean))
-}
-
 fn with_deviation(metric: Metric, figure: &Figure) -> String {
     let mean = number(metric, figure.mean);
     figure.deviation.map_or(mean.clone(), |deviation| format!("{mean} ± {}", number(metric, deviation)))
-}
-
-fn between(metric: Metric, interval: &Interval) -> String {
-    format!("{} to {}", number(metric, interval.low), number(metric, interval.high))
 }
 
 fn comparison(comparison: Option<&Comparison>) -> [String; 3] {
@@ -106,13 +87,13 @@ fn of_paper(row: &Row, metrics: &[Metric]) -> String {
     if row.paper.is_empty() {
         return "–".to_owned();
     }
-    let of =
-        |metric: &Metric| row.paper.get(metric).map_or("–".to_owned(), |value| number(*metric, *value));
-    metrics.iter().map(of).collect::<Vec<_>>().join(" / ")
+    let values = metrics.iter().map(|metric| (metric, row.paper.get(metric)));
+    let values =
+        values.map(|(metric, value)| value.map_or("–".to_owned(), |value| number(*metric, *value)));
+    values.collect::<Vec<_>>().join(" / ")
 }
 
 /// Text that Markdown leaves as it is.
 fn escaped(text: &str) -> String {
-    let special = |c: char| "|*_`<>[]\\".contains(c);
-    text.chars().flat_map(|c| special(c).then_some('\\').into_iter().chain([c])).collect()
+    text.chars().flat_map(|c| "|*_`<>[]\\".contains(c).then_some('\\').into_iter().chain([c])).collect()
 }
