@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::execute::{Decision, Programs, command_line};
+use crate::execute::{Outcome, Programs, command_line};
 use crate::grid::{EVALUATE, Grid, Step};
 use crate::statistics::mean;
 
 /// Depth of the stages below the experiments' directory: experiment, dataset, run, `teachers`, modality.
 const DEPTH: usize = 6;
 
-/// A finished stage somewhere, for how long it took.
 #[derive(Clone, Debug)]
 struct Finished {
     folder: PathBuf,
@@ -61,12 +60,13 @@ fn total(grid: &Grid, open: usize, known: f64, unknown: usize) -> String {
     }
 }
 
-/// Decision on a step where only what is finished counts: evaluate the models that are there, and train nothing.
-pub(crate) fn if_finished(grid: &Grid, programs: &Programs, step: &Step) -> Result<Decision> {
+/// The end of a step where only what is finished counts: the models that are there are evaluated, and none is trained.
+pub(crate) fn if_finished(grid: &Grid, programs: &Programs, step: &Step) -> Result<Option<Outcome>> {
     if step.program == EVALUATE {
-        return Ok(Decision::Run);
+        return Ok(None);
     }
-    Ok(open_because(grid, programs, step, &step.arguments)?.map_or(Decision::Done, Decision::Leave))
+    let why = open_because(grid, programs, step, &step.arguments)?;
+    Ok(Some(why.map_or(Outcome::Done, Outcome::Skipped)))
 }
 
 /// The reason why a step is not done, if so: asks its own program, where there is a run to ask about.
@@ -150,7 +150,7 @@ fn duration(seconds: f64) -> String {
         ..10.0 => format!("{seconds:.1} s"),
         10.0..90.0 => format!("{seconds:.0} s"),
         90.0..5400.0 => format!("{:.0} min", seconds / 60.0),
-        _ => format!("{} h {:.0} min", (seconds / 3600.0) as u64, seconds % 3600.0 / 60.0),
+        _ => format!("{:.0} h {:.0} min", (seconds / 3600.0).floor(), seconds % 3600.0 / 60.0),
     }
 }
 

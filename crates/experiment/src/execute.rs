@@ -17,21 +17,9 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(crate) enum Outcome {
     /// It is finished, now or before.
     Done,
-    /// It ended with an error.
     Failed(Kind, String),
-    /// A step that it needs did not end well.
+    /// It was left out, for this reason.
     Skipped(String),
-}
-
-/// Decision on a step that nothing hinders.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Decision {
-    /// Call its program.
-    Run,
-    /// Nothing: it is known to be finished.
-    Done,
-    /// Leave it out, for this reason.
-    Leave(String),
 }
 
 /// The file of all programs, which runs this one.
@@ -58,11 +46,12 @@ impl Programs {
 }
 
 impl Grid {
-    /// Runs the steps that `decide` wants run. One that fails takes those with it that need it; an interruption ends all.
+    /// Runs the steps, but for those that `settled` knows the end of. One that fails takes those with it that need it; an
+    /// interruption ends all.
     pub(crate) fn execute(
         &self,
         programs: &Programs,
-        decide: impl Fn(&Step) -> Result<Decision>,
+        settled: impl Fn(&Step) -> Result<Option<Outcome>>,
     ) -> Result<Vec<Outcome>> {
         let mut outcomes: Vec<Outcome> = Vec::new();
         let mut linked: Option<usize> = None;
@@ -72,11 +61,12 @@ impl Grid {
                 self.runs[step.run].link()?;
                 linked = Some(step.run);
             }
-            let obstacle = self.obstacle(step, &outcomes).map(Decision::Leave);
-            let outcome = match obstacle.map_or_else(|| decide(step), Ok)? {
-                Decision::Run => run(programs, step.program, &self.arguments(step, &outcomes))?,
-                Decision::Done => Outcome::Done,
-                Decision::Leave(reason) => Outcome::Skipped(reason),
+            let outcome = match self.obstacle(step, &outcomes) {
+                Some(why) => Outcome::Skipped(why),
+                None => match settled(step)? {
+                    Some(outcome) => outcome,
+                    None => run(programs, step.program, &self.arguments(step, &outcomes))?,
+                },
             };
             let run = self.runs[step.run].root.display();
             match &outcome {
@@ -147,7 +137,6 @@ impl RunPlan {
     }
 }
 
-/// A command as one types it.
 pub(crate) fn command_line(program: &str, arguments: &[String]) -> String {
     let arguments: Vec<String> = arguments.iter().map(|argument| quoted(argument)).collect();
     format!("{program} {}", arguments.join(" "))

@@ -5,47 +5,74 @@
 //! on the first stages only, the second has symbolic links to the first one's folders: stages find each other by
 //! digests, relative to the run, so a linked folder is as good as one of its own, and nothing is done or stored twice.
 
+use clap::Args;
 use dsom_evaluate::models::AVERAGE;
 use recipe::{Recipe, Term};
 use stage::{Error, Modality, Result};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::overrides::Overrides;
 use crate::spec::{Dataset, Level, STUDENT, Spec, Variant};
 
-/// Sources and targets of files, and the part of the experiment to run, from the command line: as `Arguments` says.
-#[derive(Clone, Debug, Default)]
+/// Sources and targets of files, and the part of the experiment to run.
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Places {
-    pub out: PathBuf,
-    pub data: BTreeMap<String, PathBuf>,
+    /// Directory of its runs and results [default: runs/experiments/ and the name of the file]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Raw folder of a dataset, over the experiment's own (repeatable)
+    #[arg(long, value_name = "NAME=DIR", value_parser = pair)]
+    pub data: Vec<(String, PathBuf)>,
+    /// Only this dataset (repeatable) [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Vec<String>,
+    /// Only this variant or sweep (repeatable) [default: all]
+    #[arg(long, value_name = "NAME")]
+    pub variant: Vec<String>,
+    /// Only this seed (repeatable) [default: all]
+    #[arg(long, value_name = "N")]
+    pub seed: Vec<u64>,
+    /// Text encoder for recipes that name none: see dsom-features
+    #[arg(long, value_name = "DIR", env = "DSOM_TEXT_MODEL")]
     pub text_model: Option<PathBuf>,
-    /// Datasets; none named means all, as with variants and seeds.
-    pub only: Vec<String>,
-    pub only_variants: Vec<String>,
-    pub only_seeds: Vec<u64>,
+    /// Worker threads of every stage [default: all cores]; results do not depend on it
+    #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 }
 
+fn pair(text: &str) -> Result<(String, PathBuf), String> {
+    let (name, folder) = text.split_once('=').ok_or("expected NAME=DIR")?;
+    Ok((name.to_owned(), folder.into()))
+}
+
 impl Places {
-    /// The arguments that name an experiment's file and these places.
+    pub(crate) fn out(&self) -> &Path {
+        self.out.as_deref().unwrap_or(Path::new(""))
+    }
+
+    /// The same on a command line, behind an experiment's file.
     pub(crate) fn arguments(&self, file: &Path) -> Vec<String> {
         let data = self.data.iter().map(|(name, raw)| format!("{name}={}", raw.display()));
         let words = [
             vec![file.display().to_string()],
-            options("--out", [shown(&self.out)]),
+            options("--out", [shown(self.out())]),
             options("--data", data),
             options("--text-model", self.text_model.iter().map(shown)),
-            options("--dataset", self.only.clone()),
-            options("--variant", self.only_variants.clone()),
-            options("--seed", self.only_seeds.iter().map(u64::to_string)),
+            options("--dataset", self.dataset.clone()),
+            options("--variant", self.variant.clone()),
+            options("--seed", self.seed.iter().map(u64::to_string)),
             options("--threads", self.threads.iter().map(usize::to_string)),
         ];
         words.concat()
     }
+
+    /// The raw folder that is given for a dataset; of several the last.
+    fn raw(&self, dataset: &str) -> Option<&PathBuf> {
+        self.data.iter().rev().find(|(name, _)| name == dataset).map(|(_, raw)| raw)
+    }
 }
 
-/// Plan of everything there is to do.
 #[derive(Debug, Default)]
 pub(crate) struct Grid {
     pub runs: Vec<RunPlan>,
@@ -55,7 +82,6 @@ pub(crate) struct Grid {
     pub cells: Vec<Cell>,
 }
 
-/// A directory with one pipeline.
 #[derive(Debug)]
 pub(crate) struct RunPlan {
     pub root: PathBuf,
@@ -65,7 +91,6 @@ pub(crate) struct RunPlan {
     pub models: Vec<(String, usize)>,
 }
 
-/// One call of a stage's program.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
     pub program: &'static str,
@@ -135,8 +160,9 @@ impl Grid {
     pub(crate) fn keep(&mut self, variants: &[String], seeds: &[u64]) {
         self.cells.retain(|cell| variants.contains(&cell.variant) && seeds.contains(&cell.seed));
         for (number, run) in self.runs.iter_mut().enumerate() {
-            let here = |model: &str| self.cells.iter().any(|cell| cell.run == number && cell.model == model);
-            run.models.retain(|(model, _)| here(model));
+            run.models.retain(|(model, _)| {
+                self.cells.iter().any(|cell| cell.run == number && cell.model == *model)
+            });
         }
         let of_models = self.runs.iter().flat_map(|run| run.models.iter().map(|(_, step)| *step));
         let mut needed: Vec<usize> = self.cells.iter().map(|cell| cell.step).chain(of_models).collect();
@@ -160,16 +186,17 @@ fn require_folder(model: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The datasets that are asked for.
 fn chosen<'a>(spec: &'a Spec, places: &Places) -> Result<Vec<&'a Dataset>> {
     let names: Vec<&str> = spec.dataset.iter().map(|dataset| dataset.name.as_str()).collect();
-    let mut asked = places.only.iter().chain(places.data.keys());
+    let mut asked = places.dataset.iter().chain(places.data.iter().map(|(name, _)| name));
     if let Some(other) = asked.find(|asked| !names.contains(&asked.as_str())) {
         let error = Error::usage(format!("`{other}` is no dataset of this experiment"));
         return Err(error.hint(format!("there are: {}", names.join(", "))));
     }
-    let asked = |dataset: &&Dataset| places.only.is_empty() || places.only.contains(&dataset.name);
-    Ok(spec.dataset.iter().filter(asked).collect())
+    let datasets = spec.dataset.iter();
+    Ok(datasets
+        .filter(|dataset| places.dataset.is_empty() || places.dataset.contains(&dataset.name))
+        .collect())
 }
 
 struct Planner<'a> {
@@ -180,7 +207,6 @@ struct Planner<'a> {
     owners: HashMap<(Level, String), (usize, Option<usize>)>,
 }
 
-/// A cell that is being planned.
 struct Planned<'a> {
     dataset: &'a Dataset,
     raw: &'a Path,
@@ -206,7 +232,7 @@ impl Planned<'_> {
 impl Planner<'_> {
     fn raw(&self, dataset: &Dataset) -> Result<PathBuf> {
         let name = &dataset.name;
-        let error = match self.places.data.get(name).or(dataset.raw.as_ref()) {
+        let error = match self.places.raw(name).or(dataset.raw.as_ref()) {
             Some(raw) if raw.is_dir() => return Ok(raw.clone()),
             Some(raw) => Error::missing(format!("no raw folder of `{name}`")).at(raw),
             None => Error::missing(format!("no raw folder of `{name}` is named")),
@@ -235,7 +261,6 @@ impl Planner<'_> {
         Ok(())
     }
 
-    /// The seed of a stage.
     fn seed_of(&self, level: Level, seed: u64) -> u64 {
         if level < self.spec.varies_from { self.spec.seeds.first().copied().unwrap_or(seed) } else { seed }
     }
@@ -261,7 +286,7 @@ impl Planner<'_> {
         } else {
             format!("seed-{seed}-{}", cell.variant.name)
         };
-        let root = self.places.out.join(&cell.dataset.name).join(folder);
+        let root = self.places.out().join(&cell.dataset.name).join(folder);
         self.grid.runs.push(RunPlan { root, links: Vec::new(), models: Vec::new() });
         self.owners.insert(identity, (run, None));
         run
@@ -364,17 +389,17 @@ fn shown(path: impl AsRef<Path>) -> String {
 /// A teacher that the recipe has no features for cannot be measured.
 fn require_model(variant: &Variant, recipe: &Recipe) -> Result<()> {
     let model = variant.model();
-    let known = |modality: Modality| modality.is_structural() || recipe.features.contains_key(&modality);
-    if variant.program().is_some() || model == AVERAGE || model.parse().is_ok_and(known) {
+    let modality = model.parse::<Modality>().ok();
+    let is_known = modality.is_some_and(|of| of.is_structural() || recipe.features.contains_key(&of));
+    if variant.program().is_some() || model == AVERAGE || is_known {
         return Ok(());
     }
     Err(in_variant(Error::usage(format!("`{model}` is no model of the recipe")), variant))
 }
 
 fn in_variant(error: Error, variant: &Variant) -> Error {
-    let message = format!("variant `{}`: {error}", variant.name);
-    Error::usage(message)
-        .hint(error.hint_text().unwrap_or("see `set` and `model` of this variant").to_owned())
+    let hint = error.hint_text().unwrap_or("see `set` and `model` of this variant");
+    Error::usage(format!("variant `{}`: {error}", variant.name)).hint(hint)
 }
 
 /// `to` as seen from inside the folder `from`; both begin at the experiment's directory.

@@ -15,14 +15,12 @@ use crate::slurm::{ARRAYS, Profile, shards_of};
 /// The job that evaluates and tabulates what went well.
 pub(crate) const TABLES: &str = "tables";
 
-/// One call of a program.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct BatchJob {
     /// Its folder below the experiment's directory, or [`TABLES`].
     pub name: String,
     /// The program without `dsom-`, or [`TABLES`]: a table of the profile.
     pub stage: &'static str,
-    /// The program and its arguments.
     pub command: Vec<String>,
     /// The jobs that must have ended well.
     pub needs: Vec<String>,
@@ -65,7 +63,6 @@ fn tables(jobs: &[BatchJob], call: &[String], out: &Path, profile: &Profile) -> 
     }
 }
 
-/// A command with more arguments.
 pub(crate) fn with<const N: usize>(command: &[String], more: [&str; N]) -> Vec<String> {
     command.iter().cloned().chain(more.map(str::to_owned)).collect()
 }

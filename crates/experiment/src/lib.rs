@@ -32,76 +32,61 @@ pub use metric::Metric;
 use program::print_line;
 use stage::files::write_bytes;
 use stage::{Error, Kind, Result};
-use std::path::Path;
 
-use execute::{Decision, Outcome, Programs};
-use grid::{Grid, Places};
+use command::Arguments;
+use execute::{Outcome, Programs};
+use grid::Grid;
 use measure::Measured;
 use record::Record;
 use slurm::Profile;
 use spec::Spec;
 use table::Table;
 
-/// Part of an experiment that is done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Extent<'a> {
-    /// All of it.
-    Everything,
-    /// Nothing but evaluation and tables, of the models that are finished.
-    Finished,
-    /// Nothing: what would be done is said.
-    DryRun,
-    /// Nothing here: Slurm does it, with the options of this file.
-    Slurm(&'a Path),
-    /// Nothing: the script that would submit it is printed.
-    SlurmScript(&'a Path),
-    /// Nothing: its jobs are written to a file, with the options of another one.
-    Plan(&'a Path, Option<&'a Path>),
-}
-
-/// Does so much of the experiment of a file.
-pub(crate) fn run(file: &Path, places: &Places, programs: &Programs, extent: Extent) -> Result<()> {
+/// Does so much of an experiment as is asked for.
+pub(crate) fn run(arguments: &Arguments, programs: &Programs) -> Result<()> {
+    let Arguments { experiment: file, places, finished, .. } = arguments;
     let mut spec = Spec::read(file)?;
     // The whole first: which run a stage belongs to does not depend on what is asked for.
     let mut grid = Grid::plan(&spec, places)?;
-    spec.keep(&places.only_variants)?;
-    spec.keep_seeds(&places.only_seeds)?;
+    spec.keep(&places.variant)?;
+    spec.keep_seeds(&places.seed)?;
     let variants: Vec<String> = spec.variants().into_iter().map(|variant| variant.name).collect();
     grid.keep(&variants, &spec.seeds);
-    let call: Vec<String> =
-        programs.words("dsom-experiment").into_iter().chain(places.arguments(file)).collect();
-    let jobs = |profile: &Profile| jobs::jobs(&grid, &call, &places.out, programs, profile);
-    let outcomes = match extent {
-        Extent::DryRun => return estimate::dry_run(&grid, programs, &places.out),
-        Extent::Slurm(profile) => return slurm::submit(&jobs(&Profile::read(profile)?), &call, &places.out),
-        Extent::SlurmScript(profile) => {
-            return slurm::dry_run(&jobs(&Profile::read(profile)?), &call, &places.out);
+    let out = places.out();
+    if arguments.plan.is_some() || arguments.slurm.is_some() {
+        let mut profile = arguments.slurm.as_deref().map(Profile::read).transpose()?.unwrap_or_default();
+        if arguments.plan.is_some() {
+            profile = profile.without_arrays();
         }
-        Extent::Plan(to, profile) => {
-            let profile = profile.map(Profile::read).transpose()?.unwrap_or_default();
-            return jobs::write_plan(&grid, &jobs(&profile.without_arrays()), to);
-        }
-        Extent::Everything => grid.execute(programs, |_| Ok(Decision::Run))?,
-        Extent::Finished => grid.execute(programs, |step| estimate::if_finished(&grid, programs, step))?,
-    };
+        let call = [programs.words("dsom-experiment").to_vec(), places.arguments(file)].concat();
+        let jobs = jobs::jobs(&grid, &call, out, programs, &profile);
+        return match &arguments.plan {
+            Some(plan) => jobs::write_plan(&grid, &jobs, plan),
+            None if arguments.dry_run => slurm::dry_run(&jobs, &call, out),
+            None => slurm::submit(&jobs, &call, out),
+        };
+    }
+    if arguments.dry_run {
+        return estimate::dry_run(&grid, programs, out);
+    }
+    let outcomes = grid.execute(programs, |step| match finished {
+        true => estimate::if_finished(&grid, programs, step),
+        false => Ok(None),
+    })?;
     let measured = measure::read(&grid, &outcomes)?;
-    if measured.is_empty() && extent == Extent::Finished {
+    if measured.is_empty() && *finished {
         // Tables of an earlier call are not written over with empty ones.
-        let error = Error::missing(format!("none of {} cells has figures", grid.cells.len())).at(&places.out);
+        let error = Error::missing(format!("none of {} cells has figures", grid.cells.len())).at(out);
         return Err(error.hint("run the experiment without --finished first"));
     }
     let table = Table::of(&spec, &measured);
-    let out = &places.out;
     results::write(&out.join(results::FILE), &results::values(&measured))?;
     let markdown = table::markdown(&table);
     write_bytes(&out.join("table.md"), markdown.as_bytes())?;
     write_bytes(&out.join("table.tex"), table::latex(&table).as_bytes())?;
     Record::of(&spec, &grid, out, &outcomes, &measured, &table).write(out)?;
     print_line(&markdown);
-    match extent {
-        Extent::Finished => Ok(()),
-        _ => conclude(&grid, &outcomes, &measured),
-    }
+    if *finished { Ok(()) } else { conclude(&grid, &outcomes, &measured) }
 }
 
 /// An error of the first failure's kind if a cell has no figures.

@@ -21,13 +21,11 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// A figure of a split.
     pub(crate) fn figure(&self, split: Split, metric: Metric) -> Option<f64> {
         let figures: Vec<f64> = self.ranks_on(split)?.ranks.iter().map(|rank| metric.of(*rank)).collect();
         Some(mean(&figures))
     }
 
-    /// The ranks on a split.
     pub(crate) fn ranks_on(&self, split: Split) -> Option<&RankTable> {
         self.ranks.iter().find(|ranks| ranks.split == split)
     }

@@ -35,7 +35,6 @@ impl Overrides {
         Overrides(kept.map(|(key, value)| (key.clone(), value.clone())).collect())
     }
 
-    /// The override, as `KEY=VALUE`.
     pub(crate) fn sets(&self) -> Vec<String> {
         let mut sets = Vec::new();
         list(&self.0, "", &mut sets);
@@ -62,12 +61,11 @@ fn plain(value: &Value) -> String {
 
 /// An argument as a shell takes it.
 pub(crate) fn quoted(argument: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c);
-    if !argument.is_empty() && argument.chars().all(plain) {
-        argument.to_owned()
-    } else {
-        format!("'{}'", argument.replace('\'', "'\\''"))
+    let is_plain = argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c));
+    if is_plain && !argument.is_empty() {
+        return argument.to_owned();
     }
+    format!("'{}'", argument.replace('\'', "'\\''"))
 }
 
 #[cfg(test)]

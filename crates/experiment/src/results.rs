@@ -37,7 +37,6 @@ pub struct Value {
     pub value: f64,
 }
 
-/// All figures of the measured cells.
 pub(crate) fn values(measured: &[Measured]) -> Vec<Value> {
     let mut values = Vec::new();
     for of_cell @ Measured { cell, .. } in measured {
@@ -57,7 +56,6 @@ pub(crate) fn values(measured: &[Measured]) -> Vec<Value> {
     values
 }
 
-/// Writes the rows, atomically.
 pub(crate) fn write(path: &Path, values: &[Value]) -> Result<()> {
     let texts = |get: fn(&Value) -> &String| Arc::new(StringArray::from_iter_values(values.iter().map(get)));
     let seeds = UInt64Array::from_iter_values(values.iter().map(|value| value.seed));

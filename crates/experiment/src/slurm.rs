@@ -44,13 +44,11 @@ impl Profile {
         }
     }
 
-    /// The same without job arrays.
     pub(crate) fn without_arrays(mut self) -> Profile {
         self.0.values_mut().for_each(|table| drop(table.remove("array")));
         self
     }
 
-    /// The options of a stage's jobs.
     pub(crate) fn of(&self, stage: &str) -> Table {
         let tables = ["default", stage].into_iter().filter_map(|section| self.0.get(section));
         tables.flat_map(|table| table.clone()).collect()
@@ -81,7 +79,6 @@ pub(crate) fn shards_of(array: &str) -> Option<u32> {
     count.parse().ok().filter(|count| *count > 0)
 }
 
-/// Submits what is not done.
 pub(crate) fn submit(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
     let script = script(jobs, call, out)?;
     let failed = |error| Error::io("bash", error);
@@ -97,7 +94,6 @@ pub(crate) fn submit(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<(
     }
 }
 
-/// Prints the script.
 pub(crate) fn dry_run(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
     script(jobs, call, out).map(|script| print_line(&script))
 }

@@ -106,7 +106,7 @@ pub struct Resampling {
     /// Number of draws of the queries for the intervals.
     pub resamples: usize,
     /// Number of draws of the signs for the test.
-    pub rounds: usize,
+    pub rounds: u64,
     /// Share of the draws that an interval covers.
     pub level: f64,
     /// Seed of intervals and test.

@@ -65,8 +65,9 @@ impl Bootstrap {
         // By query, so that a draw touches one place.
         let rows: Vec<f64> =
             (0..queries).flat_map(|query| columns.iter().map(move |column| column[query])).collect();
-        let resample = |b: usize| resampled_means(&rows, columns.len(), queries, seed, b as u64);
-        Bootstrap { means: (0..resamples).into_par_iter().map(resample).collect() }
+        let means = (0..resamples as u64).into_par_iter();
+        let means = means.map(|b| resampled_means(&rows, columns.len(), queries, seed, b));
+        Bootstrap { means: means.collect() }
     }
 
     /// The percentile interval of a column's mean.
@@ -93,17 +94,16 @@ fn resampled_means(rows: &[f64], columns: usize, queries: usize, seed: u64, b: u
 
 /// The two-sided p-value of paired differences by approximate randomisation (Noreen, 1989): how often a mean as far
 /// from 0 comes about when the sign of every difference is a coin's. At least `1 / (rounds + 1)`.
-pub fn randomisation(differences: &[f64], rounds: usize, seed: u64) -> f64 {
+pub fn randomisation(differences: &[f64], rounds: u64, seed: u64) -> f64 {
     let apart: Vec<f64> = differences.iter().copied().filter(|difference| *difference != 0.0).collect();
     let observed = apart.iter().sum::<f64>().abs();
     // Sums of the same numbers with other signs differ by rounding where they are equal by right.
     let tolerance = 1e-12 * apart.iter().map(|difference| difference.abs()).sum::<f64>();
-    let reaches = |round: &usize| {
-        let mut generator = seed::generator(seed, "randomisation", *round as u64);
+    let reached = (0..rounds).into_par_iter().filter(|round| {
+        let mut generator = seed::generator(seed, "randomisation", *round);
         flipped_sum(&apart, &mut generator).abs() >= observed - tolerance
-    };
-    let reached = (0..rounds).into_par_iter().filter(reaches).count();
-    (reached + 1) as f64 / (rounds + 1) as f64
+    });
+    (reached.count() + 1) as f64 / (rounds + 1) as f64
 }
 
 /// The sum with the sign of each number drawn.

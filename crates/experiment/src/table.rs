@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 use crate::Metric;
-use crate::grid::Cell;
 use crate::measure::{Measured, by_query};
 use crate::spec::{Dataset, Place, Resampling, Spec, Variant};
 use crate::statistics::{Bootstrap, Interval, deviation, holm, mean, randomisation};
@@ -97,7 +96,6 @@ pub struct Comparison {
 }
 
 impl Table {
-    /// The table of what was measured.
     pub(crate) fn of(spec: &Spec, measured: &[Measured]) -> Table {
         let datasets = spec.dataset.iter().map(|dataset| OfDataset::of(spec, dataset, measured));
         Table {
@@ -125,8 +123,8 @@ impl Table {
 
     /// The metrics that the paper reports of any row, in order.
     pub fn paper_metrics(&self) -> Vec<Metric> {
-        let is_reported = |metric: &Metric| self.rows().any(|row| row.paper.contains_key(metric));
-        self.metrics.iter().copied().filter(is_reported).collect()
+        let metrics = self.metrics.iter().copied();
+        metrics.filter(|metric| self.rows().any(|row| row.paper.contains_key(metric))).collect()
     }
 
     /// Sentences that say how to read it.
@@ -167,8 +165,8 @@ impl OfDataset {
     fn of(spec: &Spec, dataset: &Dataset, measured: &[Measured]) -> OfDataset {
         let mut rows: Vec<(Row, Vec<&RankTable>)> = Vec::new();
         for variant in spec.variants() {
-            let is_here = |cell: &Cell| cell.dataset == dataset.name && cell.variant == variant.name;
-            let cells: Vec<&Measured> = measured.iter().filter(|of| is_here(&of.cell)).collect();
+            let mut cells: Vec<&Measured> = measured.iter().collect();
+            cells.retain(|of| of.cell.dataset == dataset.name && of.cell.variant == variant.name);
             let tables: Vec<&RankTable> = cells.iter().filter_map(|cell| cell.ranks_on(spec.split)).collect();
             if !tables.is_empty() {
                 rows.push((row(spec, &dataset.name, &variant, &cells), tables));
@@ -183,16 +181,16 @@ impl OfDataset {
 
 /// A row with means and deviations over seeds.
 fn row(spec: &Spec, dataset: &str, variant: &Variant, cells: &[&Measured]) -> Row {
-    let figure = |metric: &Metric| {
+    let figures = spec.metrics.iter().map(|metric| {
         let of_seeds: Vec<f64> = cells.iter().filter_map(|cell| cell.figure(spec.split, *metric)).collect();
         (*metric, Figure { mean: mean(&of_seeds), deviation: deviation(&of_seeds), interval: None })
-    };
+    });
     Row {
         variant: variant.name.clone(),
         label: variant.label().to_owned(),
         place: variant.place.clone(),
         seeds: cells.iter().map(|cell| cell.cell.seed).collect(),
-        figures: spec.metrics.iter().map(figure).collect(),
+        figures: figures.collect(),
         comparison: None,
         paper: variant.paper.get(dataset).cloned().unwrap_or_default(),
     }
@@ -207,8 +205,8 @@ fn intervals(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)]) {
     let mut columns: Vec<(usize, Metric, Vec<f64>)> = Vec::new();
     for (i, (row, tables)) in rows.iter().enumerate() {
         if tables.iter().all(|table| table.asked == asked.asked) {
-            let of = |metric: &Metric| Some((i, *metric, by_query(tables, *metric)?));
-            columns.extend(spec.metrics.iter().filter_map(of));
+            let metrics = spec.metrics.iter();
+            columns.extend(metrics.filter_map(|metric| Some((i, *metric, by_query(tables, *metric)?))));
         } else {
             tracing::warn!("{}: other queries than the rest, so no interval and no comparison", row.variant);
         }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use recipe::Recipe;
 use stage::task::Task;
 use stage::work::Work;
-use stage::{Error, Kind, Result, Run, interrupt};
+use stage::{Kind, Result, Run, interrupt};
 
 use crate::{Device, init_logging, printable};
 
@@ -96,15 +96,6 @@ impl Common {
     pub fn is_status(&self) -> bool {
         self.status
     }
-
-    fn verbosity(&self) -> i8 {
-        self.verbose.min(3) as i8 - self.quiet.min(3) as i8
-    }
-
-    /// With `--status`, an input that is missing is an answer and no failure.
-    fn absent(&self, error: &Error) -> bool {
-        self.status && error.kind() == Kind::Missing
-    }
 }
 
 /// Writes a line of results to standard output, what names hold of control characters escaped; a closed pipe is not an
@@ -116,14 +107,15 @@ pub fn print_line(line: &str) {
 
 /// Runs a program's body: logging, threads and signals before it, error message and exit code after it.
 pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
-    init_logging(common.verbosity());
+    init_logging(common.verbose.min(3).cast_signed() - common.quiet.min(3).cast_signed());
     interrupt::listen();
     let threads = rayon::ThreadPoolBuilder::new().num_threads(common.threads.unwrap_or(0)).build_global();
     if let Err(error) = threads {
         tracing::warn!("cannot set the number of threads: {error}");
     }
     match body() {
-        Err(error) if common.absent(&error) => {
+        // Then an input that is missing is an answer and no failure.
+        Err(error) if common.status && error.kind() == Kind::Missing => {
             print_line(&format!("{:24} waits: {error}", ""));
             ExitCode::SUCCESS
         }
@@ -133,19 +125,10 @@ pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
 
 /// Logs the error, if there is one, and gives the exit code: the end of programs that are no stage.
 pub fn exit(result: Result<()>) -> ExitCode {
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            report(&error);
-            ExitCode::from(error.kind().exit_code())
-        }
-    }
-}
-
-/// The chain of causes on one line, the remedy on the next.
-fn report(error: &Error) {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    // The chain of causes on one line, the remedy on the next.
     let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = std::error::Error::source(&error);
     while let Some(cause) = source {
         message.push_str(&format!(": {cause}"));
         source = cause.source();
@@ -157,4 +140,5 @@ fn report(error: &Error) {
     if let Some(hint) = error.hint_text() {
         tracing::info!("hint: {hint}");
     }
+    ExitCode::from(error.kind().exit_code())
 }

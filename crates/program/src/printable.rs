@@ -19,14 +19,13 @@ pub(crate) fn printable_log(text: &str) -> Cow<'_, str> {
 }
 
 fn escape(text: &str, stays: fn(char) -> bool) -> Cow<'_, str> {
-    let acts = |c: char| is_unseen(c) && !stays(c);
-    if !text.contains(acts) {
+    if !text.contains(|c| is_unseen(c) && !stays(c)) {
         return text.into();
     }
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
-        if acts(c) {
-            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        if is_unseen(c) && !stays(c) {
+            escaped += &format!("\\u{:04x}", u32::from(c));
         } else {
             escaped.push(c);
         }

@@ -4,20 +4,20 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use stage::resources::human;
 
 use crate::printable::printable_log;
 
-/// Time between a log's lines about the same work, without a terminal.
-const LOG_INTERVAL: Duration = Duration::from_secs(20);
+/// Seconds between a log's lines about the same work, without a terminal.
+const LOG_INTERVAL: u64 = 20;
 
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
@@ -40,7 +40,7 @@ pub fn init_logging(verbosity: i8) {
     let lines = Lines { is_timed: !is_terminal || verbosity > 0 };
     // A log that cannot be written, on a full disk or to a reader that went away, stops nothing.
     let log = tracing_subscriber::fmt().log_internal_errors(false).with_ansi(is_coloured);
-    let log = log.with_env_filter(filter).event_format(lines).with_writer(AboveBars);
+    let log = log.with_env_filter(filter).event_format(lines).with_writer(|| AboveBars);
     // A second call in one process (tests do that) keeps the first logger.
     let _ = log.try_init();
 }
@@ -85,14 +85,6 @@ where
 /// Writes log lines above the bars instead of through them.
 struct AboveBars;
 
-impl<'a> MakeWriter<'a> for AboveBars {
-    type Writer = AboveBars;
-
-    fn make_writer(&'a self) -> AboveBars {
-        AboveBars
-    }
-}
-
 impl Write for AboveBars {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let line = String::from_utf8_lossy(bytes);
@@ -117,14 +109,17 @@ pub struct Progress {
     written: fn(u64) -> String,
     done: AtomicU64,
     started: Instant,
-    last_line_ms: AtomicU64,
+    /// Seconds from the beginning to the last line.
+    last_line: AtomicU64,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
     /// Begins; `unit` is the plural of what is counted (`"epochs"`, `"queries"`).
-    pub fn new(title: impl Into<String>, total: u64, unit: &str) -> Self {
-        Progress::with(title.into(), total, &format!("{{pos}}/{{len}} {unit} {{msg}}"), |n| n.to_string())
+    pub fn new(title: impl Into<String>, total: impl TryInto<u64>, unit: &str) -> Self {
+        Progress::with(title.into(), count(total), &format!("{{pos}}/{{len}} {unit} {{msg}}"), |n| {
+            n.to_string()
+        })
     }
 
     /// Begins to count bytes, shown in KiB, MiB and so on, with their rate.
@@ -146,13 +141,14 @@ impl Progress {
             written,
             done: AtomicU64::new(0),
             started: Instant::now(),
-            last_line_ms: AtomicU64::new(0),
+            last_line: AtomicU64::new(0),
             bar,
         }
     }
 
     /// Resumed work begins at `done`.
-    pub fn start_at(&self, done: u64) {
+    pub fn start_at(&self, done: impl TryInto<u64>) {
+        let done = count(done);
         self.done.store(done, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
             bar.set_position(done);
@@ -161,7 +157,8 @@ impl Progress {
     }
 
     /// `n` more units are done.
-    pub fn advance(&self, n: u64) {
+    pub fn advance(&self, n: impl TryInto<u64>) {
+        let n = count(n);
         let done = self.done.fetch_add(n, Ordering::Relaxed) + n;
         match &self.bar {
             Some(bar) => bar.set_position(done),
@@ -177,17 +174,19 @@ impl Progress {
     }
 
     fn log_now_and_then(&self, done: u64) {
-        let elapsed = self.started.elapsed();
-        let now = elapsed.as_millis() as u64;
-        let last = self.last_line_ms.load(Ordering::Relaxed);
-        let due = now >= last + LOG_INTERVAL.as_millis() as u64 && done < self.total;
-        if due && self.last_line_ms.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-        {
-            let left = elapsed.mul_f64(self.total.saturating_sub(done) as f64 / done.max(1) as f64);
+        let now = self.started.elapsed().as_secs();
+        let last = self.last_line.load(Ordering::Relaxed);
+        let due = now >= last + LOG_INTERVAL && done < self.total;
+        if due && self.last_line.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            let left = now.saturating_mul(self.total - done) / done.max(1);
             let (done, total) = ((self.written)(done), (self.written)(self.total));
-            tracing::info!("{}: {done} of {total}, about {} s left", self.title, left.as_secs());
+            tracing::info!("{}: {done} of {total}, about {left} s left", self.title);
         }
     }
+}
+
+fn count(n: impl TryInto<u64>) -> u64 {
+    n.try_into().unwrap_or(u64::MAX)
 }
 
 impl Drop for Progress {

@@ -71,10 +71,7 @@ impl Shards {
 
     /// The files of all shards.
     pub fn files(&self) -> impl Iterator<Item = PathBuf> {
-        let of_shard = |(folder, manifest): &(PathBuf, Manifest)| {
-            manifest.outputs.iter().map(|record| folder.join(&record.path)).collect::<Vec<_>>()
-        };
-        self.0.iter().flat_map(of_shard)
+        self.0.iter().flat_map(|(folder, shard)| shard.outputs.iter().map(|file| folder.join(&file.path)))
     }
 }
 
@@ -130,8 +127,7 @@ impl FromStr for Shard {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Shard> {
-        let parts = text.split_once('/').map(|(index, of)| (index.parse(), of.parse()));
-        match parts {
+        match text.split_once('/').map(|(index, of)| (index.parse(), of.parse())) {
             Some((Ok(index), Ok(of))) if (1..=of).contains(&index) => Ok(Shard { index, of }),
             _ => {
                 Err(Error::usage(format!("`{text}` is no shard")).hint("I/N with I from 1 to N, such as 2/8"))

@@ -101,13 +101,12 @@ impl Recipe {
     }
 
     fn check_modality(&self, key: &str, modality: &Modality) -> Valid {
-        let declared = modality.is_structural() || self.features.contains_key(modality);
         let structural = Modality::structural();
-        let there = std::iter::once(&structural).chain(self.features.keys());
-        let there: Vec<&str> = there.map(Modality::as_str).collect();
+        let there: Vec<&str> =
+            [&structural].into_iter().chain(self.features.keys()).map(Modality::as_str).collect();
         let message =
             format!("no [features.{modality}] declares `{modality}`; there are: {}", there.join(", "));
-        require(declared, key, &message)
+        require(there.contains(&modality.as_str()), key, &message)
     }
 }
 
@@ -122,13 +121,13 @@ impl Import {
 
 impl Features {
     fn check(&self, section: &str) -> Valid {
-        let batch = |value: usize| count(&format!("{section}.batch"), value, 1..=MOST);
+        if let Features::Text { max_tokens, .. } = self {
+            count(&format!("{section}.max_tokens"), *max_tokens, 1..=TOKENS)?;
+        }
         match self {
-            Features::Text { max_tokens, batch: texts, .. } => {
-                count(&format!("{section}.max_tokens"), *max_tokens, 1..=TOKENS)?;
-                batch(*texts)
+            Features::Text { batch, .. } | Features::Images { batch, .. } => {
+                count(&format!("{section}.batch"), *batch, 1..=MOST)
             }
-            Features::Images { batch: images, .. } => batch(*images),
             Features::File { .. } | Features::Words { .. } => Ok(()),
         }
     }

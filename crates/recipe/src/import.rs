@@ -99,13 +99,11 @@ impl TryFrom<String> for Validation {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let fraction = |text: &str| text.parse().ok().filter(|fraction| *fraction > 0.0 && *fraction < 1.0);
-        match text.split_once(':') {
-            None if text == "auto" => Ok(Validation::Auto),
-            None if text == "published" => Ok(Validation::Published),
-            Some(("holdout", share)) if fraction(share).is_some() => {
-                Ok(Validation::Holdout(fraction(share).unwrap_or_default()))
-            }
+        let share = text.strip_prefix("holdout:").and_then(|share| share.parse().ok());
+        match (text.as_str(), share) {
+            ("auto", _) => Ok(Validation::Auto),
+            ("published", _) => Ok(Validation::Published),
+            (_, Some(share)) if share > 0.0 && share < 1.0 => Ok(Validation::Holdout(share)),
             _ => {
                 Err(format!("`{text}` is not a validation: use auto, published or holdout:FRACTION (0 to 1)"))
             }

@@ -9,22 +9,21 @@ use std::collections::BTreeMap;
 
 use stage::Modality;
 
-mod backbone;
 mod check;
 mod distill;
-mod ensemble;
 mod features;
 mod import;
 mod load;
 mod teachers;
 
-pub use backbone::Backbone;
-pub use distill::{Action, Distill, Neighbours, PolicyKeys, PolicyState, Selection, Softening, Term};
-pub use ensemble::{Ensemble, EnsemblePolicy};
+pub use distill::{
+    Action, Distill, Ensemble, EnsemblePolicy, Neighbours, PolicyKeys, PolicyState, Selection, Softening,
+    Term,
+};
 pub use features::{Features, ImageOutput, TextField, TextOutput, UnknownKeys};
 pub use import::{Import, Join, TextPart, TextSource, TripleFormat, Validation};
 pub use load::merge;
-pub use teachers::{Absent, Precision, TeacherOverride, Teachers, Training};
+pub use teachers::{Absent, Backbone, Precision, TeacherOverride, Teachers, Training};
 
 /// All stages' parameters.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

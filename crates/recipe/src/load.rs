@@ -1,6 +1,6 @@
 //! Reading a recipe: the defaults, files over them, `--set` over all; and errors that name a key, its file and its line.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use stage::{Error, Result, files};
 use toml::de::DeTable;
@@ -20,12 +20,18 @@ impl Recipe {
     /// # Errors
     /// [`stage::Kind::Usage`] for a key that does not exist and a value that no stage could work with.
     pub fn load(paths: &[PathBuf], sets: &[String]) -> Result<Recipe> {
-        let mut table = defaults();
+        let mut table = Table::try_from(Recipe::default()).expect("a recipe is plain data");
         for path in paths {
             let text = files::read_text(path)?;
-            let overlay = text.parse().map_err(|e| syntax_error(path, &text, &e))?;
+            let overlay = text.parse().map_err(|e: toml::de::Error| {
+                let line = e.span().map(|span| line_at(&text, span.start));
+                Error::usage(e.message()).at(path).hint(HINT).maybe_line(line)
+            })?;
             // Each file on its own, so that an error is of this one.
-            read_over(&mut table, &overlay).map_err(|problem| in_file(path, &text, &problem))?;
+            read_over(&mut table, &overlay).map_err(|problem| {
+                let error = Error::usage(problem.to_string()).at(path).hint(HINT);
+                error.maybe_line(line_of(&text, &problem.key))
+            })?;
         }
         let mut overlay = Table::new();
         for set in sets {
@@ -52,10 +58,6 @@ pub fn merge(into: &mut Table, from: Table) {
 
 fn is_other_kind(below: &Table, above: &Table) -> bool {
     TAGS.iter().any(|tag| matches!((below.get(*tag), above.get(*tag)), (Some(a), Some(b)) if a != b))
-}
-
-fn defaults() -> Table {
-    Table::try_from(Recipe::default()).expect("a recipe is plain data")
 }
 
 /// Lays `overlay` over `table` and reads the recipe.
@@ -151,17 +153,8 @@ fn remove(table: &mut Table, key: &str) {
     }
 }
 
-fn in_file(path: &Path, text: &str, problem: &Problem) -> Error {
-    Error::usage(problem.to_string()).at(path).hint(HINT).maybe_line(line_of(text, &problem.key))
-}
-
-fn syntax_error(path: &Path, text: &str, error: &toml::de::Error) -> Error {
-    let line = error.span().map(|span| line_at(text, span.start));
-    Error::usage(error.message()).at(path).hint(HINT).maybe_line(line)
-}
-
 /// The line of a key, or of the innermost table on its path.
-fn line_of(text: &str, key: &str) -> Option<u64> {
+fn line_of(text: &str, key: &str) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
     let (mut table, mut start) = (document.get_ref(), None);
     for name in key.split('.') {
@@ -173,8 +166,8 @@ fn line_of(text: &str, key: &str) -> Option<u64> {
     start.map(|start| line_at(text, start))
 }
 
-fn line_at(text: &str, byte: usize) -> u64 {
-    1 + text[..byte].matches('\n').count() as u64
+fn line_at(text: &str, byte: usize) -> usize {
+    1 + text[..byte].matches('\n').count()
 }
 
 /// `a.b=1` as `{ a: { b: 1 } }`; what is no TOML value is taken as a string.

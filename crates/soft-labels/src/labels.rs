@@ -44,12 +44,11 @@ struct CachedColumn {
 impl CachedColumn {
     /// So many rows of half precision in one file, the first at number `begin`, the next `stride` numbers on.
     fn regular(file: usize, rows: usize, width: usize, begin: usize, stride: usize) -> CachedColumn {
-        let place = |row: usize| RowStart { file, offset: size_of::<f16>() * (begin + row * stride) };
-        CachedColumn { width, places: (0..rows).map(place).collect() }
+        let offsets = (0..rows).map(|row| size_of::<f16>() * (begin + row * stride));
+        CachedColumn { width, places: offsets.map(|offset| RowStart { file, offset }).collect() }
     }
 }
 
-/// The beginning of a row.
 #[derive(Clone, Copy)]
 struct RowStart {
     file: usize,
@@ -244,13 +243,13 @@ fn read_excerpts(
     data: &Data,
 ) -> Result<(CachedColumn, Excerpts)> {
     let top = rows::<u32>(parts, TOP)?;
-    let of_part = |(part, first): (&CacheFile, &usize)| -> Result<Vec<TeacherExcerpt>> {
+    let by_part = parts.par_iter().zip(begins).map(|(part, first)| -> Result<Vec<TeacherExcerpt>> {
         interrupt::check()?;
         let places = &top.places[*first..first + part.rows()];
         part.check_top(places.iter().map(|place| place.offset), top.width, data.entities(), *first)?;
         teachers.iter().map(|modality| part.excerpts(modality, data, *first)).collect()
-    };
-    let by_part: Vec<Result<_>> = parts.par_iter().zip(begins).map(of_part).collect();
+    });
+    let by_part: Vec<Result<_>> = by_part.collect();
     let mut whole = vec![TeacherExcerpt::default(); teachers.len()];
     for part in by_part {
         // Of several errors the first by row, whichever thread was first.
@@ -301,12 +300,12 @@ fn begins(parts: &[CacheFile], data: &Data) -> Result<Vec<usize>> {
 /// The rows of a list column in all parts.
 fn rows<S: Stored>(parts: &[CacheFile], name: &str) -> Result<CachedColumn> {
     let width = parts.first().map_or(Ok(0), |part| part.width::<S>(name))?;
-    let of_part = |(file, part): (usize, &CacheFile)| -> Result<Vec<RowStart>> {
+    let by_part = parts.par_iter().enumerate().map(|(file, part)| {
         if part.width::<S>(name)? != width {
             return Err(Error::data(format!("lists of `{name}` differ in width between the parts")));
         }
         Ok(part.places::<S>(name)?.into_iter().map(|offset| RowStart { file, offset }).collect())
-    };
-    let places: Vec<Vec<RowStart>> = parts.par_iter().enumerate().map(of_part).collect::<Result<_>>()?;
+    });
+    let places: Vec<Vec<RowStart>> = by_part.collect::<Result<_>>()?;
     Ok(CachedColumn { width, places: places.concat() })
 }

@@ -80,7 +80,12 @@ pub(crate) fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
     let folder = task.folder().to_owned();
     let models: Vec<_> = teachers.iter().map(|teacher| &teacher.model).collect();
     let begun = common.begin(task, || {
-        require_entities(options.top, data.entities())?;
+        if options.top > data.entities() {
+            let (top, entities) = (options.top, data.entities());
+            let message =
+                format!("recipe: `soft_labels.top` is {top}, but the graph has {entities} entities");
+            return Err(Error::usage(message).hint("0 keeps the scores of all"));
+        }
         let layout = write::layout(&data, &teachers, options.top);
         require_room(&folder, &data, &layout, &parts)?;
         let place = Place::choose(common.device(), Precision::F32)?;
@@ -116,15 +121,6 @@ fn link(file: &Path, to: &Path) -> Result<()> {
     // Of a call that was cut short.
     let _ = std::fs::remove_file(to);
     std::fs::hard_link(file, to).or_else(|_| std::fs::copy(file, to).map(drop)).map_err(|e| Error::io(to, e))
-}
-
-/// Refuses to keep more entities than there are.
-fn require_entities(top: usize, entities: usize) -> Result<()> {
-    if top <= entities {
-        return Ok(());
-    }
-    let message = format!("recipe: `soft_labels.top` is {top}, but the graph has {entities} entities");
-    Err(Error::usage(message).hint("0 keeps the scores of all"))
 }
 
 /// Refuses files in `folder` that the disk cannot hold or memory cannot write.

@@ -8,7 +8,7 @@ use mkg::graph::{column, numbers};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Encoding;
-use parquet::column::page::{Page, PageReader};
+use parquet::column::page::Page;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
 use stage::{Error, Modality, Result, caught};
@@ -22,7 +22,6 @@ use crate::excerpt::{Rest, TeacherExcerpt, ids};
 use crate::pages::{Stored, levels};
 use crate::schema::{TOP, excerpt_columns};
 
-/// A mapped file of the cache.
 pub(crate) struct CacheFile {
     pub(crate) path: PathBuf,
     pub(crate) bytes: Bytes,
@@ -31,7 +30,6 @@ pub(crate) struct CacheFile {
 }
 
 impl CacheFile {
-    /// Maps a file and reads its footer.
     pub(crate) fn open(path: &Path) -> Result<CacheFile> {
         let bytes = Bytes::from_owner(map(path)?);
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes.clone());
@@ -82,7 +80,6 @@ impl CacheFile {
         visited.unwrap_or_else(|| Err(self.unexpected("its pages are damaged"))).map_err(|e| e.at(&self.path))
     }
 
-    /// Tells whether there is a column `name`.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.schema.field_with_name(name).is_ok()
     }
@@ -108,13 +105,12 @@ impl CacheFile {
         let column = columns.iter().position(|column| column.path().parts()[0] == name);
         let column = column.ok_or_else(|| self.unexpected(format!("no column `{name}`")))?;
         let mut places = Vec::with_capacity(self.rows());
-        let unreadable = |e| unreadable(e).at(&self.path);
         for group in self.metadata.row_groups() {
             let bytes = Arc::new(self.bytes.clone());
             let rows = group.num_rows() as usize;
-            let mut pages =
-                SerializedPageReader::new(bytes, group.column(column), rows, None).map_err(unreadable)?;
-            while let Some(page) = pages.get_next_page().map_err(unreadable)? {
+            let pages = SerializedPageReader::new(bytes, group.column(column), rows, None);
+            for page in pages.map_err(|e| unreadable(e).at(&self.path))? {
+                let page = page.map_err(|e| unreadable(e).at(&self.path))?;
                 let values = self.values(&page, width, size_of::<S>()).ok_or_else(|| {
                     self.unexpected(format!("column `{name}` has pages this program did not write"))
                 })?;
@@ -199,7 +195,6 @@ impl CacheFile {
     }
 }
 
-/// A column of lists of f32.
 fn lists<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ListArray> {
     let lists = column(batch, name)?.as_list_opt::<i32>();
     let lists = lists.filter(|lists| lists.value_type() == DataType::Float32);

@@ -8,19 +8,16 @@ use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use stage::Modality;
 
-/// Version of the layout.
 pub(crate) const FORMAT: u32 = 2;
 /// Bytes of all lists per row group, about: bounds the memory of writing.
 const GROUP_BYTES: usize = 64 << 20;
 /// Bytes per page, about: what a reader of Parquet decodes at least.
 const PAGE_BYTES: usize = 1 << 20;
 
-/// The column of a teacher's scores.
 pub(crate) fn scores_column(modality: &Modality) -> String {
     format!("scores_{modality}")
 }
 
-/// The column of a teacher's query vectors.
 pub(crate) fn vector_column(modality: &Modality) -> String {
     format!("vector_{modality}")
 }
@@ -124,7 +121,6 @@ impl Layout<'_> {
     }
 }
 
-/// A column of lists of one width.
 fn list(name: &str, item: DataType, width: usize) -> Field {
     Field::new_fixed_size_list(name, list_item(item), width as i32, false)
 }

@@ -53,7 +53,7 @@ fn teachers(data: &Data) -> Vec<TrainedTeacher> {
 
 /// Writes the graph's queries in two parts, with all scores or those of `top` entities a row.
 fn write(folder: &Path, data: &Data, teachers: &[TrainedTeacher], top: usize) -> Result<[PathBuf; 2]> {
-    let progress = Progress::new("test", data.queries.len() as u64, "queries");
+    let progress = Progress::new("test", data.queries.len(), "queries");
     let cut = data.queries.len() / 3;
     let parts = [(0..cut), (cut..data.queries.len())];
     let files = [folder.join("a.parquet"), folder.join("b.parquet")];

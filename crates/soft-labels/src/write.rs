@@ -3,7 +3,6 @@
 use arrow::array::{ArrayRef, StringArray, UInt32Array};
 use half::f16;
 use kge::{Matrix, Model, Scorer};
-use mkg::Query;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::{ArrowColumnChunk, compute_leaves};
 use parquet::errors::ParquetError;
@@ -40,7 +39,6 @@ pub fn scorers(teachers: &[TrainedTeacher]) -> Vec<&dyn Scorer> {
     teachers.iter().map(|teacher| &teacher.model as &dyn Scorer).collect()
 }
 
-/// The shape of these teachers' cache.
 pub(crate) fn layout<'a>(data: &Data, teachers: &'a [TrainedTeacher], top: usize) -> Layout<'a> {
     let widths = teachers.iter().map(|teacher| (&teacher.modality, teacher.model.width())).collect();
     Layout { entities: data.entities(), top, teachers: widths }
@@ -54,7 +52,6 @@ pub(crate) struct Part {
     pub rows: Range<usize>,
 }
 
-/// All files of so many queries.
 pub(crate) fn parts(queries: usize, rows_per_file: usize) -> Vec<Part> {
     let begins = (0..queries).step_by(rows_per_file).enumerate();
     begins.map(|(number, from)| Part { number, rows: from..(from + rows_per_file).min(queries) }).collect()
@@ -69,11 +66,11 @@ pub(crate) fn write_labels(
     parts: &[Part],
 ) -> Result<()> {
     let queries: usize = parts.iter().map(|part| part.rows.len()).sum();
-    let progress = Progress::new("soft labels", queries as u64, "queries");
+    let progress = Progress::new("soft labels", queries, "queries");
     parts.par_iter().try_for_each(|part| {
         let name = format!("part-{:05}.parquet", part.number);
         if work.keeps(&name) {
-            progress.advance(part.rows.len() as u64);
+            progress.advance(part.rows.len());
             return Ok(());
         }
         write_part(&work.path(&name), data, teachers, top, part.rows.clone(), &progress)?;
@@ -93,8 +90,9 @@ pub fn write_part(
 ) -> Result<()> {
     let layout = layout(data, teachers, top);
     let schema = Arc::new(layout.schema());
-    let mut buffers =
-        RowGroupBuffers { rows: Matrix::zeros(0, 0), scores: Vec::new(), encoder: Encoder::default() };
+    // For one row group after another: fresh memory costs more than the work.
+    let (mut encoder, mut of_one) = (Encoder::default(), Matrix::zeros(0, 0));
+    let mut of_all: Vec<Matrix<f32>> = teachers.iter().map(|_| Matrix::zeros(0, 0)).collect();
     write_atomically(path, |file| {
         let writer = ArrowWriter::try_new(file, schema.clone(), Some(layout.properties()));
         let (mut writer, factory) = writer.and_then(ArrowWriter::into_serialized_writer).map_err(parquet)?;
@@ -106,8 +104,11 @@ pub fn write_part(
             let excerpt = match top {
                 0 => None,
                 top => {
-                    buffers.score(queries, (teachers, scorers))?;
-                    Some(Excerpt::of(&buffers.scores, &data.queries, rows.clone(), top))
+                    for ((teacher, scorer), scores) in teachers.iter().zip(scorers).zip(&mut of_all) {
+                        scorer.scores(queries, scores);
+                        require_half(scores, &teacher.modality)?;
+                    }
+                    Some(Excerpt::of(&of_all, &data.queries, rows.clone(), top))
                 }
             };
             facts.extend(excerpt.iter().flat_map(|excerpt| excerpt.columns(&data.queries, &rows)));
@@ -117,20 +118,22 @@ pub fn write_part(
                 column.close()
             });
             let facts = facts.collect::<Result<_, _>>().map_err(parquet)?;
-            let mut group = Group::begin(&mut writer, facts).map_err(parquet)?;
-            buffers.write_lists(&mut group, teachers, "query vectors", |i, into| {
-                teachers[i].model.queries(queries, into);
-            })?;
+            let mut group = Group::begin(&mut writer, facts, &mut encoder).map_err(parquet)?;
+            for TrainedTeacher { modality, model } in teachers {
+                model.queries(queries, &mut of_one);
+                group.append_all(&of_one, "query vectors", modality)?;
+            }
             match excerpt {
-                None => buffers.write_lists(&mut group, teachers, "scores", |i, into| {
-                    scorers[i].scores(queries, into);
-                })?,
-                Some(excerpt) => {
-                    group.append_excerpt(&excerpt, top, &mut buffers.encoder).map_err(parquet)?
+                None => {
+                    for (teacher, scorer) in teachers.iter().zip(scorers) {
+                        scorer.scores(queries, &mut of_one);
+                        group.append_all(&of_one, "scores", &teacher.modality)?;
+                    }
                 }
+                Some(excerpt) => group.append_excerpt(&excerpt, top).map_err(parquet)?,
             }
             group.writer.close().map_err(parquet)?;
-            progress.advance(rows.len() as u64);
+            progress.advance(rows.len());
         }
         writer.close().map_err(parquet)?;
         Ok(())
@@ -144,16 +147,17 @@ fn parquet(error: ParquetError) -> Error {
 /// The columns that say what a row is of.
 fn facts(data: &Data, rows: &Range<usize>) -> Vec<ArrayRef> {
     let Data { queries, vocabulary, .. } = data;
-    let asked = || queries.queries()[rows.clone()].iter();
-    let tails = rows.clone().flat_map(|row| queries.tails(row));
-    let head_name = |query: &Query| vocabulary.entities[query.head.index()].label();
-    let relation_name = |query: &Query| vocabulary.relation_label(query.relation);
+    let (heads, relations): (Vec<_>, Vec<_>) =
+        queries.queries()[rows.clone()].iter().map(|query| (query.head, query.relation)).unzip();
+    let head_names = heads.iter().map(|head| vocabulary.entities[head.index()].label());
+    let relation_names = relations.iter().map(|relation| vocabulary.relation_label(*relation));
+    let tails = rows.clone().flat_map(|row| queries.tails(row)).map(|tail| tail.0);
     vec![
-        Arc::new(UInt32Array::from_iter_values(asked().map(|query| query.head.0))),
-        Arc::new(UInt32Array::from_iter_values(asked().map(|query| query.relation.0))),
-        Arc::new(StringArray::from_iter_values(asked().map(head_name))),
-        Arc::new(StringArray::from_iter_values(asked().map(relation_name))),
-        neighbour_lists(queries, rows, Arc::new(UInt32Array::from_iter_values(tails.map(|tail| tail.0)))),
+        Arc::new(UInt32Array::from_iter_values(heads.iter().map(|head| head.0))),
+        Arc::new(UInt32Array::from_iter_values(relations.iter().map(|relation| relation.0))),
+        Arc::new(StringArray::from_iter_values(head_names)),
+        Arc::new(StringArray::from_iter_values(relation_names)),
+        neighbour_lists(queries, rows, Arc::new(UInt32Array::from_iter_values(tails))),
     ]
 }
 
@@ -162,12 +166,14 @@ struct Group<'a, W: Write> {
     writer: SerializedRowGroupWriter<'a, W>,
     columns: std::vec::IntoIter<ColumnDescPtr>,
     offset: usize,
+    encoder: &'a mut Encoder,
 }
 
 impl<'a, W: Write + Send> Group<'a, W> {
     fn begin(
         file: &'a mut SerializedFileWriter<W>,
         facts: Vec<ArrowColumnChunk>,
+        encoder: &'a mut Encoder,
     ) -> Result<Self, ParquetError> {
         let columns = Vec::from(&file.schema_descr().columns()[facts.len()..]).into_iter();
         let mut offset = file.bytes_written();
@@ -176,72 +182,29 @@ impl<'a, W: Write + Send> Group<'a, W> {
             offset += chunk.close().bytes_written as usize;
             chunk.append_to_row_group(&mut writer)?;
         }
-        Ok(Group { writer, columns, offset })
+        Ok(Group { writer, columns, offset, encoder })
     }
 
     /// Appends rows of `width` numbers as the next list column; `false` if one does not fit what is stored of it.
-    fn append<S: Stored>(
-        &mut self,
-        numbers: &[S::Number],
-        width: usize,
-        encoder: &mut Encoder,
-    ) -> Result<bool, ParquetError> {
+    fn append<S: Stored>(&mut self, numbers: &[S::Number], width: usize) -> Result<bool, ParquetError> {
         let column = self.columns.next().ok_or_else(|| ParquetError::General("no column is left".into()))?;
-        let chunk = encoder.encode::<S>(&column, numbers, width, self.offset)?;
+        let chunk = self.encoder.encode::<S>(&column, numbers, width, self.offset)?;
         let Some((bytes, close)) = chunk else { return Ok(false) };
         self.offset += bytes.0.len();
         self.writer.append_column(&bytes, close)?;
         Ok(true)
     }
 
-    fn append_excerpt(
-        &mut self,
-        excerpt: &Excerpt,
-        top: usize,
-        encoder: &mut Encoder,
-    ) -> Result<(), ParquetError> {
-        self.append::<u32>(&excerpt.top, top, encoder)?;
+    /// Appends a teacher's `rows`, which are `what`.
+    fn append_all(&mut self, rows: &Matrix<f32>, what: &str, modality: &Modality) -> Result<()> {
+        let fit = self.append::<f16>(rows.values(), rows.columns()).map_err(parquet)?;
+        if fit { Ok(()) } else { Err(beyond_half(rows, what, modality)) }
+    }
+
+    fn append_excerpt(&mut self, excerpt: &Excerpt, top: usize) -> Result<(), ParquetError> {
+        self.append::<u32>(&excerpt.top, top)?;
         // They fit: all scores did.
-        excerpt.scores.iter().try_for_each(|scores| self.append::<f16>(scores, top, encoder).map(drop))
-    }
-}
-
-/// Memory for the list columns of one row group after another: fresh memory costs more than the work.
-struct RowGroupBuffers {
-    /// Query vectors, or scores, of one teacher after another.
-    rows: Matrix<f32>,
-    /// Scores of all teachers.
-    scores: Vec<Matrix<f32>>,
-    encoder: Encoder,
-}
-
-impl RowGroupBuffers {
-    /// Writes a list column for each teacher: `what`, which `compute` makes for the teacher of a number.
-    fn write_lists<W: Write + Send>(
-        &mut self,
-        group: &mut Group<'_, W>,
-        teachers: &[TrainedTeacher],
-        what: &str,
-        compute: impl Fn(usize, &mut Matrix<f32>),
-    ) -> Result<()> {
-        let RowGroupBuffers { rows, encoder, .. } = self;
-        for (i, TrainedTeacher { modality, .. }) in teachers.iter().enumerate() {
-            compute(i, rows);
-            if !group.append::<f16>(rows.values(), rows.columns(), encoder).map_err(parquet)? {
-                return Err(beyond_half(rows, what, modality));
-            }
-        }
-        Ok(())
-    }
-
-    /// Computes all teachers' scores of some queries.
-    fn score(&mut self, queries: &[Query], (teachers, scorers): Scored<'_>) -> Result<()> {
-        self.scores.resize_with(teachers.len(), || Matrix::zeros(0, 0));
-        for ((teacher, scorer), scores) in teachers.iter().zip(scorers).zip(&mut self.scores) {
-            scorer.scores(queries, scores);
-            require_half(scores, &teacher.modality)?;
-        }
-        Ok(())
+        excerpt.scores.iter().try_for_each(|scores| self.append::<f16>(scores, top).map(drop))
     }
 }
 

@@ -15,7 +15,6 @@ mod panics;
 pub mod resources;
 pub mod run;
 pub mod seed;
-mod sniff;
 pub mod task;
 pub mod work;
 

@@ -129,7 +129,6 @@ fn metadata(path: &Path) -> Result<Metadata> {
     std::fs::metadata(path).map_err(|e| Error::io(path, e))
 }
 
-/// The program that writes a stage's folder.
 fn program_of(folder: &Path) -> &'static str {
     let parts: Vec<&str> = folder.iter().rev().take(2).filter_map(|part| part.to_str()).collect();
     match parts.as_slice() {

@@ -12,27 +12,23 @@ pub fn peak_memory() -> Option<u64> {
 /// Memory that a new allocation could get without swapping, in bytes, where the system tells (Linux): what the machine
 /// has, or the least that control groups, the limit of the address space or the batch system leave of it.
 pub fn available_memory() -> Option<u64> {
-    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let groups = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
     let used = |field: &str| kilobytes("/proc/self/status", field).unwrap_or(0);
-    let space = address_space(&read("/proc/self/limits")).map(|limit| limit.saturating_sub(used("VmSize:")));
+    // `ulimit -v`; without one it says "unlimited", which is no number.
+    let space = number(Path::new("/proc/self/limits"), "Max address space");
+    let space = space.map(|limit| limit.saturating_sub(used("VmSize:")));
     let job = std::env::var("SLURM_MEM_PER_NODE").ok().and_then(|megabytes| megabytes.parse::<u64>().ok());
     let job = job.map(|megabytes| megabytes.saturating_mul(1 << 20).saturating_sub(used("VmRSS:")));
-    let groups = left_in_groups(Path::new("/sys/fs/cgroup"), &read("/proc/self/cgroup"));
     [kilobytes("/proc/meminfo", "MemAvailable:"), groups, space, job].into_iter().flatten().min()
-}
-
-/// The limit of the address space (`ulimit -v`) in the text of `/proc/self/limits`, if there is one.
-fn address_space(limits: &str) -> Option<u64> {
-    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
-    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Memory that the limits of control groups below `root` leave; `groups` is the process's list of them, of version 2
 /// (`0::/path`) or of version 1 (`4:memory:/path`).
 fn left_in_groups(root: &Path, groups: &str) -> Option<u64> {
-    let left = |line: &str| {
-        let mut fields = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (fields.next()?, fields.next()?.trim_start_matches('/'));
+    let left = groups.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        let path = path.trim_start_matches('/');
         match controllers {
             "" => least_left(root, &root.join(path), ["memory.max", "memory.current"]),
             _ if controllers.split(',').any(|controller| controller == "memory") => {
@@ -41,34 +37,32 @@ fn left_in_groups(root: &Path, groups: &str) -> Option<u64> {
             }
             _ => None,
         }
-    };
-    groups.lines().filter_map(left).min()
+    });
+    left.min()
 }
 
 /// The least that `group` and the groups above it, up to `root`, leave: their limit, less what is used, less files that
 /// could be dropped.
 fn least_left(root: &Path, group: &Path, [limit, used]: [&str; 2]) -> Option<u64> {
-    let number = |file: &Path| std::fs::read_to_string(file).ok()?.trim().parse::<u64>().ok();
-    let left = |folder: &Path| {
+    let left = group.ancestors().take_while(|folder| folder.starts_with(root)).filter_map(|folder| {
         // A group without a limit says "max", which is no number.
-        let limit = number(&folder.join(limit))?;
-        Some(limit.saturating_sub(number(&folder.join(used))?.saturating_sub(reclaimable(folder))))
-    };
-    group.ancestors().take_while(|folder| folder.starts_with(root)).filter_map(left).min()
+        let (limit, used) = (number(&folder.join(limit), "")?, number(&folder.join(used), "")?);
+        let unused = ["inactive_file ", "total_inactive_file "];
+        let unused = unused.iter().find_map(|name| number(&folder.join("memory.stat"), name)).unwrap_or(0);
+        Some(limit.saturating_sub(used.saturating_sub(unused)))
+    });
+    left.min()
 }
 
-/// Files that a group has in memory and does not use.
-fn reclaimable(folder: &Path) -> u64 {
-    let statistics = std::fs::read_to_string(folder.join("memory.stat")).unwrap_or_default();
-    let field = |name: &str| statistics.lines().find_map(|line| line.strip_prefix(name));
-    let field = field("inactive_file ").or_else(|| field("total_inactive_file "));
-    field.and_then(|bytes| bytes.trim().parse().ok()).unwrap_or(0)
-}
-
-fn kilobytes(file: &str, field: &str) -> Option<u64> {
+/// The number behind `name` on a line of a file.
+fn number(file: &Path, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(field))?;
-    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+fn kilobytes(file: &str, name: &str) -> Option<u64> {
+    Some(number(Path::new(file), name)? * 1024)
 }
 
 /// Refuses work whose estimate exceeds the memory that is there; `knob` says what would make it smaller.
@@ -129,37 +123,32 @@ mod tests {
     #[test]
     fn the_tightest_control_group_counts() {
         let root = tempfile::tempdir().unwrap();
-        let job = root.path().join("slurm/job/step");
-        std::fs::create_dir_all(&job).unwrap();
-        let write = |folder: &Path, name: &str, text: &str| std::fs::write(folder.join(name), text).unwrap();
-        assert_eq!(left_in_groups(root.path(), "0::/slurm/job/step\n"), None);
-        write(&job, "memory.max", "max\n");
-        write(&job, "memory.current", "100\n");
-        let parent = job.parent().unwrap();
-        write(parent, "memory.max", "1000\n");
-        write(parent, "memory.current", "700\n");
-        assert_eq!(left_in_groups(root.path(), "9:x:/\n0::/slurm/job/step\n"), Some(300));
-        write(parent, "memory.stat", "anon 200\ninactive_file 450\n");
-        assert_eq!(left_in_groups(root.path(), "0::/slurm/job/step\n"), Some(750));
-        assert_eq!(left_in_groups(root.path(), "8:memory:/old\n"), None);
+        let (new, old) = ("9:x:/\n0::/slurm/job/step\n", "5:cpu,memory:/slurm/job\n1:name=x:/\n");
+        for (file, text, groups, left) in [
+            ("slurm/job/step/memory.max", "max\n", new, None),
+            ("slurm/job/step/memory.current", "100\n", new, None),
+            ("slurm/job/memory.max", "1000\n", new, None),
+            ("slurm/job/memory.current", "700\n", new, Some(300)),
+            ("slurm/job/memory.stat", "anon 200\ninactive_file 450\n", new, Some(750)),
+            // Version 1.
+            ("memory/slurm/job/memory.limit_in_bytes", "1000\n", old, None),
+            ("memory/slurm/job/memory.usage_in_bytes", "300\n", old, Some(700)),
+            ("memory/slurm/job/memory.stat", "total_inactive_file 100\n", old, Some(800)),
+            ("memory/slurm/job/memory.stat", "total_inactive_file 100\n", "8:memory:/old\n", None),
+        ] {
+            std::fs::create_dir_all(root.path().join(file).parent().unwrap()).unwrap();
+            std::fs::write(root.path().join(file), text).unwrap();
+            assert_eq!(left_in_groups(root.path(), groups), left, "{file}");
+        }
     }
 
     #[test]
-    fn version_1_of_control_groups_and_the_address_space_count() {
-        let root = tempfile::tempdir().unwrap();
-        let job = root.path().join("memory/slurm/job");
-        std::fs::create_dir_all(&job).unwrap();
-        std::fs::write(job.join("memory.limit_in_bytes"), "1000\n").unwrap();
-        std::fs::write(job.join("memory.usage_in_bytes"), "300\n").unwrap();
-        assert_eq!(left_in_groups(root.path(), "5:cpu,memory:/slurm/job\n1:name=x:/\n"), Some(700));
-        std::fs::write(job.join("memory.stat"), "total_inactive_file 100\n").unwrap();
-        assert_eq!(left_in_groups(root.path(), "5:cpu,memory:/slurm/job\n"), Some(800));
-        let limits = |limit: &str| {
-            format!(
-                "Max cpu time  unlimited  unlimited seconds\nMax address space  {limit}  unlimited bytes\n"
-            )
-        };
-        assert_eq!([address_space(&limits("4096")), address_space(&limits("unlimited"))], [Some(4096), None]);
+    fn numbers_stand_behind_their_names() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = "Max cpu time  unlimited  seconds\nMax address space  4096  unlimited bytes\n";
+        std::fs::write(&file, text).unwrap();
+        let names = ["Max address space", "Max cpu time", "Max files"];
+        assert_eq!(names.map(|name| number(file.path(), name)), [Some(4096), None, None]);
     }
 
     #[test]

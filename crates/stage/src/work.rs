@@ -123,7 +123,6 @@ pub(crate) fn tidy(folder: &Path) {
     }
 }
 
-/// Removes a file, if it is there.
 fn remove(path: &Path) -> Result<()> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
@@ -170,7 +169,12 @@ fn lock(marker: &Path) -> Result<File> {
         // Whoever held it may have finished and removed it in the meantime.
         Ok(()) if is_at(&file, marker) => Ok(file),
         Ok(()) => lock(marker),
-        Err(TryLockError::WouldBlock) => Err(in_use(folder)),
+        Err(TryLockError::WouldBlock) => {
+            let holder = std::fs::read_to_string(folder.join(HOLDER));
+            let holder = holder.unwrap_or_else(|_| "another process".to_owned());
+            let error = Error::new(Kind::Interrupted, format!("is being written by {holder}")).at(folder);
+            Err(error.hint("run the same command again when that has ended"))
+        }
         Err(TryLockError::Error(error)) => {
             let folder = folder.display();
             tracing::warn!("{folder}: cannot lock ({error}): no two processes may write this folder");
@@ -192,13 +196,6 @@ fn is_at(file: &File, path: &Path) -> bool {
         let _ = file;
         path.is_file()
     }
-}
-
-fn in_use(folder: &Path) -> Error {
-    let holder =
-        std::fs::read_to_string(folder.join(HOLDER)).unwrap_or_else(|_| "another process".to_owned());
-    let error = Error::new(Kind::Interrupted, format!("is being written by {holder}")).at(folder);
-    error.hint("run the same command again when that has ended")
 }
 
 /// Removes everything in the folder but the marker.

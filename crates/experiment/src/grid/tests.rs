@@ -17,15 +17,18 @@ fn planned(head: &str, variants: &[(&str, &str)]) -> Grid {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.toml");
     std::fs::write(&path, text).unwrap();
-    let data = BTreeMap::from([("nations".to_owned(), root().join("data/nations"))]);
-    Grid::plan(&Spec::read(&path).unwrap(), &Places { out: "out".into(), data, ..Places::default() }).unwrap()
+    let data = vec![("nations".to_owned(), root().join("data/nations"))];
+    Grid::plan(&Spec::read(&path).unwrap(), &Places { out: Some("out".into()), data, ..Places::default() })
+        .unwrap()
 }
 
-/// The steps as `program run`, without `dsom-`.
+/// The programs of the steps, without `dsom-`, behind the run that they are of.
 fn steps(grid: &Grid) -> Vec<String> {
-    let run =
-        |step: &Step| grid.runs[step.run].root.strip_prefix("out/nations").unwrap().display().to_string();
-    grid.steps.iter().map(|step| format!("{} {}", &step.program[5..], run(step))).collect()
+    let of_run = |steps: &[Step]| {
+        let run = grid.runs[steps[0].run].root.strip_prefix("out/nations").unwrap().display();
+        steps.iter().fold(format!("{run}:"), |line, step| format!("{line} {}", &step.program[5..]))
+    };
+    grid.steps.chunk_by(|this, next| this.run == next.run).map(of_run).collect()
 }
 
 const SEEDS: &str = "seeds = [3, 4]";
@@ -33,17 +36,15 @@ const SEEDS: &str = "seeds = [3, 4]";
 #[test]
 fn students_share_everything_before_them() {
     let grid = planned("seeds = [3]", &[("dsom", ""), ("all", "set = { distill.selection.kind = \"all\" }")]);
-    let expected = ["import", "features", "teachers", "soft-labels", "distill", "distill", "evaluate"];
-    assert_eq!(steps(&grid), expected.map(|program| format!("{program} seed-3")));
+    assert_eq!(steps(&grid), ["seed-3: import features teachers soft-labels distill distill evaluate"]);
     assert_eq!(grid.steps[5].needs, [0, 1, 2, 3]);
     let models: Vec<&str> = grid.runs[0].models.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(models, ["student-dsom-3", "student-all-3"]);
     assert!(grid.cells.iter().all(|cell| cell.step == 6));
+    let arguments = grid.steps[5].arguments.join(" ");
     assert!(
-        grid.steps[5]
-            .arguments
-            .join(" ")
-            .contains("--set distill.selection.kind=all --seed 3 --name student-all-3")
+        arguments.contains("--set distill.selection.kind=all --seed 3 --name student-all-3"),
+        "{arguments}"
     );
 }
 
@@ -51,16 +52,10 @@ fn students_share_everything_before_them() {
 fn seeds_share_graph_and_features_by_default() {
     let grid = planned(SEEDS, &[("dsom", "")]);
     let expected = [
-        "import seed-3",
-        "features seed-3",
-        "teachers seed-3",
-        "soft-labels seed-3",
-        "distill seed-3",
-        "teachers seed-4",
-        "soft-labels seed-4",
-        "distill seed-4",
-        "evaluate seed-3",
-        "evaluate seed-4",
+        "seed-3: import features teachers soft-labels distill",
+        "seed-4: teachers soft-labels distill",
+        "seed-3: evaluate",
+        "seed-4: evaluate",
     ];
     assert_eq!(steps(&grid), expected);
     let links: Vec<String> = grid.runs[1].links.iter().map(|(_, to)| to.display().to_string()).collect();
@@ -73,11 +68,10 @@ fn seeds_share_graph_and_features_by_default() {
 fn seeds_vary_from_where_it_is_said() {
     let from = |stage: &str| planned(&format!("{SEEDS}\nvaries_from = \"{stage}\""), &[("dsom", "")]);
     let grid = from("distill");
-    let expected = ["import", "features", "teachers", "soft-labels", "distill", "distill", "evaluate"];
-    assert_eq!(steps(&grid), expected.map(|program| format!("{program} seed-3")));
+    assert_eq!(steps(&grid), ["seed-3: import features teachers soft-labels distill distill evaluate"]);
     assert!(grid.steps[5].arguments.join(" ").contains("--seed 4 --name student-dsom-4"));
     let everything = steps(&from("import"));
-    assert_eq!(everything.iter().filter(|step| step.starts_with("import")).count(), 2);
+    assert_eq!(everything.iter().filter(|steps| steps.contains(": import")).count(), 2);
 }
 
 #[test]
@@ -91,19 +85,12 @@ fn keys_above_the_students_take_a_run_of_their_own() {
         ],
     );
     let expected = [
-        "import seed-0",
-        "features seed-0",
-        "teachers seed-0",
-        "soft-labels seed-0",
-        "distill seed-0",
-        "soft-labels seed-0-s",
-        "distill seed-0-s",
-        "teachers seed-0-hidden",
-        "soft-labels seed-0-hidden",
-        "distill seed-0-hidden",
-        "evaluate seed-0",
-        "evaluate seed-0-s",
-        "evaluate seed-0-hidden",
+        "seed-0: import features teachers soft-labels distill",
+        "seed-0-s: soft-labels distill",
+        "seed-0-hidden: teachers soft-labels distill",
+        "seed-0: evaluate",
+        "seed-0-s: evaluate",
+        "seed-0-hidden: evaluate",
     ];
     assert_eq!(steps(&grid), expected);
     let names = |run: usize| grid.runs[run].links.iter().map(|(name, _)| *name).collect::<Vec<_>>();
@@ -121,14 +108,10 @@ fn a_part_lies_where_it_lies_in_the_whole() {
     let mut grid = planned(SEEDS, &variants);
     grid.keep(&["hidden".to_owned(), "alone".to_owned()], &[4]);
     let expected = [
-        "import seed-3",
-        "features seed-3",
-        "teachers seed-4-hidden",
-        "soft-labels seed-4-hidden",
-        "distill seed-4-hidden",
-        "distill seed-4",
-        "evaluate seed-4",
-        "evaluate seed-4-hidden",
+        "seed-3: import features",
+        "seed-4-hidden: teachers soft-labels distill",
+        "seed-4: distill evaluate",
+        "seed-4-hidden: evaluate",
     ];
     assert_eq!(steps(&grid), expected);
     assert_eq!(grid.steps[4].needs, [0, 1, 2, 3]);
@@ -144,10 +127,10 @@ fn a_part_lies_where_it_lies_in_the_whole() {
 fn what_needs_no_teachers_waits_for_none() {
     let alone = ("alone", "set = { distill.term.kind = \"none\" }");
     let grid = planned("seeds = [0]", &[alone]);
-    assert_eq!(steps(&grid), ["import seed-0", "distill seed-0", "evaluate seed-0"]);
+    assert_eq!(steps(&grid), ["seed-0: import distill evaluate"]);
     let grid =
         planned("seeds = [0]", &[("average", "model = \"average\""), ("s", "model = \"structural\""), alone]);
-    assert_eq!(steps(&grid).len(), 6);
+    assert_eq!(grid.steps.len(), 6);
     assert_eq!(grid.steps[4].needs, [0]);
     let models = grid.runs[0].models.clone();
     assert_eq!(models[..2], [("average".to_owned(), 3), ("structural".to_owned(), 2)]);
@@ -157,34 +140,31 @@ fn what_needs_no_teachers_waits_for_none() {
 fn an_ensemble_needs_teachers_and_no_soft_labels() {
     let ensemble = ("ml", "model = \"ensemble\"\nset = { ensemble.kind = \"boosting\" }");
     let grid = planned("seeds = [3]", &[ensemble]);
-    let expected = ["import", "features", "teachers", "ensemble", "evaluate"];
-    assert_eq!(steps(&grid), expected.map(|program| format!("{program} seed-3")));
+    assert_eq!(steps(&grid), ["seed-3: import features teachers ensemble evaluate"]);
     let arguments = grid.steps[3].arguments.join(" ");
     assert!(arguments.contains("--set ensemble.kind=boosting --seed 3 --name ensemble-ml-3"), "{arguments}");
     assert_eq!(grid.runs[0].models, [("ensemble-ml-3".to_owned(), 3)]);
 }
 
 #[test]
-fn a_wrong_key_names_its_variant() {
+fn what_cannot_be_planned_is_named() {
     let spec: Spec = toml::from_str(
         "title = \"t\"\nseeds = [0]\n[[dataset]]\nname = \"d\"\nrecipe = []\nraw = \".\"\n\
          [[variant]]\nname = \"typo\"\nset = { distill.gama = 1 }\n",
     )
     .unwrap();
-    let error = Grid::plan(&spec, &Places::default()).unwrap_err();
-    assert!(
-        error.to_string().contains("variant `typo`") && error.to_string().contains("`distill.gama`"),
-        "{error}"
-    );
-    let places = Places { only: vec!["nowhere".into()], ..Places::default() };
-    assert!(Grid::plan(&spec, &places).unwrap_err().to_string().contains("`nowhere` is no dataset"));
-    let places = |model: &str| Places { text_model: Some(model.into()), ..Places::default() };
-    let refused =
-        |model| Grid::plan(&spec, &places(model)).unwrap_err().to_string().contains("no text encoder");
-    assert_eq!(
-        ["../bert", "/no/bert", "models/text/bert", "OWNER/bert"].map(refused),
-        [true, true, true, false]
-    );
+    let with = |model: &str| Places { text_model: Some(model.into()), ..Places::default() };
+    for (places, words) in [
+        (Places::default(), ["variant `typo`", "`distill.gama`"]),
+        (Places { dataset: vec!["nowhere".into()], ..Places::default() }, ["`nowhere` is no dataset", ""]),
+        (with("../bert"), ["no text encoder", ""]),
+        (with("/no/bert"), ["no text encoder", ""]),
+        (with("models/text/bert"), ["no text encoder", ""]),
+        (with("OWNER/bert"), ["variant `typo`", ""]),
+    ] {
+        let error = Grid::plan(&spec, &places).unwrap_err().to_string();
+        assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
+    }
 }
 
 /// An experiment as it is read at the repository's root.
@@ -214,10 +194,8 @@ fn every_experiment_can_be_planned() {
             Grid::plan(&spec, &Places::default()).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
         let cells = spec.dataset.len() * spec.seeds.len() * spec.variants().len();
         assert_eq!(grid.cells.len(), cells, "{}", file.display());
-        assert_eq!(
-            grid.steps.iter().filter(|step| step.program == "dsom-import").count(),
-            spec.dataset.len()
-        );
+        let imports = grid.steps.iter().filter(|step| step.program == "dsom-import");
+        assert_eq!(imports.count(), spec.dataset.len());
     }
 }
 
@@ -226,11 +204,8 @@ fn comments_say_how_to_call_them() {
     for file in experiments() {
         let text = std::fs::read_to_string(&file).unwrap();
         let name = file.file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(
-            text.contains(&format!("experiments/{name}.toml"))
-                || text.contains(&format!("EXPERIMENT={name}")),
-            "{name}"
-        );
+        let calls = [format!("experiments/{name}.toml"), format!("EXPERIMENT={name}")];
+        assert!(calls.iter().any(|call| text.contains(call)), "{name}");
         for dataset in read(&file).dataset.iter().filter(|dataset| dataset.name != "nations") {
             assert!(text.contains(&format!("--data {}=", dataset.name)), "{name}: {}", dataset.name);
         }

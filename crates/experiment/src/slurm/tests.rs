@@ -21,7 +21,7 @@ impl Site {
         let mut spec = Spec::read(&root.join("pipelines/experiments/demo.toml")).unwrap();
         spec.dataset[0].recipe = vec![root.join("pipelines/nations.toml")];
         spec.dataset[0].raw = Some(root.join("data/nations"));
-        let places = Places { out: dir.path().join("out"), ..Places::default() };
+        let places = Places { out: Some(dir.path().join("out")), ..Places::default() };
         let mut grid = Grid::plan(&spec, &places).unwrap();
         grid.keep(&["dsom".to_owned()], &[1]);
         let site = Site { grid, profile: toml::from_str(profile).map(Profile).unwrap(), dir };

@@ -55,8 +55,9 @@ fn cells(table: &Table, dataset: &OfDataset, row: &Row, compared: bool, paper: &
     if compared {
         cells.extend(comparison(row.comparison.as_ref()));
     }
-    let of = |metric: &Metric| row.paper.get(metric).map_or("--".to_owned(), |value| number(*metric, *value));
-    cells.extend(paper.iter().map(of));
+    for metric in paper {
+        cells.push(row.paper.get(metric).map_or("--".to_owned(), |value| number(*metric, *value)));
+    }
     cells
 }
 

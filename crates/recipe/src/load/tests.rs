@@ -1,6 +1,7 @@
 use super::*;
 use crate::{Action, Backbone, Ensemble, Features, PolicyKeys, Selection, Term, Validation};
 use stage::Modality;
+use std::path::Path;
 
 fn written(text: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
