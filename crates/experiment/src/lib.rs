@@ -6,11 +6,11 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `<dataset>/seed-…/` | a run for every set of shared stages ([`grid`]), with a student for each variant |
+//! | `<dataset>/seed-…/` | a run for every set of shared stages (`grid`), with a student for each variant |
 //! | `results.parquet` | every figure of every cell ([`results`]) |
 //! | `table.md`, `table.tex` | the table, with intervals and tests ([`table`]) |
 //! | `experiment.json` | what was run, what became of it, and the table as numbers ([`record`]) |
-//! | `logs/` | of jobs that were submitted ([`slurm`]) |
+//! | `logs/` | of jobs that were submitted (`slurm`) |
 
 pub mod command;
 mod estimate;

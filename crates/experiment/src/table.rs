@@ -1,4 +1,4 @@
-//! The table of an experiment: means, deviations, intervals and tests, as numbers. [`markdown`] and [`latex`] write them.
+//! The table of an experiment: means, deviations, intervals and tests, as numbers; its text as Markdown and as LaTeX.
 
 mod latex;
 mod markdown;
