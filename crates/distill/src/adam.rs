@@ -28,20 +28,19 @@ pub struct AdamStep {
 }
 
 impl AdamStep {
-    const BETAS: (f64, f64) = (0.9, 0.999);
+    const BETAS: [f64; 2] = [0.9, 0.999];
     const EPSILON: f64 = 1e-8;
 
     /// Step number `steps`, from 1.
     pub fn new(learning_rate: f64, steps: u64) -> Self {
-        let power = |beta: f64| 1.0 - beta.powf(steps as f64);
-        AdamStep { rate: learning_rate / power(Self::BETAS.0), correction: power(Self::BETAS.1) }
+        let [mean, square] = Self::BETAS.map(|beta| 1.0 - beta.powf(steps as f64));
+        AdamStep { rate: learning_rate / mean, correction: square }
     }
 }
 
 impl From<AdamStep> for device::AdamRates {
     fn from(AdamStep { rate, correction }: AdamStep) -> Self {
-        let decays = AdamStep::BETAS.into();
-        device::AdamRates { decays, rate, correction, epsilon: AdamStep::EPSILON }
+        device::AdamRates { decays: AdamStep::BETAS, rate, correction, epsilon: AdamStep::EPSILON }
     }
 }
 
@@ -51,8 +50,8 @@ impl<T: Real> Adam<T> {
 
     /// Moments of zero.
     pub fn new(parameters: Matrix<T>) -> Self {
-        let zeros = || Matrix::zeros(parameters.rows(), parameters.columns());
-        Adam { mean: zeros(), square: zeros(), parameters }
+        let zeros = Matrix::zeros(parameters.rows(), parameters.columns());
+        Adam { mean: zeros.clone(), square: zeros, parameters }
     }
 
     /// Lets `gradient` compute the gradient of some rows into a matrix of their shape, and takes the step.
@@ -76,15 +75,15 @@ impl<T: Real> Adam<T> {
 }
 
 fn update<T: Real>(step: AdamStep, parameters: &mut [T], gradient: &[T], means: &mut [T], squares: &mut [T]) {
-    let beta = (T::from_f64(AdamStep::BETAS.0), T::from_f64(AdamStep::BETAS.1));
-    let rest = (T::from_f64(1.0 - AdamStep::BETAS.0), T::from_f64(1.0 - AdamStep::BETAS.1));
+    let beta = AdamStep::BETAS.map(T::from_f64);
+    let rest = AdamStep::BETAS.map(|beta| T::from_f64(1.0 - beta));
     let (rate, correction) = (T::from_f64(step.rate), T::from_f64(1.0 / step.correction));
     let epsilon = T::from_f64(AdamStep::EPSILON);
     kge::widest!({
         let moments = means.iter_mut().zip(squares.iter_mut());
         for ((x, &g), (mean, square)) in parameters.iter_mut().zip(gradient).zip(moments) {
-            *mean = beta.0 * *mean + rest.0 * g;
-            *square = beta.1 * *square + rest.1 * g * g;
+            *mean = beta[0] * *mean + rest[0] * g;
+            *square = beta[1] * *square + rest[1] * g * g;
             *x -= rate * *mean / ((*square * correction).sqrt() + epsilon);
         }
     });

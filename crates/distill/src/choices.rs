@@ -14,6 +14,7 @@ use arrow::datatypes::{DataType, Field, Schema};
 use kge::Matrix;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use stage::files::write_atomically;
 use stage::{Error, Kind, Modality, Result, interrupt};
@@ -26,70 +27,68 @@ use crate::strategy::Strategy;
 /// The file in the student's folder.
 pub(crate) const FILE: &str = "strategies.parquet";
 
-/// Asks about all training queries, so many at a time, and writes the answers, atomically: `ask` writes what the policy
-/// says of a batch, `log π (query, strategy)`.
+/// Asks about all training queries, so many at a time, and writes the answers, atomically: `ask` has what the policy says of a
+/// batch, `log π (query, strategy)`.
 pub(crate) fn write(
     path: &Path,
     data: &Data,
     teachers: &[Modality],
-    mut ask: impl FnMut(&[u32], &mut Matrix<f32>) -> Result<()>,
     at_once: usize,
+    mut ask: impl FnMut(&[u32]) -> Result<Matrix<f32>>,
 ) -> Result<()> {
     let schema = schema(teachers);
     let compression = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(compression).build();
-    let failed = |e| Error::new(Kind::Io, "cannot write Parquet").because(e);
-    let queries: Vec<u32> = (0..data.queries.len() as u32).collect();
-    let mut said = Matrix::zeros(0, 0);
     write_atomically(path, |file| {
         let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(failed)?;
-        for queries in queries.chunks(at_once.max(1)) {
+        for queries in data.numbers().chunks(at_once.max(1)) {
             interrupt::check()?;
-            ask(queries, &mut said)?;
-            let batch = batch(&schema, data, queries, &said)?;
-            writer.write(&batch).map_err(failed)?;
+            writer.write(&batch(&schema, data, queries, &ask(queries)?)?).map_err(failed)?;
         }
         writer.close().map_err(failed)?;
         Ok(())
     })
 }
 
+fn failed(error: ParquetError) -> Error {
+    Error::new(Kind::Io, "cannot write Parquet").because(error)
+}
+
 fn schema(teachers: &[Modality]) -> Arc<Schema> {
-    let field = |name: String, kind: DataType| Field::new(name, kind, false);
-    let known = [
-        ("head", DataType::UInt32),
-        ("relation", DataType::UInt32),
-        ("head_name", DataType::Utf8),
-        ("relation_name", DataType::Utf8),
-        ("neighbours", DataType::UInt32),
+    let mut columns = vec![
+        ("head".to_owned(), DataType::UInt32),
+        ("relation".to_owned(), DataType::UInt32),
+        ("head_name".to_owned(), DataType::Utf8),
+        ("relation_name".to_owned(), DataType::Utf8),
+        ("neighbours".to_owned(), DataType::UInt32),
     ];
-    let known = known.into_iter().map(|(name, kind)| field(name.to_owned(), kind));
-    let strategies = Strategy::every(teachers.len()).into_iter().map(|strategy| strategy.name(teachers));
-    let fields = known.chain(strategies.map(|name| field(name, DataType::Float32)));
+    let strategies = Strategy::every(teachers.len()).into_iter();
+    columns.extend(strategies.map(|strategy| (strategy.name(teachers), DataType::Float32)));
+    let fields = columns.into_iter().map(|(name, kind)| Field::new(name, kind, false));
     Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
-fn batch(
-    schema: &Arc<Schema>,
-    data: &Data,
-    queries: &[u32],
-    log_probabilities: &Matrix<f32>,
-) -> Result<RecordBatch> {
-    let of = |query: &u32| data.queries.query(*query as usize);
-    let vocabulary = &data.vocabulary;
-    let head_name = |query: &u32| vocabulary.entities[of(query).head.index()].label();
-    let relation_name = |query: &u32| vocabulary.relation_label(of(query).relation);
-    let neighbours = |query: &u32| data.queries.tails(*query as usize).len() as u32;
+fn batch(schema: &Arc<Schema>, data: &Data, queries: &[u32], said: &Matrix<f32>) -> Result<RecordBatch> {
+    let (mut heads, mut relations, mut neighbours) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut head_names, mut relation_names) = (Vec::new(), Vec::new());
+    for number in queries {
+        let query = data.query(*number);
+        heads.push(query.head.0);
+        relations.push(query.relation.0);
+        head_names.push(data.vocabulary.entities[query.head.index()].label());
+        relation_names.push(data.vocabulary.relation_label(query.relation));
+        neighbours.push(data.tails(*number).len() as u32);
+    }
     let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(UInt32Array::from_iter_values(queries.iter().map(|query| of(query).head.0))),
-        Arc::new(UInt32Array::from_iter_values(queries.iter().map(|query| of(query).relation.0))),
-        Arc::new(StringArray::from_iter_values(queries.iter().map(head_name))),
-        Arc::new(StringArray::from_iter_values(queries.iter().map(relation_name))),
-        Arc::new(UInt32Array::from_iter_values(queries.iter().map(neighbours))),
+        Arc::new(UInt32Array::from(heads)),
+        Arc::new(UInt32Array::from(relations)),
+        Arc::new(StringArray::from(head_names)),
+        Arc::new(StringArray::from(relation_names)),
+        Arc::new(UInt32Array::from(neighbours)),
     ];
-    for strategy in 0..log_probabilities.columns() {
-        let probability = |row: usize| log_probabilities.row(row)[strategy].exp();
-        columns.push(Arc::new(Float32Array::from_iter_values((0..queries.len()).map(probability))));
+    for strategy in 0..said.columns() {
+        let probabilities = (0..said.rows()).map(|row| said.row(row)[strategy].exp());
+        columns.push(Arc::new(Float32Array::from_iter_values(probabilities)));
     }
     RecordBatch::try_new(schema.clone(), columns).map_err(|e| Error::data(e.to_string()))
 }
@@ -97,6 +96,7 @@ fn batch(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::names;
     use crate::policy::{Dense, Input, Policy};
     use arrow::array::AsArray;
     use arrow::datatypes::{Float32Type, UInt32Type};
@@ -120,9 +120,8 @@ mod tests {
     fn policy<'a>(slope: f32) -> Policy<'a, f32> {
         let number = |query: usize, into: &mut [f32]| into[0] = query as f32;
         let inputs = vec![Input { name: "number".into(), block: Box::new(Dense::new(1, number)) as _ }];
-        let one = |values: Vec<f32>| Matrix::from_values(1, values.len(), values);
-        let (zero, slopes) = (one(vec![0.0]), one(vec![0.0, slope, 2.0 * slope]));
-        Policy::from_parameters(inputs, vec![one(vec![1.0])], zero, slopes, one(vec![0.0; 3]), 0.1)
+        let layers = [vec![1.0], vec![0.0], vec![0.0, slope, 2.0 * slope], vec![0.0; 3]];
+        Policy::of(inputs, layers.map(|row| Matrix::from_values(1, row.len(), row)).into(), 0.1)
     }
 
     #[test]
@@ -133,12 +132,10 @@ mod tests {
         // What training left in memory is not what was kept.
         let mut policy = policy(7.0);
         policy.load(&TensorReader::open(&kept).unwrap()).unwrap();
-        let teachers = ["structural", "textual"].map(|name| name.parse().unwrap());
-        let ask = |queries: &[u32], into: &mut Matrix<f32>| {
-            into.clone_from(policy.forward(queries));
-            Ok(())
+        let ask = |queries: &[u32]| {
+            Ok(policy.forward(&queries.iter().map(|query| *query as usize).collect::<Vec<_>>()).clone())
         };
-        write(&path, &data(), &teachers, ask, 2).unwrap();
+        write(&path, &data(), &names(2), 2, ask).unwrap();
         let (mut rows, mut relations, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for_each_batch(&path, |batch| {
             let texts = column(batch, "relation_name")?.as_string::<i32>();

@@ -1,36 +1,22 @@
 //! Combinations of teachers: the mean of a strategy's scores (Eq. 7), and its cross-entropies.
 
 use dsom_soft_labels::SoftLabels;
-use kge::row;
+use kge::{Real, row};
 use mkg::EntityId;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::OnceLock;
 
 use crate::strategy::Strategy;
 
 /// `ln Σ exp` of every query's every strategy, computed when first asked for: teachers do not change.
 pub struct LogSums {
     strategies: usize,
-    /// Bits of f32; NaN where not computed yet. Every thread would compute the same value.
-    values: Vec<AtomicU32>,
+    values: Vec<OnceLock<f32>>,
 }
 
 impl LogSums {
     /// For so many queries and strategies; nothing is known yet.
     pub fn new(queries: usize, strategies: usize) -> Self {
-        let unknown = || AtomicU32::new(f32::NAN.to_bits());
-        LogSums { strategies, values: std::iter::repeat_with(unknown).take(queries * strategies).collect() }
-    }
-
-    fn get(&self, query: usize, strategy: Strategy, compute: impl FnOnce() -> f64) -> f64 {
-        let slot = &self.values[query * self.strategies + strategy.index()];
-        let known = f32::from_bits(slot.load(Ordering::Relaxed));
-        if !known.is_nan() {
-            return f64::from(known);
-        }
-        // Rounded before its first use, so that later uses see the same number.
-        let value = compute() as f32;
-        slot.store(value.to_bits(), Ordering::Relaxed);
-        f64::from(value)
+        LogSums { strategies, values: vec![OnceLock::new(); queries * strategies] }
     }
 }
 
@@ -46,7 +32,8 @@ pub struct Sources<'a> {
 impl<'a> Sources<'a> {
     /// Those of the query of this number.
     pub fn of(self, query: usize) -> QueryTeachers<'a> {
-        QueryTeachers { labels: self.labels, log_sums: self.log_sums, query }
+        let Sources { labels, log_sums } = self;
+        QueryTeachers { labels, log_sums, query }
     }
 }
 
@@ -63,8 +50,8 @@ pub struct Scratch {
 impl Scratch {
     /// Rows of so many entities.
     pub fn new(entities: usize) -> Scratch {
-        let row = || vec![0.0; entities];
-        Scratch { combined: row(), single: row(), soft: row() }
+        let row = vec![0.0; entities];
+        Scratch { combined: row.clone(), single: row.clone(), soft: row }
     }
 }
 
@@ -86,7 +73,7 @@ impl QueryTeachers<'_> {
         // Softening the weighted scores by τ is softening the scores by τ / weight: a lossy cache depends on it.
         self.labels.fill(self.query, teacher, tau / weight, into);
         if weight != 1.0 {
-            row::scale(into, weight as f32);
+            row::scale(into, f32::from_f64(weight));
         }
     }
 
@@ -98,7 +85,7 @@ impl QueryTeachers<'_> {
                 self.fill(teacher, weight, tau, combined);
             } else {
                 self.labels.fill(self.query, teacher, tau / weight, single);
-                row::add_scaled(combined, weight as f32, single);
+                row::add_scaled(combined, f32::from_f64(weight), single);
             }
         }
     }
@@ -111,16 +98,19 @@ impl QueryTeachers<'_> {
 
     /// `ln Σ exp` of the combination.
     pub fn log_sum(&self, strategy: Strategy, scratch: &mut Scratch) -> f64 {
-        self.log_sums.get(self.query, strategy, || {
+        let LogSums { strategies, values } = self.log_sums;
+        // Rounded before its first use, so that later uses see the same number.
+        let log_sum = values[self.query * strategies + strategy.index()].get_or_init(|| {
             self.combine(strategy, 1.0, scratch);
-            row::log_sum_exp(&scratch.combined, 1.0)
-        })
+            f32::from_f64(row::log_sum_exp(&scratch.combined, 1.0))
+        });
+        f64::from(*log_sum)
     }
 
     /// The combination's score of one entity.
     pub fn score(&self, strategy: Strategy, entity: EntityId) -> f64 {
-        let score = |teacher: usize| f64::from(self.labels.score(self.query, teacher, entity));
-        f64::from(strategy.share()) * strategy.members().map(score).sum::<f64>()
+        let scores = strategy.members().map(|teacher| self.labels.score(self.query, teacher, entity));
+        f64::from(strategy.share()) * scores.map(f64::from).sum::<f64>()
     }
 
     /// The cross-entropy of a target by the combination.

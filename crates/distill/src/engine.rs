@@ -8,78 +8,54 @@ mod on_device;
 use dsom_soft_labels::SoftLabels;
 use kge::{Initial, Model, StepLoss, Trainer};
 use mkg::QuerySet;
-use recipe::{Distill, Term};
+use recipe::{Distill, Selection};
 use stage::{Result, resources};
-use training::{Data, Engine, Place, Shapes, on_cpu, shape};
+use training::{Data, Engine, Place, on_cpu};
 
-use crate::asks_validation;
 use crate::inputs;
-use crate::objective::Distillation;
+use crate::objective::terms;
 use crate::policy::Policy;
 use crate::reward::RewardedAction;
-use crate::senior::Lesson;
-use crate::supervision::{StudentObjective, Supervision};
+use crate::supervision::{Lessons, StudentObjective, Supervision};
+use device::Terms;
 use on_device::DeviceStudent;
 
-/// A student in training, with what computes its policy.
+/// A student in training, with what computes its policy: by default the policy itself. Whatever a device may fail at is an
+/// error.
 pub(crate) trait StudentEngine {
     /// The student's model.
     fn model(&mut self) -> &mut dyn Engine;
 
-    /// One step on the queries numbered `batch` (Eq. 4).
-    ///
-    /// # Errors
-    /// If the loss is no longer finite, or a device fails.
+    /// One step on the queries numbered `batch` (Eq. 4); an error if the loss is no longer finite.
     fn teach(&mut self, batch: &[u32], supervision: Supervision<'_>) -> Result<(StepLoss, Lessons)>;
 
     /// Has `policy` say what it thinks of a batch (Eq. 6).
-    ///
-    /// # Errors
-    /// If a device fails.
-    fn ask(&mut self, policy: &mut Policy<'_, f32>, batch: &[u32]) -> Result<()>;
+    fn ask(&mut self, policy: &mut Policy<'_, f32>, batch: &[u32]) -> Result<()> {
+        policy.forward(&batch.iter().map(|query| *query as usize).collect::<Vec<_>>());
+        Ok(())
+    }
 
     /// One REINFORCE step of `policy` on the outcomes of the batch that it was asked about last (Eq. 10); its loss.
-    ///
-    /// # Errors
-    /// If a device fails.
-    fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[RewardedAction]) -> Result<f64>;
+    fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[RewardedAction]) -> Result<f64> {
+        Ok(policy.reinforce(outcomes))
+    }
 
     /// Brings the layers of `policy` up to date.
-    ///
-    /// # Errors
-    /// If a device fails.
-    fn read_policy(&mut self, policy: &mut Policy<'_, f32>) -> Result<()>;
+    fn read_policy(&mut self, _policy: &mut Policy<'_, f32>) -> Result<()> {
+        Ok(())
+    }
 
     /// Takes the layers of `policy`.
-    ///
-    /// # Errors
-    /// If a device fails.
-    fn write_policy(&mut self, policy: &mut Policy<'_, f32>) -> Result<()>;
-}
-
-/// Figures that a batch's rows leave behind.
-#[derive(Default)]
-pub(crate) struct Lessons {
-    /// The distillation term, summed over pairs of query and tail, without its weight.
-    pub(crate) distillation: f64,
-    /// Every pair's action, where a policy waits for rewards.
-    pub(crate) outcomes: Vec<RewardedAction>,
-    /// The Senior's lessons, if there is one.
-    pub(crate) senior: Vec<Lesson>,
+    fn write_policy(&mut self, _policy: &Policy<'_, f32>) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A student by the hand-written engine.
 pub(crate) struct CpuStudent<'a> {
-    queries: &'a QuerySet,
-    terms: Distillation,
-    trainer: Trainer<f32>,
-}
-
-impl<'a> CpuStudent<'a> {
-    /// One that starts from `trainer`, and learns by the recipe's term.
-    pub(crate) fn new(data: &'a Data, term: &Term, trainer: Trainer<f32>) -> Self {
-        CpuStudent { queries: &data.queries, terms: Distillation::from(term), trainer }
-    }
+    pub(crate) queries: &'a QuerySet,
+    pub(crate) terms: Terms,
+    pub(crate) trainer: Trainer<f32>,
 }
 
 impl StudentEngine for CpuStudent<'_> {
@@ -94,33 +70,13 @@ impl StudentEngine for CpuStudent<'_> {
         for row in rows {
             lessons.distillation += row.distillation;
             lessons.outcomes.extend(row.outcomes);
-            lessons.senior.extend(row.lesson);
+            lessons.senior.extend(row.senior);
         }
         Ok((loss, lessons))
-    }
-
-    fn ask(&mut self, policy: &mut Policy<'_, f32>, batch: &[u32]) -> Result<()> {
-        policy.forward(batch);
-        Ok(())
-    }
-
-    fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[RewardedAction]) -> Result<f64> {
-        Ok(policy.reinforce(outcomes))
-    }
-
-    fn read_policy(&mut self, _policy: &mut Policy<'_, f32>) -> Result<()> {
-        Ok(())
-    }
-
-    fn write_policy(&mut self, _policy: &mut Policy<'_, f32>) -> Result<()> {
-        Ok(())
     }
 }
 
 /// A student that starts from `initial`, taught by `labels` or, on a device, by `teachers`, whose scores are then computed anew.
-///
-/// # Errors
-/// If a device's memory does not hold it.
 pub(crate) fn student_engine<'a>(
     place: &Place,
     initial: Initial<f32>,
@@ -133,25 +89,16 @@ pub(crate) fn student_engine<'a>(
     Ok(match place {
         Place::Cpu(precision) => {
             let trainer = on_cpu(initial, &recipe.training, *precision);
-            Box::new(CpuStudent::new(data, &recipe.term, trainer))
+            Box::new(CpuStudent { queries: &data.queries, terms: terms(&recipe.term), trainer })
         }
         Place::Device(device, precision) => {
-            let trainer = training::on_device(device, &initial, &recipe.training, *precision)?;
-            let student = DeviceStudent::new(device, *precision, trainer, &data.queries, &recipe.term);
-            Box::new(student.with_teachers(labels, teachers)?.with_policy(policy, recipe)?)
+            let source = on_device::source(device, labels, teachers)?;
+            Box::new(DeviceStudent::new(device, *precision, &initial, data, recipe, source, policy)?)
         }
     })
 }
 
-/// Tells whether teachers' scores may be computed anew.
-pub(crate) fn may_recompute(place: &Place) -> bool {
-    matches!(place, Place::Device(..))
-}
-
 /// Refuses a student that memory does not hold, on the host or on the device.
-///
-/// # Errors
-/// If it does not.
 pub(crate) fn require_memory(
     place: &Place,
     data: &Data,
@@ -159,31 +106,28 @@ pub(crate) fn require_memory(
     labels: Option<&SoftLabels>,
     teachers: Option<&[Model<f32>]>,
 ) -> Result<()> {
-    let training = &distill.training;
-    let queries = data.largest_batch(training.batch);
-    let (shape, entities) = (shape(training), data.entities());
-    let shapes = Shapes { shape, entities, features: 0, queries, batch: training.batch };
     let knob = "lower `distill.selection.hidden`, `distill.batch` or `distill.rank`, or set `distill.selection.state = \"query\"`";
-    let (of_model, of_teaching) =
-        (place.training_memory(shapes), of_teaching(data, distill, labels, queries));
+    let of_model = place.training_memory(&distill.training, data, 0);
+    let of_teaching = labels.map_or(0, |labels| of_teaching(data, distill, labels));
     match place {
         Place::Cpu(_) => place.require_memory(of_model + of_teaching, "distillation", knob),
         Place::Device(..) => {
             resources::require_memory(of_teaching, "what teaches the student", knob)?;
-            let on_device = on_device::memory(data, distill, labels, teachers, queries);
+            let on_device = labels.map_or(0, |labels| on_device::memory(data, distill, labels, teachers));
             place.require_memory(of_model.saturating_add(on_device), "distillation", knob)
         }
     }
 }
 
 /// Bytes of the host's memory that what teaches the student takes.
-fn of_teaching(data: &Data, distill: &Distill, labels: Option<&SoftLabels>, queries: usize) -> u64 {
+fn of_teaching(data: &Data, distill: &Distill, labels: &SoftLabels) -> u64 {
     let mut bytes = 0;
-    if let (Some(labels), Some(policy)) = (labels, distill.selection.policy()) {
-        let widths = inputs::widths(policy.state, labels);
-        bytes += Policy::<f32>::memory(&widths, policy.hidden, queries);
+    if let Some(policy) = distill.selection.policy() {
+        let queries = data.largest_batch(distill.training.batch);
+        bytes += Policy::memory(&inputs::widths(policy.state, labels), policy.hidden, queries);
     }
-    if let (Some(labels), true) = (labels, asks_validation(distill)) {
+    // Validation triples, which the soft labels are not of.
+    if distill.selection == Selection::Useful {
         let queries = (2 * data.valid.len()) as u64;
         bytes += SoftLabels::memory(queries, labels.teachers().len() as u64, data.entities() as u64);
     }

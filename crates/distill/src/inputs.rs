@@ -5,22 +5,21 @@
 //! `q_m` itself is the same class of functions, at a cost that does not grow with the entities.
 
 use dsom_soft_labels::SoftLabels;
-use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::Model;
+use kge::{Matrix, Model, ProductPrecision, row};
 use recipe::PolicyState;
-use stage::Modality;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::ops::Range;
+use std::sync::OnceLock;
 
-use crate::policy::{Block, Dense, Factored, Input, Scored, Statistics, scale_to_one};
+use crate::policy::{Block, Dense, Input, fill_rows, scale_to_one, sum_rows};
 
 /// The widths of the inputs, for an estimate of memory.
 pub(crate) fn widths(state: PolicyState, labels: &SoftLabels) -> Vec<usize> {
-    let width = |teacher| match state {
-        PolicyState::Scores => labels.entities(),
-        PolicyState::Query => labels.vector(0, teacher).len(),
-    };
-    (0..labels.teachers().len()).map(width).collect()
+    let teachers = 0..labels.teachers().len();
+    match state {
+        PolicyState::Scores => teachers.map(|_| labels.entities()).collect(),
+        PolicyState::Query => teachers.map(|teacher| labels.vector(0, teacher).len()).collect(),
+    }
 }
 
 /// The inputs for the training queries, numbered up to `queries`. `models` are the teachers whose scores may be cheaper to
@@ -31,139 +30,193 @@ pub(crate) fn inputs<'a>(
     labels: &'a SoftLabels,
     models: Vec<Option<Model<f32>>>,
 ) -> Vec<Input<'a, f32>> {
-    let block = |teacher, model| match state {
-        PolicyState::Scores => scores(labels, queries, teacher, model),
-        PolicyState::Query => vectors(labels, teacher),
-    };
-    let teachers = labels.teachers().iter().zip(models).enumerate();
-    let input = |(teacher, (modality, model)): (usize, (&Modality, _))| Input {
-        name: modality.to_string(),
-        block: block(teacher, model),
-    };
-    teachers.map(input).collect()
+    let mut inputs = Vec::new();
+    for (teacher, (modality, model)) in labels.teachers().iter().zip(models).enumerate() {
+        let block: Box<dyn Block<f32> + 'a> = match (state, model) {
+            (PolicyState::Query, _) => {
+                let width = labels.vector(0, teacher).len();
+                Box::new(Dense::new(width, move |query: usize, into: &mut [f32]| {
+                    labels.vector(query, teacher).convert_to_f32_slice(into);
+                    scale_to_one(into);
+                }))
+            }
+            // The factors say the same as the scores only if these are all there.
+            (PolicyState::Scores, Some(model)) if labels.is_whole() => {
+                Box::new(Factored::new(model.entity, TeacherScores::new(labels, teacher, queries)))
+            }
+            (PolicyState::Scores, _) => {
+                let scores = TeacherScores::new(labels, teacher, queries);
+                Box::new(Dense::new(labels.entities(), move |query: usize, into: &mut [f32]| {
+                    scores.fill(query, into)
+                }))
+            }
+        };
+        inputs.push(Input { name: modality.to_string(), block });
+    }
+    inputs
 }
 
 /// A teacher's scores of all entities (Eq. 5), with mean 0 and variance 1.
-fn scores(
-    labels: &SoftLabels,
-    queries: usize,
-    teacher: usize,
-    model: Option<Model<f32>>,
-) -> Box<dyn Block<f32> + '_> {
-    let scores = TeacherScores { labels, teacher, standards: Standards::new(queries) };
-    match model {
-        // The factors say the same as the scores only if these are all there.
-        Some(model) if labels.is_whole() => Box::new(Factored::new(model.entity, scores)),
-        _ => {
-            let fill = move |query: usize, into: &mut [f32]| scores.scores(query, into);
-            Box::new(Dense::new(labels.entities(), fill))
-        }
-    }
-}
-
-/// A teacher's soft labels.
 struct TeacherScores<'a> {
     labels: &'a SoftLabels,
     teacher: usize,
-    standards: Standards,
+    /// Mean of each query's scores, and one over their standard deviation, or 0 where all are equal; computed when first asked
+    /// for: teachers do not change.
+    standards: Vec<OnceLock<[f32; 2]>>,
 }
 
 impl TeacherScores<'_> {
-    fn read(&self, query: usize, into: &mut [f32]) {
+    fn new(labels: &SoftLabels, teacher: usize, queries: usize) -> TeacherScores<'_> {
+        TeacherScores { labels, teacher, standards: vec![OnceLock::new(); queries] }
+    }
+
+    /// Writes the scores `(entity)` of a query, and returns the mean and rate that standardise them.
+    fn read(&self, query: usize, into: &mut [f32]) -> [f32; 2] {
         // To a linear layer the mean says most of what a lossy cache leaves out.
         self.labels.fill(query, self.teacher, f64::INFINITY, into);
-    }
-}
-
-impl Scored<f32> for TeacherScores<'_> {
-    fn scores(&self, query: usize, into: &mut [f32]) {
-        self.read(query, into);
-        self.standards.get(query, || Statistics::of(into)).apply(into);
-    }
-
-    fn vector(&self, query: usize, into: &mut [f32]) {
-        self.labels.vector(query, self.teacher).convert_to_f32_slice(into);
-    }
-
-    fn statistics(&self, query: usize) -> Statistics<f32> {
-        self.standards.get(query, || {
-            let mut scores = vec![0.0; self.labels.entities()];
-            self.read(query, &mut scores);
-            Statistics::of(&scores)
+        *self.standards[query].get_or_init(|| {
+            let count = into.len() as f32;
+            let mean = row::sum(into) / count;
+            let deviation = (row::sum_squares(into, mean) / count).sqrt();
+            [mean, if deviation > 0.0 { 1.0 / deviation } else { 0.0 }]
         })
     }
-}
 
-/// A teacher's query vector, with mean square 1.
-fn vectors(labels: &SoftLabels, teacher: usize) -> Box<dyn Block<f32> + '_> {
-    let width = labels.vector(0, teacher).len();
-    let fill = move |query: usize, into: &mut [f32]| {
-        let vector: &[f16] = labels.vector(query, teacher);
-        vector.convert_to_f32_slice(into);
-        scale_to_one(into);
-    };
-    Box::new(Dense::new(width, fill))
-}
-
-/// Mean and rate that standardise each query's scores, computed when first asked for: teachers do not change.
-struct Standards {
-    /// Mean and rate as bits of f32; all ones where not computed yet. Every thread would compute the same value.
-    values: Vec<AtomicU64>,
-}
-
-impl Standards {
-    fn new(queries: usize) -> Self {
-        Standards { values: std::iter::repeat_with(|| AtomicU64::new(u64::MAX)).take(queries).collect() }
+    /// Writes the standardised scores of a query `(entity)`.
+    fn fill(&self, query: usize, into: &mut [f32]) {
+        let [mean, rate] = self.read(query, into);
+        row::shift_and_scale(into, mean, rate);
     }
 
-    fn get(&self, query: usize, compute: impl FnOnce() -> Statistics<f32>) -> Statistics<f32> {
-        let bits = self.values[query].load(Ordering::Relaxed);
-        if bits != u64::MAX {
-            return Statistics {
-                mean: f32::from_bits(bits as u32),
-                rate: f32::from_bits((bits >> 32) as u32),
-            };
+    /// The mean of a query's scores, and the rate.
+    fn standard(&self, query: usize) -> [f32; 2] {
+        let known = self.standards[query].get().copied();
+        known.unwrap_or_else(|| self.read(query, &mut vec![0.0; self.labels.entities()]))
+    }
+}
+
+/// A teacher's scores `E q`, standardised, without forming them:
+///
+/// ```text
+/// state = (E q - μ) / σ      state · W = (q · (Eᵀ W) - μ (1ᵀ W)) / σ
+/// ∂W = stateᵀ U = E (Vᵀ U) - 1 (mᵀ U)      V = q / σ,  m = μ / σ, row by row
+/// ```
+///
+/// Its cost does not depend on the number of queries but on the width of `q`, so each product takes this way only
+/// where the width is below the number of queries, and else reads the scores: the cheaper of two equal numbers.
+struct Factored<'a> {
+    /// `E (entity, 2k)`.
+    entity: Matrix<f32>,
+    scores: TeacherScores<'a>,
+    /// The scores `(query, entity)`, where they are read.
+    state: Matrix<f32>,
+    /// `V (query, 2k)`.
+    vectors: Matrix<f32>,
+    /// `m` of each query.
+    means: Vec<f32>,
+    /// `Eᵀ W`, then `Vᵀ U` `(2k, hidden)`.
+    folded: Matrix<f32>,
+    /// `1ᵀ W`, then `mᵀ U` `(1, hidden)`.
+    sums: Matrix<f32>,
+    by_factors: bool,
+}
+
+impl<'a> Factored<'a> {
+    fn new(entity: Matrix<f32>, scores: TeacherScores<'a>) -> Self {
+        let [state, vectors, folded, sums] = [(); 4].map(|()| Matrix::zeros(0, 0));
+        Factored { entity, scores, state, vectors, means: Vec::new(), folded, sums, by_factors: false }
+    }
+
+    /// Reads what the products need of these queries: factors or scores.
+    fn read(&mut self, queries: &[usize]) {
+        let Factored { entity, scores, .. } = self;
+        self.by_factors = entity.columns() < queries.len();
+        if !self.by_factors {
+            return fill_rows(&mut self.state, entity.rows(), queries, |query, into| {
+                scores.fill(query, into)
+            });
         }
-        let found = compute();
-        let bits = u64::from(found.mean.to_bits()) | u64::from(found.rate.to_bits()) << 32;
-        self.values[query].store(bits, Ordering::Relaxed);
-        found
+        fill_rows(&mut self.vectors, entity.columns(), queries, |query, into| {
+            scores.labels.vector(query, scores.teacher).convert_to_f32_slice(into);
+            row::scale(into, scores.standard(query)[1]);
+        });
+        self.means = queries.iter().map(|query| scores.standard(*query).into_iter().product()).collect();
+    }
+}
+
+impl Block<f32> for Factored<'_> {
+    fn width(&self) -> usize {
+        self.entity.rows()
+    }
+
+    fn forward(&mut self, queries: &[usize], weights: &Matrix<f32>, hidden: &mut Matrix<f32>) {
+        self.read(queries);
+        if !self.by_factors {
+            return hidden.product(true, 1.0, self.state.view(), weights.view());
+        }
+        self.folded.resize(self.entity.columns(), weights.columns());
+        self.folded.product(false, 1.0, self.entity.transposed(), weights.view());
+        sum_rows(weights, &mut self.sums);
+        hidden.product(true, 1.0, self.vectors.view(), self.folded.view());
+        for (query, mean) in self.means.iter().enumerate() {
+            row::add_scaled(hidden.row_mut(query), -mean, self.sums.row(0));
+        }
+    }
+
+    fn backward(&mut self, queries: &[usize], upstream: &Matrix<f32>) {
+        self.read(queries);
+        if !self.by_factors {
+            return;
+        }
+        self.folded.resize(self.entity.columns(), upstream.columns());
+        self.folded.product(false, 1.0, self.vectors.transposed(), upstream.view());
+        self.sums.resize(1, upstream.columns());
+        self.sums.clear();
+        for (query, mean) in self.means.iter().enumerate() {
+            row::add_scaled(self.sums.row_mut(0), *mean, upstream.row(query));
+        }
+    }
+
+    fn gradient(&self, rows: Range<usize>, upstream: &Matrix<f32>, into: &mut Matrix<f32>) {
+        if !self.by_factors {
+            let state = self.state.view().columns(rows).transposed();
+            return into.product_here(ProductPrecision::Full, state, upstream.view());
+        }
+        into.product_here(ProductPrecision::Full, self.entity.view().rows(rows), self.folded.view());
+        for row in 0..into.rows() {
+            row::add_scaled(into.row_mut(row), -1.0, self.sums.row(0));
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kge::{Matrix, row};
-
     use super::*;
+    use crate::fixture::soft_labels;
 
     const ENTITIES: usize = 7;
 
+    /// Numbers whose products half precision has exactly.
+    fn wave(rows: usize, columns: usize, of: usize) -> Matrix<f32> {
+        let values = (0..rows * columns).map(|i| ((i * 31 + of * 17) % 16) as f32 / 8.0 - 1.0);
+        Matrix::from_values(rows, columns, values.collect())
+    }
+
     /// Two teachers of rank 1 and 2; the second knows nothing of query 1.
     fn labels() -> (Vec<Model<f32>>, Vec<Matrix<f32>>, SoftLabels) {
-        let wave = |rows: usize, columns: usize, of: usize| {
-            let values = (0..rows * columns).map(|i| ((i * 31 + of * 17) % 64) as f32 / 32.0 - 1.0);
-            Matrix::from_values(rows, columns, values.collect())
-        };
-        let model = |width: usize, of| Model::complex(wave(ENTITIES, width, of), Matrix::zeros(2, width));
-        let models = vec![model(2, 1), model(4, 2)];
-        let mut vectors = vec![wave(3, 2, 3), wave(3, 4, 4)];
+        let models =
+            [2, 4].map(|width| Model::complex(wave(ENTITIES, width, width), Matrix::zeros(2, width)));
+        let mut vectors = vec![wave(3, 2, 3), wave(3, 4, 5)];
         vectors[1].row_mut(1).fill(0.0);
-        let mut rows = Vec::new();
-        for query in 0..3 {
-            for (model, vectors) in models.iter().zip(&vectors) {
-                for entity in 0..ENTITIES {
-                    rows.push(f16::from_f32(row::dot(vectors.row(query), model.entity.row(entity))));
-                }
-            }
-        }
-        let names = ["structural", "textual"].map(|name| name.parse().expect("a modality"));
-        let labels = SoftLabels::from_rows(names.to_vec(), ENTITIES, rows).with_vectors(&vectors);
-        (models, vectors, labels)
+        let labels = soft_labels([3, 2, ENTITIES], |query, teacher, entity| {
+            row::dot(vectors[teacher].row(query), models[teacher].entity.row(entity))
+        });
+        let labels = labels.with_vectors(&vectors);
+        (models.into(), vectors, labels)
     }
 
     /// The first layer's output for all queries, with the identity as weights: the state itself.
-    fn state(input: &mut Input<'_, f32>, queries: &[u32]) -> Matrix<f32> {
+    fn state(input: &mut Input<'_, f32>, queries: &[usize]) -> Matrix<f32> {
         let width = input.block.width();
         let identity = (0..width * width).map(|i| f32::from(u8::from(i % (width + 1) == 0)));
         let mut hidden = Matrix::zeros(queries.len(), width);
@@ -175,19 +228,29 @@ mod tests {
     fn scores_are_standardised_whichever_way_they_are_had() {
         let (models, _, labels) = labels();
         let queries = [2, 0, 1];
-        let of = |models| inputs(PolicyState::Scores, 3, &labels, models);
-        let (read, factored) = (of(vec![None, None]), of(models.into_iter().map(Some).collect()));
-        for (teacher, (mut read, mut factored)) in read.into_iter().zip(factored).enumerate() {
-            // The first teacher's two columns are fewer than three queries, the second's four are not.
-            let (read, factored) = (state(&mut read, &queries), state(&mut factored, &queries));
-            for (row, &query) in queries.iter().enumerate() {
-                let knows = (teacher, query) != (1, 1);
-                let squares = row::dot(read.row(row), read.row(row)) / ENTITIES as f32;
-                assert!((squares - f32::from(u8::from(knows))).abs() < 1e-5, "{teacher} {query}: {squares}");
-                assert!(row::sum(read.row(row)).abs() < 1e-4);
-                let differences = read.row(row).iter().zip(factored.row(row)).map(|(a, b)| (a - b).abs());
-                // The cache has 11 bits of each score.
-                assert!(differences.fold(0.0, f32::max) < 5e-3);
+        let [mut read, mut factored] = [vec![None, None], models.into_iter().map(Some).collect()]
+            .map(|models| inputs(PolicyState::Scores, 3, &labels, models));
+        // The first teacher's two columns are fewer than three queries, the second's four are not.
+        for (teacher, (read, factored)) in read.iter_mut().zip(&mut factored).enumerate() {
+            let found = [state(read, &queries), state(factored, &queries)];
+            for (row, query) in queries.iter().enumerate() {
+                let knows = f32::from(u8::from((teacher, *query) != (1, 1)));
+                let scores = found[0].row(row);
+                let squares = row::dot(scores, scores) / ENTITIES as f32;
+                assert!((squares - knows).abs() < 1e-5, "{teacher} {query}: {squares}");
+                assert!(row::sum(scores).abs() < 1e-4);
+            }
+            let upstream = wave(3, 5, 9);
+            let gradients = [read, factored].map(|input| {
+                let mut gradient = Matrix::zeros(4, 5);
+                input.block.backward(&queries, &upstream);
+                input.block.gradient(2..6, &upstream, &mut gradient);
+                gradient
+            });
+            for [read, factored] in [found, gradients] {
+                for (x, y) in read.values().iter().zip(factored.values()) {
+                    assert!((x - y).abs() < 1e-5, "{teacher}: {x}, by factors {y}");
+                }
             }
         }
     }
@@ -196,13 +259,13 @@ mod tests {
     fn query_vectors_have_mean_square_one_or_are_zero() {
         let (_, vectors, labels) = labels();
         let inputs = inputs(PolicyState::Query, 3, &labels, vec![None, None]);
-        for (teacher, mut input) in inputs.into_iter().enumerate() {
+        for (mut input, vectors) in inputs.into_iter().zip(vectors) {
             let found = state(&mut input, &[0, 1, 2]);
             for query in 0..3 {
-                let square = row::sum_squares(vectors[teacher].row(query), 0.0) / found.columns() as f32;
-                for (x, vector) in found.row(query).iter().zip(vectors[teacher].row(query)) {
+                let square = row::sum_squares(vectors.row(query), 0.0) / found.columns() as f32;
+                for (x, vector) in found.row(query).iter().zip(vectors.row(query)) {
                     let expected = if square > 0.0 { vector / square.sqrt() } else { 0.0 };
-                    assert!((x - expected).abs() < 2e-3, "{x} {expected}");
+                    assert!((x - expected).abs() < 1e-5, "{x} {expected}");
                 }
             }
         }

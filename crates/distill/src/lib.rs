@@ -7,26 +7,27 @@
 //!
 //! | equation | | where | test |
 //! |---|---|---|---|
-//! | 1, 3 | cross-entropy | `kge::CrossEntropy`, the student's in [`Pass::cross_entropy`] | `kge::train`; `reference`: losses and gradients |
+//! | 1, 3 | cross-entropy | `kge::CrossEntropy`, the student's in `Pass::cross_entropy` | `kge::train`; `reference`: losses and gradients |
 //! | 2 | KD | `objective`: `Pass::plain` | the same, and golden values |
 //! | 4 | the student's loss | `supervision`: `StudentObjective::gradient` | `reference`: a row with its rewards |
 //! | 5 | state | `inputs`: `TeacherScores` | `inputs`: scores are standardised |
 //! | 6 | policy | [`policy::Policy::forward`], `Policy::sample` | `reference`: the policy and its loss; golden values |
 //! | 7 | combination | [`combine::QueryTeachers::combine`] | `reference`: a row with its rewards; golden values |
 //! | 8 | reward | `reward`: `Reward::of` | `reference`: a row with its rewards; golden values |
-//! | 9 | policy gradient | `policy`: `Policy::of_logits`, `Policy::step` | golden values, finite differences |
+//! | 9 | policy gradient | `policy`: `Policy::of_logits`, `Policy::step` | golden values |
 //! | 10 | policy loss | `policy`: `Policy::reinforce` | `reference`: the policy and its loss; golden values |
-//! | 11 | softened probabilities | `objective`: `SoftenedSide`, in [`Pass::new`] | `reference`: losses and gradients |
+//! | 11 | softened probabilities | `objective`: `SoftenedSide`, in `Pass::new` | `reference`: losses and gradients |
 //! | 12 | DKD, NDKD and its parts | `objective`: `Pass::by_target`, `Pass::by_neighbours` | the same, and golden values |
 //!
 //! Golden values are in `tests/golden`; `reference` has the equations in double precision, as the paper writes them.
 
 pub mod adam;
 mod choices;
-mod chooser;
 pub mod combine;
 pub mod command;
 mod engine;
+#[cfg(test)]
+mod fixture;
 mod inputs;
 pub mod likelihood;
 mod objective;
@@ -43,8 +44,6 @@ mod teaching;
 mod useful;
 pub mod worth;
 
-pub use objective::{Distillation, Pass};
-pub use sources::FromWhere;
 pub use strategy::{Strategy, strategies};
 pub use student::Student;
 pub use teaching::Teaching;
@@ -59,28 +58,30 @@ use stage::work::Work;
 use stage::{Error, Modality, Result, Run};
 use training::{Data, Place, fit, initial, open_model};
 
-use engine::{may_recompute, require_memory, student_engine};
+use engine::{require_memory, student_engine};
+use sources::FromWhere;
 
 /// Trains the student called `name`, unless it is fresh.
-pub fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> Result<()> {
+fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> Result<()> {
     let (run, distill) = (common.run(), &recipe.distill);
     let mut task = Task::new(&run, "dsom-distill", run.student(name), &parameters(distill), recipe.seed);
     let data = Data::open(&run, &mut task)?;
-    let labels = match distill.term {
-        Term::None => None,
-        _ => Some(SoftLabels::open(&run, &mut task)?),
-    };
-    let modalities = labels.as_ref().map_or(&[][..], |labels| labels.teachers());
-    if labels.is_some() {
-        require_sound(distill, modalities)?;
+    let (mut labels, mut models) = (None, Vec::new());
+    if distill.term != Term::None {
+        let opened = SoftLabels::open(&run, &mut task)?;
+        require_few(opened.teachers().len())?;
+        if let Selection::Fixed { teachers } = &distill.selection {
+            Strategy::named(teachers, opened.teachers())?;
+        }
+        models = self::models(distill, &run, &mut task, &data, opened.teachers())?;
+        labels = Some(opened);
     }
-    let models = models(distill, &run, &mut task, &data, modalities)?;
     // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
     let ready = || {
         let labels = labels.map(|labels| labels.read(&data)).transpose()?;
         let place = Place::choose(common.device(), distill.training.precision)?;
-        let teachers = match &labels {
-            Some(labels) if may_recompute(&place) => soft_labels.teachers(&run, &data, labels)?,
+        let teachers = match (&place, &labels) {
+            (Place::Device(..), Some(labels)) => soft_labels.teachers(&run, &data, labels)?,
             _ => None,
         };
         require_memory(&place, &data, distill, labels.as_ref(), teachers.as_deref())?;
@@ -102,34 +103,29 @@ struct Taught {
     teachers: Option<Vec<Model<f32>>>,
 }
 
-/// Trains the student into `work`; returns the stage's summary.
+/// Trains the student into `work`; returns the stage's summary: who taught, and what was learned about them.
 fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) -> Result<Value> {
     let Taught { labels, models, place, teachers } = taught;
     let (distill, seed, labels) = (&recipe.distill, recipe.seed, labels.as_ref());
     let training = &distill.training;
     let teaching = labels.map(|labels| Teaching::new(data, labels, models, distill, seed)).transpose()?;
-    let policy = teaching.as_ref().and_then(|teaching| teaching.chooser.policy());
+    let policy = teaching.as_ref().and_then(Teaching::policy);
     let initial = initial(name, seed, training, data, None);
     let engine = student_engine(&place, initial, data, distill, labels, teachers.as_deref(), policy)?;
     let mut student = Student::new(data, teaching, engine, distill, seed);
     let mut summary = json!(fit(work, name, seed, training, data, &mut student)?);
     student.write_choices(work)?;
     summary["products"] = place.products().into();
-    if let Some(teaching) = student.teaching() {
-        describe(teaching, &mut summary);
+    if let Some(teaching) = &student.teaching {
+        summary["teachers"] = json!(teaching.labels.teachers());
+        if let Some(senior) = teaching.senior() {
+            summary["senior"] = teaching.by_teacher(senior.mean_scales());
+        }
+        if let Some(usefulness) = &teaching.usefulness {
+            summary["useful"] = json!(usefulness);
+        }
     }
     Ok(summary)
-}
-
-/// Adds to the stage's summary who taught, and what was learned about them.
-fn describe(teaching: &Teaching<'_>, summary: &mut Value) {
-    summary["teachers"] = json!(teaching.labels.teachers());
-    if let Some(senior) = teaching.chooser.senior() {
-        summary["senior"] = teaching.by_teacher(senior.mean_scales());
-    }
-    if let Some(usefulness) = &teaching.usefulness {
-        summary["useful"] = json!(usefulness);
-    }
 }
 
 /// Parameters that the student depends on; one alone knows nothing of teachers.
@@ -149,20 +145,6 @@ pub fn require_few(teachers: usize) -> Result<()> {
     Ok(())
 }
 
-/// Refuses teachers that are too many or not those that are named.
-fn require_sound(distill: &Distill, teachers: &[Modality]) -> Result<()> {
-    require_few(teachers.len())?;
-    if let Selection::Fixed { teachers: named } = &distill.selection {
-        Strategy::named(named, teachers)?;
-    }
-    Ok(())
-}
-
-/// Tells whether the teachers are asked about validation triples, which the soft labels are not of.
-fn asks_validation(distill: &Distill) -> bool {
-    distill.term != Term::None && distill.selection == Selection::Useful
-}
-
 /// The teachers' models, where the selection needs them: see [`Teaching::new`].
 fn models(
     distill: &Distill,
@@ -173,7 +155,7 @@ fn models(
 ) -> Result<Vec<Model<f32>>> {
     let scores =
         matches!(distill.selection, Selection::Policy(PolicyKeys { state: PolicyState::Scores, .. }));
-    if !scores && !asks_validation(distill) {
+    if !scores && distill.selection != Selection::Useful {
         return Ok(Vec::new());
     }
     teachers.iter().map(|modality| open_model(task, &run.teacher(modality), &data.vocabulary)).collect()

@@ -23,14 +23,13 @@ impl Triples<'_> {
     /// each entity.
     pub fn visit<T: Send>(
         &self,
-        queries: &[u32],
+        queries: &[usize],
         of: impl Fn(usize, &Matrix<f32>, [&mut [f32]; 2]) -> T + Sync,
     ) -> Result<Vec<T>> {
         let (teachers, entities) = (self.labels.teachers().len(), self.labels.entities());
-        let buffers = || (Matrix::zeros(teachers, entities), vec![0.0; entities], vec![0.0; entities]);
-        let visited = queries.par_iter().map_init(buffers, |(scores, sum, soft), &query| {
+        let buffers = (Matrix::zeros(teachers, entities), vec![0.0; entities], vec![0.0; entities]);
+        let visited = queries.par_iter().map_with(buffers, |(scores, sum, soft), &query| {
             interrupt::check()?;
-            let query = query as usize;
             // A lossy cache is of training queries; these are asked of the teachers themselves.
             (0..teachers).for_each(|m| self.labels.fill(query, m, 1.0, scores.row_mut(m)));
             Ok(of(query, scores, [sum, soft]))

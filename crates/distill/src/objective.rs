@@ -20,60 +20,27 @@
 //! other entities (handled by vectorised passes with the tails masked). Probabilities of the rest are summed
 //! directly, never as one minus the others, so a confident student loses no digits.
 
+use device::{Divergence, Terms};
 use kge::Real;
 use kge::row::{self, Power};
 use mkg::EntityId;
 use recipe::{Neighbours, Term};
 
-/// Division of the entities by a distillation term.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Division {
-    /// There is no term.
-    None,
-    /// No division, all entities together: KD.
-    Whole,
-    /// Neighbours and rest: NDKD and its parts.
-    Neighbours,
-    /// Target and rest: DKD.
-    Target,
-}
-
-/// The parameters of the distillation term.
-#[derive(Clone, Copy, Debug)]
-pub struct Distillation {
-    /// Its division of the entities.
-    pub division: Division,
-    /// Temperature.
-    pub tau: f64,
-    /// Weight of the group's part.
-    pub alpha: f64,
-    /// Weight of the rest's part.
-    pub beta: f64,
-    /// The way in which neighbours become `p_N`.
-    pub neighbours: Neighbours,
-    /// Weight of the whole term: `γ`, times `τ²` if asked for.
-    pub weight: f64,
-}
-
-impl From<&Term> for Distillation {
-    fn from(term: &Term) -> Self {
-        let (division, neighbours) = match *term {
-            Term::Ndkd { neighbours, .. } | Term::Nekd { neighbours, .. } => {
-                (Division::Neighbours, neighbours)
-            }
-            Term::Nnkd { .. } => (Division::Neighbours, Neighbours::Mean),
-            Term::Dkd { .. } => (Division::Target, Neighbours::Mean),
-            Term::Kd(_) => (Division::Whole, Neighbours::Mean),
-            Term::None => (Division::None, Neighbours::Mean),
-        };
-        let (tau, weight) = term.softening().map_or((1.0, 0.0), |of| (of.tau, of.weight()));
-        let (alpha, beta) = term.parts();
-        Distillation { division, tau, alpha, beta, neighbours, weight }
-    }
+/// The parameters of a recipe's term; a student alone has a weight of 0.
+pub(crate) fn terms(term: &Term) -> Terms {
+    let (divergence, neighbours) = match *term {
+        Term::Ndkd { neighbours, .. } | Term::Nekd { neighbours, .. } => (Divergence::Ndkd, neighbours),
+        Term::Nnkd { .. } => (Divergence::Ndkd, Neighbours::Mean),
+        Term::Dkd { .. } => (Divergence::Dkd, Neighbours::Mean),
+        Term::Kd(_) | Term::None => (Divergence::Kd, Neighbours::Mean),
+    };
+    let (tau, weight) = term.softening().map_or((1.0, 0.0), |of| (of.tau, of.weight()));
+    let (alpha, beta) = term.parts();
+    Terms { term: divergence, mean: neighbours == Neighbours::Mean, tau, alpha, beta, weight }
 }
 
 /// `ln(e^a + e^b)`.
-pub(crate) fn log_add(a: f64, b: f64) -> f64 {
+fn log_add(a: f64, b: f64) -> f64 {
     let (high, low) = if a > b { (a, b) } else { (b, a) };
     if high == f64::NEG_INFINITY { high } else { high + (low - high).exp().ln_1p() }
 }
@@ -119,11 +86,11 @@ struct GroupLogSums {
 
 /// The work on one row. Make it from the scores, [`Pass::distil`] any number of teacher combinations, then
 /// [`Pass::finish`].
-pub struct Pass<'a, T> {
+pub(crate) struct Pass<'a, T> {
     scores: &'a mut [T],
     tails: &'a [EntityId],
     buffers: &'a mut RowBuffers<T>,
-    terms: Distillation,
+    terms: Terms,
     /// The tails' scores.
     of_tails: Vec<f64>,
     student: SoftenedSide,
@@ -139,8 +106,7 @@ pub struct Pass<'a, T> {
 }
 
 /// Rows of scores that a thread needs beside the one it works on.
-#[derive(Debug)]
-pub struct RowBuffers<T> {
+pub(crate) struct RowBuffers<T> {
     /// `exp((student - shift) / τ)`.
     softened: Vec<T>,
     /// The same of the teacher at hand.
@@ -153,18 +119,18 @@ pub struct RowBuffers<T> {
 
 impl<T: Real> RowBuffers<T> {
     /// For rows of `entities` scores.
-    pub fn new(entities: usize) -> Self {
-        let row = || vec![T::ZERO; entities];
-        RowBuffers { softened: row(), teacher: row(), gradient: row(), combinations: 0 }
+    pub(crate) fn new(entities: usize) -> Self {
+        let row = vec![T::ZERO; entities];
+        RowBuffers { softened: row.clone(), teacher: row.clone(), gradient: row, combinations: 0 }
     }
 }
 
 impl<'a, T: Real> Pass<'a, T> {
     /// Begins with the student's `scores (entity)` of a query with these `tails`.
-    pub fn new(
+    pub(crate) fn new(
         scores: &'a mut [T],
         tails: &'a [EntityId],
-        terms: Distillation,
+        terms: Terms,
         buffers: &'a mut RowBuffers<T>,
     ) -> Self {
         let of_tails = mask(scores, tails);
@@ -191,16 +157,17 @@ impl<'a, T: Real> Pass<'a, T> {
     }
 
     /// The student's cross-entropy (Eq. 1) for the tail at `position` among the query's tails.
-    pub fn cross_entropy(&self, position: usize) -> f64 {
+    pub(crate) fn cross_entropy(&self, position: usize) -> f64 {
         self.log_sum_exp - self.of_tails[position]
     }
 
     /// Adds the distillation from a combination of teachers with scores `teacher (entity)`, which it overwrites, for
     /// the tails at `positions`; the gradient is scaled by `scale` times the term's weight. Returns the term's value,
     /// summed over the positions, without weight.
-    pub fn distil(&mut self, teacher: &mut [T], positions: &[usize], scale: f64) -> f64 {
+    pub(crate) fn distil(&mut self, teacher: &mut [T], positions: &[usize], scale: f64) -> f64 {
         let tau = self.terms.tau;
         let of_tails = mask(teacher, self.tails);
+        let count = positions.len() as f64;
         self.keep_teacher();
         let (shift, rate) = (shift(teacher, &of_tails), T::from_f64(1.0 / tau));
         let softened = &mut self.buffers.teacher;
@@ -211,11 +178,10 @@ impl<'a, T: Real> Pass<'a, T> {
         let gap = (gap / sum - (side.shift - self.student.shift)) / tau;
         let gap = if side.others == f64::NEG_INFINITY { 0.0 } else { gap };
         let scale = scale * self.terms.weight / tau;
-        let (value, student_factor, teacher_factor) = match self.terms.division {
-            Division::None => (0.0, 0.0, 0.0),
-            Division::Whole => self.plain(&side, gap, positions.len() as f64, scale),
-            Division::Neighbours => self.by_neighbours(&side, gap, positions.len() as f64, scale),
-            Division::Target => self.by_target(&side, gap, positions, scale),
+        let (value, student_factor, teacher_factor) = match self.terms.term {
+            Divergence::Kd => self.plain(&side, gap, count, scale),
+            Divergence::Ndkd => self.by_neighbours(&side, gap, count, scale),
+            Divergence::Dkd => self.by_target(&side, gap, positions, scale),
         };
         self.softened_factor += student_factor;
         self.teacher_factor = teacher_factor;
@@ -260,10 +226,9 @@ impl<'a, T: Real> Pass<'a, T> {
         // With no entity outside the group there is nothing to compare.
         let rest = if student.rest == f64::NEG_INFINITY { 0.0 } else { gap - teacher.rest + student.rest };
         let value = count * (alpha * binary + beta * rest);
-        let factor = |log: f64, by: f64| {
-            if log == f64::NEG_INFINITY { 0.0 } else { count * scale * by * (-log).exp() }
-        };
-        (value, factor(student.rest, beta - k), factor(teacher.rest, -beta))
+        let [student, teacher] = [(student.rest, beta - k), (teacher.rest, -beta)]
+            .map(|(log, by)| if log == f64::NEG_INFINITY { 0.0 } else { count * scale * by * (-log).exp() });
+        (value, student, teacher)
     }
 
     /// Eq. 12, DKD: each target is a group of its own; the query's other tails belong to the rest.
@@ -299,16 +264,15 @@ impl<'a, T: Real> Pass<'a, T> {
 
     /// The binary divergence between group and rest, and `K` (see the module's head).
     fn binary(&self, student: GroupLogSums, teacher: GroupLogSums, size: f64) -> (f64, f64) {
-        let mean = self.terms.neighbours == Neighbours::Mean && size > 1.0;
+        let mean = self.terms.mean && size > 1.0;
         let divisor = if mean { size } else { 1.0 };
         // ln b and ln(1 - b); for the mean, 1 - b = (n - 1 + p_R) / n without cancellation.
-        let logs = |parts: GroupLogSums| {
+        let [(b_student, not_student), (b_teacher, not_teacher)] = [student, teacher].map(|parts| {
             let total = log_add(parts.group, parts.rest);
             let rest = parts.rest - total;
             let complement = if mean { ((size - 1.0 + rest.exp()) / size).ln() } else { rest };
             (parts.group - total - divisor.ln(), complement)
-        };
-        let ((b_student, not_student), (b_teacher, not_teacher)) = (logs(student), logs(teacher));
+        });
         let value = divergence(b_teacher, b_student) + divergence(not_teacher, not_student);
         let total = log_add(student.group, student.rest);
         let (p_group, p_rest) = ((student.group - total).exp(), (student.rest - total).exp());
@@ -319,7 +283,7 @@ impl<'a, T: Real> Pass<'a, T> {
 
     /// Replaces the scores by the gradient: `scale` times that of the cross-entropy of every tail, plus what was
     /// distilled. Returns the cross-entropy, summed over the tails.
-    pub fn finish(self, scale: f64) -> f64 {
+    pub(crate) fn finish(self, scale: f64) -> f64 {
         let count = self.tails.len() as f64;
         let shift = T::from_f64(self.student.shift);
         let factor = count * scale * (self.student.shift - self.log_sum_exp).exp();

@@ -23,7 +23,7 @@
 //! of teachers in the place of their mean, no temperature, and lets each scaled teacher minimise a loss of its own.
 
 use kge::checkpoint::{NamedTensors, TensorReader, require_finite};
-use kge::{Matrix, row};
+use kge::{Matrix, Real, row};
 use mkg::{EntityId, RelationId};
 use stage::Result;
 
@@ -41,8 +41,10 @@ const WEIGHT: &str = "weight";
 pub(crate) struct Senior {
     /// `w (relation and inverse, teacher)`.
     weight: Adam<f32>,
-    steps: u64,
-    temperature: f64,
+    /// Steps taken so far.
+    pub(crate) steps: u64,
+    /// Divisor of the attention's logits in this epoch.
+    pub(crate) temperature: f64,
 }
 
 /// Integration of the teachers for one query.
@@ -57,22 +59,11 @@ pub(crate) struct Integration {
 /// Gradient of one query for its relation's `w`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Lesson {
-    relation: RelationId,
+    pub(crate) relation: RelationId,
     /// `∂L/∂w_m`, summed over the tails.
-    gradient: Vec<f64>,
-    attention: Vec<f64>,
-}
-
-impl Lesson {
-    /// The lesson of a query of `relation`.
-    pub(crate) fn new(relation: RelationId, gradient: Vec<f64>, attention: Vec<f64>) -> Lesson {
-        Lesson { relation, gradient, attention }
-    }
-
+    pub(crate) gradient: Vec<f64>,
     /// `a_m`.
-    pub(crate) fn attention(&self) -> &[f64] {
-        &self.attention
-    }
+    pub(crate) attention: Vec<f64>,
 }
 
 impl Senior {
@@ -91,11 +82,6 @@ impl Senior {
         self.weight.parameters.row(relation.index()).iter().map(scale).collect()
     }
 
-    /// Returns the divisor of the attention's logits in this epoch.
-    pub(crate) fn temperature(&self) -> f64 {
-        self.temperature
-    }
-
     /// Integrates the `teachers` for a query of `relation`, whose scores by the student are `student (entity)`.
     pub(crate) fn integrate(
         &self,
@@ -107,46 +93,23 @@ impl Senior {
     ) -> Integration {
         let Scratch { single, soft, .. } = scratch;
         let scales = self.scales(relation);
-        let log_sum = row::log_sum_exp(student, (1.0 / tau) as f32);
-        let mut contrast = |(teacher, scale): (usize, &f64)| {
+        let log_sum = row::log_sum_exp(student, f32::from_f64(1.0 / tau));
+        let contrasts = scales.iter().enumerate().map(|(teacher, scale)| {
             teachers.fill(teacher, *scale, tau, single);
             divergence(single, student, tau, log_sum, soft)
-        };
-        let logits: Vec<f64> =
-            scales.iter().enumerate().map(&mut contrast).map(|x| -x / self.temperature).collect();
+        });
+        let logits: Vec<f64> = contrasts.map(|x| -x / self.temperature).collect();
         Integration { scales, attention: softmax(&logits) }
     }
 
-    /// The lesson of a query of `relation` with these `tails`, whose integrated scores are in `scratch.combined`.
-    pub(crate) fn lesson(
-        &self,
-        teachers: &QueryTeachers<'_>,
-        relation: RelationId,
-        integration: &Integration,
-        tails: &[EntityId],
-        scratch: &mut Scratch,
-    ) -> Lesson {
-        let Scratch { combined, single, soft } = scratch;
-        row::exp_into(combined, row::max(combined), 1.0, soft);
-        let sum = f64::from(row::sum(soft));
-        let Integration { scales, attention } = integration;
-        let of_teacher = |(teacher, (scale, attention)): (usize, (&f64, &f64))| {
-            teachers.fill(teacher, 1.0, 1.0, single);
-            let expected = f64::from(row::dot(soft, single)) / sum;
-            let excess: f64 = tails.iter().map(|tail| expected - f64::from(single[tail.index()])).sum();
-            attention * scale * (1.0 - scale / 2.0) * excess
-        };
-        let gradient = scales.iter().zip(attention).enumerate().map(of_teacher).collect();
-        Lesson { relation, gradient, attention: attention.clone() }
-    }
-
     /// One step on the `lessons` of a batch with so many `pairs` of query and tail.
-    pub(crate) fn learn<'a>(&mut self, lessons: impl Iterator<Item = &'a Lesson>, pairs: usize) {
+    pub(crate) fn learn(&mut self, lessons: &[Lesson], pairs: usize) {
         let parameters = &self.weight.parameters;
         let mut gradient = Matrix::<f32>::zeros(parameters.rows(), parameters.columns());
+        let pairs = pairs.max(1) as f64;
         for lesson in lessons {
             let into = gradient.row_mut(lesson.relation.index()).iter_mut();
-            into.zip(&lesson.gradient).for_each(|(sum, x)| *sum += (x / pairs.max(1) as f64) as f32);
+            into.zip(&lesson.gradient).for_each(|(sum, x)| *sum += f32::from_f64(x / pairs));
         }
         self.steps += 1;
         self.weight.step(AdamStep::new(RATE, self.steps), |rows, into| {
@@ -159,11 +122,10 @@ impl Senior {
     /// Each teacher's mean scale over the relations.
     pub(crate) fn mean_scales(&self) -> Vec<f64> {
         let parameters = &self.weight.parameters;
-        let mean = |teacher: usize| {
-            let of_relation = |relation: usize| scale(&parameters.row(relation)[teacher]);
-            (0..parameters.rows()).map(of_relation).sum::<f64>() / parameters.rows().max(1) as f64
-        };
-        (0..parameters.columns()).map(mean).collect()
+        let count = parameters.rows().max(1) as f64;
+        let sum =
+            |teacher| (0..parameters.rows()).map(|row| scale(&parameters.row(row)[teacher])).sum::<f64>();
+        (0..parameters.columns()).map(|teacher| sum(teacher) / count).collect()
     }
 
     /// The tensor `w` alone.
@@ -189,14 +151,30 @@ impl Senior {
     pub(crate) fn require_finite(&self) -> Result<()> {
         require_finite("senior weight", &self.weight.parameters)
     }
-
-    /// Steps taken so far.
-    pub(crate) fn steps(&self) -> u64 {
-        self.steps
-    }
 }
 
 impl Integration {
+    /// The lesson of a query of `relation` with these `tails`, whose integrated scores are in `scratch.combined`.
+    pub(crate) fn lesson(
+        self,
+        teachers: &QueryTeachers<'_>,
+        relation: RelationId,
+        tails: &[EntityId],
+        scratch: &mut Scratch,
+    ) -> Lesson {
+        let Scratch { combined, single, soft } = scratch;
+        row::exp_into(combined, row::max(combined), 1.0, soft);
+        let sum = f64::from(row::sum(soft));
+        let mut gradient = self.weights();
+        for (teacher, (gradient, scale)) in gradient.iter_mut().zip(self.scales).enumerate() {
+            teachers.fill(teacher, 1.0, 1.0, single);
+            let expected = f64::from(row::dot(soft, single)) / sum;
+            let excess: f64 = tails.iter().map(|tail| expected - f64::from(single[tail.index()])).sum();
+            *gradient = *gradient * (1.0 - scale / 2.0) * excess;
+        }
+        Lesson { relation, gradient, attention: self.attention }
+    }
+
     /// Factors of each teacher's scores: `a_m s_m`.
     pub(crate) fn weights(&self) -> Vec<f64> {
         self.scales.iter().zip(&self.attention).map(|(scale, attention)| scale * attention).collect()
@@ -210,7 +188,7 @@ fn scale(weight: &f32) -> f64 {
 
 /// `KL(softmax(teacher / τ) ‖ softmax(student / τ))`, given the student's `ln Σ exp(z / τ)`; `soft` is a buffer.
 fn divergence(teacher: &[f32], student: &[f32], tau: f64, log_sum: f64, soft: &mut [f32]) -> f64 {
-    let (shift, rate) = (row::max(teacher), (1.0 / tau) as f32);
+    let (shift, rate) = (row::max(teacher), f32::from_f64(1.0 / tau));
     let [sum, gap] = row::soften_against(teacher, student, shift, rate, soft).map(f64::from);
     gap / sum / tau - (f64::from(shift) / tau + sum.ln()) + log_sum
 }
@@ -226,23 +204,17 @@ fn softmax(logits: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::combine::{LogSums, Sources};
-    use dsom_soft_labels::SoftLabels;
-    use half::f16;
+    use crate::fixture::soft_labels;
 
     const ENTITIES: usize = 5;
     const TAU: f64 = 2.0;
 
-    fn labels() -> SoftLabels {
-        let scores = (0..2 * ENTITIES).map(|i| f16::from_f32(((i * 7 + 3) % 11) as f32 / 2.0 - 2.0));
-        let teachers = ["structural", "textual"].map(|name| name.parse().unwrap());
-        SoftLabels::from_rows(teachers.to_vec(), ENTITIES, scores.collect())
-    }
-
     /// Calls `with` the teachers of the only query.
     fn ask<R>(with: impl FnOnce(&QueryTeachers<'_>) -> R) -> R {
-        let (labels, log_sums) = (labels(), LogSums::new(1, 3));
-        let sources = Sources { labels: &labels, log_sums: &log_sums };
-        with(&sources.of(0))
+        let labels = soft_labels([1, 2, ENTITIES], |_, teacher, entity| {
+            (((teacher * ENTITIES + entity) * 7 + 3) % 11) as f32 / 2.0 - 2.0
+        });
+        with(&Sources { labels: &labels, log_sums: &LogSums::new(1, 3) }.of(0))
     }
 
     fn student() -> Vec<f32> {
@@ -291,16 +263,15 @@ mod tests {
     #[test]
     fn the_gradient_equals_finite_differences() {
         let weights = [0.3f32, -0.5];
-        let senior = senior(weights);
-        let integration = integrate(&senior);
+        let integration = integrate(&senior(weights));
+        let attention = integration.attention.clone();
         let at = |weights: [f32; 2]| {
-            let of = |m: usize| integration.attention[m] * scale(&weights[m]);
+            let of = |m: usize| attention[m] * scale(&weights[m]);
             loss(&[of(0), of(1)])
         };
         let (_, mut scratch) = at(weights);
         let tails = [EntityId(1), EntityId(3)];
-        let lesson =
-            ask(|teachers| senior.lesson(teachers, RelationId(1), &integration, &tails, &mut scratch));
+        let lesson = ask(|teachers| integration.lesson(teachers, RelationId(1), &tails, &mut scratch));
         for m in 0..2 {
             let moved = |by: f32| {
                 let mut weights = weights;
@@ -317,10 +288,10 @@ mod tests {
         let mut senior = senior([0.0, 0.0]);
         let gradient = vec![-1.0, 2.0];
         let lesson = Lesson { relation: RelationId(1), gradient, attention: vec![0.5; 2] };
-        (0..20).for_each(|_| senior.learn([&lesson].into_iter(), 2));
+        (0..20).for_each(|_| senior.learn(std::slice::from_ref(&lesson), 2));
         assert_eq!(senior.weight.parameters.row(0), [0.0, 0.0]);
         let found = integrate(&senior).scales;
         assert!(found[0] > 1.05 && found[1] < 0.95, "{found:?}");
-        assert_eq!(senior.steps(), 20);
+        assert_eq!(senior.steps, 20);
     }
 }

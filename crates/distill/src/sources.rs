@@ -1,15 +1,13 @@
-//! Sources of the teachers' scores of a student on a device: their models, or the soft labels.
-
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use kge::checkpoint::TensorReader;
 use stage::manifest::Manifest;
-use stage::{Error, Modality, Result, Run};
+use stage::{Error, Result, Run};
 use training::{Data, MODEL};
 
 /// Source of the teachers' scores of a student on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum FromWhere {
+pub(crate) enum FromWhere {
     /// The faster one for the shapes, as far as can be told beforehand
     #[default]
     Auto,
@@ -36,25 +34,25 @@ impl FromWhere {
             return Err(error.hint("--soft-labels recompute, or --device cpu"));
         }
         let stale = Manifest::read(&run.soft_labels())?.stale(run);
-        match (self, stale) {
-            (FromWhere::Cache, _) => return Ok(None),
-            (FromWhere::Auto, Some(reason)) if labels.is_whole() => {
+        if self == FromWhere::Cache {
+            return Ok(None);
+        }
+        let may_copy = self == FromWhere::Auto && labels.is_whole();
+        if let Some(reason) = stale {
+            if may_copy {
                 tracing::info!("teachers' scores: from the cache ({reason})");
                 return Ok(None);
             }
-            (_, Some(reason)) => {
-                let error = Error::data(format!("the teachers are not those of the soft labels: {reason}"));
-                return Err(error.hint("rerun `dsom-soft-labels`"));
-            }
-            (_, None) => {}
+            let error = Error::data(format!("the teachers are not those of the soft labels: {reason}"));
+            return Err(error.hint("rerun `dsom-soft-labels`"));
         }
-        let open = |modality: &Modality| {
+        let mut models = Vec::new();
+        for modality in labels.teachers() {
             let reader = TensorReader::open(&run.teacher(modality).join(MODEL))?;
-            Model::from_reader(&reader, data.entities(), data.relations())
-        };
-        let models = labels.teachers().iter().map(open).collect::<Result<Vec<_>>>()?;
-        let width = models.iter().map(|model| model.width()).sum::<usize>() / models.len().max(1);
-        if self == FromWhere::Auto && labels.is_whole() && width > WIDEST {
+            models.push(Model::from_reader(&reader, data.entities(), data.relations())?);
+        }
+        let width = models.iter().map(Model::width).sum::<usize>() / models.len().max(1);
+        if may_copy && width > WIDEST {
             tracing::info!("teachers' scores: from the cache (embeddings of {width} numbers)");
             return Ok(None);
         }

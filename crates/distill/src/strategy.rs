@@ -1,16 +1,17 @@
 //! Strategies: non-empty sets of teachers.
 
 use stage::{Error, Modality, Result};
+use std::collections::BTreeMap;
 
 /// A non-empty set of teachers, the paper's action `a` (Eq. 6). Number `k` (from 0) holds teacher `m` if bit `m` of `k + 1` is
 /// set, with the teachers in their fixed order; the last one holds them all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Strategy(pub u16);
+pub struct Strategy(pub usize);
 
 impl Strategy {
     /// All `teachers` together: the baseline of the reward.
     pub fn all(teachers: usize) -> Strategy {
-        Strategy((strategies(teachers) - 1) as u16)
+        Strategy(strategies(teachers) - 1)
     }
 
     /// The set of these teachers, by position.
@@ -18,7 +19,7 @@ impl Strategy {
     /// # Panics
     /// If there are none.
     pub fn of(teachers: impl IntoIterator<Item = usize>) -> Strategy {
-        let bits = teachers.into_iter().fold(0u16, |bits, teacher| bits | 1 << teacher);
+        let bits = teachers.into_iter().fold(0usize, |bits, teacher| bits | 1 << teacher);
         Strategy(bits.checked_sub(1).expect("a strategy holds at least one teacher"))
     }
 
@@ -34,7 +35,7 @@ impl Strategy {
 
     /// All strategies of so many `teachers`.
     pub fn every(teachers: usize) -> Vec<Strategy> {
-        (0..strategies(teachers) as u16).map(Strategy).collect()
+        (0..strategies(teachers)).map(Strategy).collect()
     }
 
     /// The set of these `modalities` among the `teachers`.
@@ -42,20 +43,22 @@ impl Strategy {
     /// # Errors
     /// If one of them is no teacher.
     pub fn named(modalities: &[Modality], teachers: &[Modality]) -> Result<Strategy> {
-        let position = |modality: &Modality| {
-            teachers.iter().position(|teacher| teacher == modality).ok_or_else(|| {
+        let mut members = Vec::new();
+        for modality in modalities {
+            let Some(member) = teachers.iter().position(|teacher| teacher == modality) else {
                 let there: Vec<&str> = teachers.iter().map(Modality::as_str).collect();
                 let message =
                     format!("`distill.selection.teachers`: `{modality}` is no teacher of the soft labels");
-                Error::usage(message).hint(format!("there are: {}", there.join(", ")))
-            })
-        };
-        Ok(Strategy::of(modalities.iter().map(position).collect::<Result<Vec<usize>>>()?))
+                return Err(Error::usage(message).hint(format!("there are: {}", there.join(", "))));
+            };
+            members.push(member);
+        }
+        Ok(Strategy::of(members))
     }
 
     /// Index into a table with one column per strategy.
     pub fn index(self) -> usize {
-        self.0 as usize
+        self.0
     }
 
     /// The teachers in it.
@@ -70,12 +73,17 @@ impl Strategy {
 
     /// Number of teachers in it; never 0.
     pub fn size(self) -> usize {
-        (self.0 + 1).count_ones() as usize
+        self.members().count()
     }
 
     /// The factor of a member's scores in the mean.
     pub fn share(self) -> f32 {
         1.0 / self.size() as f32
+    }
+
+    /// The factors of all `teachers`' scores in the mean: 0 for those that it does not hold.
+    pub fn weights(self, teachers: usize) -> Vec<f32> {
+        (0..teachers).map(|teacher| if self.has(teacher) { self.share() } else { 0.0 }).collect()
     }
 
     /// The names of its teachers, joined by `+`.
@@ -85,16 +93,12 @@ impl Strategy {
 }
 
 /// The positions of a query's tails by the strategy chosen for them: `actions` are one for all, or one for each.
-pub(crate) fn by_strategy(actions: &[Strategy], tails: usize) -> Vec<(Strategy, Vec<usize>)> {
-    match actions {
-        &[strategy] => vec![(strategy, (0..tails).collect())],
-        actions => {
-            let mut order: Vec<usize> = (0..actions.len()).collect();
-            order.sort_by_key(|i| (actions[*i], *i));
-            let same = |a: &usize, b: &usize| actions[*a] == actions[*b];
-            order.chunk_by(same).map(|group| (actions[group[0]], group.to_vec())).collect()
-        }
+pub(crate) fn by_strategy(actions: &[Strategy], tails: usize) -> BTreeMap<Strategy, Vec<usize>> {
+    let mut groups = BTreeMap::<_, Vec<_>>::new();
+    for (position, strategy) in actions.iter().cycle().take(tails).enumerate() {
+        groups.entry(*strategy).or_default().push(position);
     }
+    groups
 }
 
 /// Number of strategies of so many teachers: `2^M - 1`.
@@ -105,17 +109,16 @@ pub fn strategies(teachers: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture::{golden, names};
 
     #[test]
     fn strategies_equal_the_reference() {
-        let golden = include_str!("../../../tests/golden/policy.json");
-        let golden: serde_json::Value = serde_json::from_str(golden).unwrap();
-        let expected: Vec<Vec<u32>> = serde_json::from_value(golden["strategies"].clone()).unwrap();
+        let expected: Vec<Vec<u32>> = golden("strategies");
         assert_eq!(expected.len(), strategies(3));
         for (k, row) in expected.iter().enumerate() {
             let members: Vec<usize> = (0..3).filter(|m| row[*m] == 1).collect();
-            assert_eq!(Strategy(k as u16).members().collect::<Vec<_>>(), members);
-            assert_eq!(Strategy(k as u16).size(), members.len());
+            assert_eq!(Strategy(k).members().collect::<Vec<_>>(), members);
+            assert_eq!(Strategy(k).size(), members.len());
         }
         assert_eq!(Strategy::all(3), Strategy(6));
         assert_eq!(Strategy::every(2), [Strategy(0), Strategy(1), Strategy(2)]);
@@ -124,13 +127,10 @@ mod tests {
 
     #[test]
     fn a_strategy_is_found_by_its_teachers_names() {
-        let teachers = ["structural", "caption", "textual"].map(|name| name.parse().unwrap());
-        let named = |names: &[&str]| {
-            Strategy::named(&names.iter().map(|name| name.parse().unwrap()).collect::<Vec<_>>(), &teachers)
-        };
-        assert_eq!(named(&["textual", "structural"]).unwrap(), Strategy::of([0, 2]));
-        let error = named(&["structural", "visual"]).unwrap_err();
+        let named = |asked: [&str; 2]| Strategy::named(&asked.map(|name| name.parse().unwrap()), &names(3));
+        assert_eq!(named(["visual", "structural"]).unwrap(), Strategy::of([0, 2]));
+        let error = named(["structural", "caption"]).unwrap_err();
         assert_eq!(error.kind(), stage::Kind::Usage);
-        assert!(error.to_string().contains("`visual`"), "{error}");
+        assert!(error.to_string().contains("`caption`"), "{error}");
     }
 }

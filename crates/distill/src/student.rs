@@ -1,7 +1,7 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
 use kge::checkpoint::{NamedTensors, TensorReader};
-use kge::{Matrix, Rank, StepLoss, Trainer};
+use kge::{Rank, StepLoss, Trainer};
 use recipe::Distill;
 use serde_json::{Map, Value, json};
 use stage::work::Work;
@@ -9,13 +9,13 @@ use stage::{Error, Result};
 use training::{Data, Learner, MODEL};
 
 use crate::choices;
-use crate::chooser::Chooser;
-use crate::engine::{CpuStudent, Lessons, StudentEngine};
+use crate::engine::{CpuStudent, StudentEngine};
+use crate::objective::terms;
 use crate::policy::Policy;
 use crate::reward::{Reward, RewardedAction};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, strategies};
-use crate::supervision::Supervision;
+use crate::supervision::{Lessons, Supervision};
 use crate::teaching::Teaching;
 
 /// The file of the trained policy.
@@ -29,24 +29,24 @@ pub struct Student<'a> {
     engine: Box<dyn StudentEngine + 'a>,
     recipe: &'a Distill,
     seed: u64,
-    teaching: Option<Teaching<'a>>,
+    pub(crate) teaching: Option<Teaching<'a>>,
     tally: EpochTally,
 }
 
-/// Figures of one epoch for the event log.
+/// Figures of one epoch for the event log, summed: counts are whole numbers all the same.
 #[derive(Default)]
 struct EpochTally {
-    actions: Vec<u64>,
+    actions: Vec<f64>,
     distillation: f64,
     policy_loss: f64,
     reward: f64,
-    with_advantage: u64,
-    outcomes: u64,
-    pairs: usize,
-    /// The sum of the Senior's attention to each teacher.
+    with_advantage: f64,
+    outcomes: f64,
+    pairs: f64,
+    /// The Senior's attention to each teacher.
     attention: Vec<f64>,
     /// The queries that it is summed over.
-    attended: u64,
+    attended: f64,
 }
 
 impl<'a> Student<'a> {
@@ -69,8 +69,8 @@ impl<'a> Student<'a> {
         recipe: &'a Distill,
         seed: u64,
     ) -> Self {
-        let engine = Box::new(CpuStudent::new(data, &recipe.term, trainer));
-        Student::new(data, teaching, engine, recipe, seed)
+        let engine = CpuStudent { queries: &data.queries, terms: terms(&recipe.term), trainer };
+        Student::new(data, teaching, Box::new(engine), recipe, seed)
     }
 }
 
@@ -79,48 +79,46 @@ impl Learner for Student<'_> {
         self.tally = EpochTally::default();
         if let Some(teaching) = &mut self.teaching {
             teaching.begin_epoch(self.seed, epoch);
-            self.tally.actions = vec![0; strategies(teaching.labels.teachers().len())];
+            self.tally.actions = vec![0.0; strategies(teaching.labels.teachers().len())];
         }
     }
 
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss> {
-        self.ask_policy(batch)?;
+        if let Some(policy) = self.teaching.as_mut().and_then(Teaching::policy_mut) {
+            self.engine.ask(policy, batch)?;
+        }
         let actions = match &mut self.teaching {
             Some(teaching) => teaching.act(self.data, batch, self.recipe.selection.action()),
             None => Vec::new(),
         };
-        let (loss, Lessons { distillation, outcomes, senior }) = self.learn(batch, &actions)?;
-        self.tally.pairs += loss.pairs;
-        self.tally.distillation += distillation;
-        self.teach_senior(&senior, loss.pairs);
-        actions.iter().flatten().for_each(|strategy| self.tally.actions[strategy.index()] += 1);
-        self.reinforce(&outcomes)?;
+        let (loss, lessons) = self.learn(batch, &actions)?;
+        self.tally.pairs += loss.pairs as f64;
+        self.tally.distillation += lessons.distillation;
+        self.teach_senior(&lessons.senior, loss.pairs);
+        actions.iter().flatten().for_each(|strategy| self.tally.actions[strategy.index()] += 1.0);
+        self.reinforce(&lessons.outcomes)?;
         Ok(loss)
     }
 
     fn end_epoch(&mut self) -> Map<String, Value> {
         let Some(teaching) = &self.teaching else { return Map::new() };
-        let tally = &self.tally;
-        let mut figures =
-            Map::from_iter([("distillation".to_owned(), json!(tally.distillation / tally.pairs as f64))]);
-        let total: u64 = tally.actions.iter().sum();
-        let share = |(k, count): (usize, &u64)| {
-            (Strategy(k as u16).name(teaching.labels.teachers()), json!(*count as f64 / total as f64))
-        };
-        figures.insert(
-            "strategies".to_owned(),
-            tally.actions.iter().enumerate().map(share).collect::<Map<_, _>>().into(),
-        );
-        if let Some(senior) = self.senior() {
-            let mean = tally.attention.iter().map(|sum| sum / tally.attended as f64).collect();
+        let (tally, total) = (&self.tally, self.tally.actions.iter().sum::<f64>());
+        let names = Strategy::every(teaching.labels.teachers().len()).into_iter();
+        let names = names.map(|strategy| strategy.name(teaching.labels.teachers()));
+        let strategies: Value = names.zip(tally.actions.iter().map(|count| count / total)).collect();
+        let mut figures = Map::from_iter([
+            ("distillation".to_owned(), json!(tally.distillation / tally.pairs)),
+            ("strategies".to_owned(), strategies),
+        ]);
+        if let Some(senior) = teaching.senior() {
+            let mean = tally.attention.iter().map(|sum| sum / tally.attended).collect();
             figures.insert("attention".to_owned(), teaching.by_teacher(mean));
             figures.insert("scales".to_owned(), teaching.by_teacher(senior.mean_scales()));
         }
-        if tally.outcomes > 0 {
-            let mean = |sum: f64| json!(sum / tally.outcomes as f64);
-            figures.insert("policy_loss".to_owned(), mean(tally.policy_loss));
-            figures.insert("reward".to_owned(), mean(tally.reward));
-            figures.insert("with_advantage".to_owned(), mean(tally.with_advantage as f64));
+        if tally.outcomes > 0.0 {
+            let EpochTally { policy_loss, reward, with_advantage, .. } = *tally;
+            let sums = [("policy_loss", policy_loss), ("reward", reward), ("with_advantage", with_advantage)];
+            figures.extend(sums.map(|(name, sum)| (name.to_owned(), json!(sum / tally.outcomes))));
         }
         figures
     }
@@ -138,108 +136,86 @@ impl Learner for Student<'_> {
 
     fn state(&mut self) -> Result<NamedTensors<'_>> {
         self.read_policy()?;
-        let chooser = self.teaching.as_ref().map(|teaching| &teaching.chooser);
-        let tensors = NamedTensors::default().nested("student", self.engine.model().state()?);
-        let tensors = match chooser.and_then(|chooser| chooser.senior()) {
-            Some(senior) => tensors.nested("senior", senior.state()),
-            None => tensors,
-        };
-        Ok(match chooser.and_then(|chooser| chooser.policy()) {
-            Some(policy) => tensors.nested("policy", policy.state()),
-            None => tensors,
-        })
+        let mut tensors = NamedTensors::default().nested("student", self.engine.model().state()?);
+        let teaching = self.teaching.as_ref();
+        if let Some(senior) = teaching.and_then(Teaching::senior) {
+            tensors = tensors.nested("senior", senior.state());
+        }
+        if let Some(policy) = teaching.and_then(Teaching::policy) {
+            tensors = tensors.nested("policy", policy.state());
+        }
+        Ok(tensors)
     }
 
     fn counters(&self) -> Vec<u64> {
-        self.policy().map(Policy::steps).or(self.senior().map(Senior::steps)).into_iter().collect()
+        let policy = self.policy().map(|policy| policy.steps);
+        policy.or(self.senior().map(|senior| senior.steps)).into_iter().collect()
     }
 
     fn restore(&mut self, state: &TensorReader, counters: &[u64]) -> Result<()> {
         self.engine.model().restore(state, "student")?;
-        let senior = self.teaching.as_mut().and_then(|teaching| teaching.chooser.senior_mut());
-        if let (Some(senior), &[steps]) = (senior, counters) {
+        let Some(teaching) = &mut self.teaching else { return Ok(()) };
+        if let (Some(senior), &[steps]) = (teaching.senior_mut(), counters) {
             return senior.restore(state, "senior", steps);
         }
-        let policy = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut());
-        match (policy, counters) {
-            (Some(policy), &[steps]) => {
-                policy.restore(state, "policy", steps)?;
-                self.engine.write_policy(policy)
-            }
-            (None, _) => Ok(()),
-            (Some(_), _) => {
-                Err(Error::data("the checkpoint has no policy").at(state.path()).hint("rerun with --force"))
-            }
-        }
+        let Some(policy) = teaching.policy_mut() else { return Ok(()) };
+        let &[steps] = counters else {
+            let error = Error::data("the checkpoint has no policy").at(state.path());
+            return Err(error.hint("rerun with --force"));
+        };
+        policy.restore(state, "policy", steps)?;
+        self.engine.write_policy(policy)
     }
 
     fn write_best(&mut self, work: &Work) -> Result<()> {
         self.engine.model().parts()?.0.tensors().write(&work.path(MODEL))?;
-        self.write_choosers(work)
+        self.read_policy()?;
+        self.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
+        self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
     }
 }
 
 impl Student<'_> {
     /// One step, and what it leaves behind.
     fn learn(&mut self, batch: &[u32], actions: &[Vec<Strategy>]) -> Result<(StepLoss, Lessons)> {
-        let reward = self.recipe.selection.policy().map(Reward::from);
         let supervision = match &self.teaching {
             None => Supervision::Alone,
-            Some(teaching) => match &teaching.chooser {
-                Chooser::Senior(senior) => Supervision::Senior { teachers: teaching.sources(), senior },
-                _ => Supervision::Strategies { teachers: teaching.sources(), actions, reward },
+            Some(teaching) => match teaching.senior() {
+                Some(senior) => Supervision::Senior { teachers: teaching.sources(), senior },
+                None => {
+                    let reward = self.recipe.selection.policy().map(Reward::from);
+                    Supervision::Strategies { teachers: teaching.sources(), actions, reward }
+                }
             },
         };
         self.engine.teach(batch, supervision)
     }
 
     fn policy(&self) -> Option<&Policy<'_, f32>> {
-        self.teaching.as_ref().and_then(|teaching| teaching.chooser.policy())
+        self.teaching.as_ref().and_then(Teaching::policy)
     }
 
     fn senior(&self) -> Option<&Senior> {
-        self.teaching.as_ref().and_then(|teaching| teaching.chooser.senior())
-    }
-
-    /// Returns its lessons from the teachers, if it has any.
-    pub(crate) fn teaching(&self) -> Option<&Teaching<'_>> {
-        self.teaching.as_ref()
-    }
-
-    /// Writes what learns whom to listen to, if anything does.
-    fn write_choosers(&mut self, work: &Work) -> Result<()> {
-        self.read_policy()?;
-        self.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
-        self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
+        self.teaching.as_ref().and_then(Teaching::senior)
     }
 
     /// Writes what the policy that was kept thinks of every training query, if there is one.
     pub(crate) fn write_choices(&mut self, work: &Work) -> Result<()> {
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
         let teachers = teaching.labels.teachers();
-        let Some(policy) = teaching.chooser.policy_mut() else { return Ok(()) };
+        let Some(policy) = teaching.policy_mut() else { return Ok(()) };
         policy.load(&TensorReader::open(&work.path(POLICY))?)?;
         self.engine.write_policy(policy)?;
         let (data, at_once) = (self.data, self.data.largest_batch(self.recipe.training.batch));
-        let mut ask = |batch: &[u32], into: &mut Matrix<f32>| {
+        choices::write(&work.path(choices::FILE), data, teachers, at_once, |batch| {
             self.engine.ask(policy, batch)?;
-            into.clone_from(policy.said());
-            Ok(())
-        };
-        choices::write(&work.path(choices::FILE), data, teachers, &mut ask, at_once)
-    }
-
-    /// Asks a policy that learns from this student about a batch.
-    fn ask_policy(&mut self, batch: &[u32]) -> Result<()> {
-        match self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut()) {
-            Some(policy) => self.engine.ask(policy, batch),
-            None => Ok(()),
-        }
+            Ok(policy.said.clone())
+        })
     }
 
     /// Has the policy's network on the host as it stands.
     fn read_policy(&mut self) -> Result<()> {
-        match self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut()) {
+        match self.teaching.as_mut().and_then(Teaching::policy_mut) {
             Some(policy) => self.engine.read_policy(policy),
             None => Ok(()),
         }
@@ -247,28 +223,24 @@ impl Student<'_> {
 
     /// A step of the Senior, if there is one.
     fn teach_senior(&mut self, lessons: &[Lesson], pairs: usize) {
-        let senior = self.teaching.as_mut().and_then(|teaching| teaching.chooser.senior_mut());
-        let Some(senior) = senior else { return };
-        senior.learn(lessons.iter(), pairs);
+        let Some(senior) = self.teaching.as_mut().and_then(Teaching::senior_mut) else { return };
+        senior.learn(lessons, pairs);
         for lesson in lessons {
             let sums = &mut self.tally.attention;
-            sums.resize(lesson.attention().len(), 0.0);
-            sums.iter_mut().zip(lesson.attention()).for_each(|(sum, attention)| *sum += attention);
-            self.tally.attended += 1;
+            sums.resize(lesson.attention.len(), 0.0);
+            sums.iter_mut().zip(&lesson.attention).for_each(|(sum, attention)| *sum += attention);
+            self.tally.attended += 1.0;
         }
     }
 
     /// A step of the policy that was asked about this batch, if there is one.
     fn reinforce(&mut self, outcomes: &[RewardedAction]) -> Result<()> {
-        let Some(policy) = self.teaching.as_mut().and_then(|teaching| teaching.chooser.policy_mut()) else {
-            return Ok(());
-        };
-        let loss = self.engine.reinforce(policy, outcomes)?;
-        self.tally.policy_loss += loss * outcomes.len() as f64;
+        let Some(policy) = self.teaching.as_mut().and_then(Teaching::policy_mut) else { return Ok(()) };
+        let count = outcomes.len() as f64;
+        self.tally.policy_loss += self.engine.reinforce(policy, outcomes)? * count;
+        self.tally.outcomes += count;
         self.tally.reward += outcomes.iter().map(|outcome| outcome.reward).sum::<f64>();
-        self.tally.with_advantage +=
-            outcomes.iter().filter(|outcome| outcome.advantage() != 0.0).count() as u64;
-        self.tally.outcomes += outcomes.len() as u64;
+        self.tally.with_advantage += outcomes.iter().filter(|of| of.advantage() != 0.0).count() as f64;
         Ok(())
     }
 }

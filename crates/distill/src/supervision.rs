@@ -1,10 +1,11 @@
 //! Supervision of the student in a row of its scores, and the figures that a row leaves behind.
 
+use device::Terms;
 use kge::Objective;
 use mkg::{EntityId, QuerySet};
 
 use crate::combine::{QueryTeachers, Scratch, Sources};
-use crate::objective::{Distillation, Pass, RowBuffers};
+use crate::objective::{Pass, RowBuffers};
 use crate::reward::{Reward, RewardedAction};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
@@ -28,75 +29,66 @@ pub(crate) enum Supervision<'a> {
 /// Turns rows of the student's scores into the gradient of `CE + γ · L_NDKD` (Eq. 4; whatever the term is).
 pub(crate) struct StudentObjective<'a> {
     pub(crate) queries: &'a QuerySet,
-    pub(crate) terms: Distillation,
+    pub(crate) terms: Terms,
     pub(crate) supervision: Supervision<'a>,
 }
 
-/// One thread's rows.
-pub(crate) struct RowScratch {
-    buffers: RowBuffers<f32>,
-    teachers: Scratch,
-}
-
-/// Figures that a row leaves behind.
+/// Figures that a row leaves behind, or all rows of a batch.
 #[derive(Default)]
-pub(crate) struct RowLessons {
-    /// The distillation term, summed over the tails, without its weight.
+pub(crate) struct Lessons {
+    /// The distillation term, summed over pairs of query and tail, without its weight.
     pub(crate) distillation: f64,
-    /// Every tail's action, where a policy waits for rewards.
+    /// Every pair's action, where a policy waits for rewards.
     pub(crate) outcomes: Vec<RewardedAction>,
-    /// The Senior's lesson, if there is one.
-    pub(crate) lesson: Option<Lesson>,
+    /// The Senior's lessons, if there is one.
+    pub(crate) senior: Vec<Lesson>,
 }
 
 impl Objective<f32> for StudentObjective<'_> {
-    type Row = RowLessons;
-    type Scratch = RowScratch;
+    type Row = Lessons;
+    type Scratch = (RowBuffers<f32>, Scratch);
 
-    fn scratch(&self, entities: usize) -> RowScratch {
-        RowScratch { buffers: RowBuffers::new(entities), teachers: Scratch::new(entities) }
+    fn scratch(&self, entities: usize) -> Self::Scratch {
+        (RowBuffers::new(entities), Scratch::new(entities))
     }
 
     fn gradient(
         &self,
-        position: usize,
+        row: usize,
         query: usize,
         scores: &mut [f32],
         scale: f32,
-        scratch: &mut RowScratch,
-    ) -> (f64, RowLessons) {
-        let RowScratch { buffers, teachers: rows } = scratch;
-        let (scale, tails) = (f64::from(scale), self.queries.tails(query));
-        let (row, cross_entropy) = match self.supervision {
-            Supervision::Alone => {
-                (RowLessons::default(), Pass::new(scores, tails, self.terms, buffers).finish(scale))
-            }
+        (buffers, rows): &mut Self::Scratch,
+    ) -> (f64, Lessons) {
+        let (scale, tails, tau) = (f64::from(scale), self.queries.tails(query), self.terms.tau);
+        let mut lessons = Lessons::default();
+        let cross_entropy = match self.supervision {
+            Supervision::Alone => Pass::new(scores, tails, self.terms, buffers).finish(scale),
             Supervision::Strategies { teachers, actions, reward } => {
-                let (teachers, actions) = (teachers.of(query), &actions[position]);
+                let (teachers, actions) = (teachers.of(query), &actions[row]);
                 let mut pass = Pass::new(scores, tails, self.terms, buffers);
-                let outcomes =
-                    reward.map(|reward| rewards(&teachers, position, actions, tails, reward, &pass, rows));
-                let mut distillation = 0.0;
-                for (strategy, positions) in by_strategy(actions, tails.len()) {
-                    teachers.combine(strategy, self.terms.tau, rows);
-                    distillation += pass.distil(&mut rows.combined, &positions, scale);
+                if let Some(reward) = reward {
+                    lessons.outcomes = rewards(&teachers, row, actions, tails, reward, &pass, rows);
                 }
-                let row = RowLessons { distillation, outcomes: outcomes.unwrap_or_default(), lesson: None };
-                (row, pass.finish(scale))
+                for (strategy, positions) in by_strategy(actions, tails.len()) {
+                    teachers.combine(strategy, tau, rows);
+                    lessons.distillation += pass.distil(&mut rows.combined, &positions, scale);
+                }
+                pass.finish(scale)
             }
             Supervision::Senior { teachers, senior } => {
                 let (teachers, relation) = (teachers.of(query), self.queries.query(query).relation);
                 // Before the pass takes the tails out of the scores.
-                let integration = senior.integrate(&teachers, relation, scores, self.terms.tau, rows);
+                let integration = senior.integrate(&teachers, relation, scores, tau, rows);
                 let mut pass = Pass::new(scores, tails, self.terms, buffers);
-                teachers.blend(integration.weights().into_iter().enumerate(), self.terms.tau, rows);
-                let lesson = senior.lesson(&teachers, relation, &integration, tails, rows);
+                teachers.blend(integration.weights().into_iter().enumerate(), tau, rows);
+                lessons.senior = vec![integration.lesson(&teachers, relation, tails, rows)];
                 let everything: Vec<usize> = (0..tails.len()).collect();
-                let distillation = pass.distil(&mut rows.combined, &everything, scale);
-                (RowLessons { distillation, outcomes: Vec::new(), lesson: Some(lesson) }, pass.finish(scale))
+                lessons.distillation = pass.distil(&mut rows.combined, &everything, scale);
+                pass.finish(scale)
             }
         };
-        (cross_entropy + self.terms.weight * row.distillation, row)
+        (cross_entropy + self.terms.weight * lessons.distillation, lessons)
     }
 }
 
@@ -111,14 +103,14 @@ fn rewards(
     scratch: &mut Scratch,
 ) -> Vec<RewardedAction> {
     let all = Strategy::all(teachers.count());
-    let mut of = |strategy: Strategy, i: usize| {
-        reward.of(teachers.cross_entropy(strategy, tails[i], scratch), student.cross_entropy(i))
-    };
-    let outcome = |i: usize| {
-        let strategy = actions[i % actions.len()];
-        RewardedAction { row, strategy, reward: of(strategy, i), baseline: of(all, i) }
-    };
-    (0..tails.len()).map(outcome).collect()
+    let mut outcomes = Vec::with_capacity(tails.len());
+    for (i, (tail, &strategy)) in tails.iter().zip(actions.iter().cycle()).enumerate() {
+        let [reward, baseline] = [strategy, all].map(|strategy| {
+            reward.of(teachers.cross_entropy(strategy, *tail, scratch), student.cross_entropy(i))
+        });
+        outcomes.push(RewardedAction { row, strategy, reward, baseline });
+    }
+    outcomes
 }
 
 #[cfg(test)]

@@ -4,22 +4,38 @@ use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use recipe::{Action, Distill};
+use recipe::{Action, Distill, PolicyKeys, Selection};
 use serde_json::Value;
 use stage::{Result, seed};
 use training::Data;
 
-use crate::chooser::Chooser;
 use crate::combine::{LogSums, Sources};
+use crate::inputs::inputs;
+use crate::policy::Policy;
+use crate::senior::Senior;
 use crate::strategy::{Strategy, strategies};
-use crate::useful::Usefulness;
+use crate::useful::{Usefulness, useful};
+use crate::worth::{best, confidence, log_probability};
+
+/// The selector of a query's teachers.
+enum Chooser<'a> {
+    /// A policy, which samples and learns from the reward.
+    Policy(Box<Policy<'a, f32>>),
+    /// A rule, which has chosen for every training query.
+    Rule(Vec<Strategy>),
+    /// Chance.
+    Chance,
+    /// Nobody: MulDE's Senior integrates all teachers.
+    Senior(Senior),
+}
 
 /// Soft labels, who chooses, and this epoch's random stream.
 pub struct Teaching<'a> {
     pub(crate) labels: &'a SoftLabels,
     log_sums: LogSums,
+    /// How useful teachers are, where that decides.
     pub(crate) usefulness: Option<Usefulness>,
-    pub(crate) chooser: Chooser<'a>,
+    chooser: Chooser<'a>,
     draws: ChaCha8Rng,
 }
 
@@ -38,9 +54,50 @@ impl<'a> Teaching<'a> {
         recipe: &Distill,
         seed: u64,
     ) -> Result<Self> {
-        let log_sums = LogSums::new(data.queries.len(), strategies(labels.teachers().len()));
-        let (chooser, usefulness) = Chooser::new(data, labels, &log_sums, models, recipe, seed)?;
-        Ok(Teaching { labels, log_sums, usefulness, chooser, draws: actions(seed, 0) })
+        let (queries, teachers) = (&data.queries, labels.teachers());
+        let log_sums = LogSums::new(queries.len(), strategies(teachers.len()));
+        let sources = Sources { labels, log_sums: &log_sums };
+        let (singles, every) = (Strategy::singles(teachers.len()), Strategy::every(teachers.len()));
+        let always = |strategy| Chooser::Rule(vec![strategy; queries.len()]);
+        let mut usefulness = None;
+        let chooser = match &recipe.selection {
+            Selection::Policy(keys) => {
+                Chooser::Policy(Box::new(policy(data, labels, models, keys, recipe.training.batch, seed)))
+            }
+            Selection::All => always(Strategy::all(teachers.len())),
+            Selection::Fixed { teachers: named } => always(Strategy::named(named, teachers)?),
+            Selection::Useful => {
+                let (strategy, found) = useful(data, teachers, &models)?;
+                usefulness = Some(found);
+                always(strategy)
+            }
+            Selection::Random { .. } => Chooser::Chance,
+            Selection::Conf => Chooser::Rule(best(sources, queries, &singles, confidence)?),
+            Selection::BestTeacher => Chooser::Rule(best(sources, queries, &singles, log_probability)?),
+            Selection::BestStrategy => Chooser::Rule(best(sources, queries, &every, log_probability)?),
+            Selection::Mulde => Chooser::Senior(Senior::new(2 * data.relations(), teachers.len())),
+        };
+        Ok(Teaching { labels, log_sums, usefulness, chooser, draws: draws(seed, 0) })
+    }
+
+    /// The policy, if one chooses.
+    pub(crate) fn policy(&self) -> Option<&Policy<'a, f32>> {
+        if let Chooser::Policy(policy) = &self.chooser { Some(policy) } else { None }
+    }
+
+    /// The policy, if one chooses, to be asked, taught or restored.
+    pub(crate) fn policy_mut(&mut self) -> Option<&mut Policy<'a, f32>> {
+        if let Chooser::Policy(policy) = &mut self.chooser { Some(policy) } else { None }
+    }
+
+    /// The Senior, if it integrates the teachers.
+    pub(crate) fn senior(&self) -> Option<&Senior> {
+        if let Chooser::Senior(senior) = &self.chooser { Some(senior) } else { None }
+    }
+
+    /// The Senior, to be taught or restored.
+    pub(crate) fn senior_mut(&mut self) -> Option<&mut Senior> {
+        if let Chooser::Senior(senior) = &mut self.chooser { Some(senior) } else { None }
     }
 
     /// Returns the scores of which combinations are made.
@@ -50,28 +107,26 @@ impl<'a> Teaching<'a> {
 
     /// Numbers, one for each teacher, under the teachers' names.
     pub(crate) fn by_teacher(&self, values: Vec<f64>) -> Value {
-        let names = self.labels.teachers().iter().map(|teacher| teacher.as_str().to_owned());
-        Value::Object(names.zip(values.into_iter().map(Value::from)).collect())
+        let names = self.labels.teachers().iter().map(ToString::to_string);
+        names.zip(values).collect()
     }
 
     /// Epoch number `epoch` draws from a stream of its own.
     pub(crate) fn begin_epoch(&mut self, seed: u64, epoch: usize) {
-        self.draws = actions(seed, epoch);
-        if let Some(senior) = self.chooser.senior_mut() {
+        self.draws = draws(seed, epoch);
+        if let Some(senior) = self.senior_mut() {
             senior.begin_epoch(epoch);
         }
     }
 
     /// The actions of a batch, for each of its queries: one for all tails, or one for each. A policy was asked about it.
     pub(crate) fn act(&mut self, data: &Data, batch: &[u32], action: Action) -> Vec<Vec<Strategy>> {
-        let of_row = |(row, query): (usize, &u32)| {
-            let samples = match action {
-                Action::Query => 1,
-                Action::Triple => data.queries.tails(*query as usize).len(),
-            };
-            (0..samples).map(|_| self.sample(row, *query)).collect()
-        };
-        batch.iter().enumerate().map(of_row).collect()
+        let mut actions = Vec::with_capacity(batch.len());
+        for (row, &query) in batch.iter().enumerate() {
+            let samples = if action == Action::Query { 1 } else { data.tails(query).len() };
+            actions.push((0..samples).map(|_| self.sample(row, query)).collect());
+        }
+        actions
     }
 
     fn sample(&mut self, row: usize, query: u32) -> Strategy {
@@ -79,12 +134,30 @@ impl<'a> Teaching<'a> {
         match &self.chooser {
             Chooser::Policy(policy) => policy.sample(row, self.draws.random()),
             Chooser::Rule(chosen) => chosen[query as usize],
-            Chooser::Chance => Strategy(self.draws.random_range(0..strategies(teachers) as u16)),
+            Chooser::Chance => Strategy(usize::from(self.draws.random_range(0..strategies(teachers) as u16))),
             Chooser::Senior(_) => Strategy::all(teachers),
         }
     }
 }
 
-fn actions(seed: u64, epoch: usize) -> ChaCha8Rng {
+/// A policy with its initial parameters.
+fn policy<'a>(
+    data: &Data,
+    labels: &'a SoftLabels,
+    models: Vec<Model<f32>>,
+    keys: &PolicyKeys,
+    batch: usize,
+    seed: u64,
+) -> Policy<'a, f32> {
+    // Scores are multiplied through their factors where the embeddings are narrower than a batch has queries.
+    let batch = data.largest_batch(batch);
+    let mut models: Vec<_> = models.into_iter().map(|m| Some(m).filter(|m| m.width() < batch)).collect();
+    models.resize_with(labels.teachers().len(), || None);
+    let inputs = inputs(keys.state, data.queries.len(), labels, models);
+    let mut generator = seed::generator(seed, "policy/initial", 0);
+    Policy::new(inputs, keys.hidden, strategies(labels.teachers().len()), keys.learning_rate, &mut generator)
+}
+
+fn draws(seed: u64, epoch: usize) -> ChaCha8Rng {
     seed::generator(seed, "policy/actions", epoch as u64)
 }

@@ -14,7 +14,7 @@
 //! them, and thousands of targets are not learned by heart: nothing is held out.
 
 use dsom_soft_labels::SoftLabels;
-use kge::{Matrix, Model, row};
+use kge::{Matrix, Model, Real, row};
 use mkg::{EntityId, QuerySet};
 use serde::Serialize;
 use stage::{Modality, Result};
@@ -106,8 +106,8 @@ impl Triples<'_> {
         if let Some(worst) = wrong.min_by(|a, b| weights[*a].total_cmp(&weights[*b])) {
             return Ok(vec![(worst, 0.0)]);
         }
-        let without = |m: usize| self.fit(members.without(m), &mut weights.to_vec());
-        members.members().map(|m| Ok((m, value - without(m)?))).collect()
+        let each = members.members();
+        each.map(|m| Ok((m, value - self.fit(members.without(m), &mut weights.to_vec())?))).collect()
     }
 
     /// Moves the `weights` of these teachers to the greatest likelihood; returns it.
@@ -139,8 +139,8 @@ impl Triples<'_> {
 
     /// The likelihood by the sum of scores with these weights, with its slope.
     fn slope(&self, weights: &[f64]) -> Result<Slope> {
-        let queries: Vec<u32> = (0..self.queries.len() as u32).collect();
-        let single: Vec<f32> = weights.iter().map(|weight| *weight as f32).collect();
+        let queries: Vec<usize> = (0..self.queries.len()).collect();
+        let single: Vec<f32> = weights.iter().copied().map(f32::from_f64).collect();
         let of_queries = self.visit(&queries, |query, scores, buffers| {
             let known = self.known.of(self.queries.query(query));
             slope_of_query(scores, &single, self.queries.tails(query), known, buffers)
@@ -168,13 +168,13 @@ fn slope_of_query(
     let (first, second) = moments(soft, scores, sum);
     for (target, softened) in targets.iter().zip(softened) {
         slope.value += softened.log_probability;
-        let of_target = |m: usize| f64::from(scores.row(m)[target.index()]);
-        let expected = |m: usize| softened.mean(first[m], of_target(m));
+        let of_target: Vec<_> = (0..teachers).map(|m| f64::from(scores.row(m)[target.index()])).collect();
+        let expected: Vec<_> = (0..teachers).map(|m| softened.mean(first[m], of_target[m])).collect();
         for m in 0..teachers {
-            slope.gradient[m] += of_target(m) - expected(m);
+            slope.gradient[m] += of_target[m] - expected[m];
             for l in 0..teachers {
-                let product = softened.mean(second.row(m)[l], of_target(m) * of_target(l));
-                slope.curvature.row_mut(m)[l] += product - expected(m) * expected(l);
+                let product = softened.mean(second.row(m)[l], of_target[m] * of_target[l]);
+                slope.curvature.row_mut(m)[l] += product - expected[m] * expected[l];
             }
         }
     }
@@ -184,31 +184,29 @@ fn slope_of_query(
 /// The sums of each teacher's `scores`, weighted by `soft`, and of their products `(teacher, teacher)`. `weighted` is a
 /// buffer.
 fn moments(soft: &[f32], scores: &Matrix<f32>, weighted: &mut [f32]) -> (Vec<f64>, Matrix<f64>) {
-    let teachers = scores.rows();
-    let mut products = Matrix::zeros(teachers, teachers);
-    let sum_of = |m: usize| {
+    let (mut sums, mut products) = (Vec::new(), Matrix::zeros(scores.rows(), scores.rows()));
+    for m in 0..scores.rows() {
         weighted.iter_mut().zip(soft).zip(scores.row(m)).for_each(|((into, p), score)| *into = p * score);
         for l in 0..=m {
             let product = f64::from(row::dot(weighted, scores.row(l)));
             products.row_mut(m)[l] = product;
             products.row_mut(l)[m] = product;
         }
-        f64::from(row::sum(weighted))
-    };
-    let sums = (0..teachers).map(sum_of).collect();
+        sums.push(f64::from(row::sum(weighted)));
+    }
     (sums, products)
 }
 
 /// Newton's step for the weights of these teachers, by elimination; the others' is zero.
 fn newton(slope: &Slope, members: Strategy) -> Vec<f64> {
     let members: Vec<usize> = members.members().collect();
-    let mut rows: Vec<Vec<f64>> = members
-        .iter()
-        .map(|m| {
-            let of = |l: &usize| slope.curvature.row(*m)[*l] + if l == m { RIDGE } else { 0.0 };
-            members.iter().map(of).chain([slope.gradient[*m]]).collect()
-        })
-        .collect();
+    let mut rows = Vec::new();
+    for (i, m) in members.iter().enumerate() {
+        let mut row: Vec<f64> = members.iter().map(|l| slope.curvature.row(*m)[*l]).collect();
+        row[i] += RIDGE;
+        row.push(slope.gradient[*m]);
+        rows.push(row);
+    }
     // Positive definite: no pivot is needed.
     for i in 0..rows.len() {
         let pivot = rows[i].clone();
@@ -229,25 +227,19 @@ fn newton(slope: &Slope, members: Strategy) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use half::f16;
-    use mkg::{KnownAnswers, Triple};
+    use crate::fixture::{query, soft_labels};
+    use mkg::KnownAnswers;
 
     #[test]
     fn slope_and_curvature_equal_finite_differences() {
         let scores = Matrix::from_values(2, 5, (0..10).map(|i| (i as f32 * 1.7).sin() * 3.0).collect());
         let (targets, known) = ([EntityId(1), EntityId(4)], [EntityId(1), EntityId(2), EntityId(4)]);
-        let at = |weights: [f64; 2]| {
-            slope_of_query(
-                &scores,
-                &weights.map(|x| x as f32),
-                &targets,
-                &known,
-                [&mut [0.0; 5], &mut [0.0; 5]],
-            )
+        let at = |weights: [f32; 2]| {
+            slope_of_query(&scores, &weights, &targets, &known, [&mut [0.0; 5], &mut [0.0; 5]])
         };
         let slope = at([0.7, 0.4]);
         for m in 0..2 {
-            let moved = |by: f64| {
+            let moved = |by: f32| {
                 let mut weights = [0.7, 0.4];
                 weights[m] += by;
                 at(weights)
@@ -266,22 +258,13 @@ mod tests {
     /// The teachers chosen for 80 queries: the first knows the tail in 2 of 3, the second in the others as well, and the third
     /// says what `third` says of a query and an entity.
     fn chosen(third: impl Fn(usize, usize) -> f32) -> (Strategy, Usefulness) {
-        const ENTITIES: usize = 80;
-        let triples: Vec<Triple> = (0..80).map(|i| Triple::new(i, 0, (i * 7 + 3) % 80)).collect();
-        let queries = QuerySet::from_pairs(triples.iter().map(|t| (t.tail_query(), t.tail)).collect());
-        let mut rows = Vec::new();
-        for query in 0..queries.len() {
-            let tail = queries.tails(query)[0].index();
-            let knows = [query % 3 != 0, query % 3 != 1];
-            for knows in knows {
-                let of =
-                    |entity: usize| if knows && entity == tail { 4.0 } else { (entity % 5) as f32 * 0.3 };
-                rows.extend((0..ENTITIES).map(|entity| f16::from_f32(of(entity))));
-            }
-            rows.extend((0..ENTITIES).map(|entity| f16::from_f32(third(query, entity))));
-        }
-        let names = ["structural", "textual", "visual"].map(|name| name.parse().unwrap());
-        let labels = SoftLabels::from_rows(names.to_vec(), ENTITIES, rows);
+        let pairs = (0..80).map(|i| (query(i), EntityId((i * 7 + 3) % 80)));
+        let queries = QuerySet::from_pairs(pairs.collect());
+        let labels = soft_labels([80, 3, 80], |query, teacher, entity| match teacher {
+            2 => third(query, entity),
+            _ if query % 3 != teacher && entity == (query * 7 + 3) % 80 => 4.0,
+            _ => (entity % 5) as f32 * 0.3,
+        });
         let known = KnownAnswers::default();
         Triples { queries: &queries, labels: &labels, known: &known }.useful().unwrap()
     }

@@ -1,6 +1,6 @@
 //! The worth of strategies to queries; and rules, which take for every training query the candidate that is worth most.
 
-use kge::{Matrix, row};
+use kge::{Matrix, Real, row};
 use mkg::{EntityId, QuerySet};
 use rayon::prelude::*;
 use stage::{Result, interrupt};
@@ -24,7 +24,7 @@ pub fn table(
             interrupt::check()?;
             let teachers = sources.of(query);
             for (strategy, into) in candidates.iter().zip(into) {
-                *into = worth(query, &teachers, *strategy, scratch) as f32;
+                *into = f32::from_f64(worth(query, &teachers, *strategy, scratch));
             }
             Ok(())
         },
@@ -67,27 +67,21 @@ pub(crate) fn log_probability(
     tails: &[EntityId],
     scratch: &mut Scratch,
 ) -> f64 {
-    let cross_entropy = |tail: &EntityId| teachers.cross_entropy(strategy, *tail, scratch);
-    -tails.iter().map(cross_entropy).sum::<f64>() / tails.len() as f64
+    let losses = tails.iter().map(|tail| teachers.cross_entropy(strategy, *tail, scratch));
+    -losses.sum::<f64>() / tails.len() as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::combine::LogSums;
-    use dsom_soft_labels::SoftLabels;
-    use half::f16;
-    use mkg::{Query, RelationId};
+    use crate::fixture::{query, soft_labels};
 
     /// Two queries, the first with the tails 1 and 3, the second with 0; two teachers of weights 1, 4, 5, 2 and 3, 1, 1, 1 for
     /// the first, and the other way round for the second.
     fn ask(candidates: &[Strategy], worth: Worth) -> (Vec<Strategy>, [f64; 2]) {
-        let weights =
-            [[1.0, 4.0, 5.0, 2.0], [3.0, 1.0, 1.0, 1.0], [3.0, 1.0, 1.0, 1.0], [1.0, 4.0, 5.0, 2.0]];
-        let rows = weights.concat().into_iter().map(|weight: f32| f16::from_f32(weight.ln()));
-        let teachers = ["structural", "textual"].map(|name| name.parse().unwrap());
-        let labels = SoftLabels::from_rows(teachers.to_vec(), 4, rows.collect());
-        let query = |head| Query { head: EntityId(head), relation: RelationId(0) };
+        let weights = [[1.0f32, 4.0, 5.0, 2.0], [3.0, 1.0, 1.0, 1.0]];
+        let labels = soft_labels([2, 2, 4], |query, teacher, entity| weights[query ^ teacher][entity].ln());
         let pairs = [(query(0), EntityId(1)), (query(0), EntityId(3)), (query(1), EntityId(0))];
         let (queries, log_sums) = (QuerySet::from_pairs(pairs.to_vec()), LogSums::new(2, 3));
         let sources = Sources { labels: &labels, log_sums: &log_sums };

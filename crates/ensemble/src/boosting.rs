@@ -14,42 +14,30 @@
 //! depends only on which teachers have it right, so it is kept for these `2^M` sets, not for pairs.
 
 use dsom_distill::likelihood::Triples;
-use kge::Matrix;
+use kge::{Matrix, Real};
 use mkg::EntityId;
 use stage::Result;
-
-use crate::holdout::Holdout;
-use crate::likely::WeightGain;
-use crate::weights::TeacherWeights;
 
 /// Targets that a relation needs for weights of its own.
 const FEWEST: usize = 10;
 /// Added to both sums, so that a teacher without a mistake has a finite weight (MoSE's).
 const EPSILON: f64 = 1e-10;
 
-/// Learns weights for so many `relations`, with inverses; a fifth of the queries is held out to say how they do.
-pub(crate) fn learn(
-    triples: &Triples<'_>,
-    relations: usize,
-    seed: u64,
-) -> Result<(TeacherWeights, WeightGain)> {
-    let Holdout { held_out, rest } = Holdout::fifth(triples.queries.len(), seed);
+/// Learns weights `(relation, teacher)` for so many `relations`, with inverses, from these queries.
+pub(crate) fn learn(triples: &Triples<'_>, relations: usize, queries: &[usize]) -> Result<Matrix<f32>> {
     let teachers = triples.labels.teachers().len();
-    let of_queries = triples.visit(&rest, |query, scores, _| {
-        let mut tally = Tally::new(scores.rows());
+    let of_queries = triples.visit(queries, |query, scores, _| {
+        let mut tally = Tally::new(teachers);
         let known = triples.known.of(triples.queries.query(query));
         triples.queries.tails(query).iter().for_each(|target| tally.count(scores, *target, known));
         tally
     })?;
     let mut tallies = vec![Tally::new(teachers); relations];
-    for (query, tally) in rest.iter().zip(&of_queries) {
-        tallies[triples.queries.query(*query as usize).relation.index()].add(tally);
+    for (query, tally) in queries.iter().zip(&of_queries) {
+        tallies[triples.queries.query(*query).relation.index()].add(tally);
     }
-    let weights = tallies.iter().flat_map(|tally| tally.weights(teachers)).map(|weight| weight as f32);
-    let weights = Matrix::from_values(relations, teachers, weights.collect());
-    let fitted = WeightGain::new(triples, &weights, &held_out)?;
-    fitted.tell();
-    Ok((TeacherWeights::ByRelation(weights), fitted))
+    let weights = tallies.iter().flat_map(|tally| tally.weights(teachers)).map(f32::from_f64);
+    Ok(Matrix::from_values(relations, teachers, weights.collect()))
 }
 
 /// Pairs of targets and candidates, by which teachers have them right.
@@ -73,14 +61,12 @@ impl Tally {
     /// Adds a target's pairs, given the teachers' `scores (teacher, entity)`; the sum of their `D` is 1.
     fn count(&mut self, scores: &Matrix<f32>, target: EntityId, known: &[EntityId]) {
         let mut counts = vec![0u32; self.pairs.len()];
-        let right_of = |entity: usize| {
-            let right = |m: usize| scores.row(m)[target.index()] > scores.row(m)[entity];
-            (0..scores.rows()).fold(0, |set, m| set | usize::from(right(m)) << m)
-        };
-        (0..scores.columns()).for_each(|entity| counts[right_of(entity)] += 1);
+        for entity in 0..scores.columns() {
+            counts[right(scores, target.index(), entity)] += 1;
+        }
         // The target is in no pair with itself or another answer.
         for answer in known.iter().filter(|answer| **answer != target).chain([&target]) {
-            counts[right_of(answer.index())] -= 1;
+            counts[right(scores, target.index(), answer.index())] -= 1;
         }
         let total: u32 = counts.iter().sum();
         self.targets += 1;
@@ -111,6 +97,11 @@ impl Tally {
         let total: f64 = alphas.iter().sum();
         if total > 0.0 { alphas.iter().map(|alpha| alpha / total).collect() } else { even }
     }
+}
+
+/// The set of teachers that score the target higher than another entity.
+fn right(scores: &Matrix<f32>, target: usize, entity: usize) -> usize {
+    (0..scores.rows()).fold(0, |set, m| set | usize::from(scores.row(m)[target] > scores.row(m)[entity]) << m)
 }
 
 /// A teacher's `α` by the pairs' current `D`.

@@ -30,7 +30,7 @@ use serde::Serialize;
 use stage::{Result, interrupt, seed};
 
 use crate::holdout::Holdout;
-use crate::weights::{TeacherWeights, inputs};
+use crate::weights::{TeacherWeights, always, inputs};
 
 /// Queries per step.
 const BATCH: usize = 256;
@@ -56,21 +56,6 @@ pub(crate) struct Learned {
     pub(crate) oracle: f64,
 }
 
-impl Learned {
-    /// Says in the log what was found and what is made of it.
-    pub(crate) fn tell(&self) {
-        let Learned { policy, constant, standard_error, constant_strategy, all, oracle, .. } = self;
-        tracing::info!(
-            "policy: its choices for queries it has not seen are worth {policy:.4}, all teachers {all:.4}, the best \
-             constant choice {constant:.4} (standard error of the difference {standard_error:.4}), the best \
-             strategies {oracle:.4}"
-        );
-        if !self.kept {
-            tracing::warn!("policy: no better than a constant choice: {constant_strategy} is always taken");
-        }
-    }
-}
-
 /// Teaches a policy, as far as cross-validation finds that worth while; for so many `relations`, with inverses.
 pub(crate) fn learn(
     triples: &Triples<'_>,
@@ -90,27 +75,35 @@ pub(crate) fn learn(
     let vectors: Vec<Matrix<f32>> = (0..teachers.len()).map(|m| triples.labels.vectors(m)).collect();
     let weights = (0..queries.len()).map(|query| queries.tails(query).len() as f64).collect();
     let lessons = ValuedQueries { vectors: &vectors, values, weights, keys, seed };
-    let everything: Vec<u32> = (0..queries.len() as u32).collect();
+    let everything: Vec<usize> = (0..queries.len()).collect();
     let found = lessons.cross_validate()?;
     let constant = lessons.best_constant(&everything);
     let learned = lessons.compare(&found, &everything, constant.name(teachers));
+    let Learned { passes, policy, constant: best, standard_error, all, oracle, .. } = &learned;
+    tracing::info!(
+        "policy: its choices for queries it has not seen are worth {policy:.4}, all teachers {all:.4}, the best \
+         constant choice {best:.4} (standard error of the difference {standard_error:.4}), the best \
+         strategies {oracle:.4}"
+    );
     let weights = if learned.kept {
         let mut policy = lessons.untaught();
-        (1..=learned.passes).try_for_each(|number| lessons.pass(&mut policy, &everything, number))?;
+        (1..=*passes).try_for_each(|number| lessons.pass(&mut policy, &everything, number))?;
         TeacherWeights::Policy(policy.parameters())
     } else {
-        TeacherWeights::always(constant, relations, teachers.len())
+        let name = &learned.constant_strategy;
+        tracing::warn!("policy: no better than a constant choice: {name} is always taken");
+        TeacherWeights::ByRelation(always(constant, relations, teachers.len()))
     };
     Ok((weights, learned))
 }
 
 /// One over the filtered rank, on average over `targets`: each without the other `known` answers.
 fn reciprocal_rank(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> f64 {
-    let of_target = |target: &EntityId| {
+    let ranks = targets.iter().map(|target| {
         let known = known.iter().map(|id| id.index());
-        1.0 / rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
-    };
-    targets.iter().map(of_target).sum::<f64>() / targets.len() as f64
+        rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
+    });
+    ranks.map(f64::recip).sum::<f64>() / targets.len() as f64
 }
 
 /// Queries with the worth of every strategy.
@@ -142,21 +135,20 @@ impl<'a> ValuedQueries<'a> {
     }
 
     /// The mean of `value(query)` over the targets of `queries`.
-    fn mean(&self, queries: &[u32], value: impl Fn(usize) -> f64) -> f64 {
-        let weight = |query: &u32| self.weights[*query as usize];
-        let weighted = queries.iter().map(|query| weight(query) * value(*query as usize));
-        weighted.sum::<f64>() / queries.iter().map(weight).sum::<f64>()
+    fn mean(&self, queries: &[usize], value: impl Fn(usize) -> f64) -> f64 {
+        let weighted = queries.iter().map(|query| self.weights[*query] * value(*query));
+        weighted.sum::<f64>() / queries.iter().map(|query| self.weights[*query]).sum::<f64>()
     }
 
     /// Pass number `number` over `queries`, in an order of its own.
-    fn pass(&self, policy: &mut Policy<'_, f32>, queries: &[u32], number: usize) -> Result<()> {
+    fn pass(&self, policy: &mut Policy<'_, f32>, queries: &[usize], number: usize) -> Result<()> {
         let mut order = queries.to_vec();
         order.shuffle(&mut seed::generator(self.seed, "ensemble/lessons", number as u64));
         for batch in order.chunks(BATCH) {
             interrupt::check()?;
             policy.forward(batch);
-            let values: Vec<&[f32]> = batch.iter().map(|query| self.values.row(*query as usize)).collect();
-            let weights: Vec<f64> = batch.iter().map(|query| self.weights[*query as usize]).collect();
+            let values: Vec<&[f32]> = batch.iter().map(|query| self.values.row(*query)).collect();
+            let weights: Vec<f64> = batch.iter().map(|query| self.weights[*query]).collect();
             policy.pursue(&values, &weights);
         }
         Ok(())
@@ -169,8 +161,7 @@ impl<'a> ValuedQueries<'a> {
         for Holdout { held_out, rest } in Holdout::folds(count, self.keys.folds, self.seed) {
             let (mut policy, constant) = (self.untaught(), self.best_constant(&rest));
             for query in &held_out {
-                let query = *query as usize;
-                found.constant[query] = self.values.row(query)[constant.index()];
+                found.constant[*query] = self.values.row(*query)[constant.index()];
             }
             for number in 0..=passes {
                 if number > 0 {
@@ -178,8 +169,8 @@ impl<'a> ValuedQueries<'a> {
                 }
                 policy.forward(&held_out);
                 for (row, query) in held_out.iter().enumerate() {
-                    let chosen = self.values.row(*query as usize)[policy.favourite(row).index()];
-                    found.policy.row_mut(number)[*query as usize] = chosen;
+                    let chosen = self.values.row(*query)[policy.favourite(row).index()];
+                    found.policy.row_mut(number)[*query] = chosen;
                 }
             }
         }
@@ -187,21 +178,25 @@ impl<'a> ValuedQueries<'a> {
     }
 
     /// The strategy that is worth most to `queries`; of equal ones the first.
-    fn best_constant(&self, queries: &[u32]) -> Strategy {
-        let value = |k: usize| self.mean(queries, |query| f64::from(self.values.row(query)[k]));
-        let values: Vec<f64> = (0..self.values.columns()).map(value).collect();
-        Strategy(row::argmax(&values) as u16)
+    fn best_constant(&self, queries: &[usize]) -> Strategy {
+        let strategies = 0..self.values.columns();
+        let values = strategies.map(|k| self.mean(queries, |query| f64::from(self.values.row(query)[k])));
+        Strategy(row::argmax(&values.collect::<Vec<_>>()))
     }
 
     /// Compares the policy with a constant choice.
-    fn compare(&self, found: &OutOfFold, everything: &[u32], constant_strategy: String) -> Learned {
-        let of_pass = |pass: usize| self.mean(everything, |query| f64::from(found.policy.row(pass)[query]));
-        let means: Vec<f64> = (0..found.policy.rows()).map(of_pass).collect();
+    fn compare(&self, found: &OutOfFold, everything: &[usize], constant_strategy: String) -> Learned {
+        let passes = 0..found.policy.rows();
+        let means =
+            passes.map(|pass| self.mean(everything, |query| f64::from(found.policy.row(pass)[query])));
+        let means: Vec<f64> = means.collect();
         let passes = row::argmax(&means);
-        let difference =
-            |query: usize| f64::from(found.policy.row(passes)[query]) - f64::from(found.constant[query]);
-        let gain = self.mean(everything, difference);
-        let standard_error = self.standard_error(gain, difference);
+        let both = found.policy.row(passes).iter().zip(&found.constant);
+        let differences: Vec<f64> =
+            both.map(|(policy, constant)| f64::from(*policy) - f64::from(*constant)).collect();
+        let gain = self.mean(everything, |query| differences[query]);
+        let squares = differences.iter().zip(&self.weights).map(|(x, weight)| (weight * (x - gain)).powi(2));
+        let standard_error = squares.sum::<f64>().sqrt() / self.weights.iter().sum::<f64>();
         let last = self.values.columns() - 1;
         Learned {
             kept: gain > standard_error,
@@ -213,13 +208,6 @@ impl<'a> ValuedQueries<'a> {
             all: self.mean(everything, |query| f64::from(self.values.row(query)[last])),
             oracle: self.mean(everything, |query| f64::from(row::max(self.values.row(query)))),
         }
-    }
-
-    /// The standard error of the weighted `mean` of `of(query)` over all queries.
-    fn standard_error(&self, mean: f64, of: impl Fn(usize) -> f64) -> f64 {
-        let squares =
-            self.weights.iter().enumerate().map(|(query, weight)| (weight * (of(query) - mean)).powi(2));
-        squares.sum::<f64>().sqrt() / self.weights.iter().sum::<f64>()
     }
 }
 
@@ -237,7 +225,7 @@ mod tests {
         let keys = EnsemblePolicy { hidden: 16, learning_rate: 1e-2, ..EnsemblePolicy::default() };
         let lessons =
             ValuedQueries { vectors: &vectors, values, weights: vec![1.0; QUERIES], keys: &keys, seed: 0 };
-        let everything: Vec<u32> = (0..QUERIES as u32).collect();
+        let everything: Vec<usize> = (0..QUERIES).collect();
         let found = lessons.cross_validate().unwrap();
         let constant = lessons.best_constant(&everything);
         let learned = lessons.compare(&found, &everything, constant.index().to_string());

@@ -3,20 +3,17 @@
 use rand::seq::SliceRandom;
 use stage::seed;
 
-/// One query in so many is held out where one part is enough.
-const HELD_OUT: usize = 5;
-
 /// Queries to learn from, and those held out.
 pub(crate) struct Holdout {
-    pub(crate) held_out: Vec<u32>,
-    pub(crate) rest: Vec<u32>,
+    pub(crate) held_out: Vec<usize>,
+    pub(crate) rest: Vec<usize>,
 }
 
 impl Holdout {
     /// Draws a fifth of so many queries.
     pub(crate) fn fifth(queries: usize, seed: u64) -> Holdout {
         let mut rest = shuffled(queries, seed);
-        let held_out = rest.split_off(queries - (queries / HELD_OUT).max(1));
+        let held_out = rest.split_off(queries - (queries / 5).max(1));
         Holdout { held_out, rest }
     }
 
@@ -32,8 +29,8 @@ impl Holdout {
     }
 }
 
-fn shuffled(queries: usize, seed: u64) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..queries as u32).collect();
+fn shuffled(queries: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..queries).collect();
     order.shuffle(&mut seed::generator(seed, "ensemble/held-out", 0));
     order
 }
@@ -48,13 +45,11 @@ mod tests {
             let mut held_out = Vec::new();
             for fold in Holdout::folds(queries, folds, 7) {
                 assert_eq!(fold.held_out.len() + fold.rest.len(), queries);
-                assert!(
-                    !fold.rest.is_empty() && fold.held_out.iter().all(|query| !fold.rest.contains(query))
-                );
+                assert!(!fold.rest.is_empty() && fold.held_out.iter().all(|held| !fold.rest.contains(held)));
                 held_out.extend(fold.held_out);
             }
             held_out.sort_unstable();
-            assert_eq!(held_out, (0..queries as u32).collect::<Vec<_>>());
+            assert_eq!(held_out, (0..queries).collect::<Vec<_>>());
         }
         let Holdout { held_out, rest } = Holdout::fifth(11, 7);
         assert_eq!((held_out.len(), rest.len()), (2, 9));

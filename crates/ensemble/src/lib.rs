@@ -31,6 +31,9 @@ use stage::task::Task;
 use stage::{Modality, Result, resources};
 use training::Data;
 
+use holdout::Holdout;
+use likely::WeightGain;
+
 /// Makes the ensemble called `name`, unless it is fresh.
 pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     let run = common.run();
@@ -53,11 +56,8 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
 fn require_memory(data: &Data, teachers: usize) -> Result<()> {
     let (queries, entities) = (2 * data.valid.len() as u64, data.entities() as u64);
     let bytes = SoftLabels::memory(queries, teachers as u64, entities);
-    resources::require_memory(
-        bytes,
-        "the teachers' scores of validation queries",
-        "name fewer `soft_labels.teachers`",
-    )
+    let what = "the teachers' scores of validation queries";
+    resources::require_memory(bytes, what, "name fewer `soft_labels.teachers`")
 }
 
 /// The weights, and how they did on queries that they were not learned from.
@@ -76,19 +76,15 @@ fn learn(
     let models: Vec<&Model<f32>> = teachers.iter().map(|teacher| &teacher.model).collect();
     let labels = SoftLabels::of_models(names.to_vec(), &models, queries.queries())?;
     let triples = Triples { queries: &queries, labels: &labels, known: &data.known };
-    match ensemble {
-        Ensemble::Policy(keys) => {
-            let (weights, learned) = choice::learn(&triples, keys, relations, seed)?;
-            learned.tell();
-            Ok((weights, json!({ "policy": learned })))
-        }
-        Ensemble::Boosting => {
-            let (weights, fitted) = boosting::learn(&triples, relations, seed)?;
-            Ok((weights, json!({ "weights": fitted })))
-        }
-        Ensemble::ByRelation | Ensemble::Average => {
-            let (weights, fitted) = likely::learn(&triples, relations, seed)?;
-            Ok((weights, json!({ "weights": fitted })))
-        }
+    if let Ensemble::Policy(keys) = ensemble {
+        let (weights, learned) = choice::learn(&triples, keys, relations, seed)?;
+        return Ok((weights, json!({ "policy": learned })));
     }
+    let holdout = Holdout::fifth(queries.len(), seed);
+    let weights = match ensemble {
+        Ensemble::Boosting => boosting::learn(&triples, relations, &holdout.rest)?,
+        _ => likely::learn(&triples, relations, &holdout)?,
+    };
+    let gain = WeightGain::new(&triples, &weights, &holdout.held_out)?;
+    Ok((TeacherWeights::ByRelation(weights), json!({ "weights": gain })))
 }

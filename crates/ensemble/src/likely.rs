@@ -11,19 +11,20 @@
 //! learned by maximum likelihood among the candidates that the filter leaves, with a normal prior on `b` that holds
 //! relations with few triples near the others. A fifth of the queries is held out, and the pass that does best there is kept.
 
+use dsom_distill::Strategy;
 use dsom_distill::adam::{Adam, AdamStep};
 use dsom_distill::likelihood::{Triples, soften};
-use kge::{Matrix, row};
+use kge::{Matrix, Real, row};
 use mkg::EntityId;
 use serde::Serialize;
 use stage::Result;
 use std::collections::BTreeMap;
 
 use crate::holdout::Holdout;
-use crate::weights::{TeacherWeights, even};
+use crate::weights::always;
 
 /// Passes over the triples.
-const PASSES: usize = 80;
+const PASSES: u64 = 80;
 /// Adam's learning rate.
 const RATE: f64 = 0.05;
 /// Standard deviation of the prior of `b`.
@@ -41,48 +42,37 @@ pub(crate) struct WeightGain {
 }
 
 impl WeightGain {
-    /// Quality of `weights (relation, teacher)` on `queries`.
-    pub(crate) fn new(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[u32]) -> Result<WeightGain> {
+    /// Quality of `weights (relation, teacher)` on `queries`, which it says in the log.
+    pub(crate) fn new(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[usize]) -> Result<WeightGain> {
         let (relations, teachers) = (weights.rows(), triples.labels.teachers());
-        let even = even(relations, teachers.len());
-        let mean =
-            |m: usize| (0..relations).map(|r| f64::from(weights.row(r)[m])).sum::<f64>() / relations as f64;
-        Ok(WeightGain {
-            before: likelihood(triples, &even, queries)?.value,
-            after: likelihood(triples, weights, queries)?.value,
-            weights: teachers.iter().enumerate().map(|(m, name)| (name.to_string(), mean(m))).collect(),
-        })
-    }
-
-    /// Says in the log what was found.
-    pub(crate) fn tell(&self) {
-        let WeightGain { before, after, .. } = self;
+        let even = always(Strategy::all(teachers.len()), relations, teachers.len());
+        let before = likelihood(triples, &even, queries)?.value;
+        let after = likelihood(triples, weights, queries)?.value;
         tracing::info!("log-probability of held-out targets: by the mean {before:.3}, weighted {after:.3}");
+        let mut means = BTreeMap::new();
+        for (m, teacher) in teachers.iter().enumerate() {
+            let sum: f64 = (0..relations).map(|relation| f64::from(weights.row(relation)[m])).sum();
+            means.insert(teacher.to_string(), sum / relations as f64);
+        }
+        Ok(WeightGain { before, after, weights: means })
     }
 }
 
-/// Learns weights for so many `relations`, with inverses.
-pub(crate) fn learn(
-    triples: &Triples<'_>,
-    relations: usize,
-    seed: u64,
-) -> Result<(TeacherWeights, WeightGain)> {
-    let Holdout { held_out, rest } = Holdout::fifth(triples.queries.len(), seed);
+/// Learns weights `(relation, teacher)` for so many `relations`, with inverses.
+pub(crate) fn learn(triples: &Triples<'_>, relations: usize, queries: &Holdout) -> Result<Matrix<f32>> {
     let mut logarithms = Logarithms::new(relations, triples.labels.teachers().len());
     let mut best = logarithms.weights();
-    let mut most = likelihood(triples, &best, &held_out)?.value;
+    let mut most = likelihood(triples, &best, &queries.held_out)?.value;
     for pass in 1..=PASSES {
-        let found = likelihood(triples, &logarithms.weights(), &rest)?;
-        logarithms.step(&found, pass as u64);
+        let found = likelihood(triples, &logarithms.weights(), &queries.rest)?;
+        logarithms.step(&found, pass);
         let weights = logarithms.weights();
-        let value = likelihood(triples, &weights, &held_out)?.value;
+        let value = likelihood(triples, &weights, &queries.held_out)?.value;
         if value > most {
             (best, most) = (weights, value);
         }
     }
-    let fitted = WeightGain::new(triples, &best, &held_out)?;
-    fitted.tell();
-    Ok((TeacherWeights::ByRelation(best), fitted))
+    Ok(best)
 }
 
 /// `a (1, teacher)` and `b (relation, teacher)` with their optimiser.
@@ -93,22 +83,22 @@ struct Logarithms {
 
 impl Logarithms {
     fn new(relations: usize, teachers: usize) -> Self {
-        let zeros = |rows| Adam::new(Matrix::zeros(rows, teachers));
-        Logarithms { teachers: zeros(1), relations: zeros(relations) }
+        let [teachers, relations] = [1, relations].map(|rows| Adam::new(Matrix::zeros(rows, teachers)));
+        Logarithms { teachers, relations }
     }
 
     /// `w (relation, teacher)`.
     fn weights(&self) -> Matrix<f32> {
         let (a, b) = (self.teachers.parameters.row(0), &self.relations.parameters);
         let share = 1.0 / a.len() as f64;
-        let of_relation = |r: usize| a.iter().zip(b.row(r)).map(|(a, b)| (share * (a + b).exp()) as f32);
-        Matrix::from_values(b.rows(), b.columns(), (0..b.rows()).flat_map(of_relation).collect())
+        let sums = a.iter().cycle().zip(b.values()).map(|(a, b)| f32::from_f64(share * (a + b).exp()));
+        Matrix::from_values(b.rows(), b.columns(), sums.collect())
     }
 
     /// A step towards more likelihood.
     fn step(&mut self, found: &Likelihood, number: u64) {
         let step = AdamStep::new(RATE, number);
-        let (gradient, pairs) = (&found.gradient, found.pairs);
+        let Likelihood { gradient, pairs, .. } = found;
         self.teachers.step(step, |_, into| {
             into.clear();
             for relation in 0..gradient.rows() {
@@ -137,7 +127,7 @@ struct Likelihood {
 }
 
 /// The likelihood of these queries' targets by `weights (relation, teacher)`.
-fn likelihood(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[u32]) -> Result<Likelihood> {
+fn likelihood(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[usize]) -> Result<Likelihood> {
     let of_queries = triples.visit(queries, |query, scores, buffers| {
         let (asked, tails) = (triples.queries.query(query), triples.queries.tails(query));
         let of_relation = weights.row(asked.relation.index());
@@ -147,10 +137,10 @@ fn likelihood(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[u32]) -> 
     let mut found = Likelihood { value: 0.0, gradient, pairs: 0.0 };
     // In order: sums do not depend on the number of threads.
     for (&query, (value, gradient)) in queries.iter().zip(&of_queries) {
-        let relation = triples.queries.query(query as usize).relation;
+        let relation = triples.queries.query(query).relation;
         found.value += value;
         row::add_scaled(found.gradient.row_mut(relation.index()), 1.0, gradient);
-        found.pairs += triples.queries.tails(query as usize).len() as f64;
+        found.pairs += triples.queries.tails(query).len() as f64;
     }
     found.value /= found.pairs;
     Ok(found)
@@ -219,25 +209,23 @@ mod tests {
     #[test]
     fn who_knows_is_heard_and_who_does_not_is_not() {
         // The first teacher knows the tails of relation 0, the second those of relation 1, timidly.
-        let triples: Vec<Triple> = (0..60).map(|i| Triple::new(i, i % 2, (i + 1) % 60)).collect();
-        let queries = QuerySet::from_pairs(triples.iter().map(|t| (t.tail_query(), t.tail)).collect());
-        let mut rows = vec![f16::ZERO; queries.len() * 2 * 60];
-        for query in 0..queries.len() {
-            for teacher in 0..2 {
-                let row = &mut rows[(query * 2 + teacher) * 60..][..60];
-                let knows = queries.query(query).relation.index() == teacher;
-                // Who does not know is sure of something else.
-                let (entity, score) =
-                    if knows { (queries.tails(query)[0].index(), 1.0) } else { (query / 2, 3.0) };
-                row[entity] = f16::from_f32(score);
-            }
+        let triples = (0..60).map(|i| Triple::new(i, i % 2, (i + 1) % 60));
+        let queries = QuerySet::from_pairs(triples.map(|t| (t.tail_query(), t.tail)).collect());
+        let mut rows = vec![f16::ZERO; 60 * 2 * 60];
+        for (row, scores) in rows.chunks_mut(60).enumerate() {
+            let (query, teacher) = (row / 2, row % 2);
+            // Who does not know is sure of something else.
+            let knows = query % 2 == teacher;
+            let (entity, score) = if knows { ((query + 1) % 60, 1.0) } else { (query / 2, 3.0) };
+            scores[entity] = f16::from_f32(score);
         }
         let names = ["structural", "textual"].map(|name| name.parse().unwrap());
         let labels = SoftLabels::from_rows(names.to_vec(), 60, rows);
         let known = KnownAnswers::default();
         let triples = Triples { queries: &queries, labels: &labels, known: &known };
-        let (weights, fitted) = learn(&triples, 2, 0).unwrap();
-        let TeacherWeights::ByRelation(weights) = weights else { panic!("a table") };
+        let holdout = Holdout::fifth(60, 0);
+        let weights = learn(&triples, 2, &holdout).unwrap();
+        let fitted = WeightGain::new(&triples, &weights, &holdout.held_out).unwrap();
         let (first, second) = (weights.row(0), weights.row(1));
         assert!(first[0] > 1.5 * first[1] && second[1] > 1.5 * second[0], "{weights:?}");
         assert!(fitted.after > fitted.before + 0.1, "{fitted:?}");

@@ -29,25 +29,19 @@ pub enum TeacherWeights {
     Policy(Vec<Matrix<f32>>),
 }
 
-/// Even weights `(relation, teacher)`.
-pub(crate) fn even(relations: usize, teachers: usize) -> Matrix<f32> {
-    Matrix::from_values(relations, teachers, vec![1.0 / teachers as f32; relations * teachers])
+/// Weights `(relation, teacher)` that are always the mean of one strategy's teachers.
+pub(crate) fn always(strategy: Strategy, relations: usize, teachers: usize) -> Matrix<f32> {
+    Matrix::from_values(relations, teachers, strategy.weights(teachers).repeat(relations))
+}
+
+fn shape(matrix: &Matrix<f32>) -> (usize, usize) {
+    (matrix.rows(), matrix.columns())
 }
 
 impl TeacherWeights {
     /// The same weight for every teacher: the mean of their scores.
     pub fn even(relations: usize, teachers: usize) -> TeacherWeights {
-        TeacherWeights::ByRelation(even(relations, teachers))
-    }
-
-    /// Always the mean of one strategy's teachers.
-    pub(crate) fn always(strategy: Strategy, relations: usize, teachers: usize) -> TeacherWeights {
-        let mut weights = Matrix::zeros(relations, teachers);
-        for relation in 0..relations {
-            let row = weights.row_mut(relation);
-            strategy.members().for_each(|teacher| row[teacher] = strategy.share());
-        }
-        TeacherWeights::ByRelation(weights)
+        TeacherWeights::ByRelation(always(Strategy::all(teachers), relations, teachers))
     }
 
     /// The tensors that are saved.
@@ -87,7 +81,6 @@ impl TeacherWeights {
     }
 
     fn fits(&self, models: &[&Model<f32>]) -> bool {
-        let shape = |matrix: &Matrix<f32>| (matrix.rows(), matrix.columns());
         match self {
             TeacherWeights::ByRelation(weights) => {
                 let relations = models.first().map_or(0, |model| model.relation.rows());
@@ -115,8 +108,9 @@ impl TeacherWeights {
             }
             TeacherWeights::Policy(layers) => {
                 let mut policy = Policy::of(inputs(vectors), layers.clone(), 0.0);
-                for (i, strategy) in favourites(&mut policy, queries.len()).into_iter().enumerate() {
-                    let row = weights.row_mut(i);
+                policy.forward(&(0..queries.len()).collect::<Vec<_>>());
+                for query in 0..queries.len() {
+                    let (strategy, row) = (policy.favourite(query), weights.row_mut(query));
                     strategy.members().for_each(|teacher| row[teacher] = strategy.share());
                 }
             }
@@ -125,23 +119,16 @@ impl TeacherWeights {
     }
 }
 
-/// The strategies that a policy holds best for the queries up to `queries`.
-fn favourites(policy: &mut Policy<'_, f32>, queries: usize) -> Vec<Strategy> {
-    policy.forward(&(0..queries as u32).collect::<Vec<_>>());
-    (0..queries).map(|row| policy.favourite(row)).collect()
-}
-
 /// A policy's inputs: each teacher's query vectors `(query, width)`, scaled to mean square 1.
 pub(crate) fn inputs(vectors: &[Matrix<f32>]) -> Vec<Input<'_, f32>> {
-    vectors.iter().enumerate().map(|(teacher, vectors)| input(teacher, vectors)).collect()
-}
-
-fn input(teacher: usize, vectors: &Matrix<f32>) -> Input<'_, f32> {
-    let fill = |query: usize, into: &mut [f32]| {
-        into.copy_from_slice(vectors.row(query));
-        scale_to_one(into);
-    };
-    Input { name: teacher.to_string(), block: Box::new(Dense::new(vectors.columns(), fill)) }
+    let inputs = vectors.iter().enumerate().map(|(teacher, vectors)| {
+        let block = Dense::new(vectors.columns(), |query: usize, into: &mut [f32]| {
+            into.copy_from_slice(vectors.row(query));
+            scale_to_one(into);
+        });
+        Input { name: teacher.to_string(), block: Box::new(block) as _ }
+    });
+    inputs.collect()
 }
 
 /// Teachers whose scores are weighed and added up.
@@ -155,22 +142,24 @@ pub struct WeightedTeachers<'a> {
 impl WeightedTeachers<'_> {
     /// The score of one candidate for each query.
     pub fn scores_of(&self, queries: &[Query], candidate: EntityId) -> Vec<f32> {
-        let vectors = self.vectors(queries);
-        let score = |query: usize| {
-            let teachers = self.models.iter().zip(&vectors);
-            teachers.map(|(model, of)| row::dot(of.row(query), model.entity.row(candidate.index()))).sum()
-        };
-        (0..queries.len()).map(score).collect()
+        let mut scores = vec![0.0; queries.len()];
+        for (model, vectors) in self.models.iter().zip(self.vectors(queries)) {
+            for (query, score) in scores.iter_mut().enumerate() {
+                *score += row::dot(vectors.row(query), model.entity.row(candidate.index()));
+            }
+        }
+        scores
     }
 
     /// Each teacher's query vectors, weighed: a score is their product with an entity, so this weighs scores.
     fn vectors(&self, queries: &[Query]) -> Vec<Matrix<f32>> {
-        let mut vectors: Vec<Matrix<f32>> = self.models.iter().map(|_| Matrix::zeros(0, 0)).collect();
+        let mut vectors = vec![Matrix::zeros(0, 0); self.models.len()];
         self.models.iter().zip(&mut vectors).for_each(|(model, vectors)| model.queries(queries, vectors));
         let weights = self.weights.of(queries, &vectors);
         for (teacher, vectors) in vectors.iter_mut().enumerate() {
-            (0..queries.len())
-                .for_each(|query| row::scale(vectors.row_mut(query), weights.row(query)[teacher]));
+            for query in 0..queries.len() {
+                row::scale(vectors.row_mut(query), weights.row(query)[teacher]);
+            }
         }
         vectors
     }
@@ -235,7 +224,8 @@ mod tests {
         let table = wave(4, 2, 5);
         let weights = TeacherWeights::ByRelation(table.clone());
         assert_sums(&weights, |query, teacher| table.row(query % 4)[teacher]);
-        assert_sums(&TeacherWeights::always(Strategy::of([1]), 4, 2), |_, teacher| teacher as f32);
+        let second = TeacherWeights::ByRelation(always(Strategy::of([1]), 4, 2));
+        assert_sums(&second, |_, teacher| teacher as f32);
     }
 
     /// A policy with random layers for these teachers.

@@ -5,7 +5,7 @@ use program::Common;
 use stage::{Modality, Result};
 use std::process::ExitCode;
 
-use crate::{available, train};
+use crate::train;
 
 /// Stage 3: pre-train one teacher per modality
 ///
@@ -27,25 +27,19 @@ pub struct Arguments {
     missing_seed: Option<u64>,
 }
 
-impl Arguments {
-    /// The recipe's keys that have flags of their own.
-    fn overrides(&self) -> Vec<String> {
-        let rate = self.missing_rate.map(|rate| format!("teachers.missing_rate={rate}"));
-        let seed = self.missing_seed.map(|seed| format!("teachers.missing_seed={seed}"));
-        rate.into_iter().chain(seed).collect()
-    }
-}
-
 /// Runs the program, and gives its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     program::main(&arguments.common, || run(&arguments))
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let recipe = arguments.common.recipe_with(&arguments.overrides())?;
-    let modalities = match arguments.modality.as_slice() {
-        [] => available(&arguments.common.run()),
-        chosen => chosen.to_vec(),
-    };
+    let rate = arguments.missing_rate.map(|rate| format!("teachers.missing_rate={rate}"));
+    let seed = arguments.missing_seed.map(|seed| format!("teachers.missing_seed={seed}"));
+    let recipe = arguments.common.recipe_with(&rate.into_iter().chain(seed).collect::<Vec<_>>())?;
+    let mut modalities = arguments.modality.clone();
+    if modalities.is_empty() {
+        modalities.push(Modality::structural());
+        modalities.extend(arguments.common.run().finished("features"));
+    }
     modalities.iter().try_for_each(|modality| train(&arguments.common, &recipe, modality))
 }

@@ -4,9 +4,8 @@ use kge::checkpoint::TensorReader;
 use kge::model::{even, normal};
 use kge::{Backbone, Embedding, Initial, Matrix, Model, Shape};
 use mkg::graph::{ENTITIES, RELATIONS, read_triples};
-use mkg::{KnownAnswers, QuerySet, Split, Triple, Vocabulary};
+use mkg::{EntityId, KnownAnswers, Query, QuerySet, Split, Triple, Vocabulary};
 use recipe::Training;
-use serde_json::Value;
 use stage::manifest::{self, Manifest};
 use stage::task::Task;
 use stage::{Error, Result, Run, seed};
@@ -29,15 +28,14 @@ impl Data {
     /// Reads the graph's folder and records what was read as inputs of `task`.
     pub fn open(run: &Run, task: &mut Task) -> Result<Data> {
         let vocabulary = open_vocabulary(run, task)?;
-        let mut read = |split: Split| {
-            let triples = open_triples(run, task, &vocabulary, split)?;
+        let train = open_triples(run, task, &vocabulary, Split::Train)?;
+        let valid = open_triples(run, task, &vocabulary, Split::Valid)?;
+        for (split, triples) in [(Split::Train, &train), (Split::Valid, &valid)] {
             if triples.is_empty() {
                 let message = format!("the {split} split is empty");
                 return Err(Error::data(message).at(run.graph().join(split.file())));
             }
-            Ok(triples)
-        };
-        let (train, valid) = (read(Split::Train)?, read(Split::Valid)?);
+        }
         let relations = vocabulary.relations.len();
         let known = KnownAnswers::new([train.as_slice(), valid.as_slice()], relations);
         Ok(Data { queries: QuerySet::new(&train, relations), valid, known, vocabulary })
@@ -56,6 +54,21 @@ impl Data {
     /// The most queries a batch of about `pairs` pairs can hold.
     pub fn largest_batch(&self, pairs: usize) -> usize {
         pairs.min(self.queries.len())
+    }
+
+    /// The numbers of all training queries.
+    pub fn numbers(&self) -> Vec<u32> {
+        (0..self.queries.len() as u32).collect()
+    }
+
+    /// The training query of this number.
+    pub fn query(&self, number: u32) -> Query {
+        self.queries.query(number as usize)
+    }
+
+    /// Its tails.
+    pub fn tails(&self, number: u32) -> &[EntityId] {
+        self.queries.tails(number as usize)
     }
 }
 
@@ -87,7 +100,7 @@ pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Re
     let (entities, relations) = (vocabulary.entities.len(), vocabulary.relations.len());
     let model = Model::from_reader(&TensorReader::open(&path)?, entities, relations)?;
     let manifest = Manifest::read(folder)?;
-    match trained_as(&manifest.parameters) {
+    match manifest.parameters["training"]["backbone"].as_str() {
         Some(word) if word != model.backbone.word() => {
             let message = format!("a {} model, but {} says {word}", model.backbone, manifest::FILE);
             let hint = format!("rerun `{}` with --force", manifest.program);
@@ -97,11 +110,6 @@ pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Re
     }
 }
 
-/// The backbone's word in the parameters of a stage that trains.
-fn trained_as(parameters: &Value) -> Option<&str> {
-    parameters["training"]["backbone"].as_str()
-}
-
 /// TuckER: reals of a relation's embedding. The core tensor has so many times 2k times 2k.
 const RELATION_WIDTH: usize = 32;
 /// Standard deviation of the initial embeddings.
@@ -109,8 +117,7 @@ const DEVIATION: f64 = 1e-3;
 
 /// The shape of a model that is trained so.
 pub fn shape(training: &Training) -> Shape {
-    let &Training { backbone, rank, .. } = training;
-    Shape { backbone, rank, relation_width: RELATION_WIDTH }
+    Shape { backbone: training.backbone, rank: training.rank, relation_width: RELATION_WIDTH }
 }
 
 /// Initial parameters of the model called `name`: entities (a free table, or a Xavier-initialised projection of
@@ -140,11 +147,10 @@ pub fn initial(
             Embedding::Projected { features, projection, scale: 1.0 }
         }
     };
-    let rows = shape.core_rows();
     // Of unit variance where relation and head are: the core alone must not make queries large.
-    let core = match rows {
+    let core = match shape.core_rows() {
         0 => Matrix::zeros(0, 0),
-        _ => normal(rows, width, (rows as f64).sqrt().recip(), &mut generator),
+        rows => normal(rows, width, (rows as f64).sqrt().recip(), &mut generator),
     };
     Initial { backbone: training.backbone, embedding, relation, core }
 }

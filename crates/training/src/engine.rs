@@ -8,42 +8,25 @@ use stage::{Result, interrupt};
 
 use crate::Data;
 
-/// A model in training. Parameters cross between its implementations by checkpoints, in mid-training.
+/// A model in training. Parameters cross between its implementations by checkpoints, in mid-training. Whatever a device may
+/// fail at is an error.
 pub trait Engine {
-    /// One step on the queries numbered `batch`, by cross-entropy alone (Eq. 3).
-    ///
-    /// # Errors
-    /// If the loss is no longer finite, or a device fails.
+    /// One step on the queries numbered `batch`, by cross-entropy alone (Eq. 3); an error if the loss is not finite.
     fn step(&mut self, queries: &QuerySet, batch: &[u32]) -> Result<StepLoss>;
 
-    /// The ranks of tail and head of each validation triple.
-    ///
-    /// # Errors
-    /// If a score is not finite; on interruption; if a device fails.
+    /// The ranks of tail and head of each validation triple; an error if a score is not finite.
     fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>>;
 
     /// The model as it stands, and the trained projection, if there is one.
-    ///
-    /// # Errors
-    /// If a device fails.
     fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)>;
 
     /// Everything needed to go on.
-    ///
-    /// # Errors
-    /// If a device fails.
     fn state(&mut self) -> Result<NamedTensors<'_>>;
 
-    /// Takes up a state saved under `prefix.`.
-    ///
-    /// # Errors
-    /// If the file has other tensors than this model's, or a device fails.
+    /// Takes up a state saved under `prefix.`; an error if the file has other tensors than this model's.
     fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()>;
 
     /// Refuses parameters that are no longer finite.
-    ///
-    /// # Errors
-    /// If any is not, or a device fails.
     fn require_finite(&mut self) -> Result<()>;
 }
 

@@ -7,23 +7,28 @@ use program::Progress;
 use rand::seq::SliceRandom;
 use recipe::Training;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, json};
+use serde_json::{Map, Value, json};
+use stage::files::write_bytes;
 use stage::manifest::CHECKPOINT;
 use stage::work::Work;
-use stage::{Result, interrupt, seed};
+use stage::{Error, Result, interrupt, seed};
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::Data;
-use crate::events::Events;
 
 /// A model in training.
 pub trait Learner {
     /// Epoch number `epoch` (from 1) begins.
-    fn begin_epoch(&mut self, epoch: usize);
+    fn begin_epoch(&mut self, _epoch: usize) {}
     /// One step on the training queries numbered `batch`.
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss>;
     /// The epoch ends; figures of its own for the event log.
-    fn end_epoch(&mut self) -> Map<String, serde_json::Value>;
+    fn end_epoch(&mut self) -> Map<String, Value> {
+        Map::new()
+    }
     /// The ranks of tail and head of each validation triple by the model as it stands.
     fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>>;
     /// An error if any parameter is no longer finite.
@@ -76,12 +81,12 @@ pub fn fit(
         let mut event = run_epoch(epoch, name, seed, training, data, learner)?;
         fitted.epochs = epoch;
         event.insert("seconds".into(), json!(started.elapsed().as_secs_f64()));
-        if epoch % training.validate_every == 0 || epoch == training.epochs {
-            validate(work, data, learner, &mut fitted, &mut event)?;
+        let is_validated = epoch % training.validate_every == 0 || epoch == training.epochs;
+        if is_validated {
+            event.insert("valid_mrr".into(), json!(validate(work, data, learner, &mut fitted)?));
             progress.message(format!("MRR {:.4}", fitted.valid_mrr));
         }
-        tracing::debug!("{name}: {}", serde_json::Value::Object(event.clone()));
-        let is_validated = event.contains_key(VALID_MRR);
+        tracing::debug!("{name}: {}", json!(event));
         // Before the checkpoint: what comes after it would be lost if the process were killed between them.
         events.write(event)?;
         if is_validated {
@@ -98,7 +103,7 @@ fn resume(work: &Work, name: &str, learner: &mut impl Learner) -> Result<Fitted>
     let Some(path) = work.checkpoint() else { return Ok(Fitted::default()) };
     let state = TensorReader::open_checked(&path)?;
     let (fitted, counters): (Fitted, Vec<u64>) = serde_json::from_str(&state.text("progress")?)
-        .map_err(|e| stage::Error::data(e.to_string()).at(&path).hint("rerun with --force"))?;
+        .map_err(|e| Error::data(e.to_string()).at(&path).hint("rerun with --force"))?;
     learner.restore(&state, &counters)?;
     tracing::info!("{name}: continues after epoch {}", fitted.epochs);
     Ok(fitted)
@@ -111,20 +116,21 @@ fn run_epoch(
     training: &Training,
     data: &Data,
     learner: &mut impl Learner,
-) -> Result<Map<String, serde_json::Value>> {
+) -> Result<Map<String, Value>> {
     learner.begin_epoch(epoch);
-    let mut total = StepLoss::default();
+    let (mut loss, mut regulariser, mut pairs) = (0.0, 0.0, 0.0);
     for batch in batches(data, training.batch, name, seed, epoch) {
         interrupt::check()?;
-        let loss = learner.step(&batch)?;
-        total.objective += loss.objective * loss.pairs as f64;
-        total.regulariser += loss.regulariser * loss.pairs as f64;
-        total.pairs += loss.pairs;
+        let found = learner.step(&batch)?;
+        let of_batch = found.pairs as f64;
+        loss += found.objective * of_batch;
+        regulariser += found.regulariser * of_batch;
+        pairs += of_batch;
     }
     let mut event = Map::from_iter([
         ("epoch".to_owned(), json!(epoch)),
-        ("loss".to_owned(), json!(total.objective / total.pairs as f64)),
-        ("regulariser".to_owned(), json!(total.regulariser / total.pairs as f64)),
+        ("loss".to_owned(), json!(loss / pairs)),
+        ("regulariser".to_owned(), json!(regulariser / pairs)),
     ]);
     event.extend(learner.end_epoch());
     Ok(event)
@@ -132,11 +138,11 @@ fn run_epoch(
 
 /// The training queries in a random order, cut where a batch has its `pairs` pairs of query and tail.
 fn batches(data: &Data, pairs: usize, name: &str, seed: u64, epoch: usize) -> Vec<Vec<u32>> {
-    let mut order: Vec<u32> = (0..data.queries.len() as u32).collect();
+    let mut order = data.numbers();
     order.shuffle(&mut seed::generator(seed, &format!("{name}/batches"), epoch as u64));
     let (mut batches, mut batch, mut filled) = (Vec::new(), Vec::new(), 0);
     for query in order {
-        filled += data.queries.tails(query as usize).len();
+        filled += data.tails(query).len();
         batch.push(query);
         if filled >= pairs {
             batches.push(std::mem::take(&mut batch));
@@ -149,34 +155,56 @@ fn batches(data: &Data, pairs: usize, name: &str, seed: u64, epoch: usize) -> Ve
     batches
 }
 
-/// The figure of an epoch after which the model was measured.
-const VALID_MRR: &str = "valid_mrr";
-
-/// Measures the model and keeps it if it is the best.
-fn validate(
-    work: &Work,
-    data: &Data,
-    learner: &mut impl Learner,
-    fitted: &mut Fitted,
-    event: &mut Map<String, serde_json::Value>,
-) -> Result<()> {
+/// Measures the model's MRR and keeps the model if it is the best.
+fn validate(work: &Work, data: &Data, learner: &mut impl Learner, fitted: &mut Fitted) -> Result<f64> {
     learner.require_finite()?;
-    let ranks = learner.valid_ranks(data)?;
-    let mrr = mean_reciprocal_rank(&ranks);
-    event.insert(VALID_MRR.into(), json!(mrr));
+    let mrr = mean_reciprocal_rank(&learner.valid_ranks(data)?);
     if mrr > fitted.valid_mrr || fitted.best_epoch == 0 {
         (fitted.valid_mrr, fitted.best_epoch, fitted.without_gain) = (mrr, fitted.epochs, 0);
         learner.write_best(work)?;
     } else {
         fitted.without_gain += 1;
     }
-    Ok(())
+    Ok(mrr)
 }
 
-/// Saves a checkpoint.
 fn save(work: &Work, learner: &mut impl Learner, fitted: &Fitted) -> Result<()> {
     let progress = json!((fitted, learner.counters())).to_string();
     learner.state()?.text("progress", progress).write_checked(&work.path(CHECKPOINT))
+}
+
+/// `events.jsonl`: one JSON object per line about each epoch. A log, not an artifact: it holds wall-clock times.
+struct Events {
+    path: PathBuf,
+    file: File,
+}
+
+impl Events {
+    /// Opens the log and drops lines about epochs after `epoch`, which will be run again.
+    fn resume(path: PathBuf, epoch: usize) -> Result<Events> {
+        write_bytes(&path, kept_lines(&path, epoch as u64).as_bytes())?;
+        let file = File::options().append(true).open(&path).map_err(|e| Error::io(&path, e))?;
+        Ok(Events { path, file })
+    }
+
+    fn write(&mut self, event: Map<String, Value>) -> Result<()> {
+        // One call: a line is there as a whole or not at all.
+        let line = format!("{}\n", Value::Object(event));
+        self.file.write_all(line.as_bytes()).map_err(|e| Error::io(&self.path, e))
+    }
+}
+
+fn kept_lines(path: &Path, epoch: u64) -> String {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let mut kept = String::new();
+    for line in text.lines() {
+        let event: Value = serde_json::from_str(line).unwrap_or_default();
+        if event["epoch"].as_u64().is_some_and(|of| of <= epoch) {
+            kept += line;
+            kept.push('\n');
+        }
+    }
+    kept
 }
 
 #[cfg(test)]
@@ -188,19 +216,14 @@ mod tests {
     fn batches_hold_every_query_once_and_about_so_many_pairs() {
         let triples: Vec<Triple> = (0..200).map(|i| Triple::new(i % 20, i % 3, 20 + i % 37)).collect();
         let queries = QuerySet::new(&triples, 3);
-        let data = Data {
-            queries,
-            valid: vec![],
-            known: KnownAnswers::default(),
-            vocabulary: Vocabulary::default(),
-        };
+        let (known, vocabulary) = (KnownAnswers::default(), Vocabulary::default());
+        let data = Data { queries, valid: vec![], known, vocabulary };
         let batches = batches(&data, 30, "x", 1, 1);
         let mut seen: Vec<u32> = batches.concat();
         seen.sort_unstable();
-        assert_eq!(seen, (0..data.queries.len() as u32).collect::<Vec<_>>());
+        assert_eq!(seen, data.numbers());
         for batch in &batches[..batches.len() - 1] {
-            let pairs =
-                |batch: &[u32]| batch.iter().map(|q| data.queries.tails(*q as usize).len()).sum::<usize>();
+            let pairs = |batch: &[u32]| batch.iter().map(|query| data.tails(*query).len()).sum::<usize>();
             assert!(pairs(batch) >= 30 && pairs(&batch[..batch.len() - 1]) < 30);
         }
         assert_ne!(batches, super::batches(&data, 30, "x", 1, 2));

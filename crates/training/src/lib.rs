@@ -4,16 +4,13 @@
 
 mod data;
 mod engine;
-mod events;
 mod fit;
 mod place;
-mod precision;
 
 pub use data::{Data, initial, open_model, open_triples, open_vocabulary, shape};
 pub use engine::Engine;
 pub use fit::{Fitted, Learner, fit};
-pub use place::{Place, Shapes, on_cpu, on_device};
-pub use precision::precision;
+pub use place::{Place, on_cpu, on_device, precision};
 
 /// The file of a trained model in its stage's folder.
 pub const MODEL: &str = "model.safetensors";

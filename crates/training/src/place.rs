@@ -1,35 +1,21 @@
 //! Place of the arithmetic: the CPU, by the hand-written engine, or a device.
 
 use device::{Device, DeviceModel, DeviceTrainer};
+use kge::matrix::bf16::Kernel;
 use kge::rank::BLOCK;
-use kge::{Initial, Judged, Model, N3, Scorer, Shape};
+use kge::{Initial, Judged, Model, N3, ProductPrecision, Scorer};
 use mkg::{KnownAnswers, Triple};
 use recipe::{Precision, Training};
 use stage::{Result, resources};
 
-use crate::{Engine, precision};
+use crate::{Data, Engine, shape};
 
 /// Place of the arithmetic, and its products. Only what makes an engine looks inside.
 pub enum Place {
     /// The CPU, by the hand-written engine.
-    Cpu(kge::ProductPrecision),
+    Cpu(ProductPrecision),
     /// A device, by tensors.
     Device(Device, Precision),
-}
-
-/// The largest shapes of a training: see [`kge::Trainer::memory`].
-#[derive(Clone, Copy, Debug)]
-pub struct Shapes {
-    /// Shape of the model.
-    pub shape: Shape,
-    /// Number of entities.
-    pub entities: usize,
-    /// Columns of the features; 0 for a free table.
-    pub features: usize,
-    /// The most queries in a batch.
-    pub queries: usize,
-    /// Pairs in a batch.
-    pub batch: usize,
 }
 
 impl Place {
@@ -52,15 +38,17 @@ impl Place {
         }
     }
 
-    /// Bytes that a training takes, with all that it multiplies in another precision.
-    pub fn training_memory(&self, shapes: Shapes) -> u64 {
-        let Shapes { shape, entities, features, queries, batch } = shapes;
+    /// Bytes that a training takes, with all that it multiplies in another precision; `features` are the columns of those that
+    /// are projected, 0 for a free table.
+    pub fn training_memory(&self, training: &Training, data: &Data, features: usize) -> u64 {
+        let (shape, entities, pairs) = (shape(training), data.entities(), training.batch);
+        let queries = data.largest_batch(pairs);
         match self {
             Place::Cpu(precision) => {
-                kge::Trainer::memory(shape, entities, batch, queries, features)
+                kge::Trainer::memory(shape, entities, pairs, queries, features)
                     + precision.memory(entities, queries)
             }
-            Place::Device(..) => DeviceTrainer::memory(shape, entities, batch, queries, features),
+            Place::Device(..) => DeviceTrainer::memory(shape, entities, pairs, queries, features),
         }
     }
 
@@ -136,13 +124,22 @@ impl Place {
 }
 
 /// A model in training by the hand-written engine.
-pub fn on_cpu(
-    initial: Initial<f32>,
-    training: &Training,
-    precision: kge::ProductPrecision,
-) -> kge::Trainer<f32> {
+pub fn on_cpu(initial: Initial<f32>, training: &Training, precision: ProductPrecision) -> kge::Trainer<f32> {
     let n3 = N3 { weight: training.n3 };
     kge::Trainer::new(initial, training.learning_rate, n3).with_precision(precision)
+}
+
+/// The products that a recipe's precision means on this machine: full precision and a warning where the processor has none other.
+pub fn precision(asked: Precision) -> ProductPrecision {
+    match (asked, Kernel::fastest()) {
+        (Precision::Bf16, Some(kernel)) => return ProductPrecision::Bf16(kernel),
+        (Precision::Bf16, None) => {
+            tracing::warn!("this processor has no instructions for bf16: products are in f32");
+        }
+        (Precision::Tf32, _) => tracing::info!("tf32 is for CUDA devices: products are in f32"),
+        (Precision::F32, _) => {}
+    }
+    ProductPrecision::Full
 }
 
 /// A model in training on a device.

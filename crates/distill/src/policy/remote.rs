@@ -18,9 +18,6 @@ pub(crate) struct RemotePolicy {
 
 impl RemotePolicy {
     /// A copy of the policy's, which sees that part of a query.
-    ///
-    /// # Errors
-    /// If the device's memory does not hold it.
     pub(crate) fn new(device: &Device, policy: &Policy<'_, f32>, state: PolicyState) -> Result<RemotePolicy> {
         let first = policy.first.iter().map(|layer| &layer.parameters);
         let others = [&policy.first_bias, &policy.second, &policy.second_bias];
@@ -36,8 +33,7 @@ impl RemotePolicy {
         queries: &QuerySet,
         batch: &[u32],
     ) -> Result<()> {
-        policy.queries = batch.to_vec();
-        policy.log_probabilities = self.network.ask(self.state, teachers, queries, batch)?;
+        policy.said = self.network.ask(self.state, teachers, queries, batch)?;
         Ok(())
     }
 
@@ -48,6 +44,7 @@ impl RemotePolicy {
         outcomes: &[RewardedAction],
     ) -> Result<f64> {
         let (loss, rows, logits) = policy.of_logits(outcomes);
+        let rows: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
         policy.steps += 1;
         self.is_fresh = false;
         let step = AdamStep::new(policy.learning_rate, policy.steps);
@@ -66,11 +63,9 @@ impl RemotePolicy {
     }
 
     /// Copies the policy's layers to the device.
-    pub(crate) fn write(&mut self, policy: &mut Policy<'_, f32>) -> Result<()> {
-        let layers = policy.layers_mut();
-        self.network
-            .write(layers.map(|Adam { parameters, mean, square }| [&*parameters, &*mean, &*square]))?;
+    pub(crate) fn write(&mut self, policy: &Policy<'_, f32>) -> Result<()> {
+        let layers = policy.layers();
         self.is_fresh = true;
-        Ok(())
+        self.network.write(layers.map(|(_, Adam { parameters, mean, square })| [parameters, mean, square]))
     }
 }

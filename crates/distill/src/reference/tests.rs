@@ -1,16 +1,15 @@
 //! The fast code beside the equations.
 
-use dsom_soft_labels::SoftLabels;
-use half::f16;
 use kge::{Matrix, Objective as _};
-use mkg::{EntityId, Query, QuerySet, RelationId};
+use mkg::{EntityId, QuerySet};
 use proptest::prelude::*;
 use rand::SeedableRng;
 use recipe::{PolicyKeys, Softening};
 
 use super::*;
 use crate::combine::{LogSums, Scratch, Sources};
-use crate::objective::{Distillation, Pass, RowBuffers};
+use crate::fixture::{query, soft_labels};
+use crate::objective::{self, Pass, RowBuffers};
 use crate::policy::{Dense, Input, Policy};
 use crate::reward::{Reward, RewardedAction};
 use crate::strategy::Strategy;
@@ -31,18 +30,18 @@ fn terms(tau: f64) -> [Term; 7] {
     ]
 }
 
-/// The fast value and gradient of a query's loss; even tails have the first teacher, odd ones the second.
+/// The fast value and gradient of a query's loss, scaled by a half; even tails have the first teacher, odd ones the second.
 fn fast(term: &Term, teachers: &[Vec<f64>; 2], student: &[f64], tails: &[usize]) -> (f64, Vec<f64>) {
     let (mut scores, mut buffers) = (student.to_vec(), RowBuffers::new(student.len()));
     let ids: Vec<EntityId> = tails.iter().map(|tail| EntityId(*tail as u32)).collect();
-    let terms = Distillation::from(term);
+    let terms = objective::terms(term);
     let mut pass = Pass::new(&mut scores, &ids, terms, &mut buffers);
     let (even, odd): (Vec<usize>, Vec<usize>) = (0..tails.len()).partition(|i| i % 2 == 0);
-    let mut distillation = pass.distil(&mut teachers[0].clone(), &even, 1.0);
+    let mut distillation = pass.distil(&mut teachers[0].clone(), &even, 0.5);
     if !odd.is_empty() {
-        distillation += pass.distil(&mut teachers[1].clone(), &odd, 1.0);
+        distillation += pass.distil(&mut teachers[1].clone(), &odd, 0.5);
     }
-    (pass.finish(1.0) + terms.weight * distillation, scores)
+    (0.5 * (pass.finish(0.5) + terms.weight * distillation), scores)
 }
 
 proptest! {
@@ -62,7 +61,7 @@ proptest! {
         let expected = |at: usize, by: f64| {
             let mut moved = student.clone();
             moved[at] += by;
-            student_loss(&term, &of_tails, &moved, &tails)
+            0.5 * student_loss(&term, &of_tails, &moved, &tails)
         };
         let of_here = expected(0, 0.0);
         prop_assert!((value - of_here).abs() < 1e-9 * (1.0 + of_here.abs()), "{value}, expected {of_here}");
@@ -91,17 +90,15 @@ fn the_policy_and_its_loss_equal_the_equations() {
     };
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(2);
     let mut even = |rows: usize, columns: usize| kge::model::even::<f64>(rows, columns, 0.5, &mut generator);
-    let (first, second) = (vec![even(12, 5), even(12, 5)], even(5, 3));
-    let (first_bias, second_bias) = (even(1, 5), even(1, 3));
+    let layers = vec![even(12, 5), even(12, 5), even(1, 5), even(5, 3), even(1, 3)];
     let rows = |matrix: &Matrix<f64>| (0..matrix.rows()).map(|i| matrix.row(i).to_vec()).collect::<Vec<_>>();
-    let (w1, w2) = (first.iter().flat_map(rows).collect::<Vec<_>>(), rows(&second));
-    let (b1, b2) = (first_bias.row(0).to_vec(), second_bias.row(0).to_vec());
-    let inputs = vec![input(0), input(1)];
-    let mut fast = Policy::from_parameters(inputs, first, first_bias, second, second_bias, 0.1);
+    let (w1, w2) = (layers[..2].iter().flat_map(rows).collect::<Vec<_>>(), rows(&layers[3]));
+    let (b1, b2) = (layers[2].row(0).to_vec(), layers[4].row(0).to_vec());
+    let mut fast = Policy::of(vec![input(0), input(1)], layers, 0.1);
     fast.forward(&[0, 1, 2]);
     let outcome = |row: usize| RewardedAction {
         row,
-        strategy: Strategy(row as u16),
+        strategy: Strategy(row),
         reward: 1.0,
         baseline: -1.5 * row as f64,
     };
@@ -111,7 +108,7 @@ fn the_policy_and_its_loss_equal_the_equations() {
         let mut seen = teachers.to_vec();
         seen.iter_mut().for_each(|scores| scores[0] += query as f64);
         let expected = policy(&state(&seen), [(&w1, &b1), (&w2, &b2)]);
-        for (found, expected) in fast.said().row(query).iter().zip(&expected) {
+        for (found, expected) in fast.said.row(query).iter().zip(&expected) {
             assert!((found.exp() - expected).abs() < 1e-12, "{found}, expected {expected}");
         }
         chosen.push(expected[query]);
@@ -124,13 +121,11 @@ fn the_policy_and_its_loss_equal_the_equations() {
 #[test]
 fn a_row_with_its_rewards_equals_the_equations() {
     let teachers = [scores(1), scores(2), scores(3)];
-    let rows = teachers.concat().into_iter().map(f16::from_f64);
-    let names = ["structural", "textual", "visual"].map(|name| name.parse().unwrap());
-    let (labels, log_sums) = (SoftLabels::from_rows(names.to_vec(), 12, rows.collect()), LogSums::new(1, 7));
+    let labels = soft_labels([1, 3, 12], |_, teacher, entity| teachers[teacher][entity] as f32);
+    let log_sums = LogSums::new(1, 7);
     let sources = Sources { labels: &labels, log_sums: &log_sums };
-    let query = Query { head: EntityId(0), relation: RelationId(0) };
     let tails = [1, 4, 9];
-    let queries = QuerySet::from_pairs(tails.iter().map(|tail| (query, EntityId(*tail as u32))).collect());
+    let queries = QuerySet::from_pairs(tails.map(|tail| (query(0), EntityId(tail as u32))).to_vec());
     let student = scores(6);
     for strategies in Strategy::every(3).windows(3) {
         let combined: Vec<Vec<f64>> = strategies
@@ -145,7 +140,7 @@ fn a_row_with_its_rewards_equals_the_equations() {
             let (actions, reward) = (vec![strategies.to_vec()], Some(Reward::from(&PolicyKeys::default())));
             let supervision = Supervision::Strategies { teachers: sources, actions: &actions, reward };
             let objective =
-                StudentObjective { queries: &queries, terms: Distillation::from(term), supervision };
+                StudentObjective { queries: &queries, terms: objective::terms(term), supervision };
             let mut row: Vec<f32> = student.iter().map(|x| *x as f32).collect();
             let (loss, found) = objective.gradient(0, 0, &mut row, 1.0, &mut objective.scratch(12));
             let expected = student_loss(term, &combined, &student, &tails);
