@@ -1,5 +1,6 @@
 //! Adam (Kingma and Ba, 2015), a block of rows at a time.
 
+use device::AdamRates;
 use kge::{Matrix, Real};
 use rayon::prelude::*;
 use std::ops::Range;
@@ -18,30 +19,11 @@ pub struct Adam<T> {
     pub square: Matrix<T>,
 }
 
-/// Rates of one step, the same for all parameters.
-#[derive(Clone, Copy, Debug)]
-pub struct AdamStep {
-    /// Learning rate over the mean's bias correction.
-    rate: f64,
-    /// The square's bias correction.
-    correction: f64,
-}
-
-impl AdamStep {
-    const BETAS: [f64; 2] = [0.9, 0.999];
-    const EPSILON: f64 = 1e-8;
-
-    /// Step number `steps`, from 1.
-    pub fn new(learning_rate: f64, steps: u64) -> Self {
-        let [mean, square] = Self::BETAS.map(|beta| 1.0 - beta.powf(steps as f64));
-        AdamStep { rate: learning_rate / mean, correction: square }
-    }
-}
-
-impl From<AdamStep> for device::AdamRates {
-    fn from(AdamStep { rate, correction }: AdamStep) -> Self {
-        device::AdamRates { decays: AdamStep::BETAS, rate, correction, epsilon: AdamStep::EPSILON }
-    }
+/// The rates of step number `steps`, from 1.
+pub fn rates(learning_rate: f64, steps: u64) -> AdamRates {
+    let decays = [0.9, 0.999];
+    let [mean, correction] = decays.map(|decay: f64| 1.0 - decay.powf(steps as f64));
+    AdamRates { decays, rate: learning_rate / mean, correction, epsilon: 1e-8 }
 }
 
 impl<T: Real> Adam<T> {
@@ -55,7 +37,7 @@ impl<T: Real> Adam<T> {
     }
 
     /// Lets `gradient` compute the gradient of some rows into a matrix of their shape, and takes the step.
-    pub fn step(&mut self, step: AdamStep, gradient: impl Fn(Range<usize>, &mut Matrix<T>) + Sync) {
+    pub fn step(&mut self, step: AdamRates, gradient: impl Fn(Range<usize>, &mut Matrix<T>) + Sync) {
         let (total, columns) = (self.parameters.rows(), self.parameters.columns());
         let rows = (Self::VALUES / columns.max(1)).max(1);
         let chunk = rows * columns.max(1);
@@ -74,11 +56,17 @@ impl<T: Real> Adam<T> {
     }
 }
 
-fn update<T: Real>(step: AdamStep, parameters: &mut [T], gradient: &[T], means: &mut [T], squares: &mut [T]) {
-    let beta = AdamStep::BETAS.map(T::from_f64);
-    let rest = AdamStep::BETAS.map(|beta| T::from_f64(1.0 - beta));
+fn update<T: Real>(
+    step: AdamRates,
+    parameters: &mut [T],
+    gradient: &[T],
+    means: &mut [T],
+    squares: &mut [T],
+) {
+    let beta = step.decays.map(T::from_f64);
+    let rest = step.decays.map(|beta| T::from_f64(1.0 - beta));
     let (rate, correction) = (T::from_f64(step.rate), T::from_f64(1.0 / step.correction));
-    let epsilon = T::from_f64(AdamStep::EPSILON);
+    let epsilon = T::from_f64(step.epsilon);
     kge::widest!({
         let moments = means.iter_mut().zip(squares.iter_mut());
         for ((x, &g), (mean, square)) in parameters.iter_mut().zip(gradient).zip(moments) {
@@ -96,10 +84,10 @@ mod tests {
     #[test]
     fn adam_takes_the_steps_worked_out_by_hand() {
         let mut adam = Adam::new(Matrix::from_values(1, 1, vec![1.0f64]));
-        adam.step(AdamStep::new(0.1, 1), |_, gradient| gradient.values_mut()[0] = 2.0);
+        adam.step(rates(0.1, 1), |_, gradient| gradient.values_mut()[0] = 2.0);
         // The first step is lr · g / (|g| + ε).
         assert!((adam.parameters.values()[0] - (1.0 - 0.1 * 2.0 / (2.0 + 1e-8))).abs() < 1e-12);
-        adam.step(AdamStep::new(0.1, 2), |_, gradient| gradient.values_mut()[0] = -1.0);
+        adam.step(rates(0.1, 2), |_, gradient| gradient.values_mut()[0] = -1.0);
         let (mean, square) = (0.9 * 0.2 - 0.1, 0.999 * 0.004 + 0.001);
         let step = 0.1 * (mean / 0.19) / ((square / (1.0 - 0.999f64.powi(2))).sqrt() + 1e-8);
         assert!((adam.parameters.values()[0] - (0.9 - step)).abs() < 1e-7);
@@ -108,7 +96,7 @@ mod tests {
     #[test]
     fn every_row_takes_its_own_gradient() {
         let mut adam = Adam::new(Matrix::from_values(40_000, 3, vec![0.0f32; 120_000]));
-        adam.step(AdamStep::new(1.0, 1), |rows, gradient| {
+        adam.step(rates(1.0, 1), |rows, gradient| {
             for (i, row) in rows.enumerate() {
                 gradient.row_mut(i).fill(if row % 7 == 0 { -1.0 } else { 1.0 });
             }

@@ -10,7 +10,6 @@
 //! The rows are in the order of the graph's queries, as those of the soft labels are.
 
 use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema};
 use kge::Matrix;
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
@@ -24,7 +23,6 @@ use training::Data;
 
 use crate::strategy::Strategy;
 
-/// The file in the student's folder.
 pub(crate) const FILE: &str = "strategies.parquet";
 
 /// Asks about all training queries, so many at a time, and writes the answers, atomically: `ask` has what the policy says of a
@@ -36,14 +34,14 @@ pub(crate) fn write(
     at_once: usize,
     mut ask: impl FnMut(&[u32]) -> Result<Matrix<f32>>,
 ) -> Result<()> {
-    let schema = schema(teachers);
+    let schema = batch(data, teachers, &[], &Matrix::zeros(0, 0))?.schema();
     let compression = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(compression).build();
     write_atomically(path, |file| {
-        let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(failed)?;
+        let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(failed)?;
         for queries in data.numbers().chunks(at_once.max(1)) {
             interrupt::check()?;
-            writer.write(&batch(&schema, data, queries, &ask(queries)?)?).map_err(failed)?;
+            writer.write(&batch(data, teachers, queries, &ask(queries)?)?).map_err(failed)?;
         }
         writer.close().map_err(failed)?;
         Ok(())
@@ -54,21 +52,7 @@ fn failed(error: ParquetError) -> Error {
     Error::new(Kind::Io, "cannot write Parquet").because(error)
 }
 
-fn schema(teachers: &[Modality]) -> Arc<Schema> {
-    let mut columns = vec![
-        ("head".to_owned(), DataType::UInt32),
-        ("relation".to_owned(), DataType::UInt32),
-        ("head_name".to_owned(), DataType::Utf8),
-        ("relation_name".to_owned(), DataType::Utf8),
-        ("neighbours".to_owned(), DataType::UInt32),
-    ];
-    let strategies = Strategy::every(teachers.len()).into_iter();
-    columns.extend(strategies.map(|strategy| (strategy.name(teachers), DataType::Float32)));
-    let fields = columns.into_iter().map(|(name, kind)| Field::new(name, kind, false));
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-}
-
-fn batch(schema: &Arc<Schema>, data: &Data, queries: &[u32], said: &Matrix<f32>) -> Result<RecordBatch> {
+fn batch(data: &Data, teachers: &[Modality], queries: &[u32], said: &Matrix<f32>) -> Result<RecordBatch> {
     let (mut heads, mut relations, mut neighbours) = (Vec::new(), Vec::new(), Vec::new());
     let (mut head_names, mut relation_names) = (Vec::new(), Vec::new());
     for number in queries {
@@ -79,18 +63,19 @@ fn batch(schema: &Arc<Schema>, data: &Data, queries: &[u32], said: &Matrix<f32>)
         relation_names.push(data.vocabulary.relation_label(query.relation));
         neighbours.push(data.tails(*number).len() as u32);
     }
-    let mut columns: Vec<ArrayRef> = vec![
-        Arc::new(UInt32Array::from(heads)),
-        Arc::new(UInt32Array::from(relations)),
-        Arc::new(StringArray::from(head_names)),
-        Arc::new(StringArray::from(relation_names)),
-        Arc::new(UInt32Array::from(neighbours)),
+    let mut columns: Vec<(String, ArrayRef, bool)> = vec![
+        ("head".to_owned(), Arc::new(UInt32Array::from(heads)), false),
+        ("relation".to_owned(), Arc::new(UInt32Array::from(relations)), false),
+        ("head_name".to_owned(), Arc::new(StringArray::from(head_names)), false),
+        ("relation_name".to_owned(), Arc::new(StringArray::from(relation_names)), false),
+        ("neighbours".to_owned(), Arc::new(UInt32Array::from(neighbours)), false),
     ];
-    for strategy in 0..said.columns() {
-        let probabilities = (0..said.rows()).map(|row| said.row(row)[strategy].exp());
-        columns.push(Arc::new(Float32Array::from_iter_values(probabilities)));
+    for strategy in Strategy::every(teachers.len()) {
+        let probabilities = (0..queries.len()).map(|row| said.row(row)[strategy.index()].exp());
+        let probabilities = Arc::new(Float32Array::from_iter_values(probabilities));
+        columns.push((strategy.name(teachers), probabilities, false));
     }
-    RecordBatch::try_new(schema.clone(), columns).map_err(|e| Error::data(e.to_string()))
+    RecordBatch::try_from_iter_with_nullable(columns).map_err(|e| Error::data(e.to_string()))
 }
 
 #[cfg(test)]

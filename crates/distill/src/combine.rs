@@ -5,35 +5,25 @@ use kge::{Real, row};
 use mkg::EntityId;
 use std::sync::OnceLock;
 
-use crate::strategy::Strategy;
-
-/// `ln Σ exp` of every query's every strategy, computed when first asked for: teachers do not change.
-pub struct LogSums {
-    strategies: usize,
-    values: Vec<OnceLock<f32>>,
-}
-
-impl LogSums {
-    /// For so many queries and strategies; nothing is known yet.
-    pub fn new(queries: usize, strategies: usize) -> Self {
-        LogSums { strategies, values: vec![OnceLock::new(); queries * strategies] }
-    }
-}
+use crate::strategy::{Strategy, strategies};
 
 /// The soft labels of a set of queries.
-#[derive(Clone, Copy)]
 pub struct Sources<'a> {
     /// The teachers' scores.
     pub labels: &'a SoftLabels,
-    /// Their strategies' log-sums.
-    pub log_sums: &'a LogSums,
+    /// `ln Σ exp` of every query's every strategy, computed when first asked for: teachers do not change.
+    log_sums: Vec<OnceLock<f32>>,
 }
 
 impl<'a> Sources<'a> {
+    /// Those of so many queries.
+    pub fn new(labels: &'a SoftLabels, queries: usize) -> Self {
+        Sources { labels, log_sums: vec![OnceLock::new(); queries * strategies(labels.teachers().len())] }
+    }
+
     /// Those of the query of this number.
-    pub fn of(self, query: usize) -> QueryTeachers<'a> {
-        let Sources { labels, log_sums } = self;
-        QueryTeachers { labels, log_sums, query }
+    pub fn of(&self, query: usize) -> QueryTeachers<'_> {
+        QueryTeachers { labels: self.labels, log_sums: &self.log_sums, query }
     }
 }
 
@@ -58,7 +48,7 @@ impl Scratch {
 /// All teachers' scores of one query.
 pub struct QueryTeachers<'a> {
     labels: &'a SoftLabels,
-    log_sums: &'a LogSums,
+    log_sums: &'a [OnceLock<f32>],
     query: usize,
 }
 
@@ -98,9 +88,9 @@ impl QueryTeachers<'_> {
 
     /// `ln Σ exp` of the combination.
     pub fn log_sum(&self, strategy: Strategy, scratch: &mut Scratch) -> f64 {
-        let LogSums { strategies, values } = self.log_sums;
+        let slot = self.query * strategies(self.count()) + strategy.index();
         // Rounded before its first use, so that later uses see the same number.
-        let log_sum = values[self.query * strategies + strategy.index()].get_or_init(|| {
+        let log_sum = self.log_sums[slot].get_or_init(|| {
             self.combine(strategy, 1.0, scratch);
             f32::from_f64(row::log_sum_exp(&scratch.combined, 1.0))
         });

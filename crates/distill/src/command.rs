@@ -5,7 +5,7 @@ use program::Common;
 use stage::{Error, Result, Run};
 use std::process::ExitCode;
 
-use crate::sources::FromWhere;
+use crate::engine::FromWhere;
 
 /// Stage 5: distil the student from the teachers that the policy chooses
 ///

@@ -13,17 +13,17 @@ use stage::{Result, resources};
 use training::{Data, Engine, Place, on_cpu};
 
 use crate::inputs;
+use crate::likelihood::Triples;
 use crate::objective::terms;
 use crate::policy::Policy;
-use crate::reward::RewardedAction;
-use crate::supervision::{Lessons, StudentObjective, Supervision};
+use crate::supervision::{Lessons, RewardedAction, StudentObjective, Supervision};
 use device::Terms;
 use on_device::DeviceStudent;
+pub(crate) use on_device::FromWhere;
 
 /// A student in training, with what computes its policy: by default the policy itself. Whatever a device may fail at is an
 /// error.
 pub(crate) trait StudentEngine {
-    /// The student's model.
     fn model(&mut self) -> &mut dyn Engine;
 
     /// One step on the queries numbered `batch` (Eq. 4); an error if the loss is no longer finite.
@@ -51,7 +51,6 @@ pub(crate) trait StudentEngine {
     }
 }
 
-/// A student by the hand-written engine.
 pub(crate) struct CpuStudent<'a> {
     pub(crate) queries: &'a QuerySet,
     pub(crate) terms: Terms,
@@ -128,8 +127,7 @@ fn of_teaching(data: &Data, distill: &Distill, labels: &SoftLabels) -> u64 {
     }
     // Validation triples, which the soft labels are not of.
     if distill.selection == Selection::Useful {
-        let queries = (2 * data.valid.len()) as u64;
-        bytes += SoftLabels::memory(queries, labels.teachers().len() as u64, data.entities() as u64);
+        bytes += Triples::memory(data, labels.teachers().len());
     }
     bytes
 }

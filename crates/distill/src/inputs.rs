@@ -232,6 +232,7 @@ mod tests {
             .map(|models| inputs(PolicyState::Scores, 3, &labels, models));
         // The first teacher's two columns are fewer than three queries, the second's four are not.
         for (teacher, (read, factored)) in read.iter_mut().zip(&mut factored).enumerate() {
+            assert_eq!(read.block.width(), widths(PolicyState::Scores, &labels)[teacher]);
             let found = [state(read, &queries), state(factored, &queries)];
             for (row, query) in queries.iter().enumerate() {
                 let knows = f32::from(u8::from((teacher, *query) != (1, 1)));
@@ -259,6 +260,8 @@ mod tests {
     fn query_vectors_have_mean_square_one_or_are_zero() {
         let (_, vectors, labels) = labels();
         let inputs = inputs(PolicyState::Query, 3, &labels, vec![None, None]);
+        let found = inputs.iter().map(|input| input.block.width());
+        assert!(found.eq(widths(PolicyState::Query, &labels)));
         for (mut input, vectors) in inputs.into_iter().zip(vectors) {
             let found = state(&mut input, &[0, 1, 2]);
             for query in 0..3 {
@@ -268,16 +271,6 @@ mod tests {
                     assert!((x - expected).abs() < 1e-5, "{x} {expected}");
                 }
             }
-        }
-    }
-
-    #[test]
-    fn widths_are_those_of_the_inputs() {
-        let (_, _, labels) = labels();
-        for state in [PolicyState::Scores, PolicyState::Query] {
-            let inputs = inputs(state, 3, &labels, vec![None, None]);
-            let found: Vec<usize> = inputs.iter().map(|input| input.block.width()).collect();
-            assert_eq!(found, widths(state, &labels));
         }
     }
 }

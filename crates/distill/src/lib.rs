@@ -12,8 +12,8 @@
 //! | 4 | the student's loss | `supervision`: `StudentObjective::gradient` | `reference`: a row with its rewards |
 //! | 5 | state | `inputs`: `TeacherScores` | `inputs`: scores are standardised |
 //! | 6 | policy | [`policy::Policy::forward`], `Policy::sample` | `reference`: the policy and its loss; golden values |
-//! | 7 | combination | [`combine::QueryTeachers::combine`] | `reference`: a row with its rewards; golden values |
-//! | 8 | reward | `reward`: `Reward::of` | `reference`: a row with its rewards; golden values |
+//! | 7 | combination | [`combine::QueryTeachers::combine`] | `reference`: a row with its rewards |
+//! | 8 | reward | `supervision`: `reward` | `reference`: a row with its rewards; golden values |
 //! | 9 | policy gradient | `policy`: `Policy::of_logits`, `Policy::step` | golden values |
 //! | 10 | policy loss | `policy`: `Policy::reinforce` | `reference`: the policy and its loss; golden values |
 //! | 11 | softened probabilities | `objective`: `SoftenedSide`, in `Pass::new` | `reference`: losses and gradients |
@@ -34,9 +34,7 @@ mod objective;
 pub mod policy;
 #[cfg(test)]
 mod reference;
-mod reward;
 mod senior;
-mod sources;
 mod strategy;
 mod student;
 mod supervision;
@@ -49,17 +47,14 @@ pub use student::Student;
 pub use teaching::Teaching;
 
 use dsom_soft_labels::SoftLabels;
-use kge::Model;
 use program::Common;
 use recipe::{Distill, PolicyKeys, PolicyState, Recipe, Selection, Term};
 use serde_json::{Value, json};
 use stage::task::Task;
-use stage::work::Work;
-use stage::{Error, Modality, Result, Run};
+use stage::{Error, Result};
 use training::{Data, Place, fit, initial, open_model};
 
-use engine::{require_memory, student_engine};
-use sources::FromWhere;
+use engine::{FromWhere, require_memory, student_engine};
 
 /// Trains the student called `name`, unless it is fresh.
 fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> Result<()> {
@@ -73,7 +68,13 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
         if let Selection::Fixed { teachers } = &distill.selection {
             Strategy::named(teachers, opened.teachers())?;
         }
-        models = self::models(distill, &run, &mut task, &data, opened.teachers())?;
+        let scores =
+            matches!(distill.selection, Selection::Policy(PolicyKeys { state: PolicyState::Scores, .. }));
+        if scores || distill.selection == Selection::Useful {
+            for modality in opened.teachers() {
+                models.push(open_model(&mut task, &run.teacher(modality), &data.vocabulary)?);
+            }
+        }
         labels = Some(opened);
     }
     // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
@@ -85,39 +86,21 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
             _ => None,
         };
         require_memory(&place, &data, distill, labels.as_ref(), teachers.as_deref())?;
-        Ok(Taught { labels, models, place, teachers })
+        Ok((labels, place, teachers))
     };
-    let Some((work, taught)) = common.begin(task, ready)? else { return Ok(()) };
-    let summary = learn(&work, name, recipe, &data, taught)?;
-    work.finish(summary)?;
-    Ok(())
-}
+    let Some((work, (labels, place, teachers))) = common.begin(task, ready)? else { return Ok(()) };
 
-/// A student's teachers, and the place where it learns.
-struct Taught {
-    labels: Option<SoftLabels>,
-    /// The teachers', as far as they are needed beside their soft labels.
-    models: Vec<Model<f32>>,
-    place: Place,
-    /// Those whose scores a device computes anew.
-    teachers: Option<Vec<Model<f32>>>,
-}
-
-/// Trains the student into `work`; returns the stage's summary: who taught, and what was learned about them.
-fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) -> Result<Value> {
-    let Taught { labels, models, place, teachers } = taught;
-    let (distill, seed, labels) = (&recipe.distill, recipe.seed, labels.as_ref());
-    let training = &distill.training;
-    let teaching = labels.map(|labels| Teaching::new(data, labels, models, distill, seed)).transpose()?;
+    let (training, seed, labels) = (&distill.training, recipe.seed, labels.as_ref());
+    let teaching = labels.map(|labels| Teaching::new(&data, labels, models, distill, seed)).transpose()?;
     let policy = teaching.as_ref().and_then(Teaching::policy);
-    let initial = initial(name, seed, training, data, None);
-    let engine = student_engine(&place, initial, data, distill, labels, teachers.as_deref(), policy)?;
-    let mut student = Student::new(data, teaching, engine, distill, seed);
-    let mut summary = json!(fit(work, name, seed, training, data, &mut student)?);
-    student.write_choices(work)?;
+    let initial = initial(name, seed, training, &data, None);
+    let engine = student_engine(&place, initial, &data, distill, labels, teachers.as_deref(), policy)?;
+    let mut student = Student::new(&data, teaching, engine, distill, seed);
+    let mut summary = json!(fit(&work, name, seed, training, &data, &mut student)?);
+    student.write_choices(&work)?;
     summary["products"] = place.products().into();
     if let Some(teaching) = &student.teaching {
-        summary["teachers"] = json!(teaching.labels.teachers());
+        summary["teachers"] = json!(teaching.teachers());
         if let Some(senior) = teaching.senior() {
             summary["senior"] = teaching.by_teacher(senior.mean_scales());
         }
@@ -125,7 +108,8 @@ fn learn(work: &Work, name: &str, recipe: &Recipe, data: &Data, taught: Taught) 
             summary["useful"] = json!(usefulness);
         }
     }
-    Ok(summary)
+    work.finish(summary)?;
+    Ok(())
 }
 
 /// Parameters that the student depends on; one alone knows nothing of teachers.
@@ -143,20 +127,4 @@ pub fn require_few(teachers: usize) -> Result<()> {
         return Err(Error::usage(message).hint("name those to learn from in `soft_labels.teachers`"));
     }
     Ok(())
-}
-
-/// The teachers' models, where the selection needs them: see [`Teaching::new`].
-fn models(
-    distill: &Distill,
-    run: &Run,
-    task: &mut Task,
-    data: &Data,
-    teachers: &[Modality],
-) -> Result<Vec<Model<f32>>> {
-    let scores =
-        matches!(distill.selection, Selection::Policy(PolicyKeys { state: PolicyState::Scores, .. }));
-    if !scores && distill.selection != Selection::Useful {
-        return Ok(Vec::new());
-    }
-    teachers.iter().map(|modality| open_model(task, &run.teacher(modality), &data.vocabulary)).collect()
 }

@@ -1,24 +1,41 @@
 //! The likelihood of validation triples by a weighted sum of the teachers' scores.
 
 use dsom_soft_labels::SoftLabels;
-use kge::{Matrix, Real, row};
+use kge::{Matrix, Model, Real, row};
 use mkg::{EntityId, KnownAnswers, QuerySet};
 use rayon::prelude::*;
-use stage::{Result, interrupt};
+use stage::{Modality, Result, interrupt};
+use training::Data;
 
 use crate::objective::mask;
 
 /// Queries with their targets, the teachers' scores, and the filter.
 pub struct Triples<'a> {
     /// The queries, with their targets.
-    pub queries: &'a QuerySet,
+    pub queries: QuerySet,
     /// The teachers' scores for them.
-    pub labels: &'a SoftLabels,
+    pub labels: SoftLabels,
     /// The answers that the filter leaves out.
     pub known: &'a KnownAnswers,
 }
 
-impl Triples<'_> {
+impl<'a> Triples<'a> {
+    /// The validation triples, about which the `teachers` are asked; an error if their scores do not fit half precision.
+    pub fn of_validation(
+        data: &'a Data,
+        teachers: &[Modality],
+        models: &[&Model<f32>],
+    ) -> Result<Triples<'a>> {
+        let queries = QuerySet::new(&data.valid, data.relations());
+        let labels = SoftLabels::of_models(teachers.to_vec(), models, queries.queries())?;
+        Ok(Triples { queries, labels, known: &data.known })
+    }
+
+    /// Bytes of so many teachers' scores of the validation triples.
+    pub fn memory(data: &Data, teachers: usize) -> u64 {
+        SoftLabels::memory(2 * data.valid.len() as u64, teachers as u64, data.entities() as u64)
+    }
+
     /// Results of `of` for each of these queries, given the teachers' scores `(teacher, entity)` and two buffers of a number for
     /// each entity.
     pub fn visit<T: Send>(

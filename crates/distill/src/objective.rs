@@ -91,12 +91,10 @@ pub(crate) struct Pass<'a, T> {
     tails: &'a [EntityId],
     buffers: &'a mut RowBuffers<T>,
     terms: Terms,
-    /// The tails' scores.
     of_tails: Vec<f64>,
     student: SoftenedSide,
     /// `ln Σ exp(score)` over all entities: cross-entropy is this minus the tail's score.
     log_sum_exp: f64,
-    /// Gradients of the tails.
     tail_gradients: Vec<f64>,
     /// Factor of `exp((score - shift) / τ)` in the others' gradient.
     softened_factor: f64,
@@ -113,12 +111,10 @@ pub(crate) struct RowBuffers<T> {
     teacher: Vec<T>,
     /// Gradient so far, of the teachers before it.
     gradient: Vec<T>,
-    /// Number of combinations that were distilled.
     combinations: usize,
 }
 
 impl<T: Real> RowBuffers<T> {
-    /// For rows of `entities` scores.
     pub(crate) fn new(entities: usize) -> Self {
         let row = vec![T::ZERO; entities];
         RowBuffers { softened: row.clone(), teacher: row.clone(), gradient: row, combinations: 0 }
@@ -168,9 +164,16 @@ impl<'a, T: Real> Pass<'a, T> {
         let tau = self.terms.tau;
         let of_tails = mask(teacher, self.tails);
         let count = positions.len() as f64;
-        self.keep_teacher();
+        let RowBuffers { teacher: softened, gradient, combinations, .. } = &mut *self.buffers;
+        // Room for another combination; most rows have only one.
+        if *combinations == 1 {
+            gradient.fill(T::ZERO);
+        }
+        if *combinations > 0 {
+            row::add_scaled(gradient, T::from_f64(self.teacher_factor), softened);
+        }
+        *combinations += 1;
         let (shift, rate) = (shift(teacher, &of_tails), T::from_f64(1.0 / tau));
-        let softened = &mut self.buffers.teacher;
         let sums = row::soften_against(teacher, self.scores, T::from_f64(shift), rate, softened);
         let [sum, gap] = sums.map(Real::to_f64);
         let side = SoftenedSide::new(&of_tails, shift, tau, sum);
@@ -185,19 +188,7 @@ impl<'a, T: Real> Pass<'a, T> {
         };
         self.softened_factor += student_factor;
         self.teacher_factor = teacher_factor;
-        self.buffers.combinations += 1;
         value
-    }
-
-    /// Makes room for another combination; most rows have only one.
-    fn keep_teacher(&mut self) {
-        let RowBuffers { teacher, gradient, combinations, .. } = &mut *self.buffers;
-        match combinations {
-            0 => return,
-            1 => gradient.fill(T::ZERO),
-            _ => {}
-        }
-        row::add_scaled(gradient, T::from_f64(self.teacher_factor), teacher);
     }
 
     /// Eq. 2. Returns the value and the factors of both sides' `exp((score - shift) / τ)` in the others' gradient.

@@ -4,23 +4,92 @@
 //! as one matrix per block, so a state is never assembled: the hidden layer is a sum of one product per block. Where
 //! reward and baseline agree, a triple has no gradient, so the backward pass reads only the rows that have one.
 
-mod block;
-mod remote;
-
-pub use block::{Block, Dense};
-pub(crate) use block::{fill_rows, sum_rows};
-pub(crate) use remote::RemotePolicy;
-
+use device::{Device, DeviceNetwork, DeviceTeachers};
 use kge::checkpoint::{NamedTensors, TensorReader, require_finite};
 use kge::model::even;
 use kge::{Matrix, ProductPrecision, Real, row};
+use mkg::QuerySet;
 use rand::Rng;
 use rayon::prelude::*;
+use recipe::PolicyState;
 use stage::Result;
+use std::fmt::Display;
+use std::ops::Range;
 
-use crate::adam::{Adam, AdamStep};
-use crate::reward::RewardedAction;
+use crate::adam::{Adam, rates};
 use crate::strategy::Strategy;
+use crate::supervision::RewardedAction;
+
+/// One block of the state: a row of numbers for every training query.
+pub trait Block<T>: Send + Sync {
+    /// Numbers per query.
+    fn width(&self) -> usize;
+
+    /// Adds the block's part `state · W` of the hidden layer `(query, hidden)`; `weights (width, hidden)`.
+    fn forward(&mut self, queries: &[usize], weights: &Matrix<T>, hidden: &mut Matrix<T>);
+
+    /// Prepares the gradient of the weights, `stateᵀ · upstream` with `upstream (query, hidden)`, for
+    /// [`Block::gradient`].
+    fn backward(&mut self, queries: &[usize], upstream: &Matrix<T>);
+
+    /// Rows of the gradient that was prepared.
+    fn gradient(&self, rows: Range<usize>, upstream: &Matrix<T>, into: &mut Matrix<T>);
+}
+
+/// A block whose rows are written out: `fill` writes that of a query.
+pub struct Dense<T, F> {
+    width: usize,
+    fill: F,
+    state: Matrix<T>,
+}
+
+impl<T: Real, F: Fn(usize, &mut [T]) + Sync> Dense<T, F> {
+    /// A block of so many numbers.
+    pub fn new(width: usize, fill: F) -> Self {
+        Dense { width, fill, state: Matrix::zeros(0, 0) }
+    }
+}
+
+impl<T: Real, F: Fn(usize, &mut [T]) + Sync + Send> Block<T> for Dense<T, F> {
+    fn width(&self) -> usize {
+        self.width
+    }
+
+    fn forward(&mut self, queries: &[usize], weights: &Matrix<T>, hidden: &mut Matrix<T>) {
+        fill_rows(&mut self.state, self.width, queries, &self.fill);
+        hidden.product(true, T::ONE, self.state.view(), weights.view());
+    }
+
+    fn backward(&mut self, queries: &[usize], _upstream: &Matrix<T>) {
+        fill_rows(&mut self.state, self.width, queries, &self.fill);
+    }
+
+    fn gradient(&self, rows: Range<usize>, upstream: &Matrix<T>, into: &mut Matrix<T>) {
+        let state = self.state.view().columns(rows).transposed();
+        into.product_here(ProductPrecision::Full, state, upstream.view());
+    }
+}
+
+/// Makes `state` a row of so many numbers for each of the queries, as `fill` writes it.
+pub(crate) fn fill_rows<T: Real>(
+    state: &mut Matrix<T>,
+    width: usize,
+    queries: &[usize],
+    fill: impl Fn(usize, &mut [T]) + Sync,
+) {
+    state.resize(queries.len(), width);
+    let rows = state.values_mut().par_chunks_mut(width.max(1));
+    rows.zip(queries).for_each(|(into, query)| fill(*query, into));
+}
+
+/// Column sums of a matrix, as one row.
+pub(crate) fn sum_rows<T: Real>(matrix: &Matrix<T>, into: &mut Matrix<T>) {
+    into.resize(1, matrix.columns());
+    into.clear();
+    for row in 0..matrix.rows() {
+        row::add_scaled(into.row_mut(0), T::ONE, matrix.row(row));
+    }
+}
 
 /// A named part of the state.
 pub struct Input<'a, T> {
@@ -42,7 +111,6 @@ pub struct Policy<'a, T> {
     /// `b₂ (1, strategy)`.
     second_bias: Adam<T>,
     learning_rate: f64,
-    /// Steps taken so far.
     pub(crate) steps: u64,
     /// The batch of the last forward pass.
     queries: Vec<usize>,
@@ -160,7 +228,7 @@ impl<'a, T: Real> Policy<'a, T> {
     /// A step against the gradients (Eq. 9), by Adam.
     fn step(&mut self, gradients: &Gradients<T>) {
         self.steps += 1;
-        let step = AdamStep::new(self.learning_rate, self.steps);
+        let step = rates(self.learning_rate, self.steps);
         let Gradients { queries, logits, hidden, into_hidden } = gradients;
         self.second.step(step, |rows, into| {
             let hidden = hidden.view().columns(rows).transposed();
@@ -243,7 +311,7 @@ impl Policy<'_, f32> {
     }
 
     fn layer_names(&self) -> Vec<String> {
-        layer_names(self.inputs.iter().map(|input| input.name.as_str()))
+        layer_names(self.inputs.iter().map(|input| &input.name))
     }
 
     /// A copy of the layers: `W₁ (width, hidden)` of every input, `b₁ (1, hidden)`, `W₂ (hidden, strategy)`, `b₂ (1, strategy)`.
@@ -285,17 +353,78 @@ impl Policy<'_, f32> {
         layers.try_for_each(|(name, layer)| reader.load(name, &mut layer.parameters))
     }
 
-    /// Refuses parameters that are no longer finite.
     pub(crate) fn require_finite(&self) -> Result<()> {
         self.layers()
             .try_for_each(|(name, layer)| require_finite(&format!("policy {name}"), &layer.parameters))
     }
 }
 
+/// The network of a policy on a device. The policy on the host has what it said last, and from its log-probabilities the
+/// loss and the gradient of the logits; its layers are what was last read.
+pub(crate) struct RemotePolicy {
+    network: DeviceNetwork,
+    state: PolicyState,
+    /// True if the host has the layers as they stand.
+    is_fresh: bool,
+}
+
+impl RemotePolicy {
+    /// A copy of the policy's, which sees that part of a query.
+    pub(crate) fn new(device: &Device, policy: &Policy<'_, f32>, state: PolicyState) -> Result<RemotePolicy> {
+        let first = policy.first.iter().map(|layer| &layer.parameters);
+        let others = [&policy.first_bias, &policy.second, &policy.second_bias];
+        let network = DeviceNetwork::new(device, first, others.map(|layer| &layer.parameters))?;
+        Ok(RemotePolicy { network, state, is_fresh: true })
+    }
+
+    /// Does as [`Policy::forward`], with what the teachers say of a batch.
+    pub(crate) fn ask(
+        &mut self,
+        policy: &mut Policy<'_, f32>,
+        teachers: &mut DeviceTeachers<'_>,
+        queries: &QuerySet,
+        batch: &[u32],
+    ) -> Result<()> {
+        policy.said = self.network.ask(self.state, teachers, queries, batch)?;
+        Ok(())
+    }
+
+    /// Does as [`Policy::reinforce`], on the outcomes of the last [`RemotePolicy::ask`].
+    pub(crate) fn reinforce(
+        &mut self,
+        policy: &mut Policy<'_, f32>,
+        outcomes: &[RewardedAction],
+    ) -> Result<f64> {
+        let (loss, rows, logits) = policy.of_logits(outcomes);
+        let rows: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
+        policy.steps += 1;
+        self.is_fresh = false;
+        self.network.step(&rows, &logits, rates(policy.learning_rate, policy.steps))?;
+        Ok(loss)
+    }
+
+    /// Brings the policy's layers up to date.
+    pub(crate) fn read(&mut self, policy: &mut Policy<'_, f32>) -> Result<()> {
+        if !self.is_fresh {
+            let layers = policy.layers_mut();
+            self.network.read(layers.map(|Adam { parameters, mean, square }| [parameters, mean, square]))?;
+            self.is_fresh = true;
+        }
+        Ok(())
+    }
+
+    /// Copies the policy's layers to the device.
+    pub(crate) fn write(&mut self, policy: &Policy<'_, f32>) -> Result<()> {
+        let layers = policy.layers();
+        self.is_fresh = true;
+        self.network.write(layers.map(|(_, Adam { parameters, mean, square })| [parameters, mean, square]))
+    }
+}
+
 /// The layers of a policy as files call them, given the names of its inputs.
-pub fn layer_names<'a>(inputs: impl Iterator<Item = &'a str>) -> Vec<String> {
+pub fn layer_names(inputs: impl IntoIterator<Item = impl Display>) -> Vec<String> {
     let others = ["first_bias", "second", "second_bias"].map(str::to_owned);
-    inputs.map(|input| format!("first.{input}")).chain(others).collect()
+    inputs.into_iter().map(|input| format!("first.{input}")).chain(others).collect()
 }
 
 /// Scales a query vector to mean square 1. A head without a modality has a vector of zeros, and keeps it.

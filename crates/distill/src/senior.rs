@@ -27,21 +27,19 @@ use kge::{Matrix, Real, row};
 use mkg::{EntityId, RelationId};
 use stage::Result;
 
-use crate::adam::{Adam, AdamStep};
+use crate::adam::{Adam, rates};
 use crate::combine::{QueryTeachers, Scratch};
 
 /// Adam's learning rate for `w`.
 const RATE: f64 = 0.01;
 /// Epochs in which the attention's temperature grows by a factor of e.
 const GROWTH: f64 = 5.0;
-/// The tensor `w`.
 const WEIGHT: &str = "weight";
 
 /// The Senior: `w` with its optimiser, and the epoch's temperature.
 pub(crate) struct Senior {
     /// `w (relation and inverse, teacher)`.
     weight: Adam<f32>,
-    /// Steps taken so far.
     pub(crate) steps: u64,
     /// Divisor of the attention's logits in this epoch.
     pub(crate) temperature: f64,
@@ -103,16 +101,15 @@ impl Senior {
     }
 
     /// One step on the `lessons` of a batch with so many `pairs` of query and tail.
-    pub(crate) fn learn(&mut self, lessons: &[Lesson], pairs: usize) {
+    pub(crate) fn learn(&mut self, lessons: &[Lesson], pairs: f64) {
         let parameters = &self.weight.parameters;
         let mut gradient = Matrix::<f32>::zeros(parameters.rows(), parameters.columns());
-        let pairs = pairs.max(1) as f64;
         for lesson in lessons {
             let into = gradient.row_mut(lesson.relation.index()).iter_mut();
-            into.zip(&lesson.gradient).for_each(|(sum, x)| *sum += f32::from_f64(x / pairs));
+            into.zip(&lesson.gradient).for_each(|(sum, x)| *sum += f32::from_f64(x / pairs.max(1.0)));
         }
         self.steps += 1;
-        self.weight.step(AdamStep::new(RATE, self.steps), |rows, into| {
+        self.weight.step(rates(RATE, self.steps), |rows, into| {
             for (i, relation) in rows.enumerate() {
                 into.row_mut(i).copy_from_slice(gradient.row(relation));
             }
@@ -128,7 +125,6 @@ impl Senior {
         (0..parameters.columns()).map(|teacher| sum(teacher) / count).collect()
     }
 
-    /// The tensor `w` alone.
     pub(crate) fn tensors(&self) -> NamedTensors<'_> {
         NamedTensors::default().matrix(WEIGHT, &self.weight.parameters)
     }
@@ -147,7 +143,6 @@ impl Senior {
         reader.load(&format!("{prefix}.square"), &mut self.weight.square)
     }
 
-    /// Refuses parameters that are no longer finite.
     pub(crate) fn require_finite(&self) -> Result<()> {
         require_finite("senior weight", &self.weight.parameters)
     }
@@ -203,7 +198,7 @@ fn softmax(logits: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::combine::{LogSums, Sources};
+    use crate::combine::Sources;
     use crate::fixture::soft_labels;
 
     const ENTITIES: usize = 5;
@@ -214,7 +209,7 @@ mod tests {
         let labels = soft_labels([1, 2, ENTITIES], |_, teacher, entity| {
             (((teacher * ENTITIES + entity) * 7 + 3) % 11) as f32 / 2.0 - 2.0
         });
-        with(&Sources { labels: &labels, log_sums: &LogSums::new(1, 3) }.of(0))
+        with(&Sources::new(&labels, 1).of(0))
     }
 
     fn student() -> Vec<f32> {
@@ -288,7 +283,7 @@ mod tests {
         let mut senior = senior([0.0, 0.0]);
         let gradient = vec![-1.0, 2.0];
         let lesson = Lesson { relation: RelationId(1), gradient, attention: vec![0.5; 2] };
-        (0..20).for_each(|_| senior.learn(std::slice::from_ref(&lesson), 2));
+        (0..20).for_each(|_| senior.learn(std::slice::from_ref(&lesson), 2.0));
         assert_eq!(senior.weight.parameters.row(0), [0.0, 0.0]);
         let found = integrate(&senior).scales;
         assert!(found[0] > 1.05 && found[1] < 0.95, "{found:?}");

@@ -38,10 +38,7 @@ impl Strategy {
         (0..strategies(teachers)).map(Strategy).collect()
     }
 
-    /// The set of these `modalities` among the `teachers`.
-    ///
-    /// # Errors
-    /// If one of them is no teacher.
+    /// The set of these `modalities` among the `teachers`; an error if one of them is no teacher.
     pub fn named(modalities: &[Modality], teachers: &[Modality]) -> Result<Strategy> {
         let mut members = Vec::new();
         for modality in modalities {

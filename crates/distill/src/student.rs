@@ -12,15 +12,12 @@ use crate::choices;
 use crate::engine::{CpuStudent, StudentEngine};
 use crate::objective::terms;
 use crate::policy::Policy;
-use crate::reward::{Reward, RewardedAction};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, strategies};
-use crate::supervision::{Lessons, Supervision};
+use crate::supervision::{Lessons, RewardedAction, Supervision};
 use crate::teaching::Teaching;
 
-/// The file of the trained policy.
 const POLICY: &str = "policy.safetensors";
-/// The file of MulDE's Senior.
 const SENIOR: &str = "senior.safetensors";
 
 /// The student with everything it learns from.
@@ -79,7 +76,7 @@ impl Learner for Student<'_> {
         self.tally = EpochTally::default();
         if let Some(teaching) = &mut self.teaching {
             teaching.begin_epoch(self.seed, epoch);
-            self.tally.actions = vec![0.0; strategies(teaching.labels.teachers().len())];
+            self.tally.actions = vec![0.0; strategies(teaching.teachers().len())];
         }
     }
 
@@ -92,9 +89,10 @@ impl Learner for Student<'_> {
             None => Vec::new(),
         };
         let (loss, lessons) = self.learn(batch, &actions)?;
-        self.tally.pairs += loss.pairs as f64;
+        let pairs = loss.pairs as f64;
+        self.tally.pairs += pairs;
         self.tally.distillation += lessons.distillation;
-        self.teach_senior(&lessons.senior, loss.pairs);
+        self.teach_senior(&lessons.senior, pairs);
         actions.iter().flatten().for_each(|strategy| self.tally.actions[strategy.index()] += 1.0);
         self.reinforce(&lessons.outcomes)?;
         Ok(loss)
@@ -103,8 +101,8 @@ impl Learner for Student<'_> {
     fn end_epoch(&mut self) -> Map<String, Value> {
         let Some(teaching) = &self.teaching else { return Map::new() };
         let (tally, total) = (&self.tally, self.tally.actions.iter().sum::<f64>());
-        let names = Strategy::every(teaching.labels.teachers().len()).into_iter();
-        let names = names.map(|strategy| strategy.name(teaching.labels.teachers()));
+        let names = Strategy::every(teaching.teachers().len()).into_iter();
+        let names = names.map(|strategy| strategy.name(teaching.teachers()));
         let strategies: Value = names.zip(tally.actions.iter().map(|count| count / total)).collect();
         let mut figures = Map::from_iter([
             ("distillation".to_owned(), json!(tally.distillation / tally.pairs)),
@@ -130,8 +128,9 @@ impl Learner for Student<'_> {
     fn require_finite(&mut self) -> Result<()> {
         self.engine.model().require_finite()?;
         self.read_policy()?;
-        self.senior().map_or(Ok(()), Senior::require_finite)?;
-        self.policy().map_or(Ok(()), Policy::require_finite)
+        let Some(teaching) = &self.teaching else { return Ok(()) };
+        teaching.senior().map_or(Ok(()), Senior::require_finite)?;
+        teaching.policy().map_or(Ok(()), Policy::require_finite)
     }
 
     fn state(&mut self) -> Result<NamedTensors<'_>> {
@@ -148,8 +147,9 @@ impl Learner for Student<'_> {
     }
 
     fn counters(&self) -> Vec<u64> {
-        let policy = self.policy().map(|policy| policy.steps);
-        policy.or(self.senior().map(|senior| senior.steps)).into_iter().collect()
+        let Some(teaching) = &self.teaching else { return Vec::new() };
+        let policy = teaching.policy().map(|policy| policy.steps);
+        policy.or(teaching.senior().map(|senior| senior.steps)).into_iter().collect()
     }
 
     fn restore(&mut self, state: &TensorReader, counters: &[u64]) -> Result<()> {
@@ -170,39 +170,31 @@ impl Learner for Student<'_> {
     fn write_best(&mut self, work: &Work) -> Result<()> {
         self.engine.model().parts()?.0.tensors().write(&work.path(MODEL))?;
         self.read_policy()?;
-        self.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
-        self.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
+        let Some(teaching) = &self.teaching else { return Ok(()) };
+        teaching.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
+        teaching.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
     }
 }
 
 impl Student<'_> {
-    /// One step, and what it leaves behind.
     fn learn(&mut self, batch: &[u32], actions: &[Vec<Strategy>]) -> Result<(StepLoss, Lessons)> {
         let supervision = match &self.teaching {
             None => Supervision::Alone,
             Some(teaching) => match teaching.senior() {
-                Some(senior) => Supervision::Senior { teachers: teaching.sources(), senior },
+                Some(senior) => Supervision::Senior { teachers: &teaching.sources, senior },
                 None => {
-                    let reward = self.recipe.selection.policy().map(Reward::from);
-                    Supervision::Strategies { teachers: teaching.sources(), actions, reward }
+                    let reward = self.recipe.selection.policy();
+                    Supervision::Strategies { teachers: &teaching.sources, actions, reward }
                 }
             },
         };
         self.engine.teach(batch, supervision)
     }
 
-    fn policy(&self) -> Option<&Policy<'_, f32>> {
-        self.teaching.as_ref().and_then(Teaching::policy)
-    }
-
-    fn senior(&self) -> Option<&Senior> {
-        self.teaching.as_ref().and_then(Teaching::senior)
-    }
-
     /// Writes what the policy that was kept thinks of every training query, if there is one.
     pub(crate) fn write_choices(&mut self, work: &Work) -> Result<()> {
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
-        let teachers = teaching.labels.teachers();
+        let teachers = teaching.teachers();
         let Some(policy) = teaching.policy_mut() else { return Ok(()) };
         policy.load(&TensorReader::open(&work.path(POLICY))?)?;
         self.engine.write_policy(policy)?;
@@ -221,8 +213,7 @@ impl Student<'_> {
         }
     }
 
-    /// A step of the Senior, if there is one.
-    fn teach_senior(&mut self, lessons: &[Lesson], pairs: usize) {
+    fn teach_senior(&mut self, lessons: &[Lesson], pairs: f64) {
         let Some(senior) = self.teaching.as_mut().and_then(Teaching::senior_mut) else { return };
         senior.learn(lessons, pairs);
         for lesson in lessons {

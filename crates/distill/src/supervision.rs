@@ -1,12 +1,13 @@
-//! Supervision of the student in a row of its scores, and the figures that a row leaves behind.
+//! Supervision of the student in a row of its scores, and the figures that a row leaves behind: the reward of an action (Eq. 8),
+//! and its advantage over the baseline (the `δ` of Eqs. 9 and 10).
 
 use device::Terms;
 use kge::Objective;
 use mkg::{EntityId, QuerySet};
+use recipe::PolicyKeys;
 
 use crate::combine::{QueryTeachers, Scratch, Sources};
 use crate::objective::{Pass, RowBuffers};
-use crate::reward::{Reward, RewardedAction};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
 
@@ -17,13 +18,13 @@ pub(crate) enum Supervision<'a> {
     Alone,
     /// The teachers of each query's actions: one for all its tails, or one for each.
     Strategies {
-        teachers: Sources<'a>,
+        teachers: &'a Sources<'a>,
         actions: &'a [Vec<Strategy>],
         /// Rewards, if a policy waits for them.
-        reward: Option<Reward>,
+        reward: Option<&'a PolicyKeys>,
     },
     /// All teachers, as MulDE's Senior integrates them.
-    Senior { teachers: Sources<'a>, senior: &'a Senior },
+    Senior { teachers: &'a Sources<'a>, senior: &'a Senior },
 }
 
 /// Turns rows of the student's scores into the gradient of `CE + γ · L_NDKD` (Eq. 4; whatever the term is).
@@ -67,8 +68,8 @@ impl Objective<f32> for StudentObjective<'_> {
             Supervision::Strategies { teachers, actions, reward } => {
                 let (teachers, actions) = (teachers.of(query), &actions[row]);
                 let mut pass = Pass::new(scores, tails, self.terms, buffers);
-                if let Some(reward) = reward {
-                    lessons.outcomes = rewards(&teachers, row, actions, tails, reward, &pass, rows);
+                if let Some(keys) = reward {
+                    lessons.outcomes = rewards(&teachers, row, actions, tails, keys, &pass, rows);
                 }
                 for (strategy, positions) in by_strategy(actions, tails.len()) {
                     teachers.combine(strategy, tau, rows);
@@ -92,13 +93,42 @@ impl Objective<f32> for StudentObjective<'_> {
     }
 }
 
+/// The reward of a combination of teachers for a target, given its cross-entropy and the student's (Eq. 8).
+pub(crate) fn reward(keys: &PolicyKeys, teachers: f64, student: f64) -> f64 {
+    given(keys, teachers < student)
+}
+
+/// The same, given whether the combination is better.
+pub(crate) fn given(keys: &PolicyKeys, is_better: bool) -> f64 {
+    if is_better { keys.reward } else { keys.penalty }
+}
+
+/// One sampled action, rewarded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RewardedAction {
+    /// The row of the batch it was sampled for.
+    pub(crate) row: usize,
+    pub(crate) strategy: Strategy,
+    /// Its reward `R`.
+    pub(crate) reward: f64,
+    /// The baseline `R̂`: the reward of averaging all teachers.
+    pub(crate) baseline: f64,
+}
+
+impl RewardedAction {
+    /// `δ = R - R̂` of Eq. 10, by which Eq. 9's gradient is multiplied.
+    pub(crate) fn advantage(&self) -> f64 {
+        self.reward - self.baseline
+    }
+}
+
 /// The reward of each tail's action and of the baseline, all teachers together.
 fn rewards(
     teachers: &QueryTeachers<'_>,
     row: usize,
     actions: &[Strategy],
     tails: &[EntityId],
-    reward: Reward,
+    keys: &PolicyKeys,
     student: &Pass<'_, f32>,
     scratch: &mut Scratch,
 ) -> Vec<RewardedAction> {
@@ -106,7 +136,7 @@ fn rewards(
     let mut outcomes = Vec::with_capacity(tails.len());
     for (i, (tail, &strategy)) in tails.iter().zip(actions.iter().cycle()).enumerate() {
         let [reward, baseline] = [strategy, all].map(|strategy| {
-            reward.of(teachers.cross_entropy(strategy, *tail, scratch), student.cross_entropy(i))
+            reward(keys, teachers.cross_entropy(strategy, *tail, scratch), student.cross_entropy(i))
         });
         outcomes.push(RewardedAction { row, strategy, reward, baseline });
     }

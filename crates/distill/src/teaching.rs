@@ -6,10 +6,10 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use recipe::{Action, Distill, PolicyKeys, Selection};
 use serde_json::Value;
-use stage::{Result, seed};
+use stage::{Modality, Result, seed};
 use training::Data;
 
-use crate::combine::{LogSums, Sources};
+use crate::combine::Sources;
 use crate::inputs::inputs;
 use crate::policy::Policy;
 use crate::senior::Senior;
@@ -23,7 +23,6 @@ enum Chooser<'a> {
     Policy(Box<Policy<'a, f32>>),
     /// A rule, which has chosen for every training query.
     Rule(Vec<Strategy>),
-    /// Chance.
     Chance,
     /// Nobody: MulDE's Senior integrates all teachers.
     Senior(Senior),
@@ -31,8 +30,7 @@ enum Chooser<'a> {
 
 /// Soft labels, who chooses, and this epoch's random stream.
 pub struct Teaching<'a> {
-    pub(crate) labels: &'a SoftLabels,
-    log_sums: LogSums,
+    pub(crate) sources: Sources<'a>,
     /// How useful teachers are, where that decides.
     pub(crate) usefulness: Option<Usefulness>,
     chooser: Chooser<'a>,
@@ -55,8 +53,7 @@ impl<'a> Teaching<'a> {
         seed: u64,
     ) -> Result<Self> {
         let (queries, teachers) = (&data.queries, labels.teachers());
-        let log_sums = LogSums::new(queries.len(), strategies(teachers.len()));
-        let sources = Sources { labels, log_sums: &log_sums };
+        let sources = Sources::new(labels, queries.len());
         let (singles, every) = (Strategy::singles(teachers.len()), Strategy::every(teachers.len()));
         let always = |strategy| Chooser::Rule(vec![strategy; queries.len()]);
         let mut usefulness = None;
@@ -72,12 +69,12 @@ impl<'a> Teaching<'a> {
                 always(strategy)
             }
             Selection::Random { .. } => Chooser::Chance,
-            Selection::Conf => Chooser::Rule(best(sources, queries, &singles, confidence)?),
-            Selection::BestTeacher => Chooser::Rule(best(sources, queries, &singles, log_probability)?),
-            Selection::BestStrategy => Chooser::Rule(best(sources, queries, &every, log_probability)?),
+            Selection::Conf => Chooser::Rule(best(&sources, queries, &singles, confidence)?),
+            Selection::BestTeacher => Chooser::Rule(best(&sources, queries, &singles, log_probability)?),
+            Selection::BestStrategy => Chooser::Rule(best(&sources, queries, &every, log_probability)?),
             Selection::Mulde => Chooser::Senior(Senior::new(2 * data.relations(), teachers.len())),
         };
-        Ok(Teaching { labels, log_sums, usefulness, chooser, draws: draws(seed, 0) })
+        Ok(Teaching { sources, usefulness, chooser, draws: draws(seed, 0) })
     }
 
     /// The policy, if one chooses.
@@ -100,14 +97,13 @@ impl<'a> Teaching<'a> {
         if let Chooser::Senior(senior) = &mut self.chooser { Some(senior) } else { None }
     }
 
-    /// Returns the scores of which combinations are made.
-    pub(crate) fn sources(&self) -> Sources<'_> {
-        Sources { labels: self.labels, log_sums: &self.log_sums }
+    pub(crate) fn teachers(&self) -> &'a [Modality] {
+        self.sources.labels.teachers()
     }
 
     /// Numbers, one for each teacher, under the teachers' names.
     pub(crate) fn by_teacher(&self, values: Vec<f64>) -> Value {
-        let names = self.labels.teachers().iter().map(ToString::to_string);
+        let names = self.teachers().iter().map(ToString::to_string);
         names.zip(values).collect()
     }
 
@@ -130,7 +126,7 @@ impl<'a> Teaching<'a> {
     }
 
     fn sample(&mut self, row: usize, query: u32) -> Strategy {
-        let teachers = self.labels.teachers().len();
+        let teachers = self.teachers().len();
         match &self.chooser {
             Chooser::Policy(policy) => policy.sample(row, self.draws.random()),
             Chooser::Rule(chosen) => chosen[query as usize],
@@ -140,7 +136,6 @@ impl<'a> Teaching<'a> {
     }
 }
 
-/// A policy with its initial parameters.
 fn policy<'a>(
     data: &Data,
     labels: &'a SoftLabels,

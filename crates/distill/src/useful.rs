@@ -13,9 +13,8 @@
 //! scores would be averaged, not subtracted. `L` is concave in a handful of weights, so a few of Newton's steps find
 //! them, and thousands of targets are not learned by heart: nothing is held out.
 
-use dsom_soft_labels::SoftLabels;
 use kge::{Matrix, Model, Real, row};
-use mkg::{EntityId, QuerySet};
+use mkg::EntityId;
 use serde::Serialize;
 use stage::{Modality, Result};
 use std::collections::BTreeMap;
@@ -33,7 +32,6 @@ const ENOUGH: f64 = 1e-5;
 /// Added to the diagonal of the curvature, which is singular where two teachers say the same.
 const RIDGE: f64 = 1e-6;
 
-/// Usefulness of the teachers.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Usefulness {
     /// Names of those that are listened to.
@@ -49,11 +47,8 @@ pub(crate) fn useful(
     teachers: &[Modality],
     models: &[Model<f32>],
 ) -> Result<(Strategy, Usefulness)> {
-    let queries = QuerySet::new(&data.valid, data.relations());
     let models: Vec<&Model<f32>> = models.iter().collect();
-    let labels = SoftLabels::of_models(teachers.to_vec(), &models, queries.queries())?;
-    let triples = Triples { queries: &queries, labels: &labels, known: &data.known };
-    let (strategy, usefulness) = triples.useful()?;
+    let (strategy, usefulness) = Triples::of_validation(data, teachers, &models)?.useful()?;
     let adds = usefulness.adds.iter().map(|(teacher, adds)| format!("{teacher} {adds:.4}"));
     let adds = adds.collect::<Vec<_>>().join(", ");
     tracing::info!("useful: {}; what each adds to the others, in nats a target: {adds}", usefulness.chosen);
@@ -72,12 +67,6 @@ struct Slope {
 impl Slope {
     fn zero(teachers: usize) -> Slope {
         Slope { value: 0.0, gradient: vec![0.0; teachers], curvature: Matrix::zeros(teachers, teachers) }
-    }
-
-    fn add(&mut self, other: &Slope, weight: f64) {
-        self.value += weight * other.value;
-        row::add_scaled(&mut self.gradient, weight, &other.gradient);
-        row::add_scaled(self.curvature.values_mut(), weight, other.curvature.values());
     }
 }
 
@@ -148,7 +137,11 @@ impl Triples<'_> {
         let mut mean = Slope::zero(weights.len());
         let share = 1.0 / self.queries.pairs() as f64;
         // In order: sums do not depend on the number of threads.
-        of_queries.iter().for_each(|of_query| mean.add(of_query, share));
+        for Slope { value, gradient, curvature } in of_queries {
+            mean.value += share * value;
+            row::add_scaled(&mut mean.gradient, share, &gradient);
+            row::add_scaled(mean.curvature.values_mut(), share, curvature.values());
+        }
         Ok(mean)
     }
 }
@@ -228,7 +221,7 @@ fn newton(slope: &Slope, members: Strategy) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::fixture::{query, soft_labels};
-    use mkg::KnownAnswers;
+    use mkg::{KnownAnswers, QuerySet};
 
     #[test]
     fn slope_and_curvature_equal_finite_differences() {
@@ -266,7 +259,7 @@ mod tests {
             _ => (entity % 5) as f32 * 0.3,
         });
         let known = KnownAnswers::default();
-        Triples { queries: &queries, labels: &labels, known: &known }.useful().unwrap()
+        Triples { queries, labels, known: &known }.useful().unwrap()
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::strategy::Strategy;
 /// The worth of each of the `candidates` to the queries up to `queries`, `(query, candidate)`, as `worth` has it of a query's
 /// number and its teachers.
 pub fn table(
-    sources: Sources<'_>,
+    sources: &Sources<'_>,
     queries: usize,
     candidates: &[Strategy],
     worth: impl Fn(usize, &QueryTeachers<'_>, Strategy, &mut Scratch) -> f64 + Sync,
@@ -37,7 +37,7 @@ pub(crate) type Worth = fn(&QueryTeachers<'_>, Strategy, &[EntityId], &mut Scrat
 
 /// For every training query the candidate with the most `worth`; of equal ones the first.
 pub(crate) fn best(
-    sources: Sources<'_>,
+    sources: &Sources<'_>,
     queries: &QuerySet,
     candidates: &[Strategy],
     worth: Worth,
@@ -74,7 +74,6 @@ pub(crate) fn log_probability(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::combine::LogSums;
     use crate::fixture::{query, soft_labels};
 
     /// Two queries, the first with the tails 1 and 3, the second with 0; two teachers of weights 1, 4, 5, 2 and 3, 1, 1, 1 for
@@ -83,11 +82,10 @@ mod tests {
         let weights = [[1.0f32, 4.0, 5.0, 2.0], [3.0, 1.0, 1.0, 1.0]];
         let labels = soft_labels([2, 2, 4], |query, teacher, entity| weights[query ^ teacher][entity].ln());
         let pairs = [(query(0), EntityId(1)), (query(0), EntityId(3)), (query(1), EntityId(0))];
-        let (queries, log_sums) = (QuerySet::from_pairs(pairs.to_vec()), LogSums::new(2, 3));
-        let sources = Sources { labels: &labels, log_sums: &log_sums };
+        let (queries, sources) = (QuerySet::from_pairs(pairs.to_vec()), Sources::new(&labels, 2));
         let singles = [Strategy(0), Strategy(1)];
         let of = |strategy| worth(&sources.of(0), strategy, queries.tails(0), &mut Scratch::new(4));
-        (best(sources, &queries, candidates, worth).unwrap(), singles.map(of))
+        (best(&sources, &queries, candidates, worth).unwrap(), singles.map(of))
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! depends only on which teachers have it right, so it is kept for these `2^M` sets, not for pairs.
 
 use dsom_distill::likelihood::Triples;
-use kge::{Matrix, Real};
+use kge::{Matrix, Real, row};
 use mkg::EntityId;
 use stage::Result;
 
@@ -34,7 +34,9 @@ pub(crate) fn learn(triples: &Triples<'_>, relations: usize, queries: &[usize]) 
     })?;
     let mut tallies = vec![Tally::new(teachers); relations];
     for (query, tally) in queries.iter().zip(&of_queries) {
-        tallies[triples.queries.query(*query).relation.index()].add(tally);
+        let sum = &mut tallies[triples.queries.query(*query).relation.index()];
+        sum.targets += tally.targets;
+        row::add_scaled(&mut sum.pairs, 1.0, &tally.pairs);
     }
     let weights = tallies.iter().flat_map(|tally| tally.weights(teachers)).map(f32::from_f64);
     Ok(Matrix::from_values(relations, teachers, weights.collect()))
@@ -51,11 +53,6 @@ struct Tally {
 impl Tally {
     fn new(teachers: usize) -> Tally {
         Tally { targets: 0, pairs: vec![0.0; 1 << teachers] }
-    }
-
-    fn add(&mut self, other: &Tally) {
-        self.targets += other.targets;
-        self.pairs.iter_mut().zip(&other.pairs).for_each(|(sum, pairs)| *sum += pairs);
     }
 
     /// Adds a target's pairs, given the teachers' `scores (teacher, entity)`; the sum of their `D` is 1.

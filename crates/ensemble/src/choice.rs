@@ -17,19 +17,19 @@
 //! all queries; if not, the strategy that is worth most over all of them is always taken. `p` is chosen on the same
 //! queries as the gain is measured, so the gain is a little flattered.
 
-use dsom_distill::combine::{LogSums, Sources};
+use dsom_distill::combine::Sources;
 use dsom_distill::likelihood::Triples;
 use dsom_distill::policy::Policy;
-use dsom_distill::{Strategy, strategies, worth};
+use dsom_distill::{Strategy, worth};
 use kge::rank::rank_in_row;
 use kge::{Matrix, TieRule, row};
 use mkg::EntityId;
 use rand::seq::SliceRandom;
 use recipe::EnsemblePolicy;
 use serde::Serialize;
-use stage::{Result, interrupt, seed};
+use stage::{Modality, Result, interrupt, seed};
 
-use crate::holdout::Holdout;
+use crate::Holdout;
 use crate::weights::{TeacherWeights, always, inputs};
 
 /// Queries per step.
@@ -63,11 +63,10 @@ pub(crate) fn learn(
     relations: usize,
     seed: u64,
 ) -> Result<(TeacherWeights, Learned)> {
-    let (queries, teachers) = (triples.queries, triples.labels.teachers());
-    let log_sums = LogSums::new(queries.len(), strategies(teachers.len()));
-    let sources = Sources { labels: triples.labels, log_sums: &log_sums };
+    let (queries, teachers) = (&triples.queries, triples.labels.teachers());
+    let sources = Sources::new(&triples.labels, queries.len());
     let every = Strategy::every(teachers.len());
-    let values = worth::table(sources, queries.len(), &every, |query, of_query, strategy, scratch| {
+    let values = worth::table(&sources, queries.len(), &every, |query, of_query, strategy, scratch| {
         of_query.combine(strategy, 1.0, scratch);
         let known = triples.known.of(queries.query(query));
         reciprocal_rank(&scratch.combined, queries.tails(query), known)
@@ -75,20 +74,15 @@ pub(crate) fn learn(
     let vectors: Vec<Matrix<f32>> = (0..teachers.len()).map(|m| triples.labels.vectors(m)).collect();
     let weights = (0..queries.len()).map(|query| queries.tails(query).len() as f64).collect();
     let lessons = ValuedQueries { vectors: &vectors, values, weights, keys, seed };
-    let everything: Vec<usize> = (0..queries.len()).collect();
-    let found = lessons.cross_validate()?;
-    let constant = lessons.best_constant(&everything);
-    let learned = lessons.compare(&found, &everything, constant.name(teachers));
-    let Learned { passes, policy, constant: best, standard_error, all, oracle, .. } = &learned;
+    let (learned, constant) = lessons.judge(teachers)?;
+    let Learned { policy, constant: best, standard_error, all, oracle, .. } = &learned;
     tracing::info!(
         "policy: its choices for queries it has not seen are worth {policy:.4}, all teachers {all:.4}, the best \
          constant choice {best:.4} (standard error of the difference {standard_error:.4}), the best \
          strategies {oracle:.4}"
     );
     let weights = if learned.kept {
-        let mut policy = lessons.untaught();
-        (1..=*passes).try_for_each(|number| lessons.pass(&mut policy, &everything, number))?;
-        TeacherWeights::Policy(policy.parameters())
+        TeacherWeights::Policy(lessons.taught(learned.passes)?.parameters())
     } else {
         let name = &learned.constant_strategy;
         tracing::warn!("policy: no better than a constant choice: {name} is always taken");
@@ -118,20 +112,22 @@ struct ValuedQueries<'a> {
     seed: u64,
 }
 
-/// The worth of choices for queries that they were not learned from.
-struct OutOfFold {
-    /// `(pass from 0, query)`: the policy's choice.
-    policy: Matrix<f32>,
-    /// `(query)`: the constant one.
-    constant: Vec<f32>,
-}
-
 impl<'a> ValuedQueries<'a> {
-    /// A policy with its initial parameters.
     fn untaught(&self) -> Policy<'a, f32> {
         let mut generator = seed::generator(self.seed, "ensemble/initial", 0);
         let (hidden, rate) = (self.keys.hidden, self.keys.learning_rate);
         Policy::new(inputs(self.vectors), hidden, self.values.columns(), rate, &mut generator)
+    }
+
+    /// A policy that has learned so many passes from all queries.
+    fn taught(&self, passes: usize) -> Result<Policy<'a, f32>> {
+        let (mut policy, everything) = (self.untaught(), self.everything());
+        (1..=passes).try_for_each(|number| self.pass(&mut policy, &everything, number))?;
+        Ok(policy)
+    }
+
+    fn everything(&self) -> Vec<usize> {
+        (0..self.values.rows()).collect()
     }
 
     /// The mean of `value(query)` over the targets of `queries`.
@@ -154,23 +150,22 @@ impl<'a> ValuedQueries<'a> {
         Ok(())
     }
 
-    /// Learns once without each fold, and judges there.
-    fn cross_validate(&self) -> Result<OutOfFold> {
+    /// The worth of choices for queries that they were not learned from, `(choice, query)`: those of the policy after each pass
+    /// from 0, and last the constant one.
+    fn cross_validate(&self) -> Result<Matrix<f32>> {
         let (count, passes) = (self.values.rows(), self.keys.epochs);
-        let mut found = OutOfFold { policy: Matrix::zeros(passes + 1, count), constant: vec![0.0; count] };
+        let mut found = Matrix::zeros(passes + 2, count);
         for Holdout { held_out, rest } in Holdout::folds(count, self.keys.folds, self.seed) {
             let (mut policy, constant) = (self.untaught(), self.best_constant(&rest));
-            for query in &held_out {
-                found.constant[*query] = self.values.row(*query)[constant.index()];
-            }
             for number in 0..=passes {
                 if number > 0 {
                     self.pass(&mut policy, &rest, number)?;
                 }
                 policy.forward(&held_out);
                 for (row, query) in held_out.iter().enumerate() {
-                    let chosen = self.values.row(*query)[policy.favourite(row).index()];
-                    found.policy.row_mut(number)[*query] = chosen;
+                    let worth = self.values.row(*query);
+                    found.row_mut(number)[*query] = worth[policy.favourite(row).index()];
+                    found.row_mut(passes + 1)[*query] = worth[constant.index()];
                 }
             }
         }
@@ -184,30 +179,33 @@ impl<'a> ValuedQueries<'a> {
         Strategy(row::argmax(&values.collect::<Vec<_>>()))
     }
 
-    /// Compares the policy with a constant choice.
-    fn compare(&self, found: &OutOfFold, everything: &[usize], constant_strategy: String) -> Learned {
-        let passes = 0..found.policy.rows();
-        let means =
-            passes.map(|pass| self.mean(everything, |query| f64::from(found.policy.row(pass)[query])));
-        let means: Vec<f64> = means.collect();
+    /// Compares the policy with a constant choice, and returns the best of these.
+    fn judge(&self, teachers: &[Modality]) -> Result<(Learned, Strategy)> {
+        let (everything, found) = (self.everything(), self.cross_validate()?);
+        let constant = self.best_constant(&everything);
+        let choices = 0..found.rows();
+        let means = choices.map(|choice| self.mean(&everything, |query| f64::from(found.row(choice)[query])));
+        let mut means: Vec<f64> = means.collect();
+        let of_constant = means.pop().unwrap_or_default();
         let passes = row::argmax(&means);
-        let both = found.policy.row(passes).iter().zip(&found.constant);
-        let differences: Vec<f64> =
-            both.map(|(policy, constant)| f64::from(*policy) - f64::from(*constant)).collect();
-        let gain = self.mean(everything, |query| differences[query]);
+        let both = found.row(passes).iter().zip(found.row(means.len()));
+        let differences = both.map(|(policy, constant)| f64::from(*policy) - f64::from(*constant));
+        let differences: Vec<f64> = differences.collect();
+        let gain = self.mean(&everything, |query| differences[query]);
         let squares = differences.iter().zip(&self.weights).map(|(x, weight)| (weight * (x - gain)).powi(2));
         let standard_error = squares.sum::<f64>().sqrt() / self.weights.iter().sum::<f64>();
         let last = self.values.columns() - 1;
-        Learned {
+        let learned = Learned {
             kept: gain > standard_error,
             passes,
             policy: means[passes],
-            constant: self.mean(everything, |query| f64::from(found.constant[query])),
+            constant: of_constant,
             standard_error,
-            constant_strategy,
-            all: self.mean(everything, |query| f64::from(self.values.row(query)[last])),
-            oracle: self.mean(everything, |query| f64::from(row::max(self.values.row(query)))),
-        }
+            constant_strategy: constant.name(teachers),
+            all: self.mean(&everything, |query| f64::from(self.values.row(query)[last])),
+            oracle: self.mean(&everything, |query| f64::from(row::max(self.values.row(query)))),
+        };
+        Ok((learned, constant))
     }
 }
 
@@ -225,12 +223,9 @@ mod tests {
         let keys = EnsemblePolicy { hidden: 16, learning_rate: 1e-2, ..EnsemblePolicy::default() };
         let lessons =
             ValuedQueries { vectors: &vectors, values, weights: vec![1.0; QUERIES], keys: &keys, seed: 0 };
-        let everything: Vec<usize> = (0..QUERIES).collect();
-        let found = lessons.cross_validate().unwrap();
-        let constant = lessons.best_constant(&everything);
-        let learned = lessons.compare(&found, &everything, constant.index().to_string());
-        let mut policy = lessons.untaught();
-        (1..=learned.passes).for_each(|number| lessons.pass(&mut policy, &everything, number).unwrap());
+        let (learned, _) =
+            lessons.judge(&["structural", "textual"].map(|name| name.parse().unwrap())).unwrap();
+        let mut policy = lessons.taught(learned.passes).unwrap();
         policy.forward(&[0, 1, 7]);
         (learned, (0..3).map(|row| policy.favourite(row)).collect())
     }
@@ -241,7 +236,7 @@ mod tests {
         let of = |query: usize| if query.is_multiple_of(2) { [0.9, 0.1, 0.6] } else { [0.2, 0.7, 0.6] };
         let (learned, chosen) = learned(of);
         assert!((learned.all - 0.6).abs() < 1e-6 && (learned.constant - 0.6).abs() < 1e-6, "{learned:?}");
-        assert!(learned.kept && learned.constant_strategy == "2", "{learned:?}");
+        assert!(learned.kept && learned.constant_strategy == "structural+textual", "{learned:?}");
         assert!((learned.policy - learned.oracle).abs() < 1e-6, "{learned:?}");
         assert_eq!(chosen, [Strategy(0), Strategy(1), Strategy(1)]);
     }
@@ -251,7 +246,7 @@ mod tests {
         // Noise that a policy cannot see, and a strategy that is a little better on the whole.
         let noise = |query: usize| (query as u64 * 2_654_435_761 % 1000) as f32 / 1000.0;
         let (learned, _) = learned(|query| [noise(query), noise(query + 400), noise(query + 800) + 0.2]);
-        assert!(!learned.kept && learned.constant_strategy == "2", "{learned:?}");
+        assert!(!learned.kept && learned.constant_strategy == "structural+textual", "{learned:?}");
     }
 
     #[test]

@@ -13,7 +13,6 @@
 mod boosting;
 mod choice;
 pub mod command;
-mod holdout;
 mod likely;
 mod weights;
 
@@ -21,17 +20,16 @@ pub use weights::{FILE, TeacherWeights, WeightedTeachers};
 
 use dsom_distill::likelihood::Triples;
 use dsom_distill::require_few;
-use dsom_soft_labels::{SoftLabels, TrainedTeacher, open_teachers};
+use dsom_soft_labels::{TrainedTeacher, open_teachers};
 use kge::Model;
-use mkg::QuerySet;
 use program::Common;
+use rand::seq::SliceRandom;
 use recipe::{Ensemble, Recipe};
 use serde_json::{Value, json};
 use stage::task::Task;
-use stage::{Modality, Result, resources};
+use stage::{Modality, Result, resources, seed};
 use training::Data;
 
-use holdout::Holdout;
 use likely::WeightGain;
 
 /// Makes the ensemble called `name`, unless it is fresh.
@@ -41,23 +39,18 @@ pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     let data = Data::open(&run, &mut task)?;
     let teachers = open_teachers(&run, recipe, &mut task, &data.vocabulary)?;
     require_few(teachers.len())?;
-    let Some((work, ())) = common.begin(task, || require_memory(&data, teachers.len()))? else {
-        return Ok(());
+    let ready = || {
+        let (bytes, what) =
+            (Triples::memory(&data, teachers.len()), "the teachers' scores of validation queries");
+        resources::require_memory(bytes, what, "name fewer `soft_labels.teachers`")
     };
+    let Some((work, ())) = common.begin(task, ready)? else { return Ok(()) };
     let names: Vec<Modality> = teachers.iter().map(|teacher| teacher.modality.clone()).collect();
     let (weights, mut summary) = learn(&recipe.ensemble, &data, &teachers, &names, recipe.seed)?;
     weights.tensors(&names).write(&work.path(FILE))?;
     summary["teachers"] = json!(names);
     work.finish(summary)?;
     Ok(())
-}
-
-/// Refuses scores of validation queries that memory does not hold.
-fn require_memory(data: &Data, teachers: usize) -> Result<()> {
-    let (queries, entities) = (2 * data.valid.len() as u64, data.entities() as u64);
-    let bytes = SoftLabels::memory(queries, teachers as u64, entities);
-    let what = "the teachers' scores of validation queries";
-    resources::require_memory(bytes, what, "name fewer `soft_labels.teachers`")
 }
 
 /// The weights, and how they did on queries that they were not learned from.
@@ -72,19 +65,70 @@ fn learn(
     if *ensemble == Ensemble::Average {
         return Ok((TeacherWeights::even(relations, teachers.len()), json!({})));
     }
-    let queries = QuerySet::new(&data.valid, data.relations());
     let models: Vec<&Model<f32>> = teachers.iter().map(|teacher| &teacher.model).collect();
-    let labels = SoftLabels::of_models(names.to_vec(), &models, queries.queries())?;
-    let triples = Triples { queries: &queries, labels: &labels, known: &data.known };
+    let triples = Triples::of_validation(data, names, &models)?;
     if let Ensemble::Policy(keys) = ensemble {
         let (weights, learned) = choice::learn(&triples, keys, relations, seed)?;
         return Ok((weights, json!({ "policy": learned })));
     }
-    let holdout = Holdout::fifth(queries.len(), seed);
+    let holdout = Holdout::fifth(triples.queries.len(), seed);
     let weights = match ensemble {
         Ensemble::Boosting => boosting::learn(&triples, relations, &holdout.rest)?,
         _ => likely::learn(&triples, relations, &holdout)?,
     };
     let gain = WeightGain::new(&triples, &weights, &holdout.held_out)?;
     Ok((TeacherWeights::ByRelation(weights), json!({ "weights": gain })))
+}
+
+/// Queries to learn from, and those held out.
+pub(crate) struct Holdout {
+    pub(crate) held_out: Vec<usize>,
+    pub(crate) rest: Vec<usize>,
+}
+
+impl Holdout {
+    /// Draws a fifth of so many queries.
+    pub(crate) fn fifth(queries: usize, seed: u64) -> Holdout {
+        let mut rest = shuffled(queries, seed);
+        let held_out = rest.split_off(queries - (queries / 5).max(1));
+        Holdout { held_out, rest }
+    }
+
+    /// Draws folds: each query is held out once. Where there are fewer queries than `folds`, as many as queries.
+    pub(crate) fn folds(queries: usize, folds: usize, seed: u64) -> impl Iterator<Item = Holdout> {
+        let order = shuffled(queries, seed);
+        let folds = folds.min(queries);
+        (0..folds).map(move |fold| {
+            let [from, to] = [fold, fold + 1].map(|fold| fold * queries / folds);
+            let rest = [&order[..from], &order[to..]].concat();
+            Holdout { held_out: order[from..to].to_vec(), rest }
+        })
+    }
+}
+
+fn shuffled(queries: usize, seed: u64) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..queries).collect();
+    order.shuffle(&mut seed::generator(seed, "ensemble/held-out", 0));
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_query_is_held_out_once() {
+        for (queries, folds) in [(10, 5), (11, 3), (2, 5)] {
+            let mut held_out = Vec::new();
+            for fold in Holdout::folds(queries, folds, 7) {
+                assert_eq!(fold.held_out.len() + fold.rest.len(), queries);
+                assert!(!fold.rest.is_empty() && fold.held_out.iter().all(|held| !fold.rest.contains(held)));
+                held_out.extend(fold.held_out);
+            }
+            held_out.sort_unstable();
+            assert_eq!(held_out, (0..queries).collect::<Vec<_>>());
+        }
+        let Holdout { held_out, rest } = Holdout::fifth(11, 7);
+        assert_eq!((held_out.len(), rest.len()), (2, 9));
+    }
 }

@@ -12,7 +12,7 @@
 //! relations with few triples near the others. A fifth of the queries is held out, and the pass that does best there is kept.
 
 use dsom_distill::Strategy;
-use dsom_distill::adam::{Adam, AdamStep};
+use dsom_distill::adam::{Adam, rates};
 use dsom_distill::likelihood::{Triples, soften};
 use kge::{Matrix, Real, row};
 use mkg::EntityId;
@@ -20,7 +20,7 @@ use serde::Serialize;
 use stage::Result;
 use std::collections::BTreeMap;
 
-use crate::holdout::Holdout;
+use crate::Holdout;
 use crate::weights::always;
 
 /// Passes over the triples.
@@ -95,9 +95,8 @@ impl Logarithms {
         Matrix::from_values(b.rows(), b.columns(), sums.collect())
     }
 
-    /// A step towards more likelihood.
     fn step(&mut self, found: &Likelihood, number: u64) {
-        let step = AdamStep::new(RATE, number);
+        let step = rates(RATE, number);
         let Likelihood { gradient, pairs, .. } = found;
         self.teachers.step(step, |_, into| {
             into.clear();
@@ -116,13 +115,11 @@ impl Logarithms {
     }
 }
 
-/// The likelihood of some queries' targets.
+/// The mean log-probability of some queries' targets.
 struct Likelihood {
-    /// The mean log-probability.
     value: f64,
     /// The gradient of the summed log-probabilities by `ln w (relation, teacher)`.
     gradient: Matrix<f64>,
-    /// The number of targets.
     pairs: f64,
 }
 
@@ -222,7 +219,7 @@ mod tests {
         let names = ["structural", "textual"].map(|name| name.parse().unwrap());
         let labels = SoftLabels::from_rows(names.to_vec(), 60, rows);
         let known = KnownAnswers::default();
-        let triples = Triples { queries: &queries, labels: &labels, known: &known };
+        let triples = Triples { queries, labels, known: &known };
         let holdout = Holdout::fifth(60, 0);
         let weights = learn(&triples, 2, &holdout).unwrap();
         let fitted = WeightGain::new(&triples, &weights, &holdout.held_out).unwrap();

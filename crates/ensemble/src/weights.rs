@@ -17,7 +17,6 @@ use std::path::Path;
 /// The file in an ensemble's folder.
 pub const FILE: &str = "ensemble.safetensors";
 
-/// The tensor of weights by relation.
 const WEIGHT: &str = "weight";
 
 /// The weights of a query's teachers.
@@ -44,21 +43,18 @@ impl TeacherWeights {
         TeacherWeights::ByRelation(always(Strategy::all(teachers), relations, teachers))
     }
 
-    /// The tensors that are saved.
     pub(crate) fn tensors(&self, teachers: &[Modality]) -> NamedTensors<'_> {
         match self {
             TeacherWeights::ByRelation(weights) => NamedTensors::default().matrix(WEIGHT, weights),
             TeacherWeights::Policy(layers) => {
-                let named = layer_names(teachers.iter().map(Modality::as_str)).into_iter().zip(layers);
+                let named = layer_names(teachers).into_iter().zip(layers);
                 named.fold(NamedTensors::default(), |tensors, (name, layer)| tensors.matrix(name, layer))
             }
         }
     }
 
-    /// Reads those of the ensemble in `folder` and records them as an input of `task`. `models` are the teachers'.
-    ///
-    /// # Errors
-    /// If they are broken, or of other teachers or another graph.
+    /// Reads those of the ensemble in `folder` and records them as an input of `task`. `models` are the teachers': weights of
+    /// other teachers or of another graph are an error.
     pub fn open(
         task: &mut Task,
         folder: &Path,
@@ -70,7 +66,7 @@ impl TeacherWeights {
         let weights = if reader.has(WEIGHT)? {
             TeacherWeights::ByRelation(reader.matrix(WEIGHT)?)
         } else {
-            let names = layer_names(teachers.iter().map(Modality::as_str));
+            let names = layer_names(teachers);
             TeacherWeights::Policy(names.iter().map(|name| reader.matrix(name)).collect::<Result<_>>()?)
         };
         if weights.fits(models) {

@@ -5,8 +5,8 @@
 //! every higher one.
 
 use dsom_features::FeatureTable;
-use kge::Matrix;
 use kge::model::normal;
+use kge::{Matrix, Real};
 use mkg::graph::Entity;
 use rand::Rng;
 use recipe::{Absent, Teachers};
@@ -88,7 +88,7 @@ pub(crate) fn feature_matrix(
 pub(crate) fn normalise(row: &mut [f32]) {
     let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if norm > 0.0 {
-        row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
+        row.iter_mut().for_each(|x| *x = f32::from_f64(f64::from(*x) / norm));
     }
 }
 

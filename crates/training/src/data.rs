@@ -91,10 +91,8 @@ pub fn open_triples(
     read_triples(&path, vocabulary.entities.len(), vocabulary.relations.len())
 }
 
-/// Reads the model in a finished stage's `folder` and records it as an input of `task`.
-///
-/// # Errors
-/// If the model is broken, of another graph, or not of the backbone that the stage's manifest names.
+/// Reads the model in a finished stage's `folder` and records it as an input of `task`; an error if it is broken, of another
+/// graph, or not of the backbone that the stage's manifest names.
 pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Result<Model<f32>> {
     let path = task.stage_input(folder, crate::MODEL)?;
     let (entities, relations) = (vocabulary.entities.len(), vocabulary.relations.len());

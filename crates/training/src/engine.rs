@@ -1,12 +1,15 @@
-//! A model in training, wherever its arithmetic is done.
+//! Place of the arithmetic: the CPU, by the hand-written engine, or a device; and a model in training there.
 
-use device::{BatchCrossEntropy, DeviceTrainer};
+use device::{BatchCrossEntropy, Device, DeviceModel, DeviceTrainer};
 use kge::checkpoint::{NamedTensors, TensorReader};
-use kge::{CrossEntropy, Matrix, Model, Rank, StepLoss};
-use mkg::QuerySet;
-use stage::{Result, interrupt};
+use kge::matrix::bf16::Kernel;
+use kge::rank::BLOCK;
+use kge::{CrossEntropy, Initial, Judged, Matrix, Model, N3, ProductPrecision, Rank, Scorer, StepLoss};
+use mkg::{KnownAnswers, QuerySet, Triple};
+use recipe::{Precision, Training};
+use stage::{Result, interrupt, resources};
 
-use crate::Data;
+use crate::{Data, shape};
 
 /// A model in training. Parameters cross between its implementations by checkpoints, in mid-training. Whatever a device may
 /// fail at is an error.
@@ -80,4 +83,130 @@ impl Engine for DeviceTrainer<f32> {
     fn require_finite(&mut self) -> Result<()> {
         DeviceTrainer::require_finite(self)
     }
+}
+
+/// Place of the arithmetic, and its products. Only what makes an engine looks inside.
+pub enum Place {
+    /// The CPU, by the hand-written engine.
+    Cpu(ProductPrecision),
+    /// A device, by tensors.
+    Device(Device, Precision),
+}
+
+impl Place {
+    /// The one that was asked for, with products in `asked_precision`; an error if a device is not there, or this program was
+    /// built without it.
+    pub fn choose(asked: program::Device, asked_precision: Precision) -> Result<Place> {
+        Ok(match device::choose(asked)? {
+            Some(device) => Place::Device(device, asked_precision),
+            None => Place::Cpu(precision(asked_precision)),
+        })
+    }
+
+    /// Name of its products in a summary.
+    pub fn products(&self) -> String {
+        match self {
+            Place::Cpu(precision) => precision.to_string(),
+            Place::Device(device, precision) => device::products(device, *precision),
+        }
+    }
+
+    /// Bytes that a training takes, with all that it multiplies in another precision; `features` are the columns of those that
+    /// are projected, 0 for a free table.
+    pub fn training_memory(&self, training: &Training, data: &Data, features: usize) -> u64 {
+        let (shape, entities, pairs) = (shape(training), data.entities(), training.batch);
+        let queries = data.largest_batch(pairs);
+        match self {
+            Place::Cpu(precision) => {
+                kge::Trainer::memory(shape, entities, pairs, queries, features)
+                    + precision.memory(entities, queries)
+            }
+            Place::Device(..) => DeviceTrainer::memory(shape, entities, pairs, queries, features),
+        }
+    }
+
+    /// Refuses work that needs more bytes than there are; `knob` says what to lower.
+    pub fn require_memory(&self, bytes: u64, what: &str, knob: &str) -> Result<()> {
+        match self {
+            Place::Cpu(_) => resources::require_memory(bytes, what, knob),
+            Place::Device(device, _) => device::require_memory(device, bytes, what, knob),
+        }
+    }
+
+    /// A model that starts from `initial` parameters; an error if a device's memory does not hold it.
+    pub fn engine(&self, initial: Initial<f32>, training: &Training) -> Result<Box<dyn Engine>> {
+        Ok(match self {
+            Place::Cpu(precision) => Box::new(on_cpu(initial, training, *precision)),
+            Place::Device(device, precision) => Box::new(on_device(device, &initial, training, *precision)?),
+        })
+    }
+
+    /// The engine that computes the scores of a model; an error if a device's memory does not hold it.
+    pub fn scorer<'a>(&self, model: &'a Model<f32>) -> Result<Box<dyn Scorer + 'a>> {
+        Ok(match self {
+            Place::Cpu(_) => Box::new(model),
+            Place::Device(device, _) => Box::new(DeviceModel::new(device, model)?),
+        })
+    }
+
+    /// Refuses models that a device's memory does not hold side by side, with the scores of so many queries. On the CPU they
+    /// are there.
+    pub fn require_scoring(&self, models: &[&Model<f32>], queries: usize, what: &str) -> Result<()> {
+        match self {
+            Place::Cpu(_) => Ok(()),
+            Place::Device(device, _) => {
+                let bytes = models.iter().map(|model| DeviceModel::memory(model, queries)).sum();
+                device::require_memory(device, bytes, what, "the models' rank")
+            }
+        }
+    }
+
+    /// The ranks of tail and head of each triple, and the confidences: see [`kge::judge_triples`]. They are by `scorer`, on a
+    /// device by the mean of the scores of the models that it `averages`, if it does that. An error if a score is not finite, a
+    /// device fails, or `progress` says so.
+    pub fn judge_triples(
+        &self,
+        scorer: &impl Scorer,
+        averages: Option<Vec<&Model<f32>>>,
+        triples: &[Triple],
+        relations: usize,
+        known: &KnownAnswers,
+        progress: impl FnMut(usize) -> Result<()>,
+    ) -> Result<Vec<[Judged; 2]>> {
+        let (Place::Device(device, _), Some(models)) = (self, averages) else {
+            return kge::judge_triples(scorer, triples, relations, known, progress);
+        };
+        self.require_scoring(&models, BLOCK, "ranking")?;
+        let models = models.into_iter().map(|model| DeviceModel::new(device, model));
+        device::judge_triples(&models.collect::<Result<Vec<_>>>()?, triples, relations, known, progress)
+    }
+}
+
+/// A model in training by the hand-written engine.
+pub fn on_cpu(initial: Initial<f32>, training: &Training, precision: ProductPrecision) -> kge::Trainer<f32> {
+    let n3 = N3 { weight: training.n3 };
+    kge::Trainer::new(initial, training.learning_rate, n3).with_precision(precision)
+}
+
+/// The products that a recipe's precision means on this machine: full precision and a warning where the processor has none other.
+pub fn precision(asked: Precision) -> ProductPrecision {
+    match (asked, Kernel::fastest()) {
+        (Precision::Bf16, Some(kernel)) => return ProductPrecision::Bf16(kernel),
+        (Precision::Bf16, None) => {
+            tracing::warn!("this processor has no instructions for bf16: products are in f32");
+        }
+        (Precision::Tf32, _) => tracing::info!("tf32 is for CUDA devices: products are in f32"),
+        (Precision::F32, _) => {}
+    }
+    ProductPrecision::Full
+}
+
+/// A model in training on a device; an error if its memory does not hold it.
+pub fn on_device(
+    device: &Device,
+    initial: &Initial<f32>,
+    training: &Training,
+    precision: Precision,
+) -> Result<DeviceTrainer<f32>> {
+    DeviceTrainer::new(device, initial, training.learning_rate, N3 { weight: training.n3 }, precision)
 }

@@ -14,7 +14,7 @@ use stage::work::Work;
 use stage::{Error, Result, interrupt, seed};
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use crate::Data;
@@ -72,7 +72,8 @@ pub fn fit(
     learner: &mut impl Learner,
 ) -> Result<Fitted> {
     let mut fitted = resume(work, name, learner)?;
-    let mut events = Events::resume(work.path("events.jsonl"), fitted.epochs)?;
+    let log = work.path("events.jsonl");
+    let mut events = resume_events(&log, fitted.epochs as u64)?;
     let progress = Progress::new(name, training.epochs as u64, "epochs");
     progress.start_at(fitted.epochs as u64);
     while fitted.epochs < training.epochs && fitted.without_gain < training.patience {
@@ -88,9 +89,12 @@ pub fn fit(
         }
         tracing::debug!("{name}: {}", json!(event));
         // Before the checkpoint: what comes after it would be lost if the process were killed between them.
-        events.write(event)?;
+        // One call: a line is there as a whole or not at all.
+        let line = format!("{}\n", Value::Object(event));
+        events.write_all(line.as_bytes()).map_err(|e| Error::io(&log, e))?;
         if is_validated {
-            save(work, learner, &fitted)?;
+            let progress = json!((fitted, learner.counters())).to_string();
+            learner.state()?.text("progress", progress).write_checked(&work.path(CHECKPOINT))?;
         }
         progress.advance(1);
     }
@@ -168,33 +172,9 @@ fn validate(work: &Work, data: &Data, learner: &mut impl Learner, fitted: &mut F
     Ok(mrr)
 }
 
-fn save(work: &Work, learner: &mut impl Learner, fitted: &Fitted) -> Result<()> {
-    let progress = json!((fitted, learner.counters())).to_string();
-    learner.state()?.text("progress", progress).write_checked(&work.path(CHECKPOINT))
-}
-
-/// `events.jsonl`: one JSON object per line about each epoch. A log, not an artifact: it holds wall-clock times.
-struct Events {
-    path: PathBuf,
-    file: File,
-}
-
-impl Events {
-    /// Opens the log and drops lines about epochs after `epoch`, which will be run again.
-    fn resume(path: PathBuf, epoch: usize) -> Result<Events> {
-        write_bytes(&path, kept_lines(&path, epoch as u64).as_bytes())?;
-        let file = File::options().append(true).open(&path).map_err(|e| Error::io(&path, e))?;
-        Ok(Events { path, file })
-    }
-
-    fn write(&mut self, event: Map<String, Value>) -> Result<()> {
-        // One call: a line is there as a whole or not at all.
-        let line = format!("{}\n", Value::Object(event));
-        self.file.write_all(line.as_bytes()).map_err(|e| Error::io(&self.path, e))
-    }
-}
-
-fn kept_lines(path: &Path, epoch: u64) -> String {
+/// Opens `events.jsonl`, one JSON object per line about each epoch, and drops lines about epochs after `epoch`, which will be
+/// run again. A log, not an artifact: it holds wall-clock times.
+fn resume_events(path: &Path, epoch: u64) -> Result<File> {
     let text = std::fs::read_to_string(path).unwrap_or_default();
     let mut kept = String::new();
     for line in text.lines() {
@@ -204,7 +184,8 @@ fn kept_lines(path: &Path, epoch: u64) -> String {
             kept.push('\n');
         }
     }
-    kept
+    write_bytes(path, kept.as_bytes())?;
+    File::options().append(true).open(path).map_err(|e| Error::io(path, e))
 }
 
 #[cfg(test)]

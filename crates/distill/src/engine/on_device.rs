@@ -7,21 +7,21 @@ use device::{
     DeviceTeachers, DeviceTrainer, Guidance, TeacherSource, Terms,
 };
 use dsom_soft_labels::SoftLabels;
+use kge::checkpoint::TensorReader;
 use kge::{Initial, Matrix, Model, Real, StepLoss};
-use recipe::{Distill, Precision};
-use stage::{Error, Kind, Result};
-use training::{Data, Engine};
+use recipe::{Distill, PolicyKeys, Precision};
+use stage::manifest::Manifest;
+use stage::{Error, Kind, Result, Run};
+use training::{Data, Engine, MODEL};
 
 use super::StudentEngine;
 use crate::inputs;
 use crate::objective::terms;
 use crate::policy::{Policy, RemotePolicy};
-use crate::reward::{Reward, RewardedAction};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
-use crate::supervision::{Lessons, Supervision};
+use crate::supervision::{Lessons, RewardedAction, Supervision, given};
 
-/// A student on a device.
 pub(crate) struct DeviceStudent<'a> {
     data: &'a Data,
     trainer: DeviceTrainer<f32>,
@@ -50,7 +50,6 @@ impl<'a> DeviceStudent<'a> {
         Ok(DeviceStudent { data, trainer, terms: terms(&recipe.term), teachers, policy })
     }
 
-    /// One step that the teachers guide.
     fn step(&mut self, batch: &[u32], guidance: &Guidance) -> Result<(StepLoss, BatchFigures)> {
         let teachers = self.teachers.as_mut().ok_or_else(|| lacks("teachers"))?;
         let mut objective = BatchDistillation::new(self.terms, teachers, guidance);
@@ -63,7 +62,7 @@ impl<'a> DeviceStudent<'a> {
         batch: &[u32],
         teachers: usize,
         actions: &[Vec<Strategy>],
-        reward: Option<Reward>,
+        reward: Option<&PolicyKeys>,
     ) -> Result<(StepLoss, Lessons)> {
         let all = Strategy::all(teachers).weights(teachers).repeat(batch.len());
         let guidance = Guidance::Combined {
@@ -72,8 +71,8 @@ impl<'a> DeviceStudent<'a> {
         };
         let (loss, taught) = self.step(batch, &guidance)?;
         let mut lessons = Lessons { distillation: taught.distillation, ..Lessons::default() };
-        if let Some(reward) = reward {
-            lessons.outcomes = outcomes(self.data, batch, teachers, actions, reward, &taught);
+        if let Some(keys) = reward {
+            lessons.outcomes = outcomes(self.data, batch, teachers, actions, keys, &taught);
         }
         Ok((loss, lessons))
     }
@@ -137,6 +136,62 @@ fn lacks(what: &str) -> Error {
     Error::new(Kind::Unexpected, format!("a student on a device lacks {what}"))
 }
 
+/// Source of the teachers' scores of a student on a device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum FromWhere {
+    /// The faster one for the shapes, as far as can be told beforehand
+    #[default]
+    Auto,
+    /// The soft labels, copied to the device batch by batch
+    Cache,
+    /// The teachers' models on the device, computed anew for every batch
+    Recompute,
+}
+
+/// Up to this width of an embedding, a device computes scores faster than it gets them: 2 bytes of a score at 8 GB/s take
+/// as long as 5,000 multiplications and additions at 20 TFLOP/s. Estimated from data sheets, not measured.
+const WIDEST: usize = 5000;
+
+impl FromWhere {
+    /// The teachers' models, if scores are to be computed anew.
+    pub(crate) fn teachers(
+        self,
+        run: &Run,
+        data: &Data,
+        labels: &SoftLabels,
+    ) -> Result<Option<Vec<Model<f32>>>> {
+        if self == FromWhere::Cache && !labels.is_whole() {
+            let error = Error::usage("a device cannot copy soft labels that keep only the top");
+            return Err(error.hint("--soft-labels recompute, or --device cpu"));
+        }
+        let stale = Manifest::read(&run.soft_labels())?.stale(run);
+        if self == FromWhere::Cache {
+            return Ok(None);
+        }
+        let may_copy = self == FromWhere::Auto && labels.is_whole();
+        if let Some(reason) = stale {
+            if may_copy {
+                tracing::info!("teachers' scores: from the cache ({reason})");
+                return Ok(None);
+            }
+            let error = Error::data(format!("the teachers are not those of the soft labels: {reason}"));
+            return Err(error.hint("rerun `dsom-soft-labels`"));
+        }
+        let mut models = Vec::new();
+        for modality in labels.teachers() {
+            let reader = TensorReader::open(&run.teacher(modality).join(MODEL))?;
+            models.push(Model::from_reader(&reader, data.entities(), data.relations())?);
+        }
+        let width = models.iter().map(Model::width).sum::<usize>() / models.len().max(1);
+        if may_copy && width > WIDEST {
+            tracing::info!("teachers' scores: from the cache (embeddings of {width} numbers)");
+            return Ok(None);
+        }
+        tracing::info!("teachers' scores: computed anew on the device");
+        Ok(Some(models))
+    }
+}
+
 /// The teachers of `labels`: copied from there, or computed anew by `models`.
 pub(super) fn source<'a>(
     device: &Device,
@@ -174,7 +229,7 @@ fn outcomes(
     batch: &[u32],
     teachers: usize,
     actions: &[Vec<Strategy>],
-    reward: Reward,
+    keys: &PolicyKeys,
     taught: &BatchFigures,
 ) -> Vec<RewardedAction> {
     let all = Strategy::all(teachers);
@@ -184,7 +239,7 @@ fn outcomes(
         for (&strategy, answer) in actions.zip(answers.by_ref()) {
             // Both are the same combination, whatever the device rounds.
             let chosen = if strategy == all { answer.baseline } else { answer.chosen };
-            let (reward, baseline) = (reward.given(chosen), reward.given(answer.baseline));
+            let (reward, baseline) = (given(keys, chosen), given(keys, answer.baseline));
             outcomes.push(RewardedAction { row, strategy, reward, baseline });
         }
     }

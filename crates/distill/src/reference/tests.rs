@@ -7,13 +7,12 @@ use rand::SeedableRng;
 use recipe::{PolicyKeys, Softening};
 
 use super::*;
-use crate::combine::{LogSums, Scratch, Sources};
+use crate::combine::{Scratch, Sources};
 use crate::fixture::{query, soft_labels};
 use crate::objective::{self, Pass, RowBuffers};
 use crate::policy::{Dense, Input, Policy};
-use crate::reward::{Reward, RewardedAction};
 use crate::strategy::Strategy;
-use crate::supervision::{StudentObjective, Supervision};
+use crate::supervision::{RewardedAction, StudentObjective, Supervision};
 
 /// All terms with weights and temperatures that are no default.
 fn terms(tau: f64) -> [Term; 7] {
@@ -122,8 +121,7 @@ fn the_policy_and_its_loss_equal_the_equations() {
 fn a_row_with_its_rewards_equals_the_equations() {
     let teachers = [scores(1), scores(2), scores(3)];
     let labels = soft_labels([1, 3, 12], |_, teacher, entity| teachers[teacher][entity] as f32);
-    let log_sums = LogSums::new(1, 7);
-    let sources = Sources { labels: &labels, log_sums: &log_sums };
+    let sources = Sources::new(&labels, 1);
     let tails = [1, 4, 9];
     let queries = QuerySet::from_pairs(tails.map(|tail| (query(0), EntityId(tail as u32))).to_vec());
     let student = scores(6);
@@ -133,12 +131,20 @@ fn a_row_with_its_rewards_equals_the_equations() {
             .map(|strategy| combination(&teachers, &strategy.members().collect::<Vec<_>>()))
             .collect();
         let mut scratch = Scratch::new(12);
-        sources.of(0).combine(strategies[0], 1.0, &mut scratch);
+        let query = sources.of(0);
+        let log_sum = query.log_sum(strategies[0], &mut scratch);
+        let exact = combined[0].iter().map(|x| x.exp()).sum::<f64>().ln();
+        assert!((log_sum - exact).abs() < 1e-5, "{log_sum}, exactly {exact}");
+        // The second time it is remembered, to the same bits.
+        assert_eq!(query.log_sum(strategies[0], &mut scratch), log_sum);
+        assert!((query.score(strategies[0], EntityId(4)) - combined[0][4]).abs() < 1e-6);
+        query.combine(strategies[0], 1.0, &mut scratch);
         let near = |(a, b): (&f32, &f64)| (f64::from(*a) - b).abs() < 1e-6;
         assert!(scratch.combined.iter().zip(&combined[0]).all(near), "{:?}", scratch.combined);
         for term in &terms(2.0)[1..] {
-            let (actions, reward) = (vec![strategies.to_vec()], Some(Reward::from(&PolicyKeys::default())));
-            let supervision = Supervision::Strategies { teachers: sources, actions: &actions, reward };
+            let (actions, keys) = ([strategies.to_vec()], PolicyKeys::default());
+            let supervision =
+                Supervision::Strategies { teachers: &sources, actions: &actions, reward: Some(&keys) };
             let objective =
                 StudentObjective { queries: &queries, terms: objective::terms(term), supervision };
             let mut row: Vec<f32> = student.iter().map(|x| *x as f32).collect();
