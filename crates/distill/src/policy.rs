@@ -145,7 +145,7 @@ impl<'a, T: Real> Policy<'a, T> {
     /// If there are not as many as the inputs and the other layers.
     pub fn of(inputs: Vec<Input<'a, T>>, layers: Vec<Matrix<T>>, learning_rate: f64) -> Self {
         let mut first: Vec<_> = layers.into_iter().map(Adam::new).collect();
-        let others = first.split_off(inputs.len()).try_into().ok().expect("every layer");
+        let others = first.split_off(inputs.len()).try_into().expect("every layer");
         let [first_bias, second, second_bias]: [Adam<T>; 3] = others;
         let (hidden, said) = (Matrix::zeros(0, 0), Matrix::zeros(0, 0));
         let (steps, queries) = (0, Vec::new());

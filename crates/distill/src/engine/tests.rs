@@ -147,12 +147,12 @@ fn a_student_on_a_device_learns_as_on_the_cpu() {
             Term::Nekd { softening, alpha: 1.0, neighbours },
             Term::Nnkd { softening, beta: 1.0 },
             Term::Kd(softening),
-            dkd.clone(),
+            dkd,
         ] {
             recipes.push(Distill { term, ..recipe() });
         }
         let drawn = both.map(|action| Selection::Random { action });
-        recipes.extend(drawn.map(|selection| Distill { term: dkd.clone(), selection, ..recipe() }));
+        recipes.extend(drawn.map(|selection| Distill { term: dkd, selection, ..recipe() }));
     }
     let fixed = Selection::Fixed { teachers: vec!["textual".parse().unwrap(), "visual".parse().unwrap()] };
     let mut selections = vec![fixed, Selection::Conf, Selection::BestStrategy, Selection::Mulde];
