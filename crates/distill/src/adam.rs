@@ -32,8 +32,8 @@ impl<T: Real> Adam<T> {
 
     /// Moments of zero.
     pub fn new(parameters: Matrix<T>) -> Self {
-        let zeros = Matrix::zeros(parameters.rows(), parameters.columns());
-        Adam { mean: zeros.clone(), square: zeros, parameters }
+        let (rows, columns) = (parameters.rows(), parameters.columns());
+        Adam { mean: Matrix::zeros(rows, columns), square: Matrix::zeros(rows, columns), parameters }
     }
 
     /// Lets `gradient` compute the gradient of some rows into a matrix of their shape, and takes the step.
