@@ -37,3 +37,17 @@ fn rewards_and_baselines_equal_the_reference() {
     }
     assert!(rewarded(None).is_empty(), "without a policy");
 }
+
+#[test]
+fn combinations_equal_the_golden_ones_to_half_precision() {
+    let logits: Vec<Vec<Vec<f32>>> = golden("teacher_logits");
+    let labels = soft_labels([4, 3, 6], |query, teacher, entity| logits[teacher][query][entity]);
+    let (sources, mut scratch) = (Sources::new(&labels, 4), Scratch::new(6));
+    for (query, mixed) in golden::<Vec<Vec<Vec<f32>>>>("mixed_logits").into_iter().enumerate() {
+        for (strategy, expected) in mixed.into_iter().enumerate() {
+            sources.of(query).combine(Strategy(strategy), 1.0, &mut scratch);
+            let mut pairs = scratch.combined.iter().zip(&expected);
+            assert!(pairs.all(|(found, expected)| (found - expected).abs() < 2e-3), "{query}, {strategy}");
+        }
+    }
+}
