@@ -13,7 +13,7 @@ use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, imageops};
 use kge::{Matrix, Model};
 use maud::{Markup, PreEscaped, html};
-use mkg::{Entity, Triple};
+use mkg::{Entity, Query, Triple};
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
 use stage::{Error, Result, Run};
@@ -37,27 +37,25 @@ const LARGEST: usize = 256 << 20;
 
 /// Choices of a page that answers.
 #[derive(clap::Args)]
-pub struct Ask {
+pub(crate) struct Ask {
     /// Write a page that answers questions instead: the model itself, in one file
     #[arg(long, conflicts_with_all = ["experiment", "tensorboard"])]
-    pub ask: bool,
+    pub(crate) ask: bool,
     /// --ask: a student's folder or a teacher's modality
     #[arg(long, value_name = "NAME", default_value = dsom_evaluate::models::STUDENT, requires = "ask")]
-    pub model: String,
+    model: String,
     /// --ask: store the model in half precision; the file is half as large, and answers that are nearly even may change places
     #[arg(long, requires = "ask")]
-    pub half: bool,
+    half: bool,
     /// --ask: show the first image of each entity; DIR if the images have moved
     #[arg(long, value_name = "DIR", num_args = 0..=1, requires = "ask")]
-    pub thumbnails: Option<Option<PathBuf>>,
+    thumbnails: Option<Option<PathBuf>>,
 }
 
 impl Ask {
-    /// The page about the run in `root`.
-    ///
-    /// # Errors
-    /// If the model is not there, not finished, of another graph, made of several, or larger than browsers hold.
-    pub fn page(&self, root: &Path) -> Result<String> {
+    /// The page about the run in `root`; an error if the model is not there, not finished, of another graph, made of several,
+    /// or larger than browsers hold.
+    pub(crate) fn page(&self, root: &Path) -> Result<String> {
         let run = Run::new(root);
         let mut task = dsom_predict::task(&run);
         let data = Data::open(&run, &mut task)?;
@@ -76,7 +74,7 @@ impl Ask {
             (script_of("core", &self.table(&model.core)?))
             script { (PreEscaped(SCRIPT)) }
         };
-        Ok(document(&format!("Ask {name}"), &[STYLE], &body))
+        Ok(document(&format!("Ask {name}"), STYLE, &body))
     }
 
     /// A sentence about what answers.
@@ -109,10 +107,10 @@ impl Ask {
 
     /// The words of the graph, and what the script must know of the model.
     fn words(&self, model: &Model<f32>, data: &Data, thumbnails: &[Option<String>]) -> Value {
-        let entity = |(entity, image): (&Entity, &Option<String>)| {
-            json!([cell(&entity.key), entity.name.as_deref().map(cell), description(entity), image])
-        };
         let entities = data.vocabulary.entities.iter().zip(thumbnails);
+        let entities = entities.map(|(entity, image)| {
+            json!([cell(&entity.key), entity.name.as_deref().map(cell), description(entity), image])
+        });
         let relations = data.vocabulary.relations.iter();
         json!({
             "backbone": model.backbone.word(),
@@ -120,7 +118,7 @@ impl Ask {
             "embedding": 2 * model.rank(),
             "facts": why::FACTS,
             "near": why::NEAR,
-            "entities": entities.map(entity).collect::<Vec<_>>(),
+            "entities": entities.collect::<Vec<_>>(),
             "relations": relations.map(|r| json!([cell(&r.key), r.name.as_deref().map(cell)])).collect::<Vec<_>>(),
         })
     }
@@ -129,11 +127,10 @@ impl Ask {
     fn thumbnails(&self, run: &Run, graph: &Manifest, entities: &[Entity]) -> Result<Vec<Option<String>>> {
         let Some(moved) = &self.thumbnails else { return Ok(vec![None; entities.len()]) };
         let named = graph.summary["images_root"].as_str().map(|root| run.graph().join(root));
-        let folder = moved.clone().or(named).filter(|folder| folder.is_dir());
-        let folder = folder.ok_or_else(|| {
+        let Some(folder) = moved.clone().or(named).filter(|folder| folder.is_dir()) else {
             let error = Error::missing("the graph's images are not there").at(run.graph());
-            error.hint("give their folder as --thumbnails DIR, or leave --thumbnails out")
-        })?;
+            return Err(error.hint("give their folder as --thumbnails DIR, or leave --thumbnails out"));
+        };
         let folder = ImageFolder::open(&folder)?;
         entities.iter().map(|entity| thumbnail(&folder, entity)).collect()
     }
@@ -152,11 +149,12 @@ fn thumbnail(folder: &ImageFolder, entity: &Entity) -> Result<Option<String>> {
     for path in &entity.images {
         let Some(image) = folder.read(path)?.ok().and_then(|bytes| decode(&bytes).ok()) else { continue };
         let longer = image.width().max(image.height());
-        let side = |length: u32| (length * THUMBNAIL.min(longer) / longer).max(1);
-        let small = imageops::thumbnail(&image, side(image.width()), side(image.height()));
+        let [width, height] =
+            [image.width(), image.height()].map(|length| (length * THUMBNAIL.min(longer) / longer).max(1));
+        let small = imageops::thumbnail(&image, width, height);
         let mut jpeg = Vec::new();
         JpegEncoder::new_with_quality(&mut jpeg, QUALITY)
-            .encode(&small, small.width(), small.height(), ExtendedColorType::Rgb8)
+            .encode(&small, width, height, ExtendedColorType::Rgb8)
             .map_err(|e| Error::data("cannot make a thumbnail").at(path).because(e))?;
         return Ok(Some(format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg))));
     }
@@ -180,8 +178,8 @@ fn description(entity: &Entity) -> Option<String> {
 fn train(data: &Data) -> Vec<Triple> {
     let queries = data.queries.queries().iter().enumerate();
     let forward = queries.filter(|(_, query)| query.relation.index() < data.relations());
-    let triples = forward.flat_map(|(i, query)| {
-        data.queries.tails(i).iter().map(|tail| Triple::new(query.head.0, query.relation.0, tail.0))
+    let triples = forward.flat_map(|(i, &Query { head, relation })| {
+        data.queries.tails(i).iter().map(move |&tail| Triple { head, relation, tail })
     });
     triples.collect()
 }

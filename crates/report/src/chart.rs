@@ -7,45 +7,60 @@
 //! scales with round ticks, lines, bands, stacked shares, bars. Every chart is named and described for screen readers,
 //! and every mark tells its numbers when it is pointed at.
 
-mod inline;
 mod lines;
-mod reliability;
 mod scale;
-mod shares;
 
-pub use inline::{interval, share_bar};
-pub use lines::{Line, LineChart, short};
-pub use reliability::{Bin, bins, expected_calibration_error, reliability};
-pub use scale::Scale;
-pub use shares::{Layer, stacked};
+pub(crate) use lines::{Line, LineChart, stacked};
+pub(crate) use scale::Scale;
 
+use dsom_experiment::statistics::Interval;
 use maud::{Markup, html};
 
-/// Number of series that have a colour of their own.
-pub const SERIES: usize = 8;
-/// The width of a chart in its own units.
+/// The size of a chart in its own units.
 const WIDTH: f64 = 360.0;
-/// Its height.
 const HEIGHT: f64 = 230.0;
-
-/// The space around the plot.
-struct Margins {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-}
-
-/// The usual space: numbers on the left, numbers and a name below.
-const MARGINS: Margins = Margins { left: 50.0, right: 14.0, top: 8.0, bottom: 36.0 };
+/// The edges of the plot: numbers stand on its left, numbers and a name below.
+const LEFT: f64 = 50.0;
+const RIGHT: f64 = WIDTH - 14.0;
+pub(crate) const TOP: f64 = 8.0;
+const BOTTOM: f64 = HEIGHT - 36.0;
 
 /// The class of a series' colour.
-pub fn series(number: usize) -> String {
-    format!("s{}", number % SERIES)
+pub(crate) fn series(number: usize) -> &'static str {
+    const CLASSES: [&str; 8] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
+    CLASSES[number % CLASSES.len()]
+}
+
+/// A name and the class of its colour.
+pub(crate) type Named = (String, &'static str);
+
+/// The mark beside a name in a legend.
+#[derive(Clone, Copy)]
+pub(crate) enum Mark {
+    Line,
+    Area,
+}
+
+/// Names beside the marks that stand for them.
+pub(crate) fn legend(mark: Mark, names: &[Named]) -> Markup {
+    html! { ul.legend { @for (name, class) in names { li {
+        svg viewBox="0 0 22 11" aria-hidden="true" { @match mark {
+            Mark::Line => path.line.(class) d="M1 5.5H21" {},
+            Mark::Area => rect.fill.(class) x="5" y="0" width="11" height="11" rx="2" {},
+        } }
+        (name)
+    } } } }
 }
 
 /// A figure: its title, a legend if there are several names, and the drawing with words for who cannot see it.
-fn figure(id: &str, title: &str, note: &str, legend: Markup, describe: &str, drawing: Markup) -> Markup {
+pub(crate) fn figure(
+    id: &str,
+    title: &str,
+    note: &str,
+    legend: Markup,
+    describe: &str,
+    drawing: Markup,
+) -> Markup {
     html! {
         figure {
             figcaption id={ (id) "-title" } { (title) @if !note.is_empty() { small { (note) } } }
@@ -58,68 +73,95 @@ fn figure(id: &str, title: &str, note: &str, legend: Markup, describe: &str, dra
     }
 }
 
-/// Names beside the marks that stand for them.
-pub fn legend<'a>(entries: impl Iterator<Item = (&'a str, String, Mark)>) -> Markup {
+/// The area between the axes, where values have places.
+pub(crate) struct Plot {
+    pub(crate) x: Scale,
+    pub(crate) y: Scale,
+}
+
+impl Plot {
+    /// A plot whose values begin below `top`.
+    pub(crate) fn below(top: f64, x: Scale, y: Scale) -> Plot {
+        Plot { x: x.onto(LEFT, RIGHT), y: y.onto(BOTTOM, top) }
+    }
+
+    /// Grid lines and numbers on both axes, and their names.
+    pub(crate) fn axes(&self, x_name: &str, y_name: &str) -> Markup {
+        html! {
+            @for (value, text) in self.y.ticks() {
+                @let y = self.y.place(value);
+                line.grid x1=(LEFT) x2=(RIGHT) y1=(px(y)) y2=(px(y)) {}
+                text x=(LEFT - 6.0) y=(px(y + 3.8)) text-anchor="end" { (text) }
+            }
+            @for (value, text) in self.x.ticks() {
+                text x=(px(self.x.place(value))) y=(BOTTOM + 14.0) text-anchor="middle" { (text) }
+            }
+            line.axis x1=(LEFT) x2=(RIGHT) y1=(BOTTOM) y2=(BOTTOM) {}
+            text x=((LEFT + RIGHT) / 2.0) y=(HEIGHT - 4.0) text-anchor="middle" { (x_name) }
+            text transform={ "translate(8 " ((TOP + BOTTOM) / 2.0) ") rotate(-90)" } text-anchor="middle" { (y_name) }
+        }
+    }
+
+    /// The way through points, for a `path`.
+    pub(crate) fn way(&self, points: impl Iterator<Item = (f64, f64)>) -> String {
+        let places = points.map(|(x, y)| format!("{} {}", px(self.x.place(x)), px(self.y.place(y))));
+        format!("M{}", places.collect::<Vec<_>>().join("L"))
+    }
+}
+
+/// A bar of shares that add up to one or less: `(share, class, what to say when pointed at)`.
+pub(crate) fn share_bar<'a>(parts: impl Iterator<Item = (f64, &'a str, &'a str)>) -> Markup {
+    let mut end = 0.0;
+    let (mut words, mut placed) = (Vec::new(), Vec::new());
+    for (share, class, name) in parts {
+        let (begin, width) = (end, 100.0 * share);
+        end += width;
+        words.push(format!("{name} {width:.0} %"));
+        placed.push((begin, width, class, name));
+    }
     html! {
-        ul.legend {
-            @for (name, class, mark) in entries {
-                li {
-                    svg viewBox="0 0 22 11" aria-hidden="true" { (mark.draw(&class)) }
-                    (name)
+        svg viewBox="0 0 100 10" preserveAspectRatio="none" role="img" aria-label=(words.join(", ")) {
+            rect.track width="100" height="10" {}
+            @for (from, width, class, name) in placed {
+                rect.fill.(class) x=(format!("{from:.2}")) width=(format!("{width:.2}")) height="10" {
+                    title { (name) " " (format!("{width:.1}")) " %" }
                 }
             }
         }
     }
 }
 
-/// The mark beside a name in a legend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mark {
-    /// A line.
-    Line,
-    /// A filled square.
-    Area,
-}
-
-impl Mark {
-    fn draw(self, class: &str) -> Markup {
-        match self {
-            Mark::Line => html! { path.line.(class) d="M1 5.5H21" {} },
-            Mark::Area => html! { rect.fill.(class) x="5" y="0" width="11" height="11" rx="2" {} },
-        }
-    }
-}
-
-/// The frame of a plot: grid lines and numbers on both axes, and their names.
-fn axes(x: &Scale, y: &Scale, x_name: &str, y_name: &str) -> Markup {
-    let (left, right) = (MARGINS.left, WIDTH - MARGINS.right);
-    let (top, bottom) = (MARGINS.top, HEIGHT - MARGINS.bottom);
+/// A value with its interval on a scale from `from` to `to`.
+pub(crate) fn interval(
+    Interval { low, high }: Interval,
+    value: f64,
+    (from, to): (f64, f64),
+    class: &str,
+) -> Markup {
+    let scale = Scale::exact(from, to).onto(4.0, 156.0);
+    let [low_at, at, high_at] = [low, value, high].map(|value| px(scale.place(value)));
+    let words = format!("{value:.2}, interval from {low:.2} to {high:.2}");
     html! {
-        @for (value, text) in y.ticks() {
-            line.grid x1=(left) x2=(right) y1=(px(y.place(value))) y2=(px(y.place(value))) {}
-            text x=(left - 6.0) y=(px(y.place(value) + 3.8)) text-anchor="end" { (text) }
+        svg viewBox="0 0 160 17" role="img" aria-label=(words) {
+            title { (words) }
+            line.grid x1="4" x2="156" y1="8.5" y2="8.5" {}
+            path.whisker.(class) d={ "M" (low_at) " 8.5H" (high_at) } {}
+            path.thin.(class) d={ "M" (low_at) " 5v7M" (high_at) " 5v7" } {}
+            circle.dot.(class) cx=(at) cy="8.5" r="4" {}
         }
-        @for (value, text) in x.ticks() {
-            text x=(px(x.place(value))) y=(bottom + 14.0) text-anchor="middle" { (text) }
-        }
-        line.axis x1=(left) x2=(right) y1=(bottom) y2=(bottom) {}
-        text x=((left + right) / 2.0) y=(HEIGHT - 4.0) text-anchor="middle" { (x_name) }
-        text transform={ "translate(8 " ((top + bottom) / 2.0) ") rotate(-90)" } text-anchor="middle" { (y_name) }
     }
 }
 
-/// The plot's horizontal scale.
-fn horizontal(from: f64, to: f64) -> Scale {
-    Scale::exact(from, to).onto(MARGINS.left, WIDTH - MARGINS.right)
-}
-
-/// The plot's vertical scale, from below to above.
-fn vertical(scale: Scale) -> Scale {
-    scale.onto(HEIGHT - MARGINS.bottom, MARGINS.top)
+/// The scale of several intervals: from the lowest to the highest end, with a little room.
+pub(crate) fn around(intervals: impl Iterator<Item = Interval>) -> Option<(f64, f64)> {
+    let ends = intervals.map(|i| (i.low, i.high));
+    let (low, high) = ends.reduce(|this, that| (this.0.min(that.0), this.1.max(that.1)))?;
+    let room = 0.02 * (high - low);
+    Some((low - room, high + room))
 }
 
 /// A coordinate with as many digits as can be seen: files stay small, and the same everywhere.
-fn px(value: f64) -> String {
+pub(crate) fn px(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
@@ -134,16 +176,25 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_escaped() {
-        let drawn = figure("x", "<b>&", "", html! {}, "a \"<script>\"", html! {}).into_string();
+    fn figures_escape_texts_and_show_what_they_name() {
+        let names = legend(Mark::Line, &[("a".into(), series(2))]);
+        let drawn = figure("x", "<b>&", "", names, "a \"<script>\"", html! {}).into_string();
         assert!(drawn.contains("&lt;b&gt;&amp;") && drawn.contains("&lt;script&gt;"), "{drawn}");
-        assert!(!drawn.contains("<script>"));
+        assert!(!drawn.contains("<script>") && drawn.contains("line s2"), "{drawn}");
+        assert!(legend(Mark::Area, &[("b".into(), series(9))]).into_string().contains("fill s1"));
     }
 
     #[test]
-    fn legends_show_what_they_name() {
-        let entries = [("a", series(2), Mark::Line), ("b", series(9), Mark::Area)];
-        let drawn = legend(entries.into_iter()).into_string();
-        assert!(drawn.contains("line s2") && drawn.contains("fill s1"), "{drawn}");
+    fn parts_of_a_bar_follow_each_other_and_are_said() {
+        let parts = [(0.25, "s1", "structural"), (0.5, "s2", "<textual>")];
+        let drawn = share_bar(parts.into_iter()).into_string();
+        assert!(drawn.contains("x=\"25.00\" width=\"50.00\""), "{drawn}");
+        assert!(drawn.contains("aria-label=\"structural 25 %, &lt;textual&gt; 50 %\""), "{drawn}");
+    }
+
+    #[test]
+    fn an_interval_is_on_its_scale() {
+        let drawn = interval(Interval { low: 10.0, high: 30.0 }, 20.0, (0.0, 40.0), "s0").into_string();
+        assert!(drawn.contains("M42 8.5H118") && drawn.contains("cx=\"80\""), "{drawn}");
     }
 }

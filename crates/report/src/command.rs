@@ -6,7 +6,9 @@ use stage::files::write_bytes;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::{Ask, experiment_report, run_report, tensorboard};
+use crate::ask::Ask;
+use crate::experiment::experiment_report;
+use crate::{run_report, tensorboard};
 
 /// Write one self-contained HTML file about a run or an experiment
 ///
@@ -50,13 +52,12 @@ pub fn main(arguments: Arguments) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let (folder, page) = match (&arguments.of.run, &arguments.of.experiment) {
-        (_, Some(folder)) => (folder, experiment_report(folder)?),
-        (Some(folder), None) if arguments.ask.ask => (folder, arguments.ask.page(folder)?),
-        (Some(folder), None) => (folder, run_report(folder)?),
+    let (folder, page, name) = match (&arguments.of.run, &arguments.of.experiment) {
+        (_, Some(folder)) => (folder, experiment_report(folder)?, "report.html"),
+        (Some(folder), None) if arguments.ask.ask => (folder, arguments.ask.page(folder)?, "ask.html"),
+        (Some(folder), None) => (folder, run_report(folder)?, "report.html"),
         (None, None) => return Ok(()),
     };
-    let name = if arguments.ask.ask { "ask.html" } else { "report.html" };
     let path = arguments.out.clone().unwrap_or_else(|| folder.join(name));
     write_bytes(&path, page.as_bytes())?;
     tracing::info!("{}: {}", path.display(), stage::resources::human(page.len() as u64));

@@ -1,26 +1,24 @@
 //! The report of an experiment: its table, its sweeps, what the policies earned and whom they chose, its runs.
 
 mod figures;
-mod runs;
 mod table;
 
 use dsom_experiment::record::{CellRecord, Record};
 use dsom_experiment::results::{self, Value};
-use maud::html;
+use maud::{Markup, html};
 use stage::Result;
 use std::path::Path;
 
 use crate::format::counted;
-use crate::page::{self, Section};
+use crate::page::{self, scroll};
 use crate::run::{Choices, History, Stage};
 
 /// An experiment, read for its report.
-pub(crate) struct Experiment {
+struct Experiment {
     /// The commands that were run, and how they ended.
     record: Record,
     /// Every figure of every cell.
     values: Vec<Value>,
-    /// The students that were trained.
     students: Vec<Student>,
     /// The runs, and whether they have reports of their own.
     runs: Vec<(String, bool)>,
@@ -34,18 +32,18 @@ struct Student {
 }
 
 /// The report of the experiment in `folder`, as HTML.
-pub fn experiment_report(folder: &Path) -> Result<String> {
+pub(crate) fn experiment_report(folder: &Path) -> Result<String> {
     let experiment = Experiment::read(folder)?;
     let sections = [
-        Section::new("table", "Table", table::body(&experiment)),
-        Section::new("sweeps", "Sweeps", figures::sweeps(&experiment)),
-        Section::new("rewards", "Rewards", figures::rewards(&experiment)),
-        Section::new("strategies", "Strategies", figures::strategies(&experiment)),
-        Section::new("seeds", "Every seed", table::seeds(&experiment)),
-        Section::new("runs", "Runs and commands", runs::body(&experiment)),
+        ("table", "Table", table::body(&experiment)),
+        ("sweeps", "Sweeps", figures::sweeps(&experiment)),
+        ("rewards", "Rewards", figures::rewards(&experiment)),
+        ("strategies", "Strategies", figures::strategies(&experiment)),
+        ("seeds", "Every seed", table::seeds(&experiment)),
+        ("runs", "Runs and commands", runs(&experiment)),
     ];
-    let lead = html! { p.soft { (experiment.lead()) } };
-    Ok(page::page("Report of an experiment", &experiment.record.table.title, &lead, &sections))
+    let title = &experiment.record.table.title;
+    Ok(page::page("Report of an experiment", title, &experiment.lead(), &sections))
 }
 
 impl Experiment {
@@ -59,10 +57,9 @@ impl Experiment {
             if runs.iter().all(|(other, _)| *other != run) {
                 runs.push((run, root.join("report.html").is_file()));
             }
-            let student = cell.measured && root.join(&cell.model).is_dir();
-            if student {
+            if cell.measured && root.join(&cell.model).is_dir() {
                 let stage = Stage::read(&root, &cell.model)?;
-                let (history, choices) = (History::read(&root, &stage)?, Choices::read(&root, &stage)?);
+                let (history, choices) = (History::read(&stage)?, Choices::read(&stage)?);
                 students.push(Student { cell: cell.clone(), history, choices });
             }
         }
@@ -87,10 +84,32 @@ impl Experiment {
         let variants = self.record.experiment.variants();
         variants.iter().find(|of| of.name == variant).map_or(variant, |of| of.label()).to_owned()
     }
+}
 
-    /// A dataset as in the table.
-    fn title<'a>(&'a self, dataset: &'a str) -> &'a str {
-        let datasets = &self.record.experiment.dataset;
-        datasets.iter().find(|of| of.name == dataset).map_or(dataset, |of| of.title())
+/// The folders of the cells, and every command.
+fn runs(experiment: &Experiment) -> Markup {
+    let record = &experiment.record;
+    let head = html! { tr { th { "run" } th.n { "cells" } th.n { "measured" } th { "report" } } };
+    let rows = html! { @for (run, has_report) in &experiment.runs {
+        @let cells = record.cells.iter().filter(|cell| *cell.run.to_string_lossy() == *run);
+        tr {
+            td.name { code { (run) } }
+            td.n { (cells.clone().count()) }
+            td.n { (cells.filter(|cell| cell.measured).count()) }
+            td { @if *has_report { a href={ (run) "/report.html" } { "report.html" } }
+                @else { span.none { "none: dsom-report --run writes it" } } }
+        }
+    } };
+    html! {
+        p.soft { "Run by dsom-experiment " (record.version) ". A run is a directory as any other; those that agree on their first stages link "
+            "to the same folders." }
+        (scroll(head, rows))
+        @for step in record.steps.iter().filter(|step| step.problem.is_some()) {
+            p.notice { code { (step.command) } br; (step.problem.as_deref().unwrap_or_default()) }
+        }
+        details {
+            summary { "All " (record.steps.len()) " commands" }
+            pre { @for step in &record.steps { (step.command) "\n" } }
+        }
     }
 }

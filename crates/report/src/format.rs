@@ -1,20 +1,34 @@
 //! Numbers as people read them.
 
-pub use crate::chart::short;
-pub use dsom_import::report::grouped;
+use serde::Deserialize;
+use serde_json::Value;
+
+pub(crate) use dsom_import::report::grouped;
 
 /// A fraction in percent, two digits: `41.23`.
-pub fn percent(fraction: f64) -> String {
+pub(crate) fn percent(fraction: f64) -> String {
     format!("{:.2}", 100.0 * fraction)
 }
 
 /// A share in percent with its sign, one digit, never broken: `41.2 %`.
-pub fn share(fraction: f64) -> String {
+pub(crate) fn share(fraction: f64) -> String {
     format!("{:.1}\u{a0}%", 100.0 * fraction)
 }
 
+/// A number with three or four digits.
+pub(crate) fn short(value: f64) -> String {
+    let digits = match value.abs() {
+        0.0 | 100.0.. => 0,
+        10.0.. => 1,
+        1.0.. => 2,
+        _ => 3,
+    };
+    let text = format!("{value:.digits$}");
+    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+}
+
 /// A time: `0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`.
-pub fn seconds(seconds: f64) -> String {
+pub(crate) fn seconds(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {
         0..10 => format!("{seconds:.1} s"),
@@ -25,18 +39,23 @@ pub fn seconds(seconds: f64) -> String {
 }
 
 /// The day and minute of an RFC 3339 time: `2026-11-24 23:35`.
-pub fn minute(time: &str) -> String {
-    time.chars().take(16).map(|c| if c == 'T' { ' ' } else { c }).collect()
-}
-
-/// The beginning of a digest, enough to tell files apart.
-pub fn short_digest(digest: &str) -> &str {
-    digest.get(..12).unwrap_or(digest)
+pub(crate) fn minute(time: &str) -> String {
+    time.get(..16).unwrap_or(time).replace('T', " ")
 }
 
 /// `1 triple`, `2 triples`.
-pub fn counted(count: usize, noun: &str) -> String {
+pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
+}
+
+/// A count in JSON.
+pub(crate) fn count(value: &Value) -> Option<usize> {
+    usize::deserialize(value).ok()
+}
+
+/// A text that may be missing.
+pub(crate) fn or_dash(text: Option<String>) -> String {
+    text.unwrap_or_else(|| "–".to_owned())
 }
 
 #[cfg(test)]
@@ -44,13 +63,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_read_well() {
+    fn numbers_read_well() {
         assert_eq!([0.84, 42.4, 200.0, 7500.0].map(seconds), ["0.8 s", "42 s", "3 min 20 s", "2 h 05 min"]);
         assert_eq!(minute("2026-11-24T23:35:12.345Z"), "2026-11-24 23:35");
-    }
-
-    #[test]
-    fn nouns_follow_their_numbers() {
         assert_eq!([0, 1, 1234].map(|n| counted(n, "triple")), ["0 triples", "1 triple", "1,234 triples"]);
+        let shortened = [0.0, 0.1234, 2.5, 41.26, 1234.5, -0.5].map(short);
+        assert_eq!(shortened, ["0", "0.123", "2.5", "41.3", "1234", "-0.5"]);
     }
 }

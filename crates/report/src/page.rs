@@ -3,55 +3,34 @@
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use stage::manifest::version;
 
-/// The one style sheet.
 const STYLE: &str = include_str!("style.css");
 /// The policy that a browser holds a page to: nothing beyond its own file.
 const ALONE: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
-/// A part of a report.
-pub(crate) struct Section {
-    /// Its anchor.
-    pub(crate) id: &'static str,
-    /// Its heading, also in the contents.
-    pub(crate) title: &'static str,
-    /// Its content.
-    pub(crate) body: Markup,
-}
-
-impl Section {
-    /// A section.
-    pub(crate) fn new(id: &'static str, title: &'static str, body: Markup) -> Section {
-        Section { id, title, body }
-    }
-}
+/// A part of a report: its anchor, its heading, which is also in the contents, and what it says.
+pub(crate) type Section = (&'static str, &'static str, Markup);
 
 /// The whole file. `kind` says what it is about, `lead` stands below the heading.
-pub(crate) fn page(kind: &str, heading: &str, lead: &Markup, sections: &[Section]) -> String {
+pub(crate) fn page(kind: &str, heading: &str, lead: &str, sections: &[Section]) -> String {
     let body = html! {
         div.frame {
             nav aria-label="Contents" {
                 p.kicker { "Contents" }
-                ol { @for section in sections { li { a href={ "#" (section.id) } { (section.title) } } } }
+                ol { @for (id, title, _) in sections { li { a href={ "#" (id) } { (title) } } } }
             }
             main {
-                header {
-                    p.kicker { (kind) }
-                    h1 { (heading) }
-                    (lead)
-                }
-                @for section in sections {
-                    section id=(section.id) { h2 { (section.title) } (section.body) }
-                }
+                header { p.kicker { (kind) } h1 { (heading) } p.soft { (lead) } }
+                @for (id, title, body) in sections { section id=(id) { h2 { (title) } (body) } }
                 footer { p { "Written by dsom-report " (version()) "." } }
             }
         }
     };
-    document(&format!("{heading} · {kind}"), &[], &body)
+    document(&format!("{heading} · {kind}"), "", &body)
 }
 
-/// The file around a body, with the style sheet and `styles` that go beyond it.
-pub(crate) fn document(title: &str, styles: &[&str], body: &Markup) -> String {
+/// The file around a body, with the style sheet and a `style` that goes beyond it.
+pub(crate) fn document(title: &str, style: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -63,7 +42,7 @@ pub(crate) fn document(title: &str, styles: &[&str], body: &Markup) -> String {
                 title { (title) }
                 // The page asks for nothing, not even an icon.
                 link rel="icon" href="data:,";
-                style { (PreEscaped(STYLE)) @for style in styles { (PreEscaped(style)) } }
+                style { (PreEscaped(STYLE)) (PreEscaped(style)) }
             }
             body { (body) }
         }
@@ -76,37 +55,27 @@ pub(crate) fn absent(sentence: &str) -> Markup {
     html! { p.absent { (sentence) } }
 }
 
-/// The class of a cell in column `i`.
-fn class(i: usize, texts: usize) -> Option<&'static str> {
-    match (i == 0, i >= texts) {
-        (true, true) => Some("name n"),
-        (true, false) => Some("name"),
-        (false, true) => Some("n"),
-        (false, false) => None,
-    }
+/// A table that scrolls where it is wider than the page.
+pub(crate) fn scroll(head: Markup, rows: Markup) -> Markup {
+    html! { div.scroll tabindex="0" { table { thead { (head) } tbody { (rows) } } } }
 }
 
-/// A table of plain text that scrolls where it is wider than the page; columns after the first `texts` hold numbers.
+/// A table of plain text; columns after the first `texts` hold numbers.
 pub(crate) fn table<R, C>(header: &[&str], texts: usize, rows: R) -> Markup
 where
     R: IntoIterator,
     R::Item: IntoIterator<Item = C>,
     C: AsRef<str>,
 {
-    html! {
-        div.scroll tabindex="0" {
-            table {
-                thead { tr { @for (i, name) in header.iter().enumerate() { th class=[(i >= texts).then_some("n")] { (name) } } } }
-                tbody {
-                    @for row in rows {
-                        tr { @for (i, cell) in row.into_iter().enumerate() {
-                            td class=[class(i, texts)] { (cell.as_ref()) }
-                        } }
-                    }
-                }
-            }
+    let number = |i: usize| (i >= texts).then_some("n");
+    let head =
+        html! { tr { @for (i, name) in header.iter().enumerate() { th class=[number(i)] { (name) } } } };
+    let cells = html! { @for row in rows { tr {
+        @for (i, cell) in row.into_iter().enumerate() {
+            td class=[if i == 0 { Some("name") } else { number(i) }] { (cell.as_ref()) }
         }
-    }
+    } } };
+    scroll(head, cells)
 }
 
 #[cfg(test)]
@@ -115,18 +84,14 @@ mod tests {
 
     #[test]
     fn a_page_is_one_file_that_asks_for_nothing() {
-        let sections = [Section::new("a", "First <one>", absent("nothing"))];
-        let page = page("Run", "x & y", &html! {}, &sections);
-        assert!(page.starts_with("<!DOCTYPE html>") && page.contains("x &amp; y"), "{page}");
-        assert!(page.contains("href=\"#a\"") && page.contains("First &lt;one&gt;"));
+        let drawn = table(&["name", "n"], 1, [["<i>", "1"]]);
+        let page = page("Run", "x & y", "", &[("a", "First <one>", drawn)]);
+        let cells = "<td class=\"name\">&lt;i&gt;</td><td class=\"n\">1</td>";
+        for within in ["<!DOCTYPE html>", "x &amp; y", "href=\"#a\"", "First &lt;one&gt;", cells] {
+            assert!(page.contains(within), "no {within}: {page}");
+        }
         for outside in ["http://", "https://", "<script", "<link rel=\"stylesheet", "url(", "@import"] {
             assert!(!page.contains(outside), "{outside}");
         }
-    }
-
-    #[test]
-    fn cells_are_escaped() {
-        let drawn = table(&["name", "n"], 1, [["<i>", "1"]]).into_string();
-        assert!(drawn.contains("<td class=\"name\">&lt;i&gt;</td><td class=\"n\">1</td>"), "{drawn}");
     }
 }

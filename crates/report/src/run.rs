@@ -1,21 +1,22 @@
 //! A finished or half-finished run, read for its report.
 
-mod choices;
-mod history;
-
-pub use choices::{Asked, Choices};
-pub use history::{Epoch, History};
-
+use arrow::array::PrimitiveArray;
+use arrow::datatypes::{DataType, Float32Type, UInt32Type};
 use dsom_evaluate::examples::Example;
-use dsom_evaluate::report::OfModel;
+use dsom_evaluate::report::{OfModel, SplitMetrics};
 use dsom_evaluate::table::RankTable;
 use dsom_evaluate::{EXAMPLES, METRICS, RANKS, report, table};
 use mkg::audit::{self, Audit};
+use mkg::graph::{for_each_batch, numbers, texts};
 use mkg::{Split, Vocabulary};
-use stage::files::read_json;
+use serde_json::{Map, Value};
+use stage::files::{read_json, read_text};
 use stage::manifest::{self, Manifest};
 use stage::{Error, Result, Run};
 use std::path::{Path, PathBuf};
+
+use crate::chart::series;
+use crate::strategies::{ALL, TEACHERS};
 
 /// The programs in the order of the pipeline.
 const PROGRAMS: [&str; 7] = [
@@ -25,86 +26,80 @@ const PROGRAMS: [&str; 7] = [
     "dsom-soft-labels",
     "dsom-distill",
     "dsom-ensemble",
-    EVALUATE,
+    "dsom-evaluate",
 ];
-/// The program that ranks.
-const EVALUATE: &str = "dsom-evaluate";
-/// The program of students.
-const DISTILL: &str = "dsom-distill";
 
 /// A finished stage.
-pub struct Stage {
+pub(crate) struct Stage {
     /// Its folder, relative to the run.
-    pub folder: String,
-    /// Its manifest.
-    pub manifest: Manifest,
+    pub(crate) folder: String,
+    path: PathBuf,
+    pub(crate) manifest: Manifest,
     /// The reason why its inputs are no longer there, if so.
-    pub stale: Option<String>,
+    pub(crate) stale: Option<String>,
 }
 
 impl Stage {
     /// The finished stage in a folder of the run in `root`.
-    pub fn read(root: &Path, folder: &str) -> Result<Stage> {
-        let manifest = Manifest::read(&root.join(folder))?;
+    pub(crate) fn read(root: &Path, folder: &str) -> Result<Stage> {
+        let path = root.join(folder);
+        let manifest = Manifest::read(&path)?;
         let stale = manifest.stale(&Run::new(root));
-        Ok(Stage { folder: folder.to_owned(), manifest, stale })
+        Ok(Stage { folder: folder.to_owned(), path, manifest, stale })
     }
 
     /// The last part of the folder: a modality, or the student's name.
-    pub fn name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.folder.rsplit('/').next().unwrap_or(&self.folder)
+    }
+
+    /// A file in its folder, if it has it.
+    fn file(&self, name: &str) -> Option<PathBuf> {
+        Some(self.path.join(name)).filter(|path| path.is_file())
     }
 }
 
 /// Everything a report tells of. What a run lacks is empty.
-pub struct RunData {
+pub(crate) struct RunData {
     /// The directory's name.
-    pub name: String,
-    /// Entities and relations.
-    pub vocabulary: Vocabulary,
-    /// The graph's audit.
-    pub audit: Option<Audit>,
+    pub(crate) name: String,
+    pub(crate) vocabulary: Vocabulary,
+    pub(crate) audit: Option<Audit>,
     /// The finished stages, in the order of the pipeline.
-    pub stages: Vec<Stage>,
+    pub(crate) stages: Vec<Stage>,
     /// Every model's figures.
-    pub models: Vec<(String, OfModel)>,
-    /// Every model's ranks.
-    pub ranks: Vec<RankTable>,
-    /// Every model's history, epoch by epoch.
-    pub histories: Vec<History>,
-    /// The choices of the students' policies.
-    pub choices: Vec<Choices>,
-    /// Predictions by name.
-    pub examples: Vec<Example>,
+    pub(crate) models: Vec<(String, OfModel)>,
+    ranks: Vec<RankTable>,
+    pub(crate) histories: Vec<History>,
+    pub(crate) choices: Vec<Choices>,
+    pub(crate) examples: Vec<Example>,
 }
 
 impl RunData {
     /// Reads the run in `root`; a graph is the least it must have.
-    pub fn read(root: &Path) -> Result<RunData> {
+    pub(crate) fn read(root: &Path) -> Result<RunData> {
         let run = Run::new(root);
         if !root.is_dir() {
-            return Err(Error::missing("no such run")
-                .at(root)
-                .hint("give the directory of a run with --run"));
+            let error = Error::missing("no such run").at(root);
+            return Err(error.hint("give the directory of a run with --run"));
         }
         Manifest::read(&run.graph())?;
         let stages = stages(&run)?;
-        let audit = run.graph().join(audit::FILE);
         let (mut histories, mut choices) = (Vec::new(), Vec::new());
         for stage in &stages {
-            histories.extend(History::read(root, stage)?);
-            choices.extend(Choices::read(root, stage)?);
+            histories.extend(History::read(stage)?);
+            choices.extend(Choices::read(stage)?);
         }
-        let evaluated = stages.iter().any(|stage| stage.manifest.program == EVALUATE);
-        let result =
-            |name: &str| Some(run.evaluation().join(name)).filter(|path| evaluated && path.is_file());
+        // The last part of the path, also of `.`.
+        let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
+        let audit = run.graph().join(audit::FILE);
         Ok(RunData {
-            name: name_of(root),
+            name: full.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             vocabulary: Vocabulary::read(&run.graph())?,
             audit: audit.is_file().then(|| read_json(&audit)).transpose()?,
-            models: result(METRICS).map_or(Ok(Vec::new()), |path| report::read(&path))?,
-            ranks: result(RANKS).map_or(Ok(Vec::new()), |path| table::read(&path))?,
-            examples: result(EXAMPLES).map_or(Ok(Vec::new()), |path| read_json(&path))?,
+            models: of_evaluation(&stages, METRICS, report::read)?,
+            ranks: of_evaluation(&stages, RANKS, table::read)?,
+            examples: of_evaluation(&stages, EXAMPLES, read_json)?,
             stages,
             histories,
             choices,
@@ -112,50 +107,57 @@ impl RunData {
     }
 
     /// The dataset's name, as its import has it.
-    pub fn dataset(&self) -> &str {
+    pub(crate) fn dataset(&self) -> &str {
         self.stages.iter().find_map(|stage| stage.manifest.summary["name"].as_str()).unwrap_or(&self.name)
     }
 
     /// The stages of one program.
-    pub fn of_program<'a>(&'a self, program: &'a str) -> impl Iterator<Item = &'a Stage> {
+    pub(crate) fn of_program<'a>(&'a self, program: &'a str) -> impl Iterator<Item = &'a Stage> {
         self.stages.iter().filter(move |stage| stage.manifest.program == program)
     }
 
     /// The split that results are shown of: test, or the last one that was evaluated.
-    pub fn shown(&self) -> Option<Split> {
-        let splits = || self.models.iter().flat_map(|(_, splits)| splits.iter().map(|(split, _)| *split));
-        splits().find(|split| *split == Split::Test).or_else(|| splits().last())
+    pub(crate) fn shown(&self) -> Option<Split> {
+        let splits = self.splits();
+        splits.clone().find(|split| *split == Split::Test).or(splits.last())
     }
 
-    /// A model's figures on a split.
-    pub fn figures(&self, model: &str, split: Split) -> Option<&dsom_evaluate::report::SplitMetrics> {
-        let splits = &self.models.iter().find(|(name, _)| name == model)?.1;
-        splits.iter().find(|(of, _)| *of == split).map(|(_, figures)| figures)
+    /// The splits that were evaluated, the same for all models.
+    pub(crate) fn splits(&self) -> impl Iterator<Item = Split> + Clone {
+        self.models.first().into_iter().flat_map(|(_, splits)| splits).map(|(split, _)| *split)
+    }
+
+    /// The models that have figures on a split, with these.
+    pub(crate) fn figures_on(&self, split: Split) -> Vec<(&str, &SplitMetrics)> {
+        let all = self.models.iter().flat_map(|(model, splits)| splits.iter().map(move |of| (model, of)));
+        let on_split = all.filter(|(_, (of, _))| *of == split);
+        on_split.map(|(model, (_, figures))| (model.as_str(), figures)).collect()
     }
 
     /// The ranks of all models on a split, in the order of reports.
-    pub fn ranks_on(&self, split: Split) -> impl Iterator<Item = &RankTable> {
+    pub(crate) fn ranks_on(&self, split: Split) -> impl Iterator<Item = &RankTable> {
         self.ranks.iter().filter(move |table| table.split == split)
     }
 
     /// The class of a model's colour, the same in every chart: students, teachers in their order, the average.
-    pub fn class(&self, model: &str) -> String {
-        const STUDENTS: [usize; 3] = [0, 4, 5];
-        let students: Vec<&str> = self.of_program(DISTILL).map(Stage::name).collect();
-        let teachers: Vec<&str> = self.of_program("dsom-teachers").map(Stage::name).collect();
-        let at = |names: &[&str]| names.iter().position(|name| *name == model);
-        crate::chart::series(match (at(&students), at(&teachers)) {
-            (Some(i), _) => STUDENTS[i % STUDENTS.len()],
-            (_, Some(i)) => crate::strategies::TEACHERS[i % crate::strategies::TEACHERS.len()],
-            _ => 7,
-        })
+    pub(crate) fn class(&self, model: &str) -> &'static str {
+        for (program, colours) in [("dsom-distill", &[0, 4, 5][..]), ("dsom-teachers", &TEACHERS)] {
+            if let Some(i) = self.of_program(program).position(|stage| stage.name() == model) {
+                return series(colours[i % colours.len()]);
+            }
+        }
+        series(ALL)
     }
 }
 
-/// The last part of a path, also of `.`.
-fn name_of(root: &Path) -> String {
-    let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
-    full.file_name().unwrap_or_default().to_string_lossy().into_owned()
+/// What a file of the evaluation says; nothing if that has not finished.
+fn of_evaluation<T: Default>(
+    stages: &[Stage],
+    name: &str,
+    read: impl FnOnce(&Path) -> Result<T>,
+) -> Result<T> {
+    let evaluation = stages.iter().find(|stage| stage.manifest.program == "dsom-evaluate");
+    evaluation.and_then(|stage| stage.file(name)).map_or(Ok(T::default()), |path| read(&path))
 }
 
 /// The finished stages of a run: folders with a manifest in the run or one below.
@@ -168,9 +170,10 @@ fn stages(run: &Run) -> Result<Vec<Stage>> {
             stages.push(Stage::read(run.root(), &folder)?);
         }
     }
-    let place = |stage: &Stage| PROGRAMS.iter().position(|program| *program == stage.manifest.program);
-    let special = |stage: &Stage| !["student", "structural"].contains(&stage.name());
-    stages.sort_by_key(|stage| (place(stage), special(stage), stage.folder.clone()));
+    stages.sort_by_key(|stage| {
+        let place = PROGRAMS.iter().position(|program| *program == stage.manifest.program);
+        (place, !["student", "structural"].contains(&stage.name()), stage.folder.clone())
+    });
     Ok(stages)
 }
 
@@ -178,8 +181,143 @@ fn is_finished(folder: &Path) -> bool {
     folder.join(manifest::FILE).is_file()
 }
 
-/// The folders in a folder.
 fn folders(parent: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(parent).map_err(|e| Error::io(parent, e))?;
     Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+}
+
+/// A policy's probabilities of every strategy, for every training query: a student's `strategies.parquet`.
+pub(crate) struct Choices {
+    pub(crate) student: String,
+    /// The strategies, in the file's order; the last one is all teachers.
+    pub(crate) strategies: Vec<String>,
+    pub(crate) queries: Vec<Asked>,
+}
+
+/// A query with the policy's opinion.
+pub(crate) struct Asked {
+    pub(crate) head: String,
+    /// The relation's name; an inverse's ends in `⁻¹`.
+    pub(crate) relation: String,
+    /// Number of training triples that ask it.
+    triples: f64,
+    /// The probability of each strategy.
+    pub(crate) probabilities: Vec<f64>,
+}
+
+/// The share of each strategy among some training triples, and the number of these.
+pub(crate) type Shares = (Vec<f64>, f64);
+
+impl Choices {
+    /// The file of a stage, if it is a student with a policy.
+    pub(crate) fn read(stage: &Stage) -> Result<Option<Choices>> {
+        let Some(path) = stage.file("strategies.parquet") else { return Ok(None) };
+        let (mut strategies, mut queries) = (Vec::new(), Vec::new());
+        for_each_batch(&path, |batch| {
+            let schema = batch.schema();
+            let shares = schema.fields().iter().filter(|field| *field.data_type() == DataType::Float32);
+            strategies = shares.map(|field| field.name().clone()).collect();
+            let (heads, relations) = (texts(batch, "head_name")?, texts(batch, "relation_name")?);
+            let triples = numbers::<UInt32Type>(batch, "neighbours")?;
+            let columns = strategies.iter().map(|name| numbers(batch, name));
+            let columns: Vec<&PrimitiveArray<Float32Type>> = columns.collect::<Result<_>>()?;
+            queries.extend((0..batch.num_rows()).map(|row| Asked {
+                head: heads.value(row).to_owned(),
+                relation: relations.value(row).to_owned(),
+                triples: triples.value(row).into(),
+                probabilities: columns.iter().map(|column| column.value(row).into()).collect(),
+            }));
+            Ok(())
+        })?;
+        let student = stage.name().to_owned();
+        Ok((!strategies.is_empty()).then_some(Choices { student, strategies, queries }))
+    }
+
+    /// The expected shares among all training triples.
+    pub(crate) fn shares(&self) -> Shares {
+        self.shares_of(&self.queries)
+    }
+
+    /// The expected shares among the training triples that ask some queries.
+    pub(crate) fn shares_of<'a>(&self, queries: impl IntoIterator<Item = &'a Asked>) -> Shares {
+        let (mut shares, mut triples) = (vec![0.0; self.strategies.len()], 0.0);
+        for asked in queries {
+            triples += asked.triples;
+            shares.iter_mut().zip(&asked.probabilities).for_each(|(sum, p)| *sum += asked.triples * p);
+        }
+        shares.iter_mut().for_each(|share| *share /= f64::max(triples, 1.0));
+        (shares, triples)
+    }
+}
+
+/// A model's history, epoch by epoch: its `events.jsonl`.
+pub(crate) struct History {
+    pub(crate) model: String,
+    /// The time at which its stage finished.
+    pub(crate) finished: String,
+    /// The epoch whose model was kept.
+    pub(crate) best_epoch: Option<f64>,
+    pub(crate) epochs: Vec<Epoch>,
+}
+
+/// One line of the log.
+pub(crate) struct Epoch {
+    /// Its number, from 1.
+    pub(crate) epoch: f64,
+    figures: Map<String, Value>,
+}
+
+impl History {
+    /// The log of a stage's model, if the stage keeps one.
+    pub(crate) fn read(stage: &Stage) -> Result<Option<History>> {
+        let Some(path) = stage.file("events.jsonl") else { return Ok(None) };
+        let mut epochs = Vec::new();
+        for (number, line) in (1..).zip(read_text(&path)?.lines()) {
+            let epoch = Epoch::parse(line).map_err(|reason| Error::data(reason).at(&path).line(number))?;
+            epochs.push(epoch);
+        }
+        let best_epoch = stage.manifest.summary["best_epoch"].as_f64();
+        let finished = stage.manifest.finished.clone();
+        Ok(Some(History { model: stage.name().to_owned(), finished, best_epoch, epochs }))
+    }
+
+    /// A figure by epoch, where there is one.
+    pub(crate) fn curve(&self, figure: &str) -> Vec<(f64, f64)> {
+        self.epochs.iter().filter_map(|epoch| Some((epoch.epoch, epoch.number(figure)?))).collect()
+    }
+
+    /// The names of all figures that are numbers.
+    pub(crate) fn figures(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for (name, value) in self.epochs.iter().flat_map(|epoch| &epoch.figures) {
+            if value.is_number() && name != "epoch" && !names.contains(&name.as_str()) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
+    /// The names of the strategies whose shares are logged.
+    pub(crate) fn strategies(&self) -> Vec<String> {
+        let first = self.epochs.first().and_then(|epoch| epoch.figures.get("strategies")?.as_object());
+        first.into_iter().flatten().map(|(name, _)| name.clone()).collect()
+    }
+}
+
+impl Epoch {
+    fn parse(line: &str) -> Result<Epoch, String> {
+        let figures: Map<String, Value> = serde_json::from_str(line).map_err(|e| e.to_string())?;
+        let epoch = figures.get("epoch").and_then(Value::as_f64).ok_or("no `epoch`")?;
+        Ok(Epoch { epoch, figures })
+    }
+
+    /// A figure of this epoch.
+    pub(crate) fn number(&self, figure: &str) -> Option<f64> {
+        self.figures.get(figure)?.as_f64()
+    }
+
+    /// The share of a strategy among this epoch's actions.
+    pub(crate) fn share(&self, strategy: &str) -> f64 {
+        self.figures.get("strategies").and_then(|shares| shares[strategy].as_f64()).unwrap_or_default()
+    }
 }

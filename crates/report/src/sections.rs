@@ -1,14 +1,11 @@
 //! The sections of a run's report, each a function from the run to what it says. What a run lacks is a sentence.
 
-pub(crate) mod audit;
 pub(crate) mod calibration;
-pub(crate) mod choosers;
-pub(crate) mod coverage;
 pub(crate) mod examples;
+pub(crate) mod graph;
 pub(crate) mod learning;
 pub(crate) mod provenance;
 pub(crate) mod results;
-pub(crate) mod slices;
 pub(crate) mod strategies;
 pub(crate) mod summary;
 

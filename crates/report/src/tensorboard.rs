@@ -8,70 +8,63 @@
 //!
 //! Times are the stages' own, spread over the epochs as these took, so that the same run gives the same bytes.
 
+use serde_json::Value;
 use stage::files::write_bytes;
 use stage::{Error, Result};
 use std::path::Path;
 
-use crate::run::{History, RunData, Stage};
+use crate::run::{History, RunData};
 
 /// Writes the curves of every model of the run in `root` to a folder of its own in `into`; returns how many.
-pub fn write(root: &Path, into: &Path) -> Result<usize> {
+pub(crate) fn write(root: &Path, into: &Path) -> Result<usize> {
     let data = RunData::read(root)?;
     for history in &data.histories {
-        let stage = data.stages.iter().find(|stage| stage.name() == history.model);
         let file = into.join(&history.model).join(format!("events.out.tfevents.{}.dsom", data.name));
-        write_bytes(&file, &file_of(&data, history, stage))?;
+        write_bytes(&file, &file_of(&data, history))?;
     }
     match data.histories.len() {
-        0 => Err(Error::missing("no model has a log to write")
-            .at(root)
-            .hint("train teachers or a student first")),
+        0 => {
+            let error = Error::missing("no model has a log to write").at(root);
+            Err(error.hint("train teachers or a student first"))
+        }
         count => Ok(count),
     }
 }
 
 /// One model's file.
-fn file_of(data: &RunData, history: &History, stage: Option<&Stage>) -> Vec<u8> {
-    let finished = stage.map_or(0.0, |stage| unix_seconds(&stage.manifest.finished));
+fn file_of(data: &RunData, history: &History) -> Vec<u8> {
+    let finished = unix_seconds(&history.finished);
     let took: f64 = history.curve("seconds").iter().map(|(_, seconds)| seconds).sum();
     let mut time = finished - took;
-    let mut file = record(&Event { time, step: 0, content: Content::Version }.encode());
+    let mut file = record(&event(time, 0.0, None));
     for epoch in &history.epochs {
         time += epoch.number("seconds").unwrap_or_default();
-        let mut values: Vec<(String, f64)> = history
-            .figures()
-            .into_iter()
-            .filter_map(|name| Some((format!("epoch/{name}"), epoch.number(name)?)))
-            .collect();
+        let mut values = Vec::new();
+        for name in history.figures() {
+            values.extend(epoch.number(name).map(|value| (format!("epoch/{name}"), value)));
+        }
         let strategies = history.strategies().into_iter();
-        values.extend(strategies.map(|name| (format!("strategy/{name}"), epoch.share(name))));
-        file.extend(record(
-            &Event { time, step: epoch.epoch as u64, content: Content::Values(&values) }.encode(),
-        ));
+        values.extend(strategies.map(|name| (format!("strategy/{name}"), epoch.share(&name))));
+        file.extend(record(&event(time, epoch.epoch, Some(&values))));
     }
     let figures = figures(data, &history.model);
-    let step = history.best_epoch.unwrap_or_default() as u64;
     if !figures.is_empty() {
-        file.extend(record(&Event { time: finished, step, content: Content::Values(&figures) }.encode()));
+        let step = history.best_epoch.unwrap_or_default();
+        file.extend(record(&event(finished, step, Some(&figures))));
     }
     file
 }
 
 /// The model's figures by split, as of the epoch that was kept.
 fn figures(data: &RunData, model: &str) -> Vec<(String, f64)> {
-    let splits = data.models.iter().filter(|(name, _)| name == model).flat_map(|(_, splits)| splits);
-    let of_split = |(split, metrics): &(mkg::Split, dsom_evaluate::report::SplitMetrics)| {
-        let figures = &metrics.both.realistic;
-        [
-            ("mrr", figures.mrr),
-            ("mr", figures.mr),
-            ("hits_at_1", figures.hits_at_1),
-            ("hits_at_3", figures.hits_at_3),
-            ("hits_at_10", figures.hits_at_10),
-        ]
-        .map(|(name, value)| (format!("{split}/{name}"), value))
-    };
-    splits.flat_map(of_split).collect()
+    let mut figures = Vec::new();
+    for (split, metrics) in data.models.iter().filter(|(name, _)| name == model).flat_map(|(_, of)| of) {
+        if let Ok(Value::Object(named)) = serde_json::to_value(&metrics.both.realistic) {
+            figures
+                .extend(named.iter().filter_map(|(name, x)| Some((format!("{split}/{name}"), x.as_f64()?))));
+        }
+    }
+    figures
 }
 
 /// Seconds since 1970 of an RFC 3339 time; 0 if it is none.
@@ -79,44 +72,27 @@ fn unix_seconds(time: &str) -> f64 {
     time.parse::<jiff::Timestamp>().map_or(0.0, |time| time.as_millisecond() as f64 / 1e3)
 }
 
-/// An event's content.
-enum Content<'a> {
-    /// The format, in the first event of a file.
-    Version,
-    /// Named numbers.
-    Values(&'a [(String, f64)]),
-}
-
-/// `tensorflow.Event`.
-struct Event<'a> {
-    time: f64,
-    step: u64,
-    content: Content<'a>,
-}
-
-impl Event<'_> {
-    fn encode(&self) -> Vec<u8> {
-        let mut message = Vec::new();
-        key(&mut message, 1, FIXED_64);
-        message.extend(self.time.to_le_bytes());
-        key(&mut message, 2, VARINT);
-        varint(&mut message, self.step);
-        match self.content {
-            Content::Version => field(&mut message, 3, b"brain.Event:2"),
-            Content::Values(values) => {
-                let mut summary = Vec::new();
-                for (tag, value) in values {
-                    let mut entry = Vec::new();
-                    field(&mut entry, 1, tag.as_bytes());
-                    key(&mut entry, 2, FIXED_32);
-                    entry.extend((*value as f32).to_le_bytes());
-                    field(&mut summary, 1, &entry);
-                }
-                field(&mut message, 5, &summary);
-            }
-        }
-        message
+/// The bytes of a `tensorflow.Event`: named numbers, or in the first event of a file the format.
+fn event(time: f64, step: f64, values: Option<&[(String, f64)]>) -> Vec<u8> {
+    let mut message = Vec::new();
+    key(&mut message, 1, FIXED_64);
+    message.extend(time.to_le_bytes());
+    key(&mut message, 2, VARINT);
+    varint(&mut message, step as u64);
+    let Some(values) = values else {
+        field(&mut message, 3, b"brain.Event:2");
+        return message;
+    };
+    let mut summary = Vec::new();
+    for (tag, value) in values {
+        let mut entry = Vec::new();
+        field(&mut entry, 1, tag.as_bytes());
+        key(&mut entry, 2, FIXED_32);
+        entry.extend((*value as f32).to_le_bytes());
+        field(&mut summary, 1, &entry);
     }
+    field(&mut message, 5, &summary);
+    message
 }
 
 /// Wire types of protobuf fields.
@@ -160,18 +136,17 @@ mod tests {
 
     #[test]
     fn numbers_take_seven_bits_a_byte() {
-        let bytes = |value| {
-            let mut into = Vec::new();
-            varint(&mut into, value);
-            into
-        };
-        assert_eq!([bytes(0), bytes(127), bytes(300)], [vec![0], vec![127], vec![0xac, 0x02]]);
+        for (value, expected) in [(0, &[0][..]), (127, &[127]), (300, &[0xac, 0x02])] {
+            let mut bytes = Vec::new();
+            varint(&mut bytes, value);
+            assert_eq!(bytes, expected, "{value}");
+        }
     }
 
     #[test]
     fn the_first_record_is_as_tensorboard_writes_it() {
         // As tensorboard.summary.writer.record_writer.RecordWriter wrote Event(wall_time=1.5, file_version="brain.Event:2").
-        let event = Event { time: 1.5, step: 0, content: Content::Version }.encode();
+        let event = event(1.5, 0.0, None);
         assert_eq!(event, b"\x09\0\0\0\0\0\0\xf8\x3f\x10\0\x1a\x0dbrain.Event:2");
         let file = record(&event);
         assert_eq!(file[..8], (event.len() as u64).to_le_bytes());

@@ -8,9 +8,12 @@ use maud::{Markup, html};
 use super::{Experiment, Student};
 use crate::chart::{Line, LineChart, Mark, legend, series};
 use crate::page::absent;
-use crate::run::Choices;
-use crate::sections::strategies::{bar, student};
+use crate::run::{Choices, Shares};
+use crate::sections::strategies::{bars, student};
 use crate::strategies::Shown;
+
+/// The most lines of a chart of rewards.
+const LINES: usize = 8;
 
 /// A chart for every sweep and dataset.
 pub(super) fn sweeps(experiment: &Experiment) -> Markup {
@@ -18,29 +21,22 @@ pub(super) fn sweeps(experiment: &Experiment) -> Markup {
     if sweeps.is_empty() {
         return absent("This experiment sweeps nothing.");
     }
-    let datasets = &experiment.record.table.datasets;
-    let metric = experiment.record.table.metrics.first().copied().unwrap_or(Metric::Mrr);
+    let table = &experiment.record.table;
+    let metric = table.metrics.first().copied().unwrap_or(Metric::Mrr);
     html! {
         p.soft { "Means over seeds; the band is the interval over queries." }
-        div.charts { @for sweep in sweeps { @for dataset in datasets { (sweep_chart(sweep, dataset, metric)) } } }
+        div.charts { @for sweep in sweeps { @for dataset in &table.datasets { (sweep_chart(sweep, dataset, metric)) } } }
     }
 }
 
 fn sweep_chart(sweep: &Sweep, dataset: &OfDataset, metric: Metric) -> Markup {
-    let line = |(i, model): (usize, &String)| {
-        let of = |row: &&Row| {
-            row.place.as_ref().is_some_and(|place| place.sweep == sweep.name && place.model == *model)
+    let lines = sweep.models.iter().enumerate().map(|(i, model)| {
+        let (name, class) = match model.as_str() {
+            STUDENT => (model.clone(), series(0)),
+            _ => (format!("{model} of teachers"), series(8 - i.clamp(1, 7))),
         };
-        let mut rows: Vec<&Row> = dataset.rows.iter().filter(of).collect();
-        let value = |row: &Row| row.place.as_ref().map_or(0.0, |place| place.value);
-        rows.sort_by(|a, b| value(a).total_cmp(&value(b)));
-        let figure = |row: &Row| row.figures.get(&metric).copied();
-        let points = rows.iter().filter_map(|row| Some((value(row), figure(row)?.mean))).collect();
-        let band = rows.iter().filter_map(|row| figure(row)?.interval.map(|i| (i.low, i.high))).collect();
-        let name = if model == STUDENT { "student".to_owned() } else { format!("{model} of teachers") };
-        let class = series(if model == STUDENT { 0 } else { 8 - i.clamp(1, 7) });
-        Line { name, class, points, band, dots: true, marked: None }
-    };
+        Line { name, class, ..sweep_line(sweep, dataset, metric, model) }
+    });
     let chart = LineChart {
         id: &format!("sweep-{}-{}", sweep.name, dataset.name),
         title: &format!("{} by {}", metric.title(), sweep.label),
@@ -50,30 +46,56 @@ fn sweep_chart(sweep: &Sweep, dataset: &OfDataset, metric: Metric) -> Markup {
         logarithmic: sweep.logarithmic,
         from_zero: false,
         labelled: false,
-        lines: sweep.models.iter().enumerate().map(line).collect(),
+        lines: lines.collect(),
     };
     chart.render()
 }
 
-/// The students of the first seed whose policy has a choice.
-fn with_policy<'a>(experiment: &'a Experiment, dataset: &'a str) -> impl Iterator<Item = &'a Student> {
-    let first = experiment.record.experiment.seeds.first().copied();
-    let of_first = experiment
-        .students
-        .iter()
-        .filter(move |student| student.cell.dataset == dataset && Some(student.cell.seed) == first);
-    of_first.filter(|student| student.choices.as_ref().is_some_and(|choices| choices.strategies.len() > 1))
+/// What a model has by the values of a sweep, without a name.
+fn sweep_line(sweep: &Sweep, dataset: &OfDataset, metric: Metric, model: &str) -> Line {
+    let placed = dataset.rows.iter().filter_map(|row| Some((row.place.as_ref()?, row)));
+    let swept = placed.filter(|(place, _)| place.sweep == sweep.name && place.model == model);
+    let mut rows: Vec<(f64, &Row)> = swept.map(|(place, row)| (place.value, row)).collect();
+    rows.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let mut line = Line { dots: true, ..Line::default() };
+    for (value, row) in rows {
+        if let Some(figure) = row.figures.get(&metric) {
+            line.points.push((value, figure.mean));
+            line.band.extend(figure.interval.map(|i| (i.low, i.high)));
+        }
+    }
+    line
 }
 
-/// The datasets of the experiment by name.
-fn datasets(experiment: &Experiment) -> impl Iterator<Item = &str> {
-    experiment.record.experiment.dataset.iter().map(|dataset| dataset.name.as_str())
+/// A student with the choices of its policy.
+type WithPolicy<'a> = (&'a Student, &'a Choices);
+
+/// The students of the first seed whose policy has a choice.
+fn with_policy<'a>(experiment: &'a Experiment, dataset: &str) -> Vec<WithPolicy<'a>> {
+    let first = experiment.record.experiment.seeds.first();
+    let students = experiment.students.iter();
+    let students = students.filter(|of| of.cell.dataset == dataset && Some(&of.cell.seed) == first);
+    let with_choices = students.filter_map(|student| Some((student, student.choices.as_ref()?)));
+    with_choices.filter(|(_, choices)| choices.strategies.len() > 1).collect()
 }
 
 /// Reward curves of all variants with a policy, a chart for each dataset.
 pub(super) fn rewards(experiment: &Experiment) -> Markup {
-    let charts: Vec<Markup> =
-        datasets(experiment).filter_map(|dataset| reward_chart(experiment, dataset)).collect();
+    let mut charts = Vec::new();
+    for dataset in &experiment.record.experiment.dataset {
+        let students = with_policy(experiment, &dataset.name).into_iter().take(LINES);
+        let lines = students.enumerate().map(|(i, (student, _))| Line {
+            name: experiment.label(&student.cell.variant),
+            class: series(i),
+            points: student.history.as_ref().map_or(Vec::new(), |history| history.curve("reward")),
+            ..Line::default()
+        });
+        let (id, title) = (format!("reward-{}", dataset.name), dataset.title());
+        let (note, x, y, lines) = ("mean reward", "epoch", "reward", lines.collect::<Vec<_>>());
+        if !lines.is_empty() {
+            charts.push(LineChart { id: &id, title, note, x, y, lines, ..LineChart::default() }.render());
+        }
+    }
     if charts.is_empty() {
         return absent("No variant has a policy, so none is rewarded.");
     }
@@ -83,69 +105,31 @@ pub(super) fn rewards(experiment: &Experiment) -> Markup {
     }
 }
 
-/// The most lines of one chart.
-const LINES: usize = 8;
-
-fn reward_chart(experiment: &Experiment, dataset: &str) -> Option<Markup> {
-    let line = |(i, student): (usize, &Student)| Line {
-        name: experiment.label(&student.cell.variant),
-        class: series(i),
-        points: student.history.as_ref().map_or(Vec::new(), |history| history.curve("reward")),
-        ..Line::default()
-    };
-    let lines: Vec<Line> = with_policy(experiment, dataset).take(LINES).enumerate().map(line).collect();
-    let id = format!("reward-{dataset}");
-    let title = experiment.title(dataset);
-    (!lines.is_empty()).then(|| {
-        LineChart {
-            id: &id,
-            title,
-            note: "mean reward",
-            x: "epoch",
-            y: "reward",
-            lines,
-            ..LineChart::default()
-        }
-        .render()
-    })
-}
-
 /// Whom the policies choose: all variants side by side, then the first one's by relation and entity.
 pub(super) fn strategies(experiment: &Experiment) -> Markup {
-    let of: Vec<(&str, Vec<&Student>)> = datasets(experiment)
-        .map(|dataset| {
-            (dataset, with_policy(experiment, dataset).filter(|of| of.choices.is_some()).collect())
-        })
-        .filter(|(_, students): &(_, Vec<_>)| !students.is_empty())
-        .collect();
+    let datasets = experiment.record.experiment.dataset.iter();
+    let of = datasets.map(|dataset| (dataset.title(), with_policy(experiment, &dataset.name)));
+    let of: Vec<(&str, Vec<WithPolicy>)> = of.filter(|(_, students)| !students.is_empty()).collect();
     if of.is_empty() {
         return absent("No variant has a policy, so nobody chooses.");
     }
     html! {
         p.soft { "What the policies would draw for training triples, both directions, with the first seed." }
-        @for (dataset, students) in &of {
-            h3 { (experiment.title(dataset)) }
+        @for (title, students) in &of {
+            h3 { (title) }
             (side_by_side(experiment, students))
-            @for first in students.iter().take(1).filter_map(|student| student.choices.as_ref()) {
-                details { summary { "By relation, by entity, by name" } (student(first)) }
-            }
+            details { summary { "By relation, by entity, by name" } (student(students[0].1)) }
         }
     }
 }
 
 /// A bar for each student, below a legend wherever the strategies are others than before.
-fn side_by_side(experiment: &Experiment, students: &[&Student]) -> Markup {
-    let chosen: Vec<(&Student, &Choices)> =
-        students.iter().filter_map(|student| Some((*student, student.choices.as_ref()?))).collect();
-    html! { @for alike in chosen.chunk_by(|(_, this), (_, that)| this.strategies == that.strategies) {
-        @let (overall, _) = alike[0].1.shares(|_| true);
-        @let shown = Shown::of(&alike[0].1.strategies, &overall);
-        (legend(shown.names.iter().map(|(name, class)| (name.as_str(), class.clone(), Mark::Area))))
-        div.scroll tabindex="0" { table {
-            thead { tr { th { "model" } th { "strategies" } th { "favourite" } th.n { "triples" } } }
-            tbody { @for (student, choices) in alike {
-                (bar(&shown, &experiment.label(&student.cell.variant), &choices.shares(|_| true)))
-            } }
-        } }
+fn side_by_side(experiment: &Experiment, students: &[WithPolicy]) -> Markup {
+    html! { @for alike in students.chunk_by(|(_, this), (_, that)| this.strategies == that.strategies) {
+        @let rows = alike.iter().map(|(student, choices)| (experiment.label(&student.cell.variant), choices.shares()));
+        @let rows: Vec<(String, Shares)> = rows.collect();
+        @let shown = Shown::of(&alike[0].1.strategies, &rows[0].1.0);
+        (legend(Mark::Area, &shown.names))
+        (bars(&shown, "model", &rows))
     } }
 }

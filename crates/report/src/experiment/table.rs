@@ -6,9 +6,9 @@ use maud::{Markup, html};
 use std::collections::BTreeMap;
 
 use super::Experiment;
-use crate::chart::{interval, series};
-use crate::format::grouped;
-use crate::page::absent;
+use crate::chart::{around, interval, series};
+use crate::format::{grouped, or_dash};
+use crate::page::{absent, scroll};
 
 pub(super) fn body(experiment: &Experiment) -> Markup {
     let table = &experiment.record.table;
@@ -32,39 +32,36 @@ pub(super) fn body(experiment: &Experiment) -> Markup {
 fn rows(experiment: &Experiment, dataset: &OfDataset) -> Markup {
     let table = &experiment.record.table;
     let first = table.metrics.first().copied();
-    let compared = table.baseline.is_some();
     let paper = table.paper_metrics();
-    let scale = scale(dataset, first);
-    html! {
-        div.scroll tabindex="0" { table {
-            thead { tr {
-                th { "model" }
-                @for metric in &table.metrics {
-                    th.n { (metric.title()) }
-                    @if Some(*metric) == first { th { "interval" } }
-                }
-                @if compared { th.n { "Δ " (first.map_or("", Metric::title)) ", interval" } th.n { "p" } }
-                @for metric in &paper { th.n { "paper’s " (metric.title()) } }
-            } }
-            tbody { @for row in &dataset.rows {
-                @let is_baseline = table.baseline.as_ref() == Some(&row.variant);
-                tr {
-                    td.name { (row.label) @if is_baseline { span.soft { " (baseline)" } } }
-                    @for metric in &table.metrics {
-                        (figure(dataset, row, *metric))
-                        @if Some(*metric) == first { td.interval { (drawn(row, *metric, scale, is_baseline)) } }
-                    }
-                    @if compared { (comparison(row.comparison.as_ref())) }
-                    @for metric in &paper {
-                        td.n { @match row.paper.get(metric) {
-                            Some(value) => span.soft { (number(*metric, *value)) },
-                            None => span.none { "–" },
-                        } }
-                    }
-                }
-            } }
-        } }
-    }
+    let intervals = dataset.rows.iter().filter_map(|row| row.figures.get(&first?)?.interval);
+    let scale = around(intervals);
+    let head = html! { tr {
+        th { "model" }
+        @for metric in &table.metrics {
+            th.n { (metric.title()) }
+            @if Some(*metric) == first { th { "interval" } }
+        }
+        @if table.baseline.is_some() { th.n { "Δ " (first.map_or("", Metric::title)) ", interval" } th.n { "p" } }
+        @for metric in &paper { th.n { "paper’s " (metric.title()) } }
+    } };
+    let rows = html! { @for row in &dataset.rows {
+        @let is_baseline = table.baseline.as_ref() == Some(&row.variant);
+        tr {
+            td.name { (row.label) @if is_baseline { span.soft { " (baseline)" } } }
+            @for metric in &table.metrics {
+                (figure(dataset, row, *metric))
+                @if Some(*metric) == first { td.interval { (drawn(row, *metric, scale, is_baseline)) } }
+            }
+            @if table.baseline.is_some() { (comparison(row.comparison.as_ref())) }
+            @for metric in &paper {
+                td.n { @match row.paper.get(metric) {
+                    Some(value) => span.soft { (number(*metric, *value)) },
+                    None => span.none { "–" },
+                } }
+            }
+        }
+    } };
+    scroll(head, rows)
 }
 
 fn figure(dataset: &OfDataset, row: &Row, metric: Metric) -> Markup {
@@ -82,16 +79,7 @@ fn figure(dataset: &OfDataset, row: &Row, metric: Metric) -> Markup {
 fn drawn(row: &Row, metric: Metric, scale: Option<(f64, f64)>, is_baseline: bool) -> Markup {
     let Some((figure, scale)) = row.figures.get(&metric).zip(scale) else { return html! {} };
     let class = series(if is_baseline { 1 } else { 0 });
-    html! { @if let Some(i) = figure.interval { (interval(i.low, figure.mean, i.high, scale, &class)) } }
-}
-
-/// The range from the lowest to the highest end of a column's intervals, with a little room.
-fn scale(dataset: &OfDataset, metric: Option<Metric>) -> Option<(f64, f64)> {
-    let intervals = || dataset.rows.iter().filter_map(|row| row.figures.get(&metric?)?.interval);
-    let low = intervals().map(|i| i.low).reduce(f64::min)?;
-    let high = intervals().map(|i| i.high).reduce(f64::max)?;
-    let room = 0.02 * (high - low);
-    Some((low - room, high + room))
+    html! { @if let Some(of) = figure.interval { (interval(of, figure.mean, scale, class)) } }
 }
 
 fn comparison(comparison: Option<&Comparison>) -> Markup {
@@ -109,11 +97,11 @@ fn comparison(comparison: Option<&Comparison>) -> Markup {
 
 /// All figures of the table's split, seed by seed.
 pub(super) fn seeds(experiment: &Experiment) -> Markup {
-    let table = &experiment.record.table;
+    let (datasets, variants) =
+        (&experiment.record.experiment.dataset, experiment.record.experiment.variants());
     let mut cells: BTreeMap<(usize, usize, u64), BTreeMap<&str, f64>> = BTreeMap::new();
-    let variants = experiment.record.experiment.variants();
-    for value in experiment.values.iter().filter(|value| value.split == table.split) {
-        let dataset = experiment.record.experiment.dataset.iter().position(|of| of.name == value.dataset);
+    for value in experiment.values.iter().filter(|value| value.split == experiment.record.table.split) {
+        let dataset = datasets.iter().position(|of| of.name == value.dataset);
         let variant = variants.iter().position(|of| of.name == value.variant);
         if let Some((dataset, variant)) = dataset.zip(variant) {
             cells.entry((dataset, variant, value.seed)).or_default().insert(&value.metric, value.value);
@@ -122,17 +110,16 @@ pub(super) fn seeds(experiment: &Experiment) -> Markup {
     if cells.is_empty() {
         return absent("Nothing has been measured yet.");
     }
-    html! {
-        div.scroll tabindex="0" { table {
-            thead { tr { th { "dataset" } th { "model" } th.n { "seed" } @for metric in Metric::ALL { th.n { (metric.title()) } } } }
-            tbody { @for ((dataset, variant, seed), figures) in &cells { tr {
-                td { (experiment.record.experiment.dataset[*dataset].title()) }
-                td.name { (variants[*variant].label()) }
-                td.n { (seed) }
-                @for metric in Metric::ALL {
-                    td.n { (figures.get(metric.as_str()).map_or("–".to_owned(), |value| number(metric, *value))) }
-                }
-            } } }
-        } }
-    }
+    let head = html! { tr {
+        th { "dataset" } th { "model" } th.n { "seed" } @for metric in Metric::ALL { th.n { (metric.title()) } }
+    } };
+    let rows = html! { @for ((dataset, variant, seed), figures) in &cells { tr {
+        td { (datasets[*dataset].title()) }
+        td.name { (variants[*variant].label()) }
+        td.n { (seed) }
+        @for metric in Metric::ALL {
+            td.n { (or_dash(figures.get(metric.as_str()).map(|value| number(metric, *value)))) }
+        }
+    } } };
+    scroll(head, rows)
 }

@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use crate::Report;
 use crate::format::short;
-use crate::page::absent;
+use crate::page::{absent, scroll};
 
 /// Answers that are named with their ranks.
 const NAMED: usize = 5;
@@ -17,13 +17,11 @@ pub(crate) fn body(report: &Report) -> Markup {
             "None were asked for: --set evaluate.examples=10 lets dsom-evaluate draw ten queries.",
         );
     };
+    let head = html! { tr { th { "query" } th { "first candidates" } th { "answers at rank" } } };
     html! {
         p.soft { "Queries drawn from the last split that was evaluated, answered by " code { (model) } ". Answers have a tick; known answers "
             "of other splits are grey and count for nothing." }
-        div.scroll tabindex="0" { table {
-            thead { tr { th { "query" } th { "first candidates" } th { "answers at rank" } } }
-            tbody { @for example in examples { (row(example)) } }
-        } }
+        (scroll(head, html! { @for example in examples { (row(example)) } }))
     }
 }
 

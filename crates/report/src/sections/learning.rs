@@ -1,20 +1,32 @@
 //! The models' histories, epoch by epoch.
 
+use dsom_experiment::statistics::mean;
 use maud::{Markup, html};
 
 use crate::Report;
-use crate::chart::{Layer, Line, LineChart, stacked};
-use crate::format::{percent, seconds, short};
-use crate::page::absent;
+use crate::chart::{Line, LineChart, stacked};
+use crate::format::{or_dash, percent, seconds, short};
+use crate::page::{absent, table};
 use crate::run::History;
 use crate::strategies::Shown;
 
-/// Curves of students that have a figure: what it is called in the log, its title, how to read it.
-const CURVES: [(&str, &str, &str); 4] = [
-    ("reward", "Reward", "mean of the chosen strategies' rewards (Eq. 8)"),
-    ("with_advantage", "Triples with an advantage", "share whose reward differs from that of all teachers"),
-    ("policy_loss", "Policy loss", "−mean δ log π (Eq. 10)"),
-    ("distillation", "Distillation term", "before its weight γ, a training triple's mean"),
+/// The validation MRR in the log.
+const MRR: &str = "valid_mrr";
+
+/// Curves of models that have a figure: what it is called in the log, its title, how to read it, its axis and unit.
+const CURVES: [(&str, &str, &str, &str, f64); 6] = [
+    (MRR, "Validation MRR", "in percent, filtered by train and valid", "MRR", 100.0),
+    ("loss", "Training loss", "a training triple's mean; a student's has its distillation term", "loss", 1.0),
+    ("reward", "Reward", "mean of the chosen strategies' rewards (Eq. 8)", "mean", 1.0),
+    (
+        "with_advantage",
+        "Triples with an advantage",
+        "share whose reward differs from that of all teachers",
+        "mean",
+        1.0,
+    ),
+    ("policy_loss", "Policy loss", "−mean δ log π (Eq. 10)", "mean", 1.0),
+    ("distillation", "Distillation term", "before its weight γ, a training triple's mean", "mean", 1.0),
 ];
 
 pub(crate) fn body(report: &Report) -> Markup {
@@ -22,39 +34,31 @@ pub(crate) fn body(report: &Report) -> Markup {
     if histories.is_empty() {
         return absent("No model has been trained yet.");
     }
+    let header = ["model", "epochs", "best epoch", "its validation MRR", "an epoch took", "all epochs"];
     html! {
         p.soft { "The dot is the epoch whose model was kept: the one with the best validation MRR." }
         div.charts {
-            (chart(report, "valid_mrr", "Validation MRR", "in percent, filtered by train and valid", "MRR", 100.0))
-            (chart(report, "loss", "Training loss", "a training triple's mean; a student's has its distillation term", "loss", 1.0))
-            @for (figure, title, note) in CURVES { (chart(report, figure, title, note, "mean", 1.0)) }
+            @for (figure, title, note, y, unit) in CURVES { (chart(report, figure, title, note, y, unit)) }
             @for history in histories { (strategies(history)) }
         }
-        (table(histories))
+        (table(&header, 1, histories.iter().map(row)))
     }
 }
 
-fn chart(report: &Report, figure: &str, title: &str, note: &str, y: &str, factor: f64) -> Markup {
-    let line = |history: &History| {
-        let points: Vec<(f64, f64)> =
-            history.curve(figure).into_iter().map(|(epoch, value)| (epoch, factor * value)).collect();
-        let marked = points.iter().position(|(epoch, _)| Some(*epoch) == history.best_epoch);
-        let class = report.data.class(&history.model);
-        Line { name: history.model.clone(), class, marked, points, ..Line::default() }
-    };
-    let lines = report.data.histories.iter().map(line).collect();
-    let id = format!("curve-{figure}");
-    LineChart {
-        id: &id,
-        title,
-        note,
-        x: "epoch",
-        y,
-        labelled: figure == "valid_mrr",
-        lines,
-        ..LineChart::default()
-    }
-    .render()
+fn chart(report: &Report, figure: &str, title: &str, note: &str, y: &str, unit: f64) -> Markup {
+    let lines = report.data.histories.iter().map(|history| {
+        let curve = history.curve(figure);
+        Line {
+            name: history.model.clone(),
+            class: report.data.class(&history.model),
+            marked: curve.iter().position(|(epoch, _)| Some(*epoch) == history.best_epoch),
+            points: curve.into_iter().map(|(epoch, value)| (epoch, unit * value)).collect(),
+            ..Line::default()
+        }
+    });
+    let (id, labelled, lines) = (format!("curve-{figure}"), figure == MRR, lines.collect());
+    let chart = LineChart { id: &id, title, note, x: "epoch", y, labelled, lines, ..LineChart::default() };
+    chart.render()
 }
 
 /// The shares of sampled strategies by epoch.
@@ -63,37 +67,25 @@ fn strategies(history: &History) -> Markup {
     if names.len() < 2 || history.curve("reward").is_empty() {
         return html! {};
     }
-    let of = |epoch: &crate::run::Epoch| names.iter().map(|name| epoch.share(name)).collect::<Vec<f64>>();
-    let last = history.epochs.last().map(of).unwrap_or_default();
-    let shown = Shown::of(&names, &last);
-    let pooled: Vec<Vec<f64>> = history.epochs.iter().map(|epoch| shown.pool(&of(epoch))).collect();
-    let layer = |(i, (name, class)): (usize, &(String, String))| Layer {
-        name: name.clone(),
-        class: class.clone(),
-        shares: pooled.iter().map(|shares| shares[i]).collect(),
-    };
-    let layers: Vec<Layer> = shown.names.iter().enumerate().map(layer).collect();
+    let drawn = history.epochs.iter().map(|epoch| names.iter().map(|name| epoch.share(name)).collect());
+    let drawn: Vec<Vec<f64>> = drawn.collect();
+    let shown = Shown::of(&names, &drawn[drawn.len() - 1]);
+    let pooled: Vec<Vec<f64>> = drawn.iter().map(|shares| shown.pool(shares)).collect();
     let epochs: Vec<f64> = history.epochs.iter().map(|epoch| epoch.epoch).collect();
-    let title = format!("Strategies that {} drew", history.model);
-    let id = format!("drawn-{}", history.model);
-    stacked(&id, &title, "share of the training queries' actions", "epoch", &epochs, &layers)
+    let (id, title) = (format!("drawn-{}", history.model), format!("Strategies that {} drew", history.model));
+    let note = "share of the training queries' actions";
+    stacked(&id, &title, note, &shown.names, &epochs, &pooled)
 }
 
-fn table(histories: &[History]) -> Markup {
-    let row = |history: &History| {
-        let spent: f64 = history.curve("seconds").iter().map(|(_, seconds)| seconds).sum();
-        let epochs = history.epochs.len();
-        let best = history.best_epoch.map_or("–".to_owned(), short);
-        let mrr = history.curve("valid_mrr").into_iter().map(|(_, mrr)| mrr).fold(0.0, f64::max);
-        [
-            history.model.clone(),
-            epochs.to_string(),
-            best,
-            percent(mrr),
-            seconds(spent / epochs.max(1) as f64),
-            seconds(spent),
-        ]
-    };
-    let header = ["model", "epochs", "best epoch", "its validation MRR", "an epoch took", "all epochs"];
-    crate::page::table(&header, 1, histories.iter().map(row))
+fn row(history: &History) -> [String; 6] {
+    let [took, mrrs] =
+        ["seconds", MRR].map(|name| history.curve(name).into_iter().map(|(_, y)| y).collect::<Vec<f64>>());
+    [
+        history.model.clone(),
+        history.epochs.len().to_string(),
+        or_dash(history.best_epoch.map(short)),
+        percent(mrrs.into_iter().fold(0.0, f64::max)),
+        seconds(mean(&took)),
+        seconds(took.iter().sum()),
+    ]
 }

@@ -5,8 +5,12 @@ use stage::manifest::{FileRecord, Manifest};
 use stage::resources::human;
 
 use crate::Report;
-use crate::format::{counted, minute, seconds, short_digest};
+use crate::format::{counted, minute, or_dash, seconds};
+use crate::page::scroll;
 use crate::run::Stage;
+
+/// The most files of one stage that are listed.
+const LISTED: usize = 40;
 
 pub(crate) fn body(report: &Report) -> Markup {
     html! {
@@ -19,55 +23,44 @@ pub(crate) fn body(report: &Report) -> Markup {
 }
 
 fn stages(stages: &[Stage]) -> Markup {
-    html! {
-        div.scroll tabindex="0" { table {
-            thead { tr { th { "folder" } th { "program" } th { "version" } th.n { "seed" } th { "finished (UTC)" }
-                th.n { "took" } th.n { "memory" } th.n { "threads" } th.n { "on disk" } th { "state" } } }
-            tbody { @for stage in stages {
-                @let Manifest { program, version, seed, finished, wall_seconds, peak_memory_bytes, threads, outputs, .. } = &stage.manifest;
-                tr {
-                    td.name { code { (stage.folder) } }
-                    td.one { (program) } td.one { (version) } td.n { (seed) } td.one { (minute(finished)) }
-                    td.n { (seconds(*wall_seconds)) }
-                    td.n { (peak_memory_bytes.map_or("–".to_owned(), human)) }
-                    td.n { (threads) }
-                    td.n { (human(outputs.iter().map(|output| output.bytes).sum())) }
-                    td { @if stage.stale.is_some() { span.no { "stale" } } @else { span.yes { "whole" } } }
-                }
-            } }
-        } }
-    }
+    let head = html! { tr {
+        th { "folder" } th { "program" } th { "version" } th.n { "seed" } th { "finished (UTC)" }
+        th.n { "took" } th.n { "memory" } th.n { "threads" } th.n { "on disk" } th { "state" }
+    } };
+    let rows = html! { @for Stage { folder, manifest: of, stale, .. } in stages { tr {
+        td.name { code { (folder) } }
+        td.one { (of.program) } td.one { (of.version) } td.n { (of.seed) } td.one { (minute(&of.finished)) }
+        td.n { (seconds(of.wall_seconds)) }
+        td.n { (or_dash(of.peak_memory_bytes.map(human))) }
+        td.n { (of.threads) }
+        td.n { (human(of.outputs.iter().map(|output| output.bytes).sum())) }
+        td { @if stale.is_some() { span.no { "stale" } } @else { span.yes { "whole" } } }
+    } } };
+    scroll(head, rows)
 }
 
 fn files(stage: &Stage) -> Markup {
     let Manifest { inputs, outputs, parameters, .. } = &stage.manifest;
-    let parameters = serde_json::to_string_pretty(parameters).unwrap_or_default();
     html! {
         details {
             summary { code { (stage.folder) } ": " (counted(inputs.len(), "input")) ", " (counted(outputs.len(), "output")) }
             @if let Some(reason) = &stage.stale { p.notice { (reason) } }
-            pre { (parameters) }
+            pre { (serde_json::to_string_pretty(parameters).unwrap_or_default()) }
             (records(inputs, "input"))
             (records(outputs, "output"))
         }
     }
 }
 
-/// The most files of one stage that are listed.
-const LISTED: usize = 40;
-
 fn records(records: &[FileRecord], what: &str) -> Markup {
+    let head = html! { tr { th { (what) } th { "SHA-256" } th.n { "size" } } };
+    let rows = html! { @for FileRecord { path, sha256, bytes } in records.iter().take(LISTED) { tr {
+        td.name { code { (path) } }
+        td { code.hash title=(sha256) { (sha256.get(..12).unwrap_or(sha256)) } }
+        td.n { (human(*bytes)) }
+    } } };
     html! { @if !records.is_empty() {
-        div.scroll tabindex="0" { table {
-            thead { tr { th { (what) } th { "SHA-256" } th.n { "size" } } }
-            tbody {
-                @for record in records.iter().take(LISTED) { tr {
-                    td.name { code { (record.path) } }
-                    td { code.hash title=(record.sha256) { (short_digest(&record.sha256)) } }
-                    td.n { (human(record.bytes)) }
-                } }
-            }
-        } }
+        (scroll(head, rows))
         @if records.len() > LISTED { p.soft { "And " (records.len() - LISTED) " more, which stage.json lists." } }
     } }
 }

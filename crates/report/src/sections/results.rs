@@ -1,35 +1,33 @@
-//! Every model's figures: with intervals, by direction, under the three tie rules, and for every k.
+//! Every model's figures: with intervals, by direction, under the three tie rules, for every k, and on parts of the split.
 
-use dsom_evaluate::metrics::{AllRules, Figures};
-use dsom_evaluate::report::SplitMetrics;
+use dsom_evaluate::metrics::Figures;
+use dsom_evaluate::slices::{Slice, Slices};
 use dsom_evaluate::table::RankTable;
 use maud::{Markup, html};
 use mkg::Split;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 
 use super::UNEVALUATED;
 use crate::Report;
-use crate::chart::{Line, LineChart, interval};
-use crate::format::percent;
-use crate::page::absent;
+use crate::chart::{Line, LineChart, around, interval};
+use crate::format::{grouped, percent};
+use crate::page::{absent, scroll};
 
 /// Up to which k the curve of Hits@k goes.
-const LARGEST_K: u32 = 1000;
+const LARGEST_K: f64 = 1000.0;
+/// Relations that are shown at once; the others on demand.
+const SHOWN: usize = 15;
 
 pub(crate) fn body(report: &Report) -> Markup {
     let Some(split) = report.data.shown() else { return absent(UNEVALUATED) };
-    let mut others: Vec<Split> = Vec::new();
-    for (of, _) in report.data.models.iter().flat_map(|(_, splits)| splits) {
-        if *of != split && !others.contains(of) {
-            others.push(*of);
-        }
-    }
     html! {
         p.soft { "In percent but the mean rank (MR); both directions, ties realistic. The interval is where the MRR would "
             "lie for 95 % of test splits drawn like this one (bootstrap over its queries); it knows nothing of other seeds." }
         h3 { "Split " (split) }
-        (models(report, split))
-        @for other in others {
-            details { summary { "Split " (other) } (models(report, other)) }
+        (models(report, split, true))
+        @for other in report.data.splits().filter(|of| *of != split) {
+            details { summary { "Split " (other) } (models(report, other, false)) }
         }
         div.charts { (hits(report, split)) }
         h3 { "Ties" }
@@ -39,58 +37,36 @@ pub(crate) fn body(report: &Report) -> Markup {
     }
 }
 
-/// The models that have figures on a split.
-fn on<'a>(report: &'a Report, split: Split) -> Vec<(&'a str, &'a SplitMetrics)> {
-    let models = report.data.models.iter();
-    models.filter_map(|(model, _)| Some((model.as_str(), report.data.figures(model, split)?))).collect()
-}
-
-fn models(report: &Report, split: Split) -> Markup {
-    let models = on(report, split);
-    let columns: [fn(&SplitMetrics) -> f64; 6] = [
-        |m| m.both.realistic.mrr,
-        |m| m.both.realistic.hits_at_1,
-        |m| m.both.realistic.hits_at_3,
-        |m| m.both.realistic.hits_at_10,
-        |m| m.head.realistic.mrr,
-        |m| m.tail.realistic.mrr,
-    ];
-    let best = columns.map(|of| models.iter().map(|(_, m)| of(m)).fold(0.0, f64::max));
-    let least = models.iter().map(|(_, m)| m.both.realistic.mr).fold(f64::INFINITY, f64::min);
-    let shown = report.data.shown() == Some(split);
-    let scale = scale(report);
-    html! {
-        div.scroll tabindex="0" { table {
-            thead { tr {
-                th { "model" } th.n { "MRR" } @if shown { th { "95 % interval" } }
-                th.n { "Hits@1" } th.n { "Hits@3" } th.n { "Hits@10" } th.n { "MR" }
-                th.n { "MRR of heads" } th.n { "of tails" }
-            } }
-            tbody { @for (model, metrics) in &models { tr {
-                td.name { code { (model) } }
-                (number(columns[0](metrics), best[0]))
-                @if shown { td.interval {
-                    @if let Some(i) = report.intervals.get(*model) {
-                        (interval(i.low, 100.0 * columns[0](metrics), i.high, scale, &report.data.class(model)))
-                    }
-                } }
-                @for i in 1..4 { (number(columns[i](metrics), best[i])) }
-                td.n.best[metrics.both.realistic.mr <= least] { (format!("{:.1}", metrics.both.realistic.mr)) }
-                @for i in 4..6 { (number(columns[i](metrics), best[i])) }
-            } } }
-        } }
+fn models(report: &Report, split: Split, with_intervals: bool) -> Markup {
+    let rows = report.data.figures_on(split).into_iter().map(|(model, of)| {
+        let Figures { mrr, mr, hits_at_1, hits_at_3, hits_at_10 } = of.both.realistic;
+        let [heads, tails] = [&of.head, &of.tail].map(|of| of.realistic.mrr);
+        // The more the better, so the mean rank is negative.
+        (model, [mrr, hits_at_1, hits_at_3, hits_at_10, -mr, heads, tails])
+    });
+    let rows: Vec<(&str, [f64; 7])> = rows.collect();
+    let mut best = [f64::NEG_INFINITY; 7];
+    for (_, values) in &rows {
+        best.iter_mut().zip(values).for_each(|(best, value)| *best = best.max(*value));
     }
-}
-
-fn number(value: f64, best: f64) -> Markup {
-    html! { td.n.best[value >= best] { (percent(value)) } }
-}
-
-/// The range from the lowest to the highest end of the intervals, with a little room.
-fn scale(report: &Report) -> (f64, f64) {
-    let low = report.intervals.values().map(|i| i.low).fold(f64::INFINITY, f64::min);
-    let high = report.intervals.values().map(|i| i.high).fold(0.0, f64::max);
-    (low - 0.02 * (high - low), high + 0.02 * (high - low))
+    let scale = around(report.intervals.values().copied());
+    let head = html! { tr {
+        th { "model" } th.n { "MRR" } @if with_intervals { th { "95 % interval" } }
+        th.n { "Hits@1" } th.n { "Hits@3" } th.n { "Hits@10" } th.n { "MR" }
+        th.n { "MRR of heads" } th.n { "of tails" }
+    } };
+    let rows = html! { @for (model, values) in rows { tr {
+        td.name { code { (model) } }
+        @for (i, value) in values.into_iter().enumerate() {
+            td.n.best[value >= best[i]] { (if value < 0.0 { format!("{:.1}", -value) } else { percent(value) }) }
+            @if i == 0 && with_intervals { td.interval {
+                @if let Some((of, scale)) = report.intervals.get(model).zip(scale) {
+                    (interval(*of, 100.0 * value, scale, report.data.class(model)))
+                }
+            } }
+        }
+    } } };
+    scroll(head, rows)
 }
 
 /// Hits@k for every k.
@@ -118,37 +94,97 @@ fn hits(report: &Report, split: Split) -> Markup {
 fn hits_of(table: &RankTable) -> Vec<(f64, f64)> {
     let mut ranks = table.ranks.clone();
     ranks.sort_by(f64::total_cmp);
-    let steps = (0..).map(|i| 1.25f64.powi(i).round()).take_while(|k| *k <= f64::from(LARGEST_K));
-    let mut ks: Vec<f64> = steps.collect();
+    let largest = ranks.last().copied().unwrap_or(1.0).min(LARGEST_K);
+    let mut ks: Vec<f64> = (0..).map(|i| 1.25f64.powi(i).round()).take_while(|k| *k <= largest).collect();
     ks.dedup();
-    let share = |k: f64| 100.0 * ranks.partition_point(|rank| *rank <= k) as f64 / ranks.len().max(1) as f64;
-    let entities = ranks.last().copied().unwrap_or(1.0);
-    ks.into_iter().take_while(|k| *k <= entities).map(|k| (k, share(k))).collect()
+    let counts = ks.iter().map(|k| ranks.partition_point(|rank| rank <= k));
+    ks.iter().zip(counts).map(|(k, count)| (*k, 100.0 * count as f64 / ranks.len() as f64)).collect()
 }
 
-/// The figures under one tie rule.
-type OfRule = fn(&AllRules) -> &Figures;
-
 fn ties(report: &Report, split: Split) -> Markup {
-    let rules: [(&str, OfRule); 3] = [
-        ("optimistic", |of| &of.optimistic),
-        ("realistic", |of| &of.realistic),
-        ("pessimistic", |of| &of.pessimistic),
+    let head = html! {
+        tr { td {} @for rule in ["optimistic", "realistic", "pessimistic"] { th.over colspan="3" { (rule) } } }
+        tr { th { "model" } @for _ in 0..3 { th.n.first { "MRR" } th.n { "Hits@1" } th.n { "MR" } } }
+    };
+    let rows = html! { @for (model, of) in report.data.figures_on(split) { tr {
+        td.name { code { (model) } }
+        @for figures in [&of.both.optimistic, &of.both.realistic, &of.both.pessimistic] {
+            td.n.first { (percent(figures.mrr)) }
+            td.n { (percent(figures.hits_at_1)) }
+            td.n { (format!("{:.1}", figures.mr)) }
+        }
+    } } };
+    scroll(head, rows)
+}
+
+/// One kind of slices.
+type OfSlices = fn(&Slices) -> &BTreeMap<String, Slice>;
+
+/// Parts of the split: relation types, entities never trained on, single relations.
+pub(crate) fn slices(report: &Report) -> Markup {
+    let Some(split) = report.data.shown() else { return absent(UNEVALUATED) };
+    let tables: [(&str, &str, OfSlices); 4] = [
+        (
+            "Relation types",
+            "By how many heads a tail has in train, and tails a head (Bordes et al., 2013).",
+            |s| &s.relation_type,
+        ),
+        ("Entities", "Unseen: head or tail has no training triple, so only its features tell of it.", |s| {
+            &s.entity
+        }),
+        ("Overlap", "Repeated: the triple stands in an earlier split, too, so its rank says little.", |s| {
+            &s.overlap
+        }),
+        ("Relations", "The most frequent first.", |s| &s.relation),
     ];
     html! {
-        div.scroll tabindex="0" { table {
-            thead {
-                tr { td {} @for (rule, _) in &rules { th.over colspan="3" { (rule) } } }
-                tr { th { "model" } @for _ in &rules { th.n.first { "MRR" } th.n { "Hits@1" } th.n { "MR" } } }
-            }
-            tbody { @for (model, metrics) in on(report, split) { tr {
-                td.name { code { (model) } }
-                @for (_, of) in &rules {
-                    td.n.first { (percent(of(&metrics.both).mrr)) }
-                    td.n { (percent(of(&metrics.both).hits_at_1)) }
-                    td.n { (format!("{:.1}", of(&metrics.both).mr)) }
-                }
-            } } }
-        } }
+        p.soft { "MRR in percent on the " (split) " split, both directions; darker is higher, the best of a row is bold." }
+        @for (title, note, of) in tables {
+            h3 { (title) }
+            p.soft { (note) }
+            (slice_table(report, split, of, title == "Relations"))
+        }
     }
+}
+
+fn slice_table(report: &Report, split: Split, of: OfSlices, relations: bool) -> Markup {
+    let models = report.data.figures_on(split);
+    let slices: Vec<_> = models.iter().map(|(_, figures)| of(&figures.slices)).collect();
+    let Some(first) = slices.first() else { return html! {} };
+    let mut rows: Vec<(&String, usize)> = first.iter().map(|(key, slice)| (key, slice.triples)).collect();
+    if relations {
+        rows.sort_by_key(|(key, triples)| (Reverse(*triples), *key));
+    }
+    let (shown, rest) = rows.split_at(rows.len().min(SHOWN));
+    let head = html! { tr {
+        th { (if relations { "relation" } else { "slice" }) } th.n { "triples" }
+        @for (model, _) in &models { th.n { code { (model) } } }
+    } };
+    let [shown, others] = [shown, rest].map(|rows| {
+        let rows = html! { @for (key, triples) in rows { tr {
+            td.name { (if relations { label(report, key) } else { key.as_str() }) }
+            td.n { (grouped(*triples)) }
+            (cells(&slices, key))
+        } } };
+        scroll(head.clone(), rows)
+    });
+    html! {
+        (shown)
+        @if !rest.is_empty() { details { summary { (rest.len()) " more" } (others) } }
+    }
+}
+
+fn cells(slices: &[&BTreeMap<String, Slice>], key: &str) -> Markup {
+    let mrrs = slices.iter().map(|slice| Some(slice.get(key)?.figures.mrr));
+    let best = mrrs.clone().flatten().fold(0.0, f64::max);
+    html! { @for mrr in mrrs { @match mrr {
+        Some(mrr) => td.n.tinted.best[mrr >= best] style=(format!("--share: {:.0}%", 45.0 * mrr)) { (percent(mrr)) },
+        None => td.n { span.none { "–" } },
+    } } }
+}
+
+/// A relation's name by its key.
+fn label<'a>(report: &'a Report, key: &'a str) -> &'a str {
+    let relation = report.data.vocabulary.relations.iter().find(|relation| relation.key == key);
+    relation.map_or(key, |relation| relation.label())
 }

@@ -1,51 +1,147 @@
-//! Whom the policy chooses: overall, for which relation, for which entity, with examples by name.
+//! Whom policies choose: overall, for which relation, for which entity, with examples by name. And other choices of
+//! teachers, as the `stage.json` of students and ensembles have them: useful teachers, the scales of MulDE's Senior, and the
+//! weights and policies of ensembles.
 
 use maud::{Markup, html};
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 use crate::Report;
 use crate::chart::{Mark, legend, share_bar};
-use crate::format::{grouped, share};
-use crate::page::absent;
-use crate::run::{Asked, Choices};
-use crate::sections::choosers::choosers;
-use crate::strategies::{Shown, readable};
+use crate::format::{grouped, or_dash, share};
+use crate::page::{absent, scroll, table};
+use crate::run::{Asked, Choices, Shares};
+use crate::strategies::{Shown, favourite, readable};
 
-/// Rows of a table that are shown at once.
+/// Rows of a table that are shown at once, and on demand: a large graph has more entities than anybody reads.
 const SHOWN: usize = 16;
+const MORE: usize = 160;
 /// Queries that are named for a strategy.
 const NAMED: usize = 5;
 
+/// A field of the summaries of a program's stages, with a table of its own.
+struct Part {
+    program: &'static str,
+    /// Its name in the summary.
+    name: &'static str,
+    title: &'static str,
+    text: &'static str,
+    /// Columns of the table, behind the model's name.
+    columns: &'static [&'static str],
+    /// The cells of these columns.
+    cells: fn(&Value) -> Vec<String>,
+}
+
+const PARTS: [Part; 4] = [
+    Part {
+        program: "dsom-distill",
+        name: "useful",
+        title: "Useful teachers",
+        text: "What each teacher adds to the others: the mean log-probability of validation targets, in nats, by the best \
+               weighted sum of scores with it less that by the best without it. Of those that were left out, when they were.",
+        columns: &["listens to", "each adds"],
+        cells: |of| vec![cell(&of["chosen"]), by_teacher(&of["adds"], 4)],
+    },
+    Part {
+        program: "dsom-distill",
+        name: "senior",
+        title: "Scales of MulDE's Senior",
+        text: "What it multiplies each teacher's scores with in the end, on average over the relations: 1 at first, 2 at most.",
+        columns: &["scales"],
+        cells: |of| vec![by_teacher(of, 2)],
+    },
+    Part {
+        program: "dsom-ensemble",
+        name: "weights",
+        title: "Weights of ensembles",
+        text: "Mean log-probability of held-out validation targets by the mean of all teachers' scores, and by the weighted sum; \
+               and each teacher's weight, on average over the relations.",
+        columns: &["mean", "weighted", "weights"],
+        cells: |of| vec![cell(&of["before"]), cell(&of["after"]), by_teacher(&of["weights"], 2)],
+    },
+    Part {
+        program: "dsom-ensemble",
+        name: "policy",
+        title: "Policies of ensembles",
+        text: "Mean reciprocal ranks of validation targets by the teachers that are chosen. Of the policy and of the best constant \
+               choice in cross-validation: each is judged by queries that it was not chosen by. A policy that is not better by \
+               more than the standard error of the difference is not kept.",
+        columns: &[
+            "policy",
+            "best constant",
+            "its strategy",
+            "standard error",
+            "kept",
+            "all teachers",
+            "oracle",
+        ],
+        cells: |of| {
+            let kept = Value::from(if of["kept"] == true { "policy" } else { "constant" });
+            let [policy, constant, strategy, error, all, oracle] =
+                ["policy", "constant", "constant_strategy", "standard_error", "all", "oracle"]
+                    .map(|name| &of[name]);
+            [policy, constant, strategy, error, &kept, all, oracle].map(cell).to_vec()
+        },
+    },
+];
+
+impl Part {
+    /// The table of the stages that have it.
+    fn body(&self, report: &Report) -> Option<Markup> {
+        let stages = report.data.of_program(self.program);
+        let fields = stages.filter_map(|stage| Some((stage.name(), stage.manifest.summary.get(self.name)?)));
+        let rows = fields.map(|(model, field)| [vec![model.to_owned()], (self.cells)(field)].concat());
+        let rows: Vec<Vec<String>> = rows.collect();
+        let header = [&["model"], self.columns].concat();
+        (!rows.is_empty()).then(|| {
+            html! {
+                h3 { (self.title) }
+                p.soft { (self.text) }
+                (table(&header, header.len(), rows))
+            }
+        })
+    }
+}
+
+/// A number or text of a summary.
+fn cell(value: &Value) -> String {
+    let number = value.as_f64().map(|x| format!("{x:.4}"));
+    or_dash(number.or(value.as_str().map(str::to_owned)))
+}
+
+/// A number of each teacher's, with so many digits.
+fn by_teacher(value: &Value, digits: usize) -> String {
+    let teachers = value.as_object().into_iter().flatten();
+    let numbers = teachers.map(|(teacher, x)| format!("{teacher} {:.digits$}", x.as_f64().unwrap_or(0.0)));
+    numbers.collect::<Vec<_>>().join(", ")
+}
+
 pub(crate) fn body(report: &Report) -> Markup {
     let choices = &report.data.choices;
-    let choosers = choosers(report);
-    if choices.is_empty() {
-        if let Some(choosers) = choosers {
-            return choosers;
-        }
-        let students = report.data.of_program("dsom-distill").count();
-        return absent(match students {
+    let parts: Vec<Markup> = PARTS.iter().filter_map(|part| part.body(report)).collect();
+    if choices.is_empty() && parts.is_empty() {
+        return absent(match report.data.of_program("dsom-distill").count() {
             0 => "No student has been distilled yet.",
             _ => "No policy: the students of this run learn alone, by a rule, or by chance.",
         });
     }
     html! {
-        p.soft {
+        @if !choices.is_empty() { p.soft {
             "What the policy that was kept would draw: its probabilities, averaged over training triples, both directions."
-        }
-        @if let Some(choosers) = choosers { (choosers) }
+        } }
+        @for part in parts { (part) }
         @for choices in choices { (student(choices)) }
     }
 }
 
 /// One student's policy.
 pub(crate) fn student(choices: &Choices) -> Markup {
-    let (shares, triples) = choices.shares(|_| true);
-    let shown = Shown::of(&choices.strategies, &shares);
+    let shares = choices.shares();
+    let shown = Shown::of(&choices.strategies, &shares.0);
     html! {
         h3 { "Policy of " code { (choices.student) } }
-        (legend(shown.names.iter().map(|(name, class)| (name.as_str(), class.clone(), Mark::Area))))
-        (bars(&shown, "of", vec![("all triples".to_owned(), shares.clone(), triples)]))
+        (legend(Mark::Area, &shown.names))
+        (bars(&shown, "of", &[("all triples".to_owned(), shares)]))
         h3 { "By relation" }
         (grouped_bars(choices, &shown, "relation", |asked| &asked.relation))
         h3 { "By entity" }
@@ -59,89 +155,64 @@ pub(crate) fn student(choices: &Choices) -> Markup {
 
 /// Shares by some text of a query, the most frequent first.
 fn grouped_bars(choices: &Choices, shown: &Shown, what: &str, of: fn(&Asked) -> &String) -> Markup {
-    let mut groups: BTreeMap<&str, (Vec<f64>, usize)> = BTreeMap::new();
+    let mut groups: BTreeMap<&String, Vec<&Asked>> = BTreeMap::new();
     for asked in &choices.queries {
-        let (sums, triples) =
-            groups.entry(of(asked)).or_insert_with(|| (vec![0.0; choices.strategies.len()], 0));
-        *triples += asked.triples;
-        sums.iter_mut()
-            .zip(&asked.probabilities)
-            .for_each(|(sum, p)| *sum += asked.triples as f64 * f64::from(*p));
+        groups.entry(of(asked)).or_default().push(asked);
     }
-    let mut rows: Vec<(String, Vec<f64>, usize)> = groups
-        .into_iter()
-        .map(|(name, (sums, triples))| {
-            (name.to_owned(), sums.iter().map(|sum| sum / triples.max(1) as f64).collect(), triples)
-        })
-        .collect();
-    rows.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.0.cmp(&b.0)));
-    let rest = rows.split_off(rows.len().min(SHOWN));
-    // A large graph has more entities than anybody reads.
-    let (more, left) = (rest.len().min(10 * SHOWN), rest.len().saturating_sub(10 * SHOWN));
+    let rows = groups.into_iter().map(|(name, queries)| (name.clone(), choices.shares_of(queries)));
+    let mut rows: Vec<(String, Shares)> = rows.collect();
+    rows.sort_by(|(_, (_, a)), (_, (_, b))| b.total_cmp(a));
+    let (first, rest) = rows.split_at(rows.len().min(SHOWN));
+    let (more, left) = rest.split_at(rest.len().min(MORE));
     html! {
-        (bars(shown, what, rows))
-        @if more > 0 {
+        (bars(shown, what, first))
+        @if !more.is_empty() {
             details {
-                summary { (more) " more" }
-                (bars(shown, what, rest.into_iter().take(more).collect()))
-                @if left > 0 { p.soft { "And " (grouped(left)) " that are rarer." } }
+                summary { (more.len()) " more" }
+                (bars(shown, what, more))
+                @if !left.is_empty() { p.soft { "And " (grouped(left.len())) " that are rarer." } }
             }
         }
     }
 }
 
 /// A table with a bar for each row: its name, shares by strategy, and how many triples it stands for.
-fn bars(shown: &Shown, what: &str, rows: Vec<(String, Vec<f64>, usize)>) -> Markup {
-    html! {
-        div.scroll tabindex="0" { table {
-            thead { tr { th { (what) } th { "strategies" } th { "favourite" } th.n { "triples" } } }
-            tbody { @for (name, shares, triples) in rows { (bar(shown, &name, &(shares, triples))) } }
-        } }
-    }
-}
-
-/// One row of it.
-pub(crate) fn bar(shown: &Shown, name: &str, (shares, triples): &(Vec<f64>, usize)) -> Markup {
-    let pooled = shown.pool(shares);
-    let best = favourite(&pooled);
-    html! { tr {
-        td.name { (name) }
-        td.bar { (share_bar(parts(shown, &pooled))) }
-        td { (shown.names[best].0) " " span.soft { (share(pooled[best])) } }
-        td.n { (grouped(*triples)) }
-    } }
-}
-
-fn parts<'a>(shown: &'a Shown, pooled: &'a [f64]) -> impl Iterator<Item = (f64, String, &'a str)> {
-    shown.names.iter().zip(pooled).map(|((name, class), share)| (*share, class.clone(), name.as_str()))
-}
-
-fn favourite(shares: &[f64]) -> usize {
-    (0..shares.len()).max_by(|a, b| shares[*a].total_cmp(&shares[*b]).then(b.cmp(a))).unwrap_or(0)
+pub(crate) fn bars(shown: &Shown, what: &str, rows: &[(String, Shares)]) -> Markup {
+    let head = html! { tr { th { (what) } th { "strategies" } th { "favourite" } th.n { "triples" } } };
+    let rows = html! { @for (name, (shares, triples)) in rows {
+        @let pooled = shown.pool(shares);
+        @let best = favourite(&pooled);
+        @let parts = shown.names.iter().zip(&pooled).map(|((name, class), share)| (*share, *class, name.as_str()));
+        tr {
+            td.name { (name) }
+            td.bar { (share_bar(parts)) }
+            td { (shown.names[best].0) " " span.soft { (share(pooled[best])) } }
+            td.n { (grouped(*triples as usize)) }
+        }
+    } };
+    scroll(head, rows)
 }
 
 /// For every strategy that is any query's favourite, those queries, the surest first.
 fn examples(choices: &Choices) -> Markup {
     let mut of: Vec<Vec<(f64, &Asked)>> = vec![Vec::new(); choices.strategies.len()];
     for asked in &choices.queries {
-        let shares: Vec<f64> = asked.probabilities.iter().map(|p| f64::from(*p)).collect();
-        let best = favourite(&shares);
-        of[best].push((shares[best], asked));
+        let best = favourite(&asked.probabilities);
+        of[best].push((asked.probabilities[best], asked));
     }
     of.iter_mut().for_each(|queries| queries.sort_by(|a, b| b.0.total_cmp(&a.0)));
-    let last = of.len().saturating_sub(1);
-    html! {
-        div.scroll tabindex="0" { table {
-            thead { tr { th { "strategy" } th.n { "queries" } th { "surest for" } } }
-            tbody { @for (strategy, queries) in of.iter().enumerate().filter(|(_, of)| !of.is_empty()) { tr {
-                td.name { (readable(&choices.strategies[strategy], strategy == last)) }
-                td.n { (grouped(queries.len())) }
-                td.wide { @for (i, (probability, asked)) in queries.iter().take(NAMED).enumerate() {
-                    @if i > 0 { br; }
-                    (asked.head) " · " (asked.relation) " ·\u{a0}? " span.soft { (share(*probability)) }
-                } }
-            } } }
+    let last = of.len() - 1;
+    let head = html! { tr { th { "strategy" } th.n { "queries" } th { "surest for" } } };
+    let rows = html! { @for (strategy, queries) in of.iter().enumerate().filter(|(_, of)| !of.is_empty()) { tr {
+        td.name { (readable(&choices.strategies[strategy], strategy == last)) }
+        td.n { (grouped(queries.len())) }
+        td.wide { @for (i, (probability, asked)) in queries.iter().take(NAMED).enumerate() {
+            @if i > 0 { br; }
+            (asked.head) " · " (asked.relation) " ·\u{a0}? " span.soft { (share(*probability)) }
         } }
+    } } };
+    html! {
+        (scroll(head, rows))
         @if last == 0 { p.soft { "There is a single teacher, so there is nothing to choose." } }
     }
 }
