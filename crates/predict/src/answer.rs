@@ -1,58 +1,55 @@
 //! The best candidates of many questions, and the ranks of triples.
 
+use dsom_evaluate::models::ModelName;
+use dsom_features::unseen::Unseen;
+use dsom_teachers::unseen::place;
 use kge::rank::{BLOCK, rank_in_row, require_finite};
-use kge::{Matrix, Scorer, TieRule, row};
+use kge::{Matrix, Model, Scorer, TieRule, row};
 use mkg::{EntityId, Query, RelationId, Triple};
 use rayon::prelude::*;
 use stage::{Error, Result};
 
 use crate::Session;
 use crate::question::Question;
+use crate::why::Explanation;
 
 /// The most scores that are held at once.
 const SCORES: usize = 1 << 25;
 
-/// Answers that are listed.
-#[derive(Clone, Debug, Default)]
-pub struct Listing {
-    /// Number of answers to a question.
-    pub top: usize,
+pub(crate) struct Listing {
+    pub(crate) top: usize,
     /// True if answers that train or valid already have are listed too.
-    pub include_known: bool,
+    pub(crate) include_known: bool,
     /// True if an entity may answer a question about itself even where the relation has no such fact in train.
-    pub loops: bool,
+    pub(crate) loops: bool,
     /// The only entities that may answer, ascending.
-    pub candidates: Option<Vec<EntityId>>,
+    pub(crate) candidates: Option<Vec<EntityId>>,
     /// True if only entities may answer that the relation has had there in train.
-    pub range: bool,
+    pub(crate) range: bool,
 }
 
-/// One answer.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The question with its place filled.
-    pub triple: Triple,
+    pub(crate) triple: Triple,
     /// Position in the list, from 1. Of a given triple: the filtered rank of its tail, ties realistic.
-    pub rank: f64,
-    /// The model's score.
-    pub score: f32,
+    pub(crate) rank: f64,
+    pub(crate) score: f32,
     /// Softmax of the scores of everything that could stand in this place, listed or not.
-    pub probability: f64,
+    pub(crate) probability: f64,
     /// True if train or valid has the triple.
-    pub known: bool,
+    pub(crate) known: bool,
 }
 
-/// A question with its answers.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Reply {
-    /// The question.
-    pub question: Question,
+pub(crate) struct Reply {
+    pub(crate) question: Question,
     /// The best first.
-    pub answers: Vec<Answer>,
+    pub(crate) answers: Vec<Answer>,
     /// Number of answers of train and valid that are not listed.
-    pub known: usize,
+    pub(crate) known: usize,
     /// True if the entity asked about would be in the list.
-    pub itself: bool,
+    pub(crate) itself: bool,
+    /// What speaks for the answers, if that was asked for.
+    pub(crate) explanation: Option<Explanation>,
 }
 
 /// Scores of what could stand in a place, and their softmax.
@@ -68,14 +65,13 @@ impl<'a> Scores<'a> {
         Scores { scores, largest, total: f64::from(row::sum_exp(scores, largest, 1.0)) }
     }
 
-    fn probability(&self, id: usize) -> f64 {
-        f64::from(self.scores[id] - self.largest).exp() / self.total
+    fn of(&self, id: u32) -> f32 {
+        self.scores[id as usize]
     }
 
     /// The `top` best of the candidates, the best first; equal scores by id.
     fn best(&self, mut ids: Vec<u32>, top: usize) -> Vec<u32> {
-        let score = |id: &u32| self.scores[*id as usize];
-        let order = |a: &u32, b: &u32| score(b).total_cmp(&score(a)).then(a.cmp(b));
+        let order = |a: &u32, b: &u32| self.of(*b).total_cmp(&self.of(*a)).then(a.cmp(b));
         if ids.len() > top {
             ids.select_nth_unstable_by(top, order);
             ids.truncate(top);
@@ -99,15 +95,42 @@ impl Question {
 
 impl Session<'_> {
     /// Answers questions, and ranks the tails of whole triples, so many at a time as one product serves.
-    ///
-    /// # Errors
-    /// If scores are not finite, or `listing` restricts entities where a relation is asked for.
-    pub fn answer(&self, questions: &[Question], listing: &Listing) -> Result<Vec<Reply>> {
+    pub(crate) fn answer(&self, questions: &[Question], listing: &Listing) -> Result<Vec<Reply>> {
         self.answer_by(&self.models.scorer(0), questions, listing)
     }
 
-    /// The same by another scorer of the entities.
-    pub(crate) fn answer_by(
+    /// Answers questions about an entity that the graph does not have: in them its id is the one behind the last, and a
+    /// teacher of texts or images places it by its feature alone. `encoder` is the checkpoint of its modality's features,
+    /// where their record does not tell.
+    pub(crate) fn answer_unseen(
+        &self,
+        unseen: &Unseen,
+        encoder: Option<&str>,
+        questions: &[Question],
+        listing: &Listing,
+    ) -> Result<Vec<Reply>> {
+        let model = self.model()?;
+        let modality = match &self.models.names()[0] {
+            ModelName::Teacher(modality) if !modality.is_structural() => modality,
+            other => {
+                let message = format!("`{other}` has no place for an entity that the graph does not have");
+                return Err(Error::usage(message).hint("name a teacher of texts or images with --model"));
+            }
+        };
+        let feature = unseen.feature(&self.run, modality, encoder)?;
+        let asked = Model {
+            backbone: model.backbone,
+            entity: place(&self.run, modality, model, &feature)?,
+            relation: model.relation.clone(),
+            core: model.core.clone(),
+        };
+        tracing::warn!(
+            "the graph does not have this entity: teacher `{modality}` places it by its features alone"
+        );
+        self.answer_by(&Placed { asked, model }, questions, listing)
+    }
+
+    fn answer_by(
         &self,
         scorer: &dyn Scorer,
         questions: &[Question],
@@ -118,8 +141,9 @@ impl Session<'_> {
             return Err(Error::usage("candidates are entities, but a question asks for a relation"));
         }
         let ranges = listing.range.then(|| self.ranges());
+        let at_once = (SCORES / self.data.entities().max(1)).clamp(1, BLOCK);
         let (mut replies, mut scores) = (Vec::with_capacity(questions.len()), Matrix::zeros(0, 0));
-        for block in questions.chunks(self.at_once()) {
+        for block in questions.chunks(at_once) {
             let mut queries: Vec<Query> = block.iter().filter_map(|q| q.query(relations)).collect();
             // A product of one row sums in another order: with two, one question has the digits of many.
             if let [only] = *queries {
@@ -142,11 +166,6 @@ impl Session<'_> {
         Ok(replies)
     }
 
-    /// Queries that are scored at a time.
-    fn at_once(&self) -> usize {
-        (SCORES / self.data.entities().max(1)).clamp(1, BLOCK)
-    }
-
     /// The tails that train has of each relation and inverse, ascending.
     fn ranges(&self) -> Vec<Vec<EntityId>> {
         let relations = self.data.relations();
@@ -166,17 +185,19 @@ impl Session<'_> {
         pool: Option<&[EntityId]>,
     ) -> Result<Reply> {
         require_finite(row::all_finite(scores), query)?;
-        if let Question { head: Some(_), tail: Some(tail), .. } = question {
-            return Ok(self.judged(question, query, scores, tail));
-        }
         let known = self.data.known.of(query);
+        if let Question { head: Some(_), tail: Some(tail), .. } = question {
+            let rank = rank_in_row(scores, tail.index(), known.iter().map(|id| id.index()));
+            let mut reply = self.reply(question, &Scores::new(scores), vec![tail.0], 0);
+            reply.answers[0].rank = rank.by(TieRule::Realistic);
+            return Ok(reply);
+        }
+        let is_known = |id: u32| known.binary_search(&EntityId(id)).is_ok();
         let relation = query.relation.base(self.data.relations()).0;
         let no_loop = !listing.loops && !self.trained.loops[relation.index()];
-        let is_known = |id: u32| known.binary_search(&EntityId(id)).is_ok();
-        let is_itself = |id: u32| no_loop && id == query.head.0 && !is_known(id);
-        let mut ids = match pool {
+        let mut ids: Vec<u32> = match pool {
             Some(pool) => pool.iter().map(|id| id.0).collect(),
-            None => (0..scores.len() as u32).collect::<Vec<_>>(),
+            None => (0..).take(scores.len()).collect(),
         };
         let before = ids.len();
         ids.retain(|id| listing.include_known || !is_known(*id));
@@ -184,53 +205,63 @@ impl Session<'_> {
         let scores = Scores::new(scores);
         // One more than is listed, for the case that one of them is the entity itself.
         let mut best = scores.best(ids, listing.top.saturating_add(1));
-        let itself = best.iter().position(|id| is_itself(*id));
+        let itself = best.iter().position(|id| no_loop && *id == query.head.0 && !is_known(*id));
         itself.map(|position| best.remove(position));
         best.truncate(listing.top);
-        let answers = answers(question, &scores, best, is_known);
-        Ok(Reply { question, answers, known, itself: itself.is_some_and(|position| position < listing.top) })
+        let itself = itself.is_some_and(|position| position < listing.top);
+        Ok(Reply { itself, ..self.reply(question, &scores, best, known) })
     }
 
-    fn judged(&self, question: Question, query: Query, scores: &[f32], tail: EntityId) -> Reply {
-        let known = self.data.known.of(query);
-        let rank = rank_in_row(scores, tail.index(), known.iter().map(|id| id.index()));
-        let is_known = |id: u32| known.binary_search(&EntityId(id)).is_ok();
-        let mut answers = answers(question, &Scores::new(scores), vec![tail.0], is_known);
-        answers[0].rank = rank.by(TieRule::Realistic);
-        Reply { question, answers, known: 0, itself: false }
-    }
-
-    /// The relations that may lead from one entity to the other.
     fn relations_of(&self, question: Question, listing: &Listing) -> Result<Reply> {
         let Question { head: Some(head), tail: Some(tail), .. } = question else {
             return Err(Error::usage("two entities are needed to ask for their relation"));
         };
-        let queries = (0..self.data.relations() as u32).map(|id| Query { head, relation: RelationId(id) });
-        let queries: Vec<Query> = queries.collect();
+        let queries = (0..).map(|id| Query { head, relation: RelationId(id) });
+        let queries: Vec<Query> = queries.take(self.data.relations()).collect();
         let of_tail = self.models.scorer(0).scores_of(&queries, tail);
         require_finite(row::all_finite(&of_tail), queries[0])?;
-        let is_known = |id: u32| self.data.known.of(queries[id as usize]).binary_search(&tail).is_ok();
-        let all = 0..queries.len() as u32;
-        let ids: Vec<u32> = all.filter(|id| listing.include_known || !is_known(*id)).collect();
+        let all = queries.iter().map(|query| query.relation.0);
+        let ids = all.filter(|id| listing.include_known || !self.is_known(question.filled(*id)));
+        let ids: Vec<u32> = ids.collect();
         let known = queries.len() - ids.len();
         let scores = Scores::new(&of_tail);
-        let best = scores.best(ids, listing.top);
-        Ok(Reply { question, answers: answers(question, &scores, best, is_known), known, itself: false })
+        Ok(self.reply(question, &scores, scores.best(ids, listing.top), known))
+    }
+
+    fn reply(&self, question: Question, scores: &Scores, best: Vec<u32>, known: usize) -> Reply {
+        let answers = (1u32..).zip(best).map(|(rank, id)| Answer {
+            triple: question.filled(id),
+            rank: rank.into(),
+            score: scores.of(id),
+            probability: f64::from(scores.of(id) - scores.largest).exp() / scores.total,
+            known: self.is_known(question.filled(id)),
+        });
+        Reply { question, answers: answers.collect(), known, itself: false, explanation: None }
+    }
+
+    /// Tells whether train or valid has a triple.
+    fn is_known(&self, triple: Triple) -> bool {
+        self.data.known.of(triple.tail_query()).binary_search(&triple.tail).is_ok()
     }
 }
 
-fn answers(
-    question: Question,
-    scores: &Scores,
-    best: Vec<u32>,
-    is_known: impl Fn(u32) -> bool,
-) -> Vec<Answer> {
-    let answer = |(i, id): (usize, u32)| Answer {
-        triple: question.filled(id),
-        rank: (i + 1) as f64,
-        score: scores.scores[id as usize],
-        probability: scores.probability(id as usize),
-        known: is_known(id),
-    };
-    best.into_iter().enumerate().map(answer).collect()
+/// Scores of a model's entities for an entity that is not one of them.
+struct Placed<'a> {
+    /// The model with that entity alone.
+    asked: Model<f32>,
+    model: &'a Model<f32>,
+}
+
+impl Scorer for Placed<'_> {
+    fn entities(&self) -> usize {
+        self.model.entity.rows()
+    }
+
+    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
+        let own: Vec<Query> = queries.iter().map(|query| Query { head: EntityId(0), ..*query }).collect();
+        let mut vectors = Matrix::zeros(0, 0);
+        self.asked.queries(&own, &mut vectors);
+        into.resize(queries.len(), self.entities());
+        into.product(false, 1.0, vectors.view(), self.model.entity.transposed());
+    }
 }

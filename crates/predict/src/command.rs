@@ -14,7 +14,6 @@ use training::Data;
 use crate::answer::{Listing, Reply};
 use crate::output::{self, Format};
 use crate::question::{Question, Reader, Rows};
-use crate::why::Explanation;
 use crate::{Session, export, task};
 
 /// Ask a model of a run: which entities complete (HEAD, RELATION, ?)
@@ -106,62 +105,54 @@ pub fn main(arguments: Arguments) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let format = arguments.format()?;
-    let (run, mut task) = (Run::new(&arguments.run), task(&Run::new(&arguments.run)));
+    let run = Run::new(&arguments.run);
+    let mut task = task(&run);
     let mut data = Data::open(&run, &mut task)?;
     // What cannot be understood is said before a model is read.
-    let asked = arguments.asked(&data.vocabulary)?;
+    let (questions, listing) = arguments.asked(&data.vocabulary)?;
     let unseen = arguments.unseen();
-    let mut session =
-        Session::open(&run, task, &data, &arguments.model(&run, unseen.as_ref())?, arguments.why)?;
+    let model = match (&arguments.model, &unseen) {
+        (Some(name), _) => name.clone(),
+        (None, None) => STUDENT.to_owned(),
+        (None, Some(unseen)) => unseen.teacher(&run)?.to_string(),
+    };
+    let mut session = Session::open(&run, task, &data, &model, arguments.why)?;
     if let Some(folder) = &arguments.export {
         export::export(folder, session.model()?, &data.vocabulary)?;
         print_line(&format!("written to {}", folder.display()));
         return Ok(());
     }
-    let (questions, listing) = asked;
-    let replies = match &unseen {
+    let mut replies = match &unseen {
         Some(unseen) => session.answer_unseen(unseen, arguments.encoder.as_deref(), &questions, &listing)?,
         None => session.answer(&questions, &listing)?,
     };
     session.warn(&questions, &replies);
-    let explanation =
-        if arguments.why { replies.first().map(|reply| session.explain(reply)).transpose()? } else { None };
-    data.vocabulary
-        .entities
-        .extend(unseen.map(|unseen| Entity { name: Some(unseen.label()), ..Entity::default() }));
-    write(&data.vocabulary, &replies, explanation.as_ref(), format, arguments.output.as_deref())
+    if arguments.why {
+        replies.first_mut().map_or(Ok(()), |reply| session.explain(reply))?;
+    }
+    let entities = &mut data.vocabulary.entities;
+    entities.extend(unseen.map(|unseen| Entity { name: Some(unseen.label()), ..Entity::default() }));
+    write(&data.vocabulary, &replies, format, arguments.output.as_deref())
 }
 
 /// Writes the answers to a file or prints them; what is left out is said below a table, else in the log.
-fn write(
-    vocabulary: &Vocabulary,
-    replies: &[Reply],
-    explanation: Option<&Explanation>,
-    format: Format,
-    path: Option<&Path>,
-) -> Result<()> {
-    let (rows, notes) = (output::rows(vocabulary, replies, explanation), output::notes(vocabulary, replies));
+fn write(vocabulary: &Vocabulary, replies: &[Reply], format: Format, path: Option<&Path>) -> Result<()> {
+    let (rows, notes) = (output::rows(vocabulary, replies), output::notes(vocabulary, replies));
+    if format != Format::Table {
+        notes.iter().for_each(|note| tracing::info!("{note}"));
+    }
     let text = match (format, path) {
-        (Format::Parquet, Some(path)) => {
-            notes.iter().for_each(|note| tracing::info!("{note}"));
-            return output::write_parquet(path, &rows);
-        }
+        (Format::Parquet, Some(path)) => return output::write_parquet(path, &rows),
         (Format::Table, _) => {
-            let table = output::render(vocabulary, replies, explanation);
-            [vec![table], notes].concat().join("\n") + "\n"
+            [vec![output::render(vocabulary, replies, &rows)], notes].concat().join("\n") + "\n"
         }
-        _ => {
-            notes.iter().for_each(|note| tracing::info!("{note}"));
-            output::lines(&rows, format)?
-        }
+        _ => output::lines(&rows, format)?,
     };
     match path {
-        Some(path) => files::write_bytes(path, text.as_bytes()),
-        None => {
-            print_line(text.trim_end_matches('\n'));
-            Ok(())
-        }
+        Some(path) => files::write_bytes(path, text.as_bytes())?,
+        None => print_line(text.trim_end_matches('\n')),
     }
+    Ok(())
 }
 
 impl Arguments {
@@ -169,15 +160,6 @@ impl Arguments {
         let images = (!self.image.is_empty()).then(|| Unseen::Images(self.image.clone()));
         let text = self.text.clone().map(Unseen::Text);
         text.or(images).or(self.vector.clone().map(Unseen::Vector))
-    }
-
-    /// The model that is asked.
-    fn model(&self, run: &Run, unseen: Option<&Unseen>) -> Result<String> {
-        match (&self.model, unseen) {
-            (Some(name), _) => Ok(name.clone()),
-            (None, None) => Ok(STUDENT.to_owned()),
-            (None, Some(unseen)) => Ok(unseen.teacher(run)?.to_string()),
-        }
     }
 
     fn format(&self) -> Result<Format> {
@@ -188,8 +170,7 @@ impl Arguments {
             Some("parquet") => Format::Parquet,
             _ => Format::Table,
         };
-        let format = if self.json { Format::Json } else { self.format.unwrap_or(by_name) };
-        match format {
+        match if self.json { Format::Json } else { self.format.unwrap_or(by_name) } {
             Format::Parquet if self.output.is_none() => {
                 Err(Error::usage("Parquet is not for a terminal").hint("name a file with --output"))
             }
@@ -200,27 +181,13 @@ impl Arguments {
         }
     }
 
-    /// The question about the entity that the graph does not have, which stands behind the last.
-    fn about_unseen(&self, vocabulary: &Vocabulary, reader: &Reader, word: &str) -> Result<Question> {
-        let (id, relation) = (EntityId(vocabulary.entities.len() as u32), Some(reader.relation(word)?));
-        Ok(if self.inverse {
-            Question { head: None, relation, tail: Some(id) }
-        } else {
-            Question { head: Some(id), relation, tail: None }
-        })
-    }
-
     /// The questions, and the answers that may be listed.
     fn asked(&self, vocabulary: &Vocabulary) -> Result<(Vec<Question>, Listing)> {
         let reader = Reader::new(vocabulary);
         let questions = match (&self.questions, &self.score, self.words.as_slice()) {
             (Some(path), ..) => reader.file(path, Rows::Questions)?,
             (_, Some(path), _) => reader.file(path, Rows::Triples)?,
-            (_, _, []) => self
-                .relation
-                .iter()
-                .map(|word| self.about_unseen(vocabulary, &reader, word))
-                .collect::<Result<_>>()?,
+            (_, _, []) => self.about_unseen(vocabulary, &reader)?.into_iter().collect(),
             (_, _, [head, relation]) if self.inverse => {
                 vec![reader.question(&["?".to_owned(), relation.clone(), head.clone()])?]
             }
@@ -231,15 +198,22 @@ impl Arguments {
             }
             (_, _, words) => vec![reader.question(words)?],
         };
-        let candidates = self.candidates.as_ref().map(|path| reader.candidates(path)).transpose()?;
-        let candidates = candidates.map(|mut ids| {
+        let mut candidates = self.candidates.as_ref().map(|path| reader.candidates(path)).transpose()?;
+        if let Some(ids) = &mut candidates {
             ids.sort_unstable();
             ids.dedup();
-            ids
-        });
+        }
         let (top, range) = (self.top.get(), self.range);
         let listing =
             Listing { top, include_known: self.include_known, loops: self.loops, candidates, range };
         Ok((questions, listing))
+    }
+
+    /// The question about the entity that the graph does not have, which stands behind the last.
+    fn about_unseen(&self, vocabulary: &Vocabulary, reader: &Reader) -> Result<Option<Question>> {
+        let Some(word) = &self.relation else { return Ok(None) };
+        let (relation, id) = (Some(reader.relation(word)?), EntityId(vocabulary.entities.len() as u32));
+        let [head, tail] = if self.inverse { [None, Some(id)] } else { [Some(id), None] };
+        Ok(Some(Question { head, relation, tail }))
     }
 }

@@ -24,24 +24,30 @@ use std::path::Path;
 
 use crate::output::cell;
 
+/// Key and name of each row.
+type Labels = Vec<[String; 2]>;
+
 /// Writes all files of a model into `folder`.
-///
-/// # Errors
-/// If a file cannot be written.
-pub fn export(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary) -> Result<()> {
-    let (entities, relations) = (entity_labels(vocabulary), relation_labels(vocabulary));
+pub(crate) fn export(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary) -> Result<()> {
+    let entities = vocabulary.entities.iter().map(|e| [e.key.clone(), e.name.clone().unwrap_or_default()]);
+    let relations = vocabulary.relations.iter().map(|r| [r.key.clone(), r.name.clone().unwrap_or_default()]);
+    let inverses = relations
+        .clone()
+        .map(|labels| labels.map(|label| if label.is_empty() { label } else { format!("{label}⁻¹") }));
+    let (entities, relations): (Labels, Labels) = (entities.collect(), relations.chain(inverses).collect());
     for (name, table, labels) in
         [("entities", &model.entity, &entities), ("relations", &model.relation, &relations)]
     {
         write_npy(&folder.join(format!("{name}.npy")), table)?;
-        write_labels(&folder.join(format!("{name}.tsv")), labels)?;
+        let rows = labels.iter().map(|label| label.each_ref().map(|text| cell(text)).join("\t"));
+        write_tsv(&folder.join(format!("{name}.tsv")), "key\tname", rows)?;
         write_word2vec(&folder.join(format!("{name}.vec")), labels, table)?;
     }
     if model.backbone == Backbone::TuckER {
         write_npy(&folder.join("core.npy"), &model.core)?;
     }
     if model.backbone == Backbone::ComplEx {
-        write_pykeen(&folder.join("pykeen"), model, vocabulary)?;
+        write_pykeen(&folder.join("pykeen"), model, &entities, &relations[..vocabulary.relations.len()])?;
     }
     let about = json!({
         "backbone": model.backbone.word(), "rank": model.rank(),
@@ -51,7 +57,6 @@ pub fn export(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary) -> Res
     write_json(&folder.join("model.json"), &about)
 }
 
-/// The score of head, relation and tail by their rows.
 fn score(backbone: Backbone) -> &'static str {
     match backbone {
         Backbone::ComplEx => "Re <h, r, conj(t)>; rows are [real | imaginary]",
@@ -66,26 +71,9 @@ fn score(backbone: Backbone) -> &'static str {
     }
 }
 
-/// Key and name of each row.
-type Labels = Vec<[String; 2]>;
-
-fn entity_labels(vocabulary: &Vocabulary) -> Labels {
-    vocabulary.entities.iter().map(|e| [e.key.clone(), e.name.clone().unwrap_or_default()]).collect()
-}
-
-fn relation_labels(vocabulary: &Vocabulary) -> Labels {
-    let relations =
-        || vocabulary.relations.iter().map(|r| [r.key.clone(), r.name.clone().unwrap_or_default()]);
-    let inverse = |label: String| if label.is_empty() { label } else { format!("{label}⁻¹") };
-    relations().chain(relations().map(|labels| labels.map(inverse))).collect()
-}
-
-fn write_labels(path: &Path, labels: &Labels) -> Result<()> {
-    let mut text = "id\tkey\tname\n".to_owned();
-    for (id, [key, name]) in labels.iter().enumerate() {
-        let _ = writeln!(text, "{id}\t{}\t{}", cell(key), cell(name));
-    }
-    write_bytes(path, text.as_bytes())
+fn write_tsv(path: &Path, header: &str, rows: impl Iterator<Item = String>) -> Result<()> {
+    let lines = rows.enumerate().map(|(id, row)| format!("{id}\t{row}\n"));
+    write_bytes(path, (format!("id\t{header}\n") + &lines.collect::<String>()).as_bytes())
 }
 
 /// NumPy's format 1.0.
@@ -95,12 +83,13 @@ fn write_npy(path: &Path, matrix: &Matrix<f32>) -> Result<()> {
     // The magic bytes and this header are a multiple of 64 bytes, the last of which ends a line.
     header.push_str(&" ".repeat((header.len() + 11).next_multiple_of(64) - header.len() - 11));
     header.push('\n');
+    let length = (header.len() as u16).to_le_bytes();
     write_atomically(path, |file| {
-        let start =
-            [&b"\x93NUMPY\x01\x00"[..], &(header.len() as u16).to_le_bytes(), header.as_bytes()].concat();
-        let mut write = |bytes: &[u8]| file.write_all(bytes).map_err(|e| Error::io(path, e));
-        write(&start)?;
-        matrix.values().iter().try_for_each(|value| write(&value.to_le_bytes()))
+        let written = file.write_all(&[b"\x93NUMPY\x01\x00", &length[..], header.as_bytes()].concat());
+        let mut values = matrix.values().iter();
+        let written =
+            written.and_then(|()| values.try_for_each(|value| file.write_all(&value.to_le_bytes())));
+        written.map_err(|e| Error::io(path, e))
     })
 }
 
@@ -126,7 +115,7 @@ fn word(key: &str) -> String {
     let mut word = String::with_capacity(key.len());
     for c in key.chars() {
         if c == '%' || c.is_whitespace() || c.is_control() {
-            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word.push_str(&format!("%{byte:02X}")));
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|byte| word += &format!("%{byte:02X}"));
         } else {
             word.push(c);
         }
@@ -134,27 +123,28 @@ fn word(key: &str) -> String {
     word
 }
 
-fn write_pykeen(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary) -> Result<()> {
-    let relations = vocabulary.relations.len();
-    let entity = interleaved(&model.entity, 0..model.entity.rows());
-    let relation = interleaved(&model.relation, (0..relations).flat_map(|r| [r, r + relations]));
+fn write_pykeen(
+    folder: &Path,
+    model: &Model<f32>,
+    entities: &[[String; 2]],
+    relations: &[[String; 2]],
+) -> Result<()> {
+    let entity = interleaved(&model.entity, 0..entities.len());
+    let relation = interleaved(&model.relation, (0..relations.len()).flat_map(|r| [r, r + relations.len()]));
     let tensors = NamedTensors::default()
         .matrix("entity_representations.0._embeddings.weight", &entity)
         .matrix("relation_representations.0._embeddings.weight", &relation);
     tensors.write(&folder.join("model.safetensors"))?;
-    let ids = |keys: Vec<&String>| {
-        let lines = keys.iter().enumerate().map(|(id, key)| format!("{id}\t{}\n", cell(key)));
-        "id\tlabel\n".to_owned() + &lines.collect::<String>()
-    };
-    let entities = ids(vocabulary.entities.iter().map(|entity| &entity.key).collect());
-    write_bytes(&folder.join("entity_to_id.tsv"), entities.as_bytes())?;
-    let relations = ids(vocabulary.relations.iter().map(|relation| &relation.key).collect());
-    write_bytes(&folder.join("relation_to_id.tsv"), relations.as_bytes())
+    for (name, labels) in [("entity_to_id.tsv", entities), ("relation_to_id.tsv", relations)] {
+        write_tsv(&folder.join(name), "label", labels.iter().map(|[key, _]| cell(key)))?;
+    }
+    Ok(())
 }
 
 /// These rows, each real part beside its imaginary one.
 fn interleaved(table: &Matrix<f32>, rows: impl Iterator<Item = usize>) -> Matrix<f32> {
     let rank = table.columns() / 2;
-    let pairs = |row: usize| (0..rank).flat_map(move |i| [table.row(row)[i], table.row(row)[rank + i]]);
-    Matrix::from_values(table.rows(), table.columns(), rows.flat_map(pairs).collect())
+    let pairs =
+        rows.flat_map(|row| (0..rank).flat_map(move |i| [table.row(row)[i], table.row(row)[rank + i]]));
+    Matrix::from_values(table.rows(), table.columns(), pairs.collect())
 }

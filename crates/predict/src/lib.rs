@@ -4,31 +4,31 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`names`] | what a person typed, found; or the nearest names |
-//! | [`question`] | questions and triples of a command line or a file |
-//! | [`answer`] | the best candidates of many questions, in batches; ranks of triples |
-//! | [`unseen`] | answers for an entity that the graph does not have |
-//! | [`why`] | what speaks for an answer |
-//! | [`output`] | answers as table, TSV, JSON lines, Parquet |
-//! | [`export`] | the model for other programs |
+//! | `question` | questions and triples of a command line or a file; what a person typed, found, or the nearest names |
+//! | `answer` | the best candidates of many questions, in batches, also for an entity that the graph does not have; ranks of triples |
+//! | `why` | what speaks for an answer |
+//! | `output` | answers as table, TSV, JSON lines, Parquet |
+//! | `export` | the model for other programs |
 
-pub mod answer;
+mod answer;
 pub mod command;
-pub mod export;
-pub mod names;
-pub mod output;
-pub mod question;
-pub mod unseen;
-pub mod why;
+mod export;
+mod output;
+mod question;
+mod why;
+
+pub use output::cell;
+pub use why::{FACTS, NEAR};
 
 use dsom_evaluate::models::{Catalogue, ModelName, Models};
 use kge::Model;
-use mkg::EntityId;
+use mkg::Triple;
 use stage::manifest::Manifest;
 use stage::task::Task;
 use stage::{Error, Result, Run};
 use training::Data;
 
+use answer::Reply;
 use question::Question;
 
 /// Number of unknown entities or relations that are named one by one.
@@ -86,11 +86,11 @@ impl<'a> Session<'a> {
             names.extend(run.finished("teachers").into_iter().map(ModelName::Teacher));
         }
         for name in &names {
-            let of_name = match name {
-                ModelName::Ensemble(folder) => vec![run.ensemble(folder)],
-                _ => Vec::new(),
-            };
-            for folder in catalogue.parts(name)?.into_iter().chain(of_name) {
+            let mut folders = catalogue.parts(name)?;
+            if let ModelName::Ensemble(folder) = name {
+                folders.push(run.ensemble(folder));
+            }
+            for folder in folders {
                 Manifest::read(&folder)?.require_same_graph(run, &folder)?;
             }
         }
@@ -113,7 +113,7 @@ impl<'a> Session<'a> {
     }
 
     /// Warns of entities and relations that train knows nothing of: those asked about, and those among the answers.
-    pub fn warn(&self, questions: &[Question], replies: &[answer::Reply]) {
+    fn warn(&self, questions: &[Question], replies: &[Reply]) {
         let basis = match &self.models.names()[0] {
             ModelName::Student(_) => "initial values",
             ModelName::Teacher(modality) if modality.is_structural() => "initial values",
@@ -126,10 +126,10 @@ impl<'a> Session<'a> {
         if asked.len() > NAMED {
             tracing::warn!("and so are {} others", asked.len() - NAMED);
         }
-        let answers =
-            replies.iter().flat_map(|reply| reply.answers.iter().map(move |answer| (reply, answer)));
-        let guessed =
-            answers.filter(|(reply, answer)| !self.is_trained(reply.question, answer.triple)).count();
+        let mut guessed = 0;
+        for Reply { question, answers, .. } in replies {
+            guessed += answers.iter().filter(|answer| !self.is_trained(*question, answer.triple)).count();
+        }
         if guessed > 0 {
             tracing::warn!(
                 "{guessed} of the answers are in no training triple: their scores are guesses from {basis}"
@@ -138,12 +138,11 @@ impl<'a> Session<'a> {
     }
 
     /// Tells whether what answers a question is in any training triple.
-    fn is_trained(&self, question: Question, triple: mkg::Triple) -> bool {
-        match question {
-            Question { head: None, .. } => self.trained.entities[triple.head.index()],
-            Question { relation: None, .. } => self.trained.relations[triple.relation.index()],
-            Question { tail: None, .. } => self.trained.entities[triple.tail.index()],
-            _ => true,
+    fn is_trained(&self, question: Question, triple: Triple) -> bool {
+        match question.asked() {
+            _ if question.is_whole() => true,
+            "relation" => self.trained.relations[triple.relation.index()],
+            _ => self.trained.entities[question.sides(triple)[1].index()],
         }
     }
 
@@ -151,8 +150,9 @@ impl<'a> Session<'a> {
     fn untrained(&self, questions: &[Question]) -> Vec<&str> {
         let mut labels = Vec::new();
         for Question { head, relation, tail } in questions {
-            let is_untrained = |id: &&EntityId| self.trained.entities.get(id.index()) == Some(&false);
-            let entities = [head, tail].into_iter().flatten().filter(is_untrained);
+            // An entity that the graph does not have is not meant.
+            let entities = [head, tail].into_iter().flatten();
+            let entities = entities.filter(|id| self.trained.entities.get(id.index()) == Some(&false));
             let relation = relation.filter(|id| !self.trained.relations[id.index()]);
             labels.extend(entities.map(|id| self.data.vocabulary.entities[id.index()].label()));
             labels.extend(relation.map(|id| self.data.vocabulary.relations[id.index()].label()));

@@ -1,33 +1,32 @@
-//! Questions and triples as people write them: on the command line, or many in a file.
+//! Questions and triples as people write them: on the command line, or many in a file. What they call an entity or a
+//! relation is found, or the nearest names are.
 
-use mkg::{EntityId, Query, RelationId, Vocabulary};
+use mkg::{EntityId, Query, RelationId, Triple, Vocabulary};
 use serde::Deserialize;
 use stage::files::read_text;
 use stage::{Error, Result};
-use std::fmt::Write;
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
-use crate::names::Names;
-
 /// Number of rows that cannot be understood which a message shows.
 const SHOWN: usize = 5;
+/// Number of candidates or suggestions that a message names.
+const LISTED: usize = 8;
 
-/// A triple with one place to be filled, or with none: one that is to be scored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// Head; none if it is asked for.
-    pub head: Option<EntityId>,
-    /// Relation; never an inverse, none if it is asked for.
-    pub relation: Option<RelationId>,
-    /// Tail; none if it is asked for.
-    pub tail: Option<EntityId>,
+/// A triple with one place that is asked for, and is none here; or with no such place: one that is to be scored.
+#[derive(Clone, Copy)]
+pub(crate) struct Question {
+    pub(crate) head: Option<EntityId>,
+    /// Never an inverse.
+    pub(crate) relation: Option<RelationId>,
+    pub(crate) tail: Option<EntityId>,
 }
 
 impl Question {
     /// The query whose answer is the tail, or the head if that is asked for; none of a relation. Of a whole triple it is
     /// the tail's.
-    pub fn query(self, relations: usize) -> Option<Query> {
+    pub(crate) fn query(self, relations: usize) -> Option<Query> {
         match self {
             Question { head: Some(head), relation: Some(relation), .. } => Some(Query { head, relation }),
             Question { relation: Some(relation), tail: Some(tail), .. } => {
@@ -37,154 +36,138 @@ impl Question {
         }
     }
 
-    /// The place that is asked for.
-    pub fn asked(self) -> &'static str {
+    pub(crate) fn asked(self) -> &'static str {
         match self {
             Question { head: None, .. } => "head",
             Question { relation: None, .. } => "relation",
             _ => "tail",
         }
     }
+
+    /// Tells whether nothing is asked for.
+    pub(crate) fn is_whole(self) -> bool {
+        self.head.is_some() && self.relation.is_some() && self.tail.is_some()
+    }
+
+    /// Of a triple that answers it: the entity asked about, and the one that is the answer.
+    pub(crate) fn sides(self, Triple { head, tail, .. }: Triple) -> [EntityId; 2] {
+        if self.head.is_some() { [head, tail] } else { [tail, head] }
+    }
 }
 
-/// Number of places of a row that are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rows {
-    /// Questions: one.
+/// What the rows of a file are: in a question one place is asked for, in a triple none.
+#[derive(Clone, Copy)]
+pub(crate) enum Rows {
     Questions,
-    /// Triples: none.
     Triples,
 }
 
 /// Head, relation, tail as written; none where they are asked for.
 type Words = [Option<String>; 3];
 
+/// A row that cannot be understood: its form, or a word of it.
+enum Problem<'a> {
+    Form(String),
+    Word(Unclear<'a>),
+}
+
 /// Finds the meaning of words in a graph.
-pub struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     entities: Names<'a>,
     relations: Names<'a>,
 }
 
 impl<'a> Reader<'a> {
-    /// Reader for the graph with this vocabulary.
-    pub fn new(vocabulary: &'a Vocabulary) -> Self {
-        Reader { entities: Names::entities(vocabulary), relations: Names::relations(vocabulary) }
+    pub(crate) fn new(vocabulary: &'a Vocabulary) -> Self {
+        let entities = vocabulary.entities.iter().map(|e| (e.key.as_str(), e.name.as_deref()));
+        let relations = vocabulary.relations.iter().map(|r| (r.key.as_str(), r.name.as_deref()));
+        Reader { entities: Names::new("entity", entities), relations: Names::new("relation", relations) }
     }
 
     /// The question of a command line: `HEAD RELATION`, or three words with one `?`.
-    ///
-    /// # Errors
-    /// If a word is not known, or not one place is asked for.
-    pub fn question(&self, words: &[String]) -> Result<Question> {
-        let words = split(words.iter().map(String::as_str)).map_err(Error::usage)?;
-        require(&words, Rows::Questions).map_err(Error::usage)?;
-        self.resolve(&words).map_err(|(_, error)| error)
+    pub(crate) fn question(&self, words: &[String]) -> Result<Question> {
+        let words = split(words.iter().map(String::as_str)).and_then(|words| require(words, Rows::Questions));
+        Ok(self.resolve(&words.map_err(Error::usage)?)?)
     }
 
-    /// The relation that is called so.
-    ///
-    /// # Errors
-    /// If none is.
-    pub fn relation(&self, word: &str) -> Result<RelationId> {
-        self.relations.find(word).map(|id| RelationId(id as u32))
+    pub(crate) fn relation(&self, word: &str) -> Result<RelationId> {
+        Ok(RelationId(self.relations.find(word)?))
     }
 
     /// All rows of a file of TSV or, by its extension, JSON lines; `-` is standard input.
-    ///
-    /// # Errors
-    /// If any row cannot be understood: they are counted, and the first ones shown.
-    pub fn file(&self, path: &Path, rows: Rows) -> Result<Vec<Question>> {
+    pub(crate) fn file(&self, path: &Path, rows: Rows) -> Result<Vec<Question>> {
         let json = path.extension().is_some_and(|end| ["json", "jsonl", "ndjson"].iter().any(|e| end == *e));
-        let parse = if json { of_json } else { of_tsv };
-        let is_header = |line: &str| !json && ["head\trelation", "head\trelation\ttail"].contains(&line);
-        understand(path, is_header, |line, tell| {
-            let words = parse(line)?;
-            require(&words, rows)?;
-            self.read(&words, tell)
+        let headers = if json { &[][..] } else { &["head\trelation", "head\trelation\ttail"] };
+        understand(path, headers, |line| {
+            let words = if json { of_json(line) } else { split(line.split('\t')) };
+            let words = words.and_then(|words| require(words, rows)).map_err(Problem::Form)?;
+            self.resolve(&words).map_err(Problem::Word)
         })
     }
 
     /// The entities of a file with a key or name a line.
-    ///
-    /// # Errors
-    /// As [`Reader::file`].
-    pub fn candidates(&self, path: &Path) -> Result<Vec<EntityId>> {
-        understand(
-            path,
-            |_| false,
-            |line, tell| {
-                let found = self.entities.position(line).map(|i| EntityId(i as u32));
-                found.ok_or_else(|| reason(tell, || self.entities.find(line).err()))
-            },
-        )
+    pub(crate) fn candidates(&self, path: &Path) -> Result<Vec<EntityId>> {
+        understand(path, &[], |line| self.entities.find(line).map(EntityId).map_err(Problem::Word))
     }
 
-    /// The ids behind the words, or why there are none if `tell`.
-    fn read(&self, words: &Words, tell: bool) -> std::result::Result<Question, String> {
-        let names = [&self.entities, &self.relations, &self.entities];
-        let is_known = |(word, names): (&Option<String>, &Names)| {
-            word.as_ref().is_none_or(|word| names.position(word).is_some())
-        };
-        if !tell && !words.iter().zip(names).all(is_known) {
-            return Err(String::new());
-        }
-        self.resolve(words).map_err(|(field, error)| format!("{field}: {}", with_hint(&error)))
-    }
-
-    fn resolve(
-        &self,
-        [head, relation, tail]: &Words,
-    ) -> std::result::Result<Question, (&'static str, Error)> {
-        let find = |field, names: &Names, word: &Option<String>| {
-            let found = word.as_ref().map(|word| names.find(word)).transpose();
-            found.map(|id| id.map(|id| id as u32)).map_err(|error| (field, error))
-        };
+    fn resolve(&self, [head, relation, tail]: &Words) -> Result<Question, Unclear<'_>> {
         Ok(Question {
-            head: find("head", &self.entities, head)?.map(EntityId),
-            relation: find("relation", &self.relations, relation)?.map(RelationId),
-            tail: find("tail", &self.entities, tail)?.map(EntityId),
+            head: find("head: ", &self.entities, head)?.map(EntityId),
+            relation: find("relation: ", &self.relations, relation)?.map(RelationId),
+            tail: find("tail: ", &self.entities, tail)?.map(EntityId),
         })
     }
 }
 
-fn reason(tell: bool, error: impl FnOnce() -> Option<Error>) -> String {
-    tell.then(error).flatten().map_or(String::new(), |error| with_hint(&error))
+fn find<'a>(
+    place: &'static str,
+    names: &'a Names,
+    word: &Option<String>,
+) -> Result<Option<u32>, Unclear<'a>> {
+    word.as_ref().map(|word| names.find(word)).transpose().map_err(|unclear| Unclear { place, ..unclear })
 }
 
-fn with_hint(error: &Error) -> String {
-    error.hint_text().map_or(error.to_string(), |hint| format!("{error}; {hint}"))
-}
-
-/// Reads every line of a file but empty ones. `read` is asked for a reason as long as reasons are shown.
-fn understand<T>(
-    path: &Path,
-    is_header: impl Fn(&str) -> bool,
-    read: impl Fn(&str, bool) -> std::result::Result<T, String>,
-) -> Result<Vec<T>> {
-    let text = text_of(path)?;
-    let (mut understood, mut shown, mut wrong) = (Vec::new(), String::new(), 0);
-    let lines = text.lines().enumerate().filter(|(i, line)| !(line.is_empty() || *i == 0 && is_header(line)));
-    for (i, line) in lines {
-        match read(line, wrong < SHOWN) {
-            Ok(row) => understood.push(row),
-            Err(reason) => {
-                if wrong < SHOWN {
-                    let _ = write!(shown, "\n  line {}: {reason}", i + 1);
-                }
-                wrong += 1;
+impl Problem<'_> {
+    fn tell(self) -> String {
+        match self {
+            Problem::Form(reason) => reason,
+            Problem::Word(unclear) => {
+                let (place, error) = (unclear.place, Error::from(unclear));
+                format!("{place}{error}; {}", error.hint_text().unwrap_or_default())
             }
         }
     }
-    finish(path, understood, &shown, wrong)
 }
 
-fn finish<T>(path: &Path, understood: Vec<T>, shown: &str, wrong: usize) -> Result<Vec<T>> {
-    let rows = understood.len() + wrong;
-    let more = if wrong > SHOWN { format!("\n  and {} more", wrong - SHOWN) } else { String::new() };
-    match (rows, wrong) {
+/// Reads every line of a file but empty ones and a header.
+fn understand<'a, T>(
+    path: &Path,
+    headers: &[&str],
+    read: impl Fn(&str) -> Result<T, Problem<'a>>,
+) -> Result<Vec<T>> {
+    let text = text_of(path)?;
+    let (mut understood, mut shown, mut wrong) = (Vec::new(), String::new(), 0);
+    let lines = text.lines().enumerate();
+    for (i, line) in lines.filter(|(i, line)| !(line.is_empty() || *i == 0 && headers.contains(line))) {
+        match read(line) {
+            Ok(row) => understood.push(row),
+            Err(problem) => {
+                wrong += 1;
+                if wrong <= SHOWN {
+                    shown += &format!("\n  line {}: {}", i + 1, problem.tell());
+                }
+            }
+        }
+    }
+    if wrong > SHOWN {
+        shown += &format!("\n  and {} more", wrong - SHOWN);
+    }
+    match (understood.len() + wrong, wrong) {
         (0, _) => Err(Error::data("no row").at(path)),
         (_, 0) => Ok(understood),
-        _ => Err(Error::data(format!("{wrong} of {rows} rows cannot be understood:{shown}{more}")).at(path)),
+        (rows, _) => {
+            Err(Error::data(format!("{wrong} of {rows} rows cannot be understood:{shown}")).at(path))
+        }
     }
 }
 
@@ -198,19 +181,15 @@ fn text_of(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn of_tsv(line: &str) -> std::result::Result<Words, String> {
-    split(line.split('\t'))
-}
-
 /// The words of two or three cells; the tail is asked for where there is no third one.
-fn split<'w>(cells: impl IntoIterator<Item = &'w str>) -> std::result::Result<Words, String> {
+fn split<'w>(cells: impl IntoIterator<Item = &'w str>) -> Result<Words, String> {
     let mut cells: Vec<Option<String>> = cells.into_iter().map(word).collect();
     let found = cells.len();
     if found == 2 {
         cells.push(None);
     }
-    Words::try_from(cells)
-        .map_err(|_| format!("{found} cells, but head, relation and perhaps tail were expected"))
+    let message = |_| format!("{found} cells, but head, relation and perhaps tail were expected");
+    Words::try_from(cells).map_err(message)
 }
 
 /// Content of a cell, if it is not the one that is asked for.
@@ -226,16 +205,154 @@ struct Fields {
     tail: Option<String>,
 }
 
-fn of_json(line: &str) -> std::result::Result<Words, String> {
+fn of_json(line: &str) -> Result<Words, String> {
     let fields: Fields = serde_json::from_str(line).map_err(|e| e.to_string())?;
     Ok([fields.head, fields.relation, fields.tail].map(|field| field.as_deref().and_then(word)))
 }
 
-fn require(words: &Words, rows: Rows) -> std::result::Result<(), String> {
-    match (words.iter().filter(|word| word.is_none()).count(), rows) {
-        (1, Rows::Questions) | (0, Rows::Triples) => Ok(()),
-        (0, Rows::Questions) => Err("nothing is asked for: leave one place empty or write `?`".to_owned()),
-        (_, Rows::Questions) => Err("two places must be known, and one asked for".to_owned()),
-        (_, Rows::Triples) => Err("head, relation and tail must all be given".to_owned()),
+fn require(words: Words, rows: Rows) -> Result<Words, String> {
+    let reason = match (words.iter().filter(|word| word.is_none()).count(), rows) {
+        (1, Rows::Questions) | (0, Rows::Triples) => return Ok(words),
+        (0, Rows::Questions) => "nothing is asked for: leave one place empty or write `?`",
+        (_, Rows::Questions) => "two places must be known, and one asked for",
+        (_, Rows::Triples) => "head, relation and tail must all be given",
+    };
+    Err(reason.to_owned())
+}
+
+/// The key of an entity or a relation, and its name if there is one.
+type Label<'a> = (&'a str, Option<&'a str>);
+
+struct Names<'a> {
+    what: &'static str,
+    labels: Vec<Label<'a>>,
+    /// The ids of a text by each rule: the key as written, the name as written, either in any case.
+    rules: [HashMap<String, Vec<u32>>; 3],
+}
+
+/// A text that is the name of nothing, or of several.
+struct Unclear<'a> {
+    names: &'a Names<'a>,
+    text: String,
+    found: &'a [u32],
+    /// What stands before the reason in a list of such.
+    place: &'static str,
+}
+
+impl<'a> Names<'a> {
+    /// Those with these labels; `what` is what one of them is.
+    fn new(what: &'static str, labels: impl Iterator<Item = Label<'a>>) -> Self {
+        let labels: Vec<Label> = labels.collect();
+        let mut rules = <[HashMap<String, Vec<u32>>; 3]>::default();
+        for (id, (key, name)) in (0..).zip(&labels) {
+            let keys = [(0, (*key).to_owned()), (2, key.to_lowercase())];
+            let names = name.iter().flat_map(|name| [(1, (*name).to_owned()), (2, name.to_lowercase())]);
+            for (rule, text) in keys.into_iter().chain(names) {
+                let found = rules[rule].entry(text).or_default();
+                if found.last() != Some(&id) {
+                    found.push(id);
+                }
+            }
+        }
+        Names { what, labels, rules }
+    }
+
+    /// The id of what `text` means, by the strictest rule that knows it.
+    fn find(&self, text: &str) -> Result<u32, Unclear<'_>> {
+        let [keys, names, either] = &self.rules;
+        let found = keys.get(text).or_else(|| names.get(text)).or_else(|| either.get(&text.to_lowercase()));
+        match found.map_or(&[][..], Vec::as_slice) {
+            [only] => Ok(*only),
+            found => Err(Unclear { names: self, text: text.to_owned(), found, place: "" }),
+        }
+    }
+
+    /// Labels for people: the names with the keys in brackets.
+    fn shown(&self, ids: impl Iterator<Item = usize>) -> Vec<String> {
+        let labels = ids.map(|id| match self.labels[id] {
+            (key, Some(name)) => format!("{name} ({key})"),
+            (key, None) => key.to_owned(),
+        });
+        labels.take(LISTED).collect()
+    }
+}
+
+/// Several names with their keys; or those that are near, for which it takes a look at every name.
+impl From<Unclear<'_>> for Error {
+    fn from(Unclear { names, text, found, .. }: Unclear<'_>) -> Error {
+        let what = names.what;
+        if !found.is_empty() {
+            let mut shown = names.shown(found.iter().map(|id| *id as usize));
+            if found.len() > LISTED {
+                shown.push(format!("and {} more", found.len() - LISTED));
+            }
+            let error = Error::usage(format!("`{text}` is the name of several: {}", shown.join(", ")));
+            return error.hint(format!("give the {what}'s key, which stands in brackets"));
+        }
+        let lower = text.to_lowercase();
+        let all = names.labels.iter().map(|label| likeness(label, &lower)).enumerate();
+        let mut closest: Vec<(usize, f64)> = all.filter(|(_, likeness)| *likeness > 0.75).collect();
+        closest.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let shown = names.shown(closest.into_iter().map(|(id, _)| id));
+        Error::usage(format!("no {what} is called `{text}`")).hint(match shown.is_empty() {
+            true => format!("the {what} table in graph/ lists all keys and names"),
+            false => format!("did you mean: {}", shown.join(", ")),
+        })
+    }
+}
+
+/// Likeness of a label to `lower`, at most 2: containing it counts more than any likeness of letters.
+fn likeness((key, name): &Label, lower: &str) -> f64 {
+    let texts = [Some(*key), *name].into_iter().flatten().map(str::to_lowercase);
+    let likeness = texts.map(|text| {
+        let contains = lower.len() > 1 && text.contains(lower);
+        strsim::jaro_winkler(&text, lower) + f64::from(contains)
+    });
+    likeness.fold(0.0, f64::max)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LABELS: [Label; 5] = [
+        ("Q90", Some("Paris")),
+        ("Q830149", Some("Paris")),
+        ("Q7", Some("paris")),
+        ("Paris", None),
+        ("Q142", Some("France")),
+    ];
+
+    #[test]
+    fn the_stricter_rule_wins() {
+        let names = Names::new("entity", LABELS.into_iter());
+        let found = ["Paris", "paris", "q90", "france", "PARIS", ""].map(|text| names.find(text).ok());
+        assert_eq!(found, [Some(3), Some(2), Some(0), Some(4), None, None]);
+    }
+
+    #[test]
+    fn several_names_are_listed_with_their_keys_and_the_unknown_gets_suggestions() {
+        for (labels, text, message, hint) in [
+            (
+                &LABELS[..2],
+                "PARIS",
+                "`PARIS` is the name of several: Paris (Q90), Paris (Q830149)",
+                "give the entity's key",
+            ),
+            (
+                &LABELS,
+                "ari",
+                "no entity is called `ari`",
+                "did you mean: Paris (Q90), Paris (Q830149), paris",
+            ),
+            (&LABELS, "Frnace", "no entity is called `Frnace`", "did you mean: France (Q142)"),
+            (&LABELS, "zzz", "no entity is called `zzz`", "the entity table"),
+        ] {
+            let names = Names::new("entity", labels.iter().copied());
+            let error = names.find(text).map_err(Error::from).unwrap_err();
+            assert_eq!((error.to_string().as_str(), error.kind()), (message, stage::Kind::Usage));
+            let found = error.hint_text().unwrap();
+            assert!(found.starts_with(hint), "{text}: {found}");
+        }
     }
 }

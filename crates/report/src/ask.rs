@@ -6,8 +6,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use dsom_features::decode::{ImageFolder, decode};
-use dsom_predict::output::cell;
-use dsom_predict::{Session, why};
+use dsom_predict::{FACTS, NEAR, Session, cell};
 use half::f16;
 use image::codecs::jpeg::JpegEncoder;
 use image::{ExtendedColorType, imageops};
@@ -77,7 +76,6 @@ impl Ask {
         Ok(document(&format!("Ask {name}"), STYLE, &body))
     }
 
-    /// A sentence about what answers.
     fn about(&self, model: &Model<f32>, data: &Data) -> String {
         let facts = data.queries.pairs() / 2 + data.valid.len();
         let precision = if self.half { ", in half precision" } else { "" };
@@ -116,8 +114,8 @@ impl Ask {
             "backbone": model.backbone.word(),
             "half": self.half,
             "embedding": 2 * model.rank(),
-            "facts": why::FACTS,
-            "near": why::NEAR,
+            "facts": FACTS,
+            "near": NEAR,
             "entities": entities.collect::<Vec<_>>(),
             "relations": relations.map(|r| json!([cell(&r.key), r.name.as_deref().map(cell)])).collect::<Vec<_>>(),
         })

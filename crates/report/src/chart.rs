@@ -34,7 +34,6 @@ pub(crate) fn series(number: usize) -> &'static str {
 /// A name and the class of its colour.
 pub(crate) type Named = (String, &'static str);
 
-/// The mark beside a name in a legend.
 #[derive(Clone, Copy)]
 pub(crate) enum Mark {
     Line,

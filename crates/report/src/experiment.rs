@@ -13,9 +13,7 @@ use crate::format::counted;
 use crate::page::{self, scroll};
 use crate::run::{Choices, History, Stage};
 
-/// An experiment, read for its report.
 struct Experiment {
-    /// The commands that were run, and how they ended.
     record: Record,
     /// Every figure of every cell.
     values: Vec<Value>,
@@ -24,7 +22,6 @@ struct Experiment {
     runs: Vec<(String, bool)>,
 }
 
-/// A student of one cell.
 struct Student {
     cell: CellRecord,
     history: Option<History>,

@@ -35,7 +35,6 @@ struct Report {
     intervals: BTreeMap<String, Interval>,
 }
 
-/// The report of the run in `root`, as HTML.
 fn run_report(root: &Path) -> Result<String> {
     let data = RunData::read(root)?;
     let report = Report { intervals: intervals(&data), data };
@@ -48,7 +47,7 @@ fn run_report(root: &Path) -> Result<String> {
         ("calibration", "Calibration", sections::calibration::body(&report)),
         ("coverage", "Coverage", sections::graph::coverage(&report)),
         ("audit", "Audit of the graph", sections::graph::audit(&report)),
-        ("examples", "Predictions by name", sections::examples::body(&report)),
+        ("examples", "Predictions by name", sections::results::examples(&report)),
         ("provenance", "Provenance", sections::provenance::body(&report)),
     ];
     Ok(page::page("Report of a run", report.data.dataset(), &sections::summary::lead(&report), &sections))

@@ -61,18 +61,17 @@ pub(crate) fn scroll(head: Markup, rows: Markup) -> Markup {
 }
 
 /// A table of plain text; columns after the first `texts` hold numbers.
-pub(crate) fn table<R, C>(header: &[&str], texts: usize, rows: R) -> Markup
-where
-    R: IntoIterator,
-    R::Item: IntoIterator<Item = C>,
-    C: AsRef<str>,
-{
+pub(crate) fn table(
+    header: &[&str],
+    texts: usize,
+    rows: impl IntoIterator<Item: IntoIterator<Item = String>>,
+) -> Markup {
     let number = |i: usize| (i >= texts).then_some("n");
     let head =
         html! { tr { @for (i, name) in header.iter().enumerate() { th class=[number(i)] { (name) } } } };
     let cells = html! { @for row in rows { tr {
         @for (i, cell) in row.into_iter().enumerate() {
-            td class=[if i == 0 { Some("name") } else { number(i) }] { (cell.as_ref()) }
+            td class=[if i == 0 { Some("name") } else { number(i) }] { (cell) }
         }
     } } };
     scroll(head, cells)
@@ -84,7 +83,7 @@ mod tests {
 
     #[test]
     fn a_page_is_one_file_that_asks_for_nothing() {
-        let drawn = table(&["name", "n"], 1, [["<i>", "1"]]);
+        let drawn = table(&["name", "n"], 1, [["<i>".into(), "1".into()]]);
         let page = page("Run", "x & y", "", &[("a", "First <one>", drawn)]);
         let cells = "<td class=\"name\">&lt;i&gt;</td><td class=\"n\">1</td>";
         for within in ["<!DOCTYPE html>", "x &amp; y", "href=\"#a\"", "First &lt;one&gt;", cells] {

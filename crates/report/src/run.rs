@@ -29,7 +29,6 @@ const PROGRAMS: [&str; 7] = [
     "dsom-evaluate",
 ];
 
-/// A finished stage.
 pub(crate) struct Stage {
     /// Its folder, relative to the run.
     pub(crate) folder: String,
@@ -40,7 +39,6 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// The finished stage in a folder of the run in `root`.
     pub(crate) fn read(root: &Path, folder: &str) -> Result<Stage> {
         let path = root.join(folder);
         let manifest = Manifest::read(&path)?;
@@ -53,7 +51,6 @@ impl Stage {
         self.folder.rsplit('/').next().unwrap_or(&self.folder)
     }
 
-    /// A file in its folder, if it has it.
     fn file(&self, name: &str) -> Option<PathBuf> {
         Some(self.path.join(name)).filter(|path| path.is_file())
     }
@@ -65,9 +62,7 @@ pub(crate) struct RunData {
     pub(crate) name: String,
     pub(crate) vocabulary: Vocabulary,
     pub(crate) audit: Option<Audit>,
-    /// The finished stages, in the order of the pipeline.
     pub(crate) stages: Vec<Stage>,
-    /// Every model's figures.
     pub(crate) models: Vec<(String, OfModel)>,
     ranks: Vec<RankTable>,
     pub(crate) histories: Vec<History>,
@@ -111,7 +106,6 @@ impl RunData {
         self.stages.iter().find_map(|stage| stage.manifest.summary["name"].as_str()).unwrap_or(&self.name)
     }
 
-    /// The stages of one program.
     pub(crate) fn of_program<'a>(&'a self, program: &'a str) -> impl Iterator<Item = &'a Stage> {
         self.stages.iter().filter(move |stage| stage.manifest.program == program)
     }
@@ -134,7 +128,6 @@ impl RunData {
         on_split.map(|(model, (_, figures))| (model.as_str(), figures)).collect()
     }
 
-    /// The ranks of all models on a split, in the order of reports.
     pub(crate) fn ranks_on(&self, split: Split) -> impl Iterator<Item = &RankTable> {
         self.ranks.iter().filter(move |table| table.split == split)
     }
@@ -201,7 +194,6 @@ pub(crate) struct Asked {
     pub(crate) relation: String,
     /// Number of training triples that ask it.
     triples: f64,
-    /// The probability of each strategy.
     pub(crate) probabilities: Vec<f64>,
 }
 
@@ -233,13 +225,8 @@ impl Choices {
         Ok((!strategies.is_empty()).then_some(Choices { student, strategies, queries }))
     }
 
-    /// The expected shares among all training triples.
-    pub(crate) fn shares(&self) -> Shares {
-        self.shares_of(&self.queries)
-    }
-
     /// The expected shares among the training triples that ask some queries.
-    pub(crate) fn shares_of<'a>(&self, queries: impl IntoIterator<Item = &'a Asked>) -> Shares {
+    pub(crate) fn shares<'a>(&self, queries: impl IntoIterator<Item = &'a Asked>) -> Shares {
         let (mut shares, mut triples) = (vec![0.0; self.strategies.len()], 0.0);
         for asked in queries {
             triples += asked.triples;
@@ -281,7 +268,6 @@ impl History {
         Ok(Some(History { model: stage.name().to_owned(), finished, best_epoch, epochs }))
     }
 
-    /// A figure by epoch, where there is one.
     pub(crate) fn curve(&self, figure: &str) -> Vec<(f64, f64)> {
         self.epochs.iter().filter_map(|epoch| Some((epoch.epoch, epoch.number(figure)?))).collect()
     }
@@ -311,7 +297,6 @@ impl Epoch {
         Ok(Epoch { epoch, figures })
     }
 
-    /// A figure of this epoch.
     pub(crate) fn number(&self, figure: &str) -> Option<f64> {
         self.figures.get(figure)?.as_f64()
     }

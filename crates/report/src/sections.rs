@@ -1,7 +1,6 @@
 //! The sections of a run's report, each a function from the run to what it says. What a run lacks is a sentence.
 
 pub(crate) mod calibration;
-pub(crate) mod examples;
 pub(crate) mod graph;
 pub(crate) mod learning;
 pub(crate) mod provenance;

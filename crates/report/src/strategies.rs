@@ -50,7 +50,6 @@ impl Shown {
         Shown { names, places }
     }
 
-    /// Shares by strategy as shares by name.
     pub(crate) fn pool(&self, shares: &[f64]) -> Vec<f64> {
         let mut pooled = vec![0.0; self.names.len()];
         self.places.iter().zip(shares).for_each(|(place, share)| pooled[*place] += share);

@@ -31,7 +31,6 @@ pub(crate) fn write(root: &Path, into: &Path) -> Result<usize> {
     }
 }
 
-/// One model's file.
 fn file_of(data: &RunData, history: &History) -> Vec<u8> {
     let finished = unix_seconds(&history.finished);
     let took: f64 = history.curve("seconds").iter().map(|(_, seconds)| seconds).sum();

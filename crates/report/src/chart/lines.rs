@@ -5,11 +5,9 @@ use maud::{Markup, html};
 use super::{HEIGHT, Mark, Named, Plot, RIGHT, Scale, TOP, figure, legend, px};
 use crate::format::short;
 
-/// A named line.
 #[derive(Default)]
 pub(crate) struct Line {
     pub(crate) name: String,
-    /// Class of its colour.
     pub(crate) class: &'static str,
     /// Its points, ascending in x.
     pub(crate) points: Vec<(f64, f64)>,
@@ -21,7 +19,6 @@ pub(crate) struct Line {
     pub(crate) dots: bool,
 }
 
-/// A chart of lines over common axes.
 #[derive(Default)]
 pub(crate) struct LineChart<'a> {
     /// Unique in the page.
@@ -32,7 +29,6 @@ pub(crate) struct LineChart<'a> {
     /// Names of the axes.
     pub(crate) x: &'a str,
     pub(crate) y: &'a str,
-    /// True if the horizontal axis is logarithmic.
     pub(crate) logarithmic: bool,
     /// True if the vertical axis begins at zero.
     pub(crate) from_zero: bool,

@@ -42,7 +42,6 @@ impl Scale {
         Scale { start, end, ..self }
     }
 
-    /// The place of a value.
     pub(crate) fn place(&self, value: f64) -> f64 {
         let share = if self.logarithmic {
             (value / self.from).ln() / (self.to / self.from).ln()

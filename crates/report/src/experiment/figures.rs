@@ -67,7 +67,6 @@ fn sweep_line(sweep: &Sweep, dataset: &OfDataset, metric: Metric, model: &str) -
     line
 }
 
-/// A student with the choices of its policy.
 type WithPolicy<'a> = (&'a Student, &'a Choices);
 
 /// The students of the first seed whose policy has a choice.
@@ -126,7 +125,7 @@ pub(super) fn strategies(experiment: &Experiment) -> Markup {
 /// A bar for each student, below a legend wherever the strategies are others than before.
 fn side_by_side(experiment: &Experiment, students: &[WithPolicy]) -> Markup {
     html! { @for alike in students.chunk_by(|(_, this), (_, that)| this.strategies == that.strategies) {
-        @let rows = alike.iter().map(|(student, choices)| (experiment.label(&student.cell.variant), choices.shares()));
+        @let rows = alike.iter().map(|(student, choices)| (experiment.label(&student.cell.variant), choices.shares(&choices.queries)));
         @let rows: Vec<(String, Shares)> = rows.collect();
         @let shown = Shown::of(&alike[0].1.strategies, &rows[0].1.0);
         (legend(Mark::Area, &shown.names))

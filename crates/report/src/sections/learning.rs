@@ -10,23 +10,16 @@ use crate::page::{absent, table};
 use crate::run::History;
 use crate::strategies::Shown;
 
-/// The validation MRR in the log.
 const MRR: &str = "valid_mrr";
 
-/// Curves of models that have a figure: what it is called in the log, its title, how to read it, its axis and unit.
-const CURVES: [(&str, &str, &str, &str, f64); 6] = [
-    (MRR, "Validation MRR", "in percent, filtered by train and valid", "MRR", 100.0),
-    ("loss", "Training loss", "a training triple's mean; a student's has its distillation term", "loss", 1.0),
-    ("reward", "Reward", "mean of the chosen strategies' rewards (Eq. 8)", "mean", 1.0),
-    (
-        "with_advantage",
-        "Triples with an advantage",
-        "share whose reward differs from that of all teachers",
-        "mean",
-        1.0,
-    ),
-    ("policy_loss", "Policy loss", "−mean δ log π (Eq. 10)", "mean", 1.0),
-    ("distillation", "Distillation term", "before its weight γ, a training triple's mean", "mean", 1.0),
+/// Curves of models that have a figure: what it is called in the log, its title, how to read it.
+const CURVES: [(&str, &str, &str); 6] = [
+    (MRR, "Validation MRR", "in percent, filtered by train and valid"),
+    ("loss", "Training loss", "a training triple's mean; a student's has its distillation term"),
+    ("reward", "Reward", "mean of the chosen strategies' rewards (Eq. 8)"),
+    ("with_advantage", "Triples with an advantage", "share whose reward differs from that of all teachers"),
+    ("policy_loss", "Policy loss", "−mean δ log π (Eq. 10)"),
+    ("distillation", "Distillation term", "before its weight γ, a training triple's mean"),
 ];
 
 pub(crate) fn body(report: &Report) -> Markup {
@@ -38,14 +31,19 @@ pub(crate) fn body(report: &Report) -> Markup {
     html! {
         p.soft { "The dot is the epoch whose model was kept: the one with the best validation MRR." }
         div.charts {
-            @for (figure, title, note, y, unit) in CURVES { (chart(report, figure, title, note, y, unit)) }
+            @for (figure, title, note) in CURVES { (chart(report, figure, title, note)) }
             @for history in histories { (strategies(history)) }
         }
         (table(&header, 1, histories.iter().map(row)))
     }
 }
 
-fn chart(report: &Report, figure: &str, title: &str, note: &str, y: &str, unit: f64) -> Markup {
+fn chart(report: &Report, figure: &str, title: &str, note: &str) -> Markup {
+    let (y, unit) = match figure {
+        MRR => ("MRR", 100.0),
+        "loss" => ("loss", 1.0),
+        _ => ("mean", 1.0),
+    };
     let lines = report.data.histories.iter().map(|history| {
         let curve = history.curve(figure);
         Line {
@@ -61,7 +59,6 @@ fn chart(report: &Report, figure: &str, title: &str, note: &str, y: &str, unit: 
     chart.render()
 }
 
-/// The shares of sampled strategies by epoch.
 fn strategies(history: &History) -> Markup {
     let names = history.strategies();
     if names.len() < 2 || history.curve("reward").is_empty() {

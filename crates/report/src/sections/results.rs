@@ -1,5 +1,7 @@
-//! Every model's figures: with intervals, by direction, under the three tie rules, for every k, and on parts of the split.
+//! Every model's figures: with intervals, by direction, under the three tie rules, for every k, and on parts of the split;
+//! and predictions by name.
 
+use dsom_evaluate::examples::{Answer, Example, Prediction};
 use dsom_evaluate::metrics::Figures;
 use dsom_evaluate::slices::{Slice, Slices};
 use dsom_evaluate::table::RankTable;
@@ -11,13 +13,15 @@ use std::collections::BTreeMap;
 use super::UNEVALUATED;
 use crate::Report;
 use crate::chart::{Line, LineChart, around, interval};
-use crate::format::{grouped, percent};
+use crate::format::{grouped, percent, short};
 use crate::page::{absent, scroll};
 
 /// Up to which k the curve of Hits@k goes.
 const LARGEST_K: f64 = 1000.0;
 /// Relations that are shown at once; the others on demand.
 const SHOWN: usize = 15;
+/// Answers that are named with their ranks.
+const NAMED: usize = 5;
 
 pub(crate) fn body(report: &Report) -> Markup {
     let Some(split) = report.data.shown() else { return absent(UNEVALUATED) };
@@ -69,7 +73,6 @@ fn models(report: &Report, split: Split, with_intervals: bool) -> Markup {
     scroll(head, rows)
 }
 
-/// Hits@k for every k.
 fn hits(report: &Report, split: Split) -> Markup {
     let lines = report.data.ranks_on(split).map(|table| Line {
         name: table.model.clone(),
@@ -117,7 +120,6 @@ fn ties(report: &Report, split: Split) -> Markup {
     scroll(head, rows)
 }
 
-/// One kind of slices.
 type OfSlices = fn(&Slices) -> &BTreeMap<String, Slice>;
 
 /// Parts of the split: relation types, entities never trained on, single relations.
@@ -183,8 +185,44 @@ fn cells(slices: &[&BTreeMap<String, Slice>], key: &str) -> Markup {
     } } }
 }
 
-/// A relation's name by its key.
 fn label<'a>(report: &'a Report, key: &'a str) -> &'a str {
     let relation = report.data.vocabulary.relations.iter().find(|relation| relation.key == key);
     relation.map_or(key, |relation| relation.label())
+}
+
+pub(crate) fn examples(report: &Report) -> Markup {
+    let examples = &report.data.examples;
+    let Some((model, _)) = report.data.models.first().filter(|_| !examples.is_empty()) else {
+        return absent(
+            "None were asked for: --set evaluate.examples=10 lets dsom-evaluate draw ten queries.",
+        );
+    };
+    let head = html! { tr { th { "query" } th { "first candidates" } th { "answers at rank" } } };
+    html! {
+        p.soft { "Queries drawn from the last split that was evaluated, answered by " code { (model) } ". Answers have a tick; known answers "
+            "of other splits are grey and count for nothing." }
+        (scroll(head, html! { @for of in examples { (example(of)) } }))
+    }
+}
+
+fn example(example: &Example) -> Markup {
+    html! { tr {
+        td.name { (example.head) " · " (example.relation) " ·\u{a0}?" }
+        td.wide { @for (i, prediction) in example.predictions.iter().enumerate() {
+            @if i > 0 { ", " } (candidate(prediction))
+        } }
+        td.wide { @for (i, Answer { name, rank, .. }) in example.answers.iter().take(NAMED).enumerate() {
+            @if i > 0 { ", " } (name) " " b { (short(*rank)) }
+        }
+        @if example.answers.len() > NAMED { " and " (example.answers.len() - NAMED) " more" } }
+    } }
+}
+
+fn candidate(prediction: &Prediction) -> Markup {
+    let title = format!("{}, score {:.3}", prediction.key, prediction.score);
+    html! { @match (prediction.answer, prediction.known) {
+        (true, _) => b title=(title) { (prediction.name) span.yes { " ✓" } },
+        (_, true) => span.soft title=(title) { (prediction.name) },
+        _ => span title=(title) { (prediction.name) },
+    } }
 }

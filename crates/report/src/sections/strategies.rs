@@ -22,13 +22,11 @@ const NAMED: usize = 5;
 /// A field of the summaries of a program's stages, with a table of its own.
 struct Part {
     program: &'static str,
-    /// Its name in the summary.
     name: &'static str,
     title: &'static str,
     text: &'static str,
-    /// Columns of the table, behind the model's name.
-    columns: &'static [&'static str],
-    /// The cells of these columns.
+    /// Columns of the table, the model's name before them.
+    columns: &'static str,
     cells: fn(&Value) -> Vec<String>,
 }
 
@@ -39,7 +37,7 @@ const PARTS: [Part; 4] = [
         title: "Useful teachers",
         text: "What each teacher adds to the others: the mean log-probability of validation targets, in nats, by the best \
                weighted sum of scores with it less that by the best without it. Of those that were left out, when they were.",
-        columns: &["listens to", "each adds"],
+        columns: "model, listens to, each adds",
         cells: |of| vec![cell(&of["chosen"]), by_teacher(&of["adds"], 4)],
     },
     Part {
@@ -47,7 +45,7 @@ const PARTS: [Part; 4] = [
         name: "senior",
         title: "Scales of MulDE's Senior",
         text: "What it multiplies each teacher's scores with in the end, on average over the relations: 1 at first, 2 at most.",
-        columns: &["scales"],
+        columns: "model, scales",
         cells: |of| vec![by_teacher(of, 2)],
     },
     Part {
@@ -56,7 +54,7 @@ const PARTS: [Part; 4] = [
         title: "Weights of ensembles",
         text: "Mean log-probability of held-out validation targets by the mean of all teachers' scores, and by the weighted sum; \
                and each teacher's weight, on average over the relations.",
-        columns: &["mean", "weighted", "weights"],
+        columns: "model, mean, weighted, weights",
         cells: |of| vec![cell(&of["before"]), cell(&of["after"]), by_teacher(&of["weights"], 2)],
     },
     Part {
@@ -66,15 +64,7 @@ const PARTS: [Part; 4] = [
         text: "Mean reciprocal ranks of validation targets by the teachers that are chosen. Of the policy and of the best constant \
                choice in cross-validation: each is judged by queries that it was not chosen by. A policy that is not better by \
                more than the standard error of the difference is not kept.",
-        columns: &[
-            "policy",
-            "best constant",
-            "its strategy",
-            "standard error",
-            "kept",
-            "all teachers",
-            "oracle",
-        ],
+        columns: "model, policy, best constant, its strategy, standard error, kept, all teachers, oracle",
         cells: |of| {
             let kept = Value::from(if of["kept"] == true { "policy" } else { "constant" });
             let [policy, constant, strategy, error, all, oracle] =
@@ -86,13 +76,12 @@ const PARTS: [Part; 4] = [
 ];
 
 impl Part {
-    /// The table of the stages that have it.
     fn body(&self, report: &Report) -> Option<Markup> {
         let stages = report.data.of_program(self.program);
         let fields = stages.filter_map(|stage| Some((stage.name(), stage.manifest.summary.get(self.name)?)));
         let rows = fields.map(|(model, field)| [vec![model.to_owned()], (self.cells)(field)].concat());
         let rows: Vec<Vec<String>> = rows.collect();
-        let header = [&["model"], self.columns].concat();
+        let header: Vec<&str> = self.columns.split(", ").collect();
         (!rows.is_empty()).then(|| {
             html! {
                 h3 { (self.title) }
@@ -103,7 +92,6 @@ impl Part {
     }
 }
 
-/// A number or text of a summary.
 fn cell(value: &Value) -> String {
     let number = value.as_f64().map(|x| format!("{x:.4}"));
     or_dash(number.or(value.as_str().map(str::to_owned)))
@@ -134,9 +122,8 @@ pub(crate) fn body(report: &Report) -> Markup {
     }
 }
 
-/// One student's policy.
 pub(crate) fn student(choices: &Choices) -> Markup {
-    let shares = choices.shares();
+    let shares = choices.shares(&choices.queries);
     let shown = Shown::of(&choices.strategies, &shares.0);
     html! {
         h3 { "Policy of " code { (choices.student) } }
@@ -159,7 +146,7 @@ fn grouped_bars(choices: &Choices, shown: &Shown, what: &str, of: fn(&Asked) -> 
     for asked in &choices.queries {
         groups.entry(of(asked)).or_default().push(asked);
     }
-    let rows = groups.into_iter().map(|(name, queries)| (name.clone(), choices.shares_of(queries)));
+    let rows = groups.into_iter().map(|(name, queries)| (name.clone(), choices.shares(queries)));
     let mut rows: Vec<(String, Shares)> = rows.collect();
     rows.sort_by(|(_, (_, a)), (_, (_, b))| b.total_cmp(a));
     let (first, rest) = rows.split_at(rows.len().min(SHOWN));

@@ -45,7 +45,6 @@ pub(crate) fn body(report: &Report) -> Markup {
     }
 }
 
-/// A model's figures as tiles.
 fn figures(report: &Report, split: Split, model: &str, metrics: &SplitMetrics) -> Markup {
     let Figures { mrr, mr, hits_at_1, hits_at_3, hits_at_10 } = &metrics.both.realistic;
     html! {
@@ -64,7 +63,6 @@ fn figures(report: &Report, split: Split, model: &str, metrics: &SplitMetrics) -
     }
 }
 
-/// The first model beside the best of the others.
 fn comparison(report: &Report) -> Option<Markup> {
     let models = report.data.figures_on(report.data.shown()?);
     let mut mrrs = models.iter().map(|(model, metrics)| (model, metrics.both.realistic.mrr));
@@ -79,7 +77,7 @@ fn comparison(report: &Report) -> Option<Markup> {
 }
 
 fn policy(choices: &Choices) -> Markup {
-    let (shares, _) = choices.shares();
+    let (shares, _) = choices.shares(&choices.queries);
     let best = favourite(&shares);
     html! {
         "The policy of " code { (choices.student) } " listens to "
