@@ -5,7 +5,6 @@ use kge::{Matrix, Scorer, TieRule};
 use mkg::{EntityId, Query, QuerySet, Split};
 use serde::{Deserialize, Serialize};
 use stage::seed;
-use std::fmt::Write;
 
 use crate::graph::Graph;
 
@@ -52,27 +51,28 @@ pub struct Answer {
 }
 
 /// Draws `count` of the split's distinct queries and lets `scorer` answer them.
-pub fn draw(graph: &Graph, scorer: &impl Scorer, split: Split, count: usize, seed: u64) -> Vec<Example> {
+pub(crate) fn draw(
+    graph: &Graph,
+    scorer: &impl Scorer,
+    split: Split,
+    count: usize,
+    seed: u64,
+) -> Vec<Example> {
     let queries = QuerySet::new(graph.triples(split), graph.relations());
     let mut generator = seed::generator(seed, "evaluate/examples", 0);
     let drawn = rand::seq::index::sample(&mut generator, queries.len(), count.min(queries.len()));
     let mut scores = Matrix::zeros(0, 0);
-    let mut example = |index: usize| {
+    let examples = drawn.into_iter().map(|index| {
         scorer.scores(&[queries.query(index)], &mut scores);
         answer(graph, split, queries.query(index), queries.tails(index), scores.row(0))
-    };
-    drawn.into_iter().map(&mut example).collect()
+    });
+    examples.collect()
 }
 
 /// One query, answered; `answers` are its true tails in the split, ascending.
 fn answer(graph: &Graph, split: Split, query: Query, answers: &[EntityId], scores: &[f32]) -> Example {
-    let label = |id: EntityId| graph.vocabulary.entities[id.index()].label().to_owned();
-    let key = |id: EntityId| graph.vocabulary.entities[id.index()].key.clone();
+    let entity = |id: EntityId| &graph.vocabulary.entities[id.index()];
     let known = graph.known(split).of(query);
-    let rank = |target: EntityId| {
-        let known = known.iter().map(|id| id.index());
-        rank_in_row(scores, target.index(), known).by(TieRule::Realistic)
-    };
     let (mut predictions, mut candidates, mut passed) = (Vec::new(), 0, 0);
     for id in by_score(scores) {
         let answer = answers.binary_search(&id).is_ok();
@@ -82,52 +82,51 @@ fn answer(graph: &Graph, split: Split, query: Query, answers: &[EntityId], score
             break;
         }
         if !known || passed <= TOP {
-            let score = scores[id.index()];
-            predictions.push(Prediction { key: key(id), name: label(id), score, answer, known });
+            let (key, name) = (entity(id).key.clone(), entity(id).label().to_owned());
+            predictions.push(Prediction { key, name, score: scores[id.index()], answer, known });
         }
     }
+    let answers = answers.iter().map(|&id| {
+        let rank = rank_in_row(scores, id.index(), known.iter().map(|id| id.index()));
+        let (key, name) = (entity(id).key.clone(), entity(id).label().to_owned());
+        Answer { key, name, rank: rank.by(TieRule::Realistic) }
+    });
     Example {
-        head: label(query.head),
+        head: entity(query.head).label().to_owned(),
         relation: graph.vocabulary.relation_label(query.relation),
         predictions,
-        answers: answers
-            .iter()
-            .map(|id| Answer { key: key(*id), name: label(*id), rank: rank(*id) })
-            .collect(),
+        answers: answers.collect(),
     }
 }
 
 /// All entities, the highest score first; equal scores by id.
 fn by_score(scores: &[f32]) -> Vec<EntityId> {
-    let mut ids: Vec<EntityId> = (0..scores.len() as u32).map(EntityId).collect();
+    let mut ids: Vec<EntityId> = (0..).map(EntityId).take(scores.len()).collect();
     ids.sort_by(|a, b| scores[b.index()].total_cmp(&scores[a.index()]).then(a.cmp(b)));
     ids
 }
 
 impl Example {
     /// The example on two lines.
-    pub fn render(&self) -> String {
-        let names: Vec<String> = self.predictions.iter().map(Prediction::render).collect();
-        let mut text = format!("{} · {} · ?  →  {}", self.head, self.relation, names.join(", "));
-        for (i, answer) in self.answers.iter().take(TOP).enumerate() {
+    pub(crate) fn render(&self) -> String {
+        let names = self.predictions.iter().map(|Prediction { name, answer, known, .. }| {
+            let mark = match (answer, known) {
+                (true, _) => " ✓",
+                (_, true) => " (known)",
+                _ => "",
+            };
+            format!("{name}{mark}")
+        });
+        let names = names.collect::<Vec<_>>().join(", ");
+        let mut text = format!("{} · {} · ?  →  {names}", self.head, self.relation);
+        for (i, Answer { name, rank, .. }) in self.answers.iter().take(TOP).enumerate() {
             let lead = if i == 0 { "\n    answer: " } else { ", " };
-            let _ = write!(text, "{lead}{} at rank {}", answer.name, answer.rank);
+            text += &format!("{lead}{name} at rank {rank}");
         }
         if self.answers.len() > TOP {
-            let _ = write!(text, " and {} more", self.answers.len() - TOP);
+            text += &format!(" and {} more", self.answers.len() - TOP);
         }
         text
-    }
-}
-
-impl Prediction {
-    fn render(&self) -> String {
-        let mark = match (self.answer, self.known) {
-            (true, _) => " ✓",
-            (_, true) => " (known)",
-            _ => "",
-        };
-        format!("{}{mark}", self.name)
     }
 }
 

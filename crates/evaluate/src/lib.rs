@@ -12,17 +12,15 @@
 
 pub mod command;
 pub mod examples;
-pub mod graph;
+mod graph;
 pub mod metrics;
 pub mod models;
 pub mod report;
-pub mod slices;
 pub mod table;
 
 use kge::Rank;
 use mkg::{QuerySet, Split};
-use program::Common;
-use program::Progress;
+use program::{Common, Progress, print_line};
 use recipe::{Precision, Recipe};
 use serde::Serialize;
 use stage::files::{read_json, write_json};
@@ -30,13 +28,12 @@ use stage::manifest::Manifest;
 use stage::task::Task;
 use stage::work::Work;
 use stage::{Error, Modality, Result, Run, interrupt};
-use std::path::Path;
 use training::Place;
 
 use examples::Example;
 use graph::Graph;
+use metrics::Slicer;
 use models::{Catalogue, ModelName, Models};
-use slices::Slicer;
 
 /// File of the figures.
 pub const METRICS: &str = "metrics.json";
@@ -57,26 +54,24 @@ struct EvaluationParameters<'a> {
 }
 
 /// The ranks of one model on one split.
-pub struct Ranked {
-    /// The model's name.
-    pub model: String,
-    /// The split.
-    pub split: Split,
+struct Ranked {
+    model: String,
+    split: Split,
     /// Ranks of each of the split's triples: the tail's and the head's.
-    pub ranks: Vec<[Rank; 2]>,
+    ranks: Vec<[Rank; 2]>,
     /// Softmax probability of the model's first candidate, for each of them.
-    pub confidences: Vec<[f32; 2]>,
+    confidences: Vec<[f32; 2]>,
 }
 
 /// Evaluates the recipe's models on its splits, unless that is fresh; prints the figures in either case.
-pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
+fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let run = common.run();
     let splits = parse_splits(&recipe.evaluate.splits)?;
     Manifest::read(&run.graph())?;
     let catalogue = Catalogue::of(&run)?;
     let names = catalogue.choose(&recipe.evaluate.models)?;
     let examples = recipe.evaluate.examples;
-    let average = names.contains(&ModelName::Average).then(|| catalogue.averaged());
+    let average = names.contains(&ModelName::Average).then_some(catalogue.averaged.as_slice());
     let models: Vec<String> = names.iter().map(ModelName::to_string).collect();
     let parameters =
         EvaluationParameters { format: table::FORMAT, models: &models, average, splits: &splits, examples };
@@ -92,20 +87,24 @@ pub fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     if common.is_status() || common.is_quiet() { Ok(()) } else { print(&run, examples > 0) }
 }
 
-/// The splits by name, each once.
 fn parse_splits(names: &[String]) -> Result<Vec<Split>> {
-    let mut splits = Vec::new();
-    for name in names {
-        let split: Split = name.parse()?;
-        if !splits.contains(&split) {
-            splits.push(split);
+    let splits = once(names.iter().map(|name| name.parse()))?;
+    if splits.is_empty() {
+        return Err(Error::usage("no split to evaluate").hint("--split valid --split test"));
+    }
+    Ok(splits)
+}
+
+/// Every item once, in the order of their first places.
+fn once<T: PartialEq>(items: impl Iterator<Item = Result<T>>) -> Result<Vec<T>> {
+    let mut once = Vec::new();
+    for item in items {
+        let item = item?;
+        if !once.contains(&item) {
+            once.push(item);
         }
     }
-    if splits.is_empty() {
-        Err(Error::usage("no split to evaluate").hint("--split valid --split test"))
-    } else {
-        Ok(splits)
-    }
+    Ok(once)
 }
 
 fn evaluate(
@@ -136,13 +135,13 @@ fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> 
     for (i, model) in models.names().iter().enumerate() {
         for &split in splits {
             let triples = graph.triples(split);
-            let queries = QuerySet::new(triples, graph.relations()).len();
+            let (relations, known) = (graph.relations(), graph.known(split));
+            let queries = QuerySet::new(triples, relations).len();
             let progress = Progress::new(format!("{model}, {split}"), queries as u64, "queries");
             let advance = |queries: usize| {
                 progress.advance(queries as u64);
                 interrupt::check()
             };
-            let (relations, known) = (graph.relations(), graph.known(split));
             // An ensemble weighs its teachers on the CPU, wherever else work is done.
             let (scorer, averages) = (models.scorer(i), models.averaged(i));
             let judged = place.judge_triples(&scorer, averages, triples, relations, known, advance);
@@ -159,17 +158,12 @@ fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> 
 /// Prints what the finished evaluation found.
 fn print(run: &Run, examples: bool) -> Result<()> {
     let folder = run.evaluation();
-    program::print_line(&report::render(&read_json(&folder.join(METRICS))?));
+    print_line(&report::render(&read_json(&folder.join(METRICS))?));
     if examples {
-        print_examples(&folder.join(EXAMPLES))?;
+        let examples: Vec<Example> = read_json(&folder.join(EXAMPLES))?;
+        print_line("");
+        examples.iter().for_each(|example| print_line(&example.render()));
     }
-    Ok(())
-}
-
-fn print_examples(path: &Path) -> Result<()> {
-    let examples: Vec<Example> = read_json(path)?;
-    program::print_line("");
-    examples.iter().for_each(|example| program::print_line(&example.render()));
     Ok(())
 }
 

@@ -1,7 +1,16 @@
-//! Mean ranks and hits.
+//! Mean ranks and hits, of a split and of parts of it that are worth looking at alone: relations, relation types, entities
+//! never trained on.
 
 use kge::{Rank, TieRule};
+use mkg::{EntityId, RelationId, Split, Triple};
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
+
+use crate::graph::Graph;
+
+/// Average from which on an argument of a relation counts as many.
+const MANY: f64 = 1.5;
 
 /// Place of a triple that is predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +25,6 @@ impl Direction {
     /// Both, in the order of [`kge::rank_triples`].
     pub const BOTH: [Direction; 2] = [Direction::Tail, Direction::Head];
 
-    /// The direction of that name.
-    pub fn of_name(name: &str) -> Option<Direction> {
-        Direction::BOTH.into_iter().find(|direction| direction.as_str() == name)
-    }
-
     /// `tail` or `head`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -30,7 +34,7 @@ impl Direction {
     }
 
     /// The rank of this direction among a triple's two.
-    pub fn of(self, ranks: &[Rank; 2]) -> Rank {
+    pub(crate) fn of(self, ranks: &[Rank; 2]) -> Rank {
         match self {
             Direction::Tail => ranks[0],
             Direction::Head => ranks[1],
@@ -63,20 +67,20 @@ impl Figures {
     /// let figures = Figures::of(ranks.into_iter(), TieRule::Realistic);
     /// assert_eq!((figures.mrr, figures.mr, figures.hits_at_3), (0.625, 2.5, 0.5));
     /// ```
-    pub fn of(ranks: impl Iterator<Item = Rank> + Clone, rule: TieRule) -> Figures {
-        let count = ranks.clone().count().max(1) as f64;
-        let mean =
-            |value: fn(f64) -> f64| ranks.clone().map(|rank| value(rank.by(rule))).sum::<f64>() / count;
-        let hit = |holds: bool| f64::from(u8::from(holds));
-        let hits = |k: f64| ranks.clone().map(|rank| hit(rank.by(rule) <= k)).sum::<f64>() / count;
+    pub fn of(ranks: impl Iterator<Item = Rank>, rule: TieRule) -> Figures {
+        let ranks: Vec<f64> = ranks.map(|rank| rank.by(rule)).collect();
         Figures {
-            mrr: mean(|rank| 1.0 / rank),
-            mr: mean(|rank| rank),
-            hits_at_1: hits(1.0),
-            hits_at_3: hits(3.0),
-            hits_at_10: hits(10.0),
+            mrr: mean(&ranks, |rank| 1.0 / rank),
+            mr: mean(&ranks, |rank| rank),
+            hits_at_1: mean(&ranks, |rank| f64::from(rank <= 1.0)),
+            hits_at_3: mean(&ranks, |rank| f64::from(rank <= 3.0)),
+            hits_at_10: mean(&ranks, |rank| f64::from(rank <= 10.0)),
         }
     }
+}
+
+fn mean(ranks: &[f64], value: impl Fn(f64) -> f64) -> f64 {
+    ranks.iter().map(|rank| value(*rank)).sum::<f64>() / ranks.len().max(1) as f64
 }
 
 /// Figures under all tie rules; the realistic ones stand at the top.
@@ -95,7 +99,7 @@ pub struct AllRules {
 
 impl AllRules {
     /// The figures of some `directions` of triples, pooled.
-    pub fn of(ranks: &[[Rank; 2]], directions: &[Direction]) -> AllRules {
+    pub(crate) fn of(ranks: &[[Rank; 2]], directions: &[Direction]) -> AllRules {
         let pooled = ranks.iter().flat_map(|ranks| directions.iter().map(|direction| direction.of(ranks)));
         AllRules {
             realistic: Figures::of(pooled.clone(), TieRule::Realistic),
@@ -106,10 +110,108 @@ impl AllRules {
     }
 }
 
+/// The figures of one slice, both directions pooled, under the realistic rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slice {
+    /// The figures.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// Number of triples in the slice.
+    pub triples: usize,
+}
+
+/// All slices of a split; a slice without triples is left out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Slices {
+    /// Relations, by key.
+    pub relation: BTreeMap<String, Slice>,
+    /// Relation types: `1-1`, `1-N`, `N-1`, `N-N`, or `unknown`.
+    pub relation_type: BTreeMap<String, Slice>,
+    /// `unseen`: head or tail has no training triple. `seen`: both have one.
+    pub entity: BTreeMap<String, Slice>,
+    /// `repeated`: the triple stands in an earlier split, too (train before valid before test). `new`: in none.
+    pub overlap: BTreeMap<String, Slice>,
+}
+
+/// Types of relations and entities seen, from the training triples.
+pub(crate) struct Slicer<'a> {
+    graph: &'a Graph,
+    relation_types: Vec<&'static str>,
+    seen: Vec<bool>,
+}
+
+impl<'a> Slicer<'a> {
+    pub(crate) fn new(graph: &'a Graph) -> Self {
+        let train = graph.triples(Split::Train);
+        let mut seen = vec![false; graph.vocabulary.entities.len()];
+        train.iter().flat_map(|t| [t.head, t.tail]).for_each(|entity| seen[entity.index()] = true);
+        Slicer { graph, relation_types: relation_types(train, graph.relations()), seen }
+    }
+
+    /// Groups the triples of `split` by what they are, with their `ranks`.
+    pub(crate) fn slices(&self, split: Split, ranks: &[[Rank; 2]]) -> Slices {
+        let triples = self.graph.triples(split);
+        let earlier: HashSet<&Triple> = self.graph.before(split).collect();
+        let relations = &self.graph.vocabulary.relations;
+        let seen = |entity: EntityId| self.seen[entity.index()];
+        Slices {
+            relation: group(triples, ranks, |triple| &relations[triple.relation.index()].key),
+            relation_type: group(triples, ranks, |triple| self.relation_types[triple.relation.index()]),
+            entity: group(triples, ranks, |t| if seen(t.head) && seen(t.tail) { "seen" } else { "unseen" }),
+            overlap: group(triples, ranks, |t| if earlier.contains(t) { "repeated" } else { "new" }),
+        }
+    }
+}
+
+fn group<'a>(
+    triples: &[Triple],
+    ranks: &[[Rank; 2]],
+    name: impl Fn(&Triple) -> &'a str,
+) -> BTreeMap<String, Slice> {
+    let mut groups: BTreeMap<&str, Vec<[Rank; 2]>> = BTreeMap::new();
+    for (triple, ranks) in triples.iter().zip(ranks) {
+        groups.entry(name(triple)).or_default().push(*ranks);
+    }
+    let slices = groups.into_iter().map(|(name, ranks)| {
+        let figures = Figures::of(ranks.iter().flatten().copied(), TieRule::Realistic);
+        (name.to_owned(), Slice { figures, triples: ranks.len() })
+    });
+    slices.collect()
+}
+
+/// The type of each relation by what the `train` triples show; `unknown` for relations they lack.
+///
+/// By the rule of Bordes et al. (2013), "Translating Embeddings for Modeling Multi-relational Data", section 4.2:
+/// an argument is `N` if the relation has on average at least 1.5 of it for each of the other argument, else `1`.
+/// `1-N` has one head per tail and many tails per head.
+fn relation_types(train: &[Triple], relations: usize) -> Vec<&'static str> {
+    let triples = distinct(train, relations, |t| (t.head, t.tail));
+    let (heads, tails) = (distinct(train, relations, |t| t.head), distinct(train, relations, |t| t.tail));
+    let types = triples.iter().zip(heads).zip(tails).map(|((triples, heads), tails)| {
+        match (*triples, triples / tails >= MANY, triples / heads >= MANY) {
+            (0.0, ..) => "unknown",
+            (_, false, false) => "1-1",
+            (_, false, true) => "1-N",
+            (_, true, false) => "N-1",
+            (_, true, true) => "N-N",
+        }
+    });
+    types.collect()
+}
+
+/// Counts the different things that each relation comes with.
+fn distinct<T: Hash + Eq>(train: &[Triple], relations: usize, of: impl Fn(&Triple) -> T) -> Vec<f64> {
+    let pairs: HashSet<(RelationId, T)> = train.iter().map(|triple| (triple.relation, of(triple))).collect();
+    let mut counts = vec![0.0; relations];
+    pairs.iter().for_each(|(relation, _)| counts[relation.index()] += 1.0);
+    counts
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use kge::rank::rank_in_row;
+    use mkg::{Entity, Relation, Vocabulary};
     use serde_json::Value;
 
     const GOLDEN: &str = include_str!("../../../tests/golden/ranks.json");
@@ -151,5 +253,50 @@ mod tests {
             (both.triples, both.realistic.mr, both.optimistic.mr, both.pessimistic.mr),
             (1, 3.0, 2.5, 3.5)
         );
+    }
+
+    /// Relation 0: one capital each. 1: a country's cities. 2: a city's country. 3: borders. 4: never trained.
+    fn train() -> Vec<Triple> {
+        let triples = [
+            (0, 0, 3),
+            (1, 0, 4),
+            (0, 0, 3),
+            (0, 1, 3),
+            (0, 1, 4),
+            (1, 1, 5),
+            (3, 2, 0),
+            (4, 2, 0),
+            (5, 2, 1),
+            (0, 3, 1),
+            (0, 3, 2),
+            (1, 3, 2),
+            (1, 3, 1),
+        ];
+        triples.map(|(h, r, t)| Triple::new(h, r, t)).to_vec()
+    }
+
+    #[test]
+    fn relation_types_follow_the_averages() {
+        assert_eq!(relation_types(&train(), 5), ["1-1", "1-N", "N-1", "N-N", "unknown"]);
+    }
+
+    #[test]
+    fn slices_pool_directions_and_leave_out_the_empty() {
+        let entity = |i: u32| Entity { key: format!("e{i}"), ..Entity::default() };
+        let relation = |i: u32| Relation { key: format!("r{i}"), name: None };
+        let vocabulary =
+            Vocabulary { entities: (0..8).map(entity).collect(), relations: (0..5).map(relation).collect() };
+        let test = vec![Triple::new(0, 0, 1), Triple::new(1, 0, 2), Triple::new(7, 4, 0)];
+        let rank = |above: u32| Rank { above, tied: 0 };
+        let ranks = [[rank(0), rank(1)], [rank(0), rank(0)], [rank(3), rank(3)]];
+        let graph = Graph::new(vocabulary, [train(), vec![test[0]], test.clone()]);
+        let slices = Slicer::new(&graph).slices(Split::Test, &ranks);
+        let found = |slices: &BTreeMap<String, Slice>| -> Vec<(String, usize, f64)> {
+            slices.iter().map(|(name, slice)| (name.clone(), slice.triples, slice.figures.mr)).collect()
+        };
+        assert_eq!(found(&slices.relation), [("r0".into(), 2, 1.25), ("r4".into(), 1, 4.0)]);
+        assert_eq!(found(&slices.relation_type), [("1-1".into(), 2, 1.25), ("unknown".into(), 1, 4.0)]);
+        assert_eq!(found(&slices.entity), [("seen".into(), 2, 1.25), ("unseen".into(), 1, 4.0)]);
+        assert_eq!(found(&slices.overlap), [("new".into(), 2, 2.5), ("repeated".into(), 1, 1.5)]);
     }
 }

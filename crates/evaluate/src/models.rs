@@ -6,10 +6,13 @@ use mkg::Vocabulary;
 use stage::manifest::{self, Manifest};
 use stage::task::Task;
 use stage::{Error, Kind, Modality, Result, Run, resources};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use training::{MODEL, open_model};
+
+use crate::once;
 
 /// The student, unless a run has several.
 pub const STUDENT: &str = "student";
@@ -51,24 +54,22 @@ impl FromStr for ModelName {
 
 impl fmt::Display for ModelName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ModelName::Student(folder) | ModelName::Ensemble(folder) => f.write_str(folder),
-            ModelName::Average => f.write_str(AVERAGE),
-            ModelName::Mean(teachers) => {
-                f.write_str(&teachers.iter().map(Modality::as_str).collect::<Vec<_>>().join("+"))
-            }
-            ModelName::Teacher(modality) => f.write_str(modality.as_str()),
-        }
+        f.write_str(&match self {
+            ModelName::Student(folder) | ModelName::Ensemble(folder) => folder.clone(),
+            ModelName::Average => AVERAGE.to_owned(),
+            ModelName::Mean(teachers) => teachers.iter().map(Modality::as_str).collect::<Vec<_>>().join("+"),
+            ModelName::Teacher(modality) => modality.to_string(),
+        })
     }
 }
 
 /// The models of a run, whether they are finished or not.
 pub struct Catalogue {
     run: Run,
-    students: Vec<String>,
-    ensembles: Vec<String>,
-    teachers: Vec<Modality>,
-    averaged: Vec<Modality>,
+    /// All models in the order of reports: students, ensembles, the average if it is one of several, teachers.
+    names: Vec<ModelName>,
+    /// The teachers whose mean `average` is: those of the soft labels, or all while there are none.
+    pub(crate) averaged: Vec<Modality>,
 }
 
 impl Catalogue {
@@ -77,33 +78,18 @@ impl Catalogue {
     /// # Errors
     /// If a folder cannot be read, or the soft labels' manifest is damaged.
     pub fn of(run: &Run) -> Result<Catalogue> {
-        let (mut students, mut ensembles) = (Vec::new(), Vec::new());
-        for folder in folders(run.root())? {
-            match folder.parse() {
-                Ok(ModelName::Student(folder)) => students.push(folder),
-                Ok(ModelName::Ensemble(folder)) => ensembles.push(folder),
-                _ => {}
-            }
-        }
-        let teachers = folders(&run.root().join("teachers"))?;
-        let mut teachers: Vec<Modality> = teachers.iter().filter_map(|folder| folder.parse().ok()).collect();
+        let mut names: Vec<ModelName> = folders(run.root())?;
+        names.retain(|name| matches!(name, ModelName::Student(_) | ModelName::Ensemble(_)));
+        names.sort_by_key(|name| matches!(name, ModelName::Ensemble(_)));
+        let mut teachers: Vec<Modality> = folders(&run.root().join("teachers"))?;
         teachers.sort();
-        let averaged = teachers_of_soft_labels(run)?.unwrap_or_else(|| teachers.clone());
-        Ok(Catalogue { run: run.clone(), students, ensembles, teachers, averaged })
-    }
-
-    /// The teachers whose mean `average` is: those of the soft labels, or all while there are none.
-    pub fn averaged(&self) -> &[Modality] {
-        &self.averaged
-    }
-
-    /// All models in the order of reports: students, ensembles, the average if it is one of several, teachers.
-    pub fn names(&self) -> Vec<ModelName> {
-        let average = (self.averaged.len() > 1).then_some(ModelName::Average);
-        let students = self.students.iter().cloned().map(ModelName::Student);
-        let ensembles = self.ensembles.iter().cloned().map(ModelName::Ensemble);
-        let teachers = self.teachers.iter().cloned().map(ModelName::Teacher);
-        students.chain(ensembles).chain(average).chain(teachers).collect()
+        let averaged = match Manifest::read(&run.soft_labels()) {
+            Err(error) if error.kind() == Kind::Missing => teachers.clone(),
+            manifest => manifest?.summary_field(&run.soft_labels(), "teachers")?,
+        };
+        names.extend((averaged.len() > 1).then_some(ModelName::Average));
+        names.extend(teachers.into_iter().map(ModelName::Teacher));
+        Ok(Catalogue { run: run.clone(), names, averaged })
     }
 
     /// The models `asked` for, each once, or all there are if none is named.
@@ -111,27 +97,20 @@ impl Catalogue {
     /// # Errors
     /// If one has not finished, or is damaged, or there is no such model.
     pub fn choose(&self, asked: &[String]) -> Result<Vec<ModelName>> {
-        let mut names = Vec::new();
-        for name in asked {
-            let name = name.parse().map_err(|_| self.unknown(name))?;
-            if !names.contains(&name) {
-                names.push(name);
-            }
-        }
+        let mut names = once(asked.iter().map(|name| name.parse().map_err(|_| self.unknown(name))))?;
         if asked.is_empty() {
-            names = self.names();
+            names = self.names.clone();
         }
         if names.is_empty() {
             let error = Error::missing("no student and no teacher has finished").at(self.run.root());
             return Err(error.hint("run `dsom-teachers` or `dsom-distill` first"));
         }
         for name in &names {
-            self.parts(name).map_err(|error| {
-                if asked.is_empty() && error.kind() == Kind::Missing {
+            self.parts(name).map_err(|error| match error.kind() {
+                Kind::Missing if asked.is_empty() => {
                     error.hint("finish or remove it, or name other models with --model")
-                } else {
-                    error
                 }
+                _ => error,
             })?;
         }
         Ok(names)
@@ -142,25 +121,23 @@ impl Catalogue {
     /// # Errors
     /// As [`Catalogue::choose`].
     pub fn parts(&self, name: &ModelName) -> Result<Vec<PathBuf>> {
-        let of = |teachers: &[Modality]| {
-            teachers
-                .iter()
-                .map(|teacher| self.finished(name, self.run.teacher(teacher), "dsom-teachers"))
-                .collect()
-        };
-        match name {
+        let teachers = match name {
             ModelName::Student(folder) => {
-                Ok(vec![self.finished(name, self.run.student(folder), "dsom-distill")?])
+                return Ok(vec![self.finished(name, self.run.student(folder), "dsom-distill")?]);
             }
             ModelName::Ensemble(folder) => {
                 let folder = self.finished(name, self.run.ensemble(folder), "dsom-ensemble")?;
-                of(&Manifest::read(&folder)?.summary_field::<Vec<Modality>>(&folder, "teachers")?)
+                Manifest::read(&folder)?.summary_field(&folder, "teachers")?
             }
-            ModelName::Average if self.averaged.is_empty() => Err(self.unfinished(name, "dsom-teachers")),
-            ModelName::Average => of(&self.averaged),
-            ModelName::Mean(teachers) => of(teachers),
-            ModelName::Teacher(modality) => of(std::slice::from_ref(modality)),
-        }
+            ModelName::Average if self.averaged.is_empty() => {
+                return Err(self.unfinished(name, "dsom-teachers"));
+            }
+            ModelName::Average => self.averaged.clone(),
+            ModelName::Mean(teachers) => teachers.clone(),
+            ModelName::Teacher(modality) => vec![modality.clone()],
+        };
+        let folders = teachers.iter().map(|teacher| self.run.teacher(teacher));
+        folders.map(|folder| self.finished(name, folder, "dsom-teachers")).collect()
     }
 
     /// A part's `folder`, if `program` has finished it.
@@ -170,10 +147,9 @@ impl Catalogue {
             Ok(manifest) => {
                 Err(Error::data(format!("written by `{}`, not by `{program}`", manifest.program)).at(folder))
             }
-            Err(error) if error.kind() == Kind::Missing => Err(if self.is_expected(name, &folder) {
-                self.unfinished(name, program)
-            } else {
-                self.unknown(&name.to_string())
+            Err(error) if error.kind() == Kind::Missing => Err(match self.is_expected(name, &folder) {
+                true => self.unfinished(name, program),
+                false => self.unknown(&name.to_string()),
             }),
             Err(error) => Err(error.hint(format!("rerun `{program}` with --force"))),
         }
@@ -181,14 +157,13 @@ impl Catalogue {
 
     /// Tells whether a model that is not there could be: its folder was begun, or it is one that runs have.
     fn is_expected(&self, name: &ModelName, folder: &Path) -> bool {
-        match name {
-            ModelName::Student(name) => name == STUDENT || folder.is_dir(),
-            ModelName::Ensemble(name) => name == ENSEMBLE || folder.is_dir(),
-            ModelName::Teacher(modality) => {
-                modality.is_structural() || folder.is_dir() || self.run.features(modality).is_dir()
-            }
-            ModelName::Average | ModelName::Mean(_) => folder.is_dir(),
-        }
+        let runs_have_it = match name {
+            ModelName::Student(name) => name == STUDENT,
+            ModelName::Ensemble(name) => name == ENSEMBLE,
+            ModelName::Teacher(modality) => modality.is_structural() || self.run.features(modality).is_dir(),
+            ModelName::Average | ModelName::Mean(_) => false,
+        };
+        runs_have_it || folder.is_dir()
     }
 
     fn unfinished(&self, name: &ModelName, program: &str) -> Error {
@@ -201,17 +176,17 @@ impl Catalogue {
     }
 
     fn there(&self) -> String {
-        let is_finished = |name: &ModelName| match name {
+        let finished = self.names.iter().filter(|name| match name {
             ModelName::Student(folder) | ModelName::Ensemble(folder) => {
-                is_finished(&self.run.root().join(folder))
+                is_finished(&self.run.student(folder))
             }
             ModelName::Teacher(modality) => is_finished(&self.run.teacher(modality)),
             ModelName::Average | ModelName::Mean(_) => true,
-        };
-        let finished = self.names().into_iter().filter(is_finished).map(|name| name.to_string());
-        match finished.collect::<Vec<_>>() {
-            names if names.is_empty() => "no model has finished yet".to_owned(),
-            names => format!("there are: {}", names.join(", ")),
+        });
+        let names: Vec<String> = finished.map(ModelName::to_string).collect();
+        match names.is_empty() {
+            true => "no model has finished yet".to_owned(),
+            false => format!("there are: {}", names.join(", ")),
         }
     }
 }
@@ -220,39 +195,27 @@ fn is_finished(folder: &Path) -> bool {
     folder.join(manifest::FILE).is_file()
 }
 
-/// The names of the folders in `parent`, in order; of none where it does not exist.
-fn folders(parent: &Path) -> Result<Vec<String>> {
+/// The folders in `parent` that are called so, by name; none where it does not exist.
+fn folders<T: FromStr>(parent: &Path) -> Result<Vec<T>> {
     let entries = match std::fs::read_dir(parent) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.map_err(|e| Error::io(parent, e))?,
+        entries => entries.and_then(Iterator::collect::<std::io::Result<Vec<_>>>),
     };
-    let mut names = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|e| Error::io(parent, e))?;
-        names.extend(entry.path().is_dir().then(|| entry.file_name().into_string().ok()).flatten());
-    }
+    let entries = entries.map_err(|e| Error::io(parent, e))?;
+    let folders = entries.iter().filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
-    Ok(names)
-}
-
-/// The teachers the soft labels were made of, if there are soft labels.
-fn teachers_of_soft_labels(run: &Run) -> Result<Option<Vec<Modality>>> {
-    let folder = run.soft_labels();
-    let manifest = match Manifest::read(&folder) {
-        Err(error) if error.kind() == Kind::Missing => return Ok(None),
-        manifest => manifest?,
-    };
-    manifest.summary_field(&folder, "teachers").map(Some)
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// Models in memory.
 pub struct Models {
     names: Vec<ModelName>,
-    /// For each name, the positions of its parts in `loaded`.
-    parts: Vec<Vec<usize>>,
+    /// For each name, the folders of its parts.
+    parts: Vec<Vec<PathBuf>>,
     /// For each name, the weights of the parts.
     weights: Vec<TeacherWeights>,
-    loaded: Vec<Model<f32>>,
+    loaded: BTreeMap<PathBuf, Model<f32>>,
 }
 
 impl Models {
@@ -264,19 +227,24 @@ impl Models {
         task: &mut Task,
         vocabulary: &Vocabulary,
     ) -> Result<Models> {
-        let (mut folders, mut parts) = (Vec::new(), Vec::new());
-        for name in names {
-            let of_name = catalogue.parts(name)?.into_iter().map(|folder| position(&mut folders, folder));
-            parts.push(of_name.collect::<Vec<_>>());
+        let parts = names.iter().map(|name| catalogue.parts(name));
+        let parts: Vec<Vec<PathBuf>> = parts.collect::<Result<_>>()?;
+        require_memory(&parts)?;
+        let (mut loaded, mut weights) = (BTreeMap::new(), Vec::new());
+        for folder in parts.iter().flatten() {
+            if !loaded.contains_key(folder) {
+                loaded.insert(folder.clone(), open_model(task, folder, vocabulary)?);
+            }
         }
-        require_memory(&folders)?;
-        let loaded: Vec<Model<f32>> =
-            folders.iter().map(|folder| open_model(task, folder, vocabulary)).collect::<Result<_>>()?;
-        let mut weights = Vec::new();
         for (name, parts) in names.iter().zip(&parts) {
-            let models: Vec<&Model<f32>> = parts.iter().map(|part| &loaded[*part]).collect();
             weights.push(match name {
-                ModelName::Ensemble(folder) => open_weights(&catalogue.run.ensemble(folder), task, &models)?,
+                ModelName::Ensemble(folder) => {
+                    let folder = catalogue.run.ensemble(folder);
+                    let teachers: Vec<Modality> =
+                        Manifest::read(&folder)?.summary_field(&folder, "teachers")?;
+                    let models: Vec<&Model<f32>> = parts.iter().map(|part| &loaded[part]).collect();
+                    TeacherWeights::open(task, &folder, &teachers, &models)?
+                }
                 _ => TeacherWeights::even(2 * vocabulary.relations.len(), parts.len()),
             });
         }
@@ -289,7 +257,7 @@ impl Models {
     }
 
     /// The models whose mean scores are those of model number `index`; none of an ensemble, which weighs them.
-    pub fn averaged(&self, index: usize) -> Option<Vec<&Model<f32>>> {
+    pub(crate) fn averaged(&self, index: usize) -> Option<Vec<&Model<f32>>> {
         (!matches!(self.names[index], ModelName::Ensemble(_))).then(|| self.models(index))
     }
 
@@ -300,27 +268,15 @@ impl Models {
 
     /// The models of whose scores those of model number `index` are made.
     pub fn models(&self, index: usize) -> Vec<&Model<f32>> {
-        self.parts[index].iter().map(|part| &self.loaded[*part]).collect()
+        self.parts[index].iter().map(|part| &self.loaded[part]).collect()
     }
 }
 
-fn open_weights(folder: &Path, task: &mut Task, models: &[&Model<f32>]) -> Result<TeacherWeights> {
-    let teachers: Vec<Modality> = Manifest::read(folder)?.summary_field(folder, "teachers")?;
-    TeacherWeights::open(task, folder, &teachers, models)
-}
-
-/// The position of `folder` in `folders`, at the end if it was not there.
-fn position(folders: &mut Vec<PathBuf>, folder: PathBuf) -> usize {
-    folders.iter().position(|there| *there == folder).unwrap_or_else(|| {
-        folders.push(folder);
-        folders.len() - 1
-    })
-}
-
 /// All models are held at once, and a file's bytes beside its matrices while it is read.
-fn require_memory(folders: &[PathBuf]) -> Result<()> {
-    let size = |folder: &PathBuf| std::fs::metadata(folder.join(MODEL)).map_or(0, |file| file.len());
-    let sizes: Vec<u64> = folders.iter().map(size).collect();
+fn require_memory(parts: &[Vec<PathBuf>]) -> Result<()> {
+    let folders: BTreeSet<&PathBuf> = parts.iter().flatten().collect();
+    let files = folders.iter().map(|folder| folder.join(MODEL));
+    let sizes: Vec<u64> = files.map(|path| path.metadata().map_or(0, |file| file.len())).collect();
     let bytes = sizes.iter().sum::<u64>() + sizes.iter().max().unwrap_or(&0);
     resources::require_memory(bytes, "holding the models", "name fewer of them with --model")
 }

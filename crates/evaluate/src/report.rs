@@ -13,7 +13,6 @@
 //! whatever the model is called. `tail` predicts the tail of `(h, r, ?)`, `head` the head.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use kge::Rank;
 use mkg::Split;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -22,9 +21,8 @@ use stage::{Error, Result};
 use std::path::Path;
 
 use crate::Ranked;
-use crate::metrics::{AllRules, Direction};
+use crate::metrics::{AllRules, Direction, Slicer, Slices};
 use crate::models::ModelName;
-use crate::slices::{Slicer, Slices};
 
 /// The figures of one model on one split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,24 +37,18 @@ pub struct SplitMetrics {
     pub slices: Slices,
 }
 
-impl SplitMetrics {
-    fn of(split: Split, ranks: &[[Rank; 2]], slicer: &Slicer) -> SplitMetrics {
-        SplitMetrics {
+/// The content of `metrics.json`.
+pub(crate) fn metrics(slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
+    let mut models: Map<String, Value> = Map::new();
+    for Ranked { model, split, ranks, .. } in ranked {
+        let metrics = serde_json::to_value(SplitMetrics {
             both: AllRules::of(ranks, &Direction::BOTH),
             head: AllRules::of(ranks, &[Direction::Head]),
             tail: AllRules::of(ranks, &[Direction::Tail]),
-            slices: slicer.slices(split, ranks),
-        }
-    }
-}
-
-/// The content of `metrics.json`.
-pub fn metrics(slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
-    let mut models: Map<String, Value> = Map::new();
-    for Ranked { model, split, ranks, .. } in ranked {
-        let metrics = serde_json::to_value(SplitMetrics::of(*split, ranks, slicer));
-        let metrics = metrics.map_err(|e| Error::data(e.to_string()))?;
-        models.entry(model.clone()).or_insert_with(|| Value::Object(Map::new()))[split.as_str()] = metrics;
+            slices: slicer.slices(*split, ranks),
+        });
+        let of_model = models.entry(model).or_insert_with(|| Value::Object(Map::new()));
+        of_model[split.as_str()] = metrics.map_err(|e| Error::data(e.to_string()))?;
     }
     let mut top = Map::new();
     if let Some((name, Value::Object(splits))) = models.iter().next() {
@@ -73,19 +65,27 @@ pub type OfModel = Vec<(Split, SplitMetrics)>;
 /// Reads `metrics.json`: every model's name with its figures, in the order of reports.
 pub fn read(path: &Path) -> Result<Vec<(String, OfModel)>> {
     let metrics: Value = read_json(path)?;
-    let broken = |e: serde_json::Error| Error::data(e.to_string()).at(path).hint("rerun `dsom-evaluate`");
-    let of_split = |(split, figures): (&String, &Value)| {
-        Ok((split.parse()?, serde_json::from_value(figures.clone()).map_err(broken)?))
-    };
-    let of_model = |(model, splits): (&String, &Value)| {
-        let splits = splits.as_object().into_iter().flatten().map(of_split);
-        Ok((model.clone(), splits.collect::<Result<OfModel>>()?))
-    };
-    metrics["models"].as_object().into_iter().flatten().map(of_model).collect()
+    let mut models = Vec::new();
+    for (model, splits) in object(&metrics["models"]) {
+        let mut of_model = Vec::new();
+        for (split, figures) in object(splits) {
+            let figures = serde_json::from_value(figures.clone());
+            let broken =
+                |e: serde_json::Error| Error::data(e.to_string()).at(path).hint("rerun `dsom-evaluate`");
+            of_model.push((split.parse()?, figures.map_err(broken)?));
+        }
+        models.push((model.clone(), of_model));
+    }
+    Ok(models)
+}
+
+/// The entries of an object; none of anything else.
+fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    value.as_object().into_iter().flatten()
 }
 
 /// The first model's figures on test, or on the last split if test was not asked for.
-pub fn summary(metrics: &Value, splits: &[Split]) -> Value {
+pub(crate) fn summary(metrics: &Value, splits: &[Split]) -> Value {
     let last = splits.last().copied().unwrap_or(Split::Test);
     let split = if splits.contains(&Split::Test) { Split::Test } else { last };
     let both = &metrics[split.as_str()]["both"];
@@ -98,11 +98,11 @@ pub fn summary(metrics: &Value, splits: &[Split]) -> Value {
 }
 
 /// `metrics.json` as a table for people, one line per model and split.
-pub fn render(metrics: &Value) -> String {
+pub(crate) fn render(metrics: &Value) -> String {
     let mut table = table(&["model", "split", "MRR", "MR", "H@1", "H@3", "H@10", "head MRR", "tail MRR"], 2);
     let mut notes = String::new();
-    for (model, splits) in metrics["models"].as_object().into_iter().flatten() {
-        for (split, figures) in splits.as_object().into_iter().flatten() {
+    for (model, splits) in object(&metrics["models"]) {
+        for (split, figures) in object(splits) {
             table.add_row(row(model, split, figures));
             notes.extend(overlap(model, split, &figures["slices"]["overlap"]));
         }
@@ -113,9 +113,10 @@ pub fn render(metrics: &Value) -> String {
 
 /// Compares the first student's test MRR with its best teacher's and with every other student's.
 fn verdict(metrics: &Value) -> Option<String> {
-    let models = metrics["models"].as_object()?.iter();
-    let figures = models.map(|(name, splits)| Some((name.parse().ok()?, mrr_of(&splits["test"])?)));
-    let figures: Vec<(ModelName, f64)> = figures.collect::<Option<_>>()?;
+    let mut figures: Vec<(ModelName, f64)> = Vec::new();
+    for (name, splits) in object(&metrics["models"]) {
+        figures.push((name.parse().ok()?, splits["test"]["both"]["mrr"].as_f64()?));
+    }
     let (ModelName::Student(student), mrr) = figures.first()? else { return None };
     let teachers = figures.iter().filter(|(name, _)| matches!(name, ModelName::Teacher(_)));
     let best = teachers.max_by(|a, b| a.1.total_cmp(&b.1)).into_iter();
@@ -128,11 +129,6 @@ fn verdict(metrics: &Value) -> Option<String> {
     });
     let sides = sides.collect::<Vec<_>>().join(", ");
     (!sides.is_empty()).then(|| format!("\nOn test, the MRR of {student} is {sides}."))
-}
-
-/// The MRR of both directions, of a split's figures.
-fn mrr_of(figures: &Value) -> Option<f64> {
-    figures["both"]["mrr"].as_f64()
 }
 
 /// Tells the MRR of test triples that no earlier split has, where some stand in one.
@@ -159,25 +155,28 @@ pub fn table(header: &[&str], texts: usize) -> Table {
 }
 
 fn row(model: &str, split: &str, figures: &Value) -> Vec<String> {
-    let number = |direction: &str, figure: &str| figures[direction][figure].as_f64().unwrap_or(f64::NAN);
-    let percent = |direction: &str, figure: &str| format!("{:.2}", 100.0 * number(direction, figure));
-    vec![
-        model.to_owned(),
-        split.to_owned(),
-        percent("both", "mrr"),
-        format!("{:.1}", number("both", "mr")),
-        percent("both", "hits_at_1"),
-        percent("both", "hits_at_3"),
-        percent("both", "hits_at_10"),
-        percent("head", "mrr"),
-        percent("tail", "mrr"),
-    ]
+    let columns = [
+        ("both", "mrr"),
+        ("both", "mr"),
+        ("both", "hits_at_1"),
+        ("both", "hits_at_3"),
+        ("both", "hits_at_10"),
+        ("head", "mrr"),
+        ("tail", "mrr"),
+    ];
+    let mut row = vec![model.to_owned(), split.to_owned()];
+    row.extend(columns.map(|(direction, figure)| {
+        let number = figures[direction][figure].as_f64().unwrap_or(f64::NAN);
+        if figure == "mr" { format!("{number:.1}") } else { format!("{:.2}", 100.0 * number) }
+    }));
+    row
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::graph::Graph;
+    use kge::Rank;
     use mkg::{Entity, Relation, Triple, Vocabulary};
 
     fn metrics_of_two() -> Value {

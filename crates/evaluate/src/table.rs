@@ -8,14 +8,13 @@
 //! | `rank`, `optimistic`, `pessimistic` | f64 | filtered; `rank` is the realistic one |
 //! | `confidence` | f32 | softmax probability of the first candidate that the filter leaves |
 
-mod read;
-
-pub use read::{RankTable, read};
-
-use arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, StringArray, UInt32Array};
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::array::{
+    ArrayRef, Float32Array, Float64Array, PrimitiveArray, RecordBatch, StringArray, UInt32Array,
+};
+use arrow::datatypes::{Float32Type, Float64Type, UInt32Type};
 use kge::{Rank, TieRule};
-use mkg::{EntityId, Triple};
+use mkg::graph::{for_each_batch, numbers, texts};
+use mkg::{Split, Triple};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
@@ -32,64 +31,55 @@ use crate::metrics::Direction;
 pub(crate) const FORMAT: u32 = 3;
 
 /// Writes all ranks, atomically: model by model and split by split, a triple's tail before its head.
-pub fn write(path: &Path, graph: &Graph, ranked: &[Ranked]) -> Result<()> {
-    let schema = schema();
+pub(crate) fn write(path: &Path, graph: &Graph, ranked: &[Ranked]) -> Result<()> {
+    let Some((first, others)) = ranked.split_first() else { return Ok(()) };
+    let first = batch(graph, first)?;
     let compression = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(compression).build();
     let failed = |e| Error::new(Kind::Io, "cannot write Parquet").because(e);
     write_atomically(path, |file| {
-        let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(failed)?;
-        for ranked in ranked {
-            writer.write(&batch(&schema, graph, ranked)?).map_err(failed)?;
+        let mut writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(failed)?;
+        writer.write(&first).map_err(failed)?;
+        for ranked in others {
+            writer.write(&batch(graph, ranked)?).map_err(failed)?;
         }
         writer.close().map_err(failed)?;
         Ok(())
     })
 }
 
-fn schema() -> Arc<Schema> {
-    let columns = [
-        (DataType::Utf8, &["model", "split", "direction"][..]),
-        (DataType::UInt32, &["head", "relation", "tail"]),
-        (DataType::Utf8, &["head_key", "relation_key", "tail_key"]),
-        (DataType::Float64, &["rank", "optimistic", "pessimistic"]),
-        (DataType::Float32, &["confidence"]),
-    ];
-    let fields = columns
-        .iter()
-        .flat_map(|(kind, names)| names.iter().map(|name| Field::new(*name, kind.clone(), false)));
-    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
-}
-
 /// A row before it is spread over columns.
 type TableRow<'a> = (&'a Triple, Direction, Rank);
 
-fn batch(schema: &Arc<Schema>, graph: &Graph, ranked: &Ranked) -> Result<RecordBatch> {
+fn batch(graph: &Graph, ranked: &Ranked) -> Result<RecordBatch> {
     let pairs = graph.triples(ranked.split).iter().zip(&ranked.ranks);
     let rows: Vec<TableRow> = pairs
         .flat_map(|(triple, ranks)| Direction::BOTH.map(|direction| (triple, direction, direction.of(ranks))))
         .collect();
-    let entity = |id: EntityId| graph.vocabulary.entities[id.index()].key.as_str();
-    let relation = |triple: &Triple| graph.vocabulary.relations[triple.relation.index()].key.as_str();
-    let columns = vec![
-        texts(&rows, |_| &ranked.model),
-        texts(&rows, |_| ranked.split.as_str()),
-        texts(&rows, |(_, direction, _)| direction.as_str()),
-        ids(&rows, |triple| triple.head.0),
-        ids(&rows, |triple| triple.relation.0),
-        ids(&rows, |triple| triple.tail.0),
-        texts(&rows, |(triple, ..)| entity(triple.head)),
-        texts(&rows, |(triple, ..)| relation(triple)),
-        texts(&rows, |(triple, ..)| entity(triple.tail)),
-        ranks(&rows, TieRule::Realistic),
-        ranks(&rows, TieRule::Optimistic),
-        ranks(&rows, TieRule::Pessimistic),
-        Arc::new(Float32Array::from_iter_values(ranked.confidences.iter().flatten().copied())),
+    let (entities, relations) = (&graph.vocabulary.entities, &graph.vocabulary.relations);
+    let columns = [
+        ("model", strings(&rows, |_| &ranked.model)),
+        ("split", strings(&rows, |_| ranked.split.as_str())),
+        ("direction", strings(&rows, |(_, direction, _)| direction.as_str())),
+        ("head", ids(&rows, |triple| triple.head.0)),
+        ("relation", ids(&rows, |triple| triple.relation.0)),
+        ("tail", ids(&rows, |triple| triple.tail.0)),
+        ("head_key", strings(&rows, |(triple, ..)| &entities[triple.head.index()].key)),
+        ("relation_key", strings(&rows, |(triple, ..)| &relations[triple.relation.index()].key)),
+        ("tail_key", strings(&rows, |(triple, ..)| &entities[triple.tail.index()].key)),
+        ("rank", ranks(&rows, TieRule::Realistic)),
+        ("optimistic", ranks(&rows, TieRule::Optimistic)),
+        ("pessimistic", ranks(&rows, TieRule::Pessimistic)),
+        (
+            "confidence",
+            Arc::new(Float32Array::from_iter_values(ranked.confidences.iter().flatten().copied())),
+        ),
     ];
-    RecordBatch::try_new(schema.clone(), columns).map_err(|e| Error::data(e.to_string()))
+    let columns = columns.into_iter().map(|(name, values): (&str, ArrayRef)| (name, values, false));
+    RecordBatch::try_from_iter_with_nullable(columns).map_err(|e| Error::data(e.to_string()))
 }
 
-fn texts<'a>(rows: &'a [TableRow<'a>], get: impl Fn(&TableRow<'a>) -> &'a str) -> ArrayRef {
+fn strings<'a>(rows: &'a [TableRow<'a>], get: impl Fn(&TableRow<'a>) -> &'a str) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(rows.iter().map(get)))
 }
 
@@ -99,4 +89,122 @@ fn ids(rows: &[TableRow], get: fn(&Triple) -> u32) -> ArrayRef {
 
 fn ranks(rows: &[TableRow], rule: TieRule) -> ArrayRef {
     Arc::new(Float64Array::from_iter_values(rows.iter().map(|(.., rank)| rank.by(rule))))
+}
+
+/// The ranks of one model on one split, a row per triple and direction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RankTable {
+    /// The model's name.
+    pub model: String,
+    /// The split.
+    pub split: Split,
+    /// Triples with the place that was asked for.
+    pub asked: Vec<(Triple, Direction)>,
+    /// Ranks under the realistic rule.
+    pub ranks: Vec<f64>,
+    /// Ranks under the optimistic rule.
+    pub optimistic: Vec<f64>,
+    /// Ranks under the pessimistic rule.
+    pub pessimistic: Vec<f64>,
+    /// The softmax probability of the first candidate; empty if an earlier version wrote the file.
+    pub confidences: Vec<f32>,
+}
+
+/// Reads all of `ranks.parquet`, in its order.
+pub fn read(path: &Path) -> Result<Vec<RankTable>> {
+    let mut tables: Vec<RankTable> = Vec::new();
+    for_each_batch(path, |batch| {
+        let (models, splits) = (texts(batch, "model")?, texts(batch, "split")?);
+        let columns = Columns::of(batch)?;
+        for row in 0..batch.num_rows() {
+            let (model, split) = (models.value(row), splits.value(row));
+            match tables.last() {
+                Some(last) if last.model == model && last.split.as_str() == split => {}
+                _ => tables.push(RankTable::new(model, split.parse()?)),
+            }
+            if let Some(table) = tables.last_mut() {
+                columns.push(row, table)?;
+            }
+        }
+        Ok(())
+    })?;
+    Ok(tables)
+}
+
+impl RankTable {
+    fn new(model: &str, split: Split) -> RankTable {
+        let (asked, confidences) = (Vec::new(), Vec::new());
+        let [ranks, optimistic, pessimistic] = [(); 3].map(|()| Vec::new());
+        RankTable { model: model.to_owned(), split, asked, ranks, optimistic, pessimistic, confidences }
+    }
+
+    /// The chance that the model's first candidate is the answer, row by row: 1 or 0, and a share among ties.
+    pub fn hits_at_first(&self) -> impl Iterator<Item = f64> + '_ {
+        let ranks = self.optimistic.iter().zip(&self.pessimistic);
+        ranks.map(|(best, worst)| if *best == 1.0 { 1.0 / (worst - best + 1.0) } else { 0.0 })
+    }
+}
+
+/// The columns of one batch.
+struct Columns<'a> {
+    directions: &'a StringArray,
+    triple: [&'a PrimitiveArray<UInt32Type>; 3],
+    ranks: [&'a PrimitiveArray<Float64Type>; 3],
+    confidence: Option<&'a PrimitiveArray<Float32Type>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(batch: &'a RecordBatch) -> Result<Columns<'a>> {
+        Ok(Columns {
+            directions: texts(batch, "direction")?,
+            triple: [numbers(batch, "head")?, numbers(batch, "relation")?, numbers(batch, "tail")?],
+            ranks: [numbers(batch, "rank")?, numbers(batch, "optimistic")?, numbers(batch, "pessimistic")?],
+            confidence: numbers(batch, "confidence").ok(),
+        })
+    }
+
+    fn push(&self, row: usize, into: &mut RankTable) -> Result<()> {
+        let [head, relation, tail] = self.triple.map(|ids| ids.value(row));
+        let name = self.directions.value(row);
+        let direction = Direction::BOTH.into_iter().find(|direction| direction.as_str() == name);
+        let direction =
+            direction.ok_or_else(|| Error::data(format!("`{name}` is no direction")).row(row as u64))?;
+        into.asked.push((Triple::new(head, relation, tail), direction));
+        let lists = [&mut into.ranks, &mut into.optimistic, &mut into.pessimistic];
+        lists.into_iter().zip(self.ranks).for_each(|(list, ranks)| list.push(ranks.value(row)));
+        into.confidences.extend(self.confidence.map(|confidence| confidence.value(row)));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mkg::{Entity, Relation, Vocabulary};
+
+    #[test]
+    fn what_was_written_is_read() {
+        let relations = vec![Relation { key: "r".into(), name: None }];
+        let triples = vec![Triple::new(0, 0, 1), Triple::new(2, 0, 1)];
+        let vocabulary = Vocabulary { entities: vec![Entity::default(); 3], relations };
+        let graph = Graph::new(vocabulary, [triples.clone(), triples.clone(), triples.clone()]);
+        let rank = |above, tied| Rank { above, tied };
+        let ranked = |model: &str, split| Ranked {
+            model: model.into(),
+            split,
+            ranks: vec![[rank(0, 1), rank(2, 0)], [rank(0, 0), rank(1, 2)]],
+            confidences: vec![[0.5, 0.25], [1.0, 0.125]],
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ranks.parquet");
+        let all = [ranked("a", Split::Valid), ranked("a", Split::Test), ranked("b", Split::Test)];
+        write(&path, &graph, &all).unwrap();
+        let tables = read(&path).unwrap();
+        let names: Vec<(&str, Split)> = tables.iter().map(|t| (t.model.as_str(), t.split)).collect();
+        assert_eq!(names, [("a", Split::Valid), ("a", Split::Test), ("b", Split::Test)]);
+        assert_eq!(tables[2].ranks, [1.5, 3.0, 1.0, 3.0]);
+        assert_eq!(tables[2].asked[3], (triples[1], Direction::Head));
+        assert_eq!(tables[2].confidences, [0.5, 0.25, 1.0, 0.125]);
+        assert_eq!(tables[2].hits_at_first().collect::<Vec<_>>(), [0.5, 0.0, 1.0, 0.0]);
+    }
 }

@@ -3,7 +3,8 @@
 use mkg::{Split, Triple};
 use serde_json::json;
 
-use crate::fixture::{Lab, fails, succeeds, text, triples};
+use crate::lab::{Lab, fails, succeeds, text};
+use crate::triples;
 
 #[test]
 fn a_question_by_name_leaves_out_what_is_known_and_who_is_asked_about() {
@@ -20,13 +21,17 @@ fn a_question_by_name_leaves_out_what_is_known_and_who_is_asked_about() {
     assert!(printed.lines().nth(3).unwrap().contains("France") && !printed.contains("itself"), "{printed}");
 }
 
+/// The keys of answers that are tails.
+fn tails(lab: &Lab, words: &[&str]) -> Vec<String> {
+    lab.json(words).iter().map(|row| row["tail_key"].as_str().unwrap().to_owned()).collect()
+}
+
 #[test]
 fn a_relation_with_a_loop_in_train_may_answer_with_one() {
     let lab = Lab::new();
-    let keys: Vec<_> = lab.json(&["Q3", "P1"]).iter().map(|row| row["tail_key"].clone()).collect();
-    assert!(keys.contains(&json!("Q3")), "{keys:?}");
-    let keys: Vec<_> = lab.json(&["Q1", "P0"]).iter().map(|row| row["tail_key"].clone()).collect();
-    assert!(!keys.contains(&json!("Q1")) && keys.len() == 5, "{keys:?}");
+    assert!(tails(&lab, &["Q3", "P1"]).contains(&"Q3".to_owned()));
+    let keys = tails(&lab, &["Q1", "P0"]);
+    assert!(!keys.contains(&"Q1".to_owned()) && keys.len() == 5, "{keys:?}");
 }
 
 #[test]
@@ -41,27 +46,22 @@ fn every_place_can_be_asked_for() {
     assert_eq!((&relation["asked"], &relation["relation_name"]), (&json!("relation"), &json!("twin of")));
     assert_eq!(lab.json(&["Q0", "?", "Q1"])[0]["relation_key"], "P1");
     assert_eq!(lab.json(&["Q0", "?", "Q1", "--include-known"])[0]["relation_key"], "P0");
-    for (words, reason) in [(["Q0", "P0", "Q1"], "nothing is asked for"), (["?", "P0", "?"], "two places")] {
-        assert!(fails(&lab.predict(&words), 2).contains(reason));
-    }
+    fails(&lab.predict(&["Q0", "P0", "Q1"]), 2, &["nothing is asked for"]);
+    fails(&lab.predict(&["?", "P0", "?"]), 2, &["two places"]);
 }
 
 #[test]
 fn candidates_are_those_of_a_file_or_those_the_relation_has_had() {
     let lab = Lab::new();
     let file = lab.file("some", "Q5\nBelgium\nQ3\n");
-    let keys = |more: &[&str]| -> Vec<String> {
-        let rows = lab.json(&[&["Q0", "P0"], more].concat());
-        rows.iter().map(|row| row["tail_key"].as_str().unwrap().to_owned()).collect()
-    };
-    assert_eq!(keys(&["--candidates", &file]), ["Q3", "Q5"]);
-    assert_eq!(keys(&["--range", "--include-known", "--loops"]), ["Q0", "Q1", "Q2"]);
+    assert_eq!(tails(&lab, &["Q0", "P0", "--candidates", &file]), ["Q3", "Q5"]);
+    assert_eq!(tails(&lab, &["Q0", "P0", "--range", "--include-known", "--loops"]), ["Q0", "Q1", "Q2"]);
     let probability = |more: &[&str]| lab.json(&[&["Q0", "P0"], more].concat())[0]["probability"].clone();
     assert_eq!(probability(&[]), probability(&["--candidates", &file]));
     let file = lab.file("typo", "Q5\nBelgum\n");
-    let log = fails(&lab.predict(&["Q0", "P0", "--candidates", &file]), 65);
-    assert!(log.contains("line 2: no entity is called `Belgum`; did you mean: Belgium (Q2)"), "{log}");
-    assert!(fails(&lab.predict(&["Q0", "?", "Q1", "--range"]), 2).contains("asks for a relation"));
+    let said = "line 2: no entity is called `Belgum`; did you mean: Belgium (Q2)";
+    fails(&lab.predict(&["Q0", "P0", "--candidates", &file]), 65, &[said]);
+    fails(&lab.predict(&["Q0", "?", "Q1", "--range"]), 2, &["asks for a relation"]);
 }
 
 #[test]
@@ -87,14 +87,14 @@ fn the_test_split_is_not_opened() {
 #[test]
 fn names_that_do_not_decide_are_refused() {
     let lab = Lab::new();
-    let log = fails(&lab.predict(&["georgia", "borders"]), 2);
-    assert!(log.contains("Georgia (Q3), Georgia (Q4)") && log.contains("give the entity's key"), "{log}");
-    let log = fails(&lab.predict(&["Belgum", "borders"]), 2);
-    assert!(log.contains("did you mean: Belgium (Q2)"), "{log}");
-    let log = fails(&lab.predict(&["Belgium", "twin"]), 2);
-    assert!(log.contains("did you mean: twin of (P1)"), "{log}");
-    let log = fails(&lab.predict(&["Belgium", "borders", "--model", "teacher"]), 2);
-    assert!(log.contains("there are: student, structural"), "{log}");
+    for (words, said) in [
+        (&["georgia", "borders"][..], &["Georgia (Q3), Georgia (Q4)", "give the entity's key"][..]),
+        (&["Belgum", "borders"], &["did you mean: Belgium (Q2)"]),
+        (&["Belgium", "twin"], &["did you mean: twin of (P1)"]),
+        (&["Belgium", "borders", "--model", "teacher"], &["there are: student, structural"]),
+    ] {
+        fails(&lab.predict(words), 2, said);
+    }
 }
 
 #[test]
@@ -102,9 +102,8 @@ fn a_model_of_another_graph_is_refused() {
     let lab = Lab::new();
     let [mut train, valid, test] = Split::ALL.map(triples);
     train.push(Triple::new(2, 2, 3));
-    lab.import(&[train, valid, test]);
-    let log = fails(&lab.predict(&["Q0", "borders"]), 65);
-    assert!(log.contains("made from another graph") && log.contains("graph/train.parquet"), "{log}");
+    lab.import([train, valid, test]);
+    fails(&lab.predict(&["Q0", "borders"]), 65, &["made from another graph", "graph/train.parquet"]);
 }
 
 #[test]
@@ -124,11 +123,12 @@ fn an_answer_is_explained_by_ranks_policy_and_like_facts() {
     assert_eq!(row["why"]["facts"], json!([["Q6", "P0", "Q0"], ["Q0", "P0", "Q1"]]));
     assert_eq!(row["why"]["policy"], json!(null));
     let printed = succeeds(&lab.predict(&["Q1", "P0", "--why", "--model", "student-alike"]));
-    assert!(printed.contains("policy: structural 75 %, textual 25 % (of 2 strategies)"), "{printed}");
-    assert!(
-        printed.contains("France · borders · Spain (France like Spain 1.00, Spain like France 1.00)"),
-        "{printed}"
-    );
+    for words in [
+        "policy: structural 75 %, textual 25 % (of 2 strategies)",
+        "France · borders · Spain (France like Spain 1.00, Spain like France 1.00)",
+    ] {
+        assert!(printed.contains(words), "{printed}");
+    }
     let ranks = lab.json(&["Q1", "P0", "--why", "--model", "structural"])[0]["why"]["ranks"].clone();
     assert_eq!(ranks, json!([["structural", 3.5, 5]]));
 }
@@ -136,7 +136,7 @@ fn an_answer_is_explained_by_ranks_policy_and_like_facts() {
 #[test]
 fn only_answers_that_are_entities_are_explained() {
     let lab = Lab::new();
-    assert!(fails(&lab.predict(&["Q0", "?", "Q1", "--why"]), 2).contains("--why explains answers"));
-    assert!(fails(&lab.predict(&["Q1", "P0", "--why", "--format", "tsv"]), 2).contains("--format json"));
+    fails(&lab.predict(&["Q0", "?", "Q1", "--why"]), 2, &["--why explains answers"]);
+    fails(&lab.predict(&["Q1", "P0", "--why", "--format", "tsv"]), 2, &["--format json"]);
     assert!(succeeds(&lab.predict(&["Q1", "P0", "--why"])).contains("policy: none"));
 }

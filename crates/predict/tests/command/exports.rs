@@ -4,7 +4,7 @@ use kge::complex::compose;
 use kge::{Matrix, Model};
 use mkg::Query;
 
-use crate::fixture::{Lab, fails, perfect, succeeds};
+use crate::lab::{Lab, fails, perfect, succeeds};
 
 /// A matrix from NumPy's format.
 fn npy(bytes: &[u8]) -> Matrix<f32> {
@@ -34,9 +34,8 @@ fn word2vec(text: &str) -> (Vec<String>, Matrix<f32>) {
 #[test]
 fn arrays_and_word2vec_have_the_same_scores() {
     let lab = Lab::new();
-    let folder = lab.path("export");
-    succeeds(&lab.predict(&["--export", folder.to_str().unwrap()]));
-    let bytes = |name: &str| std::fs::read(folder.join(name)).unwrap();
+    succeeds(&lab.predict(&["--export", &lab.name("export")]));
+    let bytes = |name: &str| std::fs::read(lab.path("export").join(name)).unwrap();
     let text = |name: &str| String::from_utf8(bytes(name)).unwrap();
     let arrays = Model::complex(npy(&bytes("entities.npy")), npy(&bytes("relations.npy")));
     let (entities, relations) = (word2vec(&text("entities.vec")), word2vec(&text("relations.vec")));
@@ -52,9 +51,8 @@ fn arrays_and_word2vec_have_the_same_scores() {
 #[test]
 fn pykeen_has_pairs_of_numbers_and_inverses_beside_their_relations() {
     let lab = Lab::new();
-    let folder = lab.path("export");
-    succeeds(&lab.predict(&["--export", folder.to_str().unwrap()]));
-    let bytes = std::fs::read(folder.join("pykeen/model.safetensors")).unwrap();
+    succeeds(&lab.predict(&["--export", &lab.name("export")]));
+    let bytes = std::fs::read(lab.path("export/pykeen/model.safetensors")).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();
     let table = |name: &str| -> Vec<f32> {
         let tensor = tensors.tensor(&format!("{name}_representations.0._embeddings.weight")).unwrap();
@@ -75,20 +73,15 @@ fn pykeen_has_pairs_of_numbers_and_inverses_beside_their_relations() {
         compose(model.entity.row(5), model.relation.row(ours), &mut vectors[1]);
         assert_eq!(vectors[0], vectors[1]);
     }
-    let ids = std::fs::read_to_string(folder.join("pykeen/relation_to_id.tsv")).unwrap();
+    let ids = std::fs::read_to_string(lab.path("export/pykeen/relation_to_id.tsv")).unwrap();
     assert_eq!(ids, "id\tlabel\n0\tP0\n1\tP1\n2\tP2\n");
 }
 
 #[test]
 fn only_one_model_has_embeddings() {
     let lab = Lab::new();
-    let teacher = lab.run().root().join("teachers");
-    let copy = teacher.join("textual");
-    std::fs::create_dir(&copy).unwrap();
-    for name in ["model.safetensors", "stage.json"] {
-        std::fs::copy(teacher.join("structural").join(name), copy.join(name)).unwrap();
-    }
-    let folder = lab.path("export");
-    let log = fails(&lab.predict(&["--model", "average", "--export", folder.to_str().unwrap()]), 2);
-    assert!(log.contains("`average` is made of 2 models") && !folder.exists(), "{log}");
+    lab.teacher("textual", &perfect());
+    let call = lab.predict(&["--model", "average", "--export", &lab.name("export")]);
+    fails(&call, 2, &["`average` is made of 2 models"]);
+    assert!(!lab.path("export").exists());
 }

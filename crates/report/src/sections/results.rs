@@ -2,8 +2,7 @@
 //! and predictions by name.
 
 use dsom_evaluate::examples::{Answer, Example, Prediction};
-use dsom_evaluate::metrics::Figures;
-use dsom_evaluate::slices::{Slice, Slices};
+use dsom_evaluate::metrics::{Figures, Slice, Slices};
 use dsom_evaluate::table::RankTable;
 use maud::{Markup, html};
 use mkg::Split;
