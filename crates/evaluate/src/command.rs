@@ -29,12 +29,11 @@ pub fn main(arguments: Arguments) -> ExitCode {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let mut recipe = arguments.common.recipe()?;
-    let overrides =
-        [(&arguments.model, &mut recipe.evaluate.models), (&arguments.split, &mut recipe.evaluate.splits)];
-    for (given, key) in overrides {
-        if !given.is_empty() {
-            *key = given.clone();
-        }
+    if !arguments.model.is_empty() {
+        recipe.evaluate.models = arguments.model.clone();
+    }
+    if !arguments.split.is_empty() {
+        recipe.evaluate.splits = arguments.split.clone();
     }
     crate::run(&arguments.common, &recipe)
 }

@@ -5,7 +5,6 @@ use stage::task::Task;
 use stage::{Error, Result, Run};
 use training::{open_triples, open_vocabulary};
 
-/// The graph with all its splits.
 pub(crate) struct Graph {
     pub(crate) vocabulary: Vocabulary,
     /// Known answers in train and valid, and over all splits.
@@ -44,13 +43,6 @@ impl Graph {
         }
     }
 
-    /// The triples of the splits before `split`: train comes before valid, valid before test.
-    pub(crate) fn before(&self, split: Split) -> impl Iterator<Item = &Triple> {
-        let before = Split::ALL.into_iter().take_while(move |before| *before != split);
-        before.flat_map(|before| self.triples(before))
-    }
-
-    /// Number of relations, without inverses.
     pub(crate) fn relations(&self) -> usize {
         self.vocabulary.relations.len()
     }

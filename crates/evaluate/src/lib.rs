@@ -22,12 +22,12 @@ use kge::Rank;
 use mkg::{QuerySet, Split};
 use program::{Common, Progress, print_line};
 use recipe::{Precision, Recipe};
-use serde::Serialize;
+use serde_json::json;
 use stage::files::{read_json, write_json};
 use stage::manifest::Manifest;
 use stage::task::Task;
 use stage::work::Work;
-use stage::{Error, Modality, Result, Run, interrupt};
+use stage::{Error, Result, interrupt};
 use training::Place;
 
 use examples::Example;
@@ -42,18 +42,6 @@ pub const RANKS: &str = "ranks.parquet";
 /// File of predictions by name.
 pub const EXAMPLES: &str = "examples.json";
 
-/// Parameters that an evaluation depends on beside its inputs and the seed.
-#[derive(Serialize)]
-struct EvaluationParameters<'a> {
-    format: u32,
-    models: &'a [String],
-    /// Whom `average` is of: the models' files alone would not show that it changed.
-    average: Option<&'a [Modality]>,
-    splits: &'a [Split],
-    examples: usize,
-}
-
-/// The ranks of one model on one split.
 struct Ranked {
     model: String,
     split: Split,
@@ -71,20 +59,30 @@ fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let catalogue = Catalogue::of(&run)?;
     let names = catalogue.choose(&recipe.evaluate.models)?;
     let examples = recipe.evaluate.examples;
+    // Whom `average` is of: the models' files alone would not show that it changed.
     let average = names.contains(&ModelName::Average).then_some(catalogue.averaged.as_slice());
     let models: Vec<String> = names.iter().map(ModelName::to_string).collect();
-    let parameters =
-        EvaluationParameters { format: table::FORMAT, models: &models, average, splits: &splits, examples };
+    let parameters = json!({
+        "format": table::FORMAT, "models": models, "average": average, "splits": splits, "examples": examples,
+    });
     let mut task = Task::new(&run, "dsom-evaluate", run.evaluation(), &parameters, recipe.seed);
     let graph = Graph::open(&run, &mut task)?;
     graph.require(&splits)?;
-    let models = Models::open(&catalogue, &names, &mut task, &graph.vocabulary)?;
+    let models = catalogue.open(&names, &mut task, &graph.vocabulary)?;
 
     let ready = || Place::choose(common.device(), Precision::F32);
     if let Some((work, place)) = common.begin(task, ready)? {
         evaluate(work, &graph, &models, &place, &splits, (examples, recipe.seed))?;
     }
-    if common.is_status() || common.is_quiet() { Ok(()) } else { print(&run, examples > 0) }
+    if !common.is_status() && !common.is_quiet() {
+        print_line(&report::render(&read_json(&run.evaluation().join(METRICS))?));
+        if examples > 0 {
+            let examples: Vec<Example> = read_json(&run.evaluation().join(EXAMPLES))?;
+            print_line("");
+            examples.iter().for_each(|example| print_line(&example.render()));
+        }
+    }
+    Ok(())
 }
 
 fn parse_splits(names: &[String]) -> Result<Vec<Split>> {
@@ -129,7 +127,6 @@ fn evaluate(
     Ok(())
 }
 
-/// Ranks every model on every split.
 fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> Result<Vec<Ranked>> {
     let mut ranked = Vec::new();
     for (i, model) in models.names().iter().enumerate() {
@@ -153,18 +150,6 @@ fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> 
         }
     }
     Ok(ranked)
-}
-
-/// Prints what the finished evaluation found.
-fn print(run: &Run, examples: bool) -> Result<()> {
-    let folder = run.evaluation();
-    print_line(&report::render(&read_json(&folder.join(METRICS))?));
-    if examples {
-        let examples: Vec<Example> = read_json(&folder.join(EXAMPLES))?;
-        print_line("");
-        examples.iter().for_each(|example| print_line(&example.render()));
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -59,15 +59,7 @@ pub struct Figures {
 
 impl Figures {
     /// The figures of ranks under a tie rule; zeros if there is none.
-    ///
-    /// ```
-    /// use dsom_evaluate::metrics::Figures;
-    /// use kge::{Rank, TieRule};
-    /// let ranks = [Rank { above: 0, tied: 0 }, Rank { above: 3, tied: 0 }];
-    /// let figures = Figures::of(ranks.into_iter(), TieRule::Realistic);
-    /// assert_eq!((figures.mrr, figures.mr, figures.hits_at_3), (0.625, 2.5, 0.5));
-    /// ```
-    pub fn of(ranks: impl Iterator<Item = Rank>, rule: TieRule) -> Figures {
+    fn of(ranks: impl Iterator<Item = Rank>, rule: TieRule) -> Figures {
         let ranks: Vec<f64> = ranks.map(|rank| rank.by(rule)).collect();
         Figures {
             mrr: mean(&ranks, |rank| 1.0 / rank),
@@ -151,7 +143,8 @@ impl<'a> Slicer<'a> {
     /// Groups the triples of `split` by what they are, with their `ranks`.
     pub(crate) fn slices(&self, split: Split, ranks: &[[Rank; 2]]) -> Slices {
         let triples = self.graph.triples(split);
-        let earlier: HashSet<&Triple> = self.graph.before(split).collect();
+        let earlier = Split::ALL.into_iter().take_while(|earlier| *earlier != split);
+        let earlier: HashSet<&Triple> = earlier.flat_map(|split| self.graph.triples(split)).collect();
         let relations = &self.graph.vocabulary.relations;
         let seen = |entity: EntityId| self.seen[entity.index()];
         Slices {
@@ -257,22 +250,15 @@ mod tests {
 
     /// Relation 0: one capital each. 1: a country's cities. 2: a city's country. 3: borders. 4: never trained.
     fn train() -> Vec<Triple> {
-        let triples = [
-            (0, 0, 3),
-            (1, 0, 4),
-            (0, 0, 3),
-            (0, 1, 3),
-            (0, 1, 4),
-            (1, 1, 5),
-            (3, 2, 0),
-            (4, 2, 0),
-            (5, 2, 1),
-            (0, 3, 1),
-            (0, 3, 2),
-            (1, 3, 2),
-            (1, 3, 1),
+        let pairs = [
+            &[(0, 3), (1, 4), (0, 3)][..],
+            &[(0, 3), (0, 4), (1, 5)],
+            &[(3, 0), (4, 0), (5, 1)],
+            &[(0, 1), (0, 2), (1, 2), (1, 1)],
         ];
-        triples.map(|(h, r, t)| Triple::new(h, r, t)).to_vec()
+        let triples =
+            (0..).zip(pairs).flat_map(|(r, pairs)| pairs.iter().map(move |(h, t)| Triple::new(*h, r, *t)));
+        triples.collect()
     }
 
     #[test]

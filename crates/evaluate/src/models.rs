@@ -140,6 +140,33 @@ impl Catalogue {
         folders.map(|folder| self.finished(name, folder, "dsom-teachers")).collect()
     }
 
+    /// Reads the models called `names` and records their files as inputs of `task`. A model that several names need is
+    /// read once.
+    pub fn open(&self, names: &[ModelName], task: &mut Task, vocabulary: &Vocabulary) -> Result<Models> {
+        let parts = names.iter().map(|name| self.parts(name));
+        let parts: Vec<Vec<PathBuf>> = parts.collect::<Result<_>>()?;
+        require_memory(&parts)?;
+        let (mut loaded, mut weights) = (BTreeMap::new(), Vec::new());
+        for folder in parts.iter().flatten() {
+            if !loaded.contains_key(folder) {
+                loaded.insert(folder.clone(), open_model(task, folder, vocabulary)?);
+            }
+        }
+        for (name, parts) in names.iter().zip(&parts) {
+            weights.push(match name {
+                ModelName::Ensemble(folder) => {
+                    let folder = self.run.ensemble(folder);
+                    let teachers: Vec<Modality> =
+                        Manifest::read(&folder)?.summary_field(&folder, "teachers")?;
+                    let models: Vec<&Model<f32>> = parts.iter().map(|part| &loaded[part]).collect();
+                    TeacherWeights::open(task, &folder, &teachers, &models)?
+                }
+                _ => TeacherWeights::even(2 * vocabulary.relations.len(), parts.len()),
+            });
+        }
+        Ok(Models { names: names.to_vec(), parts, weights, loaded })
+    }
+
     /// A part's `folder`, if `program` has finished it.
     fn finished(&self, name: &ModelName, folder: PathBuf, program: &str) -> Result<PathBuf> {
         match Manifest::read(&folder) {
@@ -219,38 +246,6 @@ pub struct Models {
 }
 
 impl Models {
-    /// Reads the models called `names` and records their files as inputs of `task`. A model that several names need is
-    /// read once.
-    pub fn open(
-        catalogue: &Catalogue,
-        names: &[ModelName],
-        task: &mut Task,
-        vocabulary: &Vocabulary,
-    ) -> Result<Models> {
-        let parts = names.iter().map(|name| catalogue.parts(name));
-        let parts: Vec<Vec<PathBuf>> = parts.collect::<Result<_>>()?;
-        require_memory(&parts)?;
-        let (mut loaded, mut weights) = (BTreeMap::new(), Vec::new());
-        for folder in parts.iter().flatten() {
-            if !loaded.contains_key(folder) {
-                loaded.insert(folder.clone(), open_model(task, folder, vocabulary)?);
-            }
-        }
-        for (name, parts) in names.iter().zip(&parts) {
-            weights.push(match name {
-                ModelName::Ensemble(folder) => {
-                    let folder = catalogue.run.ensemble(folder);
-                    let teachers: Vec<Modality> =
-                        Manifest::read(&folder)?.summary_field(&folder, "teachers")?;
-                    let models: Vec<&Model<f32>> = parts.iter().map(|part| &loaded[part]).collect();
-                    TeacherWeights::open(task, &folder, &teachers, &models)?
-                }
-                _ => TeacherWeights::even(2 * vocabulary.relations.len(), parts.len()),
-            });
-        }
-        Ok(Models { names: names.to_vec(), parts, weights, loaded })
-    }
-
     /// The models' names.
     pub fn names(&self) -> &[ModelName] {
         &self.names

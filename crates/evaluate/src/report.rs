@@ -15,7 +15,7 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use mkg::Split;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 use stage::files::read_json;
 use stage::{Error, Result};
 use std::path::Path;
@@ -39,7 +39,7 @@ pub struct SplitMetrics {
 
 /// The content of `metrics.json`.
 pub(crate) fn metrics(slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
-    let mut models: Map<String, Value> = Map::new();
+    let mut models = json!({});
     for Ranked { model, split, ranks, .. } in ranked {
         let metrics = serde_json::to_value(SplitMetrics {
             both: AllRules::of(ranks, &Direction::BOTH),
@@ -47,16 +47,15 @@ pub(crate) fn metrics(slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
             tail: AllRules::of(ranks, &[Direction::Tail]),
             slices: slicer.slices(*split, ranks),
         });
-        let of_model = models.entry(model).or_insert_with(|| Value::Object(Map::new()));
-        of_model[split.as_str()] = metrics.map_err(|e| Error::data(e.to_string()))?;
+        models[model][split.as_str()] = metrics.map_err(|e| Error::data(e.to_string()))?;
     }
-    let mut top = Map::new();
-    if let Some((name, Value::Object(splits))) = models.iter().next() {
-        top.insert("model".to_owned(), name.as_str().into());
-        top.extend(splits.clone());
+    let mut top = json!({});
+    if let Some((name, splits)) = object(&models).next() {
+        top["model"] = name.as_str().into();
+        object(splits).for_each(|(split, figures)| top[split] = figures.clone());
     }
-    top.insert("models".to_owned(), Value::Object(models));
-    Ok(Value::Object(top))
+    top["models"] = models;
+    Ok(top)
 }
 
 /// The figures of one model by split, in the order of `metrics.json`.
@@ -88,13 +87,11 @@ fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
 pub(crate) fn summary(metrics: &Value, splits: &[Split]) -> Value {
     let last = splits.last().copied().unwrap_or(Split::Test);
     let split = if splits.contains(&Split::Test) { Split::Test } else { last };
-    let both = &metrics[split.as_str()]["both"];
-    let figures = ["mrr", "mr", "hits_at_1", "hits_at_3", "hits_at_10", "triples"];
-    let mut summary = Map::new();
-    summary.insert("model".to_owned(), metrics["model"].clone());
-    summary.insert("split".to_owned(), split.as_str().into());
-    summary.extend(figures.map(|figure| (figure.to_owned(), both[figure].clone())));
-    Value::Object(summary)
+    let mut summary = json!({ "model": metrics["model"], "split": split.as_str() });
+    for figure in ["mrr", "mr", "hits_at_1", "hits_at_3", "hits_at_10", "triples"] {
+        summary[figure] = metrics[split.as_str()]["both"][figure].clone();
+    }
+    summary
 }
 
 /// `metrics.json` as a table for people, one line per model and split.
@@ -195,14 +192,14 @@ mod tests {
 
     #[test]
     fn the_last_line_says_whether_the_student_is_worth_it() {
-        let figures = |mrr: f64| serde_json::json!({ "test": { "both": { "mrr": mrr } } });
-        let models = serde_json::json!({ "models": {
+        let figures = |mrr: f64| json!({ "test": { "both": { "mrr": mrr } } });
+        let models = json!({ "models": {
             "student": figures(0.5), "student-alone": figures(0.55), "average": figures(0.9),
             "structural": figures(0.25), "textual": figures(0.375),
         } });
         let said = "\nOn test, the MRR of student is 12.50 points above its best teacher, textual, 5.00 points below student-alone.";
         assert_eq!(verdict(&models).unwrap(), said);
-        assert_eq!(verdict(&serde_json::json!({ "models": { "student": figures(0.5) } })), None);
+        assert_eq!(verdict(&json!({ "models": { "student": figures(0.5) } })), None);
     }
 
     #[test]

@@ -8,10 +8,7 @@
 //! | `rank`, `optimistic`, `pessimistic` | f64 | filtered; `rank` is the realistic one |
 //! | `confidence` | f32 | softmax probability of the first candidate that the filter leaves |
 
-use arrow::array::{
-    ArrayRef, Float32Array, Float64Array, PrimitiveArray, RecordBatch, StringArray, UInt32Array,
-};
-use arrow::datatypes::{Float32Type, Float64Type, UInt32Type};
+use arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, StringArray, UInt32Array};
 use kge::{Rank, TieRule};
 use mkg::graph::{for_each_batch, numbers, texts};
 use mkg::{Split, Triple};
@@ -114,17 +111,27 @@ pub struct RankTable {
 pub fn read(path: &Path) -> Result<Vec<RankTable>> {
     let mut tables: Vec<RankTable> = Vec::new();
     for_each_batch(path, |batch| {
-        let (models, splits) = (texts(batch, "model")?, texts(batch, "split")?);
-        let columns = Columns::of(batch)?;
+        let [models, splits, directions] =
+            [texts(batch, "model")?, texts(batch, "split")?, texts(batch, "direction")?];
+        let triple: [&UInt32Array; 3] =
+            [numbers(batch, "head")?, numbers(batch, "relation")?, numbers(batch, "tail")?];
+        let ranks: [&Float64Array; 3] =
+            [numbers(batch, "rank")?, numbers(batch, "optimistic")?, numbers(batch, "pessimistic")?];
+        let confidences: Option<&Float32Array> = numbers(batch, "confidence").ok();
         for row in 0..batch.num_rows() {
-            let (model, split) = (models.value(row), splits.value(row));
-            match tables.last() {
-                Some(last) if last.model == model && last.split.as_str() == split => {}
-                _ => tables.push(RankTable::new(model, split.parse()?)),
+            let [model, split, direction] = [models, splits, directions].map(|column| column.value(row));
+            if tables.last().is_none_or(|last| last.model != model || last.split.as_str() != split) {
+                tables.push(RankTable::new(model, split.parse()?));
             }
-            if let Some(table) = tables.last_mut() {
-                columns.push(row, table)?;
-            }
+            let last = tables.len() - 1;
+            let table = &mut tables[last];
+            let found = Direction::BOTH.into_iter().find(|of| of.as_str() == direction);
+            let wrong = || Error::data(format!("`{direction}` is no direction")).row(row as u64);
+            let [head, relation, tail] = triple.map(|ids| ids.value(row));
+            table.asked.push((Triple::new(head, relation, tail), found.ok_or_else(wrong)?));
+            let lists = [&mut table.ranks, &mut table.optimistic, &mut table.pessimistic];
+            lists.into_iter().zip(ranks).for_each(|(list, ranks)| list.push(ranks.value(row)));
+            table.confidences.extend(confidences.map(|column| column.value(row)));
         }
         Ok(())
     })?;
@@ -142,38 +149,6 @@ impl RankTable {
     pub fn hits_at_first(&self) -> impl Iterator<Item = f64> + '_ {
         let ranks = self.optimistic.iter().zip(&self.pessimistic);
         ranks.map(|(best, worst)| if *best == 1.0 { 1.0 / (worst - best + 1.0) } else { 0.0 })
-    }
-}
-
-/// The columns of one batch.
-struct Columns<'a> {
-    directions: &'a StringArray,
-    triple: [&'a PrimitiveArray<UInt32Type>; 3],
-    ranks: [&'a PrimitiveArray<Float64Type>; 3],
-    confidence: Option<&'a PrimitiveArray<Float32Type>>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(batch: &'a RecordBatch) -> Result<Columns<'a>> {
-        Ok(Columns {
-            directions: texts(batch, "direction")?,
-            triple: [numbers(batch, "head")?, numbers(batch, "relation")?, numbers(batch, "tail")?],
-            ranks: [numbers(batch, "rank")?, numbers(batch, "optimistic")?, numbers(batch, "pessimistic")?],
-            confidence: numbers(batch, "confidence").ok(),
-        })
-    }
-
-    fn push(&self, row: usize, into: &mut RankTable) -> Result<()> {
-        let [head, relation, tail] = self.triple.map(|ids| ids.value(row));
-        let name = self.directions.value(row);
-        let direction = Direction::BOTH.into_iter().find(|direction| direction.as_str() == name);
-        let direction =
-            direction.ok_or_else(|| Error::data(format!("`{name}` is no direction")).row(row as u64))?;
-        into.asked.push((Triple::new(head, relation, tail), direction));
-        let lists = [&mut into.ranks, &mut into.optimistic, &mut into.pessimistic];
-        lists.into_iter().zip(self.ranks).for_each(|(list, ranks)| list.push(ranks.value(row)));
-        into.confidences.extend(self.confidence.map(|confidence| confidence.value(row)));
-        Ok(())
     }
 }
 

@@ -130,12 +130,7 @@ impl Session<'_> {
         self.answer_by(&Placed { asked, model }, questions, listing)
     }
 
-    fn answer_by(
-        &self,
-        scorer: &dyn Scorer,
-        questions: &[Question],
-        listing: &Listing,
-    ) -> Result<Vec<Reply>> {
+    fn answer_by(&self, by: &dyn Scorer, questions: &[Question], listing: &Listing) -> Result<Vec<Reply>> {
         let relations = self.data.relations();
         if (listing.range || listing.candidates.is_some()) && questions.iter().any(|q| q.relation.is_none()) {
             return Err(Error::usage("candidates are entities, but a question asks for a relation"));
@@ -149,7 +144,7 @@ impl Session<'_> {
             if let [only] = *queries {
                 queries.push(only);
             }
-            scorer.scores(&queries, &mut scores);
+            by.scores(&queries, &mut scores);
             let mut rows = queries.iter().enumerate();
             let asked = block.iter().map(|q| (*q, q.query(relations).and_then(|_| rows.next())));
             let asked: Vec<(Question, Option<(usize, &Query)>)> = asked.collect();
@@ -194,7 +189,7 @@ impl Session<'_> {
         }
         let is_known = |id: u32| known.binary_search(&EntityId(id)).is_ok();
         let relation = query.relation.base(self.data.relations()).0;
-        let no_loop = !listing.loops && !self.trained.loops[relation.index()];
+        let no_loop = !listing.loops && !self.loops[relation.index()];
         let mut ids: Vec<u32> = match pool {
             Some(pool) => pool.iter().map(|id| id.0).collect(),
             None => (0..).take(scores.len()).collect(),

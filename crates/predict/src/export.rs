@@ -1,12 +1,4 @@
-//! A model for other programs.
-//!
-//! | file | content |
-//! |---|---|
-//! | `model.json` | backbone, rank, counts, and how a score is made of the tables |
-//! | `entities.npy`, `relations.npy` | f32, a row an id; relations, then their inverses; TuckER's `core.npy` |
-//! | `entities.tsv`, `relations.tsv` | `id`, `key`, `name`, in the order of the rows; an inverse's key ends in `⁻¹` |
-//! | `entities.vec`, `relations.vec` | the same rows as word2vec's text, by key |
-//! | `pykeen/` | of ComplEx: weights in PyKEEN's layout, `entity_to_id.tsv`, `relation_to_id.tsv` |
+//! A model for other programs, in the files that `docs/elsewhere.md` lists.
 //!
 //! Words of word2vec end at white space: there `%` and white space in a key are written as URLs have them (`%25`, `%20`).
 //! PyKEEN pairs real and imaginary parts, and with `create_inverse_triples` relation `r` and its inverse are rows `2r` and
@@ -25,7 +17,7 @@ use std::path::Path;
 use crate::output::cell;
 
 /// Key and name of each row.
-type Labels = Vec<[String; 2]>;
+type Labels = [[String; 2]];
 
 /// Writes all files of a model into `folder`.
 pub(crate) fn export(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary) -> Result<()> {
@@ -34,7 +26,7 @@ pub(crate) fn export(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary)
     let inverses = relations
         .clone()
         .map(|labels| labels.map(|label| if label.is_empty() { label } else { format!("{label}⁻¹") }));
-    let (entities, relations): (Labels, Labels) = (entities.collect(), relations.chain(inverses).collect());
+    let (entities, relations): (Vec<_>, Vec<_>) = (entities.collect(), relations.chain(inverses).collect());
     for (name, table, labels) in
         [("entities", &model.entity, &entities), ("relations", &model.relation, &relations)]
     {
@@ -123,12 +115,7 @@ fn word(key: &str) -> String {
     word
 }
 
-fn write_pykeen(
-    folder: &Path,
-    model: &Model<f32>,
-    entities: &[[String; 2]],
-    relations: &[[String; 2]],
-) -> Result<()> {
+fn write_pykeen(folder: &Path, model: &Model<f32>, entities: &Labels, relations: &Labels) -> Result<()> {
     let entity = interleaved(&model.entity, 0..entities.len());
     let relation = interleaved(&model.relation, (0..relations.len()).flat_map(|r| [r, r + relations.len()]));
     let tensors = NamedTensors::default()

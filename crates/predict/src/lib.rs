@@ -1,14 +1,6 @@
 //! Answers from a model of a run: by name, one question or many at a time, explained; scores of triples; export.
 //!
 //! Train and valid are what is known here; the test split is not opened.
-//!
-//! | module | content |
-//! |---|---|
-//! | `question` | questions and triples of a command line or a file; what a person typed, found, or the nearest names |
-//! | `answer` | the best candidates of many questions, in batches, also for an entity that the graph does not have; ranks of triples |
-//! | `why` | what speaks for an answer |
-//! | `output` | answers as table, TSV, JSON lines, Parquet |
-//! | `export` | the model for other programs |
 
 mod answer;
 pub mod command;
@@ -40,33 +32,11 @@ pub struct Session<'a> {
     task: Task,
     run: Run,
     models: Models,
-    trained: Trained,
-}
-
-/// Entities and relations that train has.
-struct Trained {
+    /// Whether train has an entity.
     entities: Vec<bool>,
+    /// Whether train has a relation, and a fact of it from an entity to itself.
     relations: Vec<bool>,
-    /// Relations with a fact from an entity to itself.
     loops: Vec<bool>,
-}
-
-impl Trained {
-    fn new(data: &Data) -> Trained {
-        let of_relations = vec![false; data.relations()];
-        let mut trained = Trained {
-            entities: vec![false; data.entities()],
-            relations: of_relations.clone(),
-            loops: of_relations,
-        };
-        for (i, query) in data.queries.queries().iter().enumerate() {
-            let relation = query.relation.base(data.relations()).0.index();
-            trained.entities[query.head.index()] = true;
-            trained.relations[relation] = true;
-            trained.loops[relation] |= data.queries.tails(i).binary_search(&query.head).is_ok();
-        }
-        trained
-    }
 }
 
 /// A task of this program. Nothing is written: it is there to check inputs against their stages' manifests.
@@ -94,8 +64,16 @@ impl<'a> Session<'a> {
                 Manifest::read(&folder)?.require_same_graph(run, &folder)?;
             }
         }
-        let models = Models::open(&catalogue, &names, &mut task, &data.vocabulary)?;
-        Ok(Session { data, task, run: run.clone(), models, trained: Trained::new(data) })
+        let models = catalogue.open(&names, &mut task, &data.vocabulary)?;
+        let mut entities = vec![false; data.entities()];
+        let [mut relations, mut loops] = [(); 2].map(|()| vec![false; data.relations()]);
+        for (i, query) in data.queries.queries().iter().enumerate() {
+            let relation = query.relation.base(data.relations()).0.index();
+            entities[query.head.index()] = true;
+            relations[relation] = true;
+            loops[relation] |= data.queries.tails(i).binary_search(&query.head).is_ok();
+        }
+        Ok(Session { data, task, run: run.clone(), models, entities, relations, loops })
     }
 
     /// The model itself.
@@ -141,8 +119,8 @@ impl<'a> Session<'a> {
     fn is_trained(&self, question: Question, triple: Triple) -> bool {
         match question.asked() {
             _ if question.is_whole() => true,
-            "relation" => self.trained.relations[triple.relation.index()],
-            _ => self.trained.entities[question.sides(triple)[1].index()],
+            "relation" => self.relations[triple.relation.index()],
+            _ => self.entities[question.sides(triple)[1].index()],
         }
     }
 
@@ -152,8 +130,8 @@ impl<'a> Session<'a> {
         for Question { head, relation, tail } in questions {
             // An entity that the graph does not have is not meant.
             let entities = [head, tail].into_iter().flatten();
-            let entities = entities.filter(|id| self.trained.entities.get(id.index()) == Some(&false));
-            let relation = relation.filter(|id| !self.trained.relations[id.index()]);
+            let entities = entities.filter(|id| self.entities.get(id.index()) == Some(&false));
+            let relation = relation.filter(|id| !self.relations[id.index()]);
             labels.extend(entities.map(|id| self.data.vocabulary.entities[id.index()].label()));
             labels.extend(relation.map(|id| self.data.vocabulary.relations[id.index()].label()));
         }

@@ -1,18 +1,4 @@
-//! Answers as a table for people, TSV, JSON lines or Parquet.
-//!
-//! | column | type | |
-//! |---|---|---|
-//! | `question` | u64 | its number, from 1 |
-//! | `asked` | text | the place that was asked for: `head`, `relation` or `tail` (also of a given triple, whose tail is ranked) |
-//! | `head_key`, `head_name` | text | of the entity; a name may be missing |
-//! | `relation_key`, `relation_name` | text | of the relation; never an inverse |
-//! | `tail_key`, `tail_name` | text | of the entity |
-//! | `rank` | f64 | position in the list; of a given triple the filtered rank of its tail, ties realistic |
-//! | `score` | f32 | the model's score |
-//! | `probability` | f64 | softmax of the scores of all that could stand in this place, listed or not |
-//! | `known` | bool | whether train or valid has the triple |
-//!
-//! In TSV control characters of names are escaped, tabs and line ends among them (`\t`, `\n`).
+//! Answers as a table for people, TSV, JSON lines or Parquet, whose columns are those of `docs/predict.md`.
 
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, StringArray, UInt64Array};
 use dsom_evaluate::report::table;
@@ -84,14 +70,10 @@ fn labels(vocabulary: &Vocabulary, Triple { head, relation: id, tail }: Triple) 
 }
 
 impl<'a> Why<'a> {
-    fn new(
-        vocabulary: &'a Vocabulary,
-        Explanation { policy, answers }: &'a Explanation,
-        answer: usize,
-    ) -> Self {
-        let facts = answers[answer].facts.iter();
+    fn new(vocabulary: &'a Vocabulary, Explanation { policy, answers }: &'a Explanation, at: usize) -> Self {
+        let facts = answers[at].facts.iter();
         let facts = facts.map(|fact| labels(vocabulary, fact.triple).map(|(key, _)| key)).collect();
-        Why { ranks: &answers[answer].ranks, policy: policy.as_deref(), facts }
+        Why { ranks: &answers[at].ranks, policy: policy.as_deref(), facts }
     }
 }
 

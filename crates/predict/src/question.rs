@@ -119,12 +119,8 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn find<'a>(
-    place: &'static str,
-    names: &'a Names,
-    word: &Option<String>,
-) -> Result<Option<u32>, Unclear<'a>> {
-    word.as_ref().map(|word| names.find(word)).transpose().map_err(|unclear| Unclear { place, ..unclear })
+fn find<'a>(at: &'static str, names: &'a Names, word: &Option<String>) -> Result<Option<u32>, Unclear<'a>> {
+    word.as_ref().map(|word| names.find(word)).transpose().map_err(|unclear| Unclear { place: at, ..unclear })
 }
 
 impl Problem<'_> {

@@ -34,7 +34,6 @@ const QUALITY: u8 = 75;
 /// The most bytes of a table: browsers hold texts of half a gigabyte, and base64 takes a third more.
 const LARGEST: usize = 256 << 20;
 
-/// Choices of a page that answers.
 #[derive(clap::Args)]
 pub(crate) struct Ask {
     /// Write a page that answers questions instead: the model itself, in one file
@@ -63,14 +62,18 @@ impl Ask {
         let graph = Manifest::read(&run.graph())?;
         let name = graph.summary["name"].as_str().unwrap_or("a graph");
         let thumbnails = self.thumbnails(&run, &graph, &data.vocabulary.entities)?;
+        let held = [
+            ("graph", self.words(model, &data, &thumbnails).to_string().replace('<', "\\u003c")),
+            ("train", triples(train(&data))),
+            ("valid", triples(data.valid.iter().copied())),
+            ("entities", self.table(&model.entity)?),
+            ("relations", self.table(&model.relation)?),
+            ("core", self.table(&model.core)?),
+        ];
         let body = html! {
             (frame(name, &self.about(model, &data)))
-            (script_of("graph", &self.words(model, &data, &thumbnails).to_string().replace('<', "\\u003c")))
-            (script_of("train", &triples(&train(&data))))
-            (script_of("valid", &triples(&data.valid)))
-            (script_of("entities", &self.table(&model.entity)?))
-            (script_of("relations", &self.table(&model.relation)?))
-            (script_of("core", &self.table(&model.core)?))
+            // Content that is no program, for the script to read.
+            @for (id, content) in held { script id=(id) type="text/plain" { (PreEscaped(content)) } }
             script { (PreEscaped(SCRIPT)) }
         };
         Ok(document(&format!("Ask {name}"), STYLE, &body))
@@ -159,11 +162,6 @@ fn thumbnail(folder: &ImageFolder, entity: &Entity) -> Result<Option<String>> {
     Ok(None)
 }
 
-/// Content that is no program, for the script to read.
-fn script_of(id: &str, content: &str) -> Markup {
-    html! { script id=(id) type="text/plain" { (PreEscaped(content)) } }
-}
-
 /// The beginning of an entity's description.
 fn description(entity: &Entity) -> Option<String> {
     let text = entity.description.as_deref()?;
@@ -173,18 +171,17 @@ fn description(entity: &Entity) -> Option<String> {
     }
 }
 
-fn train(data: &Data) -> Vec<Triple> {
+fn train(data: &Data) -> impl Iterator<Item = Triple> {
     let queries = data.queries.queries().iter().enumerate();
     let forward = queries.filter(|(_, query)| query.relation.index() < data.relations());
-    let triples = forward.flat_map(|(i, &Query { head, relation })| {
+    forward.flat_map(|(i, &Query { head, relation })| {
         data.queries.tails(i).iter().map(move |&tail| Triple { head, relation, tail })
-    });
-    triples.collect()
+    })
 }
 
 /// Heads, relations and tails as u32 in base64.
-fn triples(triples: &[Triple]) -> String {
-    let ids = triples.iter().flat_map(|Triple { head, relation, tail }| [head.0, relation.0, tail.0]);
+fn triples(triples: impl Iterator<Item = Triple>) -> String {
+    let ids = triples.flat_map(|Triple { head, relation, tail }| [head.0, relation.0, tail.0]);
     STANDARD.encode(ids.flat_map(u32::to_le_bytes).collect::<Vec<u8>>())
 }
 

@@ -2,10 +2,8 @@
 //!
 //! A report is one file that must read well on a light and a dark screen, on paper and on a phone. So shapes take
 //! their colours from the page's style sheet by class (`s0` to `s7`), texts are set in the page's font, and a chart is
-//! 360 units wide, about a phone's width, so that its text keeps its size there. Libraries that draw for files fix
-//! colours and measure fonts themselves; those that draw in the browser need scripts. What is left to do is little:
-//! scales with round ticks, lines, bands, stacked shares, bars. Every chart is named and described for screen readers,
-//! and every mark tells its numbers when it is pointed at.
+//! 360 units wide, about a phone's width, so that its text keeps its size there. Every chart is named and described for
+//! screen readers, and every mark tells its numbers when it is pointed at.
 
 mod lines;
 mod scale;
@@ -25,7 +23,6 @@ const RIGHT: f64 = WIDTH - 14.0;
 pub(crate) const TOP: f64 = 8.0;
 const BOTTOM: f64 = HEIGHT - 36.0;
 
-/// The class of a series' colour.
 pub(crate) fn series(number: usize) -> &'static str {
     const CLASSES: [&str; 8] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
     CLASSES[number % CLASSES.len()]
@@ -52,21 +49,14 @@ pub(crate) fn legend(mark: Mark, names: &[Named]) -> Markup {
 }
 
 /// A figure: its title, a legend if there are several names, and the drawing with words for who cannot see it.
-pub(crate) fn figure(
-    id: &str,
-    title: &str,
-    note: &str,
-    legend: Markup,
-    describe: &str,
-    drawing: Markup,
-) -> Markup {
+pub(crate) fn figure(id: &str, title: &str, note: &str, legend: Markup, words: &str, svg: Markup) -> Markup {
     html! {
         figure {
             figcaption id={ (id) "-title" } { (title) @if !note.is_empty() { small { (note) } } }
             (legend)
             svg viewBox={ "0 0 " (WIDTH) " " (HEIGHT) } role="img" aria-labelledby={ (id) "-title " (id) "-words" } {
-                desc id={ (id) "-words" } { (describe) }
-                (drawing)
+                desc id={ (id) "-words" } { (words) }
+                (svg)
             }
         }
     }
@@ -131,12 +121,8 @@ pub(crate) fn share_bar<'a>(parts: impl Iterator<Item = (f64, &'a str, &'a str)>
 }
 
 /// A value with its interval on a scale from `from` to `to`.
-pub(crate) fn interval(
-    Interval { low, high }: Interval,
-    value: f64,
-    (from, to): (f64, f64),
-    class: &str,
-) -> Markup {
+pub(crate) fn interval(of: Interval, value: f64, (from, to): (f64, f64), class: &str) -> Markup {
+    let Interval { low, high } = of;
     let scale = Scale::exact(from, to).onto(4.0, 156.0);
     let [low_at, at, high_at] = [low, value, high].map(|value| px(scale.place(value)));
     let words = format!("{value:.2}, interval from {low:.2} to {high:.2}");

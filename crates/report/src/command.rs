@@ -1,6 +1,6 @@
 //! Command line of `dsom report`.
 
-use clap::{ArgAction, Args};
+use clap::{ArgAction, ArgGroup, Args};
 use stage::Result;
 use stage::files::write_bytes;
 use std::path::PathBuf;
@@ -17,9 +17,14 @@ use crate::{run_report, tensorboard};
 /// file comes from. What is missing is left out with a sentence. The file needs no network and no script. With --ask the
 /// file is a page that answers questions as dsom-predict does (docs/predict.md).
 #[derive(Args)]
+#[command(group = ArgGroup::new("of").args(["run", "experiment"]).required(true))]
 pub struct Arguments {
-    #[command(flatten)]
-    of: Of,
+    /// Directory of a run
+    #[arg(long, value_name = "DIR", env = "DSOM_RUN")]
+    run: Option<PathBuf>,
+    /// Directory of an experiment, as dsom-experiment wrote it
+    #[arg(long, value_name = "DIR")]
+    experiment: Option<PathBuf>,
     #[command(flatten)]
     ask: Ask,
     /// Where to write the page [default: report.html or ask.html in the directory]
@@ -33,18 +38,6 @@ pub struct Arguments {
     quiet: u8,
 }
 
-/// What the report is about.
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-struct Of {
-    /// Directory of a run
-    #[arg(long, value_name = "DIR", env = "DSOM_RUN")]
-    run: Option<PathBuf>,
-    /// Directory of an experiment, as dsom-experiment wrote it
-    #[arg(long, value_name = "DIR")]
-    experiment: Option<PathBuf>,
-}
-
 /// Runs the program, and gives its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     program::init_logging(-(arguments.quiet.min(3) as i8));
@@ -52,7 +45,7 @@ pub fn main(arguments: Arguments) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let (folder, page, name) = match (&arguments.of.run, &arguments.of.experiment) {
+    let (folder, page, name) = match (&arguments.run, &arguments.experiment) {
         (_, Some(folder)) => (folder, experiment_report(folder)?, "report.html"),
         (Some(folder), None) if arguments.ask.ask => (folder, arguments.ask.page(folder)?, "ask.html"),
         (Some(folder), None) => (folder, run_report(folder)?, "report.html"),

@@ -45,15 +45,14 @@ fn run_report(root: &Path) -> Result<String> {
         ("learning", "Learning", sections::learning::body(&report)),
         ("strategies", "Strategies", sections::strategies::body(&report)),
         ("calibration", "Calibration", sections::calibration::body(&report)),
-        ("coverage", "Coverage", sections::graph::coverage(&report)),
-        ("audit", "Audit of the graph", sections::graph::audit(&report)),
+        ("coverage", "Coverage", sections::data::coverage(&report)),
+        ("audit", "Audit of the graph", sections::data::audit(&report)),
         ("examples", "Predictions by name", sections::results::examples(&report)),
-        ("provenance", "Provenance", sections::provenance::body(&report)),
+        ("provenance", "Provenance", sections::data::provenance(&report)),
     ];
     Ok(page::page("Report of a run", report.data.dataset(), &sections::summary::lead(&report), &sections))
 }
 
-/// The bootstrap intervals of all models' MRR, in percent.
 fn intervals(data: &RunData) -> BTreeMap<String, Interval> {
     let tables: Vec<_> = data.shown().into_iter().flat_map(|split| data.ranks_on(split)).collect();
     let columns = tables.iter().map(|table| table.ranks.iter().map(|rank| 100.0 / rank).collect());

@@ -92,9 +92,9 @@ impl RunData {
             name: full.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             vocabulary: Vocabulary::read(&run.graph())?,
             audit: audit.is_file().then(|| read_json(&audit)).transpose()?,
-            models: of_evaluation(&stages, METRICS, report::read)?,
-            ranks: of_evaluation(&stages, RANKS, table::read)?,
-            examples: of_evaluation(&stages, EXAMPLES, read_json)?,
+            models: evaluated(&stages, METRICS, report::read)?,
+            ranks: evaluated(&stages, RANKS, table::read)?,
+            examples: evaluated(&stages, EXAMPLES, read_json)?,
             stages,
             histories,
             choices,
@@ -144,11 +144,7 @@ impl RunData {
 }
 
 /// What a file of the evaluation says; nothing if that has not finished.
-fn of_evaluation<T: Default>(
-    stages: &[Stage],
-    name: &str,
-    read: impl FnOnce(&Path) -> Result<T>,
-) -> Result<T> {
+fn evaluated<T: Default>(stages: &[Stage], name: &str, read: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let evaluation = stages.iter().find(|stage| stage.manifest.program == "dsom-evaluate");
     evaluation.and_then(|stage| stage.file(name)).map_or(Ok(T::default()), |path| read(&path))
 }
@@ -187,7 +183,6 @@ pub(crate) struct Choices {
     pub(crate) queries: Vec<Asked>,
 }
 
-/// A query with the policy's opinion.
 pub(crate) struct Asked {
     pub(crate) head: String,
     /// The relation's name; an inverse's ends in `⁻¹`.
@@ -249,8 +244,8 @@ pub(crate) struct History {
 
 /// One line of the log.
 pub(crate) struct Epoch {
-    /// Its number, from 1.
-    pub(crate) epoch: f64,
+    /// From 1.
+    pub(crate) number: f64,
     figures: Map<String, Value>,
 }
 
@@ -269,7 +264,7 @@ impl History {
     }
 
     pub(crate) fn curve(&self, figure: &str) -> Vec<(f64, f64)> {
-        self.epochs.iter().filter_map(|epoch| Some((epoch.epoch, epoch.number(figure)?))).collect()
+        self.epochs.iter().filter_map(|epoch| Some((epoch.number, epoch.figure(figure)?))).collect()
     }
 
     /// The names of all figures that are numbers.
@@ -283,7 +278,6 @@ impl History {
         names
     }
 
-    /// The names of the strategies whose shares are logged.
     pub(crate) fn strategies(&self) -> Vec<String> {
         let first = self.epochs.first().and_then(|epoch| epoch.figures.get("strategies")?.as_object());
         first.into_iter().flatten().map(|(name, _)| name.clone()).collect()
@@ -293,11 +287,11 @@ impl History {
 impl Epoch {
     fn parse(line: &str) -> Result<Epoch, String> {
         let figures: Map<String, Value> = serde_json::from_str(line).map_err(|e| e.to_string())?;
-        let epoch = figures.get("epoch").and_then(Value::as_f64).ok_or("no `epoch`")?;
-        Ok(Epoch { epoch, figures })
+        let number = figures.get("epoch").and_then(Value::as_f64).ok_or("no `epoch`")?;
+        Ok(Epoch { number, figures })
     }
 
-    pub(crate) fn number(&self, figure: &str) -> Option<f64> {
+    pub(crate) fn figure(&self, figure: &str) -> Option<f64> {
         self.figures.get(figure)?.as_f64()
     }
 

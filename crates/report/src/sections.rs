@@ -1,9 +1,8 @@
 //! The sections of a run's report, each a function from the run to what it says. What a run lacks is a sentence.
 
 pub(crate) mod calibration;
-pub(crate) mod graph;
+pub(crate) mod data;
 pub(crate) mod learning;
-pub(crate) mod provenance;
 pub(crate) mod results;
 pub(crate) mod strategies;
 pub(crate) mod summary;

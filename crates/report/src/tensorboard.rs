@@ -37,14 +37,14 @@ fn file_of(data: &RunData, history: &History) -> Vec<u8> {
     let mut time = finished - took;
     let mut file = record(&event(time, 0.0, None));
     for epoch in &history.epochs {
-        time += epoch.number("seconds").unwrap_or_default();
+        time += epoch.figure("seconds").unwrap_or_default();
         let mut values = Vec::new();
         for name in history.figures() {
-            values.extend(epoch.number(name).map(|value| (format!("epoch/{name}"), value)));
+            values.extend(epoch.figure(name).map(|value| (format!("epoch/{name}"), value)));
         }
         let strategies = history.strategies().into_iter();
         values.extend(strategies.map(|name| (format!("strategy/{name}"), epoch.share(&name))));
-        file.extend(record(&event(time, epoch.epoch, Some(&values))));
+        file.extend(record(&event(time, epoch.number, Some(&values))));
     }
     let figures = figures(data, &history.model);
     if !figures.is_empty() {

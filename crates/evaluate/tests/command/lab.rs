@@ -36,7 +36,6 @@ impl Lab {
         lab
     }
 
-    /// Writes the graph anew.
     pub(crate) fn import(&self, splits: [Vec<Triple>; 3]) {
         let task = Task::new(&self.run(), "dsom-import", self.run().graph(), &json!({}), 0);
         finish(task, json!({}), |work| {
@@ -48,12 +47,10 @@ impl Lab {
         });
     }
 
-    /// Adds a finished student.
     pub(crate) fn student(&self, name: &str, model: &Model<f32>) {
         self.model("dsom-distill", self.run().student(name), model);
     }
 
-    /// Adds a finished teacher.
     pub(crate) fn teacher(&self, modality: &str, model: &Model<f32>) {
         self.model("dsom-teachers", self.run().teacher(&modality.parse().unwrap()), model);
     }
@@ -73,7 +70,6 @@ impl Lab {
         Run::new(self.path("run"))
     }
 
-    /// A path beside the run.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -133,7 +129,6 @@ pub(crate) fn perfect() -> Model<f32> {
     Model::complex(entity, relation)
 }
 
-/// A model that scores everything 0.
 pub(crate) fn blank() -> Model<f32> {
     Model::complex(Matrix::zeros(NAMES.len(), 4), Matrix::zeros(2 * RELATIONS.len(), 4))
 }

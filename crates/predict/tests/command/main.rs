@@ -3,7 +3,6 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod answers;
-mod exports;
 mod files;
 #[path = "../../../evaluate/tests/command/lab.rs"]
 mod lab;
@@ -65,7 +64,6 @@ impl Lab {
         self.path(name).to_str().unwrap().to_owned()
     }
 
-    /// Writes a file beside the run.
     fn file(&self, name: &str, text: &str) -> String {
         std::fs::write(self.path(name), text).unwrap();
         self.name(name)
@@ -75,7 +73,6 @@ impl Lab {
         self.call("dsom-predict", more, "")
     }
 
-    /// The answers as JSON.
     fn json(&self, more: &[&str]) -> Vec<Value> {
         let printed = succeeds(&self.predict(&[more, &["--json"]].concat()));
         printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

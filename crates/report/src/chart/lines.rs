@@ -113,14 +113,7 @@ fn extent(values: impl Iterator<Item = f64>) -> Option<(f64, f64)> {
 }
 
 /// Layers over `epochs`, the first name at the bottom; `shares[epoch][name]` is from 0 to 1.
-pub(crate) fn stacked(
-    id: &str,
-    title: &str,
-    note: &str,
-    names: &[Named],
-    epochs: &[f64],
-    shares: &[Vec<f64>],
-) -> Markup {
+pub(crate) fn stacked(id: &str, title: &str, names: &[Named], epochs: &[f64], shares: &[Vec<f64>]) -> Markup {
     let (Some(first), Some(last)) = (epochs.first(), epochs.last()) else { return html! {} };
     let plot = Plot::below(TOP, Scale::exact(*first, *last), Scale::exact(0.0, 100.0));
     let mut below = vec![0.0; epochs.len()];
@@ -137,6 +130,7 @@ pub(crate) fn stacked(
         @for (name, class, way) in areas { path.fill.edge.(class) d={ (way) "Z" } { title { (name) } } }
         (plot.axes("epoch", "share in %"))
     };
+    let note = "share of the training queries' actions";
     let described = format!("Shares: {}.", words.join("; "));
     figure(id, title, note, legend(Mark::Area, names), &described, drawing)
 }
@@ -173,7 +167,7 @@ mod tests {
     fn layers_stand_on_each_other() {
         let names = [("a".into(), "s1"), ("b".into(), "s1")];
         let shares = [vec![0.25, 0.75], vec![0.5, 0.5]];
-        let drawn = stacked("s", "t", "", &names, &[1.0, 2.0], &shares).into_string();
+        let drawn = stacked("s", "t", &names, &[1.0, 2.0], &shares).into_string();
         // 0 % is at 194, 100 % at 8.
         assert!(drawn.contains("d=\"M50 147.5L346 101L346 194L50 194Z\""), "{drawn}");
         assert!(drawn.contains("d=\"M50 8L346 8L346 101L50 147.5Z\""), "{drawn}");

@@ -15,7 +15,6 @@ use crate::strategies::Shown;
 /// The most lines of a chart of rewards.
 const LINES: usize = 8;
 
-/// A chart for every sweep and dataset.
 pub(super) fn sweeps(experiment: &Experiment) -> Markup {
     let sweeps = &experiment.record.experiment.sweep;
     if sweeps.is_empty() {

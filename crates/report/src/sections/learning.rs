@@ -68,10 +68,9 @@ fn strategies(history: &History) -> Markup {
     let drawn: Vec<Vec<f64>> = drawn.collect();
     let shown = Shown::of(&names, &drawn[drawn.len() - 1]);
     let pooled: Vec<Vec<f64>> = drawn.iter().map(|shares| shown.pool(shares)).collect();
-    let epochs: Vec<f64> = history.epochs.iter().map(|epoch| epoch.epoch).collect();
+    let epochs: Vec<f64> = history.epochs.iter().map(|epoch| epoch.number).collect();
     let (id, title) = (format!("drawn-{}", history.model), format!("Strategies that {} drew", history.model));
-    let note = "share of the training queries' actions";
-    stacked(&id, &title, note, &shown.names, &epochs, &pooled)
+    stacked(&id, &title, &shown.names, &epochs, &pooled)
 }
 
 fn row(history: &History) -> [String; 6] {

@@ -16,7 +16,6 @@ use crate::strategies::{Shown, favourite, readable};
 /// Rows of a table that are shown at once, and on demand: a large graph has more entities than anybody reads.
 const SHOWN: usize = 16;
 const MORE: usize = 160;
-/// Queries that are named for a strategy.
 const NAMED: usize = 5;
 
 /// A field of the summaries of a program's stages, with a table of its own.
@@ -180,7 +179,6 @@ pub(crate) fn bars(shown: &Shown, what: &str, rows: &[(String, Shares)]) -> Mark
     scroll(head, rows)
 }
 
-/// For every strategy that is any query's favourite, those queries, the surest first.
 fn examples(choices: &Choices) -> Markup {
     let mut of: Vec<Vec<(f64, &Asked)>> = vec![Vec::new(); choices.strategies.len()];
     for asked in &choices.queries {
