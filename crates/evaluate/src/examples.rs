@@ -50,20 +50,14 @@ pub struct Answer {
     pub rank: f64,
 }
 
-/// Draws `count` of the split's distinct queries and lets `scorer` answer them.
-pub(crate) fn draw(
-    graph: &Graph,
-    scorer: &impl Scorer,
-    split: Split,
-    count: usize,
-    seed: u64,
-) -> Vec<Example> {
+/// Draws `count` of the split's distinct queries, answered by a scorer.
+pub(crate) fn draw(graph: &Graph, by: &impl Scorer, split: Split, count: usize, seed: u64) -> Vec<Example> {
     let queries = QuerySet::new(graph.triples(split), graph.relations());
     let mut generator = seed::generator(seed, "evaluate/examples", 0);
     let drawn = rand::seq::index::sample(&mut generator, queries.len(), count.min(queries.len()));
     let mut scores = Matrix::zeros(0, 0);
     let examples = drawn.into_iter().map(|index| {
-        scorer.scores(&[queries.query(index)], &mut scores);
+        by.scores(&[queries.query(index)], &mut scores);
         answer(graph, split, queries.query(index), queries.tails(index), scores.row(0))
     });
     examples.collect()

@@ -52,7 +52,8 @@ struct Why<'a> {
     facts: Vec<[&'a str; 3]>,
 }
 
-type Label<'a> = (&'a str, Option<&'a str>);
+/// The key of an entity or a relation, and its name if there is one.
+pub(crate) type Label<'a> = (&'a str, Option<&'a str>);
 
 fn entity(vocabulary: &Vocabulary, id: EntityId) -> Label<'_> {
     let entity = &vocabulary.entities[id.index()];

@@ -9,6 +9,8 @@ use std::collections::HashMap;
 use std::io::Read;
 use std::path::Path;
 
+use crate::output::Label;
+
 /// Number of rows that cannot be understood which a message shows.
 const SHOWN: usize = 5;
 /// Number of candidates or suggestions that a message names.
@@ -215,9 +217,6 @@ fn require(words: Words, rows: Rows) -> Result<Words, String> {
     };
     Err(reason.to_owned())
 }
-
-/// The key of an entity or a relation, and its name if there is one.
-type Label<'a> = (&'a str, Option<&'a str>);
 
 struct Names<'a> {
     what: &'static str,
