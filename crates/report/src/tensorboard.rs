@@ -68,7 +68,7 @@ fn figures(data: &RunData, model: &str) -> Vec<(String, f64)> {
 
 /// Seconds since 1970 of an RFC 3339 time; 0 if it is none.
 fn unix_seconds(time: &str) -> f64 {
-    time.parse::<jiff::Timestamp>().map_or(0.0, |time| time.as_millisecond() as f64 / 1e3)
+    chrono::DateTime::parse_from_rfc3339(time).map_or(0.0, |time| time.timestamp_millis() as f64 / 1e3)
 }
 
 /// The bytes of a `tensorflow.Event`: named numbers, or in the first event of a file the format.

@@ -82,7 +82,8 @@ pub fn require_memory(bytes: u64, what: &str, knob: &str) -> Result<()> {
 pub fn require_disk(folder: &Path, bytes: u64, what: &str, knob: &str) -> Result<()> {
     let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
-    let free = fs4::available_space(existing).map_err(|e| Error::io(existing, e))?;
+    let disk = rustix::fs::statvfs(existing).map_err(|e| Error::io(existing, e.into()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     tracing::debug!("{what}: about {} on disk, {} are free", human(bytes), human(free));
     if bytes > free {
         let message = format!("{what} needs about {}, {} are free on its disk", human(bytes), human(free));

@@ -14,7 +14,7 @@ use crate::{Error, Kind, Result};
 /// A stage at work on its folder.
 pub struct Work {
     task: Task,
-    started: (Instant, jiff::Timestamp),
+    started: (Instant, String),
     resumes: bool,
     _lock: File,
 }
@@ -23,6 +23,11 @@ pub struct Work {
 const KEPT: &str = "kept.tmp";
 /// The process that works on the folder, for whoever comes second; removed when the stage ends.
 const HOLDER: &str = "holder.tmp";
+
+/// The time in RFC 3339, to the microsecond.
+fn now() -> String {
+    chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Micros, true)
+}
 
 impl Work {
     /// Takes the folder of `task`: nothing in it passes for whole from here on. None if another process has finished the
@@ -43,7 +48,7 @@ impl Work {
             // Written in place, not renamed, so that the lock stays with the file.
             std::fs::write(&marker, task.identity().to_string()).map_err(|e| Error::io(&marker, e))?;
         }
-        let started = (Instant::now(), jiff::Timestamp::now());
+        let started = (Instant::now(), now());
         let holder = format!("process {} since {}", std::process::id(), started.1);
         files::write_bytes(&task.folder.join(HOLDER), holder.as_bytes())?;
         Ok(Some(Work { task, started, resumes, _lock: lock }))
@@ -99,8 +104,8 @@ impl Work {
             seed: self.task.seed,
             inputs: self.task.inputs.clone(),
             outputs: outputs(folder)?,
-            started: self.started.1.to_string(),
-            finished: jiff::Timestamp::now().to_string(),
+            started: self.started.1,
+            finished: now(),
             wall_seconds: (self.started.0.elapsed().as_secs_f64() * 1e3).round() / 1e3,
             peak_memory_bytes: crate::resources::peak_memory(),
             threads: rayon::current_num_threads(),
