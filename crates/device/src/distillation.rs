@@ -3,8 +3,9 @@
 
 use candle_core::{Result, Tensor};
 use kge::Matrix;
+use kge::matrix::index;
 
-use crate::host::{list, read_numbers, upload};
+use crate::host::{bytes, list, read_numbers, select, upload};
 use crate::objective::{BatchObjective, BatchTails, ScoreGradient, TailLists};
 use crate::senior::BatchIntegration;
 use crate::teachers::DeviceTeachers;
@@ -84,9 +85,8 @@ impl<'a, 'b> BatchDistillation<'a, 'b> {
     /// Bytes of the device's memory beside the trainer's, for batches of so many queries: the teachers' scores, and what is at
     /// hand of one combination, each `(query, entity)`.
     pub fn memory(entities: usize, queries: usize, teachers: usize) -> u64 {
-        const AT_HAND: u64 = 8;
-        let scores = (queries as u64).saturating_mul(entities as u64).saturating_mul(4);
-        scores.saturating_mul(teachers as u64 + AT_HAND)
+        const AT_HAND: usize = 8;
+        bytes(&[queries, entities, teachers + AT_HAND])
     }
 
     /// One combination of all teachers for each query, and what the Senior is to learn from it.
@@ -119,7 +119,10 @@ impl BatchObjective for BatchDistillation<'_, '_> {
         let mut lesson = BatchLesson::new(self.terms, &batch.lists, scores, scale)?;
         let (rounds, baseline) = match self.guidance {
             Guidance::Combined { combinations, baseline } => {
-                (rounds(batch, scores, combinations)?, baseline.as_ref())
+                // The first combination of each query, the second of each that has another, and so on.
+                let most = combinations.iter().map(Vec::len).max().unwrap_or(0);
+                let rounds = (0..most).map(|number| Round::new(batch, scores, combinations, number));
+                (rounds.collect::<Result<_>>()?, baseline.as_ref())
             }
             Guidance::Integrated { scales, temperature } => {
                 (vec![self.integrate(batch, scores, scales, *temperature)?], None)
@@ -136,8 +139,8 @@ impl BatchObjective for BatchDistillation<'_, '_> {
             let split = SplitScores::new(&baseline.combine(said)?, &batch.lists)?;
             let baseline = lesson.answers(&baseline, &split)?;
             let places = batch.places()?;
-            let of_pairs = |answers: &Tensor| answers.flatten_all()?.index_select(&places, 0);
-            self.left.answers = Some([of_pairs(&lesson.chosen)?, of_pairs(&baseline)?]);
+            let chosen = lesson.chosen.flatten_all()?.index_select(&places, 0)?;
+            self.left.answers = Some([chosen, baseline.flatten_all()?.index_select(&places, 0)?]);
         }
         self.left.distillation = Some(lesson.values.sum_all()?);
         lesson.finish(&batch.lists)
@@ -145,21 +148,20 @@ impl BatchObjective for BatchDistillation<'_, '_> {
 
     fn left(&mut self) -> Result<BatchFigures> {
         let Left { distillation, answers, integration } = std::mem::take(&mut self.left);
-        let matrix = |tensor: &Tensor| -> Result<Matrix<f64>> {
-            let (rows, columns) = tensor.dims2()?;
-            Ok(Matrix::from_values(rows, columns, read_numbers(tensor)?))
-        };
         let mut taught = BatchFigures::default();
         if let Some(distillation) = distillation {
             taught.distillation = read_numbers(&distillation)?[0];
         }
         if let Some([chosen, baseline]) = answers {
             let pairs = read_numbers(&chosen)?.into_iter().zip(read_numbers(&baseline)?);
-            let answer = |(chosen, baseline)| Comparison { chosen: chosen > 0.5, baseline: baseline > 0.5 };
-            taught.answers = pairs.map(answer).collect();
+            let pairs = pairs.map(|of| Comparison { chosen: of.0 > 0.5, baseline: of.1 > 0.5 });
+            taught.answers = pairs.collect();
         }
         if let Some([attention, gradient]) = integration {
-            taught.integration = Some([matrix(&attention)?, matrix(&gradient)?]);
+            let (rows, columns) = attention.dims2()?;
+            let [attention, gradient] = [read_numbers(&attention)?, read_numbers(&gradient)?];
+            taught.integration =
+                Some([attention, gradient].map(|numbers| Matrix::from_values(rows, columns, numbers)));
         }
         Ok(taught)
     }
@@ -177,13 +179,6 @@ struct Round {
     targets: Tensor,
 }
 
-/// The batch's combinations, the first of each query, the second of each that has another, and so on.
-fn rounds(batch: &BatchTails<'_>, scores: &Tensor, combinations: &[Vec<Combination>]) -> Result<Vec<Round>> {
-    assert_eq!(combinations.len(), batch.numbers.len(), "combinations for every query of the batch");
-    let most = combinations.iter().map(Vec::len).max().unwrap_or(0);
-    (0..most).map(|number| Round::new(batch, scores, combinations, number)).collect()
-}
-
 impl Round {
     fn new(
         batch: &BatchTails<'_>,
@@ -191,21 +186,22 @@ impl Round {
         combinations: &[Vec<Combination>],
         number: usize,
     ) -> Result<Round> {
+        assert_eq!(combinations.len(), batch.numbers.len(), "combinations for every query of the batch");
         let device = scores.device();
-        let there = || (0u32..).zip(combinations).filter_map(|(row, of)| Some((row, of.get(number)?)));
-        let rows: Vec<u32> = there().map(|(row, _)| row).collect();
-        let weights: Vec<f32> = there().flat_map(|(_, combination)| combination.weights.clone()).collect();
+        let there = (0u32..).zip(combinations).filter_map(|(row, of)| Some((row, of.get(number)?)));
+        let (rows, there): (Vec<u32>, Vec<&Combination>) = there.unzip();
+        let weights: Vec<f32> = there.iter().flat_map(|of| of.weights.iter().copied()).collect();
         let weights = Tensor::from_vec(weights, (rows.len(), ()), device)?.to_dtype(scores.dtype())?;
         let counts: Vec<usize> = batch.counts().collect();
-        let is_whole = there().all(|(row, combination)| combination.tails.len() == counts[row as usize]);
-        let most = batch.lists.tails.dim(1)?;
+        let is_whole = rows.iter().zip(&there).all(|(row, of)| of.tails.len() == counts[index(*row)]);
         let rows = (rows.len() < combinations.len()).then(|| list(device, &rows)).transpose()?;
-        let lists = rows.as_ref().map_or_else(|| Ok(batch.lists.clone()), |rows| batch.lists.select(rows))?;
+        let lists = batch.lists.select(rows.as_ref())?;
         let targets = if is_whole {
             lists.is_tail.clone()
         } else {
-            let mut targets = vec![0f32; most * lists.tails.dim(0)?];
-            for (row, (_, combination)) in targets.chunks_exact_mut(most).zip(there()) {
+            let most = lists.tails.dim(1)?;
+            let mut targets = vec![0f32; most * there.len()];
+            for (row, combination) in targets.chunks_exact_mut(most).zip(there) {
                 combination.tails.iter().for_each(|tail| row[*tail] = 1.0);
             }
             Tensor::from_vec(targets, ((), most), device)?.to_dtype(lists.counts.dtype())?
@@ -215,14 +211,9 @@ impl Round {
 
     /// The sums of the teachers' scores by the round's weights `(row, entity)` (Eq. 7).
     fn combine(&self, teachers: &[Tensor]) -> Result<Tensor> {
-        let weighted = |(teacher, scores): (usize, &Tensor)| {
-            let scores = match &self.rows {
-                Some(rows) => &scores.index_select(rows, 0)?,
-                None => scores,
-            };
-            scores.broadcast_mul(&self.weights.narrow(1, teacher, 1)?)
-        };
-        let mut weighted = teachers.iter().enumerate().map(weighted);
+        let mut weighted = teachers.iter().enumerate().map(|(teacher, scores)| {
+            select(scores, self.rows.as_ref())?.broadcast_mul(&self.weights.narrow(1, teacher, 1)?)
+        });
         let Some(first) = weighted.next() else { candle_core::bail!("a combination of no teachers") };
         weighted.try_fold(first?, |sum, next| sum + next?)
     }
@@ -283,10 +274,7 @@ impl BatchLesson {
 
     /// Adds the distillation from a round's `combined (row, entity)` scores.
     fn take(&mut self, round: &Round, combined: &Tensor, rewarded: bool) -> Result<()> {
-        let student = match &round.rows {
-            Some(rows) => self.student.select(rows)?,
-            None => self.student.clone(),
-        };
+        let student = self.student.select(round.rows.as_ref())?;
         let split = SplitScores::new(combined, &round.lists)?;
         if rewarded {
             let answers = self.answers(round, &split)?;
@@ -306,11 +294,7 @@ impl BatchLesson {
 
     /// 1 for the round's targets whose cross-entropy by the combined scores is below the student's (Eq. 8), `(row, most)`.
     fn answers(&self, round: &Round, combined: &SplitScores) -> Result<Tensor> {
-        let student = self.of_tails.broadcast_sub(&self.log_sum)?;
-        let student = match &round.rows {
-            Some(rows) => student.index_select(rows, 0)?,
-            None => student,
-        };
+        let student = select(&self.of_tails.broadcast_sub(&self.log_sum)?, round.rows.as_ref())?;
         let log_sum = combined.log_sum_exp(&combined.soften(1.0)?.1)?;
         let teachers = combined.of_tails.broadcast_sub(&log_sum)?;
         teachers.gt(&student)?.to_dtype(student.dtype())? * &round.targets

@@ -1,8 +1,8 @@
 //! Entity embeddings in training: free, or projected from fixed features. See [`kge::train::Embedding`] for both ways.
 
 use candle_core::{Device, Result, Tensor};
+use kge::Backbone;
 use kge::train::{Batch, Embedding, Way};
-use kge::{Backbone, Matrix};
 use recipe::Precision;
 
 use crate::host::{Number, list, spread, upload};
@@ -50,7 +50,7 @@ impl DeviceEntities {
                 (projection, Some(FeatureTensors { rows: upload(device, features)?, scale: *scale }))
             }
         };
-        let weight = AdagradWeight::new(upload(device, value)?)?;
+        let weight = AdagradWeight::new(device, value)?;
         Ok(DeviceEntities { backbone, weight, features, table: None })
     }
 
@@ -65,28 +65,22 @@ impl DeviceEntities {
 
     /// The matrices that a step on `batch` multiplies.
     pub(crate) fn way(&self, batch: &Batch) -> Way {
-        match &self.features {
-            Some(features) if !self.backbone.is_distance() => Way::cheaper(
-                self.count(),
-                features.rows.dims()[1],
-                self.weight.value.dims()[1],
-                batch.queries,
-                batch.entities.rows().len(),
-            ),
-            _ => Way::Entities,
-        }
+        let Some(features) = &self.features else { return Way::Entities };
+        let (columns, width) = (features.rows.dims()[1], self.weight.value.dims()[1]);
+        let (queries, used) = (batch.queries, batch.entities.rows.len());
+        Way::cheaper(self.backbone.is_distance(), self.count(), columns, width, queries, used)
     }
 
     /// The table as it scores.
     pub(crate) fn table(&mut self) -> Result<Tensor> {
-        if self.table.is_none() {
-            let embeddings = match &self.features {
-                None => self.weight.value.clone(),
-                Some(features) => self.project(&features.rows, features.scale)?,
-            };
-            self.table = Some(close_entities(self.backbone, &embeddings)?);
+        if let Some(table) = &self.table {
+            return Ok(table.clone());
         }
-        Ok(self.table.clone().expect("just written"))
+        let embeddings = match &self.features {
+            None => self.weight.value.clone(),
+            Some(features) => self.project(&features.rows, features.scale)?,
+        };
+        Ok(self.table.insert(close_entities(self.backbone, &embeddings)?).clone())
     }
 
     fn project(&self, features: &Tensor, scale: f64) -> Result<Tensor> {
@@ -150,9 +144,18 @@ impl DeviceEntities {
                 let of_used = product(Precision::F32, &rows.t()?, &upstream.used)?;
                 ((of_scores + of_used)? / features.scale)?
             }
-            _ => {
-                let embeddings = self.of_embeddings(precision, used, upstream)?;
-                match &self.features {
+            (features, _) => {
+                let width = self.weight.value.dim(1)?;
+                let mut gradient = product(precision, &upstream.scores.t()?, upstream.vectors)?;
+                if self.backbone.is_distance() {
+                    // Norms `-‖t‖²` are folded into `t`.
+                    let table = self.table.as_ref().expect("the step read the table");
+                    let of_norms = (gradient.narrow(1, width, 1)? * 2.0)?;
+                    let of_norms = table.narrow(1, 0, width)?.broadcast_mul(&of_norms)?;
+                    gradient = (gradient.narrow(1, 0, width)? - of_norms)?;
+                }
+                let embeddings = (gradient + spread(&upstream.used, used, self.count())?)?;
+                match features {
                     None => embeddings,
                     Some(features) => {
                         (product(Precision::F32, &features.rows.t()?, &embeddings)? / features.scale)?
@@ -162,24 +165,6 @@ impl DeviceEntities {
         };
         self.table = None;
         self.weight.step(rate, &gradient)
-    }
-
-    /// The gradient of all embeddings: `Gᵀ Q`, where the table has norms `-‖t‖²` folded into that of `t`, and that of the
-    /// rows used.
-    fn of_embeddings(
-        &mut self,
-        precision: Precision,
-        used: &[u32],
-        upstream: &Upstream<'_>,
-    ) -> Result<Tensor> {
-        let (table, width) = (self.table()?, self.weight.value.dim(1)?);
-        let mut gradient = product(precision, &upstream.scores.t()?, upstream.vectors)?;
-        if self.backbone.is_distance() {
-            let of_norms = (gradient.narrow(1, width, 1)? * 2.0)?;
-            let of_norms = table.narrow(1, 0, width)?.broadcast_mul(&of_norms)?;
-            gradient = (gradient.narrow(1, 0, width)? - of_norms)?;
-        }
-        gradient + spread(&upstream.used, used, self.count())?
     }
 
     /// The embeddings' parameters and squares as a checkpoint has them: with a distance they have its further columns, which
@@ -197,11 +182,10 @@ impl DeviceEntities {
     }
 
     /// Takes what [`DeviceEntities::stored`] gave.
-    pub(crate) fn take<T: Number>(&mut self, parameters: &Matrix<T>, squares: &Matrix<T>) -> Result<()> {
-        let AdagradWeight { value, squares: of_value } = &mut self.weight;
-        let (width, device) = (value.dim(1)?, value.device().clone());
-        *value = upload(&device, parameters)?.narrow(1, 0, width)?.contiguous()?;
-        *of_value = upload(&device, squares)?.narrow(1, 0, width)?.contiguous()?;
+    pub(crate) fn take(&mut self, [value, squares]: [Tensor; 2]) -> Result<()> {
+        let width = self.weight.value.dim(1)?;
+        let (value, squares) = (value.narrow(1, 0, width)?, squares.narrow(1, 0, width)?);
+        self.weight = AdagradWeight { value: value.contiguous()?, squares: squares.contiguous()? };
         self.table = None;
         Ok(())
     }

@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Device, Result, Tensor, WithDType};
 use kge::Matrix;
+use kge::matrix::index;
+use mkg::EntityId;
 use stage::{Error, Kind};
 use std::cell::Cell;
 
@@ -53,24 +55,35 @@ pub(crate) fn list(device: &Device, indices: &[u32]) -> Result<Tensor> {
     Tensor::from_slice(indices, indices.len(), device)
 }
 
-/// Lists of indices as one tensor `(list, longest)`, with [`NOWHERE`] behind the shorter ones.
-pub(crate) fn lists<'a>(
+/// Lists of entities as one tensor `(list, longest)`, with [`NOWHERE`] behind the shorter ones.
+pub(crate) fn lists<'a, L: Iterator<Item = &'a EntityId>>(
     device: &Device,
-    lists: impl ExactSizeIterator<Item = &'a [u32]> + Clone,
+    lists: impl Iterator<Item = L>,
 ) -> Result<Tensor> {
-    let longest = lists.clone().map(<[u32]>::len).max().unwrap_or(0).max(1);
+    let lists: Vec<Vec<u32>> = lists.map(|list| list.map(|entity| entity.0).collect()).collect();
+    let longest = lists.iter().map(Vec::len).max().unwrap_or(0).max(1);
     let mut padded = vec![NOWHERE; lists.len() * longest];
-    for (row, list) in padded.chunks_exact_mut(longest).zip(lists.clone()) {
+    for (row, list) in padded.chunks_exact_mut(longest).zip(&lists) {
         row[..list.len()].copy_from_slice(list);
     }
     Tensor::from_vec(padded, (lists.len(), longest), device)
+}
+
+/// The rows of a tensor at `rows`, or all of them.
+pub(crate) fn select(tensor: &Tensor, rows: Option<&Tensor>) -> Result<Tensor> {
+    rows.map_or_else(|| Ok(tensor.clone()), |rows| tensor.index_select(rows, 0))
+}
+
+/// Bytes of a tensor of single precision with these dimensions.
+pub(crate) fn bytes(dimensions: &[usize]) -> u64 {
+    dimensions.iter().fold(4, |bytes, &of| bytes.saturating_mul(of as u64))
 }
 
 /// Rows `(use, width)` at their places among `count`, with zeros elsewhere.
 pub(crate) fn spread(rows: &Tensor, places: &[u32], count: usize) -> Result<Tensor> {
     let mut numbers = vec![NOWHERE; count];
     for (number, place) in (0..).zip(places) {
-        numbers[*place as usize] = number;
+        numbers[index(*place)] = number;
     }
     rows.index_select(&list(rows.device(), &numbers)?, 0)
 }

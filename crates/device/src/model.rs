@@ -1,17 +1,17 @@
 //! Query vectors and scores: the equations of [`kge::backbone`] as tensors.
 
 use candle_core::{Device, Result, Tensor};
-use kge::{Backbone, Matrix, Scorer};
+use kge::{Backbone, Matrix, Model, Scorer};
 use mkg::Query;
 use recipe::Precision;
 
-use crate::host::{self, Number, failed, list, read_matrix, upload};
+use crate::host::{Number, bytes, failed, list, read_matrix, upload};
 
 /// A trained model on a device.
 #[derive(Clone, Debug)]
 pub struct DeviceModel {
     pub(crate) backbone: Backbone,
-    /// The backbone by which it scores: see [`kge::Model`].
+    /// The backbone by which it scores: see [`Model`].
     pub(crate) entity: Tensor,
     pub(crate) relation: Tensor,
     /// TuckER's.
@@ -23,7 +23,7 @@ impl DeviceModel {
     ///
     /// # Errors
     /// If the device's memory does not hold it.
-    pub fn new<T: Number>(device: &Device, model: &kge::Model<T>) -> stage::Result<DeviceModel> {
+    pub fn new<T: Number>(device: &Device, model: &Model<T>) -> stage::Result<DeviceModel> {
         let core = (model.backbone == Backbone::TuckER).then(|| upload(device, &model.core)).transpose();
         Ok(DeviceModel {
             backbone: model.backbone,
@@ -34,11 +34,10 @@ impl DeviceModel {
     }
 
     /// Bytes of the device's memory that a model takes beside so many `queries` with their scores.
-    pub fn memory(model: &kge::Model<f32>, queries: usize) -> u64 {
-        let sizes = [&model.entity, &model.relation, &model.core].map(|matrix| matrix.values().len() as u64);
-        let step = queries as u64 * (2 * model.entity.rows() + 3 * model.width()) as u64;
-        let outer = queries as u64 * model.core.rows() as u64;
-        4 * (sizes.iter().sum::<u64>() + step + outer)
+    pub fn memory(model: &Model<f32>, queries: usize) -> u64 {
+        let Model { entity, relation, core, .. } = model;
+        let parameters: usize = [entity, relation, core].iter().map(|matrix| matrix.values().len()).sum();
+        bytes(&[parameters]) + bytes(&[queries, 2 * entity.rows() + 3 * model.width() + core.rows()])
     }
 
     /// Query vectors `(query, columns)`.
@@ -68,7 +67,7 @@ impl Scorer for DeviceModel {
         match DeviceModel::scores(self, Precision::F32, queries).and_then(|scores| read_matrix(&scores)) {
             Ok(scores) => *into = scores,
             Err(error) => {
-                tracing::error!("{}", host::failed(error));
+                tracing::error!("{}", failed(error));
                 into.resize(queries.len(), Scorer::entities(self));
                 into.values_mut().fill(f32::NAN);
             }

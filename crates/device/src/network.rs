@@ -8,7 +8,7 @@ use kge::Matrix;
 use mkg::QuerySet;
 use recipe::{PolicyState, Precision};
 
-use crate::host::{Number, failed, list, read_matrix, upload};
+use crate::host::{Number, bytes, failed, list, read_matrix, upload};
 use crate::model::product;
 use crate::optimiser::{AdamRates, AdamWeight};
 use crate::teachers::DeviceTeachers;
@@ -27,40 +27,26 @@ fn scaled(rows: &Tensor) -> Result<Tensor> {
 
 /// The policy's network with its optimiser's state.
 pub struct DeviceNetwork {
-    /// One matrix `(width, hidden)` per input.
-    first: Vec<AdamWeight>,
-    /// `(1, hidden)`.
-    first_bias: AdamWeight,
-    /// `(hidden, strategy)`.
-    second: AdamWeight,
+    /// A matrix `(width, hidden)` per input, the first bias `(1, hidden)`, the second layer `(hidden, strategy)` and its bias
     /// `(1, strategy)`.
-    second_bias: AdamWeight,
+    layers: Vec<AdamWeight>,
     /// The last batch's standardised inputs and hidden layer.
     seen: Vec<Tensor>,
     hidden: Option<Tensor>,
 }
 
 impl DeviceNetwork {
-    /// A network with these parameters: a first layer `(width, hidden)` per input; and the first bias, the second layer and
+    /// A network with these parameters: a first layer `(width, hidden)` per input; the first bias, the second layer and
     /// the second bias, biases as rows.
     ///
     /// # Errors
     /// If the device's memory does not hold it.
     pub fn new<'a, T: Number>(
         device: &Device,
-        first: impl Iterator<Item = &'a Matrix<T>>,
-        others: [&'a Matrix<T>; 3],
+        layers: impl Iterator<Item = &'a Matrix<T>>,
     ) -> stage::Result<DeviceNetwork> {
-        let weight = |matrix| upload(device, matrix).and_then(AdamWeight::new).map_err(failed);
-        let [first_bias, second, second_bias] = others;
-        Ok(DeviceNetwork {
-            first: first.map(weight).collect::<stage::Result<_>>()?,
-            first_bias: weight(first_bias)?,
-            second: weight(second)?,
-            second_bias: weight(second_bias)?,
-            seen: Vec::new(),
-            hidden: None,
-        })
+        let layers = layers.map(|layer| AdamWeight::new(device, layer)).collect::<Result<_>>();
+        Ok(DeviceNetwork { layers: layers.map_err(failed)?, seen: Vec::new(), hidden: None })
     }
 
     /// Bytes of the device's memory that a network over inputs of these widths takes: see [`DeviceNetwork::new`]; a step of Adam
@@ -68,8 +54,7 @@ impl DeviceNetwork {
     pub fn memory(widths: &[usize], hidden: usize, queries: usize) -> u64 {
         let total: usize = widths.iter().sum();
         let largest = widths.iter().copied().max().unwrap_or(0);
-        let layers = (3 * total + 5 * largest) as u64 * hidden as u64;
-        4 * (layers + queries as u64 * (2 * total + 4 * hidden) as u64)
+        bytes(&[3 * total + 5 * largest, hidden]) + bytes(&[queries, 2 * total + 4 * hidden])
     }
 
     /// `log π (query, strategy)` of a batch, on the host, from what the teachers say of it.
@@ -97,15 +82,20 @@ impl DeviceNetwork {
     /// `log π (query, strategy)`, given for each input what it sees `(query, width)`.
     fn forward(&mut self, seen: Vec<Tensor>) -> Result<Tensor> {
         self.seen = seen;
-        let mut hidden = self.first_bias.value.clone();
-        for (rows, layer) in self.seen.iter().zip(&self.first) {
+        let (first, [first_bias, second, second_bias]) = self.split()?;
+        let mut hidden = first_bias.value.clone();
+        for (rows, layer) in self.seen.iter().zip(first) {
             hidden = product(Precision::F32, rows, &layer.value)?.broadcast_add(&hidden)?;
         }
         let hidden = hidden.relu()?;
-        let logits = product(Precision::F32, &hidden, &self.second.value)?;
-        let logits = logits.broadcast_add(&self.second_bias.value)?;
+        let logits = product(Precision::F32, &hidden, &second.value)?.broadcast_add(&second_bias.value)?;
         self.hidden = Some(hidden);
         logits.broadcast_sub(&logits.log_sum_exp(1)?.unsqueeze(1)?)
+    }
+
+    /// The first layers, and the others.
+    fn split(&self) -> Result<(&[AdamWeight], &[AdamWeight; 3])> {
+        self.layers.split_last_chunk().ok_or_else(|| candle_core::Error::Msg("three more layers".into()))
     }
 
     /// A step of all parameters, given the gradient of the logits `(row, strategy)` of some `rows` of the last
@@ -120,7 +110,7 @@ impl DeviceNetwork {
         step: AdamRates,
     ) -> stage::Result<()> {
         let gradients = self.gradients(rows, logits).map_err(failed)?;
-        let mut layers = self.layers_mut().zip(&gradients);
+        let mut layers = self.layers.iter_mut().zip(&gradients);
         layers.try_for_each(|(layer, gradient)| layer.step(step, gradient)).map_err(failed)
     }
 
@@ -133,20 +123,15 @@ impl DeviceNetwork {
         }
         let (rows, logits) = (list(hidden.device(), rows)?, upload(hidden.device(), logits)?);
         let hidden = hidden.index_select(&rows, 0)?;
-        let into_hidden = product(Precision::F32, &logits, &self.second.value.t()?)?;
+        let (_, [_, second, _]) = self.split()?;
+        let into_hidden = product(Precision::F32, &logits, &second.value.t()?)?;
         let into_hidden = hidden.gt(0.0)?.where_cond(&into_hidden, &hidden.zeros_like()?)?;
-        let of_input =
-            |seen: &Tensor| product(Precision::F32, &seen.index_select(&rows, 0)?.t()?, &into_hidden);
-        let mut gradients = self.seen.iter().map(of_input).collect::<Result<Vec<_>>>()?;
-        gradients.push(into_hidden.sum_keepdim(0)?);
-        gradients.push(product(Precision::F32, &hidden.t()?, &logits)?);
-        gradients.push(logits.sum_keepdim(0)?);
-        Ok(gradients)
-    }
-
-    fn layers_mut(&mut self) -> impl Iterator<Item = &mut AdamWeight> {
-        let others = [&mut self.first_bias, &mut self.second, &mut self.second_bias];
-        self.first.iter_mut().chain(others)
+        let of_inputs = self
+            .seen
+            .iter()
+            .map(|seen| product(Precision::F32, &seen.index_select(&rows, 0)?.t()?, &into_hidden));
+        let of_second = product(Precision::F32, &hidden.t()?, &logits);
+        of_inputs.chain([into_hidden.sum_keepdim(0), of_second, logits.sum_keepdim(0)]).collect()
     }
 
     /// Copies every layer's parameters, means and squares to the host, in the order of [`DeviceNetwork::new`].
@@ -157,8 +142,7 @@ impl DeviceNetwork {
         &self,
         into: impl Iterator<Item = [&'a mut Matrix<T>; 3]>,
     ) -> stage::Result<()> {
-        let others = [&self.first_bias, &self.second, &self.second_bias];
-        for (layer, into) in self.first.iter().chain(others).zip(into) {
+        for (layer, into) in self.layers.iter().zip(into) {
             for (tensor, into) in [&layer.value, &layer.mean, &layer.square].into_iter().zip(into) {
                 *into = read_matrix(tensor).map_err(failed)?;
             }
@@ -174,7 +158,7 @@ impl DeviceNetwork {
         &mut self,
         from: impl Iterator<Item = [&'a Matrix<T>; 3]>,
     ) -> stage::Result<()> {
-        for (layer, from) in self.layers_mut().zip(from) {
+        for (layer, from) in self.layers.iter_mut().zip(from) {
             let device = layer.value.device().clone();
             let [value, mean, square] = from.map(|matrix| upload(&device, matrix).map_err(failed));
             *layer = AdamWeight { value: value?, mean: mean?, square: square? };
@@ -202,15 +186,11 @@ mod tests {
         let of = |name: &str| transposed(&matrix(&golden[name]));
         let row = |name: &str| matrix(&serde_json::json!([golden[name]]));
         let first = of("W1");
-        let entities = first.rows() / 3;
-        let part = |teacher: usize| {
-            let values =
-                first.values()[teacher * entities * first.columns()..][..entities * first.columns()].to_vec();
-            Matrix::from_values(entities, first.columns(), values)
-        };
-        let first = [0, 1, 2].map(part);
-        let others = [row("b1"), of("W2"), row("b2")];
-        let network = DeviceNetwork::new(&device(), first.iter(), others.each_ref()).unwrap();
+        let (entities, hidden) = (first.rows() / 3, first.columns());
+        let parts = first.values().chunks_exact(entities * hidden);
+        let parts = parts.map(|values| Matrix::from_values(entities, hidden, values.to_vec()));
+        let layers: Vec<_> = parts.chain([row("b1"), of("W2"), row("b2")]).collect();
+        let network = DeviceNetwork::new(&device(), layers.iter()).unwrap();
         let teachers = golden["teacher_logits"].as_array().unwrap();
         (network, teachers.iter().map(|scores| upload(&device(), &matrix(scores)).unwrap()).collect())
     }

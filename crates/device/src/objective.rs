@@ -1,9 +1,10 @@
 //! Objectives of a batch's scores, and the plainest one, cross-entropy.
 
 use candle_core::{Device, Result, Tensor};
+use kge::matrix::index;
 use mkg::QuerySet;
 
-use crate::host::{NOWHERE, list, lists, wide};
+use crate::host::{NOWHERE, list, lists, select, wide};
 
 /// The queries of a batch and their tails.
 pub struct BatchTails<'a> {
@@ -27,9 +28,8 @@ pub(crate) struct TailLists {
 
 impl<'a> BatchTails<'a> {
     pub(crate) fn new(device: &Device, queries: &'a QuerySet, numbers: &'a [u32]) -> Result<Self> {
-        let tails = |number: &u32| queries.tails(*number as usize).iter().map(|tail| tail.0).collect();
-        let tails: Vec<Vec<u32>> = numbers.iter().map(tails).collect();
-        let tails = lists(device, tails.iter().map(Vec::as_slice))?;
+        let tails = numbers.iter().map(|number| queries.tails(index(*number)).iter());
+        let tails = lists(device, tails)?;
         let is_tail = tails.ne(NOWHERE)?.to_dtype(wide(device))?;
         let counts = is_tail.sum_keepdim(1)?;
         Ok(BatchTails { queries, numbers, lists: TailLists { tails, is_tail, counts } })
@@ -37,25 +37,24 @@ impl<'a> BatchTails<'a> {
 
     /// Number of tails of each query.
     pub(crate) fn counts(&self) -> impl Iterator<Item = usize> {
-        self.numbers.iter().map(|number| self.queries.tails(*number as usize).len())
+        self.numbers.iter().map(|number| self.queries.tails(index(*number)).len())
     }
 
     /// Indices of tails in the padded lists, row by row: one for each pair of query and tail.
     pub(crate) fn places(&self) -> Result<Tensor> {
-        let most = self.lists.tails.dim(1)? as u32;
-        let of_row = |(row, count): (u32, usize)| row * most..row * most + count as u32;
-        let places: Vec<u32> = (0..).zip(self.counts()).flat_map(of_row).collect();
+        let rows = (0u32..).step_by(self.lists.tails.dim(1)?);
+        let places: Vec<u32> = rows.zip(self.counts()).flat_map(|(row, count)| (row..).take(count)).collect();
         list(self.lists.tails.device(), &places)
     }
 }
 
 impl TailLists {
     /// Those of the queries at `rows`.
-    pub(crate) fn select(&self, rows: &Tensor) -> Result<TailLists> {
+    pub(crate) fn select(&self, rows: Option<&Tensor>) -> Result<TailLists> {
         Ok(TailLists {
-            tails: self.tails.index_select(rows, 0)?,
-            is_tail: self.is_tail.index_select(rows, 0)?,
-            counts: self.counts.index_select(rows, 0)?,
+            tails: select(&self.tails, rows)?,
+            is_tail: select(&self.is_tail, rows)?,
+            counts: select(&self.counts, rows)?,
         })
     }
 }

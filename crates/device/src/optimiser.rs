@@ -1,7 +1,10 @@
 //! Adagrad and Adam, step by step as [`kge::adagrad`] and the policy on the CPU compute them.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
+use kge::Matrix;
 use kge::adagrad::EPSILON;
+
+use crate::host::{Number, upload};
 
 /// A parameter that Adagrad moves, with the squares of its gradients.
 #[derive(Clone, Debug)]
@@ -11,7 +14,8 @@ pub(crate) struct AdagradWeight {
 }
 
 impl AdagradWeight {
-    pub(crate) fn new(value: Tensor) -> Result<Self> {
+    pub(crate) fn new<T: Number>(device: &Device, value: &Matrix<T>) -> Result<Self> {
+        let value = upload(device, value)?;
         Ok(AdagradWeight { squares: value.zeros_like()?, value })
     }
 
@@ -46,7 +50,8 @@ pub(crate) struct AdamWeight {
 }
 
 impl AdamWeight {
-    pub(crate) fn new(value: Tensor) -> Result<Self> {
+    pub(crate) fn new<T: Number>(device: &Device, value: &Matrix<T>) -> Result<Self> {
+        let value = upload(device, value)?;
         Ok(AdamWeight { mean: value.zeros_like()?, square: value.zeros_like()?, value })
     }
 

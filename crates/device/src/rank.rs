@@ -2,9 +2,10 @@
 //! query whether its scores are finite and what its confidence is made of.
 
 use candle_core::{DType, Result, Tensor};
+use kge::matrix::index;
 use kge::rank::{BLOCK, RankedQuery, confidence, measure_blocks, require_finite};
 use kge::{Judged, Rank, Real};
-use mkg::{KnownAnswers, Query, Triple};
+use mkg::{EntityId, KnownAnswers, Query, Triple};
 use recipe::Precision;
 
 use crate::host::{NOWHERE, failed, list, lists, read, read_numbers};
@@ -43,8 +44,10 @@ pub fn judge_triples(
         let rest = ranked.rest(asked).map_err(failed)?;
         Ok(ranked.by_query(asked, |query, target| {
             let is_known = asked[query].known.binary_search(&target.entity).is_ok();
-            let confidence = confidence(rest[query], is_known.then_some(target.score));
-            Judged { rank: target.rank, confidence: confidence as f32 }
+            Judged {
+                rank: target.rank,
+                confidence: confidence(rest[query], is_known.then_some(target.score)),
+            }
         }))
     })
 }
@@ -57,7 +60,7 @@ struct RankedBlock {
 }
 
 struct RankedTarget {
-    entity: mkg::EntityId,
+    entity: EntityId,
     rank: Rank,
     score: f64,
 }
@@ -86,36 +89,33 @@ impl RankedBlock {
         let ids: Vec<u32> = targets.iter().map(|target| target.0).collect();
         let scores = self.scores.index_select(&list(device, rows)?, 0)?;
         let of_targets = scores.gather(&list(device, &ids)?.unsqueeze(1)?, 1)?;
-        let known = rows.iter().zip(&targets).map(|(row, target)| {
-            let known = asked[*row as usize].known.iter().filter(|known| *known != target);
-            known.map(|known| known.0).collect::<Vec<u32>>()
-        });
-        let known: Vec<Vec<u32>> = known.collect();
-        let known = lists(device, known.iter().map(Vec::as_slice))?;
+        let known = rows
+            .iter()
+            .zip(&targets)
+            .map(|(row, target)| asked[index(*row)].known.iter().filter(move |known| *known != target));
+        let known = lists(device, known)?;
         let is_known = known.ne(NOWHERE)?;
         let known = scores.gather(&known, 1)?;
-        let above = scores.broadcast_gt(&of_targets)?;
-        let tied = scores.broadcast_eq(&of_targets)?;
-        let known_above = (known.broadcast_gt(&of_targets)? * &is_known)?;
-        let known_tied = (known.broadcast_eq(&of_targets)? * is_known)?;
-        let counts = [above, tied, known_above, known_tied];
-        let counts = counts.map(|which| read::<u32>(&which.to_dtype(DType::U32)?.sum(1)?));
-        let [above, tied, known_above, known_tied] = counts;
-        let (above, tied, known_above, known_tied) = (above?, tied?, known_above?, known_tied?);
+        let counts = [
+            scores.broadcast_gt(&of_targets)?,
+            scores.broadcast_eq(&of_targets)?,
+            (known.broadcast_gt(&of_targets)? * &is_known)?,
+            (known.broadcast_eq(&of_targets)? * is_known)?,
+        ];
+        let counts = counts.iter().map(|which| which.to_dtype(DType::U32)?.sum_keepdim(1));
+        let counts = read::<u32>(&Tensor::cat(&counts.collect::<Result<Vec<_>>>()?, 1)?)?;
         let scores = read_numbers(&of_targets)?;
-        self.targets.extend(targets.into_iter().enumerate().map(|(i, entity)| {
+        for ((entity, counts), score) in targets.into_iter().zip(counts.chunks_exact(4)).zip(scores) {
             // The target equals itself.
-            let rank = Rank { above: above[i] - known_above[i], tied: tied[i] - 1 - known_tied[i] };
-            RankedTarget { entity, rank, score: scores[i] }
-        }));
+            let rank = Rank { above: counts[0] - counts[2], tied: counts[1] - 1 - counts[3] };
+            self.targets.push(RankedTarget { entity, rank, score });
+        }
         Ok(())
     }
 
     /// Each query's highest score that the filter leaves, and the sum of all exponentials relative to it.
     fn rest(&self, asked: &[RankedQuery<'_>]) -> Result<Vec<[f64; 2]>> {
-        let known: Vec<Vec<u32>> =
-            asked.iter().map(|of| of.known.iter().map(|known| known.0).collect()).collect();
-        let known = lists(self.scores.device(), known.iter().map(Vec::as_slice))?;
+        let known = lists(self.scores.device(), asked.iter().map(|of| of.known.iter()))?;
         let masked = masked(&self.scores, &known)?;
         let highest = masked.max_keepdim(1)?;
         let sums = masked.broadcast_sub(&highest)?.exp()?.sum_keepdim(1)?;
@@ -126,10 +126,10 @@ impl RankedBlock {
     /// Applies `of` to each target, given its query's place in the block.
     fn by_query<M>(&self, asked: &[RankedQuery<'_>], of: impl Fn(usize, &RankedTarget) -> M) -> Vec<Vec<M>> {
         let mut targets = self.targets.iter();
-        let of_query = |(query, asked): (usize, &RankedQuery<'_>)| {
+        let by_query = asked.iter().enumerate().map(|(query, asked)| {
             targets.by_ref().take(asked.targets.len()).map(|target| of(query, target)).collect()
-        };
-        asked.iter().enumerate().map(of_query).collect()
+        });
+        by_query.collect()
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     use super::*;
     use crate::tests::device;
     use kge::TieRule;
-    use mkg::{EntityId, RelationId};
+    use mkg::RelationId;
     use serde_json::Value;
 
     #[test]
@@ -164,25 +164,22 @@ mod tests {
         let known: Vec<Vec<u32>> = serde_json::from_value(golden["known"].clone()).unwrap();
         let known: Vec<Vec<EntityId>> =
             known.into_iter().map(|of| of.into_iter().map(EntityId).collect()).collect();
-        let asked: Vec<RankedQuery<'_>> = (0..scores.len())
-            .map(|row| RankedQuery {
-                query: Query { head: EntityId(row as u32), relation: RelationId(0) },
-                targets: vec![EntityId(targets[row])],
-                known: &known[row],
-            })
-            .collect();
+        let query = Query { head: EntityId(0), relation: RelationId(0) };
+        let asked = targets.iter().zip(&known).map(|(target, known)| RankedQuery {
+            query,
+            targets: vec![EntityId(*target)],
+            places: Vec::new(),
+            known,
+        });
+        let asked: Vec<RankedQuery<'_>> = asked.collect();
         let scores = Tensor::new(scores, &device()).unwrap();
         let mut ranked = RankedBlock { scores, targets: Vec::new() };
         // A few at a time, as where a block has many targets.
         let rows: Vec<u32> = (0..asked.len() as u32).collect();
         rows.chunks(2).for_each(|rows| ranked.count(&asked, rows).unwrap());
-        let rules = [("optimistic", TieRule::Optimistic), ("pessimistic", TieRule::Pessimistic)];
-        for (name, rule) in rules {
+        for (name, rule) in [("optimistic", TieRule::Optimistic), ("pessimistic", TieRule::Pessimistic)] {
             let expected: Vec<f64> = serde_json::from_value(golden[name]["ranks"].clone()).unwrap();
-            assert_eq!(
-                ranked.targets.iter().map(|target| target.rank.by(rule)).collect::<Vec<_>>(),
-                expected
-            );
+            assert!(ranked.targets.iter().map(|target| target.rank.by(rule)).eq(expected), "{name}");
         }
     }
 }

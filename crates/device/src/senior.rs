@@ -24,14 +24,13 @@ impl BatchIntegration {
     ) -> Result<BatchIntegration> {
         let student = (student / tau)?;
         let of_student = log_softmax(&student)?;
-        let divergence = |(teacher, scores): (usize, &Tensor)| {
+        let divergences = teachers.iter().enumerate().map(|(teacher, scores)| {
             let scale = (scales.narrow(1, teacher, 1)? / tau)?.to_dtype(scores.dtype())?;
             let of_teacher = log_softmax(&scores.broadcast_mul(&scale)?)?;
             let terms = (of_teacher.exp()? * (&of_teacher - &of_student)?)?;
             terms.sum_keepdim(1)?.to_dtype(scales.dtype())
-        };
-        let divergences = teachers.iter().enumerate().map(divergence).collect::<Result<Vec<_>>>()?;
-        let logits = (Tensor::cat(&divergences, 1)? / -temperature)?;
+        });
+        let logits = (Tensor::cat(&divergences.collect::<Result<Vec<_>>>()?, 1)? / -temperature)?;
         Ok(BatchIntegration { attention: log_softmax(&logits)?.exp()?, scales })
     }
 
@@ -49,14 +48,14 @@ impl BatchIntegration {
     ) -> Result<Tensor> {
         let wide = self.scales.dtype();
         let probabilities = log_softmax(combined)?.exp()?;
-        let excess = |scores: &Tensor| {
+        let excesses = teachers.iter().map(|scores| {
             let expected = (&probabilities * scores)?.sum_keepdim(1)?.to_dtype(wide)?;
             let of_tails = scores.gather(&lists.tails, 1)?.sum_keepdim(1)?.to_dtype(wide)?;
             (&lists.counts * expected)? - of_tails
-        };
-        let excesses = teachers.iter().map(excess).collect::<Result<Vec<_>>>()?;
+        });
+        let excesses = Tensor::cat(&excesses.collect::<Result<Vec<_>>>()?, 1)?;
         let slopes = (&self.scales * ((&self.scales * -0.5)? + 1.0)?)?;
-        (&self.attention * slopes)? * Tensor::cat(&excesses, 1)?
+        (&self.attention * slopes)? * excesses
     }
 }
 

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Result, Tensor};
 use half::f16;
+use kge::matrix::index;
 use mkg::{Query, QuerySet};
 use rayon::prelude::*;
 use recipe::Precision;
@@ -59,10 +60,11 @@ impl<'a> DeviceTeachers<'a> {
             self.scores = match &self.source {
                 TeacherSource::Models(models) => {
                     let vectors = self.vectors(queries, batch)?;
-                    let of_model = |(model, vectors): (&DeviceModel, Tensor)| {
-                        product(self.precision, &vectors, &model.entity.t()?)
-                    };
-                    models.iter().zip(vectors).map(of_model).collect::<Result<_>>()?
+                    let scores = models
+                        .iter()
+                        .zip(vectors)
+                        .map(|(model, vectors)| product(self.precision, &vectors, &model.entity.t()?));
+                    scores.collect::<Result<_>>()?
                 }
                 TeacherSource::Cache { scores, .. } => self.copies(batch, scores)?,
             };
@@ -75,7 +77,7 @@ impl<'a> DeviceTeachers<'a> {
     pub(crate) fn vectors(&self, queries: &QuerySet, batch: &[u32]) -> Result<Vec<Tensor>> {
         match &self.source {
             TeacherSource::Models(models) => {
-                let asked: Vec<Query> = batch.iter().map(|query| queries.query(*query as usize)).collect();
+                let asked: Vec<Query> = batch.iter().map(|query| queries.query(index(*query))).collect();
                 models.iter().map(|model| model.vectors(&asked)).collect()
             }
             TeacherSource::Cache { vectors, .. } => self.copies(batch, vectors),
@@ -83,13 +85,13 @@ impl<'a> DeviceTeachers<'a> {
     }
 
     fn copies(&self, batch: &[u32], rows: &TeacherRows<'_>) -> Result<Vec<Tensor>> {
-        let of_teacher = |teacher: usize| {
-            let width = batch.first().map_or(0, |query| rows(*query as usize, teacher).len());
+        let copies = (0..self.count()).map(|teacher| {
+            let width = batch.first().map_or(0, |query| rows(index(*query), teacher).len());
             let mut halves = vec![f16::ZERO; batch.len() * width];
             let into = halves.par_chunks_exact_mut(width.max(1)).zip(batch);
-            into.for_each(|(into, query)| into.copy_from_slice(rows(*query as usize, teacher)));
+            into.for_each(|(into, query)| into.copy_from_slice(rows(index(*query), teacher)));
             Tensor::from_vec(halves, (batch.len(), width), &self.device)?.to_dtype(self.kind)
-        };
-        (0..self.count()).map(of_teacher).collect()
+        });
+        copies.collect()
     }
 }

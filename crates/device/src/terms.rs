@@ -6,6 +6,7 @@
 use candle_core::{Result, Tensor};
 use kge::Real;
 
+use crate::host::select;
 use crate::objective::TailLists;
 use crate::rank::masked;
 
@@ -121,13 +122,13 @@ impl Side {
     }
 
     /// The side of the queries at `rows` alone.
-    pub(crate) fn select(&self, rows: &Tensor) -> Result<Side> {
-        let select = |tensor: &Tensor| tensor.index_select(rows, 0);
+    pub(crate) fn select(&self, rows: Option<&Tensor>) -> Result<Side> {
         let SplitScores { masked, shift, of_tails } = &self.split;
-        let split =
-            SplitScores { masked: select(masked)?, shift: select(shift)?, of_tails: select(of_tails)? };
-        let soft = SoftTails { tails: select(&self.soft.tails)?, others: select(&self.soft.others)? };
-        Ok(Side { split, soft })
+        let (masked, shift, of_tails) =
+            (select(masked, rows)?, select(shift, rows)?, select(of_tails, rows)?);
+        let soft =
+            SoftTails { tails: select(&self.soft.tails, rows)?, others: select(&self.soft.others, rows)? };
+        Ok(Side { split: SplitScores { masked, shift, of_tails }, soft })
     }
 }
 

@@ -2,7 +2,7 @@
 
 use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::model::{even, normal};
-use kge::{Backbone, CrossEntropy, Embedding, Initial, Matrix, N3, Rank, Scorer, Shape};
+use kge::{Backbone, CrossEntropy, Embedding, Initial, Matrix, N3, Scorer, Shape};
 use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Triple};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
@@ -61,7 +61,7 @@ fn initial<T: Number>(backbone: Backbone, features: usize) -> Initial<T> {
         _ => normal(2, shape.relation_columns(), 0.4, &mut generator),
     };
     let core = match shape.core_rows() {
-        0 => Matrix::zeros(0, 0),
+        0 => Matrix::default(),
         rows => normal(rows, shape.embedding(), 0.4, &mut generator),
     };
     let embedding = match features {
@@ -89,14 +89,12 @@ fn on_device<T: Number>(backbone: Backbone, features: usize, precision: Precisio
 }
 
 fn assert_same_models<T: Number>(found: &kge::Model<T>, expected: &kge::Model<T>, tolerance: f64) {
-    let backbone = expected.backbone;
-    let tables = [
+    for (name, found, expected) in [
         ("entity", &found.entity, &expected.entity),
         ("relation", &found.relation, &expected.relation),
         ("core", &found.core, &expected.core),
-    ];
-    for (name, found, expected) in tables {
-        assert_close(found.values(), expected.values(), tolerance, &format!("{backbone} {name}"));
+    ] {
+        assert_close(found.values(), expected.values(), tolerance, name);
     }
 }
 
@@ -113,10 +111,9 @@ fn assert_same<T: Number>(backbone: Backbone, features: usize, tolerance: f64) {
     }
     let ((expected, of_cpu), (found, projection)) = (cpu.parts(), device.parts().unwrap());
     assert_same_models(found, expected, tolerance);
-    assert_eq!(projection.is_some(), features > 0);
-    if let (Some(found), Some(expected)) = (projection, of_cpu) {
-        assert_close(found.values(), expected.values(), tolerance, "projection");
-    }
+    let [projection, of_cpu] = [projection, of_cpu].map(|of| of.map_or(&[][..], Matrix::values));
+    assert_close(projection, of_cpu, tolerance, "projection");
+    assert_eq!(projection.is_empty(), features == 0);
 }
 
 #[test]
@@ -140,19 +137,20 @@ fn losses_gradients_and_steps_equal_the_golden_values() {
         DeviceTrainer::new(&device(), &initial, rate, N3 { weight }, Precision::F32).unwrap()
     };
     let rate = golden["adagrad"]["lr"].as_f64().unwrap();
+    let squares = |trainer: &DeviceTrainer<f64>| host::read(&trainer.entities.weight.squares).unwrap();
     let mut table = trainer(Embedding::Table(matrix(&golden["ent"])), rate, golden["reg"].as_f64().unwrap());
-    let scores = table.model().unwrap().scores(Precision::F32, &triples.map_queries()).unwrap();
+    let asked: Vec<Query> = triples.iter().map(|[h, r, _]| pair(*h, *r, 0).0).collect();
+    let scores = table.model().unwrap().scores(Precision::F32, &asked).unwrap();
     let expected = matrix(&golden["scores"]);
     assert_close(&host::read::<f64>(&scores).unwrap(), expected.values(), 1e-12, "scores");
     for step in golden["adagrad"]["steps"].as_array().unwrap() {
         let (loss, ()) = table.step(&queries, &batch, &mut BatchCrossEntropy).unwrap();
         let expected = step["loss_before"].as_f64().unwrap();
         assert_close(&[loss.objective + loss.regulariser], &[expected], 1e-12, "loss");
-        let squares = table.squares();
+        assert_close::<f64>(&squares(&table), matrix(&step["ent_sum_sq"]).values(), 1e-12, "squares");
         let model = table.parts().unwrap().0;
         assert_close(model.entity.values(), matrix(&step["ent"]).values(), 1e-12, "entities");
         assert_close(model.relation.values(), matrix(&step["rel"]).values(), 1e-12, "relations");
-        assert_close(squares.values(), matrix(&step["ent_sum_sq"]).values(), 1e-12, "squares");
     }
     let golden = &golden["projected"];
     let (features, projection) = (matrix(&golden["feats"]), matrix(&golden["W"]));
@@ -160,18 +158,8 @@ fn losses_gradients_and_steps_equal_the_golden_values() {
     let mut projected = trainer(Embedding::Projected { features, projection, scale }, 1.0, 0.0);
     let (loss, ()) = projected.step(&queries, &batch, &mut BatchCrossEntropy).unwrap();
     assert_close(&[loss.objective], &[golden["ce_mean"].as_f64().unwrap()], 1e-12, "cross-entropy");
-    let squares: Vec<f64> = matrix(&golden["grad_W"]).values().iter().map(|x| x * x).collect();
-    assert_close(projected.squares().values(), &squares, 1e-12, "squares of the projection's gradient");
-}
-
-trait MapQueries {
-    fn map_queries(&self) -> Vec<Query>;
-}
-
-impl MapQueries for Vec<[u32; 3]> {
-    fn map_queries(&self) -> Vec<Query> {
-        self.iter().map(|[head, relation, _]| pair(*head, *relation, 0).0).collect()
-    }
+    let expected: Vec<f64> = matrix(&golden["grad_W"]).values().iter().map(|x| x * x).collect();
+    assert_close(&squares(&projected), &expected, 1e-12, "squares of the projection's gradient");
 }
 
 #[test]
@@ -256,7 +244,7 @@ fn ranks_and_confidences_are_those_of_the_cpu() {
         let (mut cpu, mut trainer) =
             (on_cpu::<f32>(backbone, 0), on_device::<f32>(backbone, 0, Precision::Bf16));
         let expected = kge::rank_triples(cpu.model(), &triples, 1, &known, |_| Ok(())).unwrap();
-        let found: Vec<[Rank; 2]> = trainer.rank_triples(&triples, 1, &known, |_| Ok(())).unwrap();
+        let found = rank_triples(&[trainer.model().unwrap()], &triples, 1, &known, |_| Ok(())).unwrap();
         assert_eq!(found, expected, "{backbone}");
         let models = [cpu.model().clone(), on_cpu(backbone, 3).model().clone()];
         let expected = kge::judge_triples(&MeanOf(&models), &triples, 1, &known, |_| Ok(())).unwrap();
@@ -289,13 +277,10 @@ fn only_losses_and_ranks_come_back() {
     }
     assert_eq!(numbers_read() - before, 2 * 2, "the objective's loss and the regulariser's of each step");
     let before = numbers_read();
-    trainer.rank_triples(&triples, 1, &known, |_| Ok(())).unwrap();
+    rank_triples(&[trainer.model().unwrap()], &triples, 1, &known, |_| Ok(())).unwrap();
     let asked = QuerySet::new(&triples, 1);
-    assert_eq!(
-        numbers_read() - before,
-        asked.len() + 5 * asked.pairs(),
-        "four counts and a score of each target"
-    );
+    let expected = asked.len() + 5 * asked.pairs();
+    assert_eq!(numbers_read() - before, expected, "four counts and a score of each target");
 }
 
 #[test]
@@ -316,11 +301,13 @@ fn teachers_say_what_their_models_or_the_cache_say() {
     let models = [Backbone::ComplEx, Backbone::RotatE].map(|of| on_cpu::<f32>(of, 0).model().clone());
     let mut rows = vec![Vec::new(); 4];
     for (teacher, model) in models.iter().enumerate() {
-        let (mut scores, mut vectors) = (Matrix::zeros(0, 0), Matrix::zeros(0, 0));
+        let [mut scores, mut vectors] = <[Matrix<f32>; 2]>::default();
         kge::Scorer::scores(model, queries.queries(), &mut scores);
         model.queries(queries.queries(), &mut vectors);
-        rows[teacher] = (0..queries.len()).map(|q| halves(scores.row(q))).collect();
-        rows[2 + teacher] = (0..queries.len()).map(|q| halves(vectors.row(q))).collect::<Vec<_>>();
+        for (place, matrix) in [(teacher, scores), (2 + teacher, vectors)] {
+            let halves = matrix.values().iter().map(|x| half::f16::from_f32(*x)).collect::<Vec<_>>();
+            rows[place] = halves.chunks(matrix.columns()).map(<[_]>::to_vec).collect();
+        }
     }
     let cache = TeacherSource::Cache {
         teachers: 2,
@@ -341,8 +328,4 @@ fn teachers_say_what_their_models_or_the_cache_say() {
             assert_close(computed, copied, 5e-3, "scores, then vectors");
         }
     }
-}
-
-fn halves(numbers: &[f32]) -> Vec<half::f16> {
-    numbers.iter().map(|x| half::f16::from_f32(*x)).collect()
 }

@@ -1,25 +1,23 @@
 //! The 1-vs-all training step: see [`kge::train`] for what it computes.
 
 use candle_core::{Device, Result, Tensor, Var};
-use kge::checkpoint::{NamedTensors, TensorReader, require_finite};
-use kge::train::Batch;
-use kge::{Backbone, Initial, Matrix, N3, Rank, Shape, StepLoss};
-use mkg::{KnownAnswers, QuerySet, Triple};
+use kge::checkpoint::{NamedTensors, TensorReader, diverged};
+use kge::train::{Batch, Uses};
+use kge::{Backbone, Initial, Matrix, Model, N3, Shape, StepLoss};
+use mkg::QuerySet;
 use recipe::Precision;
-use stage::{Error, Kind};
 
 use crate::entities::{DeviceEntities, Upstream};
-use crate::host::{Number, failed, list, read_matrix, read_numbers, spread, upload, wide};
+use crate::host::{Number, bytes, failed, list, read_matrix, read_numbers, spread, upload, wide};
 use crate::model::{DeviceModel, compose};
 use crate::objective::{BatchObjective, BatchTails};
 use crate::optimiser::AdagradWeight;
-use crate::rank::rank_triples;
 
 /// A model in training on a device.
 pub struct DeviceTrainer<T> {
     device: Device,
     backbone: Backbone,
-    entities: DeviceEntities,
+    pub(crate) entities: DeviceEntities,
     relation: AdagradWeight,
     core: Option<AdagradWeight>,
     learning_rate: f64,
@@ -31,7 +29,7 @@ pub struct DeviceTrainer<T> {
 
 /// The parameters on the host.
 struct Mirror<T> {
-    model: kge::Model<T>,
+    model: Model<T>,
     projection: Option<Matrix<T>>,
     /// Squares of the embeddings' parameters, relations and core; as old as the last [`DeviceTrainer::state`].
     squares: [Matrix<T>; 3],
@@ -61,19 +59,18 @@ impl<T: Number> DeviceTrainer<T> {
         precision: Precision,
     ) -> Result<Self> {
         let Initial { backbone, embedding, relation, core } = initial;
-        let weight = |matrix: &Matrix<T>| AdagradWeight::new(upload(device, matrix)?);
-        let empty = || Matrix::zeros(0, 0);
-        let model = kge::Model { backbone: *backbone, entity: empty(), relation: empty(), core: empty() };
+        let core = (*backbone == Backbone::TuckER).then(|| AdagradWeight::new(device, core)).transpose()?;
+        let model = Model { backbone: *backbone, ..Model::complex(Matrix::default(), Matrix::default()) };
         Ok(DeviceTrainer {
             device: device.clone(),
             backbone: *backbone,
             entities: DeviceEntities::new(device, *backbone, embedding)?,
-            relation: weight(relation)?,
-            core: (*backbone == Backbone::TuckER).then(|| weight(core)).transpose()?,
+            relation: AdagradWeight::new(device, relation)?,
+            core,
             learning_rate,
             n3,
             precision,
-            mirror: Mirror { model, projection: None, squares: [empty(), empty(), empty()], is_fresh: false },
+            mirror: Mirror { model, projection: None, squares: Default::default(), is_fresh: false },
         })
     }
 
@@ -93,11 +90,10 @@ impl<T: Number> DeviceTrainer<T> {
         // Everything is under way: only now is it waited for.
         let losses = read_numbers(&losses).map_err(failed)?;
         if !losses[0].is_finite() {
-            let hint = "lower the learning rate; the last checkpoint and the best model are kept";
-            return Err(Error::new(Kind::Diverged, "the loss is no longer finite").hint(hint));
+            return Err(diverged("the loss"));
         }
-        let (scale, left) = (1.0 / batch.pairs as f64, objective.left().map_err(failed)?);
-        Ok((StepLoss { objective: losses[0] * scale, regulariser: losses[1], pairs: batch.pairs }, left))
+        let (objective, left) = (losses[0] * batch.scale(), objective.left().map_err(failed)?);
+        Ok((StepLoss { objective, regulariser: losses[1], pairs: batch.pairs }, left))
     }
 
     /// The step; returns the objective's loss, summed over the batch, and the regulariser's.
@@ -108,19 +104,19 @@ impl<T: Number> DeviceTrainer<T> {
         numbers: &[u32],
         objective: &mut O,
     ) -> Result<Tensor> {
-        let (scale, way) = (1.0 / batch.pairs as f64, self.entities.way(batch));
-        let used = Var::from_tensor(&self.entities.rows(way, batch.entities.rows())?)?;
-        let relation_rows = list(&self.device, batch.relations.rows())?;
+        let way = self.entities.way(batch);
+        let used = Var::from_tensor(&self.entities.rows(way, &batch.entities.rows)?)?;
+        let relation_rows = list(&self.device, &batch.relations.rows)?;
         let relation = Var::from_tensor(&self.relation.value.index_select(&relation_rows, 0)?)?;
         let core = self.core.as_ref().map(|core| Var::from_tensor(&core.value)).transpose()?;
-        let heads = used.index_select(&list(&self.device, batch.entities.numbers())?, 0)?;
-        let relations = relation.index_select(&list(&self.device, batch.relations.numbers())?, 0)?;
+        let heads = used.index_select(&list(&self.device, &batch.entities.numbers)?, 0)?;
+        let relations = relation.index_select(&list(&self.device, &batch.relations.numbers)?, 0)?;
         let composed = compose(self.backbone, &heads, &relations, core.as_deref())?;
         let vectors = composed.detach();
 
         let scores = self.entities.score(way, self.precision, &vectors)?;
         let tails = BatchTails::new(&self.device, queries, numbers)?;
-        let gradient = objective.gradient(&tails, &scores, scale)?;
+        let gradient = objective.gradient(&tails, &scores, batch.scale())?;
         drop(scores);
         let (of_vectors, keys) = self.entities.differentiate(way, self.precision, &gradient.scores)?;
 
@@ -128,9 +124,9 @@ impl<T: Number> DeviceTrainer<T> {
         let flow = ((composed * of_vectors)?.sum_all()? + cubes)?.backward()?;
         let of = |var: &Var| flow.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
         let upstream = Upstream { scores: &gradient.scores, vectors: &vectors, keys, used: of(&used)? };
-        self.entities.update(self.learning_rate, self.precision, batch.entities.rows(), &upstream)?;
+        self.entities.update(self.learning_rate, self.precision, &batch.entities.rows, &upstream)?;
         let count = self.relation.value.dim(0)?;
-        let of_relations = spread(&of(&relation)?, batch.relations.rows(), count)?;
+        let of_relations = spread(&of(&relation)?, &batch.relations.rows, count)?;
         self.relation.step(self.learning_rate, &of_relations)?;
         if let (Some(weight), Some(core)) = (&mut self.core, &core) {
             weight.step(self.learning_rate, &of(core)?)?;
@@ -142,20 +138,15 @@ impl<T: Number> DeviceTrainer<T> {
     /// `|x|` for constant, since the root has no derivative at 0: `∂(3/2 |x| x²) = 3 |x| x`.
     fn regularise(&self, used: &Tensor, relation: &Tensor, batch: &Batch) -> Result<(Tensor, Tensor)> {
         let scale = self.n3.weight / batch.pairs as f64;
-        let pairs = |uses: &kge::train::Uses| -> Result<Tensor> {
-            let pairs: Vec<f32> = uses.all_pairs().iter().map(|pairs| *pairs as f32).collect();
-            let pairs = Tensor::from_slice(&pairs, (pairs.len(), 1), &self.device)?;
-            pairs.to_dtype(used.dtype())? * scale
-        };
-        let mut sum = (self.cubes(used)? * pairs(&batch.entities)?)?.sum_all()?;
+        let mut sum = self.cubes(used, &batch.entities, scale)?;
         if self.backbone != Backbone::RotatE {
-            sum = (sum + (self.cubes(relation)? * pairs(&batch.relations)?)?.sum_all()?)?;
+            sum = (sum + self.cubes(relation, &batch.relations, scale)?)?;
         }
         Ok(((&sum * 1.5)?, sum.detach().to_dtype(wide(&self.device))?))
     }
 
-    /// `Σ |x| x²` of each row `(row, 1)`, over complex moduli or over reals, with `|x|` constant.
-    fn cubes(&self, rows: &Tensor) -> Result<Tensor> {
+    /// `Σ |x| x²` of each row, times its pairs and `scale`, over complex moduli or over reals, with `|x|` constant.
+    fn cubes(&self, rows: &Tensor, uses: &Uses, scale: f64) -> Result<Tensor> {
         let squares = match self.backbone {
             Backbone::ComplEx | Backbone::RotatE => {
                 let rank = rows.dim(1)? / 2;
@@ -163,7 +154,9 @@ impl<T: Number> DeviceTrainer<T> {
             }
             Backbone::DistMult | Backbone::TransE | Backbone::TuckER => rows.sqr()?,
         };
-        (&squares * squares.detach().sqrt()?)?.sum_keepdim(1)
+        let pairs = Tensor::from_slice(&uses.pairs, (uses.pairs.len(), 1), &self.device)?;
+        let cubes = (&squares * squares.detach().sqrt()?)?.sum_keepdim(1)?;
+        (cubes * (pairs.to_dtype(rows.dtype())? * scale)?)?.sum_all()
     }
 
     /// The model as it stands, on the device.
@@ -179,25 +172,11 @@ impl<T: Number> DeviceTrainer<T> {
         })
     }
 
-    /// The ranks of tail and head of each triple: see [`kge::rank_triples`].
-    ///
-    /// # Errors
-    /// If a score is not finite, the device fails, or `progress` says so.
-    pub fn rank_triples(
-        &mut self,
-        triples: &[Triple],
-        relations: usize,
-        known: &KnownAnswers,
-        progress: impl FnMut(usize) -> stage::Result<()>,
-    ) -> stage::Result<Vec<[Rank; 2]>> {
-        rank_triples(&[self.model()?], triples, relations, known, progress)
-    }
-
     /// The model as it stands, and the trained projection, if there is one: see [`kge::Trainer::parts`].
     ///
     /// # Errors
     /// If the device fails.
-    pub fn parts(&mut self) -> stage::Result<(&kge::Model<T>, Option<&Matrix<T>>)> {
+    pub fn parts(&mut self) -> stage::Result<(&Model<T>, Option<&Matrix<T>>)> {
         if !self.mirror.is_fresh {
             self.read().map_err(failed)?;
         }
@@ -255,34 +234,17 @@ impl DeviceTrainer<f32> {
     /// If the file has not these tensors in these shapes, or the device fails.
     pub fn restore(&mut self, reader: &TensorReader, prefix: &str) -> stage::Result<()> {
         self.mirror.is_fresh = false;
-        let load = |name: &str, like: &Tensor| -> stage::Result<Matrix<f32>> {
-            let (rows, columns) = like.dims2().map_err(failed)?;
-            let mut matrix = Matrix::zeros(rows, columns);
-            reader.load(&format!("{prefix}.{name}"), &mut matrix)?;
-            Ok(matrix)
-        };
-        let [parameters, squares] = self.entities.stored().map_err(failed)?;
-        let (parameters, squares) = (load("parameters", &parameters)?, load("parameters_squares", &squares)?);
-        self.entities.take(&parameters, &squares).map_err(failed)?;
+        let mut stored = self.entities.stored().map_err(failed)?;
+        for (name, into) in ["parameters", "parameters_squares"].into_iter().zip(&mut stored) {
+            load(reader, &format!("{prefix}.{name}"), into)?;
+        }
+        self.entities.take(stored).map_err(failed)?;
         let core = self.core.as_mut().map(|core| ("core", core));
         for (name, weight) in [("relation", &mut self.relation)].into_iter().chain(core) {
-            let value = load(name, &weight.value)?;
-            let squares = load(&format!("{name}_squares"), &weight.squares)?;
-            weight.value = upload(&self.device, &value).map_err(failed)?;
-            weight.squares = upload(&self.device, &squares).map_err(failed)?;
+            load(reader, &format!("{prefix}.{name}"), &mut weight.value)?;
+            load(reader, &format!("{prefix}.{name}_squares"), &mut weight.squares)?;
         }
         Ok(())
-    }
-
-    /// Refuses parameters that are no longer finite.
-    ///
-    /// # Errors
-    /// If any is not; if the device fails.
-    pub fn require_finite(&mut self) -> stage::Result<()> {
-        let (model, _) = self.parts()?;
-        require_finite("entity", &model.entity)?;
-        require_finite("relation", &model.relation)?;
-        require_finite("core", &model.core)
     }
 
     /// Bytes of the device's memory that training takes at most: see [`kge::Trainer::memory`] for the arguments. Tensors are
@@ -291,35 +253,33 @@ impl DeviceTrainer<f32> {
     pub fn memory(shape: Shape, entities: usize, pairs: usize, queries: usize, features: usize) -> u64 {
         const OF_PARAMETERS: usize = 7;
         const OF_SCORES: usize = 4;
-        let count = |factors: &[usize]| factors.iter().fold(1u64, |all, &of| all.saturating_mul(of as u64));
         let (width, used) = (shape.columns(), (queries.saturating_add(pairs)).min(entities));
         let parameters = match features {
-            0 => count(&[OF_PARAMETERS, entities, width]),
-            _ => [
+            0 => vec![bytes(&[OF_PARAMETERS, entities, width])],
+            _ => vec![
                 // The table, its gradient, what flows into it, and their sum.
-                count(&[4, entities, width]),
-                count(&[entities, features]),
-                count(&[OF_PARAMETERS, features, width]),
-                count(&[queries.saturating_add(used), features]),
-            ]
-            .into_iter()
-            .fold(0, u64::saturating_add),
+                bytes(&[4, entities, width]),
+                bytes(&[entities, features]),
+                bytes(&[OF_PARAMETERS, features, width]),
+                bytes(&[queries.saturating_add(used), features]),
+            ],
         };
         let others = [
-            count(&[OF_SCORES, queries.max(kge::rank::BLOCK), entities]),
-            count(&[6, queries, width]),
-            count(&[4, used, width]),
-            count(&[OF_PARAMETERS, shape.core_rows(), shape.embedding()]),
-            count(&[4, shape.core_rows(), queries]),
+            bytes(&[OF_SCORES, queries.max(kge::rank::BLOCK), entities]),
+            bytes(&[6, queries, width]),
+            bytes(&[4, used, width]),
+            bytes(&[OF_PARAMETERS, shape.core_rows(), shape.embedding()]),
+            bytes(&[4, shape.core_rows(), queries]),
         ];
-        others.into_iter().fold(parameters, u64::saturating_add).saturating_mul(4)
+        parameters.into_iter().chain(others).fold(0, u64::saturating_add)
     }
 }
 
-#[cfg(test)]
-impl<T: Number> DeviceTrainer<T> {
-    /// The squares of the embeddings' parameters.
-    pub(crate) fn squares(&self) -> Matrix<T> {
-        read_matrix(&self.entities.weight.squares).unwrap()
-    }
+/// Reads `name` into a tensor whose shape it must have.
+fn load(reader: &TensorReader, name: &str, into: &mut Tensor) -> stage::Result<()> {
+    let (rows, columns) = into.dims2().map_err(failed)?;
+    let mut matrix = Matrix::<f32>::zeros(rows, columns);
+    reader.load(name, &mut matrix)?;
+    *into = upload(into.device(), &matrix).map_err(failed)?;
+    Ok(())
 }

@@ -371,9 +371,9 @@ pub(crate) struct RemotePolicy {
 impl RemotePolicy {
     /// A copy of the policy's, which sees that part of a query.
     pub(crate) fn new(device: &Device, policy: &Policy<'_, f32>, state: PolicyState) -> Result<RemotePolicy> {
-        let first = policy.first.iter().map(|layer| &layer.parameters);
         let others = [&policy.first_bias, &policy.second, &policy.second_bias];
-        let network = DeviceNetwork::new(device, first, others.map(|layer| &layer.parameters))?;
+        let layers = policy.first.iter().chain(others).map(|layer| &layer.parameters);
+        let network = DeviceNetwork::new(device, layers)?;
         Ok(RemotePolicy { network, state, is_fresh: true })
     }
 

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::matrix::index;
 use crate::{Matrix, Real, widest};
 
 /// Added to the root so that a parameter never touched stays where it is.
@@ -11,30 +12,29 @@ pub const EPSILON: f64 = 1e-10;
 #[derive(Clone, Debug)]
 pub struct Adagrad<T> {
     learning_rate: T,
-    sum_of_squares: Matrix<T>,
+    pub(crate) squares: Matrix<T>,
 }
 
 impl<T: Real> Adagrad<T> {
     /// A fresh state for a `rows x columns` matrix.
     pub fn new(learning_rate: f64, rows: usize, columns: usize) -> Self {
-        Adagrad { learning_rate: T::from_f64(learning_rate), sum_of_squares: Matrix::zeros(rows, columns) }
+        Adagrad { learning_rate: T::from_f64(learning_rate), squares: Matrix::zeros(rows, columns) }
     }
 
     /// `s += g²; x -= lr · g / (√s + ε)`, on all cores.
     pub fn step(&mut self, parameters: &mut Matrix<T>, gradient: &Matrix<T>) {
         const ROWS: usize = 32;
         let gradients = gradient.values().par_chunks(ROWS * gradient.columns().max(1));
-        self.blocks(parameters, ROWS)
-            .zip(gradients)
-            .for_each(|(mut block, gradient)| block.step_by(gradient));
+        self.blocks(parameters, ROWS).zip(gradients).for_each(|(block, gradient)| {
+            block.step(gradient);
+        });
     }
 
     /// The same for the rows numbered `rows` alone: one without a gradient would not move.
     pub fn step_rows(&mut self, parameters: &mut Matrix<T>, rows: &[u32], gradient: &Matrix<T>) {
-        for (i, &row) in rows.iter().enumerate() {
-            let row = row as usize;
-            let (parameters, sums) = (parameters.row_mut(row), self.sum_of_squares.row_mut(row));
-            AdagradRows { learning_rate: self.learning_rate, parameters, sums }.step_by(gradient.row(i));
+        for (i, row) in rows.iter().map(|row| index(*row)).enumerate() {
+            let (parameters, sums) = (parameters.row_mut(row), self.squares.row_mut(row));
+            AdagradRows { learning_rate: self.learning_rate, parameters, sums }.step(gradient.row(i));
         }
     }
 
@@ -46,19 +46,9 @@ impl<T: Real> Adagrad<T> {
     ) -> impl IndexedParallelIterator<Item = AdagradRows<'a, T>> {
         let learning_rate = self.learning_rate;
         let values = rows * parameters.columns().max(1);
-        let sums = self.sum_of_squares.values_mut().par_chunks_mut(values);
+        let sums = self.squares.values_mut().par_chunks_mut(values);
         let parameters = parameters.values_mut().par_chunks_mut(values);
         parameters.zip(sums).map(move |(parameters, sums)| AdagradRows { learning_rate, parameters, sums })
-    }
-
-    /// The accumulated squares, for checkpoints.
-    pub fn state(&self) -> &Matrix<T> {
-        &self.sum_of_squares
-    }
-
-    /// The accumulated squares, for checkpoints.
-    pub fn state_mut(&mut self) -> &mut Matrix<T> {
-        &mut self.sum_of_squares
     }
 }
 
@@ -66,24 +56,15 @@ impl<T: Real> Adagrad<T> {
 #[derive(Debug)]
 pub struct AdagradRows<'a, T> {
     learning_rate: T,
-    parameters: &'a mut [T],
+    /// The parameters, row by row.
+    pub parameters: &'a mut [T],
     sums: &'a mut [T],
 }
 
-impl<T: Real> AdagradRows<'_, T> {
-    /// The parameters, row by row.
-    pub fn parameters(&mut self) -> &mut [T] {
-        self.parameters
-    }
-
-    /// The step of these rows.
-    pub fn step(&mut self, gradient: &Matrix<T>) {
-        self.step_by(gradient.values());
-    }
-
-    fn step_by(&mut self, gradient: &[T]) {
-        let learning_rate = self.learning_rate;
-        let (parameters, sums) = (&mut *self.parameters, &mut *self.sums);
+impl<'a, T: Real> AdagradRows<'a, T> {
+    /// The step of these rows; returns their parameters.
+    pub fn step(self, gradient: &[T]) -> &'a mut [T] {
+        let AdagradRows { learning_rate, parameters, sums } = self;
         let epsilon = T::from_f64(EPSILON);
         widest!({
             for ((x, sum), &g) in parameters.iter_mut().zip(sums.iter_mut()).zip(gradient) {
@@ -91,5 +72,6 @@ impl<T: Real> AdagradRows<'_, T> {
                 *x -= learning_rate * g / (sum.sqrt() + epsilon);
             }
         });
+        parameters
     }
 }

@@ -14,16 +14,17 @@
 //! vectors and entity tables knows products alone. TransE and RotatE as published take the distance itself, with a
 //! margin against sampled negatives: a softmax over all entities needs no margin. TuckER as published has dropout and
 //! batch normalisation, which this one has not.
+//!
+//! TuckER's core `W (d, 2k, 2k)` is kept as a matrix `(d · 2k, 2k)`, so that the query vectors of a batch are one product with the
+//! rows `r ⊗ h`, and so are their gradients: `∂(r ⊗ h) = ∂q Wᵀ`, `∂W = (r ⊗ h)ᵀ ∂q`.
 
 use rayon::prelude::*;
 use recipe::Backbone;
 
-use crate::{Matrix, N3, Real, complex, row, widest};
+use crate::matrix::index;
+use crate::{Matrix, Model, Real, complex, row, widest};
 
 pub mod distance;
-mod tucker;
-
-pub(crate) use tucker::{add_head_gradient, add_relation_gradient};
 
 /// The shape of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,12 @@ pub struct Shape {
 }
 
 impl Shape {
+    /// The shape that a model's tables tell.
+    pub(crate) fn of<T: Real>(model: &Model<T>) -> Shape {
+        let (rank, relation_width) = (model.rank(), model.relation.columns());
+        Shape { backbone: model.backbone, rank, relation_width }
+    }
+
     /// Reals of an entity's embedding: `2k`.
     pub fn embedding(self) -> usize {
         2 * self.rank
@@ -70,48 +77,51 @@ pub(crate) fn further_columns(backbone: Backbone) -> usize {
     if backbone.is_distance() { distance::COLUMNS } else { 0 }
 }
 
-/// Heads and relations of which a batch's query vectors are composed.
-pub(crate) struct Factors<'a, T, H, R> {
-    pub(crate) backbone: Backbone,
-    /// TuckER's core.
-    pub(crate) core: &'a Matrix<T>,
-    /// The head's row at a position of the batch; its embedding stands first.
-    pub(crate) head: H,
-    /// The relation at a position, as [`gather_relations`] has it.
-    pub(crate) relation: R,
+/// Composes query vectors, as many as `vectors` has rows, of the head's row at each position of a batch, which begins with its
+/// embedding, and of its relation, as [`gather_relations`] has it. `outer` is a buffer: TuckER leaves `r ⊗ h (query, d · 2k)` there.
+pub(crate) fn compose<'a, T: Real>(
+    backbone: Backbone,
+    core: &Matrix<T>,
+    head: impl Fn(usize) -> &'a [T] + Sync,
+    relation: impl Fn(usize) -> &'a [T] + Sync,
+    outer: &mut Matrix<T>,
+    vectors: &mut Matrix<T>,
+) {
+    outer.resize(vectors.rows(), core.rows());
+    let rows = if backbone == Backbone::TuckER { &mut *outer } else { &mut *vectors };
+    rows.par_rows_mut().enumerate().for_each(|(position, row)| {
+        compose_row(backbone, head(position), relation(position), row);
+    });
+    if backbone == Backbone::TuckER {
+        vectors.product(false, T::ONE, outer.view(), core.view());
+    }
 }
 
-impl<'a, T, H, R> Factors<'a, T, H, R>
-where
-    T: Real,
-    H: Fn(usize) -> &'a [T] + Sync,
-    R: Fn(usize) -> &'a [T] + Sync,
-{
-    /// Writes the query vectors, as many as `vectors` has rows. `outer` is a buffer: TuckER leaves `r ⊗ h` of each
-    /// query there.
-    pub(crate) fn compose(&self, outer: &mut Matrix<T>, vectors: &mut Matrix<T>) {
-        match self.backbone {
-            Backbone::ComplEx => self.compose_rows(vectors, complex::compose),
-            Backbone::DistMult => self.compose_rows(vectors, multiply),
-            Backbone::TransE => self.compose_rows(vectors, |head, relation, query| {
-                let (inner, _) = query.split_at_mut(relation.len());
-                inner.copy_from_slice(relation);
-                row::add_scaled(inner, T::ONE, &head[..relation.len()]);
-                distance::close_query(query);
-            }),
-            Backbone::RotatE => self.compose_rows(vectors, |head, rotation, query| {
-                let width = rotation.len();
-                complex::compose(&head[..width], rotation, &mut query[..width]);
-                distance::close_query(query);
-            }),
-            Backbone::TuckER => tucker::compose(self.core, &self.head, &self.relation, outer, vectors),
+/// Writes a query vector, but of TuckER `r ⊗ h`.
+fn compose_row<T: Real>(backbone: Backbone, head: &[T], relation: &[T], query: &mut [T]) {
+    let width = relation.len();
+    match backbone {
+        Backbone::ComplEx => complex::compose(head, relation, query),
+        Backbone::DistMult => widest!({
+            for ((query, &head), &relation) in query.iter_mut().zip(head).zip(relation) {
+                *query = head * relation;
+            }
+        }),
+        Backbone::TransE => {
+            query[..width].copy_from_slice(relation);
+            row::add_scaled(&mut query[..width], T::ONE, &head[..width]);
+            distance::close_query(query);
         }
-    }
-
-    fn compose_rows(&self, vectors: &mut Matrix<T>, compose: impl Fn(&[T], &[T], &mut [T]) + Sync) {
-        let width = vectors.columns().max(1);
-        let rows = vectors.values_mut().par_chunks_mut(width).enumerate();
-        rows.for_each(|(position, query)| compose((self.head)(position), (self.relation)(position), query));
+        Backbone::RotatE => {
+            complex::compose(&head[..width], relation, &mut query[..width]);
+            distance::close_query(query);
+        }
+        Backbone::TuckER => {
+            for (part, &r) in query.chunks_exact_mut(head.len()).zip(relation) {
+                part.copy_from_slice(head);
+                row::scale(part, r);
+            }
+        }
     }
 }
 
@@ -127,68 +137,10 @@ pub(crate) fn gather_relations<T: Real>(
     }
     let rank = table.columns();
     into.resize(rows.len(), 2 * rank);
-    into.values_mut().par_chunks_mut((2 * rank).max(1)).zip(rows).for_each(|(rotation, &relation)| {
+    into.par_rows_mut().zip(rows).for_each(|(rotation, &relation)| {
         let (re, im) = rotation.split_at_mut(rank);
-        for ((re, im), phase) in re.iter_mut().zip(im).zip(table.row(relation as usize)) {
+        for ((re, im), phase) in re.iter_mut().zip(im).zip(table.row(index(relation))) {
             (*im, *re) = phase.sin_cos();
         }
     });
-}
-
-/// `query = head ∘ relation`, by coordinates.
-fn multiply<T: Real>(head: &[T], relation: &[T], query: &mut [T]) {
-    widest!({
-        for ((query, &head), &relation) in query.iter_mut().zip(head).zip(relation) {
-            *query = head * relation;
-        }
-    });
-}
-
-/// Adds to `onto` the gradient of [`multiply`] for one factor.
-pub(crate) fn add_multiply_gradient<T: Real>(gradient: &[T], other: &[T], onto: &mut [T]) {
-    widest!({
-        for ((onto, &gradient), &other) in onto.iter_mut().zip(gradient).zip(other) {
-            *onto += gradient * other;
-        }
-    });
-}
-
-/// Adds to `onto (k)` the gradient of a rotation's phases: `∂q/∂r = i q`, of which `vector` begins with `2q`.
-pub(crate) fn add_phase_gradient<T: Real>(gradient: &[T], vector: &[T], onto: &mut [T]) {
-    let rank = onto.len();
-    let ((g_re, g_im), (v_re, v_im)) = (gradient.split_at(rank), vector.split_at(rank));
-    let half = T::from_f64(0.5);
-    widest!({
-        for i in 0..rank {
-            onto[i] += half * (v_re[i] * g_im[i] - v_im[i] * g_re[i]);
-        }
-    });
-}
-
-/// [`N3`] of an entity's embedding: on the moduli of complex numbers, on the absolute values of reals.
-pub(crate) fn regularise_entity<T: Real>(
-    backbone: Backbone,
-    n3: N3,
-    embedding: &[T],
-    factor: f64,
-    onto: &mut [T],
-) -> f64 {
-    match backbone {
-        Backbone::ComplEx | Backbone::RotatE => n3.add(embedding, factor, onto),
-        Backbone::DistMult | Backbone::TransE | Backbone::TuckER => n3.add_reals(embedding, factor, onto),
-    }
-}
-
-/// [`N3`] of a relation's embedding likewise; a rotation's moduli are 1 whatever its phases.
-pub(crate) fn regularise_relation<T: Real>(
-    backbone: Backbone,
-    n3: N3,
-    relation: &[T],
-    factor: f64,
-    onto: &mut [T],
-) -> f64 {
-    match backbone {
-        Backbone::RotatE => 0.0,
-        other => regularise_entity(other, n3, relation, factor, onto),
-    }
 }

@@ -1,10 +1,11 @@
 //! Named matrices as safetensors: models, and the state of unfinished training.
 
 use rayon::prelude::*;
+use safetensors::tensor::Metadata;
 use safetensors::{Dtype, SafeTensors};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, json};
 use stage::files::{digest_of, write_tensors};
-use stage::{Error, Result};
+use stage::{Error, Kind, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -39,36 +40,31 @@ impl<'a> NamedTensors<'a> {
 
     /// Writes one safetensors file, atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
-        self.write_with(path, Map::new())
+        self.write_with(path, None)
     }
 
     /// Writes the same with a digest of everything in it, which [`TensorReader::open_checked`] checks: for what no
     /// manifest records.
     pub fn write_checked(&self, path: &Path) -> Result<()> {
-        let digest =
-            digest(self.texts(), self.matrices.iter().map(|(name, matrix)| (name.as_str(), bytes(matrix))));
-        self.write_with(path, Map::from_iter([(DIGEST.to_owned(), digest.into())]))
+        let texts = self.metadata.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let tensors = self.matrices.iter().map(|(name, matrix)| (name.as_str(), bytes(matrix)));
+        self.write_with(path, Some(digest(texts, tensors)))
     }
 
-    fn texts(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.metadata.iter().map(|(name, text)| (name.as_str(), text.as_str()))
-    }
-
-    fn write_with(&self, path: &Path, mut texts: Map<String, Value>) -> Result<()> {
-        texts.extend(self.texts().map(|(name, text)| (name.to_owned(), text.into())));
+    fn write_with(&self, path: &Path, digest: Option<String>) -> Result<()> {
+        let mut texts = self.metadata.clone();
+        texts.extend(digest.map(|digest| (DIGEST.to_owned(), digest)));
         let mut header = Map::new();
         if !texts.is_empty() {
-            header.insert("__metadata__".to_owned(), texts.into());
+            header.insert("__metadata__".to_owned(), json!(texts));
         }
         let mut end = 0;
         for (name, matrix) in &self.matrices {
             let begin = end;
             end += bytes(matrix).len();
             let shape = [matrix.rows(), matrix.columns()];
-            header.insert(
-                name.clone(),
-                json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] }),
-            );
+            let tensor = json!({ "dtype": "F32", "shape": shape, "data_offsets": [begin, end] });
+            header.insert(name.clone(), tensor);
         }
         write_tensors(path, &header.into(), self.matrices.iter().map(|(_, matrix)| bytes(matrix)))
     }
@@ -118,9 +114,8 @@ impl TensorReader {
         Err(Error::data("damaged: its digest is another one").at(path).hint("rerun with --force"))
     }
 
-    /// The digest of what was read.
     fn digest(&self) -> Result<String> {
-        let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(|e| self.broken(&e.to_string()))?;
+        let header = self.header()?;
         let texts = header.metadata().iter().flatten().filter(|(name, _)| *name != DIGEST);
         let tensors = self.parse()?;
         let tensors = tensors.iter().map(|(name, view)| (name, view.data()));
@@ -141,10 +136,13 @@ impl TensorReader {
         Error::data(message).at(&self.path).hint("truncated or not written by this pipeline: rerun its stage")
     }
 
+    fn header(&self) -> Result<Metadata> {
+        Ok(SafeTensors::read_metadata(&self.bytes).map_err(|e| self.broken(&e.to_string()))?.1)
+    }
+
     /// A text of the header.
     pub fn text(&self, name: &str) -> Result<String> {
-        let (_, header) = SafeTensors::read_metadata(&self.bytes).map_err(|e| self.broken(&e.to_string()))?;
-        let text = header.metadata().as_ref().and_then(|texts| texts.get(name)).cloned();
+        let text = self.header()?.metadata().as_ref().and_then(|texts| texts.get(name)).cloned();
         text.ok_or_else(|| self.broken(&format!("no `{name}` in the header")))
     }
 
@@ -183,13 +181,15 @@ impl TensorReader {
 /// Refuses values that are not finite, naming the first row that has one.
 pub fn require_finite(name: &str, matrix: &Matrix<f32>) -> Result<()> {
     match (0..matrix.rows()).into_par_iter().find_first(|row| !row::all_finite(matrix.row(*row))) {
-        Some(row) => {
-            let message = format!("`{name}` is no longer finite");
-            let hint = "lower the learning rate; the last checkpoint and the best model are kept";
-            Err(Error::new(stage::Kind::Diverged, message).row(row as u64).hint(hint))
-        }
+        Some(row) => Err(diverged(&format!("`{name}`")).row(row as u64)),
         None => Ok(()),
     }
+}
+
+/// The error of a training in which something is no longer finite.
+pub fn diverged(what: &str) -> Error {
+    let hint = "lower the learning rate; the last checkpoint and the best model are kept";
+    Error::new(Kind::Diverged, format!("{what} is no longer finite")).hint(hint)
 }
 
 #[cfg(test)]

@@ -9,10 +9,14 @@ use rayon::prelude::*;
 use crate::Real;
 
 pub mod bf16;
-mod pages;
+
+/// The place that a 32-bit number names.
+pub fn index(number: u32) -> usize {
+    number as usize
+}
 
 /// A dense row-major matrix.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Matrix<T> {
     rows: usize,
     columns: usize,
@@ -22,7 +26,7 @@ pub struct Matrix<T> {
 impl<T: Real> Matrix<T> {
     /// All zeros.
     pub fn zeros(rows: usize, columns: usize) -> Self {
-        Matrix { rows, columns, values: pages::zeros(rows * columns) }
+        Matrix { rows, columns, values: zeros(rows * columns) }
     }
 
     /// Makes a matrix of values in row-major order.
@@ -64,11 +68,16 @@ impl<T: Real> Matrix<T> {
         &mut self.values[row * self.columns..(row + 1) * self.columns]
     }
 
+    /// All rows, for work on all cores.
+    pub fn par_rows_mut(&mut self) -> impl IndexedParallelIterator<Item = &mut [T]> {
+        self.values.par_chunks_mut(self.columns.max(1))
+    }
+
     /// Makes it `rows x columns`, in the memory it has if that is enough; the content is unspecified.
     pub fn resize(&mut self, rows: usize, columns: usize) {
         (self.rows, self.columns) = (rows, columns);
         if rows * columns > self.values.capacity() {
-            self.values = pages::zeros(rows * columns);
+            self.values = zeros(rows * columns);
         }
         self.values.resize(rows * columns, T::ZERO);
     }
@@ -86,11 +95,7 @@ impl<T: Real> Matrix<T> {
     /// Copies the rows numbered `rows` of `from`, on all cores, into this matrix, which it resizes.
     pub fn gather(&mut self, from: &Matrix<T>, rows: &[u32]) {
         self.resize(rows.len(), from.columns);
-        let columns = from.columns.max(1);
-        self.values
-            .par_chunks_mut(columns)
-            .zip(rows)
-            .for_each(|(to, &row)| to.copy_from_slice(from.row(row as usize)));
+        self.par_rows_mut().zip(rows).for_each(|(to, &row)| to.copy_from_slice(from.row(index(row))));
     }
 
     /// The matrix, read with rows and columns exchanged.
@@ -158,9 +163,8 @@ impl<T: Real> Matrix<T> {
         } else if let ProductPrecision::Bf16(kernel) = precision
             && let (Some(a), Some(b)) = (a.as_f32(), b.as_f32())
         {
-            let columns = self.columns;
-            let values = bytemuck::cast_slice_mut(&mut self.values);
-            kernel.multiply(threads, (values, columns), keep, factor.to_f64() as f32, a, b);
+            let target = (bytemuck::cast_slice_mut(&mut self.values), self.columns);
+            kernel.multiply(threads, target, keep, factor.to_f64() as f32, a, b);
         } else {
             gemm_call(self, keep, factor, a, b, threads);
         }
@@ -207,7 +211,6 @@ fn gemm_call<T: Real>(
 ) {
     let threads = if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
     let alpha = if keep { T::ONE } else { T::ZERO };
-    let stride = |stride: usize| isize::try_from(stride).expect("strides are below the address space");
     // SAFETY: the views cover their slices (checked when they were made: `from_values` and `resize` keep
     // `values.len() == rows * columns`), the shapes fit (checked by the caller), and `c` is borrowed uniquely.
     unsafe {
@@ -235,6 +238,36 @@ fn gemm_call<T: Real>(
     }
 }
 
+fn stride(stride: usize) -> isize {
+    isize::try_from(stride).expect("strides are below the address space")
+}
+
+/// Allocates so many zeros, in pages of 2 MiB where the system has them: products walk through columns, and rows of scores are
+/// many pages long, so that with pages of 4 KiB every vector read or written would need a page's address looked up.
+fn zeros<T: Real>(len: usize) -> Vec<T> {
+    let mut values = vec![T::ZERO; len];
+    prefer_large_pages(&mut values);
+    values
+}
+
+/// A hint: where it is not taken, nothing changes. Memory that was touched before keeps its small pages.
+#[cfg(target_os = "linux")]
+#[expect(unsafe_code, reason = "a system call")]
+fn prefer_large_pages<T>(values: &mut [T]) {
+    const LARGE: usize = 1 << 21;
+    let range = values.as_mut_ptr_range();
+    let start = range.start.addr().next_multiple_of(LARGE);
+    let length = (range.end.addr() / LARGE * LARGE).saturating_sub(start);
+    if length > 0 {
+        let start = range.start.with_addr(start);
+        // SAFETY: whole pages within the slice, whose content the call leaves alone.
+        unsafe { libc::madvise(start.cast(), length, libc::MADV_HUGEPAGE) };
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn prefer_large_pages<T>(_values: &mut [T]) {}
+
 /// A matrix to read, perhaps transposed.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a, T> {
@@ -248,10 +281,13 @@ pub struct View<'a, T> {
 impl<'a, T: Real> View<'a, T> {
     /// The same, if that is what it is.
     fn as_f32(self) -> Option<View<'a, f32>> {
-        let View { rows, columns, row_stride, column_stride, values } = self;
-        (TypeId::of::<T>() == TypeId::of::<f32>()).then(|| {
-            let values = bytemuck::cast_slice(values);
-            View { rows, columns, row_stride, column_stride, values }
+        let View { rows, columns, row_stride, column_stride, .. } = self;
+        (TypeId::of::<T>() == TypeId::of::<f32>()).then(|| View {
+            rows,
+            columns,
+            row_stride,
+            column_stride,
+            values: bytemuck::cast_slice(self.values),
         })
     }
 

@@ -4,8 +4,8 @@ use mkg::{EntityId, Query};
 use rand::{Rng, RngExt};
 use stage::{Error, Kind, Result};
 
-use crate::backbone::{Factors, distance, further_columns, gather_relations};
-use crate::checkpoint::{NamedTensors, TensorReader};
+use crate::backbone::{compose, distance, further_columns, gather_relations};
+use crate::checkpoint::{NamedTensors, TensorReader, require_finite};
 use crate::{Backbone, Matrix, Real, Shape};
 
 /// Anything that scores all entities for queries.
@@ -58,7 +58,7 @@ const BLOCK: usize = 512;
 impl<T: Real> Model<T> {
     /// A ComplEx model.
     pub fn complex(entity: Matrix<T>, relation: Matrix<T>) -> Self {
-        Model { backbone: Backbone::ComplEx, entity, relation, core: Matrix::zeros(0, 0) }
+        Model { backbone: Backbone::ComplEx, entity, relation, core: Matrix::default() }
     }
 
     /// Complex rank `k`.
@@ -80,24 +80,27 @@ impl<T: Real> Model<T> {
     pub fn queries(&self, queries: &[Query], into: &mut Matrix<T>) {
         let width = self.width();
         into.resize(queries.len(), width);
-        let empty = || Matrix::zeros(0, 0);
-        let (mut relations, mut outer, mut vectors) = (empty(), empty(), empty());
+        let [mut relations, mut outer, mut vectors] = <[Matrix<T>; 3]>::default();
         let into = into.values_mut().chunks_mut(BLOCK * width.max(1));
         for (queries, into) in queries.chunks(BLOCK).zip(into) {
             let numbers: Vec<u32> = queries.iter().map(|query| query.relation.0).collect();
             gather_relations(self.backbone, &self.relation, &numbers, &mut relations);
             vectors.resize(queries.len(), width);
-            let head = |position: usize| self.entity.row(queries[position].head.index());
-            let relation = |position: usize| relations.row(position);
-            let factors = Factors { backbone: self.backbone, core: &self.core, head, relation };
-            factors.compose(&mut outer, &mut vectors);
+            compose(
+                self.backbone,
+                &self.core,
+                |position| self.entity.row(queries[position].head.index()),
+                |position| relations.row(position),
+                &mut outer,
+                &mut vectors,
+            );
             into.copy_from_slice(vectors.values());
         }
     }
 
     /// The score of one candidate.
     pub fn score(&self, query: Query, candidate: EntityId) -> T {
-        let mut vector = Matrix::zeros(0, 0);
+        let mut vector = Matrix::default();
         self.queries(&[query], &mut vector);
         vector.row(0).iter().zip(self.entity.row(candidate.index())).map(|(&q, &e)| q * e).sum()
     }
@@ -140,19 +143,28 @@ impl Model<f32> {
     /// # Errors
     /// If the backbone is not known, or tensors have shapes that it has not or values that are not finite.
     pub fn from_reader(reader: &TensorReader, entities: usize, relations: usize) -> Result<Self> {
-        let backbone = read_backbone(reader)?;
+        let word = reader.text(BACKBONE)?;
+        let backbone = Backbone::of_word(&word).ok_or_else(|| {
+            let error = Error::data(format!("`{word}` is not a backbone")).at(reader.path());
+            error.hint("written by a newer version? rerun its stage with this one")
+        })?;
         let (entity, relation) = (reader.matrix("entity")?, reader.matrix("relation")?);
         let core = match backbone {
             Backbone::TuckER => reader.matrix("core")?,
-            _ => Matrix::zeros(0, 0),
+            _ => Matrix::default(),
         };
         let model = Model { backbone, entity, relation, core };
         model.check(entities, relations).map_err(|e| e.at(reader.path()))?;
         Ok(model)
     }
 
-    fn shape(&self) -> Shape {
-        Shape { backbone: self.backbone, rank: self.rank(), relation_width: self.relation.columns() }
+    /// Refuses parameters that are no longer finite.
+    ///
+    /// # Errors
+    /// If any is not.
+    pub fn require_finite(&self) -> Result<()> {
+        let tables = [("entity", &self.entity), ("relation", &self.relation), ("core", &self.core)];
+        tables.into_iter().try_for_each(|(name, table)| require_finite(name, table))
     }
 
     fn check(&self, entities: usize, relations: usize) -> Result<()> {
@@ -162,7 +174,7 @@ impl Model<f32> {
                 format!("`entity` has {} columns, which no {} model has", self.width(), self.backbone);
             return Err(Error::data(message).hint("rerun its stage with --force"));
         }
-        let shape = self.shape();
+        let shape = Shape::of(self);
         let core_columns = if shape.core_rows() > 0 { shape.embedding() } else { 0 };
         let tables = [
             ("entity", &self.entity, entities, shape.columns()),
@@ -181,29 +193,18 @@ impl Model<f32> {
                 return Err(Error::new(Kind::Data, format!("`{name}` holds values that are not finite")));
             }
         }
-        let is_broken = |row: &usize| further > 0 && !distance::is_closed(self.entity.row(*row));
-        match (0..entities).find(is_broken) {
-            Some(row) => {
-                let message = "the last columns of `entity` are not minus its square norm, and 1";
-                Err(Error::data(message).row(row as u64).hint("rerun its stage with --force"))
-            }
-            None => Ok(()),
+        if further > 0
+            && let Some(row) = (0..entities).find(|row| !distance::is_closed(self.entity.row(*row)))
+        {
+            let message = "the last columns of `entity` are not minus its square norm, and 1";
+            return Err(Error::data(message).row(row as u64).hint("rerun its stage with --force"));
         }
+        Ok(())
     }
 }
 
 /// The name of the backbone's word in a model's header.
 const BACKBONE: &str = "backbone";
-
-fn read_backbone(reader: &TensorReader) -> Result<Backbone> {
-    let word = reader.text(BACKBONE)?;
-    Backbone::of_word(&word).ok_or_else(|| {
-        let message = format!("`{word}` is not a backbone");
-        Error::data(message)
-            .at(reader.path())
-            .hint("written by a newer version? rerun its stage with this one")
-    })
-}
 
 impl Scorer for Model<f32> {
     fn entities(&self) -> usize {
@@ -211,7 +212,7 @@ impl Scorer for Model<f32> {
     }
 
     fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
-        let mut vectors = Matrix::zeros(0, 0);
+        let mut vectors = Matrix::default();
         self.queries(queries, &mut vectors);
         into.resize(queries.len(), self.entity.rows());
         into.product(false, 1.0, vectors.view(), self.entity.transposed());

@@ -64,7 +64,7 @@ pub struct Judged {
 pub fn rank_in_row(scores: &[f32], target: usize, known: impl Iterator<Item = usize>) -> Rank {
     let score = scores[target];
     let (above, equal) = row::count_above_and_equal(scores, score);
-    let mut rank = Rank { above: above as u32, tied: equal as u32 - 1 };
+    let mut rank = Rank { above, tied: equal - 1 };
     for other in known.filter(|other| *other != target) {
         rank.above -= u32::from(scores[other] > score);
         rank.tied -= u32::from(scores[other] == score);
@@ -124,6 +124,8 @@ pub struct RankedQuery<'a> {
     pub query: Query,
     /// The targets.
     pub targets: Vec<EntityId>,
+    /// The triple and its side (0 for the tail, 1 for the head) that each target is.
+    pub places: Vec<(usize, usize)>,
     /// Entities that the filter leaves out, beside each target itself; ascending.
     pub known: &'a [EntityId],
 }
@@ -137,41 +139,31 @@ pub fn measure_blocks<T: Copy + Default>(
     mut progress: impl FnMut(usize) -> Result<()>,
     mut measure: impl FnMut(&[RankedQuery<'_>]) -> Result<Vec<Vec<T>>>,
 ) -> Result<Vec<[T; 2]>> {
-    let targets = targets(triples, relations);
+    // Ordered, so that work and results are the same every time.
+    let mut asked: BTreeMap<Query, RankedQuery<'_>> = BTreeMap::new();
+    for (i, triple) in triples.iter().enumerate() {
+        let sides = [(triple.tail_query(), triple.tail), (triple.head_query(relations), triple.head)];
+        for (side, (query, entity)) in sides.into_iter().enumerate() {
+            let asked = asked.entry(query).or_insert_with(|| RankedQuery {
+                query,
+                targets: Vec::new(),
+                places: Vec::new(),
+                known: known.of(query),
+            });
+            asked.targets.push(entity);
+            asked.places.push((i, side));
+        }
+    }
+    let asked: Vec<_> = asked.into_values().collect();
     let mut measures = vec![[T::default(); 2]; triples.len()];
-    for block in targets.chunks(BLOCK) {
-        let asked = block.iter().map(|(query, targets)| RankedQuery {
-            query: *query,
-            targets: targets.iter().map(|target| target.entity).collect(),
-            known: known.of(*query),
-        });
-        let measured = measure(&asked.collect::<Vec<_>>())?;
-        let places = block.iter().flat_map(|(_, targets)| targets);
-        for (target, measured) in places.zip(measured.into_iter().flatten()) {
-            measures[target.triple][target.side] = measured;
+    for block in asked.chunks(BLOCK) {
+        let places = block.iter().flat_map(|asked| &asked.places);
+        for (&(triple, side), measured) in places.zip(measure(block)?.into_iter().flatten()) {
+            measures[triple][side] = measured;
         }
         progress(block.len())?;
     }
     Ok(measures)
-}
-
-/// An entity that a triple has as the answer of a query: its tail (side 0) or its head (side 1).
-struct Target {
-    triple: usize,
-    side: usize,
-    entity: EntityId,
-}
-
-/// The distinct queries of `triples` with their targets; ordered, so that work and results are the same every time.
-fn targets(triples: &[Triple], relations: usize) -> Vec<(Query, Vec<Target>)> {
-    let mut targets: BTreeMap<Query, Vec<Target>> = BTreeMap::new();
-    for (i, triple) in triples.iter().enumerate() {
-        let sides = [(triple.tail_query(), triple.tail), (triple.head_query(relations), triple.head)];
-        for (side, (query, entity)) in sides.into_iter().enumerate() {
-            targets.entry(query).or_default().push(Target { triple: i, side, entity });
-        }
-    }
-    targets.into_iter().collect()
 }
 
 /// Refuses the scores of a query that are not all finite.
@@ -184,8 +176,8 @@ pub fn require_finite(finite: bool, query: Query) -> Result<()> {
 }
 
 fn ranks(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> Vec<Rank> {
-    let known = || known.iter().map(|id| id.index());
-    targets.iter().map(|target| rank_in_row(scores, target.index(), known())).collect()
+    let known = known.iter().map(|id| id.index());
+    targets.iter().map(|target| rank_in_row(scores, target.index(), known.clone())).collect()
 }
 
 fn judge(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> Vec<Judged> {
@@ -193,21 +185,23 @@ fn judge(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> Vec<Judged
     known.iter().for_each(|id| rest[id.index()] = f32::MASKED);
     let highest = row::max(&rest);
     let rest = [f64::from(highest), f64::from(row::sum_exp(&rest, highest, 1.0))];
-    let confidence = |target: &EntityId| {
-        let is_known = known.binary_search(target).is_ok();
-        confidence(rest, is_known.then(|| f64::from(scores[target.index()])))
-    };
     let ranks = ranks(scores, targets, known);
-    let judged = ranks.into_iter().zip(targets);
-    judged.map(|(rank, target)| Judged { rank, confidence: confidence(target) as f32 }).collect()
+    let judged = ranks.into_iter().zip(targets).map(|(rank, target)| {
+        let is_known = known.binary_search(target).is_ok();
+        let score = is_known.then(|| f64::from(scores[target.index()]));
+        Judged { rank, confidence: confidence(rest, score) }
+    });
+    judged.collect()
 }
 
 /// The softmax probability of the first candidate, given of the `rest`, which the filter leaves, the highest score and the
 /// sum of all exponentials relative to it; `target` is the target's score where it is a candidate beside the rest.
-pub fn confidence([highest, sum]: [f64; 2], target: Option<f64>) -> f64 {
-    let Some(score) = target else { return 1.0 / sum };
-    let top = highest.max(score);
-    1.0 / (sum * (highest - top).exp() + (score - top).exp())
+pub fn confidence([highest, sum]: [f64; 2], target: Option<f64>) -> f32 {
+    let sum = target.map_or(sum, |score| {
+        let top = highest.max(score);
+        sum * (highest - top).exp() + (score - top).exp()
+    });
+    (1.0 / sum) as f32
 }
 
 /// Mean reciprocal rank under the realistic rule, over both sides: what early stopping watches.
@@ -230,16 +224,16 @@ mod tests {
         let rows: Vec<Vec<f32>> = serde_json::from_value(golden["scores"].clone()).unwrap();
         let targets: Vec<usize> = serde_json::from_value(golden["target"].clone()).unwrap();
         let known: Vec<Vec<usize>> = serde_json::from_value(golden["known"].clone()).unwrap();
-        let ranks: Vec<Rank> =
-            (0..rows.len()).map(|i| rank_in_row(&rows[i], targets[i], known[i].iter().copied())).collect();
-        let rules = [
+        for (name, rule) in [
             ("optimistic", TieRule::Optimistic),
             ("realistic", TieRule::Realistic),
             ("pessimistic", TieRule::Pessimistic),
-        ];
-        for (name, rule) in rules {
+        ] {
             let expected: Vec<f64> = serde_json::from_value(golden[name]["ranks"].clone()).unwrap();
-            assert_eq!(ranks.iter().map(|rank| rank.by(rule)).collect::<Vec<_>>(), expected, "{name}");
+            for (i, expected) in expected.into_iter().enumerate() {
+                let rank = rank_in_row(&rows[i], targets[i], known[i].iter().copied());
+                assert_eq!(rank.by(rule), expected, "{name}, row {i}");
+            }
         }
     }
 

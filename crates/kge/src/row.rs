@@ -86,7 +86,7 @@ pub fn sum_cubes<T: Real>(xs: &[T]) -> T {
 }
 
 /// Counts the elements that exceed `x`, and those that equal it.
-pub fn count_above_and_equal<T: Real>(xs: &[T], x: T) -> (usize, usize) {
+pub fn count_above_and_equal<T: Real>(xs: &[T], x: T) -> (u32, u32) {
     widest!({
         // 32-bit counters keep as many lanes as 32-bit scores.
         let (mut above, mut equal) = (0u32, 0u32);
@@ -94,7 +94,7 @@ pub fn count_above_and_equal<T: Real>(xs: &[T], x: T) -> (usize, usize) {
             above += u32::from(other > x);
             equal += u32::from(other == x);
         }
-        (above as usize, equal as usize)
+        (above, equal)
     })
 }
 
@@ -273,64 +273,58 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    proptest! {
-        #[test]
-        fn passes_equal_their_definitions(xs in prop::collection::vec(-30f32..30.0, 1..200)) {
-            let wide: Vec<f64> = xs.iter().map(|x| f64::from(*x)).collect();
-            prop_assert_eq!(max(&xs), xs.iter().copied().fold(f32::MIN, f32::max));
-            let expected: f64 = wide.iter().map(|x| (x / 4.0).exp()).sum::<f64>().ln();
-            prop_assert!((log_sum_exp(&xs, 0.25f32) - expected).abs() < 1e-5);
-            prop_assert!((log_sum_exp(&wide, 0.25) - expected).abs() < 1e-12);
-            let direct = wide.iter().map(|x| x * x).sum::<f64>();
-            prop_assert!((dot(&wide, &wide) - direct).abs() <= 1e-12 * direct.abs());
-            let above = xs.iter().filter(|x| **x > xs[0]).count();
-            let equal = xs.iter().filter(|x| **x == xs[0]).count();
-            prop_assert_eq!(count_above_and_equal(&xs, xs[0]), (above, equal));
-        }
+    fn close(a: f64, b: f64) -> bool {
+        (a - b).abs() <= 1e-12 * b.abs().max(1e-3)
     }
 
     proptest! {
         #[test]
-        fn fused_passes_equal_their_definitions(
+        fn passes_equal_their_definitions(
             xs in prop::collection::vec(-30f64..5.0, 1..200),
             tau in prop::sample::select(vec![1.0, 2.0, 3.0, 4.0]),
         ) {
+            let narrow: Vec<f32> = xs.iter().map(|x| *x as f32).collect();
+            prop_assert_eq!(max(&narrow), narrow.iter().copied().fold(f32::MIN, f32::max));
+            let log_sum = xs.iter().map(|x| (x / tau).exp()).sum::<f64>().ln();
+            prop_assert!((log_sum_exp(&xs, 1.0 / tau) - log_sum).abs() < 1e-12);
+            prop_assert!((log_sum_exp(&narrow, 1.0 / tau as f32) - log_sum).abs() < 1e-5);
+            let above = xs.iter().filter(|x| **x > xs[0]).count() as u32;
+            let equal = xs.iter().filter(|x| **x == xs[0]).count() as u32;
+            prop_assert_eq!(count_above_and_equal(&xs, xs[0]), (above, equal));
+
             let (power, shift) = (Power::of(tau), 5.0);
-            let close = |a: f64, b: f64| (a - b).abs() <= 1e-12 * b.abs().max(1e-3);
             let soft: Vec<f64> = xs.iter().map(|x| ((x - shift) / tau).exp()).collect();
             let full: Vec<f64> = xs.iter().map(|x| (x - shift).exp()).collect();
+            let (sum_of_soft, sum_of_full) = (soft.iter().sum(), full.iter().sum());
             let mut out = vec![0.0; xs.len()];
             let [of_soft, of_full] = soften(&xs, shift, 1.0 / tau, power, &mut out);
-            prop_assert!(close(of_soft, soft.iter().sum()) && close(of_full, full.iter().sum()));
+            prop_assert!(close(of_soft, sum_of_soft) && close(of_full, sum_of_full));
             let ys: Vec<f64> = xs.iter().map(|x| x.sin()).collect();
             let mut blended = xs.clone();
             blend(&mut blended, shift, power, &out, &ys, [2.0, 3.0, 5.0]);
+            let mut exponentials = xs.clone();
+            prop_assert!(close(exp_and_sum(&mut exponentials, shift), sum_of_full));
             for i in 0..xs.len() {
-                prop_assert!(close(out[i], soft[i]));
+                prop_assert!(close(out[i], soft[i]) && close(exponentials[i], full[i]));
                 prop_assert!(close(blended[i], 2.0 * full[i] + 3.0 * soft[i] + 5.0 * ys[i]));
             }
             let [of_soft, gap] = soften_against(&xs, &ys, shift, 1.0 / tau, &mut out);
             let expected: f64 = (0..xs.len()).map(|i| soft[i] * (xs[i] - ys[i])).sum();
-            prop_assert!(close(of_soft, soft.iter().sum()) && (gap - expected).abs() < 1e-9);
-            let mut exponentials = xs.clone();
-            prop_assert!(close(exp_and_sum(&mut exponentials, shift), full.iter().sum()));
-            prop_assert!(exponentials.iter().zip(&full).all(|(a, b)| close(*a, *b)));
+            prop_assert!(close(of_soft, sum_of_soft) && (gap - expected).abs() < 1e-9);
+            let direct: f64 = (0..xs.len()).map(|i| soft[i] * full[i]).sum();
+            prop_assert!(close(dot(&soft, &full), direct));
         }
     }
 
     #[test]
-    fn what_is_not_finite_is_found() {
+    fn masked_entries_count_for_nothing_and_what_is_not_finite_is_found() {
+        let log_sum = log_sum_exp(&[1.0f32, f32::MASKED, 1.0], 0.25);
+        assert!((log_sum - (0.25 + 2f64.ln())).abs() < 1e-6);
         let mut xs = vec![1f32; 100];
         assert!(all_finite(&xs));
         for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
             xs[99] = bad;
             assert!(!all_finite(&xs));
         }
-    }
-
-    #[test]
-    fn masked_entries_count_for_nothing() {
-        let log_sum = log_sum_exp(&[1.0f32, f32::MASKED, 1.0], 0.25);
-        assert!((log_sum - (0.25 + 2f64.ln())).abs() < 1e-6);
     }
 }

@@ -13,12 +13,13 @@
 
 use mkg::QuerySet;
 use rayon::prelude::*;
-use stage::{Error, Kind, Result};
+use stage::Result;
 
 use crate::adagrad::Adagrad;
-use crate::backbone::{Factors, distance, gather_relations};
-use crate::checkpoint::{NamedTensors, TensorReader, require_finite};
+use crate::backbone::{compose, distance, further_columns, gather_relations};
+use crate::checkpoint::{NamedTensors, TensorReader, diverged};
 use crate::complex::N3;
+use crate::matrix::index;
 use crate::{Backbone, Matrix, Model, ProductPrecision, Real, Shape, row};
 
 mod entities;
@@ -106,7 +107,7 @@ pub struct Initial<T> {
 impl<T: Real> Initial<T> {
     /// Makes the parameters of a ComplEx model.
     pub fn complex(embedding: Embedding<T>, relation: Matrix<T>) -> Self {
-        Initial { backbone: Backbone::ComplEx, embedding, relation, core: Matrix::zeros(0, 0) }
+        Initial { backbone: Backbone::ComplEx, embedding, relation, core: Matrix::default() }
     }
 }
 
@@ -124,7 +125,7 @@ pub struct Trainer<T> {
 }
 
 /// The matrices of a step.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct StepMatrices<T> {
     /// The rows of entities that the batch uses itself, and their gradient.
     used: Matrix<T>,
@@ -144,23 +145,6 @@ struct StepMatrices<T> {
     core_gradient: Matrix<T>,
 }
 
-impl<T: Real> StepMatrices<T> {
-    fn new() -> Self {
-        let empty = || Matrix::zeros(0, 0);
-        StepMatrices {
-            used: empty(),
-            used_gradient: empty(),
-            relations: empty(),
-            outer: empty(),
-            vectors: empty(),
-            vector_gradient: empty(),
-            scores: empty(),
-            relation_gradient: empty(),
-            core_gradient: empty(),
-        }
-    }
-}
-
 /// The entities and relations that a batch of queries uses itself.
 #[derive(Debug)]
 pub struct Batch {
@@ -177,17 +161,22 @@ pub struct Batch {
 impl Batch {
     /// The batch of the queries numbered `numbers`.
     pub fn new(queries: &QuerySet, numbers: &[u32]) -> Batch {
-        let query = |number: &u32| queries.query(*number as usize);
-        let tails = |number: &u32| queries.tails(*number as usize);
-        let pairs = |number: &u32| tails(number).len() as u32;
-        let heads = numbers.iter().map(|number| (query(number).head.0, pairs(number)));
-        let relations = numbers.iter().map(|number| (query(number).relation.0, pairs(number)));
+        let numbers = numbers.iter().map(|number| index(*number));
+        let asked = numbers.map(|number| (queries.query(number), queries.tails(number)));
+        let tails = asked.clone().flat_map(|(_, tails)| tails);
+        let heads = asked.clone().map(|(query, tails)| (query.head.0, tails.len() as u32));
+        let relations = asked.clone().map(|(query, tails)| (query.relation.0, tails.len() as u32));
         Batch {
-            entities: Uses::new(heads, numbers.iter().flat_map(tails).map(|tail| tail.0)),
+            queries: asked.len(),
+            pairs: tails.clone().count(),
+            entities: Uses::new(heads, tails.map(|tail| tail.0)),
             relations: Uses::new(relations, std::iter::empty()),
-            queries: numbers.len(),
-            pairs: numbers.iter().map(|number| tails(number).len()).sum(),
         }
+    }
+
+    /// One over the pairs: the factor that makes sums means.
+    pub fn scale(&self) -> f64 {
+        1.0 / self.pairs as f64
     }
 }
 
@@ -200,30 +189,25 @@ impl<T: Real> Trainer<T> {
         let Initial { backbone, embedding, relation, core } = initial;
         let is_distance = backbone.is_distance();
         let (entity, entities) = match embedding {
-            Embedding::Table(mut table) => {
+            Embedding::Table(table) => {
+                let mut table = widened(table, further_columns(backbone));
                 if is_distance {
-                    table = widened(&table);
-                    let width = table.columns();
-                    table.values_mut().par_chunks_exact_mut(width).for_each(distance::close_entity);
+                    distance::close_entities(&mut table);
                 }
                 let optimiser = Adagrad::new(learning_rate, table.rows(), table.columns());
                 (table, Entities::Free(optimiser))
             }
             Embedding::Projected { features, projection, scale } => {
-                let projection = if is_distance { widened(&projection) } else { projection };
+                let projection = widened(projection, further_columns(backbone));
                 let width = projection.columns();
                 let projected = Projected::new(features, projection, scale, is_distance, learning_rate);
                 (Matrix::zeros(0, width), Entities::Projected(Box::new(projected)))
             }
         };
         let model = Model { backbone, entity, relation, core };
-        let shape = Shape { backbone, rank: model.rank(), relation_width: model.relation.columns() };
-        assert_eq!(
-            model.relation.columns(),
-            shape.relation_columns(),
-            "entities and relations have one rank"
-        );
-        assert_eq!(model.core.rows(), shape.core_rows(), "the core has that rank");
+        let shape = Shape::of(&model);
+        let of_shape = (shape.relation_columns(), shape.core_rows());
+        assert_eq!((model.relation.columns(), model.core.rows()), of_shape, "all tables have one rank");
         Trainer {
             relation_optimiser: Adagrad::new(learning_rate, model.relation.rows(), model.relation.columns()),
             core_optimiser: Adagrad::new(learning_rate, model.core.rows(), model.core.columns()),
@@ -231,7 +215,7 @@ impl<T: Real> Trainer<T> {
             entities,
             n3,
             precision: ProductPrecision::Full,
-            buffers: StepMatrices::new(),
+            buffers: StepMatrices::default(),
         }
     }
 
@@ -278,11 +262,10 @@ impl<T: Real> Trainer<T> {
         objective: &O,
     ) -> Result<(StepLoss, Vec<O::Row>)> {
         self.score(uses);
-        let scale = 1.0 / uses.pairs as f64;
+        let scale = uses.scale();
         let (objective_loss, rows) = self.differentiate_rows(batch, objective, scale);
         if !objective_loss.is_finite() {
-            let hint = "lower the learning rate; the last checkpoint and the best model are kept";
-            return Err(Error::new(Kind::Diverged, "the loss is no longer finite").hint(hint));
+            return Err(diverged("the loss"));
         }
         let StepMatrices { scores, vector_gradient, .. } = &mut self.buffers;
         self.entities.differentiate(self.precision, &self.model.entity, scores, vector_gradient);
@@ -295,11 +278,16 @@ impl<T: Real> Trainer<T> {
         let StepMatrices { used, relations, outer, vectors, scores, .. } = &mut self.buffers;
         self.entities.prepare(&mut self.model.entity, batch.queries, &batch.entities, used);
         let Model { backbone, entity, relation, core } = &self.model;
-        gather_relations(*backbone, relation, batch.relations.rows(), relations);
+        gather_relations(*backbone, relation, &batch.relations.rows, relations);
         vectors.resize(batch.queries, entity.columns());
-        let head = |position: usize| used.row(batch.entities.number(position));
-        let relation = |position: usize| relations.row(batch.relations.number(position));
-        Factors { backbone: *backbone, core, head, relation }.compose(outer, vectors);
+        compose(
+            *backbone,
+            core,
+            |position| used.row(batch.entities.number(position)),
+            |position| relations.row(batch.relations.number(position)),
+            outer,
+            vectors,
+        );
         self.entities.score(self.precision, &self.model.entity, vectors, scores);
     }
 
@@ -314,14 +302,13 @@ impl<T: Real> Trainer<T> {
         let (losses, rows): (Vec<f64>, Vec<O::Row>) = self
             .buffers
             .scores
-            .values_mut()
-            .par_chunks_mut(entities)
+            .par_rows_mut()
             .zip(batch)
             .enumerate()
             .map_init(
                 || objective.scratch(entities),
                 |scratch, (position, (scores, &query))| {
-                    objective.gradient(position, query as usize, scores, scale, scratch)
+                    objective.gradient(position, index(query), scores, scale, scratch)
                 },
             )
             .unzip();
@@ -345,10 +332,9 @@ impl<T: Real> Trainer<T> {
             ..
         } = &mut self.buffers;
         if backbone.is_distance() {
-            let width = vectors.columns();
-            let rows = vector_gradient.values_mut().par_chunks_exact_mut(width);
-            rows.zip(vectors.values().par_chunks_exact(width))
-                .for_each(|(gradient, vector)| distance::open_query_gradient(vector, gradient));
+            vector_gradient.par_rows_mut().enumerate().for_each(|(position, gradient)| {
+                distance::open_query_gradient(vectors.row(position), gradient);
+            });
         }
         if *backbone == Backbone::TuckER {
             core_gradient.resize(core.rows(), core.columns());
@@ -378,7 +364,7 @@ impl<T: Real> Trainer<T> {
         let gradients =
             EntityGradients { precision, scores, vectors, uses, used: used_gradient, is_distance };
         self.entities.update(&mut self.model.entity, &gradients);
-        let (table, rows) = (&mut self.model.relation, batch.relations.rows());
+        let (table, rows) = (&mut self.model.relation, &batch.relations.rows);
         self.relation_optimiser.step_rows(table, rows, relation_gradient);
         if self.model.backbone == Backbone::TuckER {
             self.core_optimiser.step(&mut self.model.core, core_gradient);
@@ -386,9 +372,12 @@ impl<T: Real> Trainer<T> {
     }
 }
 
-/// The same columns, and those that a distance has behind them, zero.
-fn widened<T: Real>(matrix: &Matrix<T>) -> Matrix<T> {
-    let mut wide = Matrix::zeros(matrix.rows(), matrix.columns() + distance::COLUMNS);
+/// The same columns, and so many `further` ones, zero.
+fn widened<T: Real>(matrix: Matrix<T>, further: usize) -> Matrix<T> {
+    if further == 0 {
+        return matrix;
+    }
+    let mut wide = Matrix::zeros(matrix.rows(), matrix.columns() + further);
     for row in 0..matrix.rows() {
         wide.row_mut(row)[..matrix.columns()].copy_from_slice(matrix.row(row));
     }
@@ -409,12 +398,8 @@ impl Trainer<f32> {
             0 => 2 * entities * width,
             // The table is there for validation, its gradient where the step goes through the entities.
             _ => {
-                let way = if shape.backbone.is_distance() {
-                    Way::Entities
-                } else {
-                    Way::cheaper(entities, features, width, queries, used)
-                };
-                let tables = match way {
+                let is_distance = shape.backbone.is_distance();
+                let tables = match Way::cheaper(is_distance, entities, features, width, queries, used) {
                     Way::Entities => 2 * entities * width,
                     Way::Features => entities * width + (queries + used) * features,
                 };
@@ -433,11 +418,11 @@ impl Trainer<f32> {
         let tensors = NamedTensors::default()
             .matrix("parameters", parameters)
             .matrix("relation", &self.model.relation)
-            .matrix("parameters_squares", optimiser.state())
-            .matrix("relation_squares", self.relation_optimiser.state());
+            .matrix("parameters_squares", &optimiser.squares)
+            .matrix("relation_squares", &self.relation_optimiser.squares);
         match self.model.backbone {
             Backbone::TuckER => {
-                tensors.matrix("core", &self.model.core).matrix("core_squares", self.core_optimiser.state())
+                tensors.matrix("core", &self.model.core).matrix("core_squares", &self.core_optimiser.squares)
             }
             _ => tensors,
         }
@@ -454,21 +439,13 @@ impl Trainer<f32> {
         };
         reader.load(&format!("{prefix}.parameters"), parameters)?;
         reader.load(&format!("{prefix}.relation"), &mut self.model.relation)?;
-        reader.load(&format!("{prefix}.parameters_squares"), optimiser.state_mut())?;
-        reader.load(&format!("{prefix}.relation_squares"), self.relation_optimiser.state_mut())?;
+        reader.load(&format!("{prefix}.parameters_squares"), &mut optimiser.squares)?;
+        reader.load(&format!("{prefix}.relation_squares"), &mut self.relation_optimiser.squares)?;
         if self.model.backbone == Backbone::TuckER {
             reader.load(&format!("{prefix}.core"), &mut self.model.core)?;
-            reader.load(&format!("{prefix}.core_squares"), self.core_optimiser.state_mut())?;
+            reader.load(&format!("{prefix}.core_squares"), &mut self.core_optimiser.squares)?;
         }
         Ok(())
-    }
-
-    /// Refuses parameters that are no longer finite.
-    pub fn require_finite(&mut self) -> Result<()> {
-        let model = self.model();
-        require_finite("entity", &model.entity)?;
-        require_finite("relation", &model.relation)?;
-        require_finite("core", &model.core)
     }
 }
 

@@ -30,7 +30,9 @@ pub trait Engine {
     fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()>;
 
     /// Refuses parameters that are no longer finite.
-    fn require_finite(&mut self) -> Result<()>;
+    fn require_finite(&mut self) -> Result<()> {
+        self.parts()?.0.require_finite()
+    }
 }
 
 impl Engine for kge::Trainer<f32> {
@@ -53,10 +55,6 @@ impl Engine for kge::Trainer<f32> {
     fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()> {
         kge::Trainer::restore(self, reader, prefix)
     }
-
-    fn require_finite(&mut self) -> Result<()> {
-        kge::Trainer::require_finite(self)
-    }
 }
 
 impl Engine for DeviceTrainer<f32> {
@@ -65,7 +63,8 @@ impl Engine for DeviceTrainer<f32> {
     }
 
     fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
-        self.rank_triples(&data.valid, data.relations(), &data.known, |_| interrupt::check())
+        let model = self.model()?;
+        device::rank_triples(&[model], &data.valid, data.relations(), &data.known, |_| interrupt::check())
     }
 
     fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)> {
@@ -78,10 +77,6 @@ impl Engine for DeviceTrainer<f32> {
 
     fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()> {
         DeviceTrainer::restore(self, reader, prefix)
-    }
-
-    fn require_finite(&mut self) -> Result<()> {
-        DeviceTrainer::require_finite(self)
     }
 }
 

@@ -18,7 +18,9 @@ fn terms(term: Divergence, mean: bool, tau: f64) -> Terms {
 }
 
 fn tail_lists(tails: &[Vec<u32>]) -> TailLists {
-    let tails = lists(&device(), tails.iter().map(Vec::as_slice)).unwrap();
+    let tails: Vec<Vec<EntityId>> =
+        tails.iter().map(|of| of.iter().copied().map(EntityId).collect()).collect();
+    let tails = lists(&device(), tails.iter().map(|of| of.iter())).unwrap();
     let is_tail = tails.ne(crate::host::NOWHERE).unwrap().to_dtype(DType::F64).unwrap();
     TailLists { counts: is_tail.sum_keepdim(1).unwrap(), tails, is_tail }
 }
@@ -26,7 +28,7 @@ fn tail_lists(tails: &[Vec<u32>]) -> TailLists {
 /// One combination for each row, for the tails at these positions.
 fn round(lists: &TailLists, rows: &[u32], targets: &[Vec<usize>]) -> Round {
     let rows = list(&device(), rows).unwrap();
-    let lists = lists.select(&rows).unwrap();
+    let lists = lists.select(Some(&rows)).unwrap();
     let most = lists.tails.dim(1).unwrap();
     let mut mask = vec![0.0; targets.len() * most];
     for (row, targets) in targets.iter().enumerate() {

@@ -7,7 +7,9 @@
 //! A softmax over entities does not see `-‖q‖²`; it makes the product the score itself, near zero for the entities
 //! that matter, where half precision is finest. In bf16 the norms are rounded like all other factors.
 
-use crate::{Real, row, widest};
+use rayon::prelude::*;
+
+use crate::{Matrix, Real, row, widest};
 
 /// Columns behind the embedding.
 pub const COLUMNS: usize = 2;
@@ -19,6 +21,11 @@ pub const COLUMNS: usize = 2;
 pub fn close_entity<T: Real>(entity: &mut [T]) {
     let (t, further) = entity.split_at_mut(entity.len() - COLUMNS);
     further.copy_from_slice(&[-row::sum_squares(t, T::ZERO), T::ONE]);
+}
+
+/// Closes every row of a table.
+pub(crate) fn close_entities<T: Real>(table: &mut Matrix<T>) {
+    table.par_rows_mut().for_each(close_entity);
 }
 
 /// Turns a row that begins with `q` into its query vector, `[2q | 1, -‖q‖²]`.

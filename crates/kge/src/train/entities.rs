@@ -21,6 +21,7 @@ use rayon::prelude::*;
 use super::Uses;
 use crate::adagrad::Adagrad;
 use crate::backbone::distance;
+use crate::matrix::index;
 use crate::{Matrix, ProductPrecision, Real, row};
 
 /// Source of the entity embeddings.
@@ -49,12 +50,20 @@ pub enum Way {
 }
 
 impl Way {
-    /// The cheaper one, in multiplications of a step of so many `queries` that uses `used` entities itself.
-    pub fn cheaper(entities: usize, features: usize, width: usize, queries: usize, used: usize) -> Way {
+    /// The cheaper one, in multiplications of a step of so many `queries` that uses `used` entities itself; the one
+    /// way of a distance.
+    pub fn cheaper(
+        is_distance: bool,
+        entities: usize,
+        features: usize,
+        width: usize,
+        queries: usize,
+        used: usize,
+    ) -> Way {
         let through_entities = 2 * entities * features * width + 3 * queries * entities * width;
         let through_features =
             2 * queries * entities * features + (3 * queries + 2 * used) * features * width;
-        if through_features < through_entities { Way::Features } else { Way::Entities }
+        if !is_distance && through_features < through_entities { Way::Features } else { Way::Entities }
     }
 }
 
@@ -76,8 +85,8 @@ impl<T: Real> Entities<T> {
         into: &mut Matrix<T>,
     ) {
         match self {
-            Entities::Free(_) => into.gather(table, uses.rows()),
-            Entities::Projected(projected) => projected.prepare(table, queries, uses.rows(), into),
+            Entities::Free(_) => into.gather(table, &uses.rows),
+            Entities::Projected(projected) => projected.prepare(table, queries, &uses.rows, into),
         }
     }
 
@@ -89,12 +98,14 @@ impl<T: Real> Entities<T> {
         vectors: &Matrix<T>,
         scores: &mut Matrix<T>,
     ) {
-        scores.resize(vectors.rows(), self.count(table));
         match self {
             Entities::Projected(projected) if projected.way == Way::Features => {
                 projected.score(precision, vectors, scores)
             }
-            _ => scores.product_in(precision, false, T::ONE, vectors.view(), table.transposed()),
+            _ => {
+                scores.resize(vectors.rows(), table.rows());
+                scores.product_in(precision, false, T::ONE, vectors.view(), table.transposed());
+            }
         }
     }
 
@@ -121,14 +132,11 @@ impl<T: Real> Entities<T> {
     pub(crate) fn update(&mut self, table: &mut Matrix<T>, gradients: &EntityGradients<'_, T>) {
         match self {
             Entities::Free(optimiser) => {
-                gradients.for_each_block(optimiser.blocks(table, BLOCK), |mut block, gradient| {
-                    gradients.fold_norms(block.parameters(), gradient);
-                    block.step(gradient);
+                gradients.for_each_block(optimiser.blocks(table, BLOCK), |block, gradient| {
+                    gradients.fold_norms(block.parameters, gradient);
+                    let rows = block.step(gradient.values());
                     if gradients.is_distance {
-                        block
-                            .parameters()
-                            .chunks_exact_mut(gradient.columns())
-                            .for_each(distance::close_entity);
+                        rows.chunks_exact_mut(gradient.columns()).for_each(distance::close_entity);
                     }
                 })
             }
@@ -140,13 +148,6 @@ impl<T: Real> Entities<T> {
     pub(crate) fn write_table(&mut self, table: &mut Matrix<T>) {
         if let Entities::Projected(projected) = self {
             projected.write_table(table);
-        }
-    }
-
-    fn count(&self, table: &Matrix<T>) -> usize {
-        match self {
-            Entities::Free(_) => table.rows(),
-            Entities::Projected(projected) => projected.features.rows(),
         }
     }
 }
@@ -178,25 +179,21 @@ impl<T: Real> EntityGradients<'_, T> {
         blocks: impl IndexedParallelIterator<Item = B>,
         each: impl Fn(B, &mut Matrix<T>) + Sync + Send,
     ) {
-        blocks.enumerate().for_each_init(
-            || Matrix::zeros(0, 0),
-            |gradient, (index, block)| {
-                self.of_block(index, gradient);
-                each(block, gradient);
-            },
-        );
+        blocks.enumerate().for_each_init(Matrix::default, |gradient, (number, block)| {
+            self.of_block(number, gradient);
+            each(block, gradient);
+        });
     }
 
-    fn of_block(&self, index: usize, gradient: &mut Matrix<T>) {
-        let range = index * BLOCK..((index + 1) * BLOCK).min(self.scores.columns());
+    fn of_block(&self, number: usize, gradient: &mut Matrix<T>) {
+        let range = number * BLOCK..((number + 1) * BLOCK).min(self.scores.columns());
         gradient.resize(range.len(), self.vectors.columns());
         let scores = self.scores.view().columns(range.clone()).transposed();
         gradient.product_here(self.precision, scores, self.vectors.view());
-        let rows = self.uses.rows();
-        let from = rows.partition_point(|row| (*row as usize) < range.start);
-        let to = rows.partition_point(|row| (*row as usize) < range.end);
-        for (number, row) in (from..to).zip(&rows[from..to]) {
-            row::add_scaled(gradient.row_mut(*row as usize - range.start), T::ONE, self.used.row(number));
+        let from = self.uses.rows.partition_point(|row| index(*row) < range.start);
+        let rows = self.uses.rows.iter().map(|row| index(*row)).enumerate().skip(from);
+        for (number, row) in rows.take_while(|(_, row)| *row < range.end) {
+            row::add_scaled(gradient.row_mut(row - range.start), T::ONE, self.used.row(number));
         }
     }
 
@@ -204,10 +201,9 @@ impl<T: Real> EntityGradients<'_, T> {
     fn fold_norms(&self, rows: &[T], gradient: &mut Matrix<T>) {
         if self.is_distance {
             let width = gradient.columns();
-            let gradients = gradient.values_mut().chunks_exact_mut(width);
-            rows.chunks_exact(width)
-                .zip(gradients)
-                .for_each(|(row, of)| distance::open_entity_gradient(row, of));
+            for (row, of) in rows.chunks_exact(width).zip(gradient.values_mut().chunks_exact_mut(width)) {
+                distance::open_entity_gradient(row, of);
+            }
         }
     }
 
@@ -252,7 +248,6 @@ impl<T: Real> Projected<T> {
         is_distance: bool,
         learning_rate: f64,
     ) -> Self {
-        let empty = || Matrix::zeros(0, 0);
         Projected {
             optimiser: Adagrad::new(learning_rate, projection.rows(), projection.columns()),
             gradient: Matrix::zeros(projection.rows(), projection.columns()),
@@ -262,9 +257,9 @@ impl<T: Real> Projected<T> {
             is_distance,
             stale: true,
             way: Way::Entities,
-            keys: empty(),
-            used: empty(),
-            entity_gradient: empty(),
+            keys: Matrix::default(),
+            used: Matrix::default(),
+            entity_gradient: Matrix::default(),
         }
     }
 
@@ -274,11 +269,8 @@ impl<T: Real> Projected<T> {
 
     fn prepare(&mut self, table: &mut Matrix<T>, queries: usize, uses: &[u32], into: &mut Matrix<T>) {
         let (entities, width) = (self.features.rows(), self.projection.columns());
-        self.way = if self.is_distance {
-            Way::Entities
-        } else {
-            Way::cheaper(entities, self.features.columns(), width, queries, uses.len())
-        };
+        let features = self.features.columns();
+        self.way = Way::cheaper(self.is_distance, entities, features, width, queries, uses.len());
         match self.way {
             Way::Entities => {
                 self.write_table(table);
@@ -297,8 +289,7 @@ impl<T: Real> Projected<T> {
             table.resize(self.features.rows(), self.projection.columns());
             table.product(false, self.factor(), self.features.view(), self.projection.view());
             if self.is_distance {
-                let width = table.columns();
-                table.values_mut().par_chunks_exact_mut(width).for_each(distance::close_entity);
+                distance::close_entities(table);
             }
             self.stale = false;
         }
@@ -308,6 +299,7 @@ impl<T: Real> Projected<T> {
         let factor = self.factor();
         self.keys.resize(vectors.rows(), self.features.columns());
         self.keys.product(false, factor, vectors.view(), self.projection.transposed());
+        scores.resize(vectors.rows(), self.features.rows());
         scores.product_in(precision, false, T::ONE, self.keys.view(), self.features.transposed());
     }
 

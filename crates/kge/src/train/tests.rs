@@ -1,15 +1,18 @@
 use dsom_tests::assert_close;
 use mkg::{EntityId, Query, QuerySet, RelationId};
 use rand::SeedableRng;
+use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
+use stage::Kind;
+use std::path::Path;
 
 use super::*;
+use crate::Scorer;
 use crate::matrix::bf16::Kernel;
-use crate::model::normal;
-
-mod backbones;
+use crate::model::{even, normal};
 
 const GOLDEN: &str = include_str!("../../../../tests/golden/complex.json");
+const WEAK: N3 = N3 { weight: 0.01 };
 
 fn matrix(value: &Value) -> Matrix<f64> {
     let rows: Vec<Vec<f64>> = serde_json::from_value(value.clone()).unwrap();
@@ -26,45 +29,84 @@ fn golden_queries(golden: &Value) -> QuerySet {
     QuerySet::from_pairs(triples.into_iter().map(|[h, r, t]| pair(h, r, t)).collect())
 }
 
+/// Queries of five entities and two relations, one of them with two tails.
+fn few_queries() -> QuerySet {
+    QuerySet::from_pairs(vec![pair(0, 0, 1), pair(0, 0, 3), pair(2, 1, 2), pair(4, 1, 0)])
+}
+
+fn queries_of(entities: u32) -> QuerySet {
+    let pairs = (0..entities * 3 / 2).map(|i| pair(i * 7 % entities, i % 2, i * 11 % entities));
+    QuerySet::from_pairs(pairs.collect())
+}
+
 fn all(queries: &QuerySet) -> Vec<u32> {
     (0..queries.len() as u32).collect()
 }
 
-fn golden_trainer(golden: &Value) -> Trainer<f64> {
-    let n3 = N3 { weight: golden["reg"].as_f64().unwrap() };
-    let learning_rate = golden["adagrad"]["lr"].as_f64().unwrap();
-    let embedding = Embedding::Table(matrix(&golden["ent"]));
-    Trainer::new(Initial::complex(embedding, matrix(&golden["rel"])), learning_rate, n3)
+fn shape(backbone: Backbone, rank: usize) -> Shape {
+    Shape { backbone, rank, relation_width: 2 }
+}
+
+/// Random parameters for so many entities, in a table or projected from so many features, and two relations.
+fn initial<T: Real>(shape: Shape, entities: usize, features: usize, deviation: f64) -> Initial<T> {
+    let mut generator = ChaCha8Rng::seed_from_u64(5);
+    let embedding = match features {
+        0 => Embedding::Table(normal(entities, shape.embedding(), deviation, &mut generator)),
+        _ => Embedding::Projected {
+            features: normal(entities, features, 1.0, &mut generator),
+            projection: normal(features, shape.embedding(), deviation, &mut generator),
+            scale: 2.0,
+        },
+    };
+    let relation = match shape.backbone {
+        Backbone::RotatE => even(2, shape.relation_columns(), 3.0, &mut generator),
+        _ => normal(2, shape.relation_columns(), deviation, &mut generator),
+    };
+    let core = match shape.core_rows() {
+        0 => Matrix::default(),
+        rows => normal(rows, shape.embedding(), 0.5, &mut generator),
+    };
+    Initial { backbone: shape.backbone, embedding, relation, core }
+}
+
+fn table(initial: &mut Initial<f64>) -> &mut Matrix<f64> {
+    match &mut initial.embedding {
+        Embedding::Table(table) => table,
+        Embedding::Projected { .. } => panic!("a projection"),
+    }
 }
 
 /// Gradients of all parameters as a step would use them: scores' loss, entities or projection, relations.
-fn gradients(
-    trainer: &mut Trainer<f64>,
-    queries: &QuerySet,
-    objective: &CrossEntropy<'_>,
-) -> (StepLoss, Matrix<f64>, Matrix<f64>) {
+fn gradients(trainer: &mut Trainer<f64>, queries: &QuerySet) -> (f64, Matrix<f64>, Matrix<f64>) {
     let uses = Batch::new(queries, &all(queries));
-    let (loss, _) = trainer.differentiate(&uses, &all(queries), objective).unwrap();
+    let (loss, _) = trainer.differentiate(&uses, &all(queries), &CrossEntropy { queries }).unwrap();
     let StepMatrices { scores, vectors, used_gradient, relation_gradient, .. } = &trainer.buffers;
-    let mut entities = Matrix::zeros(0, 0);
+    let mut entities = Matrix::default();
     let precision = ProductPrecision::Full;
     let is_distance = trainer.model.backbone.is_distance();
     EntityGradients { precision, scores, vectors, uses: &uses.entities, used: used_gradient, is_distance }
         .of_all(&trainer.model.entity, &mut entities);
     let mut relations = Matrix::zeros(trainer.model.relation.rows(), trainer.model.relation.columns());
-    for (number, &row) in uses.relations.rows().iter().enumerate() {
+    for (number, &row) in uses.relations.rows.iter().enumerate() {
         relations.row_mut(row as usize).copy_from_slice(relation_gradient.row(number));
     }
-    (loss, entities, relations)
+    (loss.objective + loss.regulariser, entities, relations)
 }
 
-fn squares<T>(trainer: &Trainer<T>) -> &Matrix<T>
-where
-    T: Real,
-{
+fn step<T: Real>(trainer: &mut Trainer<T>, queries: &QuerySet) -> StepLoss {
+    trainer.step(queries, &all(queries), &CrossEntropy { queries }).unwrap().0
+}
+
+/// Holds a gradient that was `found` against the difference of losses where its parameter is moved.
+fn assert_slope(found: f64, what: &str, loss: impl Fn(f64) -> f64) {
+    let difference = (loss(1e-6) - loss(-1e-6)) / 2e-6;
+    assert!((difference - found).abs() < 1e-8, "{what}: {found}, not {difference}");
+}
+
+fn squares<T>(trainer: &Trainer<T>) -> &Matrix<T> {
     match &trainer.entities {
-        Entities::Free(optimiser) => optimiser.state(),
-        Entities::Projected(projected) => projected.optimiser.state(),
+        Entities::Free(optimiser) => &optimiser.squares,
+        Entities::Projected(projected) => &projected.optimiser.squares,
     }
 }
 
@@ -72,7 +114,9 @@ where
 fn scores_losses_gradients_and_steps_equal_the_reference() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     let queries = golden_queries(&golden);
-    let mut trainer = golden_trainer(&golden);
+    let n3 = N3 { weight: golden["reg"].as_f64().unwrap() };
+    let initial = Initial::complex(Embedding::Table(matrix(&golden["ent"])), matrix(&golden["rel"]));
+    let mut trainer = Trainer::new(initial, golden["adagrad"]["lr"].as_f64().unwrap(), n3);
     trainer.score(&Batch::new(&queries, &all(&queries)));
     let scores = matrix(&golden["scores"]);
     for (triple, expected) in golden["triples"].as_array().unwrap().iter().zip(0..) {
@@ -80,18 +124,18 @@ fn scores_losses_gradients_and_steps_equal_the_reference() {
         let index = queries.queries().binary_search(&pair(ids[0], ids[1], 0).0).unwrap();
         assert_close(trainer.buffers.scores.row(index), scores.row(expected), "scores");
     }
-    let objective = CrossEntropy { queries: &queries };
-    let (loss, entities, relations) = gradients(&mut trainer, &queries, &objective);
-    assert_close(&[loss.objective], &[golden["ce_mean"].as_f64().unwrap()], "cross-entropy");
-    assert_close(&[loss.regulariser], &[0.01 * golden["n3"].as_f64().unwrap()], "N3");
+    let (loss, entities, relations) = gradients(&mut trainer, &queries);
+    let expected = golden["ce_mean"].as_f64().unwrap() + 0.01 * golden["n3"].as_f64().unwrap();
+    assert_close(&[loss], &[expected], "cross-entropy and N3");
     assert_close(entities.values(), matrix(&golden["grad_ent"]).values(), "entity gradient");
     assert_close(relations.values(), matrix(&golden["grad_rel"]).values(), "relation gradient");
-    for step in golden["adagrad"]["steps"].as_array().unwrap() {
-        let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
-        assert_close(&[loss.objective + loss.regulariser], &[step["loss_before"].as_f64().unwrap()], "loss");
-        assert_close(trainer.model.entity.values(), matrix(&step["ent"]).values(), "entities");
-        assert_close(trainer.model.relation.values(), matrix(&step["rel"]).values(), "relations");
-        assert_close(squares(&trainer).values(), matrix(&step["ent_sum_sq"]).values(), "squares");
+    for expected in golden["adagrad"]["steps"].as_array().unwrap() {
+        let loss = step(&mut trainer, &queries);
+        let before = expected["loss_before"].as_f64().unwrap();
+        assert_close(&[loss.objective + loss.regulariser], &[before], "loss");
+        assert_close(trainer.model.entity.values(), matrix(&expected["ent"]).values(), "entities");
+        assert_close(trainer.model.relation.values(), matrix(&expected["rel"]).values(), "relations");
+        assert_close(squares(&trainer).values(), matrix(&expected["ent_sum_sq"]).values(), "squares");
     }
 }
 
@@ -99,248 +143,273 @@ fn scores_losses_gradients_and_steps_equal_the_reference() {
 fn the_projected_teacher_equals_the_reference() {
     let golden: Value = serde_json::from_str(GOLDEN).unwrap();
     let expected = &golden["projected"];
-    let queries = golden_queries(&golden);
     let embedding = Embedding::Projected {
         features: matrix(&expected["feats"]),
         projection: matrix(&expected["W"]),
         scale: expected["scale"].as_f64().unwrap(),
     };
-    let mut trainer =
-        Trainer::new(Initial::complex(embedding, matrix(&golden["rel"])), 1.0, N3 { weight: 0.0 });
-    let objective = CrossEntropy { queries: &queries };
-    let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
+    let initial = Initial::complex(embedding, matrix(&golden["rel"]));
+    let mut trainer = Trainer::new(initial, 1.0, N3 { weight: 0.0 });
+    let loss = step(&mut trainer, &golden_queries(&golden));
     assert_close(&[loss.objective], &[expected["ce_mean"].as_f64().unwrap()], "cross-entropy");
     let Entities::Projected(projected) = &trainer.entities else { panic!("not projected") };
     assert_close(projected.gradient.values(), matrix(&expected["grad_W"]).values(), "projection gradient");
 }
 
-/// One step with a learning rate of 1 on `entities` with features of so many columns: the way it went, and the
-/// projection's gradient, which must equal the change of a free table's loss.
-fn projection_gradient_by_differences(features: usize, rank: usize) -> Way {
-    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(11);
-    let entities = 30;
-    let queries = QuerySet::from_pairs((0..9).map(|i| pair(i * 7 % 30, i % 4, i * 11 % 30)).collect());
-    let objective = CrossEntropy { queries: &queries };
-    let features = normal::<f64>(entities, features, 1.0, &mut generator);
-    let projection = normal::<f64>(features.columns(), 2 * rank, 0.3, &mut generator);
-    let relation = normal::<f64>(4, 2 * rank, 0.7, &mut generator);
-    let (scale, n3) = (2.0, N3 { weight: 0.05 });
-    let loss_at = |projection: &Matrix<f64>| {
-        let mut table = Matrix::zeros(entities, 2 * rank);
-        table.product(false, 1.0 / scale, features.view(), projection.view());
-        let mut trainer = Trainer::new(Initial::complex(Embedding::Table(table), relation.clone()), 1.0, n3);
-        let (loss, ..) = gradients(&mut trainer, &queries, &objective);
-        loss.objective + loss.regulariser
-    };
-    let embedding =
-        Embedding::Projected { features: features.clone(), projection: projection.clone(), scale };
-    let mut trainer = Trainer::new(Initial::complex(embedding, relation.clone()), 1.0, n3);
-    let (loss, _) = trainer.step(&queries, &all(&queries), &objective).unwrap();
-    assert!((loss.objective + loss.regulariser - loss_at(&projection)).abs() < 1e-12);
-    let Entities::Projected(projected) = &trainer.entities else { panic!("not projected") };
-    for i in 0..projection.values().len() {
-        let moved = |by: f64| {
-            let mut projection = projection.clone();
-            projection.values_mut()[i] += by;
-            loss_at(&projection)
-        };
-        let difference = (moved(1e-6) - moved(-1e-6)) / 2e-6;
-        assert!((difference - projected.gradient.values()[i]).abs() < 1e-8, "projection value {i}");
-    }
-    projected.way
-}
-
-#[test]
-fn both_ways_of_a_projection_equal_finite_differences() {
-    assert_eq!(projection_gradient_by_differences(3, 8), Way::Features);
-    assert_eq!(projection_gradient_by_differences(20, 2), Way::Entities);
-}
-
-#[test]
-fn the_table_of_a_projection_follows_it() {
-    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(12);
-    let queries = QuerySet::from_pairs(vec![pair(0, 0, 1), pair(2, 1, 0)]);
-    let features = normal::<f64>(3, 2, 1.0, &mut generator);
-    let embedding = Embedding::Projected {
-        features: features.clone(),
-        projection: normal(2, 4, 1.0, &mut generator),
-        scale: 1.0,
-    };
-    let mut trainer =
-        Trainer::new(Initial::complex(embedding, normal(2, 4, 1.0, &mut generator)), 0.1, N3 { weight: 0.0 });
-    for _ in 0..2 {
-        trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
-        let (model, projection) = trainer.parts();
-        let mut expected = Matrix::zeros(3, 4);
-        expected.product(false, 1.0, features.view(), projection.unwrap().view());
-        assert_eq!(model.entity, expected);
-    }
-}
-
-#[test]
-fn gradients_equal_finite_differences() {
-    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(5);
-    let queries = QuerySet::from_pairs(vec![pair(0, 0, 1), pair(0, 0, 3), pair(2, 1, 2), pair(4, 1, 0)]);
-    let (entity, relation) = (normal(5, 6, 0.7, &mut generator), normal(2, 6, 0.7, &mut generator));
-    let objective = CrossEntropy { queries: &queries };
-    let trainer_at = |entity: &Matrix<f64>, relation: &Matrix<f64>| {
-        Trainer::new(
-            Initial::complex(Embedding::Table(entity.clone()), relation.clone()),
-            0.1,
-            N3 { weight: 0.05 },
-        )
-    };
-    let loss_at = |entity: &Matrix<f64>, relation: &Matrix<f64>| {
-        let (loss, ..) = gradients(&mut trainer_at(entity, relation), &queries, &objective);
-        loss.objective + loss.regulariser
-    };
-    let mut trainer = trainer_at(&entity, &relation);
-    let (_, of_entities, of_relations) = gradients(&mut trainer, &queries, &objective);
-    let step = 1e-6;
-    let moved = |matrix: &Matrix<f64>, at: usize, by: f64| {
-        let mut matrix = matrix.clone();
-        matrix.values_mut()[at] += by;
-        matrix
-    };
-    for i in 0..entity.values().len() {
-        let loss = |by| loss_at(&moved(&entity, i, by), &relation);
-        let difference = (loss(step) - loss(-step)) / (2.0 * step);
-        assert!((difference - of_entities.values()[i]).abs() < 1e-8, "entity value {i}");
-    }
-    for i in 0..relation.values().len() {
-        let loss = |by| loss_at(&entity, &moved(&relation, i, by));
-        let difference = (loss(step) - loss(-step)) / (2.0 * step);
-        assert!((difference - of_relations.values()[i]).abs() < 1e-8, "relation value {i}");
-    }
-}
-
-#[test]
-fn gradients_equal_automatic_differentiation() {
-    use candle_core::{D, Device, Tensor, Var};
-    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(6);
-    let (entity, relation) =
-        (normal::<f64>(40, 8, 0.5, &mut generator), normal::<f64>(4, 8, 0.5, &mut generator));
-    let pairs: Vec<_> = (0..30).map(|i| pair(i * 7 % 40, i % 4, i * 11 % 40)).collect();
-    let queries = QuerySet::from_pairs(pairs.clone());
-    let mut trainer = Trainer::new(
-        Initial::complex(Embedding::Table(entity.clone()), relation.clone()),
-        0.1,
-        N3 { weight: 0.0 },
-    );
-    let (_, of_entities, of_relations) =
-        gradients(&mut trainer, &queries, &CrossEntropy { queries: &queries });
-
-    let var = |m: &Matrix<f64>| {
-        Var::from_tensor(&Tensor::from_slice(m.values(), (m.rows(), m.columns()), &Device::Cpu).unwrap())
-            .unwrap()
-    };
-    let (entity, relation) = (var(&entity), var(&relation));
-    let column = |get: fn(&(Query, EntityId)) -> u32| {
-        Tensor::from_vec(pairs.iter().map(get).collect::<Vec<u32>>(), pairs.len(), &Device::Cpu).unwrap()
-    };
-    let half = |t: &Tensor, which: usize| t.narrow(1, which * 4, 4).unwrap();
-    let h = entity.index_select(&column(|p| p.0.head.0), 0).unwrap();
-    let r = relation.index_select(&column(|p| p.0.relation.0), 0).unwrap();
-    let re = ((half(&h, 0) * half(&r, 0)).unwrap() - (half(&h, 1) * half(&r, 1)).unwrap()).unwrap();
-    let im = ((half(&h, 0) * half(&r, 1)).unwrap() + (half(&h, 1) * half(&r, 0)).unwrap()).unwrap();
-    let scores = Tensor::cat(&[re, im], 1).unwrap().matmul(&entity.t().unwrap()).unwrap();
-    let tails = column(|p| p.1.0).unsqueeze(1).unwrap();
-    let of_tails = scores.gather(&tails, 1).unwrap().squeeze(1).unwrap();
-    let loss = (scores.log_sum_exp(D::Minus1).unwrap() - of_tails).unwrap().mean_all().unwrap();
-    let gradients = loss.backward().unwrap();
-    for (var, ours) in [(&entity, &of_entities), (&relation, &of_relations)] {
-        let theirs = gradients.get(var).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        assert_close(ours.values(), &theirs, "gradient");
-    }
-}
-
-#[test]
-fn single_scores_equal_rows_of_scores() {
-    use crate::Scorer;
-    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(7);
-    let (entity, relation) = (normal(9, 6, 1.0, &mut generator), normal(4, 6, 1.0, &mut generator));
-    let model = Model::<f32>::complex(entity, relation);
-    let queries: Vec<Query> = (0..9).flat_map(|h| (0..4).map(move |r| pair(h, r, 0).0)).collect();
-    let mut scores = Matrix::zeros(0, 0);
-    model.scores(&queries, &mut scores);
-    for (row, query) in queries.iter().enumerate() {
-        for candidate in 0..9 {
-            let alone = model.score(*query, EntityId(candidate));
-            assert!((alone - scores.row(row)[candidate as usize]).abs() < 1e-5);
+/// The score of a triple by its definition.
+fn naive(initial: &mut Initial<f64>, query: Query, tail: usize) -> f64 {
+    let table = table(initial).clone();
+    let relation = initial.relation.row(query.relation.index());
+    let (h, t) = (table.row(query.head.index()), table.row(tail));
+    let (width, k) = (h.len(), h.len() / 2);
+    // Coordinate `i` of `h ∘ r`, complex.
+    let product = |i: usize, re: f64, im: f64| (h[i] * re - h[k + i] * im, h[i] * im + h[k + i] * re);
+    match initial.backbone {
+        Backbone::ComplEx => (0..k)
+            .map(|i| {
+                let (re, im) = product(i, relation[i], relation[k + i]);
+                re * t[i] + im * t[k + i]
+            })
+            .sum(),
+        Backbone::DistMult => (0..width).map(|i| h[i] * relation[i] * t[i]).sum(),
+        Backbone::TransE => -(0..width).map(|i| (h[i] + relation[i] - t[i]).powi(2)).sum::<f64>(),
+        Backbone::RotatE => -(0..k)
+            .map(|i| {
+                let (re, im) = product(i, relation[i].cos(), relation[i].sin());
+                (re - t[i]).powi(2) + (im - t[k + i]).powi(2)
+            })
+            .sum::<f64>(),
+        Backbone::TuckER => {
+            let mut sum = 0.0;
+            for (a, r) in relation.iter().enumerate() {
+                for (i, h) in h.iter().enumerate() {
+                    for (core, t) in initial.core.row(a * width + i).iter().zip(t) {
+                        sum += r * h * core * t;
+                    }
+                }
+            }
+            sum
         }
     }
 }
 
-/// Three steps on a table, and on features that are scored through, on so many threads: losses and models.
-fn trained(precision: ProductPrecision, threads: usize) -> Vec<(f64, Model<f32>)> {
-    let queries = QuerySet::from_pairs((0..300).map(|i| pair(i * 7 % 500, i % 4, i * 11 % 500)).collect());
+#[test]
+fn scores_are_those_of_the_definitions() {
+    let (queries, mut of_model) = (few_queries(), Matrix::default());
+    for backbone in Backbone::ALL {
+        let mut at = initial::<f64>(shape(backbone, 3), 5, 0, 0.7);
+        let mut trainer = Trainer::new(at.clone(), 0.1, WEAK);
+        trainer.score(&Batch::new(&queries, &all(&queries)));
+        let mut single = Trainer::<f32>::new(initial(shape(backbone, 3), 5, 0, 0.7), 0.1, WEAK);
+        single.model().scores(queries.queries(), &mut of_model);
+        for (row, query) in queries.queries().iter().enumerate() {
+            for tail in 0..5 {
+                let expected = naive(&mut at, *query, tail);
+                let found = trainer.buffers.scores.row(row)[tail];
+                assert!((found - expected).abs() < 1e-12, "{backbone}: {found}, not {expected}");
+                let alone = trainer.model().score(*query, EntityId(tail as u32));
+                assert!((alone - expected).abs() < 1e-12, "{backbone}: {alone}, not {expected}");
+                let found = of_model.row(row)[tail];
+                assert!((f64::from(found) - expected).abs() < 1e-5, "{backbone}: {found}, not {expected}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_gradients_of_all_parameters_equal_finite_differences() {
+    let (queries, n3) = (few_queries(), N3 { weight: 0.05 });
+    for backbone in Backbone::ALL {
+        let shape = shape(backbone, 3);
+        let at = initial::<f64>(shape, 5, 0, 0.7);
+        let mut trainer = Trainer::new(at.clone(), 0.1, n3);
+        let (_, of_entities, of_relations) = gradients(&mut trainer, &queries);
+        let check = |parameter: fn(&mut Initial<f64>) -> &mut Matrix<f64>, gradient: &Matrix<f64>| {
+            let (rows, columns) = (gradient.rows(), parameter(&mut at.clone()).columns());
+            for (row, column) in (0..rows).flat_map(|row| (0..columns).map(move |column| (row, column))) {
+                let what = format!("{backbone}, {rows} x {columns}, row {row}, column {column}");
+                assert_slope(gradient.row(row)[column], &what, |by| {
+                    let mut moved = at.clone();
+                    parameter(&mut moved).row_mut(row)[column] += by;
+                    gradients(&mut Trainer::new(moved, 0.1, n3), &queries).0
+                });
+            }
+        };
+        check(table, &of_entities);
+        check(|initial| &mut initial.relation, &of_relations);
+        check(|initial| &mut initial.core, &trainer.buffers.core_gradient);
+        assert_eq!(trainer.buffers.core_gradient.rows(), shape.core_rows());
+        let further = (0..5).flat_map(|row| &of_entities.row(row)[shape.embedding()..]);
+        assert!(further.eq([&0.0].repeat(5 * further_columns(backbone))), "what follows does not learn");
+    }
+}
+
+#[test]
+fn both_ways_of_a_projection_equal_finite_differences_and_its_table_follows_it() {
+    let (queries, n3) = (queries_of(30), N3 { weight: 0.05 });
+    for backbone in Backbone::ALL {
+        for (features, rank, way) in [(3, 8, Way::Features), (20, 2, Way::Entities)] {
+            let at = initial::<f64>(shape(backbone, rank), 30, features, 0.3);
+            let Embedding::Projected { features, projection, scale } = &at.embedding else {
+                panic!("a table")
+            };
+            let product = |projection: &Matrix<f64>| {
+                let mut table = Matrix::zeros(30, projection.columns());
+                table.product(false, 1.0 / scale, features.view(), projection.view());
+                table
+            };
+            let loss = |projection: &Matrix<f64>| {
+                let free = Initial { embedding: Embedding::Table(product(projection)), ..at.clone() };
+                gradients(&mut Trainer::new(free, 1.0, n3), &queries).0
+            };
+            let mut trainer = Trainer::new(at.clone(), 1.0, n3);
+            let found = step(&mut trainer, &queries);
+            assert!((found.objective + found.regulariser - loss(projection)).abs() < 1e-11, "{backbone}");
+            let Entities::Projected(projected) = &trainer.entities else { panic!("not projected") };
+            assert_eq!(projected.way, if backbone.is_distance() { Way::Entities } else { way });
+            for (i, column) in (0..projection.rows()).flat_map(|i| (0..2 * rank).map(move |c| (i, c))) {
+                let what = format!("{backbone} of rank {rank}, row {i}, column {column}");
+                assert_slope(projected.gradient.row(i)[column], &what, |by| {
+                    let mut moved = projection.clone();
+                    moved.row_mut(i)[column] += by;
+                    loss(&moved)
+                });
+            }
+            let (model, projection) = trainer.parts();
+            let expected = product(projection.unwrap());
+            for entity in 0..30 {
+                let embedding = model.embedding(EntityId(entity));
+                assert_eq!(embedding, &expected.row(entity as usize)[..2 * rank], "{backbone}");
+            }
+        }
+    }
+}
+
+#[test]
+fn steps_lower_the_loss_and_keep_norms_beside_embeddings() {
+    let queries = queries_of(60);
+    for backbone in Backbone::ALL {
+        let initial = initial(shape(backbone, 4), 60, 0, 0.1);
+        let mut trainer = Trainer::<f32>::new(initial, 0.05, N3 { weight: 0.001 });
+        let losses: Vec<f64> = (0..61).map(|_| step(&mut trainer, &queries).objective).collect();
+        assert!(losses[60] < 0.7 * losses[0], "{backbone}: from {} to {}", losses[0], losses[60]);
+        let model = trainer.model();
+        let is_closed = |row| distance::is_closed(model.entity.row(row));
+        assert!(!backbone.is_distance() || (0..60).all(is_closed), "{backbone}");
+    }
+}
+
+/// The loss, the model and its scores after three steps from a table, or features, on so many threads.
+fn trained(
+    backbone: Backbone,
+    features: usize,
+    precision: ProductPrecision,
+    threads: usize,
+) -> (f64, Model<f32>, Matrix<f32>) {
+    let (queries, mut scores) = (queries_of(500), Matrix::default());
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-    let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(8);
-    let table = Embedding::Table(normal(500, 64, 0.1, &mut generator));
-    let (features, projection) = (normal(500, 20, 0.3, &mut generator), normal(20, 64, 0.1, &mut generator));
-    let projected = Embedding::Projected { features, projection, scale: 1.0 };
-    let relation = normal(4, 64, 0.1, &mut generator);
-    let train = |embedding| {
-        let trainer = Trainer::new(Initial::complex(embedding, relation.clone()), 0.1, N3 { weight: 0.01 });
-        let mut trainer = trainer.with_precision(precision);
-        let mut step =
-            || trainer.step(&queries, &all(&queries), &CrossEntropy { queries: &queries }).unwrap();
-        let loss = (0..3).map(|_| step().0.objective).last().unwrap();
-        (loss, trainer.model().clone())
-    };
-    pool.install(|| vec![train(table), train(projected)])
+    pool.install(|| {
+        let initial = initial(shape(backbone, 32), 500, features, 0.1);
+        let mut trainer = Trainer::new(initial, 0.1, WEAK).with_precision(precision);
+        let loss = (0..3).map(|_| step(&mut trainer, &queries).objective).last().unwrap();
+        trainer.model().scores(queries.queries(), &mut scores);
+        (loss, trainer.model().clone(), scores)
+    })
 }
 
 #[test]
-fn a_step_does_not_depend_on_the_number_of_threads() {
-    let bf16 = Kernel::all().into_iter().map(ProductPrecision::Bf16);
-    for precision in std::iter::once(ProductPrecision::Full).chain(bf16) {
-        let one = trained(precision, 1);
-        assert!(trained(precision, 2) == one && trained(precision, 3) == one, "{precision}");
-    }
-}
-
-#[test]
-fn steps_in_bf16_are_near_those_in_full_precision() {
-    let full = trained(ProductPrecision::Full, 1);
-    for kernel in Kernel::all() {
-        for ((loss, model), (full_loss, full)) in trained(ProductPrecision::Bf16(kernel), 1).iter().zip(&full)
-        {
-            assert!(model != full, "{kernel} was not used");
-            assert!((loss - full_loss).abs() < 1e-2 * full_loss, "{loss} by {kernel}, {full_loss} in f32");
+fn steps_do_not_depend_on_the_number_of_threads_and_bf16_is_near_full_precision() {
+    let bf16: Vec<_> = Kernel::all().into_iter().map(ProductPrecision::Bf16).collect();
+    for (backbone, features) in Backbone::ALL.into_iter().flat_map(|of| [(of, 0), (of, 20)]) {
+        let full = trained(backbone, features, ProductPrecision::Full, 1);
+        for &precision in [ProductPrecision::Full].iter().chain(&bf16) {
+            let one = trained(backbone, features, precision, 1);
+            for threads in [2, 3] {
+                let several = trained(backbone, features, precision, threads);
+                assert!(several == one, "{backbone} of {features} features, {precision}, {threads} threads");
+            }
+            let near = (one.0 - full.0).abs() < 2e-2 * full.0;
+            assert!(near, "{backbone}: {} by {precision}, {} in f32", one.0, full.0);
+            assert_eq!(one == full, precision == ProductPrecision::Full, "{precision} was used");
         }
     }
 }
 
 #[test]
-fn training_resumes_to_the_same_bits() {
-    let queries = QuerySet::from_pairs((0..60).map(|i| pair(i * 7 % 50, i % 4, i * 11 % 50)).collect());
-    let objective = CrossEntropy { queries: &queries };
-    let fresh = || {
-        let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(9);
-        let embedding = Embedding::Projected {
-            features: normal(50, 5, 1.0, &mut generator),
-            projection: normal(5, 8, 0.1, &mut generator),
-            scale: 2.0,
-        };
-        let relation = normal(4, 8, 0.1, &mut generator);
-        Trainer::<f32>::new(Initial::complex(embedding, relation), 0.1, N3 { weight: 0.01 })
-    };
-    let mut through = fresh();
-    let dir = tempfile::tempdir().unwrap();
+fn training_resumes_to_the_same_bits_and_only_with_its_own_backbone_from_a_whole_file() {
+    let (queries, dir) = (queries_of(60), tempfile::tempdir().unwrap());
     let path = dir.path().join("state.safetensors");
-    for i in 0..6 {
-        if i == 3 {
-            NamedTensors::default().nested("student", through.state()).write(&path).unwrap();
-        }
-        through.step(&queries, &all(&queries), &objective).unwrap();
+    let fresh =
+        |backbone, features| Trainer::<f32>::new(initial(shape(backbone, 4), 60, features, 0.1), 0.1, WEAK);
+    for (backbone, features) in Backbone::ALL.into_iter().flat_map(|of| [(of, 5), (of, 0)]) {
+        let mut through = fresh(backbone, features);
+        (0..2).for_each(|_| _ = step(&mut through, &queries));
+        NamedTensors::default().nested("student", through.state()).write(&path).unwrap();
+        step(&mut through, &queries);
+        let mut resumed = fresh(backbone, features);
+        resumed.restore(&TensorReader::open(&path).unwrap(), "student").unwrap();
+        let other = if backbone == Backbone::TransE { Backbone::RotatE } else { Backbone::TransE };
+        let refused = fresh(other, features).restore(&TensorReader::open(&path).unwrap(), "student");
+        assert!(refused.is_err_and(|e| e.kind() == Kind::Data), "{other} from {backbone}");
+        step(&mut resumed, &queries);
+        assert_eq!(resumed.model(), through.model());
     }
-    let mut resumed = fresh();
-    resumed.restore(&TensorReader::open(&path).unwrap(), "student").unwrap();
-    for _ in 3..6 {
-        resumed.step(&queries, &all(&queries), &objective).unwrap();
-    }
-    assert_eq!(resumed.model(), through.model());
     std::fs::write(&path, &std::fs::read(&path).unwrap()[..100]).unwrap();
     assert!(TensorReader::open(&path).is_err_and(|e| e.kind() == Kind::Data));
+}
+
+#[test]
+fn a_step_takes_no_more_memory_than_is_estimated() {
+    let queries = queries_of(60);
+    for backbone in Backbone::ALL {
+        let shape = shape(backbone, 16);
+        let mut trainer = Trainer::<f32>::new(initial(shape, 60, 0, 0.1), 0.1, WEAK);
+        step(&mut trainer, &queries);
+        let Trainer { model, core_optimiser, buffers, .. } = &trainer;
+        let StepMatrices { used, relations, outer, vectors, scores, .. } = buffers;
+        let gradients = [&buffers.used_gradient, &buffers.vector_gradient, &buffers.relation_gradient];
+        let of_core = [&model.core, &core_optimiser.squares, &buffers.core_gradient];
+        let others = [&model.entity, squares(&trainer), used, relations, outer, vectors, scores];
+        let held = gradients.into_iter().chain(of_core).chain(others);
+        let held: usize = held.map(|matrix| 4 * matrix.values().len()).sum();
+        let estimate = Trainer::memory(shape, 60, queries.pairs(), queries.len(), 0) as usize;
+        assert!(held <= estimate && estimate < 2 * held, "{backbone}: {held}, estimated {estimate}");
+    }
+}
+
+fn written(model: &Model<f32>, path: &Path) -> TensorReader {
+    model.tensors().write(path).unwrap();
+    TensorReader::open(path).unwrap()
+}
+
+#[test]
+fn models_come_back_as_they_were_and_broken_ones_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.safetensors");
+    for backbone in Backbone::ALL {
+        let mut trainer = Trainer::new(initial(shape(backbone, 4), 9, 0, 0.5), 0.1, WEAK);
+        let model = trainer.model();
+        assert_eq!((model.rank(), model.width()), (4, shape(backbone, 4).columns()));
+        assert_eq!(&Model::from_reader(&written(model, &path), 9, 1).unwrap(), model);
+        let refused = |words: &str, spoil: &dyn Fn(&mut Model<f32>)| {
+            let mut broken = model.clone();
+            spoil(&mut broken);
+            let error = Model::from_reader(&written(&broken, &path), 9, 1).unwrap_err();
+            assert!(error.kind() == Kind::Data && error.to_string().contains(words), "{backbone}: {error}");
+        };
+        let of_shape = match backbone {
+            Backbone::TuckER => "`core` is 16 x 8, but tucker of rank 4 on this graph has 40 x 8",
+            _ => "`relation` is 2 x 5, but",
+        };
+        refused(of_shape, &|model| model.relation = Matrix::zeros(2, 5));
+        refused("not finite", &|model| model.entity.row_mut(3)[0] = f32::NAN);
+        if backbone.is_distance() {
+            refused("row 3", &|model| model.entity.row_mut(3)[8] -= 1.0);
+        }
+        let other = if backbone == Backbone::RotatE { Backbone::TransE } else { Backbone::RotatE };
+        refused("`", &|model| model.backbone = other);
+    }
+    NamedTensors::default().text("backbone", "rescal").write(&path).unwrap();
+    let error = Model::from_reader(&TensorReader::open(&path).unwrap(), 9, 1).unwrap_err();
+    assert!(error.to_string().contains("`rescal` is not a backbone"), "{error}");
 }

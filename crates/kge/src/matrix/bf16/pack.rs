@@ -62,39 +62,22 @@ pub(super) struct Operand<'a> {
 impl<'a> Operand<'a> {
     /// The left operand: its rows are the product's.
     pub(super) fn left(a: View<'a, f32>, factor: f32) -> Self {
-        Operand {
-            values: a.values,
-            outer: a.rows,
-            depth: a.columns,
-            outer_stride: a.row_stride,
-            depth_stride: a.column_stride,
-            factor,
-            side: OperandSide::Left,
-        }
-        .checked()
+        Operand::new(a, factor, OperandSide::Left)
     }
 
     /// The right operand: its columns are the product's.
     pub(super) fn right(b: View<'a, f32>) -> Self {
-        Operand {
-            values: b.values,
-            outer: b.columns,
-            depth: b.rows,
-            outer_stride: b.column_stride,
-            depth_stride: b.row_stride,
-            factor: 1.0,
-            side: OperandSide::Right,
-        }
-        .checked()
+        Operand::new(b.transposed(), 1.0, OperandSide::Right)
     }
 
     /// Packing reads vectors along the stride of 1 without looking: the last value must lie in the slice.
-    fn checked(self) -> Self {
-        assert!(self.outer > 0 && self.depth > 0, "an empty operand");
-        assert!(self.outer_stride == 1 || self.depth_stride == 1, "neighbours in one of the dimensions");
-        let last = (self.outer - 1) * self.outer_stride + (self.depth - 1) * self.depth_stride;
-        assert!(last < self.values.len(), "a view covers its values");
-        self
+    fn new(outer_by_depth: View<'a, f32>, factor: f32, side: OperandSide) -> Self {
+        let View { rows: outer, columns: depth, row_stride, column_stride, values } = outer_by_depth;
+        assert!(outer > 0 && depth > 0, "an empty operand");
+        assert!(row_stride == 1 || column_stride == 1, "neighbours in one of the dimensions");
+        let last = (outer - 1) * row_stride + (depth - 1) * column_stride;
+        assert!(last < values.len(), "a view covers its values");
+        Operand { values, outer, depth, outer_stride: row_stride, depth_stride: column_stride, factor, side }
     }
 
     pub(super) fn side(&self) -> OperandSide {
@@ -189,7 +172,7 @@ impl<'a> Operand<'a> {
         // Neighbouring tiles lie far apart in memory: the processor does not guess where the next ones are.
         let ahead = pointer.wrapping_add(AHEAD * DEPTH * self.depth_stride);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
-        // SAFETY: the mask selects only values below `end` of a row that `checked` found to lie in the slice.
+        // SAFETY: the mask selects only values below `end` of a row that `new` found to lie in the slice.
         let values = unsafe { _mm512_maskz_loadu_ps(mask, pointer) };
         _mm512_mul_ps(values, _mm512_set1_ps(self.factor))
     }
