@@ -46,49 +46,41 @@ mod x86 {
     const STEPS: u64 = 200_000;
     const SUMS: f64 = 24.0;
 
+    /// Repeats an instruction on 24 sums and registers that nobody else writes.
+    macro_rules! repeat {
+        ($instruction:literal) => {
+            // SAFETY: touches registers that are declared.
+            unsafe {
+                asm!(
+                    "2:",
+                    ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23",
+                    concat!($instruction, " zmm\\i, zmm30, zmm31"),
+                    ".endr",
+                    "dec {steps}",
+                    "jnz 2b",
+                    steps = inout(reg) STEPS => _,
+                    out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
+                    out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
+                    out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _, out("zmm16") _,
+                    out("zmm17") _, out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _,
+                    out("zmm22") _, out("zmm23") _,
+                    options(nostack, nomem)
+                );
+            }
+        };
+    }
+
     /// Two operations in each of 16 lanes of `SUMS` sums.
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn f32() -> f64 {
-        // SAFETY: touches registers that are declared.
-        unsafe {
-            asm!(
-                "2:",
-                ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23",
-                "vfmadd231ps zmm\\i, zmm30, zmm31",
-                ".endr",
-                "dec {steps}",
-                "jnz 2b",
-                steps = inout(reg) STEPS => _,
-                out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
-                out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
-                out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _, out("zmm16") _, out("zmm17") _,
-                out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
-                options(nostack, nomem)
-            );
-        }
+        repeat!("vfmadd231ps");
         STEPS as f64 * SUMS * 32.0
     }
 
     /// Four operations in each of 16 lanes of `SUMS` sums.
     #[target_feature(enable = "avx512f")]
     pub(super) unsafe fn bf16() -> f64 {
-        // SAFETY: touches registers that are declared.
-        unsafe {
-            asm!(
-                "2:",
-                ".irp i, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23",
-                "vdpbf16ps zmm\\i, zmm30, zmm31",
-                ".endr",
-                "dec {steps}",
-                "jnz 2b",
-                steps = inout(reg) STEPS => _,
-                out("zmm0") _, out("zmm1") _, out("zmm2") _, out("zmm3") _, out("zmm4") _, out("zmm5") _,
-                out("zmm6") _, out("zmm7") _, out("zmm8") _, out("zmm9") _, out("zmm10") _, out("zmm11") _,
-                out("zmm12") _, out("zmm13") _, out("zmm14") _, out("zmm15") _, out("zmm16") _, out("zmm17") _,
-                out("zmm18") _, out("zmm19") _, out("zmm20") _, out("zmm21") _, out("zmm22") _, out("zmm23") _,
-                options(nostack, nomem)
-            );
-        }
+        repeat!("vdpbf16ps");
         STEPS as f64 * SUMS * 64.0
     }
 

@@ -9,6 +9,7 @@
 //! works on it, its share of a core's peak, measured in the same round, and its ratio to `f32`. Other programs that
 //! the machine runs meanwhile slow the first, not the others; a core that waits for another shows in the first alone.
 
+use dsom_benches::{median, numbers};
 use kge::matrix::bf16::Kernel;
 use kge::model::normal;
 use kge::{Matrix, ProductPrecision};
@@ -23,7 +24,7 @@ mod peak;
 const ROUNDS: usize = 7;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let numbers = numbers();
     let queries = numbers.first().copied().unwrap_or(530);
     let entities = numbers.get(1).copied().unwrap_or(15_000);
     let widths = if numbers.len() > 2 { &numbers[2..] } else { &[256, 512, 4000] };
@@ -86,10 +87,9 @@ impl Step {
                     }
                 }
             }
-            for (method, measured) in methods.iter().zip(&mut measured) {
-                let [all, core, share, ratio] = measured.each_mut().map(|values| median(values));
-                let method = peak::name(*method);
-                let percent = 100.0 * share;
+            for (method, measured) in methods.iter().zip(measured) {
+                let [all, core, share, ratio] = measured.map(median);
+                let (method, percent) = (peak::name(*method), 100.0 * share);
                 lines
                     .push(format!("{name:9}  {method:11} {all:9.0} {core:10.0} {percent:7.0}% {ratio:10.2}"));
             }
@@ -114,8 +114,3 @@ const PRODUCTS: [(&str, Multiply); 3] = [
         entity_gradient.product_in(precision, false, 1.0, scores.transposed(), vectors.view());
     }),
 ];
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
-}

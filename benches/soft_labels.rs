@@ -12,6 +12,7 @@
 
 use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float16Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Float16Type};
+use dsom_benches::{median, numbers};
 use dsom_soft_labels::{SoftLabels, TrainedTeacher, scorers, write_part};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -22,10 +23,10 @@ use mkg::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Vocabulary};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Encoding;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
-use program::Progress;
-use program::print_line;
+use program::{Progress, print_line};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use stage::Modality;
 use stage::files::write_atomically;
 use std::error::Error;
 use std::path::Path;
@@ -38,7 +39,7 @@ const ROUNDS: usize = 3;
 const ROWS: usize = 728;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let numbers = numbers();
     let number = |i: usize, default: usize| numbers.get(i).copied().unwrap_or(default);
     let (entities, queries, count, rank) = (number(0, 15_000), number(1, 3000), number(2, 3), number(3, 1));
     let data = graph(entities, queries);
@@ -47,25 +48,14 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (our_file, their_file) = (folder.path().join("ours.parquet"), folder.path().join("arrow.parquet"));
     let megabytes = (queries * entities * count * size_of::<f16>()) as f64 / 1e6;
 
-    let mut write = Side::new("write");
-    let mut scan = Side::new("read in order");
+    let mut write = Side { task: "write", ..Side::default() };
+    let mut scan = Side { task: "read in order", ..Side::default() };
     let mut random = Vec::new();
     for _ in 0..ROUNDS {
+        let ours = written(&our_file, &data, &teachers, 0)?;
+        write.add(ours, timed(|| write_by_arrow(&their_file, &data, &teachers))?.0);
         let ours = timed(|| {
-            Ok(write_part(
-                &our_file,
-                &data,
-                (&teachers, &scorers(&teachers)),
-                0,
-                0..queries,
-                &quiet(queries),
-            )?)
-        })?;
-        let theirs = timed(|| write_by_arrow(&their_file, &data, &teachers))?;
-        write.add(ours.0, theirs.0);
-        let names = teachers.iter().map(|teacher| teacher.modality.clone()).collect();
-        let ours = timed(|| {
-            let labels = SoftLabels::map(std::slice::from_ref(&our_file), names, &data)?;
+            let labels = SoftLabels::map(std::slice::from_ref(&our_file), names(&teachers), &data)?;
             Ok((sum(&labels, 0..queries), labels))
         })?;
         let theirs = timed(|| scan_by_arrow(&their_file, count))?;
@@ -79,9 +69,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         "{queries} queries, {entities} entities, {count} teachers, rank {rank}: {megabytes:.0} MB"
     ));
     print_line("                   ours       arrow      ratio");
-    write.print(megabytes);
-    scan.print(megabytes);
-    print_line(&format!("{:<14} {:7.0} MB/s", "random rows", megabytes / median(&mut random)));
+    write.print(megabytes, "MB/s");
+    scan.print(megabytes, "MB/s");
+    print_line(&format!("{:<14} {:7.0} MB/s", "random rows", megabytes / median(random)));
     let teachers = self::teachers(&data, count, number(3, 128))?;
     compare_lossy(folder.path(), &data, &teachers, number(4, 256))
 }
@@ -93,20 +83,19 @@ fn compare_lossy(
     teachers: &[TrainedTeacher],
     top: usize,
 ) -> Result<(), Box<dyn Error>> {
-    let (queries, names) = (data.queries.len(), || teachers.iter().map(|teacher| teacher.modality.clone()));
-    let (mut write, mut fill) = (Side::new("write"), Side::new("fill"));
+    let queries = data.queries.len();
+    let (mut write, mut fill) =
+        (Side { task: "write", ..Side::default() }, Side { task: "fill", ..Side::default() });
     let mut sizes = [0, 0];
     for _ in 0..ROUNDS {
         let mut seconds = [(0.0, 0.0); 2];
         for (i, top) in [0, top].into_iter().enumerate() {
             let file = folder.join(format!("top-{top}.parquet"));
-            let written = timed(|| {
-                Ok(write_part(&file, data, (teachers, &scorers(teachers)), top, 0..queries, &quiet(queries))?)
-            })?;
+            let written = written(&file, data, teachers, top)?;
             sizes[i] = file.metadata()?.len();
-            let labels = SoftLabels::map(&[file], names().collect(), data)?;
+            let labels = SoftLabels::map(&[file], names(teachers), data)?;
             let filled = timed(|| Ok(std::hint::black_box(fill_all(&labels, queries))))?;
-            seconds[i] = (written.0, filled.0);
+            seconds[i] = (written, filled.0);
         }
         write.add(seconds[1].0, seconds[0].0);
         fill.add(seconds[1].1, seconds[0].1);
@@ -115,9 +104,8 @@ fn compare_lossy(
     print_line(&format!("top {top}, rank {}: {share:.1} % of the bytes", teachers[0].model.rank()));
     print_line("rows           lossy       whole      ratio");
     let rows = (queries * teachers.len()) as f64;
-    for side in [write, fill] {
-        side.print_rate(rows, "/s");
-    }
+    write.print(rows, "/s");
+    fill.print(rows, "/s");
     Ok(())
 }
 
@@ -135,6 +123,7 @@ fn fill_all(labels: &SoftLabels, queries: usize) -> f32 {
 }
 
 /// Seconds of one task, ours and arrow's.
+#[derive(Default)]
 struct Side {
     task: &'static str,
     ours: Vec<f64>,
@@ -143,25 +132,16 @@ struct Side {
 }
 
 impl Side {
-    fn new(task: &'static str) -> Side {
-        Side { task, ours: Vec::new(), theirs: Vec::new(), ratios: Vec::new() }
-    }
-
     fn add(&mut self, ours: f64, theirs: f64) {
         self.ours.push(ours);
         self.theirs.push(theirs);
         self.ratios.push(theirs / ours);
     }
 
-    fn print(self, megabytes: f64) {
-        self.print_rate(megabytes, "MB/s");
-    }
-
-    fn print_rate(mut self, amount: f64, unit: &str) {
-        let rate = |seconds: &mut [f64]| amount / median(seconds);
-        let (ours, theirs) = (rate(&mut self.ours), rate(&mut self.theirs));
-        let ratio = median(&mut self.ratios);
-        print_line(&format!("{:<14} {ours:7.0} {unit} {theirs:7.0} {unit} {ratio:7.1}", self.task));
+    fn print(self, amount: f64, unit: &str) {
+        let Side { task, ours, theirs, ratios } = self;
+        let [ours, theirs] = [ours, theirs].map(|seconds| amount / median(seconds));
+        print_line(&format!("{task:<14} {ours:7.0} {unit} {theirs:7.0} {unit} {:7.1}", median(ratios)));
     }
 }
 
@@ -171,13 +151,16 @@ fn timed<T>(work: impl FnOnce() -> Result<T, Box<dyn Error>>) -> Result<(f64, T)
     Ok((started.elapsed().as_secs_f64(), done))
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
+/// Seconds that writing the cache takes.
+fn written(path: &Path, data: &Data, teachers: &[TrainedTeacher], top: usize) -> Result<f64, Box<dyn Error>> {
+    let queries = data.queries.len();
+    let progress = Progress::new("writing", queries as u64, "queries");
+    let work = || Ok(write_part(path, data, (teachers, &scorers(teachers)), top, 0..queries, &progress)?);
+    Ok(timed(work)?.0)
 }
 
-fn quiet(queries: usize) -> Progress {
-    Progress::new("writing", queries as u64, "queries")
+fn names(teachers: &[TrainedTeacher]) -> Vec<Modality> {
+    teachers.iter().map(|teacher| teacher.modality.clone()).collect()
 }
 
 fn graph(entities: usize, queries: usize) -> Data {

@@ -8,6 +8,7 @@
 //! The two take turns, and the median of the ratios is what to quote: the machine's own speed cancels.
 
 use candle_core::{D, Device, Tensor, Var};
+use dsom_benches::{median, numbers};
 use kge::model::normal;
 use kge::{CrossEntropy, Embedding, Initial, Matrix, N3, Trainer};
 use mkg::{EntityId, Query, QuerySet, RelationId};
@@ -19,7 +20,7 @@ const RELATIONS: u32 = 338;
 const ROUNDS: usize = 7;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
+    let numbers = numbers();
     let number = |i: usize, default: usize| numbers.get(i).copied().unwrap_or(default);
     let (entities, rank, count) = (number(0, 15_000), number(1, 256), number(2, 1000));
     let queries = questions(entities as u32, count as u32);
@@ -33,26 +34,26 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut ours = Trainer::new(initial, 0.1, N3 { weight: 0.0 });
     let objective = CrossEntropy { queries: &queries };
 
-    let (mut ratios, mut seconds) = (Vec::new(), [Vec::new(), Vec::new()]);
+    let [mut ratios, mut our_seconds, mut their_seconds] = [const { Vec::new() }; 3];
     for round in 0..=ROUNDS {
         let started = Instant::now();
         let (loss, _) = ours.step(&queries, &batch, &objective)?;
-        let our_seconds = started.elapsed().as_secs_f64();
+        let our_time = started.elapsed().as_secs_f64();
         let started = Instant::now();
         let their_loss = theirs.step()?;
-        let their_seconds = started.elapsed().as_secs_f64();
+        let their_time = started.elapsed().as_secs_f64();
         assert!((loss.objective - their_loss).abs() < 1e-3 * their_loss, "the two compute the same loss");
         // The first round warms up.
         if round > 0 {
-            ratios.push(their_seconds / our_seconds);
-            seconds[0].push(our_seconds);
-            seconds[1].push(their_seconds);
+            ratios.push(their_time / our_time);
+            our_seconds.push(our_time);
+            their_seconds.push(their_time);
         }
     }
     print_line(&format!("{} queries, {entities} entities, rank {rank}, {ROUNDS} rounds", queries.len()));
-    print_line(&format!("hand-written gradients    {:8.1} ms", 1e3 * median(&mut seconds[0])));
-    print_line(&format!("automatic differentiation {:8.1} ms", 1e3 * median(&mut seconds[1])));
-    print_line(&format!("ratio                     {:8.2}", median(&mut ratios)));
+    print_line(&format!("hand-written gradients    {:8.1} ms", 1e3 * median(our_seconds)));
+    print_line(&format!("automatic differentiation {:8.1} ms", 1e3 * median(their_seconds)));
+    print_line(&format!("ratio                     {:8.2}", median(ratios)));
     Ok(())
 }
 
@@ -62,11 +63,6 @@ fn questions(entities: u32, count: u32) -> QuerySet {
         (query, EntityId(i * 104_729 % entities))
     };
     QuerySet::from_pairs((0..count).map(pair).collect())
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values[values.len() / 2]
 }
 
 /// The same step, written with candle's tensors.

@@ -5,7 +5,7 @@ use dsom_distill::{Student, Teaching};
 use dsom_soft_labels::SoftLabels;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
-use kge::{CrossEntropy, Embedding, Initial, Matrix, Model, N3, Scorer, StepLoss, Trainer};
+use kge::{CrossEntropy, Embedding, Initial, Matrix, Model, Scorer, StepLoss};
 use mkg::graph::Entity;
 use mkg::{KnownAnswers, QuerySet, Vocabulary};
 use program::print_line;
@@ -66,24 +66,17 @@ fn teacher(
     queries: &QuerySet,
     batches: &[Vec<u32>],
 ) -> Result<Value> {
-    let modality: Modality = name.parse()?;
-    let features = match workload.plan.teachers.get(&modality) {
-        None => return Err(Error::usage(format!("the workload has no teacher `{name}`"))),
-        Some(0) => None,
-        Some(_) => Some(workload.tensors.matrix(&format!("{name}.features"))?),
-    };
     let (plan, width) = (&workload.plan, 2 * case.rank);
-    let relation = even(2 * plan.relations, width, 0.1, 2);
-    let embedding = match features {
-        None => Embedding::Table(even(plan.entities, width, 0.1, 1)),
-        Some(features) => {
+    let embedding = match plan.teachers.get(&name.parse::<Modality>()?) {
+        None => return Err(Error::usage(format!("the workload has no teacher `{name}`"))),
+        Some(0) => Embedding::Table(even(plan.entities, width, 0.1, 1)),
+        Some(_) => {
+            let features = workload.tensors.matrix(&format!("{name}.features"))?;
             Embedding::Projected { projection: even(features.columns(), width, 0.1, 1), features, scale: 1.0 }
         }
     };
-    let training = Training::default();
-    let initial = Initial::complex(embedding, relation);
-    let mut trainer = Trainer::new(initial, training.learning_rate, N3 { weight: training.n3 })
-        .with_precision(precision(case.precision));
+    let initial = Initial::complex(embedding, even(2 * plan.relations, width, 0.1, 2));
+    let mut trainer = training::on_cpu(initial, &Training::default(), precision(case.precision));
     let objective = CrossEntropy { queries };
     // What is in files is no part of what training takes.
     drop(workload);
@@ -111,10 +104,8 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     let selection = if case.all { Selection::All } else { Selection::Policy(keys) };
     let training = Training { rank: case.rank, ..Training::default() };
     let recipe = Distill { training, selection, ..Distill::default() };
-    let n3 = N3 { weight: recipe.training.n3 };
     let initial = Initial::complex(Embedding::Table(entity), relation);
-    let trainer =
-        Trainer::new(initial, recipe.training.learning_rate, n3).with_precision(precision(case.precision));
+    let trainer = training::on_cpu(initial, &recipe.training, precision(case.precision));
     let models = match case.policy_state {
         PolicyState::Scores if !case.all => teachers(&workload, case, labels.teachers())?,
         _ => Vec::new(),
@@ -131,12 +122,11 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
 
 /// The teachers' models, of which a policy that sees scores multiplies factors where these are narrow.
 fn teachers(workload: &Workload, case: &Case, teachers: &[Modality]) -> Result<Vec<Model<f32>>> {
-    let open = |modality: &Modality| -> Result<_> {
+    let models = teachers.iter().map(|modality| {
         let model = workload.model(modality.as_str())?;
-        let [entity, relation] = [&model.entity, &model.relation].map(|table| widened(table, case.rank));
-        Ok(Model::complex(entity, relation))
-    };
-    teachers.iter().map(open).collect()
+        Ok(Model::complex(widened(&model.entity, case.rank), widened(&model.relation, case.rank)))
+    });
+    models.collect()
 }
 
 /// The teachers' scores of the workload's queries, and their query vectors at complex rank `rank`.
@@ -145,7 +135,7 @@ fn soft_labels(workload: &Workload, queries: &QuerySet, rank: usize) -> Result<S
     let plan = &workload.plan;
     let (teachers, entities) = (plan.teachers.len(), plan.entities);
     let mut rows = vec![f16::ZERO; queries.len() * teachers * entities];
-    let (mut scores, mut vectors) = (Matrix::zeros(0, 0), Vec::new());
+    let (mut scores, mut own, mut vectors) = (Matrix::default(), Matrix::default(), Vec::new());
     for (teacher, modality) in plan.teachers.keys().enumerate() {
         let model = workload.model(modality.as_str())?;
         for (part, asked) in queries.queries().chunks(PART).enumerate() {
@@ -155,7 +145,6 @@ fn soft_labels(workload: &Workload, queries: &QuerySet, rank: usize) -> Result<S
                 rows[from..from + entities].convert_from_f32_slice(scores.row(row));
             }
         }
-        let mut own = Matrix::zeros(0, 0);
         model.queries(queries.queries(), &mut own);
         vectors.push(widened(&own, rank));
     }

@@ -5,7 +5,7 @@ use kge::Backbone;
 use kge::train::{Batch, Embedding, Way};
 use recipe::Precision;
 
-use crate::host::{Number, list, spread, upload};
+use crate::host::{Number, failed, list, spread, upload};
 use crate::model::{close_entities, product};
 use crate::optimiser::AdagradWeight;
 
@@ -43,11 +43,12 @@ impl DeviceEntities {
         device: &Device,
         backbone: Backbone,
         embedding: &Embedding<T>,
-    ) -> Result<Self> {
+    ) -> stage::Result<Self> {
         let (value, features) = match embedding {
             Embedding::Table(table) => (table, None),
             Embedding::Projected { features, projection, scale } => {
-                (projection, Some(FeatureTensors { rows: upload(device, features)?, scale: *scale }))
+                let rows = upload(device, features).map_err(failed)?;
+                (projection, Some(FeatureTensors { rows, scale: *scale }))
             }
         };
         let weight = AdagradWeight::new(device, value)?;

@@ -12,7 +12,7 @@
 //! matrix of queries and entities comes back to the host: all that does passes through one function, which counts it.
 //!
 //! Everything is generic over `f32` and `f64`, so that tests can compare digits. What is summed up of a row is in `f64`
-//! (on Metal, which has none, in `f32`).
+//! (on Metal, which has none, in `f32`). Whatever returns a result fails where the device does, or does not hold what it should.
 
 mod choice;
 mod distillation;

@@ -20,9 +20,6 @@ pub struct DeviceModel {
 
 impl DeviceModel {
     /// A copy of `model`.
-    ///
-    /// # Errors
-    /// If the device's memory does not hold it.
     pub fn new<T: Number>(device: &Device, model: &Model<T>) -> stage::Result<DeviceModel> {
         let core = (model.backbone == Backbone::TuckER).then(|| upload(device, &model.core)).transpose();
         Ok(DeviceModel {

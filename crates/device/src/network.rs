@@ -38,9 +38,6 @@ pub struct DeviceNetwork {
 impl DeviceNetwork {
     /// A network with these parameters: a first layer `(width, hidden)` per input; the first bias, the second layer and
     /// the second bias, biases as rows.
-    ///
-    /// # Errors
-    /// If the device's memory does not hold it.
     pub fn new<'a, T: Number>(
         device: &Device,
         layers: impl Iterator<Item = &'a Matrix<T>>,
@@ -58,9 +55,6 @@ impl DeviceNetwork {
     }
 
     /// `log π (query, strategy)` of a batch, on the host, from what the teachers say of it.
-    ///
-    /// # Errors
-    /// If the device fails.
     pub fn ask<T: Number>(
         &mut self,
         state: PolicyState,
@@ -100,9 +94,6 @@ impl DeviceNetwork {
 
     /// A step of all parameters, given the gradient of the logits `(row, strategy)` of some `rows` of the last
     /// [`DeviceNetwork::ask`].
-    ///
-    /// # Errors
-    /// If the device fails.
     pub fn step<T: Number>(
         &mut self,
         rows: &[u32],
@@ -135,9 +126,6 @@ impl DeviceNetwork {
     }
 
     /// Copies every layer's parameters, means and squares to the host, in the order of [`DeviceNetwork::new`].
-    ///
-    /// # Errors
-    /// If the device fails.
     pub fn read<'a, T: Number>(
         &self,
         into: impl Iterator<Item = [&'a mut Matrix<T>; 3]>,
@@ -151,9 +139,6 @@ impl DeviceNetwork {
     }
 
     /// Replaces every layer's parameters, means and squares, in the same order.
-    ///
-    /// # Errors
-    /// If the device fails.
     pub fn write<'a, T: Number>(
         &mut self,
         from: impl Iterator<Item = [&'a Matrix<T>; 3]>,

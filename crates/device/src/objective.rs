@@ -74,15 +74,9 @@ pub trait BatchObjective {
     type Left;
 
     /// The gradient with respect to the `scores (query, entity)` of `batch`.
-    ///
-    /// # Errors
-    /// If the device fails.
     fn gradient(&mut self, batch: &BatchTails<'_>, scores: &Tensor, scale: f64) -> Result<ScoreGradient>;
 
     /// Reads what the last [`BatchObjective::gradient`] left behind, once the whole step is under way.
-    ///
-    /// # Errors
-    /// If the device fails.
     fn left(&mut self) -> Result<Self::Left>;
 }
 

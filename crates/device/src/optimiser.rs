@@ -4,7 +4,7 @@ use candle_core::{Device, Result, Tensor};
 use kge::Matrix;
 use kge::adagrad::EPSILON;
 
-use crate::host::{Number, upload};
+use crate::host::{Number, failed, upload};
 
 /// A parameter that Adagrad moves, with the squares of its gradients.
 #[derive(Clone, Debug)]
@@ -14,9 +14,9 @@ pub(crate) struct AdagradWeight {
 }
 
 impl AdagradWeight {
-    pub(crate) fn new<T: Number>(device: &Device, value: &Matrix<T>) -> Result<Self> {
-        let value = upload(device, value)?;
-        Ok(AdagradWeight { squares: value.zeros_like()?, value })
+    pub(crate) fn new<T: Number>(device: &Device, value: &Matrix<T>) -> stage::Result<Self> {
+        let value = upload(device, value).map_err(failed)?;
+        Ok(AdagradWeight { squares: value.zeros_like().map_err(failed)?, value })
     }
 
     /// `s += g²; x -= rate · g / (√s + ε)`.

@@ -192,8 +192,7 @@ impl Compared<'_> {
         let beta = self.terms.beta;
         let (group_student, group_teachers) = (log_sum(&self.student.tails)?, log_sum(&self.teachers.tails)?);
         let (rest_student, rest_teachers) = (&self.student.others, &self.teachers.others);
-        let student = GroupTensors { group: &group_student, rest: rest_student };
-        let teachers = GroupTensors { group: &group_teachers, rest: rest_teachers };
+        let (student, teachers) = ([&group_student, rest_student], [&group_teachers, rest_teachers]);
         let (binary, k) = self.binary(student, teachers, &lists.counts)?;
         // With no entity outside the group there is nothing to compare.
         let rest = (((&self.gap - rest_teachers)? + rest_student)? * is_there(rest_student)?)?;
@@ -212,9 +211,7 @@ impl Compared<'_> {
         let (z, c) = (&self.student.tails, &self.teachers.tails);
         let rest_student = log_add(&self.student.others, &log_of_others(z)?)?;
         let rest_teachers = log_add(&self.teachers.others, &log_of_others(c)?)?;
-        let student = GroupTensors { group: z, rest: &rest_student };
-        let teachers = GroupTensors { group: c, rest: &rest_teachers };
-        let (binary, k) = self.binary(student, teachers, &targets.ones_like()?)?;
+        let (binary, k) = self.binary([z, &rest_student], [c, &rest_teachers], &targets.ones_like()?)?;
         let of_tails = sum_of_others(&(c.exp()? * (c - z)?)?)?;
         let gaps = of_tails.broadcast_add(&(self.teachers.others.exp()? * &self.gap)?)?;
         let rest = (((gaps * inverse(&rest_teachers)?)? - &rest_teachers)? + &rest_student)?;
@@ -231,52 +228,38 @@ impl Compared<'_> {
         })
     }
 
-    /// The binary divergence between groups of so many entities and the rest (Eq. 11), and `α · ∂KL_b/∂b · ∂b/∂p_G · p_G p_R`.
+    /// The binary divergence between groups of so many entities and the rest, each as a log-sum (Eq. 11), and
+    /// `α · ∂KL_b/∂b · ∂b/∂p_G · p_G p_R`.
     fn binary(
         &self,
-        student: GroupTensors<'_>,
-        teachers: GroupTensors<'_>,
+        student: [&Tensor; 2],
+        teachers: [&Tensor; 2],
         sizes: &Tensor,
     ) -> Result<(Tensor, Tensor)> {
         let sizes = if self.terms.mean { sizes.clone() } else { sizes.ones_like()? };
-        let of_student = student.binary(&sizes)?;
-        let of_teachers = teachers.binary(&sizes)?;
-        let value = (divergence(&of_teachers.inside, &of_student.inside)?
-            + divergence(&of_teachers.outside, &of_student.outside)?)?;
-        let total = log_add(student.group, student.rest)?;
-        let (group, rest) = ((student.group - &total)?.exp()?, (student.rest - &total)?.exp()?);
+        let [in_student, outside_student] = log_binary(student, &sizes)?;
+        let [in_teachers, outside_teachers] = log_binary(teachers, &sizes)?;
+        let value =
+            (divergence(&in_teachers, &in_student)? + divergence(&outside_teachers, &outside_student)?)?;
+        let total = log_add(student[0], student[1])?;
+        let (group, rest) = ((student[0] - &total)?.exp()?, (student[1] - &total)?.exp()?);
         // ∂(1 - b)/∂p_R over (1 - b), where the mean is taken: p_R / (n - 1 + p_R), and 1 for n = 1.
         let ratio = (&rest / ((&sizes - 1.0)? + &rest)?)?;
         let ratio = sizes.eq(1.0)?.where_cond(&ratio.ones_like()?, &ratio)?;
-        let k = ((of_teachers.outside.exp()? * group)? * ratio)?;
-        let k = ((k - (of_teachers.inside.exp()? * rest)?)? * self.terms.alpha)?;
+        let k = ((outside_teachers.exp()? * group)? * ratio)?;
+        let k = ((k - (in_teachers.exp()? * rest)?)? * self.terms.alpha)?;
         Ok((value, k))
     }
 }
 
-/// A group and its complement, as log-sums.
-#[derive(Clone, Copy)]
-struct GroupTensors<'a> {
-    group: &'a Tensor,
-    rest: &'a Tensor,
-}
-
-/// `ln b` and `ln(1 - b)`.
-struct Binary {
-    inside: Tensor,
-    outside: Tensor,
-}
-
-impl GroupTensors<'_> {
-    /// `b = p_G / n` and `1 - b = (n - 1 + p_R) / n`, without cancellation.
-    fn binary(self, sizes: &Tensor) -> Result<Binary> {
-        let total = log_add(self.group, self.rest)?;
-        let rest = (self.rest - &total)?;
-        let outside = log(&(((sizes - 1.0)? + rest.exp()?)? / sizes)?)?;
-        // Of a single entity the logarithm itself is there, however small.
-        let outside = sizes.eq(1.0)?.where_cond(&rest, &outside)?;
-        Ok(Binary { inside: ((self.group - total)? - sizes.log()?)?, outside })
-    }
+/// The logarithms of `b = p_G / n` and `1 - b = (n - 1 + p_R) / n`, without cancellation.
+fn log_binary([group, rest]: [&Tensor; 2], sizes: &Tensor) -> Result<[Tensor; 2]> {
+    let total = log_add(group, rest)?;
+    let rest = (rest - &total)?;
+    let outside = log(&(((sizes - 1.0)? + rest.exp()?)? / sizes)?)?;
+    // Of a single entity the logarithm itself is there, however small.
+    let outside = sizes.eq(1.0)?.where_cond(&rest, &outside)?;
+    Ok([((group - total)? - sizes.log()?)?, outside])
 }
 
 /// `x ln x - x ln y`, given the logarithms.

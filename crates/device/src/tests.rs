@@ -11,6 +11,7 @@ use serde_json::Value;
 use stage::Kind;
 
 use super::*;
+use crate::host::read;
 
 const GOLDEN: &str = include_str!("../../../tests/golden/complex.json");
 const ENTITIES: usize = 60;
@@ -137,12 +138,12 @@ fn losses_gradients_and_steps_equal_the_golden_values() {
         DeviceTrainer::new(&device(), &initial, rate, N3 { weight }, Precision::F32).unwrap()
     };
     let rate = golden["adagrad"]["lr"].as_f64().unwrap();
-    let squares = |trainer: &DeviceTrainer<f64>| host::read(&trainer.entities.weight.squares).unwrap();
+    let squares = |trainer: &DeviceTrainer<f64>| read(&trainer.entities.weight.squares).unwrap();
     let mut table = trainer(Embedding::Table(matrix(&golden["ent"])), rate, golden["reg"].as_f64().unwrap());
     let asked: Vec<Query> = triples.iter().map(|[h, r, _]| pair(*h, *r, 0).0).collect();
     let scores = table.model().unwrap().scores(Precision::F32, &asked).unwrap();
     let expected = matrix(&golden["scores"]);
-    assert_close(&host::read::<f64>(&scores).unwrap(), expected.values(), 1e-12, "scores");
+    assert_close(&read::<f64>(&scores).unwrap(), expected.values(), 1e-12, "scores");
     for step in golden["adagrad"]["steps"].as_array().unwrap() {
         let (loss, ()) = table.step(&queries, &batch, &mut BatchCrossEntropy).unwrap();
         let expected = step["loss_before"].as_f64().unwrap();
@@ -321,7 +322,7 @@ fn teachers_say_what_their_models_or_the_cache_say() {
         let [computed, copied] = [&mut computed, &mut copied].map(|teachers| {
             let vectors = teachers.vectors(&queries, batch).unwrap();
             let scores = teachers.scores(&queries, batch).unwrap().to_vec();
-            scores.into_iter().chain(vectors).map(|of| host::read::<f32>(&of).unwrap()).collect::<Vec<_>>()
+            scores.into_iter().chain(vectors).map(|of| read::<f32>(&of).unwrap()).collect::<Vec<_>>()
         });
         for (computed, copied) in computed.iter().zip(&copied) {
             // A cached number has 11 bits.

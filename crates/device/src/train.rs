@@ -38,9 +38,6 @@ struct Mirror<T> {
 
 impl<T: Number> DeviceTrainer<T> {
     /// Starts from `initial` parameters, with products that read or write scores in this precision.
-    ///
-    /// # Errors
-    /// If the device's memory does not hold them.
     pub fn new(
         device: &Device,
         initial: &Initial<T>,
@@ -48,16 +45,6 @@ impl<T: Number> DeviceTrainer<T> {
         n3: N3,
         precision: Precision,
     ) -> stage::Result<Self> {
-        Self::start(device, initial, learning_rate, n3, precision).map_err(failed)
-    }
-
-    fn start(
-        device: &Device,
-        initial: &Initial<T>,
-        learning_rate: f64,
-        n3: N3,
-        precision: Precision,
-    ) -> Result<Self> {
         let Initial { backbone, embedding, relation, core } = initial;
         let core = (*backbone == Backbone::TuckER).then(|| AdagradWeight::new(device, core)).transpose()?;
         let model = Model { backbone: *backbone, ..Model::complex(Matrix::default(), Matrix::default()) };
@@ -160,9 +147,6 @@ impl<T: Number> DeviceTrainer<T> {
     }
 
     /// The model as it stands, on the device.
-    ///
-    /// # Errors
-    /// If the device fails.
     pub fn model(&mut self) -> stage::Result<DeviceModel> {
         Ok(DeviceModel {
             backbone: self.backbone,
@@ -173,9 +157,6 @@ impl<T: Number> DeviceTrainer<T> {
     }
 
     /// The model as it stands, and the trained projection, if there is one: see [`kge::Trainer::parts`].
-    ///
-    /// # Errors
-    /// If the device fails.
     pub fn parts(&mut self) -> stage::Result<(&Model<T>, Option<&Matrix<T>>)> {
         if !self.mirror.is_fresh {
             self.read().map_err(failed)?;
@@ -210,9 +191,6 @@ impl<T: Number> DeviceTrainer<T> {
 
 impl DeviceTrainer<f32> {
     /// Everything needed to go on, here or on the CPU: see [`kge::Trainer::state`].
-    ///
-    /// # Errors
-    /// If the device fails.
     pub fn state(&mut self) -> stage::Result<NamedTensors<'_>> {
         self.parts()?;
         self.read_squares().map_err(failed)?;

@@ -105,27 +105,16 @@ impl<T: Real> Matrix<T> {
 
     /// The matrix as it is.
     pub fn view(&self) -> View<'_, T> {
-        View {
-            rows: self.rows,
-            columns: self.columns,
-            row_stride: self.columns,
-            column_stride: 1,
-            values: &self.values,
-        }
+        let Matrix { rows, columns, ref values } = *self;
+        View { rows, columns, row_stride: columns, column_stride: 1, values }
     }
 
-    /// `self = keep · self + factor · a · b` on all cores; `keep` is 0 or 1.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
+    /// `self = keep · self + factor · a · b` on all cores; `keep` is 0 or 1. Like all products it panics if the shapes do not fit.
     pub fn product(&mut self, keep: bool, factor: T, a: View<'_, T>, b: View<'_, T>) {
         self.product_in(ProductPrecision::Full, keep, factor, a, b);
     }
 
     /// The same in a precision to choose: in bf16 it is `keep · self + bf16(factor · a) · bf16(b)`.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
     pub fn product_in(
         &mut self,
         precision: ProductPrecision,
@@ -138,9 +127,6 @@ impl<T: Real> Matrix<T> {
     }
 
     /// `self = a · b` on the calling thread alone: for work that is divided already.
-    ///
-    /// # Panics
-    /// If the shapes do not fit.
     pub fn product_here(&mut self, precision: ProductPrecision, a: View<'_, T>, b: View<'_, T>) {
         self.multiply(precision, 1, false, T::ONE, a, b);
     }
@@ -293,19 +279,11 @@ impl<'a, T: Real> View<'a, T> {
 
     /// Rows and columns exchanged.
     pub fn transposed(self) -> Self {
-        View {
-            rows: self.columns,
-            columns: self.rows,
-            row_stride: self.column_stride,
-            column_stride: self.row_stride,
-            values: self.values,
-        }
+        let View { rows, columns, row_stride, column_stride, values } = self;
+        View { rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, values }
     }
 
-    /// Some of the rows.
-    ///
-    /// # Panics
-    /// If there are not so many rows.
+    /// Some of the rows, as [`View::columns`] has some of the columns.
     pub fn rows(self, range: Range<usize>) -> Self {
         self.transposed().columns(range).transposed()
     }
@@ -326,7 +304,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn products_in_all_orientations() {
+    fn products_in_all_orientations_and_of_some_columns() {
         let a = Matrix::from_values(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let b = Matrix::from_values(2, 3, vec![1.0, 0.0, 2.0, 0.0, 1.0, 0.0]);
         let mut c = Matrix::zeros(2, 2);
@@ -335,18 +313,12 @@ mod tests {
         let mut d = Matrix::from_values(3, 3, vec![1.0; 9]);
         d.product(true, 2.0, a.transposed(), b.view());
         assert_eq!(d.values(), [3.0, 9.0, 5.0, 5.0, 11.0, 9.0, 7.0, 13.0, 13.0]);
-    }
-
-    #[test]
-    fn products_of_some_columns() {
-        let a = Matrix::from_values(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let b = Matrix::from_values(2, 2, vec![1.0, 0.0, 0.0, 10.0]);
-        let mut c = Matrix::zeros(2, 2);
         c.product_here(ProductPrecision::Full, a.view().columns(1..3).transposed(), b.view());
         assert_eq!(c.values(), [2.0, 50.0, 3.0, 60.0]);
         let mut none = Matrix::zeros(0, 2);
         none.product_here(ProductPrecision::Full, a.view().columns(3..3).transposed(), b.view());
-        let mut rows = Matrix::zeros(0, 0);
+        let mut rows = Matrix::default();
         rows.gather(&a, &[1, 0, 1]);
         assert_eq!(rows.values(), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
     }

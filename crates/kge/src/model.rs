@@ -3,6 +3,7 @@
 use mkg::{EntityId, Query};
 use rand::{Rng, RngExt};
 use stage::{Error, Kind, Result};
+use std::ops::Deref;
 
 use crate::backbone::{compose, distance, further_columns, gather_relations};
 use crate::checkpoint::{NamedTensors, TensorReader, require_finite};
@@ -17,17 +18,7 @@ pub trait Scorer: Sync {
     fn scores(&self, queries: &[Query], into: &mut Matrix<f32>);
 }
 
-impl<S: Scorer + ?Sized> Scorer for &S {
-    fn entities(&self) -> usize {
-        (**self).entities()
-    }
-
-    fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
-        (**self).scores(queries, into);
-    }
-}
-
-impl<S: Scorer + ?Sized> Scorer for Box<S> {
+impl<S: Deref<Target: Scorer> + Sync> Scorer for S {
     fn entities(&self) -> usize {
         (**self).entities()
     }

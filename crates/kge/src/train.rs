@@ -276,7 +276,7 @@ impl<T: Real> Trainer<T> {
     /// Composes the batch's queries and scores all entities.
     fn score(&mut self, batch: &Batch) {
         let StepMatrices { used, relations, outer, vectors, scores, .. } = &mut self.buffers;
-        self.entities.prepare(&mut self.model.entity, batch.queries, &batch.entities, used);
+        self.entities.prepare(&mut self.model.entity, batch.queries, &batch.entities.rows, used);
         let Model { backbone, entity, relation, core } = &self.model;
         gather_relations(*backbone, relation, &batch.relations.rows, relations);
         vectors.resize(batch.queries, entity.columns());

@@ -95,7 +95,6 @@ impl Kernel {
         blocks::product(self, threads, target, pack::Operand::left(a, factor), pack::Operand::right(b));
     }
 
-    /// See [`pack::Operand::pack`].
     #[expect(unsafe_code, reason = "calls what needs instructions found at run time")]
     fn pack(
         self,
@@ -108,7 +107,6 @@ impl Kernel {
         unsafe { operand.pack(panels, depths, tiles) }
     }
 
-    /// Makes this thread ready to multiply.
     fn begin(self) -> KernelSession {
         match self.0 {
             #[cfg(target_os = "linux")]

@@ -81,13 +81,22 @@ impl<T: Real> Entities<T> {
         &mut self,
         table: &mut Matrix<T>,
         queries: usize,
-        uses: &Uses,
+        uses: &[u32],
         into: &mut Matrix<T>,
     ) {
-        match self {
-            Entities::Free(_) => into.gather(table, &uses.rows),
-            Entities::Projected(projected) => projected.prepare(table, queries, &uses.rows, into),
+        if let Entities::Projected(projected) = self {
+            let Projected { features, projection, is_distance, .. } = &**projected;
+            let (columns, width) = (features.columns(), projection.columns());
+            projected.way = Way::cheaper(*is_distance, features.rows(), columns, width, queries, uses.len());
+            if projected.way == Way::Features {
+                projected.used.gather(&projected.features, uses);
+                into.resize(uses.len(), width);
+                let factor = projected.factor();
+                return into.product(false, factor, projected.used.view(), projected.projection.view());
+            }
         }
+        self.write_table(table);
+        into.gather(table, uses);
     }
 
     /// `scores (query, entity)` of the query `vectors (query, 2k)`.
@@ -98,15 +107,17 @@ impl<T: Real> Entities<T> {
         vectors: &Matrix<T>,
         scores: &mut Matrix<T>,
     ) {
-        match self {
+        let (vectors, entities) = match self {
             Entities::Projected(projected) if projected.way == Way::Features => {
-                projected.score(precision, vectors, scores)
+                let (factor, projection) = (projected.factor(), projected.projection.transposed());
+                projected.keys.resize(vectors.rows(), projected.features.columns());
+                projected.keys.product(false, factor, vectors.view(), projection);
+                (&projected.keys, &projected.features)
             }
-            _ => {
-                scores.resize(vectors.rows(), table.rows());
-                scores.product_in(precision, false, T::ONE, vectors.view(), table.transposed());
-            }
-        }
+            _ => (vectors, table),
+        };
+        scores.resize(vectors.rows(), entities.rows());
+        scores.product_in(precision, false, T::ONE, vectors.view(), entities.transposed());
     }
 
     /// The gradient of the query vectors, from the scores' gradient.
@@ -117,14 +128,14 @@ impl<T: Real> Entities<T> {
         scores: &Matrix<T>,
         into: &mut Matrix<T>,
     ) {
+        into.resize(scores.rows(), table.columns());
         match self {
             Entities::Projected(projected) if projected.way == Way::Features => {
-                projected.differentiate(precision, scores, into);
+                let (factor, features) = (projected.factor(), projected.features.view());
+                projected.keys.product_in(precision, false, T::ONE, scores.view(), features);
+                into.product(false, factor, projected.keys.view(), projected.projection.view());
             }
-            _ => {
-                into.resize(scores.rows(), table.columns());
-                into.product_in(precision, false, T::ONE, scores.view(), table.view());
-            }
+            _ => into.product_in(precision, false, T::ONE, scores.view(), table.view()),
         }
     }
 
@@ -146,8 +157,15 @@ impl<T: Real> Entities<T> {
 
     /// Brings the table up to date.
     pub(crate) fn write_table(&mut self, table: &mut Matrix<T>) {
-        if let Entities::Projected(projected) = self {
-            projected.write_table(table);
+        let Entities::Projected(projected) = self else { return };
+        let Projected { features, projection, .. } = &**projected;
+        if projected.stale {
+            table.resize(features.rows(), projection.columns());
+            table.product(false, projected.factor(), features.view(), projection.view());
+            if projected.is_distance {
+                distance::close_entities(table);
+            }
+            projected.stale = false;
         }
     }
 }
@@ -265,48 +283,6 @@ impl<T: Real> Projected<T> {
 
     fn factor(&self) -> T {
         T::from_f64(1.0 / self.scale)
-    }
-
-    fn prepare(&mut self, table: &mut Matrix<T>, queries: usize, uses: &[u32], into: &mut Matrix<T>) {
-        let (entities, width) = (self.features.rows(), self.projection.columns());
-        let features = self.features.columns();
-        self.way = Way::cheaper(self.is_distance, entities, features, width, queries, uses.len());
-        match self.way {
-            Way::Entities => {
-                self.write_table(table);
-                into.gather(table, uses);
-            }
-            Way::Features => {
-                self.used.gather(&self.features, uses);
-                into.resize(uses.len(), width);
-                into.product(false, self.factor(), self.used.view(), self.projection.view());
-            }
-        }
-    }
-
-    fn write_table(&mut self, table: &mut Matrix<T>) {
-        if self.stale {
-            table.resize(self.features.rows(), self.projection.columns());
-            table.product(false, self.factor(), self.features.view(), self.projection.view());
-            if self.is_distance {
-                distance::close_entities(table);
-            }
-            self.stale = false;
-        }
-    }
-
-    fn score(&mut self, precision: ProductPrecision, vectors: &Matrix<T>, scores: &mut Matrix<T>) {
-        let factor = self.factor();
-        self.keys.resize(vectors.rows(), self.features.columns());
-        self.keys.product(false, factor, vectors.view(), self.projection.transposed());
-        scores.resize(vectors.rows(), self.features.rows());
-        scores.product_in(precision, false, T::ONE, self.keys.view(), self.features.transposed());
-    }
-
-    fn differentiate(&mut self, precision: ProductPrecision, scores: &Matrix<T>, into: &mut Matrix<T>) {
-        self.keys.product_in(precision, false, T::ONE, scores.view(), self.features.view());
-        into.resize(scores.rows(), self.projection.columns());
-        into.product(false, self.factor(), self.keys.view(), self.projection.view());
     }
 
     fn update(&mut self, table: &Matrix<T>, gradients: &EntityGradients<'_, T>) {

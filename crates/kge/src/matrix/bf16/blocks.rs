@@ -42,7 +42,6 @@ fn with_buffer<R>(
     result
 }
 
-/// The matrix that the product goes to.
 #[derive(Clone, Copy)]
 pub(super) struct BlockTarget {
     pub(super) values: *mut f32,
@@ -110,7 +109,6 @@ fn for_each<T: Send>(threads: usize, items: Vec<T>, work: impl Fn(T) + Sync + Se
     }
 }
 
-/// Data that every task of a product sees.
 struct ProductTask<'a> {
     kernel: Kernel,
     target: BlockTarget,
@@ -161,7 +159,7 @@ impl ProductTask<'_> {
         let (size, (first, own)) = (2 * chunk.len(), own);
         let start = 2 * chunk.start * self.shared.panels();
         let shared = (shared.start, &self.tiles[start + shared.start * size..start + shared.end * size]);
-        let (left, right) = match self.own.side() {
+        let (left, right) = match self.own.side {
             OperandSide::Left => ((first, own), shared),
             OperandSide::Right => (shared, (first, own)),
         };

@@ -11,16 +11,13 @@ use std::ops::Range;
 
 use super::super::View;
 
-/// Outer dimension of a tile.
 const OUTER: usize = 16;
-/// Depth of a tile.
 pub(super) const DEPTH: usize = 32;
 /// Tiles of the depth that are fetched from memory before they are packed.
 const AHEAD: usize = 2;
-/// Outer dimension of a panel.
 pub(super) const PANEL: usize = 2 * OUTER;
 
-/// 16 of the outer dimension by 32 of the depth.
+/// [`OUTER`] by [`DEPTH`].
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Tile(pub(super) [[u32; 16]; 16]);
@@ -39,7 +36,6 @@ impl Tile {
     }
 }
 
-/// An operand of the product.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum OperandSide {
     Left,
@@ -56,7 +52,7 @@ pub(super) struct Operand<'a> {
     depth_stride: usize,
     /// Multiplies every value before it is rounded.
     factor: f32,
-    side: OperandSide,
+    pub(super) side: OperandSide,
 }
 
 impl<'a> Operand<'a> {
@@ -80,16 +76,10 @@ impl<'a> Operand<'a> {
         Operand { values, outer, depth, outer_stride: row_stride, depth_stride: column_stride, factor, side }
     }
 
-    pub(super) fn side(&self) -> OperandSide {
-        self.side
-    }
-
-    /// Panels of the outer dimension.
     pub(super) fn panels(&self) -> usize {
         self.outer.div_ceil(PANEL)
     }
 
-    /// Tiles of the depth.
     pub(super) fn depth_tiles(&self) -> usize {
         self.depth.div_ceil(DEPTH)
     }

@@ -75,43 +75,25 @@ fn products_in_all_orientations_and_odd_shapes() {
 }
 
 #[test]
-fn nothing_to_multiply() {
+fn nothing_to_multiply_and_extremes() {
     for kernel in kernels() {
+        let precision = ProductPrecision::Bf16(kernel);
+        let (tall, wide) = (Matrix::zeros(3, 0), Matrix::zeros(0, 4));
         let mut c = numbers(3, 4, 1);
-        c.product_in(
-            ProductPrecision::Bf16(kernel),
-            true,
-            1.0,
-            Matrix::zeros(3, 0).view(),
-            Matrix::zeros(0, 4).view(),
-        );
+        c.product_in(precision, true, 1.0, tall.view(), wide.view());
         assert_eq!(c, numbers(3, 4, 1));
-        c.product_in(
-            ProductPrecision::Bf16(kernel),
-            false,
-            1.0,
-            Matrix::zeros(3, 0).view(),
-            Matrix::zeros(0, 4).view(),
-        );
+        c.product_in(precision, false, 1.0, tall.view(), wide.view());
         assert_eq!(c, Matrix::zeros(3, 4));
-    }
-}
-
-#[test]
-fn extremes_stay_what_they_are() {
-    for kernel in kernels() {
-        let mut a = Matrix::from_values(1, 3, vec![f32::NAN, 1.0, 1.0]);
-        let b = Matrix::from_values(3, 1, vec![0.0, 1e30, 1e30]);
-        let mut c = Matrix::zeros(1, 1);
-        c.product_in(ProductPrecision::Bf16(kernel), false, 1.0, a.view(), b.view());
-        assert!(c.values()[0].is_nan());
-        a.values_mut().copy_from_slice(&[1.0, f32::INFINITY, 1.0]);
-        c.product_in(ProductPrecision::Bf16(kernel), false, 1.0, a.view(), b.view());
-        assert_eq!(c.values(), [f32::INFINITY]);
+        let product = |a: [f32; 3]| {
+            let (a, b) = (Matrix::from_values(1, 3, a.to_vec()), vec![0.0, 1e30, 1e30]);
+            let mut c = Matrix::zeros(1, 1);
+            c.product_in(precision, false, 1.0, a.view(), Matrix::from_values(3, 1, b).view());
+            c.values()[0]
+        };
+        assert!(product([f32::NAN, 1.0, 1.0]).is_nan());
+        assert_eq!(product([1.0, f32::INFINITY, 1.0]), f32::INFINITY);
         // Gradients are tiny: bf16 has the exponents of f32.
-        a.values_mut().copy_from_slice(&[0.0, 1e-30, 1e-36]);
-        c.product_in(ProductPrecision::Bf16(kernel), false, 1.0, a.view(), b.view());
-        assert!((c.values()[0] - 1.0).abs() < 1e-2);
+        assert!((product([0.0, 1e-30, 1e-36]) - 1.0).abs() < 1e-2);
     }
 }
 
@@ -120,27 +102,22 @@ fn extremes_stay_what_they_are() {
 fn products_do_not_depend_on_the_number_of_threads() {
     let (a, b) = (numbers(530, 611, 1), numbers(1203, 611, 2));
     for kernel in kernels() {
+        let precision = ProductPrecision::Bf16(kernel);
         let product = |threads: usize| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let mut scores = Matrix::zeros(530, 1203);
-                scores.product_in(ProductPrecision::Bf16(kernel), false, 1.0, a.view(), b.transposed());
-                let mut left = Matrix::zeros(530, 611);
-                left.product_in(ProductPrecision::Bf16(kernel), false, 1.0, scores.view(), b.view());
-                let mut right = Matrix::zeros(1203, 611);
-                right.product_in(ProductPrecision::Bf16(kernel), false, 1.0, scores.transposed(), a.view());
+                scores.product_in(precision, false, 1.0, a.view(), b.transposed());
+                let (mut left, mut right) = (Matrix::zeros(530, 611), Matrix::zeros(1203, 611));
+                left.product_in(precision, false, 1.0, scores.view(), b.view());
+                right.product_in(precision, false, 1.0, scores.transposed(), a.view());
                 (scores, left, right)
             })
         };
         let one = product(1);
         assert!((2..6).all(|threads| product(threads) == one), "{kernel}");
-        let scores = |rows: usize| Matrix::from_values(rows, 1203, one.0.values()[..rows * 1203].to_vec());
-        assert_product(
-            &scores(2),
-            None,
-            1.0,
-            Matrix::from_values(2, 611, a.values()[..2 * 611].to_vec()).view(),
-            b.transposed(),
-        );
+        let [scores, a] = [&one.0, &a]
+            .map(|of| Matrix::from_values(2, of.columns(), of.values()[..2 * of.columns()].to_vec()));
+        assert_product(&scores, None, 1.0, a.view(), b.transposed());
     }
 }
