@@ -16,9 +16,8 @@ use kge::{Matrix, ProductPrecision};
 use program::print_line;
 use rand::SeedableRng;
 
-use clock::Clock;
+use peak::Clock;
 
-mod clock;
 mod peak;
 
 const ROUNDS: usize = 7;

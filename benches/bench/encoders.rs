@@ -37,14 +37,15 @@ pub(crate) struct Encoding {
 
 /// Encodes the inputs again and again; reports the seconds of each round and the sum of the first row.
 pub(crate) fn run(encoding: &Encoding) -> Result<Value> {
-    let read = candle_core::safetensors::load(&encoding.inputs, &Device::Cpu);
-    let inputs = read.map_err(|e| damaged(encoding, e))?;
+    let damaged = |error: candle_core::Error| {
+        Error::data("not what an encoder takes").at(&encoding.inputs).because(error)
+    };
+    let inputs = candle_core::safetensors::load(&encoding.inputs, &Device::Cpu).map_err(damaged)?;
     match inputs.get("pixels") {
-        Some(pixels) => images(encoding, &rows(pixels).map_err(|e| damaged(encoding, e))?),
-        None => {
-            let read = texts_of(&inputs["ids"], &inputs["lengths"]);
-            texts(encoding, &read.map_err(|e| damaged(encoding, e))?)
+        Some(pixels) => {
+            images(encoding, &pixels.flatten_from(1).and_then(|rows| rows.to_vec2()).map_err(damaged)?)
         }
+        None => texts(encoding, &texts_of(&inputs["ids"], &inputs["lengths"]).map_err(damaged)?),
     }
 }
 
@@ -58,14 +59,6 @@ fn texts(encoding: &Encoding, texts: &[Vec<u32>]) -> Result<Value> {
     let checkpoint = Checkpoint::open(&encoding.checkpoint, &[])?;
     let encoder = TextEncoder::load(&checkpoint, TextOutput::Mean, &encoder_device(encoding.device)?)?;
     time(encoding, texts, |batch| encoder.encode(&batch.iter().map(Vec::as_slice).collect::<Vec<_>>()))
-}
-
-fn damaged(encoding: &Encoding, error: candle_core::Error) -> Error {
-    Error::data("not what an encoder takes").at(&encoding.inputs).because(error)
-}
-
-fn rows(pixels: &Tensor) -> candle_core::Result<Vec<Vec<f32>>> {
-    pixels.flatten_from(1)?.to_vec2()
 }
 
 fn texts_of(ids: &Tensor, lengths: &Tensor) -> candle_core::Result<Vec<Vec<u32>>> {

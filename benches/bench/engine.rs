@@ -16,8 +16,7 @@ use stage::{Error, Modality, Result};
 use std::time::Instant;
 use training::{Data, Learner, precision};
 
-use crate::parameters::{even, widened};
-use crate::workload::Workload;
+use crate::workload::{Workload, even, widened};
 
 /// Model and parameters that are timed.
 #[derive(Args, Debug)]

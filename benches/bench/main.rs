@@ -5,7 +5,6 @@
 
 mod encoders;
 mod engine;
-mod parameters;
 mod products;
 mod workload;
 

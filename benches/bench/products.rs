@@ -4,7 +4,7 @@ use kge::Matrix;
 use serde_json::{Value, json};
 use std::time::Instant;
 
-use crate::parameters::even;
+use crate::workload::even;
 
 const ROUNDS: usize = 5;
 /// Sides of the square product that stands for the machine's peak.

@@ -11,8 +11,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use training::{Data, MODEL, open_model};
 
-use crate::parameters::even;
-
 /// Pairs of query and tail in a step, as everywhere in the paper's code.
 const BATCH: usize = 1000;
 const FILE: &str = "workload.json";
@@ -27,13 +25,11 @@ pub(crate) struct Asked(pub(crate) u32, pub(crate) u32, pub(crate) Vec<u32>);
 /// Content of `workload.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
-    /// Number of entities.
     pub(crate) entities: usize,
-    /// Number of relations, without inverses.
+    /// Without inverses.
     pub(crate) relations: usize,
-    /// Pairs of query and tail in a whole epoch.
+    /// Pairs of query and tail, and distinct queries, in a whole epoch.
     pub(crate) pairs: usize,
-    /// Distinct queries in a whole epoch.
     pub(crate) queries: usize,
     /// The steps of those that group triples by query.
     pub(crate) batches: Vec<Vec<Asked>>,
@@ -196,4 +192,37 @@ fn write(folder: &Path, plan: &Plan, matrices: &[(String, Matrix<f32>)]) -> Resu
         .fold(NamedTensors::default(), |tensors, (name, matrix)| tensors.matrix(name.clone(), matrix));
     tensors.write(&folder.join(TENSORS))?;
     stage::files::write_json(&folder.join(FILE), plan)
+}
+
+/// Even numbers in `±scale`, which any program can draw the same: the hash (Mueller's `lowbias32`) of each position, which must fit 32 bits.
+pub(crate) fn even(rows: usize, columns: usize, scale: f64, stream: u32) -> Matrix<f32> {
+    let value = |i: usize| {
+        let unit = f64::from(hash(i as u32 ^ hash(stream))) / f64::from(1u32 << 31) - 1.0;
+        (unit * scale) as f32
+    };
+    Matrix::from_values(rows, columns, (0..rows * columns).map(value).collect())
+}
+
+fn hash(mut x: u32) -> u32 {
+    x ^= x >> 16;
+    x = x.wrapping_mul(0x7feb_352d);
+    x ^= x >> 15;
+    x = x.wrapping_mul(0x846c_a68b);
+    x ^ (x >> 16)
+}
+
+/// The same embeddings at a higher complex rank: the further components are zero, so every score stays what it is.
+///
+/// A teacher that was trained at a low rank stands in for one of any rank: its scores are real, and computing them
+/// costs what the higher rank costs.
+pub(crate) fn widened(table: &Matrix<f32>, rank: usize) -> Matrix<f32> {
+    let own = table.columns() / 2;
+    let mut wide = Matrix::zeros(table.rows(), 2 * rank);
+    let kept = own.min(rank);
+    for row in 0..table.rows() {
+        let (re, im) = wide.row_mut(row).split_at_mut(rank);
+        re[..kept].copy_from_slice(&table.row(row)[..kept]);
+        im[..kept].copy_from_slice(&table.row(row)[own..own + kept]);
+    }
+    wide
 }

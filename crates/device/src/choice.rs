@@ -4,10 +4,8 @@ use candle_core::Device;
 use recipe::Precision;
 use stage::{Error, Kind, Result, resources};
 
-/// The device that was asked for, with a message that says which; none is the hand-written engine on the CPU.
-///
-/// # Errors
-/// If a device was asked for that is not there, or that this program was built without.
+/// The device that was asked for, with a message that says which; none is the hand-written engine on the CPU. Refuses a
+/// device that is not there, or that this program was built without.
 pub fn choose(asked: program::Device) -> Result<Option<Device>> {
     let device = match asked {
         program::Device::Cpu => None,
@@ -52,11 +50,8 @@ pub fn products(device: &Device, precision: Precision) -> String {
     format!("{precision} by {}", name(device))
 }
 
-/// Refuses work whose `bytes` the device does not hold. `knob` says what to lower.
-///
-/// # Errors
-/// If less is free: on a CUDA device what its driver says; on Metal, which shares the host's memory, and for candle's CPU
-/// device what the host has available, where the system tells.
+/// Refuses work whose `bytes` the device does not hold. `knob` says what to lower. What is free a CUDA device's driver says; for
+/// Metal, which shares the host's memory, and for candle's CPU device it is what the host has available, where the system tells.
 pub fn require_memory(device: &Device, bytes: u64, what: &str, knob: &str) -> Result<()> {
     match free(device)? {
         None => resources::require_memory(bytes, what, knob),

@@ -23,7 +23,6 @@ mod network;
 mod objective;
 mod optimiser;
 mod rank;
-mod senior;
 mod teachers;
 mod terms;
 #[cfg(test)]

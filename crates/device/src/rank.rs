@@ -12,9 +12,6 @@ use crate::host::{NOWHERE, failed, list, lists, read, read_numbers};
 use crate::model::DeviceModel;
 
 /// The ranks of tail and head of each triple by the mean of the models' scores: see [`kge::rank_triples`].
-///
-/// # Errors
-/// If a score is not finite, the device fails, or `progress` says so.
 pub fn rank_triples(
     models: &[DeviceModel],
     triples: &[Triple],
@@ -29,9 +26,6 @@ pub fn rank_triples(
 }
 
 /// The same with the confidence in each query's first candidate: see [`kge::judge_triples`].
-///
-/// # Errors
-/// As [`rank_triples`].
 pub fn judge_triples(
     models: &[DeviceModel],
     triples: &[Triple],
@@ -52,7 +46,7 @@ pub fn judge_triples(
     })
 }
 
-/// A block of queries with their scores, and what became of their targets, query by query.
+/// A block of queries, and what became of their targets, query by query.
 struct RankedBlock {
     /// `(query, entity)`.
     scores: Tensor,

@@ -61,10 +61,7 @@ impl<T: Number> DeviceTrainer<T> {
         })
     }
 
-    /// One step of Adagrad on the queries numbered `numbers`.
-    ///
-    /// # Errors
-    /// If the loss is no longer finite, or the device fails.
+    /// One step of Adagrad on the queries numbered `numbers`; an error if the loss is no longer finite.
     pub fn step<O: BatchObjective>(
         &mut self,
         queries: &QuerySet,
@@ -206,10 +203,7 @@ impl DeviceTrainer<f32> {
         })
     }
 
-    /// Takes up a state saved under `prefix.`, here or on the CPU.
-    ///
-    /// # Errors
-    /// If the file has not these tensors in these shapes, or the device fails.
+    /// Takes up a state saved under `prefix.`, here or on the CPU; an error if tensors have other shapes.
     pub fn restore(&mut self, reader: &TensorReader, prefix: &str) -> stage::Result<()> {
         self.mirror.is_fresh = false;
         let mut stored = self.entities.stored().map_err(failed)?;

@@ -102,10 +102,7 @@ impl TensorReader {
         Ok(reader)
     }
 
-    /// Reads a file that [`NamedTensors::write_checked`] wrote.
-    ///
-    /// # Errors
-    /// If anything in it has changed since.
+    /// Reads a file that [`NamedTensors::write_checked`] wrote; an error if anything in it has changed since.
     pub fn open_checked(path: &Path) -> Result<TensorReader> {
         let reader = TensorReader::open(path)?;
         if reader.text(DIGEST)? == reader.digest()? {

@@ -29,10 +29,7 @@ impl<T: Real> Matrix<T> {
         Matrix { rows, columns, values: zeros(rows * columns) }
     }
 
-    /// Makes a matrix of values in row-major order.
-    ///
-    /// # Panics
-    /// If there are not `rows · columns` values.
+    /// Makes a matrix of `rows · columns` values in row-major order; panics if there are others.
     pub fn from_values(rows: usize, columns: usize, values: Vec<T>) -> Self {
         assert_eq!(values.len(), rows * columns, "a {rows} x {columns} matrix");
         Matrix { rows, columns, values }
@@ -131,6 +128,7 @@ impl<T: Real> Matrix<T> {
         self.multiply(precision, 1, false, T::ONE, a, b);
     }
 
+    #[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
     fn multiply(
         &mut self,
         precision: ProductPrecision,
@@ -152,7 +150,34 @@ impl<T: Real> Matrix<T> {
             let target = (bytemuck::cast_slice_mut(&mut self.values), self.columns);
             kernel.multiply(threads, target, keep, factor.to_f64() as f32, a, b);
         } else {
-            gemm_call(self, keep, factor, a, b, threads);
+            let alpha = if keep { T::ONE } else { T::ZERO };
+            let threads =
+                if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
+            // SAFETY: the views cover their slices (checked when they were made: `from_values` and `resize` keep
+            // `values.len() == rows * columns`), the shapes fit (checked above), and `self` is borrowed uniquely.
+            unsafe {
+                gemm::gemm(
+                    self.rows,
+                    self.columns,
+                    a.columns,
+                    self.values.as_mut_ptr(),
+                    1,
+                    stride(self.columns),
+                    keep,
+                    a.values.as_ptr(),
+                    stride(a.column_stride),
+                    stride(a.row_stride),
+                    b.values.as_ptr(),
+                    stride(b.column_stride),
+                    stride(b.row_stride),
+                    alpha,
+                    factor,
+                    false,
+                    false,
+                    false,
+                    threads,
+                );
+            }
         }
     }
 }
@@ -183,44 +208,6 @@ impl Display for ProductPrecision {
             ProductPrecision::Full => formatter.write_str("full precision"),
             ProductPrecision::Bf16(kernel) => write!(formatter, "bf16 by {kernel}"),
         }
-    }
-}
-
-#[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
-fn gemm_call<T: Real>(
-    c: &mut Matrix<T>,
-    keep: bool,
-    factor: T,
-    a: View<'_, T>,
-    b: View<'_, T>,
-    threads: usize,
-) {
-    let threads = if threads > 1 { gemm::Parallelism::Rayon(threads) } else { gemm::Parallelism::None };
-    let alpha = if keep { T::ONE } else { T::ZERO };
-    // SAFETY: the views cover their slices (checked when they were made: `from_values` and `resize` keep
-    // `values.len() == rows * columns`), the shapes fit (checked by the caller), and `c` is borrowed uniquely.
-    unsafe {
-        gemm::gemm(
-            c.rows,
-            c.columns,
-            a.columns,
-            c.values.as_mut_ptr(),
-            1,
-            stride(c.columns),
-            keep,
-            a.values.as_ptr(),
-            stride(a.column_stride),
-            stride(a.row_stride),
-            b.values.as_ptr(),
-            stride(b.column_stride),
-            stride(b.row_stride),
-            alpha,
-            factor,
-            false,
-            false,
-            false,
-            threads,
-        );
     }
 }
 
@@ -288,10 +275,7 @@ impl<'a, T: Real> View<'a, T> {
         self.transposed().columns(range).transposed()
     }
 
-    /// Some of the columns.
-    ///
-    /// # Panics
-    /// If there are not so many columns.
+    /// Some of the columns; panics if there are not so many.
     pub fn columns(self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.columns, "columns of the view");
         let from = (range.start * self.column_stride).min(self.values.len());

@@ -129,10 +129,8 @@ impl Model<f32> {
         }
     }
 
-    /// Reads a model back and checks that it is whole and fits a graph of so many entities and relations.
-    ///
-    /// # Errors
-    /// If the backbone is not known, or tensors have shapes that it has not or values that are not finite.
+    /// Reads a model back and checks that it is whole and fits a graph of so many entities and relations: that
+    /// the backbone is known, tensors have its shapes, and values are finite.
     pub fn from_reader(reader: &TensorReader, entities: usize, relations: usize) -> Result<Self> {
         let word = reader.text(BACKBONE)?;
         let backbone = Backbone::of_word(&word).ok_or_else(|| {
@@ -150,9 +148,6 @@ impl Model<f32> {
     }
 
     /// Refuses parameters that are no longer finite.
-    ///
-    /// # Errors
-    /// If any is not.
     pub fn require_finite(&self) -> Result<()> {
         let tables = [("entity", &self.entity), ("relation", &self.relation), ("core", &self.core)];
         tables.into_iter().try_for_each(|(name, table)| require_finite(name, table))

@@ -28,7 +28,6 @@ mod uses;
 
 pub use entities::{Embedding, Way};
 use entities::{Entities, EntityGradients, Projected};
-use flow::Flow;
 pub use uses::Uses;
 
 /// Objective of a row of scores.
@@ -124,13 +123,12 @@ pub struct Trainer<T> {
     buffers: StepMatrices<T>,
 }
 
-/// The matrices of a step.
 #[derive(Debug, Default)]
 struct StepMatrices<T> {
     /// The rows of entities that the batch uses itself, and their gradient.
     used: Matrix<T>,
     used_gradient: Matrix<T>,
-    /// The relations that it uses, as they are composed with heads.
+    /// As they are composed with heads.
     relations: Matrix<T>,
     /// TuckER's `r ⊗ h (query, d · 2k)`, then its gradient.
     outer: Matrix<T>,
@@ -139,9 +137,8 @@ struct StepMatrices<T> {
     vector_gradient: Matrix<T>,
     /// `S (query, entity)`, then `G`.
     scores: Matrix<T>,
-    /// Gradient of the relations that the batch uses, as in their table.
+    /// As relations are in their table.
     relation_gradient: Matrix<T>,
-    /// Gradient of TuckER's core.
     core_gradient: Matrix<T>,
 }
 
@@ -181,10 +178,7 @@ impl Batch {
 }
 
 impl<T: Real> Trainer<T> {
-    /// Starts from `initial` parameters.
-    ///
-    /// # Panics
-    /// If their shapes are not those of one model.
+    /// Starts from `initial` parameters; panics if their shapes are not those of one model.
     pub fn new(initial: Initial<T>, learning_rate: f64, n3: N3) -> Self {
         let Initial { backbone, embedding, relation, core } = initial;
         let is_distance = backbone.is_distance();
@@ -262,18 +256,29 @@ impl<T: Real> Trainer<T> {
         objective: &O,
     ) -> Result<(StepLoss, Vec<O::Row>)> {
         self.score(uses);
-        let scale = uses.scale();
-        let (objective_loss, rows) = self.differentiate_rows(batch, objective, scale);
-        if !objective_loss.is_finite() {
+        let StepMatrices { scores, vector_gradient, .. } = &mut self.buffers;
+        let (entities, scale) = (scores.columns(), T::from_f64(uses.scale()));
+        let (losses, rows): (Vec<f64>, Vec<O::Row>) = scores
+            .par_rows_mut()
+            .zip(batch)
+            .enumerate()
+            .map_init(
+                || objective.scratch(entities),
+                |scratch, (position, (scores, &query))| {
+                    objective.gradient(position, index(query), scores, scale, scratch)
+                },
+            )
+            .unzip();
+        // Summed in order: the same bits whatever the number of threads.
+        let loss: f64 = losses.iter().sum();
+        if !loss.is_finite() {
             return Err(diverged("the loss"));
         }
-        let StepMatrices { scores, vector_gradient, .. } = &mut self.buffers;
         self.entities.differentiate(self.precision, &self.model.entity, scores, vector_gradient);
-        let regulariser = self.propagate(uses, scale);
-        Ok((StepLoss { objective: objective_loss * scale, regulariser, pairs: uses.pairs }, rows))
+        let (regulariser, objective) = (self.propagate(uses), loss * uses.scale());
+        Ok((StepLoss { objective, regulariser, pairs: uses.pairs }, rows))
     }
 
-    /// Composes the batch's queries and scores all entities.
     fn score(&mut self, batch: &Batch) {
         let StepMatrices { used, relations, outer, vectors, scores, .. } = &mut self.buffers;
         self.entities.prepare(&mut self.model.entity, batch.queries, &batch.entities.rows, used);
@@ -291,46 +296,11 @@ impl<T: Real> Trainer<T> {
         self.entities.score(self.precision, &self.model.entity, vectors, scores);
     }
 
-    fn differentiate_rows<O: Objective<T>>(
-        &mut self,
-        batch: &[u32],
-        objective: &O,
-        scale: f64,
-    ) -> (f64, Vec<O::Row>) {
-        let entities = self.buffers.scores.columns();
-        let scale = T::from_f64(scale);
-        let (losses, rows): (Vec<f64>, Vec<O::Row>) = self
-            .buffers
-            .scores
-            .par_rows_mut()
-            .zip(batch)
-            .enumerate()
-            .map_init(
-                || objective.scratch(entities),
-                |scratch, (position, (scores, &query))| {
-                    objective.gradient(position, index(query), scores, scale, scratch)
-                },
-            )
-            .unzip();
-        // Summed in order: the same bits whatever the number of threads.
-        (losses.iter().sum(), rows)
-    }
-
     /// Carries the gradient of query vectors on to heads, relations and core, and adds N3 on every triple's entities and
     /// relation.
-    fn propagate(&mut self, batch: &Batch, scale: f64) -> f64 {
-        let Model { backbone, relation, core, .. } = &self.model;
-        let StepMatrices {
-            used,
-            used_gradient,
-            relations,
-            outer,
-            vectors,
-            vector_gradient,
-            relation_gradient,
-            core_gradient,
-            ..
-        } = &mut self.buffers;
+    fn propagate(&mut self, batch: &Batch) -> f64 {
+        let Model { backbone, core, .. } = &self.model;
+        let StepMatrices { outer, vectors, vector_gradient, core_gradient, .. } = &mut self.buffers;
         if backbone.is_distance() {
             vector_gradient.par_rows_mut().enumerate().for_each(|(position, gradient)| {
                 distance::open_query_gradient(vectors.row(position), gradient);
@@ -341,33 +311,29 @@ impl<T: Real> Trainer<T> {
             core_gradient.product(false, T::ONE, outer.transposed(), vector_gradient.view());
             outer.product(false, T::ONE, vector_gradient.view(), core.transposed());
         }
-        let flow = Flow {
-            backbone: *backbone,
-            n3: self.n3,
-            scale,
-            batch,
-            used,
-            relations,
-            table: relation,
-            vectors,
-            vector_gradient,
-            outer,
-        };
-        flow.write_entities(used_gradient) + flow.write_relations(relation_gradient)
+        let mut of_entities = std::mem::take(&mut self.buffers.used_gradient);
+        let mut of_relations = std::mem::take(&mut self.buffers.relation_gradient);
+        let regulariser =
+            self.write_entities(batch, &mut of_entities) + self.write_relations(batch, &mut of_relations);
+        (self.buffers.used_gradient, self.buffers.relation_gradient) = (of_entities, of_relations);
+        regulariser
     }
 
     fn update(&mut self, batch: &Batch) {
-        let StepMatrices { scores, vectors, used_gradient, relation_gradient, core_gradient, .. } =
-            &self.buffers;
-        let (precision, uses, is_distance) =
-            (self.precision, &batch.entities, self.model.backbone.is_distance());
-        let gradients =
-            EntityGradients { precision, scores, vectors, uses, used: used_gradient, is_distance };
-        self.entities.update(&mut self.model.entity, &gradients);
-        let (table, rows) = (&mut self.model.relation, &batch.relations.rows);
-        self.relation_optimiser.step_rows(table, rows, relation_gradient);
-        if self.model.backbone == Backbone::TuckER {
-            self.core_optimiser.step(&mut self.model.core, core_gradient);
+        let Model { backbone, entity, relation, core } = &mut self.model;
+        let StepMatrices { scores, vectors, relation_gradient, core_gradient, .. } = &self.buffers;
+        let gradients = EntityGradients {
+            precision: self.precision,
+            scores,
+            vectors,
+            uses: &batch.entities,
+            used: &self.buffers.used_gradient,
+            is_distance: backbone.is_distance(),
+        };
+        self.entities.update(entity, &gradients);
+        self.relation_optimiser.step_rows(relation, &batch.relations.rows, relation_gradient);
+        if *backbone == Backbone::TuckER {
+            self.core_optimiser.step(core, core_gradient);
         }
     }
 }
@@ -430,20 +396,20 @@ impl Trainer<f32> {
 
     /// Takes up a state saved under `prefix.`.
     pub fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()> {
+        let Model { backbone, entity, relation, core } = &mut self.model;
         let (parameters, optimiser) = match &mut self.entities {
-            Entities::Free(optimiser) => (&mut self.model.entity, optimiser),
+            Entities::Free(optimiser) => (entity, optimiser),
             Entities::Projected(projected) => {
                 projected.stale = true;
                 (&mut projected.projection, &mut projected.optimiser)
             }
         };
-        reader.load(&format!("{prefix}.parameters"), parameters)?;
-        reader.load(&format!("{prefix}.relation"), &mut self.model.relation)?;
-        reader.load(&format!("{prefix}.parameters_squares"), &mut optimiser.squares)?;
-        reader.load(&format!("{prefix}.relation_squares"), &mut self.relation_optimiser.squares)?;
-        if self.model.backbone == Backbone::TuckER {
-            reader.load(&format!("{prefix}.core"), &mut self.model.core)?;
-            reader.load(&format!("{prefix}.core_squares"), &mut self.core_optimiser.squares)?;
+        let of_core = ("core", core, &mut self.core_optimiser);
+        let of_core = (*backbone == Backbone::TuckER).then_some(of_core);
+        let others = [("relation", relation, &mut self.relation_optimiser)].into_iter().chain(of_core);
+        for (name, values, optimiser) in [("parameters", parameters, optimiser)].into_iter().chain(others) {
+            reader.load(&format!("{prefix}.{name}"), values)?;
+            reader.load(&format!("{prefix}.{name}_squares"), &mut optimiser.squares)?;
         }
         Ok(())
     }

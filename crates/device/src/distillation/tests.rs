@@ -5,13 +5,12 @@ use rand_chacha::ChaCha8Rng;
 use serde_json::Value;
 
 use super::*;
-use crate::host::{lists, numbers_read, read};
+use crate::host::{lists, numbers_read};
 use crate::teachers::TeacherSource;
 use crate::terms::Divergence;
 use crate::tests::{assert_close, device, matrix};
 
 const DISTIL: &str = include_str!("../../../../tests/golden/distil.json");
-const POLICY: &str = include_str!("../../../../tests/golden/policy.json");
 
 fn terms(term: Divergence, mean: bool, tau: f64) -> Terms {
     Terms { term, mean, tau, alpha: 1.0, beta: 1.0, weight: 1.0 }
@@ -152,37 +151,6 @@ fn a_confident_student_keeps_its_digits() {
     assert!((exact - single).abs() < 1e-5 * exact, "{single}, exactly {exact}");
 }
 
-#[test]
-fn rewards_equal_the_golden_values() {
-    let golden: Value = serde_json::from_str(POLICY).unwrap();
-    let list_of = |name: &str| -> Vec<usize> { serde_json::from_value(golden[name].clone()).unwrap() };
-    let (rows, targets, actions) = (list_of("row"), list_of("target"), list_of("action"));
-    let teachers: Vec<Tensor> =
-        golden["teacher_logits"].as_array().unwrap().iter().map(|of| tensor(&matrix(of))).collect();
-    let student = tensor(&matrix(&golden["student_logits"]));
-    let strategies = matrix(&golden["strategies"]);
-    // Each pair by itself: its query's row with its tail alone.
-    for pair in 0..rows.len() {
-        let lists = tail_lists(&[vec![targets[pair] as u32]]);
-        let of_row = list(&device(), &[rows[pair] as u32]).unwrap();
-        let select = |scores: &Tensor| scores.index_select(&of_row, 0).unwrap();
-        let teachers: Vec<Tensor> = teachers.iter().map(select).collect();
-        let lesson =
-            BatchLesson::new(terms(Divergence::Kd, true, 1.0), &lists, &select(&student), 1.0).unwrap();
-        let is_better = |strategy: usize| {
-            let members = strategies.row(strategy);
-            let weights = members.iter().map(|x| x / members.iter().sum::<f64>()).collect();
-            let mut round = round(&lists, &[0], &[vec![0]]);
-            round.weights = tensor(&Matrix::from_values(1, members.len(), weights));
-            let split = SplitScores::new(&round.combine(&teachers).unwrap(), &lists).unwrap();
-            numbers(&lesson.answers(&round, &split).unwrap())[0] > 0.5
-        };
-        let expected = |name: &str| golden[name][pair].as_f64().unwrap() > 0.0;
-        assert_eq!(is_better(actions[pair]), expected("reward"), "pair {pair}");
-        assert_eq!(is_better(strategies.rows() - 1), expected("baseline"), "pair {pair}");
-    }
-}
-
 /// Two teachers in a cache, and two queries with three pairs.
 struct Cached {
     queries: QuerySet,
@@ -304,11 +272,4 @@ fn the_senior_is_told_attention_and_gradient_by_their_definitions() {
             assert!((found - difference).abs() < 1e-8, "{query} {teacher}: {found}, not {difference}");
         }
     }
-}
-
-#[test]
-fn a_cached_number_is_read_as_it_is() {
-    let cached = Cached::new();
-    let found = cached.teachers().scores(&cached.queries, &[1, 0]).unwrap().to_vec();
-    assert_eq!(read::<f64>(&found[1]).unwrap(), [cached.scores(1, 1), cached.scores(0, 1)].concat());
 }

@@ -14,10 +14,7 @@ use crate::{Matrix, Real, row, widest};
 /// Columns behind the embedding.
 pub const COLUMNS: usize = 2;
 
-/// Writes an entity's further columns: `[t | -‖t‖², 1]`.
-///
-/// # Panics
-/// If the row is shorter than [`COLUMNS`].
+/// Writes an entity's further columns: `[t | -‖t‖², 1]`. Panics if there are none.
 pub fn close_entity<T: Real>(entity: &mut [T]) {
     let (t, further) = entity.split_at_mut(entity.len() - COLUMNS);
     further.copy_from_slice(&[-row::sum_squares(t, T::ZERO), T::ONE]);

@@ -2,46 +2,28 @@
 
 use rayon::prelude::*;
 
-use super::{Batch, Uses};
+use super::{Batch, StepMatrices, Trainer, Uses};
 use crate::backbone::further_columns;
 use crate::matrix::index;
 use crate::{Backbone, Matrix, N3, Real, complex, row, widest};
 
-/// Data of a step once query vectors have their gradient.
-pub(crate) struct Flow<'a, T> {
-    pub(crate) backbone: Backbone,
-    pub(crate) n3: N3,
-    /// One over the batch's pairs.
-    pub(crate) scale: f64,
-    pub(crate) batch: &'a Batch,
-    /// The rows of the entities that the batch uses.
-    pub(crate) used: &'a Matrix<T>,
-    /// The relations that it uses, as they are composed.
-    pub(crate) relations: &'a Matrix<T>,
-    /// All relations as they are trained.
-    pub(crate) table: &'a Matrix<T>,
-    pub(crate) vectors: &'a Matrix<T>,
-    /// The gradient of the query vectors; of a distance that of `q`.
-    pub(crate) vector_gradient: &'a Matrix<T>,
-    /// The gradient of TuckER's `r ⊗ h`.
-    pub(crate) outer: &'a Matrix<T>,
-}
-
-impl<'a, T: Real> Flow<'a, T> {
-    /// Writes the gradient of the rows of entities and returns their part of the regulariser.
-    pub(crate) fn write_entities(&self, gradient: &mut Matrix<T>) -> f64 {
-        let (uses, width) = (&self.batch.entities, self.width());
-        gradient.resize(uses.rows.len(), self.used.columns());
-        let embedding = |number| &self.used.row(number)[..width];
-        self.write_rows(uses, self.n3, gradient, embedding, |position, onto| {
-            let (of, onto) = (self.vector_gradient(position), &mut onto[..width]);
-            let relation = self.relations.row(self.batch.relations.number(position));
-            match self.backbone {
+impl<T: Real> Trainer<T> {
+    /// Writes the gradient of the rows of entities that a batch uses and returns their part of the regulariser.
+    pub(super) fn write_entities(&self, batch: &Batch, gradient: &mut Matrix<T>) -> f64 {
+        let StepMatrices { used, relations, outer, vector_gradient, .. } = &self.buffers;
+        let (backbone, uses) = (self.model.backbone, &batch.entities);
+        let width = used.columns() - further_columns(backbone);
+        gradient.resize(uses.rows.len(), used.columns());
+        let embedding = |number| &used.row(number)[..width];
+        self.write_rows((uses, batch.scale()), self.n3, gradient, embedding, |position, onto| {
+            let (of, onto) = (&vector_gradient.row(position)[..width], &mut onto[..width]);
+            let relation = relations.row(batch.relations.number(position));
+            match backbone {
                 Backbone::ComplEx | Backbone::RotatE => complex::add_compose_gradient(of, relation, onto),
                 Backbone::DistMult => add_products(of, relation, onto),
                 Backbone::TransE => row::add_scaled(onto, T::ONE, of),
                 Backbone::TuckER => {
-                    for (part, &r) in self.outer.row(position).chunks_exact(width).zip(relation) {
+                    for (part, &r) in outer.row(position).chunks_exact(width).zip(relation) {
                         row::add_scaled(onto, r, part);
                     }
                 }
@@ -51,21 +33,23 @@ impl<'a, T: Real> Flow<'a, T> {
 
     /// Writes the gradient of the relations used and returns their part of the regulariser. A rotation's moduli are 1 whatever
     /// its phases.
-    pub(crate) fn write_relations(&self, gradient: &mut Matrix<T>) -> f64 {
-        let (uses, width) = (&self.batch.relations, self.width());
-        gradient.resize(uses.rows.len(), self.table.columns());
-        let n3 = if self.backbone == Backbone::RotatE { N3 { weight: 0.0 } } else { self.n3 };
-        let embedding = |number: usize| self.table.row(index(uses.rows[number]));
-        self.write_rows(uses, n3, gradient, embedding, |position, onto| {
-            let of = self.vector_gradient(position);
-            let head = &self.used.row(self.batch.entities.number(position))[..width];
-            match self.backbone {
+    pub(super) fn write_relations(&self, batch: &Batch, gradient: &mut Matrix<T>) -> f64 {
+        let StepMatrices { used, outer, vectors, vector_gradient, .. } = &self.buffers;
+        let (backbone, table, uses) = (self.model.backbone, &self.model.relation, &batch.relations);
+        let width = used.columns() - further_columns(backbone);
+        gradient.resize(uses.rows.len(), table.columns());
+        let n3 = if backbone == Backbone::RotatE { N3 { weight: 0.0 } } else { self.n3 };
+        let embedding = |number: usize| table.row(index(uses.rows[number]));
+        self.write_rows((uses, batch.scale()), n3, gradient, embedding, |position, onto| {
+            let of = &vector_gradient.row(position)[..width];
+            let head = &used.row(batch.entities.number(position))[..width];
+            match backbone {
                 Backbone::ComplEx => complex::add_compose_gradient(of, head, onto),
-                Backbone::RotatE => add_phase_gradient(of, &self.vectors.row(position)[..width], onto),
+                Backbone::RotatE => add_phase_gradient(of, &vectors.row(position)[..width], onto),
                 Backbone::DistMult => add_products(of, head, onto),
                 Backbone::TransE => row::add_scaled(onto, T::ONE, of),
                 Backbone::TuckER => {
-                    for (part, onto) in self.outer.row(position).chunks_exact(width).zip(onto) {
+                    for (part, onto) in outer.row(position).chunks_exact(width).zip(onto) {
                         *onto += row::dot(part, head);
                     }
                 }
@@ -73,19 +57,11 @@ impl<'a, T: Real> Flow<'a, T> {
         })
     }
 
-    fn width(&self) -> usize {
-        self.used.columns() - further_columns(self.backbone)
-    }
-
-    fn vector_gradient(&self, position: usize) -> &'a [T] {
-        &self.vector_gradient.row(position)[..self.width()]
-    }
-
-    /// Every row's gradient: what `add` adds for each position where it is composed, and that of `n3` for its `embedding`;
-    /// sums the values of that.
+    /// Every row's gradient: what `add` adds for each position where it is composed, and that of `n3` for its `embedding`,
+    /// a mean over pairs by the `scale`; sums the values of that.
     fn write_rows<'b>(
         &self,
-        uses: &Uses,
+        (uses, scale): (&Uses, f64),
         n3: N3,
         gradient: &mut Matrix<T>,
         embedding: impl Fn(usize) -> &'b [T] + Sync,
@@ -94,8 +70,8 @@ impl<'a, T: Real> Flow<'a, T> {
         let rows = gradient.par_rows_mut().enumerate().map(|(number, onto)| {
             onto.fill(T::ZERO);
             uses.positions(number).iter().for_each(|position| add(*position, onto));
-            let x = embedding(number);
-            n3.add(self.backbone, x, self.scale * f64::from(uses.pairs[number]), &mut onto[..x.len()])
+            let (x, pairs) = (embedding(number), f64::from(uses.pairs[number]));
+            n3.add(self.model.backbone, x, scale * pairs, &mut onto[..x.len()])
         });
         rows.collect::<Vec<f64>>().iter().sum()
     }
