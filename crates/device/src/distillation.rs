@@ -172,7 +172,6 @@ struct Round {
     rows: Option<Tensor>,
     /// `(row, teacher)`.
     weights: Tensor,
-    /// Their tails.
     lists: TailLists,
     /// 1 for the tails that it is for, else 0: `(row, most)`.
     targets: Tensor,
@@ -299,7 +298,6 @@ impl BatchLesson {
         teachers.gt(&student)?.to_dtype(student.dtype())? * &round.targets
     }
 
-    /// The gradient and the losses.
     fn finish(self, lists: &TailLists) -> Result<ScoreGradient> {
         let kind = self.gradient.dtype();
         let factor = self.factor.to_dtype(kind)?;

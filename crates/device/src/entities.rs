@@ -12,11 +12,16 @@ use crate::optimiser::AdagradWeight;
 /// Entity embeddings with their optimiser.
 pub(crate) struct DeviceEntities {
     backbone: Backbone,
+    /// Of the products that read or write scores.
+    precision: Precision,
     /// Embeddings `(entity, 2k)`, or the projection `(f, 2k)`.
     pub(crate) weight: AdagradWeight,
     features: Option<FeatureTensors>,
     /// The table `(entity, columns)` as it scores, unless it is out of date.
     table: Option<Tensor>,
+    way: Way,
+    /// The gradient of projected queries, where the step goes through the features.
+    keys: Option<Tensor>,
 }
 
 struct FeatureTensors {
@@ -26,22 +31,10 @@ struct FeatureTensors {
     scale: f64,
 }
 
-/// Gradients that flow into the embeddings in a step.
-pub(crate) struct Upstream<'a> {
-    /// The gradient of the scores `(query, entity)`.
-    pub(crate) scores: &'a Tensor,
-    /// The query vectors.
-    pub(crate) vectors: &'a Tensor,
-    /// The gradient of projected queries, where the step goes through the features.
-    pub(crate) keys: Option<Tensor>,
-    /// The gradient of the embeddings that the batch uses itself `(use, 2k)`.
-    pub(crate) used: Tensor,
-}
-
 impl DeviceEntities {
     pub(crate) fn new<T: Number>(
         device: &Device,
-        backbone: Backbone,
+        (backbone, precision): (Backbone, Precision),
         embedding: &Embedding<T>,
     ) -> stage::Result<Self> {
         let (value, features) = match embedding {
@@ -52,27 +45,18 @@ impl DeviceEntities {
             }
         };
         let weight = AdagradWeight::new(device, value)?;
-        Ok(DeviceEntities { backbone, weight, features, table: None })
+        let (table, keys, way) = (None, None, Way::Entities);
+        Ok(DeviceEntities { backbone, precision, weight, features, table, way, keys })
     }
 
     pub(crate) fn is_projected(&self) -> bool {
         self.features.is_some()
     }
 
-    /// Number of entities.
     pub(crate) fn count(&self) -> usize {
         self.features.as_ref().map_or(&self.weight.value, |features| &features.rows).dims()[0]
     }
 
-    /// The matrices that a step on `batch` multiplies.
-    pub(crate) fn way(&self, batch: &Batch) -> Way {
-        let Some(features) = &self.features else { return Way::Entities };
-        let (columns, width) = (features.rows.dims()[1], self.weight.value.dims()[1]);
-        let (queries, used) = (batch.queries, batch.entities.rows.len());
-        Way::cheaper(self.backbone.is_distance(), self.count(), columns, width, queries, used)
-    }
-
-    /// The table as it scores.
     pub(crate) fn table(&mut self) -> Result<Tensor> {
         if let Some(table) = &self.table {
             return Ok(table.clone());
@@ -88,66 +72,64 @@ impl DeviceEntities {
         product(Precision::F32, features, &self.weight.value)? / scale
     }
 
-    /// The embeddings of the entities in `rows`.
-    pub(crate) fn rows(&mut self, way: Way, rows: &[u32]) -> Result<Tensor> {
-        let rows = list(self.weight.value.device(), rows)?;
-        match (&self.features, way) {
-            (Some(features), Way::Features) => {
-                self.project(&features.rows.index_select(&rows, 0)?, features.scale)
-            }
-            _ => {
-                let width = self.weight.value.dim(1)?;
-                self.table()?.index_select(&rows, 0)?.narrow(1, 0, width)
-            }
+    /// The features, if the step goes through them.
+    fn through(&self) -> Option<&FeatureTensors> {
+        self.features.as_ref().filter(|_| self.way == Way::Features)
+    }
+
+    /// Prepares a step on `batch`; the embeddings of the entities that it uses itself.
+    pub(crate) fn prepare(&mut self, batch: &Batch) -> Result<Tensor> {
+        let (rows, width) =
+            (list(self.weight.value.device(), &batch.entities.rows)?, self.weight.value.dim(1)?);
+        if let Some(features) = &self.features {
+            let ((entities, columns), used) = (features.rows.dims2()?, batch.entities.rows.len());
+            let is_distance = self.backbone.is_distance();
+            self.way = Way::cheaper(is_distance, entities, columns, width, batch.queries, used);
+        }
+        match self.through() {
+            Some(features) => self.project(&features.rows.index_select(&rows, 0)?, features.scale),
+            None => self.table()?.index_select(&rows, 0)?.narrow(1, 0, width),
         }
     }
 
     /// Scores `(query, entity)` of query `vectors`.
-    pub(crate) fn score(&mut self, way: Way, precision: Precision, vectors: &Tensor) -> Result<Tensor> {
-        match (&self.features, way) {
-            (Some(features), Way::Features) => {
-                let keys = (product(Precision::F32, vectors, &self.weight.value.t()?)? / features.scale)?;
-                product(precision, &keys, &features.rows.t()?)
-            }
-            _ => product(precision, vectors, &self.table()?.t()?),
-        }
+    pub(crate) fn score(&mut self, vectors: &Tensor) -> Result<Tensor> {
+        let Some(features) = self.through() else {
+            return product(self.precision, vectors, &self.table()?.t()?);
+        };
+        let keys = (product(Precision::F32, vectors, &self.weight.value.t()?)? / features.scale)?;
+        product(self.precision, &keys, &features.rows.t()?)
     }
 
-    /// The gradient of the query vectors, and of the projected queries if the way goes through the features.
-    pub(crate) fn differentiate(
-        &mut self,
-        way: Way,
-        precision: Precision,
-        scores: &Tensor,
-    ) -> Result<(Tensor, Option<Tensor>)> {
-        match (&self.features, way) {
-            (Some(features), Way::Features) => {
-                let keys = product(precision, scores, &features.rows)?;
-                let vectors = (product(Precision::F32, &keys, &self.weight.value)? / features.scale)?;
-                Ok((vectors, Some(keys)))
-            }
-            _ => Ok((product(precision, scores, &self.table()?)?, None)),
-        }
+    pub(crate) fn differentiate(&mut self, scores: &Tensor) -> Result<Tensor> {
+        let Some(features) = self.through() else {
+            return product(self.precision, scores, &self.table()?);
+        };
+        let keys = product(self.precision, scores, &features.rows)?;
+        let vectors = product(Precision::F32, &keys, &self.weight.value)? / features.scale;
+        self.keys = Some(keys);
+        vectors
     }
 
-    /// One step of the optimiser; `used` are the rows that the batch uses itself.
+    /// One step of the optimiser, given the gradient of the `scores`, the query `vectors`, and the gradient `of_used (use, 2k)` of
+    /// the rows that the batch uses itself.
     pub(crate) fn update(
         &mut self,
         rate: f64,
-        precision: Precision,
-        used: &[u32],
-        upstream: &Upstream<'_>,
+        rows: &[u32],
+        [scores, vectors, of_used]: [&Tensor; 3],
     ) -> Result<()> {
-        let gradient = match (&self.features, &upstream.keys) {
+        let keys = self.keys.take();
+        let gradient = match (&self.features, keys) {
             (Some(features), Some(keys)) => {
-                let rows = features.rows.index_select(&list(keys.device(), used)?, 0)?;
-                let of_scores = product(Precision::F32, &keys.t()?, upstream.vectors)?;
-                let of_used = product(Precision::F32, &rows.t()?, &upstream.used)?;
+                let rows = features.rows.index_select(&list(keys.device(), rows)?, 0)?;
+                let of_scores = product(Precision::F32, &keys.t()?, vectors)?;
+                let of_used = product(Precision::F32, &rows.t()?, of_used)?;
                 ((of_scores + of_used)? / features.scale)?
             }
             (features, _) => {
                 let width = self.weight.value.dim(1)?;
-                let mut gradient = product(precision, &upstream.scores.t()?, upstream.vectors)?;
+                let mut gradient = product(self.precision, &scores.t()?, vectors)?;
                 if self.backbone.is_distance() {
                     // Norms `-‖t‖²` are folded into `t`.
                     let table = self.table.as_ref().expect("the step read the table");
@@ -155,7 +137,7 @@ impl DeviceEntities {
                     let of_norms = table.narrow(1, 0, width)?.broadcast_mul(&of_norms)?;
                     gradient = (gradient.narrow(1, 0, width)? - of_norms)?;
                 }
-                let embeddings = (gradient + spread(&upstream.used, used, self.count())?)?;
+                let embeddings = (gradient + spread(of_used, rows, self.count())?)?;
                 match features {
                     None => embeddings,
                     Some(features) => {

@@ -39,18 +39,15 @@ pub(crate) fn read_numbers(tensor: &Tensor) -> Result<Vec<f64>> {
     }
 }
 
-/// A tensor of two dimensions as a matrix.
 pub(crate) fn read_matrix<T: Number>(tensor: &Tensor) -> Result<Matrix<T>> {
     let (rows, columns) = tensor.dims2()?;
     Ok(Matrix::from_values(rows, columns, read(tensor)?))
 }
 
-/// A matrix as a tensor.
 pub(crate) fn upload<T: Number>(device: &Device, matrix: &Matrix<T>) -> Result<Tensor> {
     Tensor::from_slice(matrix.values(), (matrix.rows(), matrix.columns()), device)
 }
 
-/// Indices as a tensor.
 pub(crate) fn list(device: &Device, indices: &[u32]) -> Result<Tensor> {
     Tensor::from_slice(indices, indices.len(), device)
 }

@@ -14,7 +14,6 @@ pub struct DeviceModel {
     /// The backbone by which it scores: see [`Model`].
     pub(crate) entity: Tensor,
     pub(crate) relation: Tensor,
-    /// TuckER's.
     pub(crate) core: Option<Tensor>,
 }
 

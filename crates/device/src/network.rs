@@ -87,7 +87,6 @@ impl DeviceNetwork {
         logits.broadcast_sub(&logits.log_sum_exp(1)?.unsqueeze(1)?)
     }
 
-    /// The first layers, and the others.
     fn split(&self) -> Result<(&[AdamWeight], &[AdamWeight; 3])> {
         self.layers.split_last_chunk().ok_or_else(|| candle_core::Error::Msg("three more layers".into()))
     }

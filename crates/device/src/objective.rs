@@ -35,7 +35,6 @@ impl<'a> BatchTails<'a> {
         Ok(BatchTails { queries, numbers, lists: TailLists { tails, is_tail, counts } })
     }
 
-    /// Number of tails of each query.
     pub(crate) fn counts(&self) -> impl Iterator<Item = usize> {
         self.numbers.iter().map(|number| self.queries.tails(index(*number)).len())
     }
@@ -49,7 +48,6 @@ impl<'a> BatchTails<'a> {
 }
 
 impl TailLists {
-    /// Those of the queries at `rows`.
     pub(crate) fn select(&self, rows: Option<&Tensor>) -> Result<TailLists> {
         Ok(TailLists {
             tails: select(&self.tails, rows)?,

@@ -6,7 +6,6 @@ use kge::adagrad::EPSILON;
 
 use crate::host::{Number, failed, upload};
 
-/// A parameter that Adagrad moves, with the squares of its gradients.
 #[derive(Clone, Debug)]
 pub(crate) struct AdagradWeight {
     pub(crate) value: Tensor,
@@ -41,7 +40,6 @@ pub struct AdamRates {
     pub epsilon: f64,
 }
 
-/// A parameter that Adam moves, with its two moments.
 #[derive(Clone, Debug)]
 pub(crate) struct AdamWeight {
     pub(crate) value: Tensor,

@@ -121,7 +121,6 @@ impl Side {
         Ok((exponentials, Side { split, soft }))
     }
 
-    /// The side of the queries at `rows` alone.
     pub(crate) fn select(&self, rows: Option<&Tensor>) -> Result<Side> {
         let SplitScores { masked, shift, of_tails } = &self.split;
         let (masked, shift, of_tails) =
@@ -162,7 +161,6 @@ fn gap(tau: f64, student: &Side, teachers: &Side, exponentials: &Tensor) -> Resu
     ((mean - shifts)? * is_there(&teachers.soft.others)?)? / tau
 }
 
-/// Both sides' softened tails.
 struct Compared<'a> {
     terms: Terms,
     student: &'a SoftTails,

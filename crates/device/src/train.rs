@@ -7,7 +7,7 @@ use kge::{Backbone, Initial, Matrix, Model, N3, Shape, StepLoss};
 use mkg::QuerySet;
 use recipe::Precision;
 
-use crate::entities::{DeviceEntities, Upstream};
+use crate::entities::DeviceEntities;
 use crate::host::{Number, bytes, failed, list, read_matrix, read_numbers, spread, upload, wide};
 use crate::model::{DeviceModel, compose};
 use crate::objective::{BatchObjective, BatchTails};
@@ -22,12 +22,10 @@ pub struct DeviceTrainer<T> {
     core: Option<AdagradWeight>,
     learning_rate: f64,
     n3: N3,
-    precision: Precision,
     /// Parameters as the host last read them.
     mirror: Mirror<T>,
 }
 
-/// The parameters on the host.
 struct Mirror<T> {
     model: Model<T>,
     projection: Option<Matrix<T>>,
@@ -51,12 +49,11 @@ impl<T: Number> DeviceTrainer<T> {
         Ok(DeviceTrainer {
             device: device.clone(),
             backbone: *backbone,
-            entities: DeviceEntities::new(device, *backbone, embedding)?,
+            entities: DeviceEntities::new(device, (*backbone, precision), embedding)?,
             relation: AdagradWeight::new(device, relation)?,
             core,
             learning_rate,
             n3,
-            precision,
             mirror: Mirror { model, projection: None, squares: Default::default(), is_fresh: false },
         })
     }
@@ -88,8 +85,7 @@ impl<T: Number> DeviceTrainer<T> {
         numbers: &[u32],
         objective: &mut O,
     ) -> Result<Tensor> {
-        let way = self.entities.way(batch);
-        let used = Var::from_tensor(&self.entities.rows(way, &batch.entities.rows)?)?;
+        let used = Var::from_tensor(&self.entities.prepare(batch)?)?;
         let relation_rows = list(&self.device, &batch.relations.rows)?;
         let relation = Var::from_tensor(&self.relation.value.index_select(&relation_rows, 0)?)?;
         let core = self.core.as_ref().map(|core| Var::from_tensor(&core.value)).transpose()?;
@@ -98,17 +94,17 @@ impl<T: Number> DeviceTrainer<T> {
         let composed = compose(self.backbone, &heads, &relations, core.as_deref())?;
         let vectors = composed.detach();
 
-        let scores = self.entities.score(way, self.precision, &vectors)?;
+        let scores = self.entities.score(&vectors)?;
         let tails = BatchTails::new(&self.device, queries, numbers)?;
         let gradient = objective.gradient(&tails, &scores, batch.scale())?;
         drop(scores);
-        let (of_vectors, keys) = self.entities.differentiate(way, self.precision, &gradient.scores)?;
+        let of_vectors = self.entities.differentiate(&gradient.scores)?;
 
         let (cubes, regulariser) = self.regularise(&used, &relation, batch)?;
         let flow = ((composed * of_vectors)?.sum_all()? + cubes)?.backward()?;
         let of = |var: &Var| flow.get(var).cloned().map_or_else(|| var.zeros_like(), Ok);
-        let upstream = Upstream { scores: &gradient.scores, vectors: &vectors, keys, used: of(&used)? };
-        self.entities.update(self.learning_rate, self.precision, &batch.entities.rows, &upstream)?;
+        let upstream = [&gradient.scores, &vectors, &of(&used)?];
+        self.entities.update(self.learning_rate, &batch.entities.rows, upstream)?;
         let count = self.relation.value.dim(0)?;
         let of_relations = spread(&of(&relation)?, &batch.relations.rows, count)?;
         self.relation.step(self.learning_rate, &of_relations)?;
@@ -247,7 +243,6 @@ impl DeviceTrainer<f32> {
     }
 }
 
-/// Reads `name` into a tensor whose shape it must have.
 fn load(reader: &TensorReader, name: &str, into: &mut Tensor) -> stage::Result<()> {
     let (rows, columns) = into.dims2().map_err(failed)?;
     let mut matrix = Matrix::<f32>::zeros(rows, columns);

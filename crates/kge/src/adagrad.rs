@@ -9,7 +9,7 @@ use crate::{Matrix, Real, widest};
 pub const EPSILON: f64 = 1e-10;
 
 /// The optimiser's state for one matrix of parameters.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Adagrad<T> {
     learning_rate: T,
     pub(crate) squares: Matrix<T>,

@@ -38,7 +38,6 @@ pub struct Shape {
 }
 
 impl Shape {
-    /// The shape that a model's tables tell.
     pub(crate) fn of<T: Real>(model: &Model<T>) -> Shape {
         let (rank, relation_width) = (model.rank(), model.relation.columns());
         Shape { backbone: model.backbone, rank, relation_width }

@@ -46,9 +46,9 @@ impl<'a> NamedTensors<'a> {
     /// Writes the same with a digest of everything in it, which [`TensorReader::open_checked`] checks: for what no
     /// manifest records.
     pub fn write_checked(&self, path: &Path) -> Result<()> {
-        let texts = self.metadata.iter().map(|(name, text)| (name.as_str(), text.as_str()));
+        let texts = self.metadata.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
         let tensors = self.matrices.iter().map(|(name, matrix)| (name.as_str(), bytes(matrix)));
-        self.write_with(path, Some(digest(texts, tensors)))
+        self.write_with(path, Some(digest(texts.chain(tensors))))
     }
 
     fn write_with(&self, path: &Path, digest: Option<String>) -> Result<()> {
@@ -77,14 +77,9 @@ fn bytes(matrix: &Matrix<f32>) -> &[u8] {
 /// The text in a file's header that holds the digest of the rest.
 const DIGEST: &str = "sha256";
 
-/// The digest of texts, in their order by name, and tensors, by name.
-fn digest<'a>(
-    texts: impl Iterator<Item = (&'a str, &'a str)>,
-    tensors: impl Iterator<Item = (&'a str, &'a [u8])>,
-) -> String {
-    let texts = texts.map(|(name, text)| (name, text.as_bytes()));
-    let digests: BTreeMap<&str, String> =
-        texts.chain(tensors).map(|(name, of)| (name, digest_of(of))).collect();
+/// The digest of texts and tensors by name.
+fn digest<'a>(parts: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
+    let digests: BTreeMap<&str, String> = parts.map(|(name, of)| (name, digest_of(of))).collect();
     digest_of(json!(digests).to_string().as_bytes())
 }
 
@@ -112,11 +107,11 @@ impl TensorReader {
     }
 
     fn digest(&self) -> Result<String> {
-        let header = self.header()?;
+        let (header, tensors) = (self.header()?, self.parse()?);
         let texts = header.metadata().iter().flatten().filter(|(name, _)| *name != DIGEST);
-        let tensors = self.parse()?;
-        let tensors = tensors.iter().map(|(name, view)| (name, view.data()));
-        Ok(digest(texts.map(|(name, text)| (name.as_str(), text.as_str())), tensors))
+        let texts = texts.map(|(name, text)| (name.as_str(), text.as_bytes()));
+        let tensors = tensors.tensors();
+        Ok(digest(texts.chain(tensors.iter().map(|(name, view)| (name.as_str(), view.data())))))
     }
 
     /// The file it came from.

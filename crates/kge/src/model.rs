@@ -189,7 +189,6 @@ impl Model<f32> {
     }
 }
 
-/// The name of the backbone's word in a model's header.
 const BACKBONE: &str = "backbone";
 
 impl Scorer for Model<f32> {

@@ -82,7 +82,8 @@ pub fn rank_triples(
     known: &KnownAnswers,
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<[Rank; 2]>> {
-    measure_triples(scorer, triples, relations, known, progress, ranks)
+    let mut scores = Matrix::default();
+    measure_blocks(triples, relations, known, progress, |asked| measure(scorer, asked, &mut scores, ranks))
 }
 
 /// The same with the model's confidence in each query's first candidate, for one more pass over each row.
@@ -93,28 +94,22 @@ pub fn judge_triples(
     known: &KnownAnswers,
     progress: impl FnMut(usize) -> Result<()>,
 ) -> Result<Vec<[Judged; 2]>> {
-    measure_triples(scorer, triples, relations, known, progress, judge)
+    let mut scores = Matrix::default();
+    measure_blocks(triples, relations, known, progress, |asked| measure(scorer, asked, &mut scores, judge))
 }
 
-/// Results of `measure` for tail and head of each triple; it sees a query's scores, its targets and its known answers.
-fn measure_triples<T: Copy + Default + Send>(
+fn measure<T: Send>(
     scorer: &impl Scorer,
-    triples: &[Triple],
-    relations: usize,
-    known: &KnownAnswers,
-    progress: impl FnMut(usize) -> Result<()>,
-    measure: impl Fn(&[f32], &[EntityId], &[EntityId]) -> Vec<T> + Sync,
-) -> Result<Vec<[T; 2]>> {
-    let mut scores = Matrix::zeros(0, 0);
-    measure_blocks(triples, relations, known, progress, |asked| {
-        let queries: Vec<Query> = asked.iter().map(|asked| asked.query).collect();
-        scorer.scores(&queries, &mut scores);
-        let measured = asked.par_iter().enumerate().map(|(i, asked)| {
-            require_finite(row::all_finite(scores.row(i)), asked.query)?;
-            Ok(measure(scores.row(i), &asked.targets, asked.known))
-        });
-        measured.collect()
-    })
+    asked: &[RankedQuery<'_>],
+    scores: &mut Matrix<f32>,
+    measure: impl Fn(&[f32], &RankedQuery<'_>) -> Vec<T> + Sync,
+) -> Result<Vec<Vec<T>>> {
+    scorer.scores(&asked.iter().map(|asked| asked.query).collect::<Vec<_>>(), scores);
+    let measured = asked.par_iter().enumerate().map(|(i, asked)| {
+        require_finite(row::all_finite(scores.row(i)), asked.query)?;
+        Ok(measure(scores.row(i), asked))
+    });
+    measured.collect()
 }
 
 /// A query whose targets are to be ranked.
@@ -175,19 +170,18 @@ pub fn require_finite(finite: bool, query: Query) -> Result<()> {
     Err(Error::new(Kind::Diverged, message))
 }
 
-fn ranks(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> Vec<Rank> {
-    let known = known.iter().map(|id| id.index());
-    targets.iter().map(|target| rank_in_row(scores, target.index(), known.clone())).collect()
+fn ranks(scores: &[f32], asked: &RankedQuery<'_>) -> Vec<Rank> {
+    let known = asked.known.iter().map(|id| id.index());
+    asked.targets.iter().map(|target| rank_in_row(scores, target.index(), known.clone())).collect()
 }
 
-fn judge(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> Vec<Judged> {
+fn judge(scores: &[f32], asked: &RankedQuery<'_>) -> Vec<Judged> {
     let mut rest = scores.to_vec();
-    known.iter().for_each(|id| rest[id.index()] = f32::MASKED);
+    asked.known.iter().for_each(|id| rest[id.index()] = f32::MASKED);
     let highest = row::max(&rest);
     let rest = [f64::from(highest), f64::from(row::sum_exp(&rest, highest, 1.0))];
-    let ranks = ranks(scores, targets, known);
-    let judged = ranks.into_iter().zip(targets).map(|(rank, target)| {
-        let is_known = known.binary_search(target).is_ok();
+    let judged = ranks(scores, asked).into_iter().zip(&asked.targets).map(|(rank, target)| {
+        let is_known = asked.known.binary_search(target).is_ok();
         let score = is_known.then(|| f64::from(scores[target.index()]));
         Judged { rank, confidence: confidence(rest, score) }
     });
@@ -213,6 +207,7 @@ pub fn mean_reciprocal_rank(ranks: &[[Rank; 2]]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mkg::RelationId;
     use proptest::prelude::*;
     use serde_json::Value;
 
@@ -283,14 +278,19 @@ mod tests {
     fn confidence_is_of_the_candidates_that_the_filter_leaves() {
         // Entities 1 and 2 are known; weights 1, 4, 5, 2, 2.
         let scores = [1.0f32, 4.0, 5.0, 2.0, 2.0].map(f32::ln);
-        let (known, outside) = ([EntityId(1), EntityId(2)], [EntityId(3)]);
-        let confidence = |targets: &[EntityId]| judge(&scores, targets, &known).remove(0).confidence;
-        assert!((confidence(&known[..1]) - 4.0 / 9.0).abs() < 1e-6, "{}", confidence(&known[..1]));
-        assert!((confidence(&known[1..]) - 0.5).abs() < 1e-6);
-        assert!((confidence(&outside) - 0.4).abs() < 1e-6);
+        let known = [EntityId(1), EntityId(2)];
+        let confidence = |target: EntityId, known: &[EntityId]| {
+            let query = Query { head: target, relation: RelationId(0) };
+            let asked = RankedQuery { query, targets: vec![target], places: Vec::new(), known };
+            judge(&scores, &asked)[0].confidence
+        };
+        for (target, expected) in [(1, 4.0 / 9.0), (2, 0.5), (3, 0.4)] {
+            let found = confidence(EntityId(target), &known);
+            assert!((found - expected).abs() < 1e-6, "entity {target}: {found}");
+        }
         // Where everything else is known, the target is certain.
         let all: Vec<EntityId> = (0..5).map(EntityId).collect();
-        assert_eq!(judge(&scores, &all[..1], &all)[0].confidence, 1.0);
+        assert_eq!(confidence(EntityId(0), &all), 1.0);
     }
 
     #[test]

@@ -128,7 +128,6 @@ struct StepMatrices<T> {
     /// The rows of entities that the batch uses itself, and their gradient.
     used: Matrix<T>,
     used_gradient: Matrix<T>,
-    /// As they are composed with heads.
     relations: Matrix<T>,
     /// TuckER's `r ⊗ h (query, d · 2k)`, then its gradient.
     outer: Matrix<T>,
@@ -137,7 +136,6 @@ struct StepMatrices<T> {
     vector_gradient: Matrix<T>,
     /// `S (query, entity)`, then `G`.
     scores: Matrix<T>,
-    /// As relations are in their table.
     relation_gradient: Matrix<T>,
     core_gradient: Matrix<T>,
 }
@@ -193,8 +191,17 @@ impl<T: Real> Trainer<T> {
             }
             Embedding::Projected { features, projection, scale } => {
                 let projection = widened(projection, further_columns(backbone));
-                let width = projection.columns();
-                let projected = Projected::new(features, projection, scale, is_distance, learning_rate);
+                let (rows, width) = (projection.rows(), projection.columns());
+                let optimiser = Adagrad::new(learning_rate, rows, width);
+                let projected = Projected {
+                    features,
+                    projection,
+                    scale,
+                    is_distance,
+                    optimiser,
+                    stale: true,
+                    ..Projected::default()
+                };
                 (Matrix::zeros(0, width), Entities::Projected(Box::new(projected)))
             }
         };

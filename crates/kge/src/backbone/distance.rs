@@ -20,7 +20,6 @@ pub fn close_entity<T: Real>(entity: &mut [T]) {
     further.copy_from_slice(&[-row::sum_squares(t, T::ZERO), T::ONE]);
 }
 
-/// Closes every row of a table.
 pub(crate) fn close_entities<T: Real>(table: &mut Matrix<T>) {
     table.par_rows_mut().for_each(close_entity);
 }

@@ -41,9 +41,10 @@ pub enum Embedding<T> {
 }
 
 /// Matrices that a projected step multiplies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
     /// Entity embeddings.
+    #[default]
     Entities,
     /// Features and projected queries.
     Features,
@@ -155,7 +156,6 @@ impl<T: Real> Entities<T> {
         }
     }
 
-    /// Brings the table up to date.
     pub(crate) fn write_table(&mut self, table: &mut Matrix<T>) {
         let Entities::Projected(projected) = self else { return };
         let Projected { features, projection, .. } = &**projected;
@@ -174,15 +174,10 @@ impl<T: Real> Entities<T> {
 /// whole table is never there.
 pub(crate) const BLOCK: usize = 512;
 
-/// Sources of the gradient of entity embeddings.
 pub(crate) struct EntityGradients<'a, T> {
-    /// Precision of the products with the scores' gradient.
     pub(crate) precision: ProductPrecision,
-    /// Gradient of the scores `(query, entity)`.
     pub(crate) scores: &'a Matrix<T>,
-    /// The query vectors `(query, 2k)`.
     pub(crate) vectors: &'a Matrix<T>,
-    /// The entities that the batch uses itself.
     pub(crate) uses: &'a Uses,
     /// Gradient of their embeddings `(use, 2k)`.
     pub(crate) used: &'a Matrix<T>,
@@ -238,55 +233,33 @@ impl<T: Real> EntityGradients<'_, T> {
     }
 }
 
-/// Projected embeddings.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Projected<T> {
-    features: Matrix<T>,
+    pub(crate) features: Matrix<T>,
     pub(crate) projection: Matrix<T>,
-    scale: f64,
+    pub(crate) scale: f64,
     /// True if the table has the norms of its rows; the projection's last columns are zero then.
-    is_distance: bool,
+    pub(crate) is_distance: bool,
     pub(crate) optimiser: Adagrad<T>,
     /// True if the model's table is older than the projection.
     pub(crate) stale: bool,
     pub(crate) way: Way,
     /// `K (query, f)` or its gradient.
-    keys: Matrix<T>,
+    pub(super) keys: Matrix<T>,
     /// Rows of the features that a batch uses.
-    used: Matrix<T>,
-    entity_gradient: Matrix<T>,
+    pub(super) used: Matrix<T>,
+    pub(super) entity_gradient: Matrix<T>,
     pub(crate) gradient: Matrix<T>,
 }
 
 impl<T: Real> Projected<T> {
-    pub(crate) fn new(
-        features: Matrix<T>,
-        projection: Matrix<T>,
-        scale: f64,
-        is_distance: bool,
-        learning_rate: f64,
-    ) -> Self {
-        Projected {
-            optimiser: Adagrad::new(learning_rate, projection.rows(), projection.columns()),
-            gradient: Matrix::zeros(projection.rows(), projection.columns()),
-            features,
-            projection,
-            scale,
-            is_distance,
-            stale: true,
-            way: Way::Entities,
-            keys: Matrix::default(),
-            used: Matrix::default(),
-            entity_gradient: Matrix::default(),
-        }
-    }
-
     fn factor(&self) -> T {
         T::from_f64(1.0 / self.scale)
     }
 
     fn update(&mut self, table: &Matrix<T>, gradients: &EntityGradients<'_, T>) {
         let factor = self.factor();
+        self.gradient.resize(self.projection.rows(), self.projection.columns());
         match self.way {
             Way::Entities => {
                 gradients.of_all(table, &mut self.entity_gradient);

@@ -16,7 +16,6 @@ pub struct Uses {
     pub numbers: Vec<u32>,
 }
 
-/// One reason why a row is used.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Use {
     row: u32,
