@@ -347,18 +347,6 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_layout_that_is_not_read_is_told_with_an_example() {
-        for (file, part) in [
-            ("2.png", "such as `2.png`: as an id it would be that of `http://w/entity/Q42`"),
-            ("N02738741/1.png", "there is `n02738741`"),
-            ("Q42/all/1.png", "1 folders"),
-        ] {
-            let notes = read(&written(&[file])).unwrap().1.notes.join("\n");
-            assert!(notes.contains(part), "{part}: {notes}");
-        }
-    }
-
     #[cfg(unix)]
     #[test]
     fn links_may_stay_inside_but_not_lead_out() {
