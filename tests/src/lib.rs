@@ -4,7 +4,7 @@ pub mod readers;
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,13 @@ pub const STAGES: [&str; 6] =
     ["dsom-import", "dsom-features", "dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"];
 
 /// Overrides that make the demo's models tiny.
-const SMALL: [&str; 5] =
-    ["teachers.rank=16", "teachers.epochs=12", "distill.rank=16", "distill.epochs=12", "evaluate.examples=2"];
+const SMALL: [&str; 5] = [
+    "--set=teachers.rank=16",
+    "--set=teachers.epochs=12",
+    "--set=distill.rank=16",
+    "--set=distill.epochs=12",
+    "--set=evaluate.examples=2",
+];
 
 /// The repository's root.
 pub fn root() -> PathBuf {
@@ -38,8 +43,8 @@ fn build() -> PathBuf {
     }
     let test = std::env::current_exe().expect("a test knows its executable");
     let folder = test.ancestors().nth(2).expect("tests lie in target/<profile>/deps");
-    let (target, profile) =
-        (folder.parent().expect("a target folder"), folder.file_name().expect("a profile"));
+    let target = folder.parent().expect("a target folder");
+    let profile = folder.file_name().expect("a profile");
     let profile = if profile == "debug" { "dev".as_ref() } else { profile };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.current_dir(root()).args(["build", "--workspace", "--bins", "--frozen"]);
@@ -65,10 +70,22 @@ pub fn wait_for(path: &Path, program: &mut Child) {
     }
 }
 
-/// Asks a program for an orderly stop, as a cluster does.
-pub fn terminate(program: &Child) {
-    let status = Command::new("kill").args(["-TERM", &program.id().to_string()]).status();
+/// Calls a program, asks it for an orderly stop, as a cluster does, once this file is there, and returns what it printed.
+pub fn interrupted_at(path: &Path, command: &mut Command) -> String {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    wait_for(path, &mut child);
+    let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
     assert!(status.expect("kill starts").success());
+    ends(&child.wait_with_output().expect("it ends"), 75, &[])
+}
+
+/// Asserts that a program ended with exit code `code` and said every one of `words`; returns everything it printed.
+#[track_caller]
+pub fn ends(output: &Output, code: i32, words: &[&str]) -> String {
+    let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said)).concat();
+    assert_eq!(output.status.code(), Some(code), "{said}");
+    words.iter().for_each(|word| assert!(said.contains(word), "it does not say `{word}`: {said}"));
+    said
 }
 
 /// A run directory of its own, removed with the test.
@@ -93,7 +110,9 @@ impl Run {
         static ORIGINAL: OnceLock<Run> = OnceLock::new();
         let original = ORIGINAL.get_or_init(|| {
             let run = Run::new();
-            STAGES.iter().for_each(|stage| run.succeeds(stage, &[]));
+            for stage in STAGES {
+                run.succeeds(stage, &[]);
+            }
             run
         });
         let copy = Run::new();
@@ -113,7 +132,7 @@ impl Run {
 
     /// Reads the last epoch's line of a model's log.
     pub fn last_event(&self, model: &str) -> Value {
-        let events = std::fs::read_to_string(self.path(model).join("events.jsonl")).expect("a log");
+        let events = self.text(&format!("{model}/events.jsonl"));
         serde_json::from_str(events.lines().last().expect("an epoch")).expect("JSON")
     }
 
@@ -124,13 +143,23 @@ impl Run {
         figure.unwrap_or_else(|| panic!("no {path} of {model} in {metrics}"))
     }
 
+    /// Reads a file of the run.
+    pub fn bytes(&self, name: &str) -> Vec<u8> {
+        std::fs::read(self.path(name)).unwrap_or_else(|error| panic!("{name}: {error}"))
+    }
+
+    /// Reads a text of the run.
+    pub fn text(&self, name: &str) -> String {
+        String::from_utf8(self.bytes(name)).expect("UTF-8")
+    }
+
     /// A program's call for this run.
     pub fn command(&self, stage: &str, arguments: &[&str]) -> Command {
         let mut command = program(stage);
-        command.arg("--run").arg(self.path("")).args(["--recipe", "pipelines/nations.toml"]);
-        SMALL.iter().for_each(|set| {
-            command.args(["--set", set]);
-        });
+        command.arg("--run").arg(self.path(""));
+        if !["dsom-report", "dsom-predict"].contains(&stage) {
+            command.args(["--recipe", "pipelines/nations.toml"]).args(SMALL);
+        }
         if stage == "dsom-import" && !arguments.contains(&"--raw") {
             command.args(["--raw", "data/nations"]);
         }
@@ -153,28 +182,40 @@ impl Run {
         self.command(stage, arguments).output().expect("the program starts")
     }
 
-    /// Runs a program that must succeed.
-    pub fn succeeds(&self, stage: &str, arguments: &[&str]) {
-        let output = self.output(stage, arguments);
-        assert!(output.status.success(), "{stage} {arguments:?}: {}", said(&output));
+    /// Runs a program that must succeed, and returns everything it printed.
+    #[track_caller]
+    pub fn succeeds(&self, stage: &str, arguments: &[&str]) -> String {
+        ends(&self.output(stage, arguments), 0, &[])
+    }
+
+    /// Trains a student called `name` with these keys of `distill`.
+    #[track_caller]
+    pub fn distil(&self, name: &str, keys: &[&str], more: &[&str]) {
+        let sets: Vec<String> = keys.iter().map(|key| format!("--set=distill.{key}")).collect();
+        let sets: Vec<&str> = sets.iter().map(String::as_str).collect();
+        self.succeeds("dsom-distill", &[&["--name", name], more, &sets].concat());
     }
 
     /// Runs a program that must fail with exit code `code` and say every one of `words`.
+    #[track_caller]
     pub fn fails(&self, stage: &str, arguments: &[&str], code: i32, words: &[&str]) {
-        let output = self.output(stage, arguments);
-        let said = said(&output);
-        assert_eq!(output.status.code(), Some(code), "{stage} {arguments:?}: {said}");
-        for word in words {
-            assert!(said.contains(word), "{stage} does not say `{word}`: {said}");
-        }
+        ends(&self.output(stage, arguments), code, words);
     }
 
     /// Answer of `--status` for every folder of a stage.
+    #[track_caller]
     pub fn status(&self, stage: &str, arguments: &[&str]) -> String {
-        let arguments = [arguments, &["--status"]].concat();
-        let output = self.output(stage, &arguments);
-        assert!(output.status.success(), "{}", said(&output));
+        let output = self.output(stage, &[arguments, &["--status"]].concat());
+        ends(&output, 0, &[]);
         String::from_utf8(output.stdout).expect("UTF-8")
+    }
+
+    /// Asserts that every folder of a stage is fresh.
+    #[track_caller]
+    pub fn is_fresh(&self, stage: &str, arguments: &[&str]) {
+        let status = self.status(stage, arguments);
+        let fresh = status.lines().count() > 0 && status.lines().all(|line| line.ends_with(" fresh"));
+        assert!(fresh, "{stage}: {status}");
     }
 }
 
@@ -184,12 +225,6 @@ pub fn assert_close(found: &[f64], expected: &[f64], what: &str) {
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
         assert!((found - expected).abs() < 1e-12, "{what}[{i}]: {found}, expected {expected}");
     }
-}
-
-/// Everything a program printed.
-pub fn said(output: &Output) -> String {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    text(&output.stdout) + &text(&output.stderr)
 }
 
 /// Copies a folder with all that is in it.

@@ -1,25 +1,19 @@
 //! `dsom-report` on real runs: whole, half-finished, and with hostile names.
 
-use dsom_tests::{Run, STAGES, copy_folder, program, root, said};
+use dsom_tests::{Run, STAGES, copy_folder, ends, program, root};
 use serde_json::Value;
-use std::process::Output;
+use std::collections::HashSet;
 
 /// Writes the report of a run and reads it.
 fn report(run: &Run, more: &[&str]) -> String {
-    let output = call(run, more);
-    assert!(output.status.success(), "{}", said(&output));
-    std::fs::read_to_string(run.path("report.html")).expect("there is a report")
+    run.succeeds("dsom-report", more);
+    run.text("report.html")
 }
 
 /// Writes the page that answers from a run, and reads it.
 fn ask(run: &Run, more: &[&str]) -> String {
-    let output = call(run, &[&["--ask"], more].concat());
-    assert!(output.status.success(), "{}", said(&output));
-    std::fs::read_to_string(run.path("ask.html")).expect("there is a page")
-}
-
-fn call(run: &Run, more: &[&str]) -> Output {
-    program("dsom-report").arg("--run").arg(run.path("")).args(more).output().expect("the program starts")
+    run.succeeds("dsom-report", &[&["--ask"], more].concat());
+    run.text("ask.html")
 }
 
 /// A script of the page that answers, cut out of it.
@@ -55,24 +49,15 @@ fn a_whole_run_has_every_section_and_asks_the_network_for_nothing() {
     // Every chart is named and described.
     assert!(page.matches("<figure>").count() >= 10);
     assert_eq!(page.matches("<figure>").count(), page.matches("<desc id=").count());
+    let ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "ids are unique");
     assert_eq!(report(&run, &["-q"]), page, "the same run, another report");
-}
-
-#[test]
-fn ids_are_unique() {
-    let page = report(&Run::finished(), &[]);
-    let mut ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
-    let count = ids.len();
-    ids.sort_unstable();
-    ids.dedup();
-    assert_eq!(ids.len(), count);
 }
 
 #[test]
 fn what_is_missing_is_a_sentence() {
     let run = Run::new();
-    let output = program("dsom-report").arg("--run").arg(run.path("")).output().unwrap();
-    assert_eq!(output.status.code(), Some(66), "{}", said(&output));
+    run.fails("dsom-report", &[], 66, &[]);
     run.succeeds(STAGES[0], &[]);
     let page = report(&run, &[]);
     for words in [
@@ -84,7 +69,7 @@ fn what_is_missing_is_a_sentence() {
         assert!(page.contains(words), "{words}");
     }
     for stage in ["dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"] {
-        run.succeeds(stage, &["--set", "distill.selection.kind=all"]);
+        run.succeeds(stage, &["--set=distill.selection.kind=all"]);
     }
     let page = report(&run, &[]);
     assert!(page.contains("No policy: the students of this run learn alone, by a rule, or by chance"));
@@ -94,7 +79,7 @@ fn what_is_missing_is_a_sentence() {
 #[test]
 fn a_stale_stage_is_told() {
     let run = Run::finished();
-    run.succeeds("dsom-distill", &["--set", "distill.term.gamma=4"]);
+    run.succeeds("dsom-distill", &["--set=distill.term.gamma=4"]);
     assert!(report(&run, &[]).contains("its input `student/model.safetensors` changed"));
 }
 
@@ -120,9 +105,7 @@ fn a_page_that_answers_holds_the_model_and_asks_for_nothing() {
         (&["--ask", "--thumbnails", "nowhere"], 66, "--thumbnails DIR"),
         (&["--half"], 2, "--ask"),
     ] {
-        let output = call(&run, wrong);
-        assert_eq!(output.status.code(), Some(code), "{wrong:?}: {}", said(&output));
-        assert!(said(&output).contains(words), "{wrong:?}: {}", said(&output));
+        run.fails("dsom-report", wrong, code, &[words]);
     }
 }
 
@@ -139,7 +122,7 @@ fn hostile_names_do_no_harm() {
     let run = Run::new();
     run.succeeds("dsom-import", &["--raw", raw.path().to_str().unwrap()]);
     for stage in &STAGES[1..] {
-        run.succeeds(stage, &["--set", "evaluate.examples=200"]);
+        run.succeeds(stage, &["--set=evaluate.examples=200"]);
     }
     let page = report(&run, &[]);
     assert!(page.contains("&lt;script&gt;alert('France')&lt;/script&gt;&amp;&quot;quoted&quot;"));
@@ -171,9 +154,7 @@ fn tensorboard_files_are_whole_records() {
 
 #[test]
 fn a_wrong_call_says_so() {
-    let output = program("dsom-report").output().unwrap();
-    assert_eq!(output.status.code(), Some(2), "{}", said(&output));
-    let output = program("dsom-report").args(["--experiment", "nowhere"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(66), "{}", said(&output));
-    assert!(said(&output).contains("dsom-experiment"));
+    ends(&program("dsom-report").output().unwrap(), 2, &[]);
+    let experiment = program("dsom-report").args(["--experiment", "nowhere"]).output().unwrap();
+    ends(&experiment, 66, &["dsom-experiment"]);
 }

@@ -1,16 +1,6 @@
 //! Selections of teachers: every selection goes through the pipeline, and the same whatever the number of threads.
 
-use dsom_tests::{Run, said, terminate, wait_for};
-
-/// Trains a student called `name` with these keys of `distill`.
-fn distil(run: &Run, name: &str, keys: &[&str], threads: &str) {
-    let sets: Vec<String> = keys.iter().map(|key| format!("distill.{key}")).collect();
-    let sets = sets.iter().flat_map(|set| ["--set", set.as_str()]);
-    run.succeeds(
-        "dsom-distill",
-        &["--name", name, "--threads", threads].into_iter().chain(sets).collect::<Vec<_>>(),
-    );
-}
+use dsom_tests::{Run, interrupted_at};
 
 /// The shares of strategies in the last epoch.
 fn shares(run: &Run, name: &str) -> Vec<(String, f64)> {
@@ -28,50 +18,40 @@ fn test_mrr(run: &Run, model: &str) -> f64 {
 fn fixed_choices_and_rules_are_what_they_say() {
     let run = Run::finished();
     let fixed = ["selection.kind=fixed", "selection.teachers=[\"textual\", \"structural\"]"];
-    distil(&run, "student-fixed", &fixed, "2");
+    run.distil("student-fixed", &fixed, &[]);
     for (strategy, share) in shares(&run, "student-fixed") {
         assert_eq!(share, f64::from(u8::from(strategy == "structural+textual")), "{strategy}");
     }
     for selection in ["conf", "best-teacher"] {
         let name = format!("student-{selection}");
-        distil(&run, &name, &[&format!("selection.kind={selection}")], "2");
+        run.distil(&name, &[&format!("selection.kind={selection}")], &[]);
         for (strategy, share) in shares(&run, &name) {
             assert!(share == 0.0 || !strategy.contains('+'), "{selection}: {strategy} {share}");
         }
     }
     // By chance every strategy has its share, and the same one on any number of threads.
-    distil(&run, "student-random", &["selection.kind=random", "selection.action=triple"], "1");
-    let on_one = std::fs::read(run.path("student-random/model.safetensors")).expect("written");
+    let [on_one, on_two] = ["1", "2"].map(|threads| {
+        let random = ["selection.kind=random", "selection.action=triple"];
+        run.distil("student-random", &random, &["--threads", threads, "--force"]);
+        run.bytes("student-random/model.safetensors")
+    });
     let of_random = shares(&run, "student-random");
     assert!(of_random.iter().all(|(_, share)| (share - 1.0 / 7.0).abs() < 0.03), "{of_random:?}");
-    std::fs::remove_dir_all(run.path("student-random")).unwrap();
-    distil(&run, "student-random", &["selection.kind=random", "selection.action=triple"], "2");
-    assert!(std::fs::read(run.path("student-random/model.safetensors")).unwrap() == on_one);
+    assert!(on_one == on_two);
 }
 
 #[cfg(unix)]
 #[test]
 fn muldes_senior_goes_on_to_the_same_bytes_on_any_number_of_threads() {
-    let keys = ["selection.kind=mulde", "epochs=40", "patience=40"];
+    let (name, keys) = ("student-mulde", ["selection.kind=mulde", "epochs=40", "patience=40"]);
     let runs = [Run::finished(), Run::finished()];
-    distil(&runs[0], "student-mulde", &keys, "1");
-    let sets = [
-        "--set",
-        "distill.selection.kind=mulde",
-        "--set",
-        "distill.epochs=40",
-        "--set",
-        "distill.patience=40",
-    ];
-    let arguments = [&["--name", "student-mulde", "--threads", "2"], sets.as_slice()].concat();
-    let mut child = runs[1].command("dsom-distill", &arguments).spawn().unwrap();
-    wait_for(&runs[1].path("student-mulde/checkpoint.safetensors"), &mut child);
-    terminate(&child);
-    assert_eq!(child.wait().unwrap().code(), Some(75));
-    distil(&runs[1], "student-mulde", &keys, "2");
-    for file in ["model.safetensors", "senior.safetensors"] {
-        let of = |run: &Run| std::fs::read(run.path("student-mulde").join(file)).expect("written");
-        assert!(of(&runs[0]) == of(&runs[1]), "{file} differs");
+    runs[0].distil(name, &keys, &["--threads", "1"]);
+    let sets = keys.map(|key| format!("--set=distill.{key}"));
+    let mut command = runs[1].command("dsom-distill", &["--name", name, "--threads", "2"]);
+    interrupted_at(&runs[1].path("student-mulde/checkpoint.safetensors"), command.args(sets));
+    runs[1].distil(name, &keys, &["--threads", "2"]);
+    for file in ["student-mulde/model.safetensors", "student-mulde/senior.safetensors"] {
+        assert!(runs[0].bytes(file) == runs[1].bytes(file), "{file} differs");
     }
     let last = runs[0].last_event("student-mulde");
     let of = |what: &str| -> Vec<f64> {
@@ -91,9 +71,12 @@ fn useful_teachers_are_found_on_validation_triples_and_taken_for_all_queries() {
     let idle = ["--modality=visual", "--set=teachers.modality.visual.learning_rate=1e-9"];
     run.succeeds("dsom-teachers", &idle);
     run.succeeds("dsom-soft-labels", &[]);
-    let model = || std::fs::read(run.path("student-useful/model.safetensors")).expect("written");
-    distil(&run, "student-useful", &["selection.kind=useful", "epochs=3"], "1");
-    let (found, on_one) = (run.json("student-useful/stage.json")["summary"]["useful"].clone(), model());
+    let taught = |selection: &[&str], threads| {
+        run.distil("student-useful", &[selection, &["epochs=3"]].concat(), &["--threads", threads]);
+        run.bytes("student-useful/model.safetensors")
+    };
+    let on_one = taught(&["selection.kind=useful"], "1");
+    let found = run.json("student-useful/stage.json")["summary"]["useful"].clone();
     let (chosen, adds) = (found["chosen"].as_str().expect("a name"), &found["adds"]);
     assert!(!chosen.contains("visual") && adds["visual"].as_f64().expect("a number") < 0.01, "{found}");
     for (strategy, share) in shares(&run, "student-useful") {
@@ -101,24 +84,22 @@ fn useful_teachers_are_found_on_validation_triples_and_taken_for_all_queries() {
     }
     // The same teachers by name teach the same, and so does the same choice on two threads.
     let named = format!("selection.teachers=[\"{}\"]", chosen.replace('+', "\", \""));
-    distil(&run, "student-useful", &["selection.kind=fixed", &named, "epochs=3"], "2");
-    assert!(model() == on_one, "{found}");
-    distil(&run, "student-useful", &["selection.kind=useful", "epochs=3"], "2");
-    assert!(model() == on_one, "the choice depends on threads");
-    let report = dsom_tests::program("dsom-report").arg("--run").arg(run.path("")).output().unwrap();
-    assert!(report.status.success(), "{}", said(&report));
-    let page = std::fs::read_to_string(run.path("report.html")).expect("a report");
+    assert!(taught(&["selection.kind=fixed", &named], "2") == on_one, "{found}");
+    assert!(taught(&["selection.kind=useful"], "2") == on_one, "the choice depends on threads");
+    run.succeeds("dsom-report", &[]);
+    let page = run.text("report.html");
     assert!(page.contains("Useful teachers") && page.contains(chosen));
 }
 
 #[test]
 fn what_cannot_be_asked_is_refused() {
     let run = Run::finished();
-    let fixed = |teachers: &str| format!("distill.selection={{ kind = \"fixed\", teachers = [{teachers}] }}");
+    let fixed =
+        |teachers: &str| format!("--set=distill.selection={{ kind = \"fixed\", teachers = [{teachers}] }}");
     let unknown = fixed("\"structural\", \"smell\"");
-    run.fails("dsom-distill", &["--set", &unknown], 2, &["`smell`", "structural, textual, visual"]);
+    run.fails("dsom-distill", &[&unknown], 2, &["`smell`", "structural, textual, visual"]);
     // Declared, but not among those of the soft labels.
-    run.succeeds("dsom-soft-labels", &["--set", "soft_labels.teachers=[\"structural\"]"]);
-    run.fails("dsom-distill", &["--set", &fixed("\"visual\"")], 2, &["`visual`", "there are: structural"]);
+    run.succeeds("dsom-soft-labels", &["--set=soft_labels.teachers=[\"structural\"]"]);
+    run.fails("dsom-distill", &[&fixed("\"visual\"")], 2, &["`visual`", "there are: structural"]);
     run.fails("dsom-evaluate", &["--model", "student-x"], 2, &["student-x", "there are: student"]);
 }

@@ -73,10 +73,9 @@ impl Failure {
 
 impl Client {
     pub(crate) fn new(pause: Duration) -> Self {
-        let patience = |seconds| Some(Duration::from_secs(seconds));
-        let config =
-            Agent::config_builder().timeout_connect(patience(30)).timeout_recv_response(patience(60));
-        Client { agent: config.timeout_per_read(patience(60)).build().into(), pause }
+        let [connecting, waiting] = [30, 60].map(|seconds| Some(Duration::from_secs(seconds)));
+        let config = Agent::config_builder().timeout_connect(connecting).timeout_recv_response(waiting);
+        Client { agent: config.timeout_per_read(waiting).build().into(), pause }
     }
 
     /// Downloads a file to `target`, and returns its digest and size.

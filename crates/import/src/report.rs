@@ -1,28 +1,31 @@
 //! The audit as tables that people read.
 
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
-use mkg::audit::{Audit, Coverage, Leakage, NeighbourCounts, Overlap, SplitCounts, percent};
+use mkg::audit::{self, Audit, Coverage, SplitCounts, percent};
 use mkg::raw::{TextKind, TextReport};
 use recipe::Join;
 
 /// The audit in tables and words, without a line end after the last line.
 pub fn render(audit: &Audit) -> String {
+    let Audit { name, validation, coverage, warnings, .. } = audit;
+    let [entities, relations] = [audit.entities, audit.relations].map(grouped);
+    let [train, valid] = [validation.train, validation.valid].map(grouped);
+    let (used, reason) = (String::from(validation.used), &validation.reason);
     let mut parts = vec![
-        format!(
-            "{}: {} entities, {} relations",
-            audit.name,
-            grouped(audit.entities),
-            grouped(audit.relations)
-        ),
-        splits(audit).to_string(),
-        format!("validation: {}", validation(audit)),
+        format!("{name}: {entities} entities, {relations} relations"),
+        table(&SPLITS, audit.splits.iter().map(split_row)).to_string(),
+        format!("validation: {used} ({reason}); {train} triples for training, {valid} for validation"),
         table(&FINDINGS, finding_rows(audit)).to_string(),
     ];
-    if !audit.coverage.sources.is_empty() {
-        parts.push(sources(&audit.coverage).to_string());
+    if !coverage.sources.is_empty() {
+        let mut sources = table(&SOURCES, source_rows(coverage));
+        for column in sources.column_iter_mut().take(3) {
+            column.set_cell_alignment(CellAlignment::Left);
+        }
+        parts.push(sources.to_string());
     }
-    if !audit.warnings.is_empty() {
-        let lines: Vec<String> = audit.warnings.iter().map(|warning| format!("  ! {warning}")).collect();
+    if !warnings.is_empty() {
+        let lines: Vec<String> = warnings.iter().map(|warning| format!("  ! {warning}")).collect();
         parts.push(format!("worth knowing:\n{}", lines.join("\n")));
     }
     parts.join("\n\n")
@@ -41,24 +44,11 @@ fn table<R: Into<comfy_table::Row>>(header: &[&str], rows: impl IntoIterator<Ite
     table
 }
 
-fn splits(audit: &Audit) -> Table {
-    let row = |counts: &SplitCounts| {
-        let numbers = [counts.lines, counts.triples, counts.duplicate_lines, counts.self_loops];
-        [counts.split.to_string()].into_iter().chain(numbers.map(grouped))
-    };
-    let header = ["published", "lines", "triples", "repeated lines", "self-loops"];
-    table(&header, audit.splits.iter().map(row))
-}
+const SPLITS: [&str; 5] = ["published", "lines", "triples", "repeated lines", "self-loops"];
 
-fn validation(audit: &Audit) -> String {
-    let report = &audit.validation;
-    format!(
-        "{} ({}); {} triples for training, {} for validation",
-        String::from(report.used),
-        report.reason,
-        grouped(report.train),
-        grouped(report.valid)
-    )
+fn split_row(counts: &SplitCounts) -> impl Iterator<Item = String> {
+    let numbers = [counts.lines, counts.triples, counts.duplicate_lines, counts.self_loops];
+    [counts.split.to_string()].into_iter().chain(numbers.map(grouped))
 }
 
 /// The header of [`finding_rows`].
@@ -66,83 +56,56 @@ pub const FINDINGS: [&str; 3] = ["finding", "count", "share"];
 
 /// The findings, each with its count, and the share of its whole, if it is one.
 pub fn finding_rows(audit: &Audit) -> Vec<[String; 3]> {
-    overlap_rows(audit)
-        .chain(train_rows(audit))
-        .chain(neighbour_rows(&audit.neighbours))
-        .chain(leakage_rows(&audit.leakage))
-        .chain(coverage_rows(audit))
-        .collect()
+    let Audit { entities, relations, ref train, ref neighbours, ref leakage, ref coverage, .. } = *audit;
+    let rows = [
+        count("entities in train", train.entities, entities),
+        count("relations in train", train.relations, relations),
+        count("relations with under 5 train triples", train.rare_relations, relations),
+        count("distinct train queries, both directions", neighbours.queries, neighbours.directed_triples),
+        plain("known tails of a query, at most", grouped(neighbours.max)),
+        plain("known tails of a query, mean", format!("{:.2}", neighbours.mean)),
+        plain("known tails of a query, median", grouped(neighbours.median)),
+        share("queries with one known tail", neighbours.single, neighbours.queries),
+        count("test (h, r, t) with (t, any r', h) in train", leakage.inverse, leakage.test),
+        count("  of which the same r", leakage.inverse_same_relation, leakage.test),
+        count("test (h, r, t) with (h, other r', t) in train", leakage.parallel, leakage.test),
+        count("test (h, r, t) with either", leakage.any_link, leakage.test),
+        count("test triples with an entity unseen in train", leakage.unseen_entity, leakage.test),
+        count("test triples with a relation unseen in train", leakage.unseen_relation, leakage.test),
+        share("test queries that train has tails for", leakage.queries_seen, 2 * leakage.test),
+        count("entities with a name", coverage.names, entities),
+        count("entities with a description", coverage.descriptions, entities),
+        count("entities with a caption", coverage.captions, entities),
+        count(
+            format!("entities with an image ({} images)", grouped(coverage.images)),
+            coverage.entities_with_images,
+            entities,
+        ),
+        count("relations with a name", coverage.relation_names, relations),
+    ];
+    overlap_rows(audit).chain(rows).collect()
 }
 
 type Finding = [String; 3];
 
 fn count(finding: impl Into<String>, part: usize, whole: usize) -> Finding {
-    [finding.into(), grouped(part), percent(part as f64 / whole.max(1) as f64, 1)]
+    [finding.into(), grouped(part), percent(audit::share(part, whole), 1)]
+}
+
+fn share(finding: &str, share: f64, whole: usize) -> Finding {
+    [finding.to_owned(), grouped(audit::part(share, whole)), percent(share, 1)]
+}
+
+fn plain(finding: &str, value: String) -> Finding {
+    [finding.to_owned(), value, String::new()]
 }
 
 fn overlap_rows(audit: &Audit) -> impl Iterator<Item = Finding> {
-    audit.overlaps.iter().filter(|overlap| overlap.triples > 0 && overlap.within.is_some()).map(|overlap| {
-        let Overlap { of, within, lines, triples } = overlap;
-        let within = within.map_or(String::new(), |split| split.to_string());
-        let whole = audit.splits.iter().find(|counts| counts.split == *of).map_or(0, |counts| counts.triples);
-        count(format!("{of} triples also in {within} ({} lines)", grouped(*lines)), *triples, whole)
+    audit.overlaps.iter().filter(|overlap| overlap.triples > 0).filter_map(|overlap| {
+        let (of, within, lines) = (overlap.of, overlap.within?, grouped(overlap.lines));
+        let whole = audit.splits.iter().find(|counts| counts.split == of).map_or(0, |counts| counts.triples);
+        Some(count(format!("{of} triples also in {within} ({lines} lines)"), overlap.triples, whole))
     })
-}
-
-fn train_rows(audit: &Audit) -> [Finding; 3] {
-    let train = &audit.train;
-    [
-        count("entities in train", train.entities, audit.entities),
-        count("relations in train", train.relations, audit.relations),
-        count("relations with under 5 train triples", train.rare_relations, audit.relations),
-    ]
-}
-
-fn neighbour_rows(neighbours: &NeighbourCounts) -> [Finding; 5] {
-    let plain = |finding: &str, value: String| [finding.to_owned(), value, String::new()];
-    [
-        count("distinct train queries, both directions", neighbours.queries, neighbours.directed_triples),
-        plain("known tails of a query, at most", grouped(neighbours.max)),
-        plain("known tails of a query, mean", format!("{:.2}", neighbours.mean)),
-        plain("known tails of a query, median", grouped(neighbours.median)),
-        [
-            "queries with one known tail".to_owned(),
-            grouped((neighbours.single * neighbours.queries as f64).round() as usize),
-            percent(neighbours.single, 1),
-        ],
-    ]
-}
-
-fn leakage_rows(leakage: &Leakage) -> [Finding; 7] {
-    let Leakage { test, .. } = *leakage;
-    [
-        count("test (h, r, t) with (t, any r', h) in train", leakage.inverse, test),
-        count("  of which the same r", leakage.inverse_same_relation, test),
-        count("test (h, r, t) with (h, other r', t) in train", leakage.parallel, test),
-        count("test (h, r, t) with either", leakage.any_link, test),
-        count("test triples with an entity unseen in train", leakage.unseen_entity, test),
-        count("test triples with a relation unseen in train", leakage.unseen_relation, test),
-        [
-            "test queries that train has tails for".to_owned(),
-            grouped((leakage.queries_seen * 2.0 * test as f64).round() as usize),
-            percent(leakage.queries_seen, 1),
-        ],
-    ]
-}
-
-fn coverage_rows(audit: &Audit) -> [Finding; 5] {
-    let Coverage { names, descriptions, captions, entities_with_images, images, .. } = audit.coverage;
-    [
-        count("entities with a name", names, audit.entities),
-        count("entities with a description", descriptions, audit.entities),
-        count("entities with a caption", captions, audit.entities),
-        count(
-            format!("entities with an image ({} images)", grouped(images)),
-            entities_with_images,
-            audit.entities,
-        ),
-        count("relations with a name", audit.coverage.relation_names, audit.relations),
-    ]
 }
 
 /// The header of [`source_rows`].
@@ -151,22 +114,14 @@ pub const SOURCES: [&str; 9] =
 
 /// The fate of every text source.
 pub fn source_rows(coverage: &Coverage) -> Vec<[String; 9]> {
-    let row = |source: &TextReport| {
-        let TextReport { rows, unknown, empty, repeated, ambiguous, found, used, .. } = source;
-        let counts = [*rows, unknown + ambiguous, *empty, *repeated, *found, *used];
+    let rows = coverage.sources.iter().map(|source| {
+        let TextReport { rows, unknown, empty, repeated, ambiguous, found, used, .. } = *source;
+        let counts = [rows, unknown + ambiguous, empty, repeated, found, used];
         let [rows, unknown, empty, repeated, found, used] = counts.map(grouped);
         let [kind, join] = [kind_name(source.kind), join_name(source.join)].map(str::to_owned);
         [kind, source.file.clone(), join, rows, unknown, empty, repeated, found, used]
-    };
-    coverage.sources.iter().map(row).collect()
-}
-
-fn sources(coverage: &Coverage) -> Table {
-    let mut table = table(&SOURCES, source_rows(coverage));
-    for column in table.column_iter_mut().take(3) {
-        column.set_cell_alignment(CellAlignment::Left);
-    }
-    table
+    });
+    rows.collect()
 }
 
 fn kind_name(kind: TextKind) -> &'static str {

@@ -8,7 +8,7 @@ mod server;
 use dsom_fetch::{Manifest, Options, fetch};
 use server::{Fault, Server};
 use stage::files::digest_of;
-use stage::{Error, Kind, Result};
+use stage::{Kind, Result};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -67,26 +67,29 @@ impl Publisher {
         files == 2 && read(&self.path("large.bin")) == large() && read(&self.path("small.txt")) == SMALL
     }
 
-    /// The program itself, which must end with this exit code; returns what it says.
-    fn program(&self, code: i32, arguments: &[&str], mirror: Option<&str>) -> String {
+    /// The program itself, which must end with exit code `code` and say every one of `words`.
+    #[track_caller]
+    fn ends(&self, arguments: &[&str], mirror: Option<&str>, code: i32, words: &[&str]) {
         let manifest = self.folder.path().join("datasets.toml");
         std::fs::write(&manifest, &self.manifest).unwrap();
         let mut command = dsom_tests::program("dsom-fetch");
-        command.env_remove("DSOM_MIRROR").env_remove("RUST_LOG").envs(mirror.map(|at| ("DSOM_MIRROR", at)));
+        command.env_remove("DSOM_MIRROR").envs(mirror.map(|at| ("DSOM_MIRROR", at)));
         command.args(arguments).arg("--manifest").arg(manifest).arg("--out").arg(self.folder.path());
-        let output = command.output().unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert_eq!(output.status.code(), Some(code), "{said}");
-        said
+        dsom_tests::ends(&command.output().unwrap(), code, words);
+    }
+
+    /// A fetch that fails in this way, and says every one of `words`.
+    #[track_caller]
+    fn fails(&self, kind: Kind, words: &[&str]) {
+        let error = self.fetch().unwrap_err();
+        assert_eq!(error.kind(), kind);
+        let told = format!("{error}: {}", error.hint_text().unwrap_or_default());
+        words.iter().for_each(|word| assert!(told.contains(word), "{word} is not in {told}"));
     }
 }
 
 fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap()
-}
-
-fn said(error: &Error) -> String {
-    format!("{error}: {}", error.hint_text().unwrap())
 }
 
 #[test]
@@ -111,10 +114,7 @@ fn a_broken_connection_is_gone_on_with() {
 #[test]
 fn a_later_start_goes_on_where_an_earlier_one_ended() {
     let publisher = publisher(&[Some(Fault::Break); 4]);
-    let error = publisher.fetch().unwrap_err();
-    assert_eq!(error.kind(), Kind::Io);
-    let told = said(&error);
-    assert!(told.contains("/o/r/c/large: ") && told.contains("DSOM_MIRROR"), "{told}");
+    publisher.fails(Kind::Io, &["/o/r/c/large: ", "DSOM_MIRROR"]);
     assert!(!publisher.path("large.bin").exists());
     publisher.fetch().unwrap();
     assert!(publisher.is_whole());
@@ -134,13 +134,11 @@ fn a_server_that_ignores_or_refuses_ranges_does_no_harm() {
 fn a_wrong_digest_is_refused_and_not_kept() {
     for faults in [&[Some(Fault::Corrupt)][..], &[Some(Fault::Break), Some(Fault::Corrupt)]] {
         let publisher = publisher(faults);
-        let error = publisher.fetch().unwrap_err();
-        assert_eq!(error.kind(), Kind::Data);
-        let (told, mut other) = (said(&error), large());
+        let mut other = large();
         *other.last_mut().unwrap() ^= 1;
-        for part in [&digest_of(&large()), &digest_of(&other), "large.bin: ", "run the same command again"] {
-            assert!(told.contains(part), "{part} is not in {told}");
-        }
+        let digests = [large(), other].map(|bytes| digest_of(&bytes));
+        let words = [&digests[0], &digests[1], "large.bin: ", "run the same command again"];
+        publisher.fails(Kind::Data, &words);
         assert_eq!(std::fs::read_dir(publisher.folder.path().join("d")).unwrap().count(), 0);
         publisher.fetch().unwrap();
         assert!(publisher.is_whole());
@@ -161,39 +159,30 @@ fn a_file_that_is_not_what_was_published_is_fetched_anew() {
 fn what_is_not_found_and_who_is_not_there_is_named() {
     let mut publisher = publisher(&[]);
     publisher.manifest = publisher.manifest.replace("data/small", "data/gone");
-    let told = publisher.program(74, &["d"], None);
-    assert!(told.contains("/o/r/c/data/gone: not found"), "{told}");
+    publisher.ends(&["d"], None, 74, &["/o/r/c/data/gone: not found"]);
     assert_eq!(publisher.server.requests().len(), 2, "what is gone is asked for once");
     publisher.manifest = publisher.manifest.replace(&publisher.server.address, "http://127.0.0.1:1");
-    let error = publisher.fetch().unwrap_err();
-    assert_eq!(error.kind(), Kind::Io);
-    assert!(said(&error).contains("http://127.0.0.1:1/o/r/c/data/gone: "), "{error}");
+    publisher.fails(Kind::Io, &["http://127.0.0.1:1/o/r/c/data/gone: "]);
 }
 
 #[test]
 fn a_mirror_replaces_the_host_of_every_address() {
     let mut publisher = publisher(&[]);
     publisher.manifest = publisher.manifest.replace(&publisher.server.address, "https://nowhere.invalid");
-    let told = publisher.program(0, &["d"], Some(&format!("{}/", publisher.server.address)));
-    for part in ["to be cited: One: A paper", "MIT", "not fetched: The pictures are on a drive."] {
-        assert!(told.contains(part), "{part} is not in {told}");
-    }
+    let words = ["to be cited: One: A paper", "MIT", "not fetched: The pictures are on a drive."];
+    publisher.ends(&["d"], Some(&format!("{}/", publisher.server.address)), 0, &words);
     assert_eq!(publisher.server.requests(), ["/o/r/c/large -", "/o/r/c/data/small -"]);
-    assert!(publisher.program(0, &["d"], None).contains("fresh"), "without a mirror nobody is asked");
+    // Without a mirror nobody is asked.
+    publisher.ends(&["d"], None, 0, &["fresh"]);
 }
 
 #[test]
 fn token_ids_are_fetched_when_asked_for_and_their_digest_is_told() {
     let publisher = publisher(&[]);
-    let told = publisher.program(0, &["d", "--tokens"], None);
-    assert!(told.contains("no digest is known") && told.contains(&digest_of(b"[101, 102]")), "{told}");
+    publisher.ends(&["d", "--tokens"], None, 0, &["no digest is known", &digest_of(b"[101, 102]")]);
     assert_eq!(read(&publisher.path("tokens/t.json")), b"[101, 102]");
-}
-
-#[test]
-fn an_unknown_dataset_is_a_wrong_call() {
-    let told = publisher(&[]).program(2, &["e"], None);
-    assert!(told.contains("no dataset `e`") && told.contains("known are d"), "{told}");
+    // An unknown dataset is a wrong call.
+    publisher.ends(&["e"], None, 2, &["no dataset `e`", "known are d"]);
 }
 
 #[test]
@@ -202,5 +191,5 @@ fn two_processes_do_not_write_one_file() {
     std::fs::create_dir(publisher.folder.path().join("d")).unwrap();
     let part = std::fs::File::create(publisher.path(".large.bin.part")).unwrap();
     part.lock().unwrap();
-    assert_eq!(publisher.fetch().unwrap_err().kind(), Kind::Interrupted);
+    publisher.fails(Kind::Interrupted, &[]);
 }

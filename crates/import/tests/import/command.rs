@@ -4,7 +4,7 @@ use mkg::graph::{Vocabulary, read_triples};
 use serde_json::Value;
 use std::path::Path;
 
-use crate::{File, Lab, program};
+use crate::{File, Lab, ends, program};
 
 /// A dataset of four entities in a ring.
 const RING: [File; 6] = [
@@ -30,19 +30,15 @@ fn json(lab: &Lab, name: &str) -> Value {
 fn fails(changes: &[File], more: &[&str], code: i32, says: &str) {
     let lab = ring(changes);
     let ended = lab.import(more);
-    ended.ends(code, &[says]);
-    assert_eq!(ended.stdout, "");
+    ends(&ended, code, &[says]);
+    assert!(ended.stdout.is_empty());
     assert!(!lab.graph().exists(), "nothing is written before all is checked");
 }
 
 #[test]
 fn a_dataset_becomes_a_graph() {
     let lab = ring(&[("images/a/1.png", b"x"), ("images/a/2.txt", b"x"), ("images/stranger/1.png", b"x")]);
-    let printed = lab.import(&[]).succeeds();
-    assert!(
-        printed.contains("4 entities, 1 relations") && printed.contains("lines of train repeat"),
-        "{printed}"
-    );
+    lab.ends(&[], 0, &["4 entities, 1 relations", "lines of train repeat"]);
 
     let vocabulary = Vocabulary::read(&lab.graph()).unwrap();
     let labels: Vec<&str> = vocabulary.entities.iter().map(|entity| entity.label()).collect();
@@ -66,21 +62,20 @@ fn a_dataset_becomes_a_graph() {
 #[test]
 fn a_graph_stays_fresh_until_an_input_changes() {
     let lab = ring(&[]);
-    lab.import(&["-q"]).succeeds();
-    let before = std::fs::read(lab.graph().join("stage.json")).unwrap();
-    assert_eq!(lab.import(&[]).succeeds(), "", "a fresh graph is not audited again");
-    assert_eq!(std::fs::read(lab.graph().join("stage.json")).unwrap(), before);
+    lab.ends(&["-q"], 0, &["lines of train repeat"]);
+    let before = json(&lab, "stage.json");
+    assert!(lab.import(&[]).stdout.is_empty(), "a fresh graph is not audited again");
+    assert_eq!(json(&lab, "stage.json"), before);
     lab.write("valid2id.txt", b"1\n3 1 0\n");
-    let status = lab.import(&["--status"]).succeeds();
-    assert!(status.contains("input `raw/valid2id.txt` changed"), "{status}");
-    lab.import(&["-q"]).succeeds();
-    assert!(lab.import(&["--status"]).succeeds().contains("fresh"));
+    lab.ends(&["--status"], 0, &["input `raw/valid2id.txt` changed"]);
+    assert_eq!(lab.ends(&["-qq"], 0, &[]), "", "quiet means quiet");
+    lab.ends(&["--status"], 0, &["fresh"]);
 }
 
 #[test]
 fn the_same_call_writes_the_same_bytes() {
     let outputs = |lab: Lab| {
-        lab.import(&["-q", "--validation", "holdout:0.2", "--seed", "7"]).succeeds();
+        lab.ends(&["-q", "--validation", "holdout:0.2", "--seed", "7"], 0, &[]);
         json(&lab, "stage.json")["outputs"].clone()
     };
     let (first, second) = (outputs(ring(&[])), outputs(ring(&[])));
@@ -91,105 +86,74 @@ fn the_same_call_writes_the_same_bytes() {
 }
 
 #[test]
-fn quiet_means_quiet() {
-    let ended = ring(&[]).import(&["-q"]);
-    ended.ends(0, &["lines of train repeat"]);
-    assert_eq!((&*ended.stdout, &*ring(&[]).import(&["-qq"]).stderr), ("", ""));
-}
-
-#[test]
 fn a_listing_stands_for_many_images() {
     let lab = ring(&[]);
     (0..2001).for_each(|image| lab.write(&format!("images/a/{image}.png"), b"x"));
-    lab.import(&["-qq"]).succeeds();
+    lab.ends(&["-qq"], 0, &[]);
     let manifest = json(&lab, "stage.json");
     assert_eq!(manifest["summary"]["images"], 2001);
     let inputs = manifest["inputs"].to_string();
     assert!(inputs.contains("raw/images/(listing)") && !inputs.contains("/7.png"), "{inputs}");
     lab.write("images/a/7.png", b"longer");
-    assert!(lab.import(&["--status"]).succeeds().contains("`raw/images/(listing)` changed"));
+    lab.ends(&["--status"], 0, &["`raw/images/(listing)` changed"]);
 }
 
 #[test]
 fn a_copied_validation_split_is_replaced() {
     let lab = ring(&[("valid2id.txt", b"1\n0 1 0\n")]);
-    let printed = lab.import(&["--set", "import.holdout_fraction=0.2"]).succeeds();
     let warning =
         "100 % of the published validation triples stand in train: 20 % of train is held out instead";
-    assert!(printed.contains(warning), "{printed}");
+    lab.ends(&["--set=import.holdout_fraction=0.2"], 0, &[warning]);
     assert_eq!(json(&lab, "audit.json")["validation"]["used"], "holdout:0.2");
     let published = ring(&[("valid2id.txt", b"1\n0 1 0\n")]);
-    published.import(&["-q", "--validation", "published"]).succeeds();
+    published.ends(&["-q", "--validation", "published"], 0, &[]);
     assert_eq!(json(&published, "stage.json")["summary"]["valid"], 1);
 }
 
 #[test]
 fn wrong_content_exits_with_65_and_its_line() {
-    fails(&[("train2id.txt", b"1\n0 1\n")], &[], 65, "train2id.txt: line 2: expected 3 columns, found 2");
-    fails(&[("train2id.txt", b"1\n0 4 0\n")], &[], 65, "line 2: tail 4 is out of range 0..4");
-    fails(&[("train2id.txt", b"1\n0 x 0\n")], &[], 65, "line 2: expected the id of the tail, found `x`");
-    fails(&[("train2id.txt", b"9\n0 1 0\n")], &[], 65, "line 1: the count line says 9, but 1 lines follow");
-    fails(&[("test2id.txt", b"0\n")], &[], 65, "test2id.txt: holds no triples");
-    for (test, says) in [
-        ("a\tfar\tb\n", "test2id.txt: line 1: relation `far` is not among the relations"),
-        ("a\tnextTo\tq\n", "test2id.txt: line 1: tail `q` is not among the entities"),
+    let by_id = r#"--set=import.names=[{file="entity2text.txt",join="id"}]"#;
+    let by_key = r#"--set=import.names=[{file="entity2text.txt",join="key"}]"#;
+    for (name, content, more, says) in [
+        ("train2id.txt", &b"1\n0 1\n"[..], "-q", "train2id.txt: line 2: expected 3 columns, found 2"),
+        ("train2id.txt", b"9\n0 1 0\n", "-q", "line 1: the count line says 9, but 1 lines follow"),
+        ("test2id.txt", b"0\n", "-q", "test2id.txt: holds no triples"),
+        ("entity2id.txt", b"a\t0\nb\t0\n", "-q", "entity2id.txt: line 2: id 0 was given on line 1"),
+        ("entity2text.txt", b"a Alpha\n", "-q", "entity2text.txt: line 1: expected key<TAB>text"),
+        ("entity2text.txt", b"a\tok\nb\t\xff\n", "-q", "entity2text.txt: line 2: not valid UTF-8"),
+        ("entity2text.txt", b"a\tA\n", by_id, "entity2text.txt: line 1: expected an id, found `a`"),
+        ("entity2text.txt", b"0\tA\n7\tB\n", by_id, "line 2: id 7 is out of range 0..4"),
+        ("entity2text.txt", b"q\tA\n", by_key, "joined by \"key\", nothing is found: no `q`"),
     ] {
-        let (train, valid): (File, File) =
-            (("train2id.txt", b"a\tnextTo\tb\n"), ("valid2id.txt", b"b\tnextTo\ta\n"));
-        fails(&[train, valid, ("test2id.txt", test.as_bytes())], &[], 65, says);
+        fails(&[(name, content)], &[more], 65, says);
     }
-    fails(&[("entity2id.txt", b"a\t0\nb\t0\n")], &[], 65, "entity2id.txt: line 2: id 0 was given on line 1");
-    fails(
-        &[("entity2id.txt", b"a\t0\nb\t2\n")],
-        &[],
-        65,
-        "line 2: id 2 is out of range 0..2: the ids have holes",
-    );
-    fails(&[("entity2id.txt", b"a\t0\na\t1\n")], &[], 65, "line 2: key `a` has id 0 already");
-    fails(&[("entity2text.txt", b"a Alpha\n")], &[], 65, "entity2text.txt: line 1: expected key<TAB>text");
     fails(&[], &["--format", "ids"], 65, "is the format `openke`?");
-    let by_id = r#"import.names=[{file="entity2text.txt",join="id"}]"#;
-    fails(&[], &["--set", by_id], 65, "entity2text.txt: line 1: expected an id, found `a`");
-    fails(
-        &[("entity2text.txt", b"0\tA\n7\tB\n")],
-        &["--set", by_id],
-        65,
-        "line 2: id 7 is out of range 0..4",
-    );
-    let by_key = r#"import.names=[{file="entity2text.txt",join="key"}]"#;
-    fails(
-        &[("entity2text.txt", b"q\tA\n")],
-        &["--set", by_key],
-        65,
-        "joined by \"key\", nothing is found: no `q`",
-    );
-    fails(&[("entity2text.txt", b"a\tok\nb\t\xff\n")], &[], 65, "entity2text.txt: line 2: not valid UTF-8");
 }
 
 #[test]
 fn what_is_missing_exits_with_66() {
-    fails(&[], &["--set", "import.train=nowhere.txt"], 66, "nowhere.txt: no such file");
-    fails(&[], &["--set", "import.entities=map"], 66, "map: no such file");
-    fails(&[], &["--set", "import.images=nowhere"], 66, "nowhere: no such folder");
-    fails(&[], &["--set", r#"import.names=[{file="nowhere.txt"}]"#], 66, "nowhere.txt: no such file");
-    fails(&[], &["--raw", "/nowhere"], 2, "cannot be used multiple times");
+    for (set, says) in [
+        ("--set=import.train=nowhere.txt", "nowhere.txt: no such file"),
+        ("--set=import.entities=map", "map: no such file"),
+        ("--set=import.images=nowhere", "nowhere: no such folder"),
+        (r#"--set=import.names=[{file="nowhere.txt"}]"#, "nowhere.txt: no such file"),
+    ] {
+        fails(&[], &[set], 66, says);
+    }
     let lab = ring(&[]);
     std::fs::remove_file(lab.raw().join("test2id.txt")).unwrap();
-    lab.import(&[]).ends(66, &["no test triples here", "hint: looked for test.tsv, test2id.txt"]);
+    lab.ends(&[], 66, &["no test triples here", "hint: looked for test.tsv, test2id.txt"]);
     std::fs::remove_dir_all(lab.raw()).unwrap();
-    lab.import(&[]).ends(66, &[]);
+    lab.ends(&[], 66, &[]);
 }
 
 #[test]
-fn a_wrong_call_exits_with_2() {
+fn a_wrong_call_exits_with_2_and_help_says_what_is_right() {
+    fails(&[], &["--raw", "/nowhere"], 2, "cannot be used multiple times");
     fails(&[], &["--validation", "half"], 2, "is not a validation");
     fails(&[], &["--format", "csv"], 2, "use auto, openke, ids or named");
     fails(&[], &["--set", "import.trian=x"], 2, "`import.trian`: no such key");
-    program(&["--run", "r"]).ends(2, &[]);
-}
-
-#[test]
-fn help_says_what_it_does() {
-    program(&["--help"])
-        .ends(0, &["--raw <DIR>", "--validation <HOW>", "holdout:FRACTION", "Exit codes", "Example"]);
+    ends(&program(&["--run", "r"]), 2, &[]);
+    let help = ["--raw <DIR>", "--validation <HOW>", "holdout:FRACTION", "Exit codes", "Example"];
+    ends(&program(&["--help"]), 0, &help);
 }
