@@ -3,7 +3,6 @@
 use program::Progress;
 use stage::files::{Temporary, digest};
 use stage::{Error, Kind, Result};
-use std::fmt;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -19,12 +18,11 @@ pub(crate) struct Client {
     pause: Duration,
 }
 
-/// The reason why an attempt did not bring the whole file.
 enum Failure {
-    /// The status that the server answered with.
-    Refused(u16),
-    /// The connection failed or ended.
-    Broken(String),
+    /// Another attempt may go better.
+    Passing(String),
+    /// The publisher will not give the file.
+    Final(String),
     /// This machine cannot write.
     Here(Error),
 }
@@ -32,42 +30,32 @@ enum Failure {
 impl From<ureq::Error> for Failure {
     fn from(error: ureq::Error) -> Self {
         match error {
-            ureq::Error::StatusCode(status) => Failure::Refused(status),
-            ureq::Error::Io(error) => Failure::Broken(error.to_string()),
-            other => Failure::Broken(other.to_string()),
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Refused(404 | 410) => {
-                f.write_str("not found, the publisher may have moved or removed it")
+            ureq::Error::StatusCode(404 | 410) => {
+                Failure::Final("not found, the publisher may have moved or removed it".to_owned())
             }
-            Failure::Refused(status) => write!(f, "the server answered {status}"),
-            Failure::Broken(said) => f.write_str(said),
-            Failure::Here(error) => error.fmt(f),
+            ureq::Error::StatusCode(status) => {
+                let said = format!("the server answered {status}");
+                let passing = matches!(status, 408 | 416 | 429 | 500..);
+                if passing { Failure::Passing(said) } else { Failure::Final(said) }
+            }
+            ureq::Error::Io(error) => Failure::Passing(error.to_string()),
+            other => Failure::Passing(other.to_string()),
         }
     }
 }
 
 impl Failure {
-    /// Returns whether another attempt may go better.
-    fn may_pass(&self) -> bool {
-        matches!(self, Failure::Broken(_) | Failure::Refused(408 | 416 | 429 | 500..))
-    }
-
     fn into_error(self, address: &str, target: &Path) -> Error {
-        if let Failure::Here(error) = self {
-            return error;
-        }
+        let said = match self {
+            Failure::Here(error) => return error,
+            Failure::Passing(said) | Failure::Final(said) => said,
+        };
         let hint = format!(
             "check the connection (HTTPS_PROXY names a proxy, DSOM_MIRROR a mirror) and run the same command again, or bring \
              the file from elsewhere to {}",
             target.display()
         );
-        Error::new(Kind::Io, format!("{address}: {self}")).hint(hint)
+        Error::new(Kind::Io, format!("{address}: {said}")).hint(hint)
     }
 }
 
@@ -95,8 +83,8 @@ impl Client {
         let mut pause = self.pause;
         for _ in 1..ATTEMPTS {
             match self.attempt(wanted, part) {
-                Err(failure) if failure.may_pass() => {
-                    tracing::warn!("{}: {failure}: trying again", wanted.address);
+                Err(Failure::Passing(said)) => {
+                    tracing::warn!("{}: {said}: trying again", wanted.address);
                 }
                 settled => return settled,
             }
@@ -133,7 +121,7 @@ impl Client {
         let length = part.append(response.body_mut().as_reader().take(most), &progress)?;
         match total.or(wanted.bytes) {
             Some(total) if length < total => {
-                Err(Failure::Broken(format!("the connection ended after {length} of {total} bytes")))
+                Err(Failure::Passing(format!("the connection ended after {length} of {total} bytes")))
             }
             _ => Ok(()),
         }
@@ -172,7 +160,7 @@ impl Part {
     fn append(&mut self, mut from: impl Read, progress: &Progress) -> Result<u64, Failure> {
         let mut buffer = vec![0; 1 << 16];
         loop {
-            match from.read(&mut buffer).map_err(|error| Failure::Broken(error.to_string()))? {
+            match from.read(&mut buffer).map_err(|error| Failure::Passing(error.to_string()))? {
                 0 => return self.length(),
                 n => {
                     self.0.file.write_all(&buffer[..n]).map_err(|e| self.failure(e))?;

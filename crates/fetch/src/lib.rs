@@ -51,12 +51,8 @@ pub fn fetch(manifest: &Manifest, name: &str, options: &Options) -> Result<()> {
     let bytes = lacking.iter().filter_map(|file| file.bytes).sum();
     require_disk(&options.out, bytes, "the download", "give --out a folder on a larger disk")?;
     let more = if lacking.iter().any(|file| file.bytes.is_none()) { "more than " } else { "" };
-    let (count, size) = (lacking.len(), human(bytes));
-    tracing::info!(
-        "{name}: {count} of {} files to fetch, {more}{size}, into {}",
-        all.len(),
-        options.out.display()
-    );
+    let (count, all, size, out) = (lacking.len(), all.len(), human(bytes), options.out.display());
+    tracing::info!("{name}: {count} of {all} files to fetch, {more}{size}, into {out}");
     let licences: BTreeSet<&str> = lacking.iter().map(|file| file.licence.as_str()).collect();
     let licences = licences.into_iter().collect::<Vec<_>>().join(", ");
     tracing::info!("licences, as their publishers state them: {licences}; to be cited: {}", dataset.citation);
@@ -65,7 +61,7 @@ pub fn fetch(manifest: &Manifest, name: &str, options: &Options) -> Result<()> {
     for sentence in &dataset.elsewhere {
         tracing::info!("not fetched: {sentence}");
     }
-    tracing::info!("{}: all {} files are in place", folder.display(), all.len());
+    tracing::info!("{}: all {all} files are in place", folder.display());
     Ok(())
 }
 
@@ -89,12 +85,10 @@ fn bring(lacking: Vec<Wanted>, options: &Options) -> Result<()> {
     for file in lacking {
         let (file, target) = (file.clone().on(options.mirror.as_deref()), options.out.join(&file.place));
         let (sha256, bytes) = client.bring(&file, &target)?;
-        tracing::info!("{}: {}", target.display(), human(bytes));
+        let target = target.display();
+        tracing::info!("{target}: {}", human(bytes));
         if file.sha256.is_none() {
-            tracing::warn!(
-                "{}: no digest is known to compare with; its SHA-256 is {sha256}",
-                target.display()
-            );
+            tracing::warn!("{target}: no digest is known to compare with; its SHA-256 is {sha256}");
         }
     }
     Ok(())

@@ -55,7 +55,7 @@ fn format(text: &str) -> Result<TripleFormat, String> {
 
 /// Runs the program, and gives its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
-    program::main(&arguments.common, || crate::import::import(&arguments))
+    program::main(&arguments.common, || crate::import(&arguments))
 }
 
 impl Arguments {

@@ -5,5 +5,89 @@
 //! triples, and `audit.json`.
 
 pub mod command;
-mod import;
 pub mod report;
+
+use mkg::Split;
+use mkg::audit::Audit;
+use mkg::graph::write_triples;
+use mkg::raw::{Dataset, ImageFile, Plan, SplitTriples};
+use program::print_line;
+use serde_json::{Value, json};
+use stage::task::Task;
+use stage::{Error, Result, interrupt};
+use std::path::Path;
+
+use command::Arguments;
+use report::render;
+
+/// Up to so many image files are inputs of their own; beyond, a listing with their sizes stands for all.
+const SINGLE_IMAGES: usize = 2000;
+
+/// Reads the raw folder that `args` name and writes the graph, unless it is fresh.
+pub(crate) fn import(args: &Arguments) -> Result<()> {
+    let (recipe, import) = args.recipe()?;
+    let plan = Plan::resolve(&args.raw, &import)?;
+    let dataset = Dataset::read(&plan)?;
+    interrupt::check()?;
+    let parts = SplitTriples::choose(&dataset, &import, recipe.seed)?;
+    let audit = Audit::new(&dataset, &parts);
+    let run = args.common.run();
+    let mut task = Task::new(&run, "dsom-import", run.graph(), &import, recipe.seed);
+    add_inputs(&plan, &dataset.image_files, &mut task)?;
+    let Some((work, ())) = args.common.begin(task, || Ok(()))? else { return Ok(()) };
+    let folder = work.path("");
+    dataset.vocabulary.write(&folder)?;
+    for (split, triples) in Split::ALL.into_iter().zip([&parts.train, &parts.valid, &parts.test]) {
+        interrupt::check()?;
+        write_triples(&work.path(&split.file()), triples)?;
+    }
+    audit.write(&folder)?;
+    work.finish(summary(&plan, &dataset, &parts, &audit)?)?;
+    if args.common.is_quiet() {
+        audit.warnings.iter().for_each(|warning| tracing::warn!("{warning}"))
+    } else {
+        print_line(&render(&audit))
+    }
+    Ok(())
+}
+
+/// Names every raw file relative to the raw folder, so that a folder that moved is the same input.
+fn add_inputs(plan: &Plan, images: &[ImageFile], task: &mut Task) -> Result<()> {
+    let folder = plan.import.images.as_deref().unwrap_or("images".as_ref());
+    let single = if images.len() <= SINGLE_IMAGES { images } else { &[] };
+    for file in plan.files().into_iter().chain(single.iter().map(|file| folder.join(&file.path))) {
+        task.external_input(&plan.path(&file), label(&file))?;
+    }
+    if images.len() > SINGLE_IMAGES {
+        let lines = images.iter().map(|file| format!("{:?}\t{}\n", file.path, file.bytes));
+        task.external_listing(&lines.collect::<String>(), label(&folder.join("(listing)")));
+    }
+    Ok(())
+}
+
+fn label(file: &Path) -> String {
+    format!("raw/{}", file.display())
+}
+
+fn summary(plan: &Plan, dataset: &Dataset, parts: &SplitTriples, audit: &Audit) -> Result<Value> {
+    let images_root = plan.import.images.as_ref().map(|folder| {
+        let path = plan.path(folder);
+        path.canonicalize().map_err(|e| Error::io(&path, e))
+    });
+    Ok(json!({
+        "name": dataset.name,
+        "entities": audit.entities,
+        "entities_listed": dataset.listed,
+        "relations": audit.relations,
+        "train": parts.train.len(),
+        "valid": parts.valid.len(),
+        "test": parts.test.len(),
+        "validation": String::from(parts.validation.used),
+        "names": audit.coverage.names,
+        "descriptions": audit.coverage.descriptions,
+        "captions": audit.coverage.captions,
+        "entities_with_images": audit.coverage.entities_with_images,
+        "images": audit.coverage.images,
+        "images_root": images_root.transpose()?,
+    }))
+}

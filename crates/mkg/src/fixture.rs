@@ -1,7 +1,7 @@
 //! Files of tests.
 
 use stage::Result;
-use std::path::PathBuf;
+use std::path::Path;
 use tempfile::TempDir;
 
 /// A folder with these files, which is removed with the value.
@@ -15,20 +15,12 @@ pub(crate) fn folder(files: &[(&str, &str)]) -> TempDir {
     dir
 }
 
-/// One file, in a folder that is removed with it.
-pub(crate) struct Written(TempDir);
-
-impl Written {
-    pub(crate) fn new(text: &str) -> Written {
-        Written(folder(&[("file.txt", text)]))
-    }
-
-    pub(crate) fn path(&self) -> PathBuf {
-        self.0.path().join("file.txt")
-    }
+/// What is read from a file of this text.
+pub(crate) fn written<T>(text: &str, read: impl FnOnce(&Path) -> T) -> T {
+    read(&folder(&[("file.txt", text)]).path().join("file.txt"))
 }
 
-/// The message of an error about the content of a [`Written`] file, without its path.
+/// The message of an error about the content of such a file, without its path.
 pub(crate) fn complaint<T>(read: Result<T>) -> String {
     let error = read.err().expect("refused");
     assert_eq!(error.kind(), stage::Kind::Data);

@@ -239,7 +239,6 @@ fn owned<'a>(batch: &'a RecordBatch, name: &str) -> Result<impl Iterator<Item = 
     Ok(texts(batch, name)?.iter().map(|text| text.map(str::to_owned)))
 }
 
-/// A column of ids, all below `count`.
 fn ids<'a>(batch: &'a RecordBatch, name: &str, count: usize) -> Result<&'a UInt32Array> {
     let column: &UInt32Array = numbers(batch, name)?;
     match column.values().iter().enumerate().find(|(_, id)| EntityId(**id).index() >= count) {
@@ -281,7 +280,6 @@ mod tests {
         }
     }
 
-    /// A folder with a file of these triples.
     fn written(triples: &[Triple]) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.parquet");

@@ -7,10 +7,8 @@ pub mod audit;
 #[cfg(test)]
 mod fixture;
 pub mod graph;
-pub mod ids;
-pub mod queries;
+mod ids;
 pub mod raw;
 
 pub use graph::{Entity, Relation, Vocabulary};
-pub use ids::{EntityId, Query, RelationId, Split, Triple};
-pub use queries::{KnownAnswers, QuerySet};
+pub use ids::{EntityId, KnownAnswers, Query, QuerySet, RelationId, Split, Triple};

@@ -4,16 +4,6 @@
 //! line or none, CRLF in one file and LF in the next. So reading has three steps. A [`Plan`] finds the files and
 //! says which are missing before anything is read; [`Dataset::read`] reads them into ids, and every
 //! complaint names file and line; [`SplitTriples::choose`] decides which triples are validation.
-//!
-//! ```no_run
-//! use mkg::raw::{Dataset, SplitTriples, Plan};
-//! # fn main() -> stage::Result<()> {
-//! let recipe = recipe::Import::default();
-//! let dataset = Dataset::read(&Plan::resolve("data/nations".as_ref(), &recipe)?)?;
-//! let parts = SplitTriples::choose(&dataset, &recipe, 0)?;
-//! let audit = mkg::audit::Audit::new(&dataset, &parts);
-//! # Ok(()) }
-//! ```
 
 mod columns;
 mod dataset;

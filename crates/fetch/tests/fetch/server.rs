@@ -60,7 +60,6 @@ impl Server {
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     }
 
-    /// Head and body.
     fn answer(&self, path: &str, from: usize, fault: Option<Fault>) -> (String, Vec<u8>) {
         let (status, mut body) = match (self.files.get(path), fault) {
             (_, Some(Fault::Status(status))) => (status, Vec::new()),

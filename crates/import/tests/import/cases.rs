@@ -22,7 +22,6 @@ const OPENKE: [File; 5] = [
     ("test2id.txt", b"1\n2 3 0\n"),
 ];
 
-/// The small graph with its tables.
 fn both() -> Vec<File<'static>> {
     [NAMED.as_slice(), &TABLES].concat()
 }
@@ -37,7 +36,6 @@ fn case(base: &[File], changes: &[File], more: &[&str], code: i32, says: &[&str]
     Lab::of(&[base, changes].concat()).ends(more, code, says);
 }
 
-/// It ends with 65.
 #[track_caller]
 fn refused(base: &[File], changes: &[File], says: &[&str]) {
     case(base, changes, &[], 65, says);
@@ -67,15 +65,10 @@ fn reads_alike(base: &[File], changes: &[File]) {
 }
 
 #[test]
-fn headers_and_columns_too_many() {
+fn headers() {
     let header: &[u8] = b"head\trelation\ttail\na\tr\tb\nb\tr\tc\n";
     refused(&both(), &[("train.tsv", header)], &["train.tsv: line 1", "header"]);
     refused(&NAMED, &[("train.tsv", header)], &["train.tsv: line 1", "header"]);
-    refused(&OPENKE, &[("train2id.txt", b"Subject Predicate Object\n0 1 0\n")], &["line 1", "header"]);
-    let indexed: &[u8] = b"\thead\trelation\ttail\n0\ta\tr\tb\n";
-    refused(&NAMED, &[("train.tsv", indexed)], &["line 1", "header"]);
-    let scored: &[u8] = b"a\tr\tb\t1.0\nb\tr\tc\t0.5\n";
-    refused(&NAMED, &[("train.tsv", scored)], &["line 1: expected 3 columns, found 4", "a score"]);
     // In words that no list has, but in every file.
     let others: [File; 3] = [
         ("train.tsv", b"Kopf\tArt\tEnde\na\tr\tb\nb\tr\tc\n"),
@@ -111,12 +104,10 @@ fn openke_files_in_all_their_spellings() {
     let none: [File; 3] =
         [("train2id.txt", b"0 1 0\n1 0 0\n"), ("valid2id.txt", b"1 1 0\n"), ("test2id.txt", b"0 0 0\n")];
     refused(&OPENKE, &none, &["expected a count line", "import.format = \"ids\""]);
-    let large: &[u8] = b"4\na\t0\nb\t1\nc\t2\nd\t4294967296\n";
-    refused(&OPENKE, &[("entity2id.txt", large)], &["line 5: id 4294967296 is out of range 0..4"]);
 }
 
 #[test]
-fn n_triples_and_what_is_not() {
+fn n_triples() {
     let spelled = |end: &str, text: &str| -> String {
         let line = |line: &str| line.split('\t').map(|key| format!("<http://x/{key}>")).collect::<Vec<_>>();
         text.lines().map(|l| format!("{}{end}\n", line(l).join(" "))).collect()
@@ -125,54 +116,19 @@ fn n_triples_and_what_is_not() {
     let plain = plain.each_ref().map(|(name, text)| (*name, text.as_bytes()));
     let glued = format!("# a comment\n{}", spelled(".", text(NAMED[0])));
     reads_alike(&plain, &[("train.tsv", glued.as_bytes())]);
-    for (line, says) in [
-        ("@prefix x: <http://x/> .", "a directive of Turtle"),
-        ("<http://x/a> <http://x/r> \"1984\"^^<http://x/year> .", "is a literal"),
-        ("<http://x/a> <http://x/r> \"one two three\"@en .", "is a literal"),
-        ("<http://x/a> <http://x/r> <http://x/b> ;", "Turtle"),
-        ("<http://x/a> <http://x/r> <http://x/b> <http://x/g> .", "N-Quads"),
-    ] {
-        let added = [plain[0].1, line.as_bytes()].concat();
-        refused(&plain, &[("train.tsv", &added)], &["line 6: ", says]);
-    }
-}
-
-#[test]
-fn tables_with_other_separators() {
-    for (text, says) in [
-        ("a,r,b\nb,r,c\n", "commas"),
-        ("\"a\",\"r\",\"b\"\n\"b\",\"r\",\"c\"\n", "commas"),
-        ("a;r;b\nb;r;c\n", "semicolons"),
-        ("New York,lies on,the Hudson\nOld York,lies on,the Ouse\n", "commas"),
-        ("a,\"r, or so\",b\nb,r,c\n", "CSV"),
-    ] {
-        refused(&NAMED, &[("train.tsv", text.as_bytes())], &["line 1", says]);
-    }
 }
 
 #[test]
 fn encodings_are_named_or_read() {
-    let utf16 = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
     let train = text(NAMED[0]);
-    for (bytes, says) in [
-        (utf16(&format!("\u{feff}{train}")), "UTF-16"),
-        (utf16(train), "UTF-16"),
-        (train.replace('a', "é").chars().map(|c| c as u8).collect(), "Latin-1"),
-        (b"\x1f\x8b\x08\x00\x00".to_vec(), "gzip"),
-        (train.replace('\n', "\r").into_bytes(), "carriage return (CR)"),
-        (train.replace('b', "b\0").into_bytes(), "NUL"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n".to_vec(), "Git LFS"),
-        (b"<!DOCTYPE html><html>Sign in</html>".to_vec(), "web page"),
-    ] {
-        refused(&NAMED, &[("train.tsv", &bytes)], &["train.tsv", says]);
-    }
+    let utf16: Vec<u8> = train.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    refused(&NAMED, &[("train.tsv", &utf16)], &["train.tsv", "UTF-16"]);
     let marked = |text: &str| format!("\u{feff}{text}").into_bytes();
     let [entities, relations] = TABLES.map(|table| marked(text(table)));
     let windows = marked(&train.replace('\n', "\r\n"));
-    reads_alike(
-        &both(),
-        &[("entities.tsv", &entities), ("relations.tsv", &relations), ("train.tsv", &windows)],
-    );
+    let files: [File; 3] =
+        [("entities.tsv", &entities), ("relations.tsv", &relations), ("train.tsv", &windows)];
+    reads_alike(&both(), &files);
     // Files that were put together keep the marks of each.
     let joined = train.replace("b\tr\tc", "\u{feff}b\tr\tc");
     reads_alike(&both(), &[("train.tsv", joined.as_bytes())]);

@@ -11,16 +11,10 @@ const SEPARATORS: [(char, &str); 3] = [(',', "commas"), (';', "semicolons"), ('|
 const BLANK: [char; 2] = [' ', '\u{feff}'];
 
 /// Words that headers have for head, relation and tail.
-const ROLES: [&[&str]; 3] = [
-    &[
-        "head", "subject", "subj", "source", "src", "entity1", "entity_1", "e1", "h", "s", "from", "start",
-        "node1",
-    ],
-    &["relation", "predicate", "pred", "property", "edge", "rel", "link", "type", "label", "r", "p"],
-    &[
-        "tail", "object", "obj", "target", "tgt", "dst", "entity2", "entity_2", "e2", "t", "o", "to", "end",
-        "node2",
-    ],
+const ROLES: [&str; 3] = [
+    "head subject subj source src entity1 entity_1 e1 h s from start node1",
+    "relation predicate pred property edge rel link type label r p",
+    "tail object obj target tgt dst entity2 entity_2 e2 t o to end node2",
 ];
 
 fn uneven(line: &str, found: usize) -> Error {
@@ -80,7 +74,6 @@ pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
     }
 }
 
-/// The three cells of a line of numbers.
 pub(super) fn three(line: &str) -> Result<[&str; 3]> {
     let cells: Vec<&str> = line.split_whitespace().collect();
     cells.as_slice().try_into().map_err(|_| uneven(line, cells.len()))
@@ -132,12 +125,11 @@ fn resource(text: &str) -> Option<(&str, &str)> {
     Some((resource, rest.trim_start()))
 }
 
-/// Returns whether a line names columns instead of holding a triple.
 pub(super) fn is_header(line: &str) -> bool {
     let separators: &[char] = if line.contains('\t') { &['\t'] } else { &[',', ';', '|', ' '] };
     let cells: Vec<String> = line.split(separators).map(bare).filter(|cell| !cell.is_empty()).collect();
     (3..=6).contains(&cells.len())
-        && ROLES.iter().all(|role| cells.iter().any(|cell| role.iter().any(|word| is_word(cell, word))))
+        && ROLES.iter().all(|role| cells.iter().any(|cell| role.split(' ').any(|word| is_word(cell, word))))
 }
 
 /// A cell without quotes, brackets and marks around it, in lower case.
@@ -233,10 +225,14 @@ mod tests {
     fn what_is_no_triple_is_said_in_words() {
         for (line, says) in [
             ("<a>\t<r>\t\"a text\"@en .", "is a literal"),
+            ("<a> <r> \"1984\"^^<http://x/year> .", "is a literal"),
             ("PREFIX ex: <http://example.org/>", "a directive of Turtle"),
-            ("a,near,b", "CSV"),
-            ("\"New York\",\"near\",\"b\"", "quotes"),
+            ("@prefix ex: <http://example.org/> .", "a directive of Turtle"),
+            ("<a> <r> <b> ;", "Turtle, not N-Triples"),
+            ("<a> <r> <b> <g> .", "N-Quads"),
+            ("\"New York\",\"near\",\"b\"", "CSV, with commas"),
             ("a;near;b", "semicolons"),
+            ("a\tr\tb\t1.0", "found 4 | is there an index, a score or a time"),
             ("New York near b", "found 4 | keys that hold spaces need tabs"),
             ("\thead\trelation\ttail", "header"),
         ] {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::images::{ImageFile, ImageReport, elsewhere, read_images};
 use super::join::{TextKind, TextReport, gather};
-use super::keys::Listing;
+use super::keys::{Listing, Listings};
 use super::lines::Lines;
 use super::names;
 use super::plan::Plan;
@@ -56,23 +56,14 @@ impl Dataset {
     pub fn read(plan: &Plan) -> Result<Dataset> {
         let [entities, relations] = [&plan.import.entities, &plan.import.relations]
             .map(|file| file.as_ref().map(|file| plan.path(file)));
-        let mut entities = Listing::read("entities", entities.as_deref())?;
-        let mut relations = Listing::read("relations", relations.as_deref())?;
-        let (splits, first_line) = read_splits(plan, &mut entities, &mut relations)?;
-        let mut dataset = Dataset {
-            name: plan.import.name.clone().unwrap_or_default(),
-            splits,
-            listed: !entities.open,
-            ..Dataset::default()
-        };
-        let notes = [
-            first_line,
-            twins(&entities),
-            twins(&relations),
-            misplaced(&entities, &relations),
-            plan.left_out()?,
-        ];
-        dataset.notes.extend(notes.into_iter().flatten());
+        let mut listings = Listings::read(entities.as_deref(), relations.as_deref())?;
+        let (splits, first_line) = read_splits(plan, &mut listings)?;
+        let Listings { mut entities, mut relations } = listings;
+        let name = plan.import.name.clone().unwrap_or_default();
+        let mut dataset = Dataset { name, splits, listed: !entities.open, ..Dataset::default() };
+        let keys = [twins(&entities), twins(&relations), misplaced(&entities, &relations)];
+        let notes = [first_line].into_iter().chain(keys).chain([plan.left_out()?]);
+        dataset.notes.extend(notes.flatten());
         dataset.vocabulary.entities = dataset.entities(plan, &mut entities)?;
         dataset.vocabulary.relations = dataset.relations(plan, &mut relations)?;
         dataset.add_images(plan, &entities)?;
@@ -139,8 +130,7 @@ impl Dataset {
 
 fn read_splits(
     plan: &Plan,
-    entities: &mut Listing,
-    relations: &mut Listing,
+    listings: &mut Listings,
 ) -> Result<(BTreeMap<Split, PublishedSplit>, Option<String>)> {
     let mut files = Vec::new();
     for split in Split::ALL {
@@ -149,10 +139,10 @@ fn read_splits(
         }
     }
     let lines: Vec<&Lines> = files.iter().map(|(_, lines)| lines).collect();
-    let format = decide(plan.import.format, &lines, entities, relations)?;
+    let format = decide(plan.import.format, &lines, listings)?;
     let mut splits = BTreeMap::new();
     for (split, lines) in &files {
-        let triples = read_triples(lines, format, entities, relations)?;
+        let triples = read_triples(lines, format, listings)?;
         splits.insert(*split, PublishedSplit::new(triples));
     }
     let note = if format == TripleFormat::Named { lonely_first_lines(&files, &splits)? } else { None };
@@ -220,22 +210,22 @@ fn misplaced(entities: &Listing, relations: &Listing) -> Option<String> {
 mod tests {
     use super::*;
     use crate::fixture::folder;
-    use recipe::Import;
 
-    fn read(dir: &tempfile::TempDir, import: &Import) -> Dataset {
-        Dataset::read(&Plan::resolve(dir.path(), import).unwrap()).unwrap()
+    fn read(files: &[(&str, &str)], import: &str) -> Dataset {
+        let (dir, import) = (folder(files), toml::from_str(import).unwrap());
+        Dataset::read(&Plan::resolve(dir.path(), &import).unwrap()).unwrap()
     }
 
     #[test]
     fn our_own_tables() {
-        let dir = folder(&[
+        let files = [
             ("entities.tsv", "key\tname\tkind\tdescription\nfr\tFrance\tx\tA country.\nde\t\tx\t\n"),
             ("relations.tsv", "key\tname\nborders\tborders on\n"),
             ("train.tsv", "fr\tborders\tde\nde\tborders\tfr\nfr\tborders\tde\n"),
             ("test.tsv", "de\tborders\tde\n"),
             ("images/fr/1.png", "x"),
-        ]);
-        let dataset = read(&dir, &Import { names_from_keys: true, ..Import::default() });
+        ];
+        let dataset = read(&files, "names_from_keys = true");
         let entities = &dataset.vocabulary.entities;
         assert_eq!((entities[0].name.as_deref(), entities[1].name.as_deref()), (Some("France"), Some("de")));
         assert_eq!(entities[0].description.as_deref(), Some("A country."));
@@ -249,18 +239,16 @@ mod tests {
 
     #[test]
     fn an_earlier_source_wins_and_a_later_one_fills() {
-        let dir = folder(&[
+        let files = [
             ("entity2id.txt", "a 0\nb 1\nunused 2\n"),
             ("relation2id.txt", "r 0\n"),
             ("train.txt", "a r b .\n"),
             ("test.txt", "b r a .\n"),
             ("first.txt", "a\tone\n"),
             ("second.txt", "a\ttwo\nb\tthree\nzzz\tfour\n"),
-        ]);
-        let import =
-            toml::from_str("names = [{ file = 'first.txt' }, { file = 'second.txt', join = 'key' }]")
-                .unwrap();
-        let dataset = read(&dir, &import);
+        ];
+        let import = "names = [{ file = 'first.txt' }, { file = 'second.txt', join = 'key' }]";
+        let dataset = read(&files, import);
         let names: Vec<&str> = dataset.vocabulary.entities.iter().map(Entity::label).collect();
         assert_eq!(names, ["one", "three", "unused"]);
         let second = &dataset.texts[1];
@@ -269,8 +257,8 @@ mod tests {
 
     #[test]
     fn without_maps_the_triples_name_everything() {
-        let dir = folder(&[("train", "b\tr\ta\n"), ("valid", "a\tr\tc\n"), ("test", "d\ts\ta\n")]);
-        let dataset = read(&dir, &Import::default());
+        let files = [("train", "b\tr\ta\n"), ("valid", "a\tr\tc\n"), ("test", "d\ts\ta\n")];
+        let dataset = read(&files, "");
         let keys: Vec<&str> = dataset.vocabulary.entities.iter().map(|entity| entity.key.as_str()).collect();
         assert_eq!(keys, ["b", "a", "c", "d"]);
         assert_eq!(dataset.splits[&Split::Test].triples, [Triple::new(3, 1, 1)]);

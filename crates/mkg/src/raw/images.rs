@@ -40,9 +40,6 @@ pub struct ImageReport {
 
 /// Lists the images in `root` by entity, sorted. A sub-folder, or a single image, is named like the entity's key, like the key
 /// with its slashes as dots (`m.027rn` for `/m/027rn`), or like what follows the key's last slash.
-///
-/// # Errors
-/// If a folder cannot be read, or a link leads out of `root`. A link that leads nowhere is counted.
 pub(super) fn read_images(
     root: &Path,
     keys: &KeyMap,
@@ -55,22 +52,21 @@ pub(super) fn read_images(
         let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
         let name = name.map(OsStr::to_string_lossy).unwrap_or_default();
         match holders.get(&*name).map_or(&[][..], Vec::as_slice) {
-            _ if !path.is_dir() && !is_image(&path) => folder.skip(&path),
+            _ if !path.is_dir() && !is_image(&path) => folder.skipped.push(path),
             [id] => images[*id].extend(folder.images(&path)?),
             [] => folder.meet(&path, &holders),
             ids => folder.shared.push(format!("`{}` may be of {}", folder.shown(&path), keys.either(ids))),
         }
     }
     let found = images.iter().any(|files| !files.is_empty());
-    let notes = folder.notes(keys, entities, found);
-    let unknown = folder.unknown.len() + folder.shared.len();
-    Ok((images, ImageReport { unknown, skipped: folder.skipped, notes }))
+    let mut skipped: BTreeMap<String, usize> = BTreeMap::new();
+    folder.skipped.iter().for_each(|path| *skipped.entry(ending(path)).or_default() += 1);
+    let notes = folder.notes(keys, entities, &skipped, found);
+    Ok((images, ImageReport { unknown: folder.unknown.len() + folder.shared.len(), skipped, notes }))
 }
 
 /// The entities that a folder's name may belong to; an exact name goes before a derived one.
-type Holders<'a> = HashMap<Cow<'a, str>, Vec<usize>>;
-
-fn holders(keys: &KeyMap) -> Holders<'_> {
+fn holders(keys: &KeyMap) -> HashMap<Cow<'_, str>, Vec<usize>> {
     let mut holders = keys.spelled(|_, key| key.into());
     let dotted = keys.spelled(|_, key| key.trim_start_matches('/').replace('/', ".").into());
     for (name, ids) in dotted.into_iter().chain(keys.spelled(|_, key| last_segment(key).into())) {
@@ -90,9 +86,8 @@ struct Folder {
     outer: Option<String>,
     /// Sentences about those that may be several entities'.
     shared: Vec<String>,
-    /// Files and folders that are not read, by the ending of their name, and the first of them.
-    skipped: BTreeMap<String, usize>,
-    first_skipped: Option<String>,
+    /// Files and folders that are not read.
+    skipped: Vec<PathBuf>,
     /// Links that lead nowhere.
     broken: Vec<String>,
     /// Sub-folders without a file that is read.
@@ -144,32 +139,25 @@ impl Folder {
     fn images(&mut self, path: &Path) -> Result<Vec<ImageFile>> {
         let inside = if path.is_dir() { self.entries(path)? } else { vec![path.to_owned()] };
         let (images, others): (Vec<_>, Vec<_>) = inside.into_iter().partition(|path| is_image(path));
-        others.iter().for_each(|other| self.skip(other));
+        self.skipped.extend(others);
         if images.is_empty() {
             self.empty.push(self.shown(path));
         }
-        images.iter().map(|image| self.image_file(image)).collect()
-    }
-
-    fn image_file(&self, path: &Path) -> Result<ImageFile> {
-        let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
-        let parts = path.strip_prefix(&self.root).unwrap_or(path).iter().map(OsStr::to_string_lossy);
-        Ok(ImageFile { path: parts.collect::<Vec<_>>().join("/"), bytes })
+        let images = images.iter().map(|path| {
+            let bytes = std::fs::metadata(path).map_err(|e| Error::io(path, e))?.len();
+            let parts = path.strip_prefix(&self.root).unwrap_or(path).iter().map(OsStr::to_string_lossy);
+            Ok(ImageFile { path: parts.collect::<Vec<_>>().join("/"), bytes })
+        });
+        images.collect()
     }
 
     /// Notes what is no entity's, and whether it holds folders that are.
-    fn meet(&mut self, path: &Path, holders: &Holders) {
+    fn meet(&mut self, path: &Path, holders: &HashMap<Cow<str>, Vec<usize>>) {
         let shown = self.shown(path);
         if self.outer.is_none() && paths(path).iter().any(|inside| holders.contains_key(&*name(inside))) {
             self.outer = Some(shown.clone());
         }
         self.unknown.push(shown);
-    }
-
-    fn skip(&mut self, path: &Path) {
-        *self.skipped.entry(ending(path)).or_default() += 1;
-        let shown = self.shown(path);
-        self.first_skipped.get_or_insert(shown);
     }
 
     /// A path in the image folder, as messages show it: a folder ends with a slash.
@@ -178,7 +166,13 @@ impl Folder {
         format!("{}{end}", path.strip_prefix(&self.root).unwrap_or(path).display())
     }
 
-    fn notes(&self, keys: &KeyMap, entities: &[Entity], found: bool) -> Vec<String> {
+    fn notes(
+        &self,
+        keys: &KeyMap,
+        entities: &[Entity],
+        skipped: &BTreeMap<String, usize>,
+        found: bool,
+    ) -> Vec<String> {
         let key = entities.first().map_or("", |entity| entity.key.as_str());
         let layout =
             format!("images lie in a folder named like the entity's key, as `{key}/`, or are named like it");
@@ -198,7 +192,13 @@ impl Folder {
                 format!("{count} images or their folders may be of several entities: {first}; none is read")
             }),
             told(&self.broken, |count, first| format!("{count} links lead nowhere, such as `{first}`")),
-            self.skipped_note(),
+            self.skipped.first().map(|first| {
+                let (all, counts, first) = (self.skipped.len(), most(skipped), self.shown(first));
+                let read = EXTENSIONS.join(", ");
+                format!(
+                    "{all} files are skipped for their ending ({counts}), such as `{first}`: images end in {read}"
+                )
+            }),
             told(&self.empty, |count, first| {
                 format!("{count} image folders have no image that is read, such as `{first}`")
             }),
@@ -209,18 +209,14 @@ impl Folder {
         }
         notes
     }
+}
 
-    fn skipped_note(&self) -> Option<String> {
-        let first = self.first_skipped.as_ref()?;
-        let mut counts: Vec<_> = self.skipped.iter().collect();
-        counts.sort_by_key(|(_, count)| Reverse(**count));
-        let counts = counts.iter().take(8).map(|(ending, count)| format!("{count} {ending}"));
-        let counts = counts.collect::<Vec<_>>().join(", ");
-        let (all, read) = (self.skipped.values().sum::<usize>(), EXTENSIONS.join(", "));
-        Some(format!(
-            "{all} files are skipped for their ending ({counts}), such as `{first}`: images end in {read}"
-        ))
-    }
+/// `12 .tif, 3 folders`: the most frequent endings.
+fn most(skipped: &BTreeMap<String, usize>) -> String {
+    let mut counts: Vec<_> = skipped.iter().collect();
+    counts.sort_by_key(|(_, count)| Reverse(**count));
+    let counts = counts.iter().take(8).map(|(ending, count)| format!("{count} {ending}"));
+    counts.collect::<Vec<_>>().join(", ")
 }
 
 /// A sentence about how many there are, and the first, of what there is.

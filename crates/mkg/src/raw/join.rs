@@ -208,9 +208,6 @@ fn join(path: &Path, rows: &[TextRow], keys: &KeyMap, join: Join) -> Result<Join
 const FAR_MORE: usize = 10;
 
 /// Joins rows by key; in another way only where that finds far more, which chance does not.
-///
-/// # Errors
-/// [`stage::Kind::Data`] for numbers that may be ids as well as keys.
 fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
     let spelled = by_spelling(rows, keys);
     let by_id = join_by(rows, keys, Join::Id);
@@ -260,7 +257,6 @@ fn by_spelling(rows: &[TextRow], keys: &KeyMap) -> Joined {
     best
 }
 
-/// The recipe's word for a way to join.
 fn word(join: Join) -> String {
     serde_json::to_string(&join).unwrap_or_default()
 }

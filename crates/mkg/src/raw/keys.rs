@@ -10,7 +10,6 @@ use super::lines::{Lines, trimmed};
 use super::names::unlike;
 use super::triples::is_number;
 
-/// The keys of all entities or relations.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct KeyMap {
     /// Each key at the position of its id.
@@ -74,7 +73,6 @@ impl KeyMap {
         format!("`{}` or `{}`", self.all[ids[0]], self.all[ids[1]])
     }
 
-    /// A sentence about a key that is none of these.
     pub(super) fn unlike(&self, key: &str) -> String {
         unlike(key, self.all.iter().map(String::as_str))
     }
@@ -103,15 +101,30 @@ pub(super) struct Listing {
     pub(super) called: &'static str,
     pub(super) keys: KeyMap,
     /// Columns of the table other than `key`, with one cell per key.
-    pub(super) columns: Vec<(String, Vec<Option<String>>)>,
+    columns: Vec<(String, Vec<Option<String>>)>,
     /// No file lists the keys: the triples do, in order of first appearance.
     pub(super) open: bool,
+}
+
+/// What lists the keys of a dataset.
+pub(super) struct Listings {
+    pub(super) entities: Listing,
+    pub(super) relations: Listing,
+}
+
+impl Listings {
+    pub(super) fn read(entities: Option<&Path>, relations: Option<&Path>) -> Result<Listings> {
+        Ok(Listings {
+            entities: Listing::read("entities", entities)?,
+            relations: Listing::read("relations", relations)?,
+        })
+    }
 }
 
 impl Listing {
     /// Reads an id map, or a table whose header begins with `key` and whose line order gives the ids; without a file the
     /// listing is open.
-    pub(super) fn read(called: &'static str, path: Option<&Path>) -> Result<Listing> {
+    fn read(called: &'static str, path: Option<&Path>) -> Result<Listing> {
         let Some(path) = path else {
             return Ok(Listing { called, open: true, ..Listing::default() });
         };
@@ -126,7 +139,6 @@ impl Listing {
         Ok(Listing { called, ..listing })
     }
 
-    /// Takes a column out, if the table has it.
     pub(super) fn take(&mut self, name: &str) -> Option<Vec<Option<String>>> {
         let position = self.columns.iter().position(|(column, _)| column == name)?;
         Some(self.columns.swap_remove(position).1)
@@ -187,14 +199,13 @@ fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::fixture::{Written, complaint};
+    use crate::fixture::{complaint, written};
     use proptest::prelude::*;
 
     fn read(text: &str) -> Result<Listing> {
-        Listing::read("entities", Some(&Written::new(text).path()))
+        written(text, |path| Listing::read("entities", Some(path)))
     }
 
-    /// The map that numbers these keys.
     pub(in crate::raw) fn of_keys(keys: &[&str]) -> KeyMap {
         let mut map = KeyMap::default();
         keys.iter().for_each(|key| assert!(map.push(key).is_ok()));
@@ -260,7 +271,7 @@ pub(super) mod tests {
             for (id, key) in keys.iter().enumerate() {
                 text.push_str(&format!("{key}{gap}{id}{end}"));
             }
-            let map = KeyMap::of(&Lines::read(&Written::new(&text).path()).unwrap()).unwrap();
+            let map = KeyMap::of(&written(&text, Lines::read).unwrap()).unwrap();
             prop_assert_eq!(&map.all, &keys);
             prop_assert!(keys.iter().enumerate().all(|(id, key)| map.id(key) == Some(id)));
         }

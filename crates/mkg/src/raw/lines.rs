@@ -61,7 +61,6 @@ impl Lines {
         self.locate(line, Error::data(message))
     }
 
-    /// The same error, about line `number` of this file.
     pub(super) fn locate(&self, number: u64, error: Error) -> Error {
         error.at(&self.path).line(number)
     }
@@ -80,10 +79,10 @@ pub fn trimmed(cell: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{Written, complaint};
+    use crate::fixture::{complaint, written};
 
     fn body(text: &str) -> Result<Vec<(u64, String)>> {
-        let lines = Lines::read(&Written::new(text).path())?;
+        let lines = written(text, Lines::read)?;
         Ok(lines.body()?.map(|(number, line)| (number, trimmed(line).to_owned())).collect())
     }
 

@@ -21,18 +21,9 @@ const ENTITIES: &[&str] = &["entities.tsv", "entity2id.txt", "ent_id", "entity2i
 const RELATIONS: &[&str] = &["relations.tsv", "relation2id.txt", "rel_id", "relation2id.tsv", "rel_id.txt"];
 /// Beginnings of the names of files that hold a split.
 const SPLITS: [&str; 4] = ["train", "valid", "dev", "test"];
-const NAMES: &[(&str, Join)] = &[
-    ("entityid2name.txt", Join::Id),
-    ("entity2name.txt", Join::Auto),
-    ("ent_name.txt", Join::Auto),
-    ("entity2text.txt", Join::Auto),
-];
-const DESCRIPTIONS: &[(&str, Join)] = &[("entity2textlong.txt", Join::Auto), ("ent_dscp.txt", Join::Auto)];
-const RELATION_NAMES: &[(&str, Join)] = &[
-    ("relationid2name.txt", Join::Id),
-    ("relation2name.txt", Join::Auto),
-    ("relation2text.txt", Join::Auto),
-];
+const NAMES: &[&str] = &["entityid2name.txt", "entity2name.txt", "ent_name.txt", "entity2text.txt"];
+const DESCRIPTIONS: &[&str] = &["entity2textlong.txt", "ent_dscp.txt"];
+const RELATION_NAMES: &[&str] = &["relationid2name.txt", "relation2name.txt", "relation2text.txt"];
 
 impl Plan {
     /// Finds every part of the dataset in `root`: what the recipe names, or else what lies there under a usual name.
@@ -110,7 +101,6 @@ fn split_names(split: Split) -> [String; 4] {
     [format!("{split}.tsv"), format!("{split}2id.txt"), format!("{split}.txt"), split.to_string()]
 }
 
-/// Finds the first usual name that is there, if the recipe names no file.
 fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) {
     if file.is_none() {
         let mut usual = usual.iter().map(|name| PathBuf::from(name.as_ref()));
@@ -129,18 +119,16 @@ fn find_split(root: &Path, file: &mut Option<PathBuf>, split: Split) -> Result<(
     Ok(())
 }
 
-fn find_texts(root: &Path, sources: &mut Vec<TextSource>, usual: &[(&str, Join)]) {
+fn find_texts(root: &Path, sources: &mut Vec<TextSource>, usual: &[&str]) {
     if sources.is_empty() {
-        let there = usual.iter().filter(|(name, _)| root.join(name).is_file());
-        sources.extend(there.map(|(name, join)| TextSource {
-            file: name.into(),
-            join: *join,
-            ..TextSource::default()
+        let there = usual.iter().filter(|name| root.join(name).is_file());
+        sources.extend(there.map(|name| {
+            let join = if name.contains("id2name") { Join::Id } else { Join::Auto };
+            TextSource { file: name.into(), join, ..TextSource::default() }
         }));
     }
 }
 
-/// Requires the folder that the recipe names, or finds `images`.
 fn find_images(root: &Path, folder: &mut Option<PathBuf>) -> Result<()> {
     let path = root.join(folder.as_deref().unwrap_or("images".as_ref()));
     if path.is_dir() {

@@ -29,13 +29,11 @@ impl TextRow {
         TextRow { line, key: trimmed(key).to_owned(), text }
     }
 
-    /// An error about this row of the file at `path`.
     pub(super) fn error(&self, path: &Path, message: impl Into<String>) -> Error {
         Error::data(message).at(path).maybe_line(self.line)
     }
 }
 
-/// Reads a text source's own file.
 pub(super) fn read_source(root: &Path, source: &TextSource) -> Result<Vec<TextRow>> {
     let path = &root.join(&source.file);
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));

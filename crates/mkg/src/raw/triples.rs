@@ -8,7 +8,7 @@ use recipe::TripleFormat;
 use stage::{Error, Result};
 
 use super::columns;
-use super::keys::Listing;
+use super::keys::Listings;
 use super::lines::Lines;
 use crate::{EntityId, Triple};
 
@@ -17,17 +17,8 @@ const SET: &str = "set `import.format` to \"named\" (keys), \"ids\" (head relati
     or use --format";
 
 /// The format of all `files`: the one that is asked for, or the one that they can be read in.
-///
-/// # Errors
-/// [`stage::Kind::Data`] for files with a header, in several formats, or that can be read in two ways;
-/// [`stage::Kind::Missing`] for what may be ids of maps that are not there.
-pub(super) fn decide(
-    asked: TripleFormat,
-    files: &[&Lines],
-    entities: &Listing,
-    relations: &Listing,
-) -> Result<TripleFormat> {
-    files.iter().try_for_each(|file| refuse_header(file, entities, relations))?;
+pub(super) fn decide(asked: TripleFormat, files: &[&Lines], listings: &Listings) -> Result<TripleFormat> {
+    files.iter().try_for_each(|file| refuse_header(file, listings))?;
     if asked != TripleFormat::Auto {
         return Ok(asked);
     }
@@ -39,7 +30,7 @@ pub(super) fn decide(
         let message = format!("no count line, as {other} has one: the files are in different formats");
         return Err(uncounted.error(1, message).hint(SET));
     }
-    require_maps(numbers, entities, relations)?;
+    require_maps(numbers, listings)?;
     if counted.is_some() {
         return Ok(TripleFormat::Openke);
     }
@@ -47,11 +38,11 @@ pub(super) fn decide(
         let hint = "OpenKE's files have one; `import.format = \"ids\"` reads `head relation tail` without it";
         return Err(file.error(1, "expected a count line, as the file's name is one of OpenKE").hint(hint));
     }
-    ids_or_keys(files, entities, relations)
+    ids_or_keys(files, listings)
 }
 
 /// Refuses a first line that names the columns, unless files list its words as keys.
-fn refuse_header(lines: &Lines, entities: &Listing, relations: &Listing) -> Result<()> {
+fn refuse_header(lines: &Lines, Listings { entities, relations }: &Listings) -> Result<()> {
     let Some((number, line)) = lines.numbered().next() else { return Ok(()) };
     let is_listed = columns::keys(line).is_ok_and(|[head, relation, tail]| {
         let keys = [entities.keys.id(head), relations.keys.id(relation), entities.keys.id(tail)];
@@ -66,7 +57,7 @@ fn refuse_header(lines: &Lines, entities: &Listing, relations: &Listing) -> Resu
 }
 
 /// Refuses ids without a map of them, or keys that are numbers.
-fn require_maps(file: &Lines, entities: &Listing, relations: &Listing) -> Result<()> {
+fn require_maps(file: &Lines, Listings { entities, relations }: &Listings) -> Result<()> {
     for (listing, example) in [(entities, "entity2id.txt"), (relations, "relation2id.txt")] {
         if listing.open {
             let what = listing.called;
@@ -91,7 +82,6 @@ fn is_of_numbers(file: &Lines) -> bool {
     all > 0 && 2 * numbers >= all
 }
 
-/// Returns whether a cell is digits alone.
 pub(super) fn is_number(cell: &str) -> bool {
     !cell.is_empty() && cell.bytes().all(|byte| byte.is_ascii_digit())
 }
@@ -101,7 +91,7 @@ fn is_named_like_openke(file: &Lines) -> bool {
 }
 
 /// The way to read lines without a count line, if there is one.
-fn ids_or_keys(files: &[&Lines], entities: &Listing, relations: &Listing) -> Result<TripleFormat> {
+fn ids_or_keys(files: &[&Lines], Listings { entities, relations }: &Listings) -> Result<TripleFormat> {
     let listings = [entities, relations, entities];
     // The first line that is another triple by key than by id, and the first that are no ids, and no keys.
     let (mut contested, mut no_ids, mut no_keys, mut any_keys) = (None, None, None, false);
@@ -112,14 +102,11 @@ fn ids_or_keys(files: &[&Lines], entities: &Listing, relations: &Listing) -> Res
             let keys = [0, 1, 2].map(|i| listings[i].keys.id(cells[i]));
             let (are_ids, are_keys) = (ids.iter().all(Option::is_some), keys.iter().all(Option::is_some));
             any_keys |= are_keys;
+            let is_contested = are_ids && are_keys && ids != keys;
             for (first, holds, what) in [
                 (&mut no_ids, !are_ids, "are no ids of the maps"),
                 (&mut no_keys, !are_keys, "are no keys of the maps"),
-                (
-                    &mut contested,
-                    are_ids && are_keys && ids != keys,
-                    "is one triple by id and another by key",
-                ),
+                (&mut contested, is_contested, "is one triple by id and another by key"),
             ] {
                 if holds && first.is_none() {
                     *first = Some(file.error(number, format!("`{line:.60}` {what}")));
@@ -139,26 +126,20 @@ fn ids_or_keys(files: &[&Lines], entities: &Listing, relations: &Listing) -> Res
     }
 }
 
-/// Reads the triples of all lines, in order and with repetitions. Keys that no file lists are added to `entities` and
-/// `relations`.
+/// Reads the triples of all lines, in order and with repetitions. Keys that no file lists are added to the listings.
 pub(super) fn read_triples(
     lines: &Lines,
     format: TripleFormat,
-    entities: &mut Listing,
-    relations: &mut Listing,
+    listings: &mut Listings,
 ) -> Result<Vec<Triple>> {
     let triples = match format {
         TripleFormat::Openke if lines.count_line().is_none() => {
             let hint = "without one the format is `ids` (head relation tail) or `named`";
             return Err(lines.error(1, "expected a count line").hint(hint));
         }
-        TripleFormat::Openke => {
-            by_id(lines, lines.body()?, ["head", "tail", "relation"], entities, relations)?
-        }
-        TripleFormat::Ids => {
-            by_id(lines, lines.numbered(), ["head", "relation", "tail"], entities, relations)?
-        }
-        TripleFormat::Named | TripleFormat::Auto => by_key(lines, entities, relations)?,
+        TripleFormat::Openke => by_id(lines, lines.body()?, ["head", "tail", "relation"], listings)?,
+        TripleFormat::Ids => by_id(lines, lines.numbered(), ["head", "relation", "tail"], listings)?,
+        TripleFormat::Named | TripleFormat::Auto => by_key(lines, listings)?,
     };
     if triples.is_empty() {
         return Err(Error::data("holds no triples").at(lines.path()));
@@ -166,16 +147,14 @@ pub(super) fn read_triples(
     Ok(triples)
 }
 
-/// Reads rows of ids, whose columns are named.
 fn by_id<'a>(
     lines: &'a Lines,
     rows: impl Iterator<Item = (u64, &'a str)>,
     names: [&str; 3],
-    entities: &Listing,
-    relations: &Listing,
+    listings: &Listings,
 ) -> Result<Vec<Triple>> {
-    require_maps(lines, entities, relations)?;
-    let (entities, relations) = (entities.keys.all.len(), relations.keys.all.len());
+    require_maps(lines, listings)?;
+    let [entities, relations] = [&listings.entities, &listings.relations].map(|of| of.keys.all.len());
     let mut triples = Vec::new();
     for (number, line) in rows {
         let cells = columns::three(line).map_err(|error| uneven(lines, number, error))?;
@@ -220,7 +199,7 @@ fn range_hint(name: &str, id: usize, entities: usize, relations: usize) -> Strin
     "is the order of the columns right? `openke` is head tail relation, `ids` head relation tail".to_owned()
 }
 
-fn by_key(lines: &Lines, entities: &mut Listing, relations: &mut Listing) -> Result<Vec<Triple>> {
+fn by_key(lines: &Lines, Listings { entities, relations }: &mut Listings) -> Result<Vec<Triple>> {
     let triples = columns::rows(lines)?.map(|(number, line)| {
         let triple = columns::keys(line).and_then(|[head, relation, tail]| {
             let (head, relation) = (entities.id("head", head)?, relations.id("relation", relation)?);
@@ -235,27 +214,25 @@ fn by_key(lines: &Lines, entities: &mut Listing, relations: &mut Listing) -> Res
 mod tests {
     use super::super::keys::tests::of_keys;
     use super::*;
-    use crate::fixture::{Written, complaint};
+    use crate::fixture::{complaint, written};
     use proptest::prelude::*;
 
-    fn listing(called: &'static str, keys: &[&str]) -> Listing {
-        Listing { called, keys: of_keys(keys), ..Listing::default() }
+    fn listings(entities: &[&str], relations: &[&str]) -> Listings {
+        let mut listings = Listings::read(None, None).unwrap();
+        for (listing, keys) in [(&mut listings.entities, entities), (&mut listings.relations, relations)] {
+            (listing.keys, listing.open) = (of_keys(keys), keys.is_empty());
+        }
+        listings
     }
 
-    fn read_with(
-        text: &str,
-        format: TripleFormat,
-        entities: &mut Listing,
-        relations: &mut Listing,
-    ) -> Result<Vec<Triple>> {
-        let lines = Lines::read(&Written::new(text).path())?;
-        let format = decide(format, &[&lines], entities, relations)?;
-        read_triples(&lines, format, entities, relations)
+    fn read_with(text: &str, format: TripleFormat, listings: &mut Listings) -> Result<Vec<Triple>> {
+        let lines = written(text, Lines::read)?;
+        let format = decide(format, &[&lines], listings)?;
+        read_triples(&lines, format, listings)
     }
 
     fn read(text: &str, format: TripleFormat) -> Result<Vec<Triple>> {
-        let mut entities = listing("entities", &["a", "b", "New York"]);
-        read_with(text, format, &mut entities, &mut listing("relations", &["r", "s"]))
+        read_with(text, format, &mut listings(&["a", "b", "New York"], &["r", "s"]))
     }
 
     #[test]
@@ -278,24 +255,21 @@ mod tests {
 
     #[test]
     fn a_dot_may_be_a_key() {
-        let (mut entities, mut relations) =
-            (listing("entities", &["...", "."]), listing("relations", &["r"]));
         for text in ["... r .\n... r . .\n", "...\tr\t.\n"] {
-            let triples = read_with(text, TripleFormat::Auto, &mut entities, &mut relations).unwrap();
+            let triples = read_with(text, TripleFormat::Auto, &mut listings(&["...", "."], &["r"])).unwrap();
             assert!(triples.iter().all(|triple| *triple == Triple::new(0, 0, 1)), "{text}");
         }
     }
 
     #[test]
     fn without_a_map_keys_are_numbered_as_they_appear() {
-        let [mut entities, mut relations] =
-            ["entities", "relations"].map(|called| Listing::read(called, None).unwrap());
-        let mut read = |text, format| read_with(text, format, &mut entities, &mut relations);
+        let mut open = listings(&[], &[]);
+        let mut read = |text, format| read_with(text, format, &mut open);
         let triples = read("z\tr\ty\nx\tq\tz\n", TripleFormat::Auto).unwrap();
         assert_eq!(triples, [Triple::new(0, 0, 1), Triple::new(2, 1, 0)]);
         assert_eq!(read("0 0 0\n", TripleFormat::Ids).unwrap_err().kind(), stage::Kind::Missing);
         assert_eq!(read("0 0 0\n", TripleFormat::Named).unwrap(), [Triple::new(3, 2, 3)]);
-        assert_eq!(entities.keys.all, ["z", "y", "x", "0"]);
+        assert_eq!(open.entities.keys.all, ["z", "y", "x", "0"]);
     }
 
     #[test]
@@ -311,12 +285,12 @@ mod tests {
             ("New York r b\n", Auto, "line 1: expected 3 columns, found 4"),
             ("a\t\tb\n", Auto, "line 1: expected 3 columns, found 2"),
             ("", Auto, "holds no triples"),
-            (
-                "head relation tail\n0 1 1\n0 1 1\n",
-                Auto,
-                "line 1: a header, not a triple: `head relation tail`",
-            ),
+            ("head relation tail\n0 1 1\n", Auto, "line 1: a header, not a triple: `head relation tail`"),
             ("a,r,b\nb,s,a\n", Auto, "line 1: the fields are separated by commas, not tabs"),
+            ("a;r;b\nb;s;a\n", Auto, "line 1: the fields are separated by semicolons, not tabs"),
+            ("\"a\",\"r\",\"b\"\n", Auto, "line 1: the fields are separated by commas, not tabs"),
+            ("New York,s,the a\nb,s,a\n", Auto, "line 1: the fields are separated by commas, not tabs"),
+            ("a,\"r, or so\",b\nb,r,a\n", Auto, "line 1: the fields are separated by commas, not tabs"),
         ] {
             assert_eq!(complaint(read(text, format)), says);
         }
