@@ -160,7 +160,6 @@ fn rows_in_archive(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Reads the tokenizer of a text encoder.
 fn tokenizer(path: &Path) -> Result<()> {
     let folder = path.parent().expect("a folder");
     for name in ["config.json", "model.safetensors"] {

@@ -1,6 +1,7 @@
 //! Bad input gets an error that names the place, the documented exit code, and leaves earlier artifacts whole.
 
-use dsom_tests::Run;
+use dsom_tests::readers::UntrustedFile;
+use dsom_tests::{Run, root};
 
 /// Writes the file called `name` anew, as `change` makes it.
 fn change(run: &Run, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
@@ -108,4 +109,15 @@ fn a_folder_that_is_not_ours_is_left_alone() {
     let words = ["a student's folder is `student` or `student-…`"];
     run.fails("dsom-distill", &["--name", "../elsewhere"], 2, &words);
     assert!(run.path("student-notes/thesis.txt").is_file());
+}
+
+/// Files that fuzzing begins with, and the smallest of those that it found.
+#[test]
+fn every_reader_survives_the_corpus() {
+    for kind in &UntrustedFile::ALL {
+        let files = std::fs::read_dir(root().join("fuzz/corpus").join(kind.name)).unwrap();
+        let files: Vec<_> = files.map(|file| file.unwrap().path()).collect();
+        assert!(!files.is_empty(), "{}", kind.name);
+        files.iter().for_each(|file| kind.read(&std::fs::read(file).unwrap()));
+    }
 }

@@ -18,7 +18,6 @@ fn anchor(heading: &str) -> String {
     heading.to_lowercase().chars().filter(|c| kept(*c)).collect::<String>().replace(' ', "-")
 }
 
-/// Tells whether a page has a heading of this name.
 fn has_heading(page: &str, name: &str) -> bool {
     page.lines()
         .filter_map(|line| line.trim_start_matches('#').strip_prefix(' '))

@@ -4,14 +4,12 @@
 use dsom_tests::{Run, ends};
 use serde_json::Value;
 
-/// The stages that a device computes.
 const ON_DEVICE: [&str; 4] = ["dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"];
 
 fn number(value: &Value, path: &str) -> f64 {
     value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {value}"))
 }
 
-/// Name that the tests give `--device`.
 fn device_name() -> String {
     std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "candle".to_owned())
 }

@@ -13,7 +13,6 @@ const DSOM: &str = "[[variant]]\nname = \"dsom\"\nlabel = \"DSoM\"\n";
 const ALONE: &str = "[[variant]]\nname = \"alone\"\nset = { distill.term.kind = \"none\" }\n";
 const STRUCTURAL: &str = "[[variant]]\nname = \"s\"\nset = { soft_labels.teachers = [\"structural\"] }\n";
 
-/// An experiment in a folder of its own.
 struct Lab {
     folder: tempfile::TempDir,
 }
@@ -50,7 +49,6 @@ impl Lab {
         stage::files::read_json(&self.out("experiment.json")).expect("there is a record")
     }
 
-    /// Manifest of a student, which has finished.
     fn manifest(&self, student: &str) -> Value {
         let path = self.out("nations/seed-1").join(student).join("stage.json");
         stage::files::read_json(&path).expect("the stage has finished")
@@ -111,8 +109,8 @@ fn a_cell_that_fails_leaves_the_others_alone() {
 #[test]
 fn tables_of_what_is_finished_need_no_training() {
     let lab = Lab::new(&[DSOM, ALONE]);
-    let none = lab.command(&["--finished"]).status().unwrap();
-    assert!(!none.success(), "nothing to show");
+    let none = lab.command(&["--finished"]).output().unwrap();
+    assert!(!none.status.success(), "nothing to show");
     lab.ends(&["--seed", "1", "--variant", "alone"], 0, &[]);
     let student = lab.manifest("student-alone-1");
     let called = lab.ends(&["--finished"], 0, &["$ dsom-evaluate"]);

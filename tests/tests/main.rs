@@ -1,13 +1,9 @@
 //! The real programs on the embedded dataset.
 
-mod backbones;
 mod bad_input;
 mod book;
-mod corpus;
 mod device;
-mod ensemble;
 mod experiment;
-mod own_data;
+mod kinds;
 mod pipeline;
 mod report;
-mod selection;
