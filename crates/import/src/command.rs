@@ -1,10 +1,9 @@
 //! Command line of `dsom import`.
 
 use clap::Args;
-use recipe::{Import, Recipe, TripleFormat, Validation};
+use recipe::{TripleFormat, Validation};
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
-use stage::Result;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -24,14 +23,14 @@ pub struct Arguments {
     /// "auto" takes the published split unless many of its triples also stand in train or test (see
     /// `overlap_threshold` in the recipe) or there is none; then part of train is held out. Overrides the recipe.
     #[arg(long, value_name = "HOW", value_parser = |text: &str| Validation::try_from(text.to_owned()))]
-    validation: Option<Validation>,
+    pub(crate) validation: Option<Validation>,
     /// Format of the triple files: auto, openke, ids or named
     ///
     /// "openke": a count line, then `head tail relation` ids. "ids": `head relation tail` ids. "named": keys,
     /// separated by tabs or spaces, or N-Triples. "auto" decides from all files and what lists their keys, and refuses
     /// what may be ids as well as keys. Overrides the recipe.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
-    format: Option<TripleFormat>,
+    pub(crate) format: Option<TripleFormat>,
 }
 
 const HELP: &str = "\
@@ -56,15 +55,4 @@ fn format(text: &str) -> Result<TripleFormat, String> {
 /// Runs the program, and gives its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     program::main(&arguments.common, || crate::import(&arguments))
-}
-
-impl Arguments {
-    /// The recipe, and its import section with this command line's overrides.
-    pub(crate) fn recipe(&self) -> Result<(Recipe, Import)> {
-        let recipe = self.common.recipe()?;
-        let mut import = recipe.import.clone();
-        import.validation = self.validation.unwrap_or(import.validation);
-        import.format = self.format.unwrap_or(import.format);
-        Ok((recipe, import))
-    }
 }

@@ -25,7 +25,10 @@ const SINGLE_IMAGES: usize = 2000;
 
 /// Reads the raw folder that `args` name and writes the graph, unless it is fresh.
 pub(crate) fn import(args: &Arguments) -> Result<()> {
-    let (recipe, import) = args.recipe()?;
+    let recipe = args.common.recipe()?;
+    let mut import = recipe.import.clone();
+    import.validation = args.validation.unwrap_or(import.validation);
+    import.format = args.format.unwrap_or(import.format);
     let plan = Plan::resolve(&args.raw, &import)?;
     let dataset = Dataset::read(&plan)?;
     interrupt::check()?;

@@ -267,19 +267,6 @@ pub fn list_item(data_type: arrow::datatypes::DataType) -> Arc<Field> {
 mod tests {
     use super::*;
 
-    fn vocabulary() -> Vocabulary {
-        let entity = |key: &str, name: Option<&str>, images: &[&str]| Entity {
-            key: key.into(),
-            name: name.map(str::to_owned),
-            images: images.iter().map(|image| (*image).to_owned()).collect(),
-            ..Entity::default()
-        };
-        Vocabulary {
-            entities: vec![entity("Q1", Some("Čapek"), &["a.png", "b.jpg"]), entity("Q2", None, &[])],
-            relations: vec![Relation { key: "P1".into(), name: None }],
-        }
-    }
-
     fn written(triples: &[Triple]) -> (tempfile::TempDir, std::path::PathBuf) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("train.parquet");
@@ -292,8 +279,12 @@ mod tests {
         let triples = [Triple::new(0, 0, 1), Triple::new(1, 0, 1)];
         let (folder, path) = written(&triples);
         assert_eq!(read_triples(&path, 2, 1).unwrap(), triples);
-        vocabulary().write(folder.path()).unwrap();
-        assert_eq!(Vocabulary::read(folder.path()).unwrap(), vocabulary());
+        let images = ["a.png", "b.jpg"].map(str::to_owned).to_vec();
+        let named = Entity { key: "Q1".into(), name: Some("Čapek".into()), images, ..Entity::default() };
+        let entities = vec![named, Entity { key: "Q2".into(), ..Entity::default() }];
+        let vocabulary = Vocabulary { entities, relations: vec![Relation { key: "P1".into(), name: None }] };
+        vocabulary.write(folder.path()).unwrap();
+        assert_eq!(Vocabulary::read(folder.path()).unwrap(), vocabulary);
     }
 
     #[test]

@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::images::{ImageFile, ImageReport, elsewhere, read_images};
 use super::join::{TextKind, TextReport, gather};
-use super::keys::{Listing, Listings};
+use super::keys::{Listing, Listings, entity_name, look, relation_name};
 use super::lines::Lines;
-use super::names;
 use super::plan::Plan;
 use super::triples::{decide, read_triples};
 use crate::{Entity, Relation, Split, Triple, Vocabulary};
@@ -81,7 +80,7 @@ impl Dataset {
         let captions = self.gather(plan, listing, TextKind::Caption)?;
         let texts = names.into_iter().zip(descriptions).zip(captions);
         let entities = listing.keys.all.iter().zip(texts).map(|(key, ((name, description), caption))| {
-            let (key, name) = (key.clone(), named(name, key, plan, names::of_entity));
+            let (key, name) = (key.clone(), named(name, key, plan, entity_name));
             Entity { key, name, description, caption, images: Vec::new() }
         });
         Ok(entities.collect())
@@ -91,7 +90,7 @@ impl Dataset {
         let names = self.gather(plan, listing, TextKind::RelationName)?;
         let relations = listing.keys.all.iter().zip(names).map(|(key, name)| Relation {
             key: key.clone(),
-            name: named(name, key, plan, names::of_relation),
+            name: named(name, key, plan, relation_name),
         });
         Ok(relations.collect())
     }
@@ -153,9 +152,9 @@ fn read_splits(
 fn twins(Listing { called, keys, .. }: &Listing) -> Option<String> {
     // Only where one of two is not ASCII can they look the same.
     let odd: HashSet<String> =
-        keys.all.iter().filter(|key| !key.is_ascii()).map(|key| names::look(key)).collect();
+        keys.all.iter().filter(|key| !key.is_ascii()).map(|key| look(key)).collect();
     let mut looks: HashMap<String, &str> = HashMap::new();
-    let looking = keys.all.iter().map(|key| (names::look(key), key)).filter(|(look, _)| odd.contains(look));
+    let looking = keys.all.iter().map(|key| (look(key), key)).filter(|(look, _)| odd.contains(look));
     let pairs = looking.filter_map(|(look, key)| Some((looks.insert(look, key)?, key)));
     let pairs: Vec<(&str, &String)> = pairs.collect();
     let (count, (one, other)) = (pairs.len(), pairs.first()?);

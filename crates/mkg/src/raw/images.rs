@@ -11,8 +11,7 @@ use std::fs::DirEntry;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::keys::KeyMap;
-use super::names::last_segment;
+use super::keys::{KeyMap, last_segment};
 use crate::Entity;
 
 /// Endings of files that the encoders can decode.

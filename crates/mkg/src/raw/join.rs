@@ -9,8 +9,7 @@ use stage::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::keys::KeyMap;
-use super::names::last_segment;
+use super::keys::{KeyMap, last_segment};
 use super::texts::{TextRow, read_source, take_repeated, translate};
 use super::triples::is_number;
 

@@ -9,9 +9,8 @@ use std::fmt;
 use std::path::Path;
 
 use super::columns;
-use super::keys::KeyMap;
+use super::keys::{KeyMap, decode_percents};
 use super::lines::{Lines, trimmed};
-use super::names::decode_percents;
 
 /// A key with its text; `None` where the text is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
