@@ -88,10 +88,11 @@ impl Dataset {
 
     fn relations(&mut self, plan: &Plan, listing: &mut Listing) -> Result<Vec<Relation>> {
         let names = self.gather(plan, listing, TextKind::RelationName)?;
-        let relations = listing.keys.all.iter().zip(names).map(|(key, name)| Relation {
-            key: key.clone(),
-            name: named(name, key, plan, relation_name),
-        });
+        let relations =
+            listing.keys.all.iter().zip(names).map(|(key, name)| Relation {
+                key: key.clone(),
+                name: named(name, key, plan, relation_name),
+            });
         Ok(relations.collect())
     }
 
@@ -151,8 +152,7 @@ fn read_splits(
 /// A sentence about keys that look the same in other bytes.
 fn twins(Listing { called, keys, .. }: &Listing) -> Option<String> {
     // Only where one of two is not ASCII can they look the same.
-    let odd: HashSet<String> =
-        keys.all.iter().filter(|key| !key.is_ascii()).map(|key| look(key)).collect();
+    let odd: HashSet<String> = keys.all.iter().filter(|key| !key.is_ascii()).map(|key| look(key)).collect();
     let mut looks: HashMap<String, &str> = HashMap::new();
     let looking = keys.all.iter().map(|key| (look(key), key)).filter(|(look, _)| odd.contains(look));
     let pairs = looking.filter_map(|(look, key)| Some((looks.insert(look, key)?, key)));
