@@ -203,7 +203,7 @@ fn count_fields(line: &str, separator: char) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fixture::{Written, complaint};
+    use crate::fixture::{complaint, written};
 
     fn read(line: &str) -> Result<[&str; 3], String> {
         keys(line).map_err(|error| format!("{error} | {}", error.hint_text().unwrap_or_default()))
@@ -266,11 +266,11 @@ mod tests {
             ("<a> <r> <b> .\n<a <r> <b>.\n", "line 2: no statement of N-Triples"),
             ("<a> a <b>.\n<a> <r> <b> .\n", "line 1: no statement of N-Triples"),
         ] {
-            let lines = Lines::read(&Written::new(text).path()).unwrap();
+            let lines = written(text, Lines::read).unwrap();
             assert!(complaint(rows(&lines).map(|_| ())).starts_with(says), "{text}");
         }
         for text in ["<a>\t<r>\t<b>\n<a> <r> <c> .\n", "# so\n<a> <r> <b> .\n", "# r b\nb r a\n"] {
-            assert!(rows(&Lines::read(&Written::new(text).path()).unwrap()).is_ok(), "{text}");
+            assert!(rows(&written(text, Lines::read).unwrap()).is_ok(), "{text}");
         }
     }
 }
