@@ -12,7 +12,7 @@
 //! | 4 | the student's loss | `supervision`: `StudentObjective::gradient` | `reference`: a row with its rewards |
 //! | 5 | state | `inputs`: `TeacherScores` | `inputs`: scores are standardised |
 //! | 6 | policy | [`policy::Policy::forward`], `Policy::sample` | `reference`: the policy and its loss; golden values |
-//! | 7 | combination | [`combine::QueryTeachers::combine`] | `reference`: a row with its rewards |
+//! | 7 | combination | [`combine::QueryTeachers::combine`] | `reference`: a row with its rewards; golden values |
 //! | 8 | reward | `supervision`: `reward` | `reference`: a row with its rewards; golden values |
 //! | 9 | policy gradient | `policy`: `Policy::of_logits`, `Policy::step` | golden values |
 //! | 10 | policy loss | `policy`: `Policy::reinforce` | `reference`: the policy and its loss; golden values |

@@ -349,6 +349,13 @@ fn write(modality: &Modality, table: &FeatureTable, about: Value, work: Work) ->
         json!({ "entities": entities, "present": present, "coverage": table.coverage(), "width": width });
     extend(&mut summary, about);
     tracing::info!("{modality}: {present} of {entities} entities, width {width}");
+    let mut rows = (0..entities).filter(|i| table.present[*i]).map(|i| table.row(i));
+    let first = rows.next();
+    if present > 1 && rows.all(|row| Some(row) == first) {
+        tracing::warn!(
+            "{modality}: all {present} entities have the same features, which tell nothing of any"
+        );
+    }
     work.finish(summary)?;
     Ok(())
 }

@@ -318,6 +318,10 @@ fn given_features_are_joined_by_key() {
     fixture.given("file = \"x.safetensors\"");
     fixture.succeeds(&[]);
     assert_eq!(fixture.table("given"), fixture.table("textual"));
+    let same = Tensor::ones((4, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
+    same.write_npy(fixture.path("x.npy")).unwrap();
+    fixture.given("file = \"x.npy\"");
+    assert!(fixture.succeeds(&[]).contains("all 4 entities have the same features"));
 }
 
 /// Signals the program as soon as it has kept some batches; how it ended.
