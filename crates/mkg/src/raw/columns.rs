@@ -33,7 +33,7 @@ fn uneven(line: &str, found: usize) -> Error {
 pub(super) fn rows(lines: &Lines) -> Result<impl Iterator<Item = (u64, &str)>> {
     refuse_separated(lines)?;
     let tabs = lines.numbered().any(|(_, line)| line.contains('\t'));
-    let statements = lines.numbered().any(|(_, line)| statement(line).is_some());
+    let statements = lines.numbered().any(|(_, line)| statement(line.trim_start_matches(BLANK)).is_some());
     let rows = move || lines.numbered().filter(move |(_, line)| !(statements && line.starts_with('#')));
     // Where a line has no three keys either, what is wrong is said better elsewhere.
     let mut odd = rows().filter(|(_, line)| {
@@ -119,7 +119,7 @@ fn resource(text: &str) -> Option<(&str, &str)> {
             address[end..].starts_with('>').then_some(end + 2)?
         }
         None => {
-            let label = text.split_whitespace().next().filter(|label| label.starts_with("_:"))?;
+            let label = text.split(char::is_whitespace).next().filter(|label| label.starts_with("_:"))?;
             label.trim_end_matches('.').len()
         }
     };
@@ -271,7 +271,13 @@ mod tests {
             let lines = written(text, Lines::read).unwrap();
             assert!(complaint(rows(&lines).map(|_| ())).starts_with(says), "{text}");
         }
-        for text in ["<a>\t<r>\t<b>\n<a> <r> <c> .\n", "# so\n<a> <r> <b> .\n", "# r b\nb r a\n"] {
+        for text in [
+            "<a>\t<r>\t<b>\n<a> <r> <c> .\n",
+            "# so\n<a> <r> <b> .\n",
+            "# r b\nb r a\n",
+            " _:ё r b\n",
+            "\u{a0}_:ё r b\n",
+        ] {
             assert!(rows(&written(text, Lines::read).unwrap()).is_ok(), "{text}");
         }
     }
