@@ -1,4 +1,4 @@
-//! What the benchmarks share; `make bench` and `make bench-parts` run them.
+//! Common code of the benchmarks; `make bench` and `make bench-parts` run them.
 
 /// The numbers on the command line.
 pub fn numbers() -> Vec<usize> {

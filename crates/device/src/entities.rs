@@ -12,7 +12,7 @@ use crate::optimiser::AdagradWeight;
 /// Entity embeddings with their optimiser.
 pub(crate) struct DeviceEntities {
     backbone: Backbone,
-    /// Of the products that read or write scores.
+    /// Precision of the products that read or write scores.
     precision: Precision,
     /// Embeddings `(entity, 2k)`, or the projection `(f, 2k)`.
     pub(crate) weight: AdagradWeight,

@@ -1,7 +1,7 @@
 //! Training, ranking and distillation as candle tensors: one text for CUDA, for Metal, and, in tests and comparisons, for
 //! candle's CPU device.
 //!
-//! What is computed is defined in the crate `kge` and, for the student, in `distill`; here it stands as tensor expressions.
+//! The computations are defined in the crate `kge` and, for the student, in `distill`; here they stand as tensor expressions.
 //! The big matrices have analytic gradients, which are products:
 //!
 //! ```text

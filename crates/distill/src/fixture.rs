@@ -1,4 +1,4 @@
-//! What several tests need.
+//! Fixtures of several tests.
 
 use dsom_soft_labels::SoftLabels;
 use half::f16;

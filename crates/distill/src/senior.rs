@@ -15,7 +15,7 @@
 //! ∂L/∂w_m(r) = Σ_t a_m s_m (1 - s_m / 2) (E_p[F^m] - F^m_t)           p = softmax(F)
 //! ```
 //!
-//! What is from the original: a learned scale for each relation and teacher, an attention that trusts teachers near the
+//! From the original: a learned scale for each relation and teacher, an attention that trusts teachers near the
 //! student, and that both are learned while the student learns. Where this deviates: the original's teachers are hyperbolic
 //! models of one modality, asked only about the student's `K` favourites, with binary cross-entropy; here they are the
 //! modalities' teachers, all entities take part, and the distillation term is `distill.term`. The formulas of contrast and

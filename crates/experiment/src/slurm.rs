@@ -55,7 +55,7 @@ impl Profile {
     }
 }
 
-/// What is wrong with a table of a profile, if anything is.
+/// The fault of a table of a profile, if it has one.
 fn problem(section: &str, table: &Table) -> Option<String> {
     if !SECTIONS.contains(&section) {
         return Some(format!("[{section}] is none of {}", SECTIONS.join(", ")));

@@ -79,9 +79,9 @@ struct Context<'a> {
 struct Plan<'a> {
     modality: &'a Modality,
     section: &'a Features,
-    /// Of features from texts: one per entity, empty where there is none.
+    /// Texts for an encoder of texts: one per entity, empty where there is none.
     texts: Vec<String>,
-    /// Of features from images.
+    /// Images for an encoder of images.
     images: ImageSet,
     /// The encoder's; none where its weights are random or features are given.
     checkpoint: Option<Checkpoint>,

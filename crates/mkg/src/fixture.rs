@@ -15,7 +15,7 @@ pub(crate) fn folder(files: &[(&str, &str)]) -> TempDir {
     dir
 }
 
-/// What is read from a file of this text.
+/// The result of reading a file of this text.
 pub(crate) fn written<T>(text: &str, read: impl FnOnce(&Path) -> T) -> T {
     read(&folder(&[("file.txt", text)]).path().join("file.txt"))
 }

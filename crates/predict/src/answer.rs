@@ -48,7 +48,7 @@ pub(crate) struct Reply {
     pub(crate) known: usize,
     /// True if the entity asked about would be in the list.
     pub(crate) itself: bool,
-    /// What speaks for the answers, if that was asked for.
+    /// Evidence for the answers, if that was asked for.
     pub(crate) explanation: Option<Explanation>,
 }
 

@@ -32,9 +32,9 @@ pub struct Session<'a> {
     task: Task,
     run: Run,
     models: Models,
-    /// Whether train has an entity.
+    /// True if train has an entity.
     entities: Vec<bool>,
-    /// Whether train has a relation, and a fact of it from an entity to itself.
+    /// True if train has a relation, and a fact of it from an entity to itself.
     relations: Vec<bool>,
     loops: Vec<bool>,
 }

@@ -51,13 +51,13 @@ impl Question {
         self.head.is_some() && self.relation.is_some() && self.tail.is_some()
     }
 
-    /// Of a triple that answers it: the entity asked about, and the one that is the answer.
+    /// For a triple that answers it: the entity asked about, and the one that is the answer.
     pub(crate) fn sides(self, Triple { head, tail, .. }: Triple) -> [EntityId; 2] {
         if self.head.is_some() { [head, tail] } else { [tail, head] }
     }
 }
 
-/// What the rows of a file are: in a question one place is asked for, in a triple none.
+/// Kinds of rows of a file: in a question one place is asked for, in a triple none.
 #[derive(Clone, Copy)]
 pub(crate) enum Rows {
     Questions,
@@ -230,7 +230,7 @@ struct Unclear<'a> {
     names: &'a Names<'a>,
     text: String,
     found: &'a [u32],
-    /// What stands before the reason in a list of such.
+    /// The words before the reason in a list of such.
     place: &'static str,
 }
 

@@ -143,7 +143,7 @@ impl RunData {
     }
 }
 
-/// What a file of the evaluation says; nothing if that has not finished.
+/// The content of a file of the evaluation; nothing if that has not finished.
 fn evaluated<T: Default>(stages: &[Stage], name: &str, read: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let evaluation = stages.iter().find(|stage| stage.manifest.program == "dsom-evaluate");
     evaluation.and_then(|stage| stage.file(name)).map_or(Ok(T::default()), |path| read(&path))

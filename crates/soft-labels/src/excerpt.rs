@@ -24,7 +24,7 @@ pub(crate) struct Excerpt {
     teachers: Vec<TeacherExcerpt>,
 }
 
-/// What a lossy cache has of a teacher's scores beside those of the entities in `top`.
+/// Scores of a teacher in a lossy cache, beside those of the entities in `top`.
 #[derive(Clone, Default)]
 pub(crate) struct TeacherExcerpt {
     /// The scores of all queries' neighbours, one query after another.

@@ -25,7 +25,7 @@ pub(crate) fn vector_column(modality: &Modality) -> String {
 /// The column of the entities whose scores a lossy cache keeps.
 pub(crate) const TOP: &str = "top";
 
-/// What a lossy cache has of a teacher beside that: its scores of the query's neighbours, and the log-sum-exp and the mean
+/// Columns of a teacher in a lossy cache, beside that: its scores of the query's neighbours, and the log-sum-exp and the mean
 /// of the scores that are left out.
 pub(crate) fn excerpt_columns(modality: &Modality) -> [String; 3] {
     ["neighbour_scores", "rest", "rest_mean"].map(|kind| format!("{kind}_{modality}"))

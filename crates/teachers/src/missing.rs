@@ -1,6 +1,6 @@
 //! Missing modalities: hiding some for experiments, and what an entity without features is to a teacher.
 //!
-//! Which entities are hidden depends on the seed, the modality and the entity's key alone: every program that asks
+//! The choice of hidden entities depends on the seed, the modality and the entity's key alone: every program that asks
 //! [`is_hidden`] gets the same answer, features need not be made again, and what is hidden at one rate is hidden at
 //! every higher one.
 

@@ -7,7 +7,7 @@ use super::lines::{Lines, trimmed};
 /// Separators of files that are no triples of ours, with their names.
 const SEPARATORS: [(char, &str); 3] = [(',', "commas"), (';', "semicolons"), ('|', "bars")];
 
-/// What may stand before the first key. A tab there is a column.
+/// Characters before the first key that are no part of it. A tab there is a column.
 const BLANK: [char; 2] = [' ', '\u{feff}'];
 
 /// Words that headers have for head, relation and tail.
@@ -33,13 +33,11 @@ fn uneven(line: &str, found: usize) -> Error {
 pub(super) fn rows(lines: &Lines) -> Result<impl Iterator<Item = (u64, &str)>> {
     refuse_separated(lines)?;
     let tabs = lines.numbered().any(|(_, line)| line.contains('\t'));
-    let statements = lines.numbered().any(|(_, line)| statement(line.trim_start_matches(BLANK)).is_some());
+    let statements = lines.numbered().any(|(_, line)| is_statement(line));
     let rows = move || lines.numbered().filter(move |(_, line)| !(statements && line.starts_with('#')));
     // Where a line has no three keys either, what is wrong is said better elsewhere.
-    let mut odd = rows().filter(|(_, line)| {
-        let plain = !line.contains('\t') && statement(line.trim_start_matches(BLANK)).is_none();
-        plain && keys(line).is_ok()
-    });
+    let mut odd =
+        rows().filter(|(_, line)| !line.contains('\t') && !is_statement(line) && keys(line).is_ok());
     let lacks = if tabs {
         "no tabs between keys, as other lines have them"
     } else {
@@ -79,6 +77,10 @@ pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
 pub(super) fn three(line: &str) -> Result<[&str; 3]> {
     let cells: Vec<&str> = line.split_whitespace().collect();
     cells.as_slice().try_into().map_err(|_| uneven(line, cells.len()))
+}
+
+fn is_statement(line: &str) -> bool {
+    statement(line.trim_start_matches(BLANK)).is_some()
 }
 
 /// `@prefix ex: <http://example.org/> .`, and the same in SPARQL's spelling.

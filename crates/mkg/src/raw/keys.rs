@@ -107,7 +107,7 @@ pub(super) struct Listing {
     pub(super) open: bool,
 }
 
-/// What lists the keys of a dataset.
+/// Lists of the keys of a dataset.
 pub(super) struct Listings {
     pub(super) entities: Listing,
     pub(super) relations: Listing,
@@ -145,7 +145,7 @@ impl Listing {
         Some(self.columns.swap_remove(position).1)
     }
 
-    /// What a cell of digits means as an id.
+    /// The id that a cell of digits means.
     pub(super) fn id_in(&self, cell: &str) -> Option<usize> {
         cell.parse().ok().filter(|id| is_number(cell) && *id < self.keys.all.len())
     }
@@ -172,9 +172,7 @@ fn is_header(line: &str) -> bool {
 
 fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
     let names: Vec<&str> = header.split('\t').collect();
-    if let Some(name) =
-        (1..names.len()).map(|i| names[i]).find(|name| names.iter().filter(|n| *n == name).count() > 1)
-    {
+    if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
         return Err(lines.error(1, format!("two columns are called `{name}`")));
     }
     let columns = names[1..].iter().map(|name| ((*name).to_owned(), Vec::new())).collect();

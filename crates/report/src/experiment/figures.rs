@@ -50,7 +50,7 @@ fn sweep_chart(sweep: &Sweep, dataset: &OfDataset, metric: Metric) -> Markup {
     chart.render()
 }
 
-/// What a model has by the values of a sweep, without a name.
+/// A curve without a name: a model's figures by the values of a sweep.
 fn sweep_line(sweep: &Sweep, dataset: &OfDataset, metric: Metric, model: &str) -> Line {
     let placed = dataset.rows.iter().filter_map(|row| Some((row.place.as_ref()?, row)));
     let swept = placed.filter(|(place, _)| place.sweep == sweep.name && place.model == model);

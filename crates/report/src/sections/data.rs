@@ -1,4 +1,4 @@
-//! What a run was made from: the part of the graph that each modality knows, the graph's audit, the origin of every file.
+//! Origins of a run: the part of the graph that each modality knows, the graph's audit, the origin of every file.
 
 use dsom_import::report::{FINDINGS, SOURCES, finding_rows, source_rows};
 use maud::{Markup, html};
