@@ -244,11 +244,11 @@ fn ranks_and_confidences_are_those_of_the_cpu() {
     for backbone in Backbone::ALL {
         let (mut cpu, mut trainer) =
             (on_cpu::<f32>(backbone, 0), on_device::<f32>(backbone, 0, Precision::Bf16));
-        let expected = kge::rank_triples(cpu.model(), &triples, 1, &known, |_| Ok(())).unwrap();
+        let expected = kge::rank_triples(cpu.model(), &triples, 1, &known, &mut |_| Ok(())).unwrap();
         let found = rank_triples(&[trainer.model().unwrap()], &triples, 1, &known, |_| Ok(())).unwrap();
         assert_eq!(found, expected, "{backbone}");
         let models = [cpu.model().clone(), on_cpu(backbone, 3).model().clone()];
-        let expected = kge::judge_triples(&MeanOf(&models), &triples, 1, &known, |_| Ok(())).unwrap();
+        let expected = kge::judge_triples(&MeanOf(&models), &triples, 1, &known, &mut |_| Ok(())).unwrap();
         let models = models.map(|model| DeviceModel::new(&device(), &model).unwrap());
         let found = judge_triples(&models, &triples, 1, &known, |_| Ok(())).unwrap();
         for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {

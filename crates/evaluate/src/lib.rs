@@ -135,13 +135,13 @@ fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> 
             let (relations, known) = (graph.relations(), graph.known(split));
             let queries = QuerySet::new(triples, relations).len();
             let progress = Progress::new(format!("{model}, {split}"), queries as u64, "queries");
-            let advance = |queries: usize| {
+            let mut advance = |queries: usize| {
                 progress.advance(queries as u64);
                 interrupt::check()
             };
             // An ensemble weighs its teachers on the CPU, wherever else work is done.
             let (scorer, averages) = (models.scorer(i), models.averaged(i));
-            let judged = place.judge_triples(&scorer, averages, triples, relations, known, advance);
+            let judged = place.judge_triples(&scorer, averages, triples, relations, known, &mut advance);
             let judged =
                 judged.map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;
             let ranks = judged.iter().map(|sides| sides.map(|side| side.rank)).collect();

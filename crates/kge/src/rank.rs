@@ -74,13 +74,14 @@ pub fn rank_in_row(scores: &[f32], target: usize, known: impl Iterator<Item = us
 
 /// The ranks of tail and head of each triple, in a graph of `relations` relations.
 ///
-/// Each distinct query is scored once. `progress` hears how many queries each block had.
+/// Each distinct query is scored once. `progress` hears how many queries each block had. Not generic, so that a crate that is
+/// optimised less than this one does not compile the loops again.
 pub fn rank_triples(
-    scorer: &impl Scorer,
+    scorer: &dyn Scorer,
     triples: &[Triple],
     relations: usize,
     known: &KnownAnswers,
-    progress: impl FnMut(usize) -> Result<()>,
+    progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<[Rank; 2]>> {
     let mut scores = Matrix::default();
     measure_blocks(triples, relations, known, progress, |asked| measure(scorer, asked, &mut scores, ranks))
@@ -88,18 +89,18 @@ pub fn rank_triples(
 
 /// The same with the model's confidence in each query's first candidate, for one more pass over each row.
 pub fn judge_triples(
-    scorer: &impl Scorer,
+    scorer: &dyn Scorer,
     triples: &[Triple],
     relations: usize,
     known: &KnownAnswers,
-    progress: impl FnMut(usize) -> Result<()>,
+    progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<[Judged; 2]>> {
     let mut scores = Matrix::default();
     measure_blocks(triples, relations, known, progress, |asked| measure(scorer, asked, &mut scores, judge))
 }
 
 fn measure<T: Send>(
-    scorer: &impl Scorer,
+    scorer: &dyn Scorer,
     asked: &[RankedQuery<'_>],
     scores: &mut Matrix<f32>,
     measure: impl Fn(&[f32], &RankedQuery<'_>) -> Vec<T> + Sync,
@@ -257,7 +258,7 @@ mod tests {
             let scorer = Fixed(Matrix::from_values(7, 7, scores.iter().map(|s| f32::from(*s)).collect()));
             let triples: Vec<Triple> = triples.into_iter().map(|(h, t)| Triple::new(h, 0, t)).collect();
             let known = KnownAnswers::new([triples.as_slice()], 1);
-            let ranks = rank_triples(&scorer, &triples, 1, &known, |_| Ok(())).unwrap();
+            let ranks = rank_triples(&scorer, &triples, 1, &known, &mut |_| Ok(())).unwrap();
             for (triple, ranks) in triples.iter().zip(&ranks) {
                 let sides = [(triple.tail_query(), triple.tail), (triple.head_query(1), triple.head)];
                 for ((query, target), rank) in sides.into_iter().zip(ranks) {
@@ -297,7 +298,7 @@ mod tests {
     fn a_score_that_is_not_finite_is_an_error() {
         let scorer = Fixed(Matrix::from_values(2, 2, vec![0.0, f32::NAN, 0.0, 0.0]));
         let triples = [Triple::new(0, 0, 0)];
-        let result = rank_triples(&scorer, &triples, 1, &KnownAnswers::default(), |_| Ok(()));
+        let result = rank_triples(&scorer, &triples, 1, &KnownAnswers::default(), &mut |_| Ok(()));
         assert_eq!(result.unwrap_err().kind(), Kind::Diverged);
     }
 }

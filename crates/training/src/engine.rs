@@ -41,7 +41,9 @@ impl Engine for kge::Trainer<f32> {
     }
 
     fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
-        kge::rank_triples(self.model(), &data.valid, data.relations(), &data.known, |_| interrupt::check())
+        kge::rank_triples(self.model(), &data.valid, data.relations(), &data.known, &mut |_| {
+            interrupt::check()
+        })
     }
 
     fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)> {
@@ -161,12 +163,12 @@ impl Place {
     /// device fails, or `progress` says so.
     pub fn judge_triples(
         &self,
-        scorer: &impl Scorer,
+        scorer: &dyn Scorer,
         averages: Option<Vec<&Model<f32>>>,
         triples: &[Triple],
         relations: usize,
         known: &KnownAnswers,
-        progress: impl FnMut(usize) -> Result<()>,
+        progress: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<Vec<[Judged; 2]>> {
         let (Place::Device(device, _), Some(models)) = (self, averages) else {
             return kge::judge_triples(scorer, triples, relations, known, progress);
