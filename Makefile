@@ -30,7 +30,7 @@ links       = for command in $(COMMANDS); do ln -sf dsom $(1)/dsom-$$command; do
 
 .DEFAULT_GOAL := help
 .PHONY: help demo all build install wheel book fetch import features teachers soft-labels distill student-alone ensemble evaluate status report \
-	build-cuda check-cuda bundle-cuda experiment test check check-ask check-debug check-data check-faults check-fuzz check-slow check-slurm bench bench-encoders bench-growth bench-parts bench-peers
+	build-cuda check-cuda bundle-cuda experiment test check check-ask check-debug check-data check-faults check-fuzz check-slow check-slurm bench bench-cache bench-encoders bench-growth bench-peers
 
 ## help: list the targets
 help:
@@ -273,6 +273,10 @@ target/torch: tests/slow/torch.txt tests/slow/torch.sh
 bench: build target/torch
 	target/torch/bin/python benches/harness.py --programs $(BIN) $(BENCH)
 
+## bench-cache: the cache of soft labels against arrow's writer and reader, the lossy one against the whole
+bench-cache:
+	$(CARGO) bench -p dsom-benches --profile dev
+
 ## bench-encoders: ViT, BERT and MiniLM beside transformers, images and texts per second
 bench-encoders: build target/parity
 	target/torch/bin/python benches/encoders.py --programs $(BIN) $(BENCH)
@@ -280,10 +284,6 @@ bench-encoders: build target/parity
 ## bench-growth: time and memory against entities and rank, as a plot
 bench-growth: build
 	python3 benches/growth.py --programs $(BIN) $(BENCH)
-
-## bench-parts: a training step against autodiff, the cache against arrow, bf16 products against f32
-bench-parts:
-	$(CARGO) bench -p dsom-benches --profile dev
 
 ## bench-peers: epoch, evaluation, memory and way to quality of a structural teacher beside PyKEEN
 bench-peers: build target/torch

@@ -12,7 +12,6 @@
 
 use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float16Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Float16Type};
-use dsom_benches::{median, numbers};
 use dsom_soft_labels::{SoftLabels, TrainedTeacher, scorers, write_part};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
@@ -39,7 +38,7 @@ const ROUNDS: usize = 3;
 const ROWS: usize = 728;
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let numbers = numbers();
+    let numbers: Vec<usize> = std::env::args().skip(1).filter_map(|argument| argument.parse().ok()).collect();
     let number = |i: usize, default: usize| numbers.get(i).copied().unwrap_or(default);
     let (entities, queries, count, rank) = (number(0, 15_000), number(1, 3000), number(2, 3), number(3, 1));
     let data = graph(entities, queries);
@@ -250,4 +249,10 @@ fn bits(values: &[f16]) -> u64 {
         .chunks(1 << 16)
         .map(|part| u64::from(part.iter().map(|bits| u32::from(*bits)).sum::<u32>()))
         .sum()
+}
+
+/// The middle one of `values`, the higher of two.
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
