@@ -133,6 +133,8 @@ fn find_images(root: &Path, folder: &mut Option<PathBuf>) -> Result<()> {
     let path = root.join(folder.as_deref().unwrap_or("images".as_ref()));
     if path.is_dir() {
         folder.get_or_insert("images".into());
+    } else if path.symlink_metadata().is_ok() {
+        return Err(Error::missing("not a folder, or a link that leads to none").at(path));
     } else if folder.is_some() {
         return Err(Error::missing("no such folder").at(path));
     }
@@ -156,5 +158,12 @@ mod tests {
         assert_eq!(plan.import.images.as_deref(), Some(Path::new("images")));
         assert_eq!(plan.files().len(), 7);
         assert_eq!(plan.import.name.as_deref(), dir.path().file_name().unwrap().to_str());
+    }
+
+    #[test]
+    fn images_that_are_no_folder_are_refused() {
+        let dir = folder(&["train", "valid", "test", "images"].map(|file| (file, "")));
+        let error = Plan::resolve(dir.path(), &Import::default()).unwrap_err();
+        assert!(error.to_string().ends_with("images: not a folder, or a link that leads to none"), "{error}");
     }
 }
