@@ -28,7 +28,7 @@ def scratch() -> dict:
     """A folder with links to everything in the repository but what commands write; the environment in which they build there."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
     SCRATCH.mkdir(parents=True)
-    for path in [*ROOT.iterdir()]:
+    for path in ROOT.iterdir():
         if path.name not in ("bin", "runs", ".git"):
             (SCRATCH / path.name).symlink_to(path)
     (SCRATCH / "path" / "to").mkdir(parents=True)

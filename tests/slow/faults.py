@@ -43,18 +43,19 @@ def digest(path):
 
 
 class Lab:
-    """A run of its own, and what it should look like."""
+    """A run of its own: the demo's, or a copy of that of an `origin`."""
 
-    def __init__(self, options, folder):
-        self.options, self.run = options, os.path.join(folder, "run")
-        self.raw, self.recipe = os.path.join(folder, "raw"), os.path.join(folder, "recipe.toml")
-        os.makedirs(folder)
-        shutil.copytree("data/nations", self.raw)
-        with open("pipelines/nations.toml") as f:
-            text = f.read().replace("data/nations/texts.npy", os.path.join(self.raw, "texts.npy"))
-        with open(self.recipe, "w") as f:
-            f.write(text)
-        write_others(self.raw)
+    def __init__(self, options, folder, origin=None):
+        self.options, self.origin = options, origin
+        self.run, self.raw, self.recipe = (os.path.join(folder, name) for name in ("run", "raw", "recipe.toml"))
+        raw, recipe = (origin.raw, origin.recipe) if origin else ("data/nations", "pipelines/nations.toml")
+        shutil.copytree(raw, self.raw)
+        with open(recipe) as f, open(self.recipe, "w") as g:
+            g.write(f.read().replace(raw, self.raw))
+        if origin:
+            shutil.copytree(origin.run, self.run)
+        else:
+            write_others(self.raw)
 
     def command(self, stage, *more):
         program, folder = STAGES[stage]
@@ -83,16 +84,6 @@ class Lab:
                     found[os.path.relpath(path, self.run)] = digest(path)
         return found
 
-    def copy(self, folder):
-        other = Lab.__new__(Lab)
-        other.options, other.run = self.options, os.path.join(folder, "run")
-        other.raw, other.recipe = os.path.join(folder, "raw"), os.path.join(folder, "recipe.toml")
-        shutil.copytree(self.raw, other.raw)
-        shutil.copytree(self.run, other.run)
-        with open(self.recipe) as f, open(other.recipe, "w") as g:
-            g.write(f.read().replace(self.raw, other.raw))
-        return other
-
 
 class Campaign:
     def __init__(self, options, folder):
@@ -101,7 +92,7 @@ class Campaign:
         self.origin = Lab(options, os.path.join(folder, "origin"))
         self.origin.finish()
         # Paths in recipes differ between labs: each has outputs of its own, and must stay as they were.
-        self.labs = [self.origin.copy(os.path.join(folder, f"lab{i}")) for i in range(2)]
+        self.labs = [Lab(options, os.path.join(folder, f"lab{i}"), self.origin) for i in range(2)]
         for lab in self.labs:
             lab.expected = [self.origin.files(stage) for stage in range(len(STAGES))]
         self.free = list(self.labs)
@@ -116,21 +107,17 @@ class Campaign:
             print(f"VIOLATION {what}\n    {' '.join(call)}", flush=True)
 
     def call(self, call, what, seconds=60, stop=None):
-        """Runs a program; returns its exit code, or None after a violation."""
+        """Runs a program, and asks it to stop after `stop` seconds if that is given; returns its exit code, or None after a violation."""
         process = subprocess.Popen(call, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-        try:
-            said = process.communicate(timeout=stop or seconds)[0]
-        except subprocess.TimeoutExpired:
-            if stop:
-                process.terminate()
+        for limit, end in [(stop, process.terminate)] * bool(stop) + [(seconds, process.kill)]:
             try:
-                said = process.communicate(timeout=seconds)[0] if stop else b""
+                said = process.communicate(timeout=limit)[0]
+                break
             except subprocess.TimeoutExpired:
-                said = b""
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
-                return self.violation(f"{what}: no end after {seconds} s", call)
+                end()
+        else:
+            process.communicate()
+            return self.violation(f"{what}: no end after {seconds} s", call)
         if process.returncode not in CODES or b"panicked" in said:
             return self.violation(f"{what}: exit {process.returncode}: {said[-300:].decode(errors='replace')}", call)
         return process.returncode
@@ -311,8 +298,8 @@ def inputs_of(lab, stage):
     if STAGES[stage][1] == "features/visual":
         images = os.path.join(lab.raw, "images")
         return [os.path.join(images, name) for name in sorted(os.listdir(images))[:8]] + [os.path.join(lab.run, "graph/entities.parquet")]
-    with open(os.path.join(lab.folder(stage), "stage.json")) if os.path.exists(os.path.join(lab.folder(stage), "stage.json")) \
-            else open(os.path.join(lab.origin_of(stage), "stage.json")) as f:
+    records = [os.path.join(at.folder(stage), "stage.json") for at in (lab, lab.origin)]
+    with open(next(path for path in records if os.path.exists(path))) as f:
         manifest = json.load(f)
     paths = [os.path.join(lab.run, record["path"]) for record in manifest["inputs"]]
     above = sorted({os.path.join(os.path.dirname(path), "stage.json") for path in paths})
@@ -434,7 +421,6 @@ def main():
     print(f"seed {options.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="dsom-faults-") as folder:
         campaign = Campaign(options, folder)
-        Lab.origin_of = lambda lab, stage: campaign.origin.folder(stage)
         for name in options.only.split(","):
             if name == "calls" and not shutil.which("strace"):
                 print("calls: skipped, there is no strace")

@@ -137,10 +137,9 @@ impl Run {
     }
 
     /// A figure of a model in `metrics.json`, by its path in there.
+    #[track_caller]
     pub fn figure(&self, model: &str, path: &str) -> f64 {
-        let metrics = self.json("evaluation/metrics.json");
-        let figure = metrics["models"][model].pointer(path).and_then(Value::as_f64);
-        figure.unwrap_or_else(|| panic!("no {path} of {model} in {metrics}"))
+        number(&self.json("evaluation/metrics.json"), &format!("/models/{model}{path}"))
     }
 
     /// Reads a file of the run.
@@ -210,6 +209,12 @@ impl Run {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
+    /// Asserts that these folders still hold what an earlier call has made.
+    #[track_caller]
+    pub fn are_whole(&self, folders: &[&str]) {
+        folders.iter().for_each(|folder| assert!(self.path(folder).join("stage.json").is_file(), "{folder}"));
+    }
+
     /// Asserts that every folder of a stage is fresh.
     #[track_caller]
     pub fn is_fresh(&self, stage: &str, arguments: &[&str]) {
@@ -217,6 +222,12 @@ impl Run {
         let fresh = status.lines().count() > 0 && status.lines().all(|line| line.ends_with(" fresh"));
         assert!(fresh, "{stage}: {status}");
     }
+}
+
+/// The number at this path in JSON.
+#[track_caller]
+pub fn number(value: &Value, path: &str) -> f64 {
+    value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {value}"))
 }
 
 /// Asserts that float64 numbers are the golden ones, to 1e-12.

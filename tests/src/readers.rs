@@ -226,13 +226,9 @@ fn soft_labels(path: &Path) -> Result<()> {
 }
 
 fn vocabulary() -> Vocabulary {
-    let keys = |keys: &[&str]| keys.iter().map(|key| (*key).to_owned()).collect::<Vec<_>>();
-    let entity = |key| Entity { key, ..Entity::default() };
-    let relation = |key| Relation { key, name: None };
-    Vocabulary {
-        entities: keys(&["a", "b", "c"]).into_iter().map(entity).collect(),
-        relations: keys(&["r", "s"]).into_iter().map(relation).collect(),
-    }
+    let entity = |key: &str| Entity { key: key.to_owned(), ..Entity::default() };
+    let relation = |key: &str| Relation { key: key.to_owned(), name: None };
+    Vocabulary { entities: ["a", "b", "c"].map(entity).into(), relations: ["r", "s"].map(relation).into() }
 }
 
 fn data() -> Data {

@@ -19,18 +19,13 @@ fn patch_tail(run: &Run, folder: &str, name: &str, at: usize, value: f32) {
     run.record_anew(folder, name);
 }
 
-/// Asserts that these folders still hold what an earlier call has made.
-fn are_whole(run: &Run, folders: &[&str]) {
-    folders.iter().for_each(|folder| assert!(run.path(folder).join("stage.json").is_file(), "{folder}"));
-}
-
 #[test]
 fn an_unknown_recipe_key_is_refused_by_every_stage_before_it_starts() {
     let run = Run::finished();
     for stage in dsom_tests::STAGES {
         run.fails(stage, &["--set=distill.gama=4"], 2, &["`distill.gama`: no such key", "default.toml"]);
     }
-    are_whole(&run, &["student"]);
+    run.are_whole(&["student"]);
     let recipe = run.path("").with_file_name("recipe.toml");
     std::fs::write(&recipe, "seed = 1\n\n[teachers]\nrankk = 8\n").unwrap();
     let words = ["recipe.toml: line 4", "`teachers.rankk`: no such key"];
@@ -57,7 +52,7 @@ fn truncated_files_are_found() {
         change(&run, "teachers/visual/model.safetensors", truncate);
         let visual = ["--force", "--model", "visual"];
         run.fails("dsom-evaluate", &visual, 65, &["visual/model.safetensors", "truncated"]);
-        are_whole(&run, &["evaluation"]);
+        run.are_whole(&["evaluation"]);
     }
 }
 
@@ -67,11 +62,11 @@ fn a_file_of_the_right_size_with_wrong_content_is_found() {
     change(&run, "teachers/visual/model.safetensors", |bytes| bytes.fill(b'x'));
     let words = ["visual/model.safetensors", "changed since `dsom-teachers` wrote it"];
     run.fails("dsom-soft-labels", &["--force"], 65, &words);
-    are_whole(&run, &["soft-labels"]);
+    run.are_whole(&["soft-labels"]);
     change(&run, "soft-labels/part-00000.parquet", |bytes| bytes.fill(b'x'));
     run.fails("dsom-soft-labels", &["--verify"], 65, &["part-00000.parquet", "its digest is not"]);
     run.fails("dsom-distill", &["--force"], 65, &["part-00000.parquet", "changed since"]);
-    are_whole(&run, &["student"]);
+    run.are_whole(&["student"]);
 }
 
 #[test]
@@ -92,11 +87,11 @@ fn what_cannot_be_keeps_what_was_there_before() {
     run.fails("dsom-soft-labels", &top, 2, &["`soft_labels.top` is 769, but the graph has 768 entities"]);
     let huge = ["--modality", "structural", "--set=teachers.rank=1000000"];
     run.fails("dsom-teachers", &huge, 71, &["memory", "lower `teachers.batch` or `teachers.rank`"]);
-    are_whole(&run, &["soft-labels", "teachers/structural"]);
+    run.are_whole(&["soft-labels", "teachers/structural"]);
     let wild = ["--modality", "structural", "--set=teachers.learning_rate=1e30"];
     run.fails("dsom-teachers", &wild, 70, &["no longer finite", "lower the learning rate"]);
     assert!(!run.path("teachers/structural/stage.json").exists());
-    are_whole(&run, &["teachers/textual"]);
+    run.are_whole(&["teachers/textual"]);
 }
 
 #[test]

@@ -1,14 +1,10 @@
 //! `--device`: the stages by candle's tensors, on candle's CPU device, beside the stages by the hand-written engine.
 //! `DSOM_TEST_DEVICE=cuda`, with programs built for it, runs the same on a GPU.
 
-use dsom_tests::{Run, ends};
+use dsom_tests::{Run, ends, number};
 use serde_json::Value;
 
 const ON_DEVICE: [&str; 4] = ["dsom-teachers", "dsom-soft-labels", "dsom-distill", "dsom-evaluate"];
-
-fn number(value: &Value, path: &str) -> f64 {
-    value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {value}"))
-}
 
 fn device_name() -> String {
     std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "candle".to_owned())
@@ -55,8 +51,7 @@ fn ranks_and_soft_labels_of_one_model_are_those_of_the_cpu() {
     device.succeeds("dsom-evaluate", &["--device", &device_name(), "--force"]);
     for figure in ["mrr", "hits_at_1", "hits_at_10"] {
         let path = format!("/test/both/{figure}");
-        let [found, expected] =
-            [&device, &cpu].map(|run| number(&run.json("evaluation/metrics.json"), &path));
+        let [found, expected] = [&device, &cpu].map(|run| run.figure("student", &path));
         assert_near(found, expected, 2e-3, figure);
     }
     device.succeeds("dsom-soft-labels", &["--device", &device_name(), "--force"]);
@@ -110,8 +105,8 @@ fn other_backbones_and_the_senior_are_there_on_a_device() {
 fn what_cannot_be_had_says_what_can() {
     let run = Run::finished();
     run.fails("dsom-teachers", &["--device", "gpu"], 2, &["`gpu` is no device", "cuda:N"]);
-    assert!(run.path("student/stage.json").is_file());
+    run.are_whole(&["student"]);
     let said = ends(&run.output("dsom-teachers", &["--device", "cuda:99", "--force"]), 2, &[]);
     assert!(["make build-cuda", "cuda:99", "libcuda"].iter().any(|words| said.contains(words)), "{said}");
-    assert!(run.path("teachers/structural/stage.json").is_file());
+    run.are_whole(&["teachers/structural"]);
 }

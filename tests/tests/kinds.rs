@@ -1,9 +1,8 @@
 //! Every kind of backbone, selection and ensemble goes through the pipeline; and what is refused of them.
 
-use dsom_tests::{Run, interrupted_at};
-use serde_json::Value;
+use dsom_tests::{Run, interrupted_at, number};
 
-/// A teacher of each kind, one of a rank of its own, and students of the others.
+/// Teachers of three backbones, one of them with a rank of its own.
 const TEACHERS: [&str; 4] = [
     "--set=teachers.modality.structural.backbone=rotate",
     "--set=teachers.modality.textual.backbone=transe",
@@ -57,11 +56,11 @@ fn what_a_backbone_cannot_be_is_refused_before_it_starts() {
     let run = Run::finished();
     let huge = ["--set=distill.backbone=tucker", "--set=distill.rank=1000000"];
     run.fails("dsom-distill", &huge, 71, &["memory", "`distill.rank`"]);
-    assert!(run.path("student/stage.json").is_file(), "the earlier student is whole");
+    run.are_whole(&["student"]);
     // A distance has no place for nothing.
     let zero = ["--modality", "visual", "--set=teachers.backbone=rotate", "--set=teachers.absent=zero"];
     run.fails("dsom-teachers", &zero, 2, &["no features of `visual`", "set `teachers.absent`"]);
-    assert!(run.path("teachers/visual/stage.json").is_file(), "the earlier teacher is whole");
+    run.are_whole(&["teachers/visual"]);
 }
 
 fn shares(run: &Run, name: &str) -> Vec<(String, f64)> {
@@ -138,8 +137,8 @@ fn useful_teachers_are_found_on_validation_triples_and_taken_for_all_queries() {
     };
     let on_one = taught(&["selection.kind=useful"], "1");
     let found = run.json("student-useful/stage.json")["summary"]["useful"].clone();
-    let (chosen, adds) = (found["chosen"].as_str().expect("a name"), &found["adds"]);
-    assert!(!chosen.contains("visual") && adds["visual"].as_f64().expect("a number") < 0.01, "{found}");
+    let chosen = found["chosen"].as_str().expect("a name");
+    assert!(!chosen.contains("visual") && number(&found, "/adds/visual") < 0.01, "{found}");
     for (strategy, share) in shares(&run, "student-useful") {
         assert_eq!(share, f64::from(u8::from(strategy == chosen)), "{strategy}");
     }
@@ -186,13 +185,12 @@ fn every_kind_is_made_ranked_and_reported() {
     }
     let run = &runs[0];
     let summary = |kind: &str| run.json(&format!("ensemble-{kind}/stage.json"))["summary"].clone();
-    let number = |of: &Value, name: &str| of[name].as_f64().expect("a number");
     let fitted = &summary("by-relation")["weights"];
-    assert!(number(fitted, "after") > number(fitted, "before"), "{fitted}");
+    assert!(number(fitted, "/after") > number(fitted, "/before"), "{fitted}");
     let policy = &summary("policy")["policy"];
-    assert!(number(policy, "oracle") > number(policy, "policy"), "{policy}");
-    let gain = number(policy, "policy") - number(policy, "constant");
-    assert_eq!(policy["kept"], gain > number(policy, "standard_error"), "{policy}");
+    assert!(number(policy, "/oracle") > number(policy, "/policy"), "{policy}");
+    let gain = number(policy, "/policy") - number(policy, "/constant");
+    assert_eq!(policy["kept"], gain > number(policy, "/standard_error"), "{policy}");
 
     run.succeeds("dsom-evaluate", &[]);
     let metrics = run.json("evaluation/metrics.json");

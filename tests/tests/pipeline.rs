@@ -1,7 +1,7 @@
 //! The pipeline from the raw dataset to the metrics: figures, freshness, staleness, the closed test split,
 //! interruption, threads; and a graph of one's own in five files, as the README tells it.
 
-use dsom_tests::{Run, STAGES, copy_folder, ends, interrupted_at, program, wait_for};
+use dsom_tests::{Run, STAGES, copy_folder, ends, interrupted_at, number, program, wait_for};
 use serde_json::Value;
 use std::fmt::Write;
 use std::path::Path;
@@ -11,10 +11,7 @@ use std::process::Output;
 fn it_ends_with_metrics_far_above_chance() {
     let run = Run::finished();
     let metrics = run.json("evaluation/metrics.json");
-    let number = |path: &str| {
-        let value = metrics.pointer(path).and_then(Value::as_f64);
-        value.unwrap_or_else(|| panic!("metrics.json has no {path}"))
-    };
+    let number = |path: &str| number(&metrics, path);
     for split in ["test", "valid"] {
         for side in ["both", "head", "tail"] {
             for figure in ["mrr", "mr", "hits_at_1", "hits_at_3", "hits_at_10"] {
@@ -35,10 +32,9 @@ fn it_ends_with_metrics_far_above_chance() {
         ("visual", "teachers/visual"),
     ] {
         run.figure(model, "/test/both/mrr");
-        let summary = run.json(&format!("{folder}/stage.json"))["summary"].clone();
-        let (trained, evaluated) = (summary["valid_mrr"].as_f64(), run.figure(model, "/valid/both/mrr"));
-        let difference = (trained.expect("a number") - evaluated).abs();
-        assert!(difference < 1e-9, "{model}: {trained:?} while training, {evaluated} here");
+        let trained = dsom_tests::number(&run.json(&format!("{folder}/stage.json")), "/summary/valid_mrr");
+        let evaluated = run.figure(model, "/valid/both/mrr");
+        assert!((trained - evaluated).abs() < 1e-9, "{model}: {trained} while training, {evaluated} here");
     }
 }
 

@@ -149,6 +149,9 @@ fn tensorboard_files_are_whole_records() {
 #[test]
 fn a_wrong_call_says_so() {
     ends(&program("dsom-report").output().unwrap(), 2, &[]);
-    let experiment = program("dsom-report").args(["--experiment", "nowhere"]).output().unwrap();
-    ends(&experiment, 66, &["dsom-experiment"]);
+    // A variable that names runs says nothing about an experiment.
+    let experiment =
+        program("dsom-report").args(["--experiment", "nowhere"]).env("DSOM_RUN", "runs/x").output();
+    ends(&experiment.unwrap(), 66, &["dsom-experiment"]);
+    ends(&program("dsom-report").env("DSOM_RUN", "nowhere").output().unwrap(), 66, &["nowhere"]);
 }

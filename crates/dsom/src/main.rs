@@ -1,4 +1,4 @@
-//! `dsom`: all programs as one file. `dsom import` is the program that a link called `dsom-import` is.
+//! `dsom`: all programs as one file. A link to it called `dsom-import` is `dsom import`.
 
 use clap::{Command, CommandFactory, Parser};
 use clap_complete::Shell;

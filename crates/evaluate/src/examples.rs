@@ -65,28 +65,35 @@ pub(crate) fn draw(graph: &Graph, by: &impl Scorer, split: Split, count: usize, 
 
 /// One query, answered; `answers` are its true tails in the split, ascending.
 fn answer(graph: &Graph, split: Split, query: Query, answers: &[EntityId], scores: &[f32]) -> Example {
-    let entity = |id: EntityId| &graph.vocabulary.entities[id.index()];
+    let named = |id: EntityId| {
+        let entity = &graph.vocabulary.entities[id.index()];
+        (entity.key.clone(), entity.label().to_owned())
+    };
     let known = graph.known(split).of(query);
     let (mut predictions, mut candidates, mut passed) = (Vec::new(), 0, 0);
     for id in by_score(scores) {
         let answer = answers.binary_search(&id).is_ok();
         let known = !answer && known.binary_search(&id).is_ok();
-        *(if known { &mut passed } else { &mut candidates }) += 1;
+        if known {
+            passed += 1;
+        } else {
+            candidates += 1;
+        }
         if candidates > TOP {
             break;
         }
         if !known || passed <= TOP {
-            let (key, name) = (entity(id).key.clone(), entity(id).label().to_owned());
+            let (key, name) = named(id);
             predictions.push(Prediction { key, name, score: scores[id.index()], answer, known });
         }
     }
     let answers = answers.iter().map(|&id| {
         let rank = rank_in_row(scores, id.index(), known.iter().map(|id| id.index()));
-        let (key, name) = (entity(id).key.clone(), entity(id).label().to_owned());
+        let (key, name) = named(id);
         Answer { key, name, rank: rank.by(TieRule::Realistic) }
     });
     Example {
-        head: entity(query.head).label().to_owned(),
+        head: named(query.head).1,
         relation: graph.vocabulary.relation_label(query.relation),
         predictions,
         answers: answers.collect(),
@@ -112,11 +119,10 @@ impl Example {
             format!("{name}{mark}")
         });
         let names = names.collect::<Vec<_>>().join(", ");
-        let mut text = format!("{} · {} · ?  →  {names}", self.head, self.relation);
-        for (i, Answer { name, rank, .. }) in self.answers.iter().take(TOP).enumerate() {
-            let lead = if i == 0 { "\n    answer: " } else { ", " };
-            text += &format!("{lead}{name} at rank {rank}");
-        }
+        let answers = self.answers.iter().take(TOP);
+        let answers = answers.map(|Answer { name, rank, .. }| format!("{name} at rank {rank}"));
+        let answers = answers.collect::<Vec<_>>().join(", ");
+        let mut text = format!("{} · {} · ?  →  {names}\n    answer: {answers}", self.head, self.relation);
         if self.answers.len() > TOP {
             text += &format!(" and {} more", self.answers.len() - TOP);
         }

@@ -28,6 +28,14 @@ impl Graph {
         Graph { vocabulary, known, splits }
     }
 
+    /// A graph with relations called `r0`, `r1`, ...
+    #[cfg(test)]
+    pub(crate) fn unnamed(entities: usize, relations: usize, splits: [Vec<Triple>; 3]) -> Graph {
+        let relation = |i| mkg::Relation { key: format!("r{i}"), name: None };
+        let entities = vec![mkg::Entity::default(); entities];
+        Graph::new(Vocabulary { entities, relations: (0..relations).map(relation).collect() }, splits)
+    }
+
     /// The filter of a split's ranks: the known answers of all splits for test, else of train and valid,
     /// so that no figure by which a setting is chosen depends on test.
     pub(crate) fn known(&self, split: Split) -> &KnownAnswers {

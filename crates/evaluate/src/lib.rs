@@ -18,7 +18,7 @@ pub mod models;
 pub mod report;
 pub mod table;
 
-use kge::Rank;
+use kge::Judged;
 use mkg::{QuerySet, Split};
 use program::{Common, Progress, print_line};
 use recipe::{Precision, Recipe};
@@ -45,10 +45,8 @@ pub const EXAMPLES: &str = "examples.json";
 struct Ranked {
     model: String,
     split: Split,
-    /// Ranks of each of the split's triples: the tail's and the head's.
-    ranks: Vec<[Rank; 2]>,
-    /// Softmax probability of the model's first candidate, for each of them.
-    confidences: Vec<[f32; 2]>,
+    /// Ranks and confidences of the tail and the head of each of the split's triples.
+    judged: Vec<[Judged; 2]>,
 }
 
 /// Evaluates the recipe's models on its splits, unless that is fresh; prints the figures in either case.
@@ -72,7 +70,7 @@ fn run(common: &Common, recipe: &Recipe) -> Result<()> {
 
     let ready = || Place::choose(common.device(), Precision::F32);
     if let Some((work, place)) = common.begin(task, ready)? {
-        evaluate(work, &graph, &models, &place, &splits, (examples, recipe.seed))?;
+        evaluate(work, &graph, &models, &place, &splits, recipe)?;
     }
     if !common.is_status() && !common.is_quiet() {
         print_line(&report::render(&read_json(&run.evaluation().join(METRICS))?));
@@ -111,20 +109,20 @@ fn evaluate(
     models: &Models,
     place: &Place,
     splits: &[Split],
-    (examples, seed): (usize, u64),
+    recipe: &Recipe,
 ) -> Result<()> {
     let ranked = rank_all(graph, models, place, splits)?;
     let metrics = report::metrics(&Slicer::new(graph), &ranked)?;
     table::write(&work.path(RANKS), graph, &ranked)?;
+    let examples = recipe.evaluate.examples;
     if let (true, Some(last)) = (examples > 0, splits.last()) {
-        let drawn = examples::draw(graph, &models.scorer(0), *last, examples, seed);
+        let drawn = examples::draw(graph, &models.scorer(0), *last, examples, recipe.seed);
         write_json(&work.path(EXAMPLES), &drawn)?;
     }
     write_json(&work.path(METRICS), &metrics)?;
     let mut summary = report::summary(&metrics, splits);
     summary["products"] = place.products().into();
-    work.finish(summary)?;
-    Ok(())
+    work.finish(summary)
 }
 
 fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> Result<Vec<Ranked>> {
@@ -134,19 +132,17 @@ fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> 
             let triples = graph.triples(split);
             let (relations, known) = (graph.relations(), graph.known(split));
             let queries = QuerySet::new(triples, relations).len();
-            let progress = Progress::new(format!("{model}, {split}"), queries as u64, "queries");
+            let progress = Progress::new(format!("{model}, {split}"), queries, "queries");
             let mut advance = |queries: usize| {
-                progress.advance(queries as u64);
+                progress.advance(queries);
                 interrupt::check()
             };
             // An ensemble weighs its teachers on the CPU, wherever else work is done.
             let (scorer, averages) = (models.scorer(i), models.averaged(i));
-            let judged = place.judge_triples(&scorer, averages, triples, relations, known, &mut advance);
-            let judged =
-                judged.map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;
-            let ranks = judged.iter().map(|sides| sides.map(|side| side.rank)).collect();
-            let confidences = judged.iter().map(|sides| sides.map(|side| side.confidence)).collect();
-            ranked.push(Ranked { model: model.to_string(), split, ranks, confidences });
+            let judged = place
+                .judge_triples(&scorer, averages, triples, relations, known, &mut advance)
+                .map_err(|e| e.hint(format!("retrain `{model}` with a lower learning rate")))?;
+            ranked.push(Ranked { model: model.to_string(), split, judged });
         }
     }
     Ok(ranked)

@@ -1,7 +1,7 @@
 //! Mean ranks and hits, of a split and of parts of it that are worth looking at alone: relations, relation types, entities
 //! never trained on.
 
-use kge::{Rank, TieRule};
+use kge::{Judged, Rank, TieRule};
 use mkg::{EntityId, RelationId, Split, Triple};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
@@ -33,11 +33,11 @@ impl Direction {
         }
     }
 
-    /// The rank of this direction among a triple's two.
-    pub(crate) fn of(self, ranks: &[Rank; 2]) -> Rank {
+    /// The one of a triple's two that is of this direction.
+    pub(crate) fn of(self, [tail, head]: [Judged; 2]) -> Judged {
         match self {
-            Direction::Tail => ranks[0],
-            Direction::Head => ranks[1],
+            Direction::Tail => tail,
+            Direction::Head => head,
         }
     }
 }
@@ -91,11 +91,12 @@ pub struct AllRules {
 
 impl AllRules {
     /// The figures of some `directions` of triples, pooled.
-    pub(crate) fn of(ranks: &[[Rank; 2]], directions: &[Direction]) -> AllRules {
-        let pooled = ranks.iter().flat_map(|ranks| directions.iter().map(|direction| direction.of(ranks)));
+    pub(crate) fn of(judged: &[[Judged; 2]], directions: &[Direction]) -> AllRules {
+        let pooled =
+            judged.iter().flat_map(|sides| directions.iter().map(|direction| direction.of(*sides).rank));
         AllRules {
             realistic: Figures::of(pooled.clone(), TieRule::Realistic),
-            triples: ranks.len(),
+            triples: judged.len(),
             optimistic: Figures::of(pooled.clone(), TieRule::Optimistic),
             pessimistic: Figures::of(pooled, TieRule::Pessimistic),
         }
@@ -140,34 +141,34 @@ impl<'a> Slicer<'a> {
         Slicer { graph, relation_types: relation_types(train, graph.relations()), seen }
     }
 
-    /// Groups the triples of `split` by what they are, with their `ranks`.
-    pub(crate) fn slices(&self, split: Split, ranks: &[[Rank; 2]]) -> Slices {
+    /// Groups the triples of `split`, whose ranks are `judged`, by what they are.
+    pub(crate) fn slices(&self, split: Split, judged: &[[Judged; 2]]) -> Slices {
         let triples = self.graph.triples(split);
         let earlier = Split::ALL.into_iter().take_while(|earlier| *earlier != split);
         let earlier: HashSet<&Triple> = earlier.flat_map(|split| self.graph.triples(split)).collect();
         let relations = &self.graph.vocabulary.relations;
         let seen = |entity: EntityId| self.seen[entity.index()];
         Slices {
-            relation: group(triples, ranks, |triple| &relations[triple.relation.index()].key),
-            relation_type: group(triples, ranks, |triple| self.relation_types[triple.relation.index()]),
-            entity: group(triples, ranks, |t| if seen(t.head) && seen(t.tail) { "seen" } else { "unseen" }),
-            overlap: group(triples, ranks, |t| if earlier.contains(t) { "repeated" } else { "new" }),
+            relation: group(triples, judged, |triple| &relations[triple.relation.index()].key),
+            relation_type: group(triples, judged, |triple| self.relation_types[triple.relation.index()]),
+            entity: group(triples, judged, |t| if seen(t.head) && seen(t.tail) { "seen" } else { "unseen" }),
+            overlap: group(triples, judged, |t| if earlier.contains(t) { "repeated" } else { "new" }),
         }
     }
 }
 
 fn group<'a>(
     triples: &[Triple],
-    ranks: &[[Rank; 2]],
+    judged: &[[Judged; 2]],
     name: impl Fn(&Triple) -> &'a str,
 ) -> BTreeMap<String, Slice> {
-    let mut groups: BTreeMap<&str, Vec<[Rank; 2]>> = BTreeMap::new();
-    for (triple, ranks) in triples.iter().zip(ranks) {
-        groups.entry(name(triple)).or_default().push(*ranks);
+    let mut groups: BTreeMap<&str, Vec<[Judged; 2]>> = BTreeMap::new();
+    for (triple, sides) in triples.iter().zip(judged) {
+        groups.entry(name(triple)).or_default().push(*sides);
     }
-    let slices = groups.into_iter().map(|(name, ranks)| {
-        let figures = Figures::of(ranks.iter().flatten().copied(), TieRule::Realistic);
-        (name.to_owned(), Slice { figures, triples: ranks.len() })
+    let slices = groups.into_iter().map(|(name, judged)| {
+        let figures = Figures::of(judged.iter().flatten().map(|side| side.rank), TieRule::Realistic);
+        (name.to_owned(), Slice { figures, triples: judged.len() })
     });
     slices.collect()
 }
@@ -204,7 +205,6 @@ fn distinct<T: Hash + Eq>(train: &[Triple], relations: usize, of: impl Fn(&Tripl
 mod tests {
     use super::*;
     use kge::rank::rank_in_row;
-    use mkg::{Entity, Relation, Vocabulary};
     use serde_json::Value;
 
     const GOLDEN: &str = include_str!("../../../tests/golden/ranks.json");
@@ -235,10 +235,13 @@ mod tests {
         }
     }
 
+    fn judged(above: u32, tied: u32) -> Judged {
+        Judged { rank: Rank { above, tied }, confidence: 0.5 }
+    }
+
     #[test]
     fn directions_are_pooled_by_rank_and_counted_by_triple() {
-        let ranks = [[Rank { above: 0, tied: 0 }, Rank { above: 3, tied: 2 }]];
-        let of = |directions: &[Direction]| AllRules::of(&ranks, directions);
+        let of = |directions: &[Direction]| AllRules::of(&[[judged(0, 0), judged(3, 2)]], directions);
         assert_eq!(of(&[Direction::Tail]).realistic.mr, 1.0);
         assert_eq!(of(&[Direction::Head]).realistic.mr, 5.0);
         let both = of(&Direction::BOTH);
@@ -268,15 +271,10 @@ mod tests {
 
     #[test]
     fn slices_pool_directions_and_leave_out_the_empty() {
-        let entity = |i: u32| Entity { key: format!("e{i}"), ..Entity::default() };
-        let relation = |i: u32| Relation { key: format!("r{i}"), name: None };
-        let vocabulary =
-            Vocabulary { entities: (0..8).map(entity).collect(), relations: (0..5).map(relation).collect() };
         let test = vec![Triple::new(0, 0, 1), Triple::new(1, 0, 2), Triple::new(7, 4, 0)];
-        let rank = |above: u32| Rank { above, tied: 0 };
-        let ranks = [[rank(0), rank(1)], [rank(0), rank(0)], [rank(3), rank(3)]];
-        let graph = Graph::new(vocabulary, [train(), vec![test[0]], test.clone()]);
-        let slices = Slicer::new(&graph).slices(Split::Test, &ranks);
+        let sides = [[0, 1], [0, 0], [3, 3]].map(|sides| sides.map(|above| judged(above, 0)));
+        let graph = Graph::unnamed(8, 5, [train(), vec![test[0]], test]);
+        let slices = Slicer::new(&graph).slices(Split::Test, &sides);
         let found = |slices: &BTreeMap<String, Slice>| -> Vec<(String, usize, f64)> {
             slices.iter().map(|(name, slice)| (name.clone(), slice.triples, slice.figures.mr)).collect()
         };

@@ -14,11 +14,11 @@ use training::{MODEL, open_model};
 
 use crate::once;
 
-/// The student, unless a run has several.
+/// The student's name, unless a run has several.
 pub const STUDENT: &str = "student";
-/// The ensemble, unless a run has several.
+/// The ensemble's name, unless a run has several.
 const ENSEMBLE: &str = "ensemble";
-/// The mean of the teachers' scores.
+/// The name of the model whose scores are the mean of the teachers'.
 pub const AVERAGE: &str = "average";
 
 /// The name of a model, as one gives it to `--model`.
@@ -83,9 +83,9 @@ impl Catalogue {
         names.sort_by_key(|name| matches!(name, ModelName::Ensemble(_)));
         let mut teachers: Vec<Modality> = folders(&run.root().join("teachers"))?;
         teachers.sort();
-        let averaged = match Manifest::read(&run.soft_labels()) {
+        let averaged = match teachers_of(&run.soft_labels()) {
             Err(error) if error.kind() == Kind::Missing => teachers.clone(),
-            manifest => manifest?.summary_field(&run.soft_labels(), "teachers")?,
+            labelled => labelled?,
         };
         names.extend((averaged.len() > 1).then_some(ModelName::Average));
         names.extend(teachers.into_iter().map(ModelName::Teacher));
@@ -116,7 +116,7 @@ impl Catalogue {
         Ok(names)
     }
 
-    /// The finished folders of a model's parts, of whose scores its own are made.
+    /// The folders of a model's parts: the trained models from whose scores its own are made.
     ///
     /// # Errors
     /// As [`Catalogue::choose`].
@@ -126,8 +126,7 @@ impl Catalogue {
                 return Ok(vec![self.finished(name, self.run.student(folder), "dsom-distill")?]);
             }
             ModelName::Ensemble(folder) => {
-                let folder = self.finished(name, self.run.ensemble(folder), "dsom-ensemble")?;
-                Manifest::read(&folder)?.summary_field(&folder, "teachers")?
+                teachers_of(&self.finished(name, self.run.ensemble(folder), "dsom-ensemble")?)?
             }
             ModelName::Average if self.averaged.is_empty() => {
                 return Err(self.unfinished(name, "dsom-teachers"));
@@ -156,10 +155,8 @@ impl Catalogue {
             weights.push(match name {
                 ModelName::Ensemble(folder) => {
                     let folder = self.run.ensemble(folder);
-                    let teachers: Vec<Modality> =
-                        Manifest::read(&folder)?.summary_field(&folder, "teachers")?;
                     let models: Vec<&Model<f32>> = parts.iter().map(|part| &loaded[part]).collect();
-                    TeacherWeights::open(task, &folder, &teachers, &models)?
+                    TeacherWeights::open(task, &folder, &teachers_of(&folder)?, &models)?
                 }
                 _ => TeacherWeights::even(2 * vocabulary.relations.len(), parts.len()),
             });
@@ -174,10 +171,10 @@ impl Catalogue {
             Ok(manifest) => {
                 Err(Error::data(format!("written by `{}`, not by `{program}`", manifest.program)).at(folder))
             }
-            Err(error) if error.kind() == Kind::Missing => Err(match self.is_expected(name, &folder) {
-                true => self.unfinished(name, program),
-                false => self.unknown(&name.to_string()),
-            }),
+            Err(error) if error.kind() == Kind::Missing && self.is_expected(name, &folder) => {
+                Err(self.unfinished(name, program))
+            }
+            Err(error) if error.kind() == Kind::Missing => Err(self.unknown(&name.to_string())),
             Err(error) => Err(error.hint(format!("rerun `{program}` with --force"))),
         }
     }
@@ -218,6 +215,11 @@ impl Catalogue {
     }
 }
 
+/// The teachers that a finished stage has recorded as its own.
+fn teachers_of(folder: &Path) -> Result<Vec<Modality>> {
+    Manifest::read(folder)?.summary_field(folder, "teachers")
+}
+
 fn is_finished(folder: &Path) -> bool {
     folder.join(manifest::FILE).is_file()
 }
@@ -251,7 +253,7 @@ impl Models {
         &self.names
     }
 
-    /// The models whose mean scores are those of model number `index`; none of an ensemble, which weighs them.
+    /// The parts of model number `index`, if its scores are their mean; none of an ensemble, which weighs them.
     pub(crate) fn averaged(&self, index: usize) -> Option<Vec<&Model<f32>>> {
         (!matches!(self.names[index], ModelName::Ensemble(_))).then(|| self.models(index))
     }
@@ -261,7 +263,7 @@ impl Models {
         WeightedTeachers { weights: &self.weights[index], models: self.models(index) }
     }
 
-    /// The models of whose scores those of model number `index` are made.
+    /// The parts of model number `index`: the trained models from whose scores its own are made.
     pub fn models(&self, index: usize) -> Vec<&Model<f32>> {
         self.parts[index].iter().map(|part| &self.loaded[part]).collect()
     }

@@ -40,12 +40,12 @@ pub struct SplitMetrics {
 /// The content of `metrics.json`.
 pub(crate) fn metrics(slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
     let mut models = json!({});
-    for Ranked { model, split, ranks, .. } in ranked {
+    for Ranked { model, split, judged } in ranked {
         let metrics = serde_json::to_value(SplitMetrics {
-            both: AllRules::of(ranks, &Direction::BOTH),
-            head: AllRules::of(ranks, &[Direction::Head]),
-            tail: AllRules::of(ranks, &[Direction::Tail]),
-            slices: slicer.slices(*split, ranks),
+            both: AllRules::of(judged, &Direction::BOTH),
+            head: AllRules::of(judged, &[Direction::Head]),
+            tail: AllRules::of(judged, &[Direction::Tail]),
+            slices: slicer.slices(*split, judged),
         });
         models[model][split.as_str()] = metrics.map_err(|e| Error::data(e.to_string()))?;
     }
@@ -173,19 +173,15 @@ fn row(model: &str, split: &str, figures: &Value) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::graph::Graph;
-    use kge::Rank;
-    use mkg::{Entity, Relation, Triple, Vocabulary};
+    use kge::{Judged, Rank};
+    use mkg::Triple;
 
     fn metrics_of_two() -> Value {
-        let entities = vec![Entity::default(); 4];
-        let relations = vec![Relation { key: "r".into(), name: None }];
         let triples = vec![Triple::new(0, 0, 1)];
-        let graph = Graph::new(Vocabulary { entities, relations }, [triples.clone(), Vec::new(), triples]);
-        let ranked = |model: &str, above: u32| Ranked {
-            model: model.into(),
-            split: Split::Test,
-            ranks: vec![[Rank { above, tied: 0 }, Rank { above, tied: 2 }]],
-            confidences: vec![[0.5, 0.5]],
+        let graph = Graph::unnamed(4, 1, [triples.clone(), Vec::new(), triples]);
+        let ranked = |model: &str, above: u32| {
+            let sides = [0, 2].map(|tied| Judged { rank: Rank { above, tied }, confidence: 0.5 });
+            Ranked { model: model.into(), split: Split::Test, judged: vec![sides] }
         };
         metrics(&Slicer::new(&graph), &[ranked("student", 0), ranked("average", 2)]).unwrap()
     }

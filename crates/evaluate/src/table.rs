@@ -9,7 +9,7 @@
 //! | `confidence` | f32 | softmax probability of the first candidate that the filter leaves |
 
 use arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, StringArray, UInt32Array};
-use kge::{Rank, TieRule};
+use kge::{Judged, TieRule};
 use mkg::graph::{for_each_batch, numbers, texts};
 use mkg::{Split, Triple};
 use parquet::arrow::ArrowWriter;
@@ -46,13 +46,16 @@ pub(crate) fn write(path: &Path, graph: &Graph, ranked: &[Ranked]) -> Result<()>
 }
 
 /// A row before it is spread over columns.
-type TableRow<'a> = (&'a Triple, Direction, Rank);
+type TableRow<'a> = (&'a Triple, Direction, Judged);
 
 fn batch(graph: &Graph, ranked: &Ranked) -> Result<RecordBatch> {
-    let pairs = graph.triples(ranked.split).iter().zip(&ranked.ranks);
+    let pairs = graph.triples(ranked.split).iter().zip(&ranked.judged);
     let rows: Vec<TableRow> = pairs
-        .flat_map(|(triple, ranks)| Direction::BOTH.map(|direction| (triple, direction, direction.of(ranks))))
+        .flat_map(|(triple, sides)| {
+            Direction::BOTH.map(|direction| (triple, direction, direction.of(*sides)))
+        })
         .collect();
+    let confidences = rows.iter().map(|(.., judged)| judged.confidence);
     let (entities, relations) = (&graph.vocabulary.entities, &graph.vocabulary.relations);
     let columns = [
         ("model", strings(&rows, |_| &ranked.model)),
@@ -67,10 +70,7 @@ fn batch(graph: &Graph, ranked: &Ranked) -> Result<RecordBatch> {
         ("rank", ranks(&rows, TieRule::Realistic)),
         ("optimistic", ranks(&rows, TieRule::Optimistic)),
         ("pessimistic", ranks(&rows, TieRule::Pessimistic)),
-        (
-            "confidence",
-            Arc::new(Float32Array::from_iter_values(ranked.confidences.iter().flatten().copied())),
-        ),
+        ("confidence", Arc::new(Float32Array::from_iter_values(confidences))),
     ];
     let columns = columns.into_iter().map(|(name, values): (&str, ArrayRef)| (name, values, false));
     RecordBatch::try_from_iter_with_nullable(columns).map_err(|e| Error::data(e.to_string()))
@@ -85,7 +85,7 @@ fn ids(rows: &[TableRow], get: fn(&Triple) -> u32) -> ArrayRef {
 }
 
 fn ranks(rows: &[TableRow], rule: TieRule) -> ArrayRef {
-    Arc::new(Float64Array::from_iter_values(rows.iter().map(|(.., rank)| rank.by(rule))))
+    Arc::new(Float64Array::from_iter_values(rows.iter().map(|(.., judged)| judged.rank.by(rule))))
 }
 
 /// The ranks of one model on one split, a row per triple and direction.
@@ -155,20 +155,17 @@ impl RankTable {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use mkg::{Entity, Relation, Vocabulary};
+    use kge::Rank;
 
     #[test]
     fn what_was_written_is_read() {
-        let relations = vec![Relation { key: "r".into(), name: None }];
         let triples = vec![Triple::new(0, 0, 1), Triple::new(2, 0, 1)];
-        let vocabulary = Vocabulary { entities: vec![Entity::default(); 3], relations };
-        let graph = Graph::new(vocabulary, [triples.clone(), triples.clone(), triples.clone()]);
-        let rank = |above, tied| Rank { above, tied };
+        let graph = Graph::unnamed(3, 1, [triples.clone(), triples.clone(), triples.clone()]);
+        let judged = |above, tied, confidence| Judged { rank: Rank { above, tied }, confidence };
         let ranked = |model: &str, split| Ranked {
             model: model.into(),
             split,
-            ranks: vec![[rank(0, 1), rank(2, 0)], [rank(0, 0), rank(1, 2)]],
-            confidences: vec![[0.5, 0.25], [1.0, 0.125]],
+            judged: vec![[judged(0, 1, 0.5), judged(2, 0, 0.25)], [judged(0, 0, 1.0), judged(1, 2, 0.125)]],
         };
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("ranks.parquet");

@@ -46,7 +46,7 @@ pub(crate) struct Reply {
     pub(crate) answers: Vec<Answer>,
     /// Number of answers of train and valid that are not listed.
     pub(crate) known: usize,
-    /// True if the entity asked about would be in the list.
+    /// True if the entity asked about is left out of the list.
     pub(crate) itself: bool,
     /// Evidence for the answers, if that was asked for.
     pub(crate) explanation: Option<Explanation>,
@@ -94,7 +94,7 @@ impl Question {
 }
 
 impl Session<'_> {
-    /// Answers questions, and ranks the tails of whole triples, so many at a time as one product serves.
+    /// Answers questions, and ranks the tails of whole triples.
     pub(crate) fn answer(&self, questions: &[Question], listing: &Listing) -> Result<Vec<Reply>> {
         self.answer_by(&self.models.scorer(0), questions, listing)
     }
@@ -257,6 +257,6 @@ impl Scorer for Placed<'_> {
         let mut vectors = Matrix::zeros(0, 0);
         self.asked.queries(&own, &mut vectors);
         into.resize(queries.len(), self.entities());
-        into.product(false, 1.0, vectors.view(), self.model.entity.transposed());
+        into.product(false, vectors.view(), self.model.entity.transposed());
     }
 }

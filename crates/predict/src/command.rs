@@ -188,21 +188,15 @@ impl Arguments {
             (Some(path), ..) => reader.file(path, Rows::Questions)?,
             (_, Some(path), _) => reader.file(path, Rows::Triples)?,
             (_, _, []) => self.about_unseen(vocabulary, &reader)?.into_iter().collect(),
-            (_, _, [head, relation]) if self.inverse => {
-                vec![reader.question(&["?".to_owned(), relation.clone(), head.clone()])?]
-            }
+            (_, _, [head, relation]) if self.inverse => vec![reader.question(["?", relation, head])?],
             (_, _, [_, _, _]) if self.inverse => {
                 return Err(Error::usage(
                     "--inverse is of HEAD RELATION; with three words write `?` for what is asked",
                 ));
             }
-            (_, _, words) => vec![reader.question(words)?],
+            (_, _, words) => vec![reader.question(words.iter().map(String::as_str))?],
         };
-        let mut candidates = self.candidates.as_ref().map(|path| reader.candidates(path)).transpose()?;
-        if let Some(ids) = &mut candidates {
-            ids.sort_unstable();
-            ids.dedup();
-        }
+        let candidates = self.candidates.as_ref().map(|path| reader.candidates(path)).transpose()?;
         let (top, range) = (self.top.get(), self.range);
         let listing =
             Listing { top, include_known: self.include_known, loops: self.loops, candidates, range };

@@ -6,7 +6,6 @@ use serde::Deserialize;
 use stage::files::read_text;
 use stage::{Error, Result};
 use std::collections::HashMap;
-use std::io::Read;
 use std::path::Path;
 
 use crate::output::Label;
@@ -87,8 +86,8 @@ impl<'a> Reader<'a> {
     }
 
     /// The question of a command line: `HEAD RELATION`, or three words with one `?`.
-    pub(crate) fn question(&self, words: &[String]) -> Result<Question> {
-        let words = split(words.iter().map(String::as_str)).and_then(|words| require(words, Rows::Questions));
+    pub(crate) fn question<'w>(&self, words: impl IntoIterator<Item = &'w str>) -> Result<Question> {
+        let words = split(words).and_then(|words| require(words, Rows::Questions));
         Ok(self.resolve(&words.map_err(Error::usage)?)?)
     }
 
@@ -107,9 +106,13 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The entities of a file with a key or name a line.
+    /// The entities of a file with a key or name a line, ascending, each once.
     pub(crate) fn candidates(&self, path: &Path) -> Result<Vec<EntityId>> {
-        understand(path, &[], |line| self.entities.find(line).map(EntityId).map_err(Problem::Word))
+        let mut ids =
+            understand(path, &[], |line| self.entities.find(line).map(EntityId).map_err(Problem::Word))?;
+        ids.sort_unstable();
+        ids.dedup();
+        Ok(ids)
     }
 
     fn resolve(&self, [head, relation, tail]: &Words) -> Result<Question, Unclear<'_>> {
@@ -173,10 +176,8 @@ fn text_of(path: &Path) -> Result<String> {
     if path != Path::new("-") {
         return read_text(path);
     }
-    let mut text = String::new();
-    let read = std::io::stdin().lock().read_to_string(&mut text);
-    read.map_err(|e| Error::data("not readable as text").at("standard input").because(e))?;
-    Ok(text)
+    std::io::read_to_string(std::io::stdin())
+        .map_err(|e| Error::data("not readable as text").at("standard input").because(e))
 }
 
 /// The words of two or three cells; the tail is asked for where there is no third one.
@@ -190,7 +191,7 @@ fn split<'w>(cells: impl IntoIterator<Item = &'w str>) -> Result<Words, String> 
     Words::try_from(cells).map_err(message)
 }
 
-/// Content of a cell, if it is not the one that is asked for.
+/// The text of a cell; none if the cell is asked for.
 fn word(cell: &str) -> Option<String> {
     (!["", "?"].contains(&cell)).then(|| cell.to_owned())
 }
@@ -230,12 +231,12 @@ struct Unclear<'a> {
     names: &'a Names<'a>,
     text: String,
     found: &'a [u32],
-    /// The words before the reason in a list of such.
+    /// `head: ` and the like, before the reason in a list of rows.
     place: &'static str,
 }
 
 impl<'a> Names<'a> {
-    /// Those with these labels; `what` is what one of them is.
+    /// The names of things with these labels, by id; `what` is the word for one of them in messages.
     fn new(what: &'static str, labels: impl Iterator<Item = Label<'a>>) -> Self {
         let labels: Vec<Label> = labels.collect();
         let mut rules = <[HashMap<String, Vec<u32>>; 3]>::default();
@@ -272,7 +273,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Several names with their keys; or those that are near, for which it takes a look at every name.
+/// Lists the several things with their keys, or names that are near, for which it looks at every name.
 impl From<Unclear<'_>> for Error {
     fn from(Unclear { names, text, found, .. }: Unclear<'_>) -> Error {
         let what = names.what;

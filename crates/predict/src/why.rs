@@ -7,7 +7,7 @@
 use arrow::datatypes::{Float32Type, UInt32Type};
 use dsom_evaluate::models::ModelName;
 use kge::rank::rank_in_row;
-use kge::{Matrix, Scorer, TieRule, row};
+use kge::{Matrix, Model, Scorer, TieRule, row};
 use mkg::graph::{for_each_batch, numbers};
 use mkg::{EntityId, Query, Triple, Vocabulary};
 use stage::{Error, Kind, Result};
@@ -57,14 +57,15 @@ impl Session<'_> {
         let query = reply.question.query(self.data.relations());
         let query = query.ok_or_else(|| Error::usage("--why explains answers that are entities"))?;
         let policy = self.policy(query)?;
-        let near = self.cosines(query.head)?;
+        let model = self.model()?;
+        let near_head = cosines(model, query.head);
         let ids = reply.answers.iter().map(|answer| reply.question.sides(answer.triple)[1]);
         let ids: Vec<EntityId> = ids.collect();
-        let mut answers = Vec::new();
-        for (id, ranks) in ids.iter().zip(self.teacher_ranks(query, &ids)) {
-            answers.push(Evidence { ranks, facts: self.facts(query, *id, &near)? });
-        }
-        reply.explanation = Some(Explanation { policy, answers });
+        let answers = ids.iter().zip(self.teacher_ranks(query, &ids)).map(|(id, ranks)| {
+            let facts = self.facts(query, *id, &near_head, &cosines(model, *id));
+            Evidence { ranks, facts }
+        });
+        reply.explanation = Some(Explanation { policy, answers: answers.collect() });
         Ok(())
     }
 
@@ -108,20 +109,9 @@ impl Session<'_> {
         Ok(found)
     }
 
-    fn cosines(&self, entity: EntityId) -> Result<Vec<f32>> {
-        let model = self.model()?;
-        let own = model.embedding(entity);
-        let others = (0..).map(|id| model.embedding(EntityId(id))).take(self.data.entities());
-        let cosines = others.map(|other| {
-            let square = row::dot(own, own) * row::dot(other, other);
-            if square > 0.0 { row::dot(own, other) / square.sqrt() } else { 0.0 }
-        });
-        Ok(cosines.collect())
-    }
-
-    /// The training triples of the query's relation that resemble `(query, answer)` most.
-    fn facts(&self, query: Query, answer: EntityId, near_head: &[f32]) -> Result<Vec<Fact>> {
-        let near_answer = self.cosines(answer)?;
+    /// The training triples of the query's relation that resemble `(query, answer)` most, by the cosines of all entities with
+    /// the head and with the answer.
+    fn facts(&self, query: Query, answer: EntityId, near_head: &[f32], near_answer: &[f32]) -> Vec<Fact> {
         let (relation, inverted) = query.relation.base(self.data.relations());
         let queries = self.data.queries.queries().iter().enumerate();
         let mut facts = Vec::new();
@@ -137,8 +127,19 @@ impl Session<'_> {
         }
         facts.sort_by(|a, b| (b.asked * b.answer).total_cmp(&(a.asked * a.answer)));
         facts.truncate(FACTS);
-        Ok(facts)
+        facts
     }
+}
+
+/// The cosine of each entity with `entity`.
+fn cosines(model: &Model<f32>, entity: EntityId) -> Vec<f32> {
+    let own = model.embedding(entity);
+    let others = (0..).map(|id| model.embedding(EntityId(id))).take(model.entity.rows());
+    let cosines = others.map(|other| {
+        let square = row::dot(own, own) * row::dot(other, other);
+        if square > 0.0 { row::dot(own, other) / square.sqrt() } else { 0.0 }
+    });
+    cosines.collect()
 }
 
 impl Explanation {

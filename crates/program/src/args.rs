@@ -75,7 +75,7 @@ impl Common {
     /// may still fail before anything is touched: see [`Task::begin`].
     pub fn begin<T>(&self, task: Task, ready: impl FnOnce() -> Result<T>) -> Result<Option<(Work, T)>> {
         if self.status {
-            self.say(task.folder(), &task.status()?);
+            self.say(task.folder(), &task.status());
             return Ok(None);
         }
         task.begin(self.force, ready)
@@ -127,12 +127,8 @@ pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
 pub fn exit(result: Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     // The chain of causes on one line, the remedy on the next.
-    let mut message = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(cause) = source {
-        message.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
+    let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
+    let message = causes.fold(error.to_string(), |message, cause| format!("{message}: {cause}"));
     match error.kind() {
         Kind::Interrupted => tracing::warn!("{message}"),
         _ => tracing::error!("{message}"),

@@ -32,10 +32,9 @@ impl FromStr for Device {
 
     fn from_str(text: &str) -> Result<Device, Error> {
         let (kind, number) = text.split_once(':').unwrap_or((text, "0"));
-        let number = number.parse().ok();
-        match (kind, number) {
-            ("cuda", Some(number)) => Ok(Device::Cuda(number)),
-            ("metal", Some(number)) => Ok(Device::Metal(number)),
+        match (kind, number.parse()) {
+            ("cuda", Ok(number)) => Ok(Device::Cuda(number)),
+            ("metal", Ok(number)) => Ok(Device::Metal(number)),
             _ if text == "auto" => Ok(Device::Auto),
             _ if text == "cpu" => Ok(Device::Cpu),
             _ if text == "candle" => Ok(Device::Candle),

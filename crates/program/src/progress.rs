@@ -146,7 +146,7 @@ impl Progress {
         }
     }
 
-    /// Resumed work begins at `done`.
+    /// Sets the count at which resumed work begins.
     pub fn start_at(&self, done: impl TryInto<u64>) {
         let done = count(done);
         self.done.store(done, Ordering::Relaxed);
@@ -156,7 +156,7 @@ impl Progress {
         }
     }
 
-    /// `n` more units are done.
+    /// Counts `n` more units.
     pub fn advance(&self, n: impl TryInto<u64>) {
         let n = count(n);
         let done = self.done.fetch_add(n, Ordering::Relaxed) + n;

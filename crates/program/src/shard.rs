@@ -30,7 +30,7 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Returns whether part `number` of the work, from 0, belongs to it.
+    /// Tells whether part `number` of the work, from 0, belongs to it.
     pub fn has(self, number: usize) -> bool {
         number % self.of == self.index - 1
     }
@@ -42,7 +42,7 @@ impl Shard {
         whole.part(folder.into(), "shard", self.to_string())
     }
 
-    /// All shards of so many.
+    /// All `of` shards.
     fn all(of: usize) -> impl Iterator<Item = Shard> {
         (1..=of).map(move |index| Shard { index, of })
     }
@@ -77,16 +77,13 @@ impl Shards {
 
 impl Common {
     /// The task itself, or a shard of it in a folder beside; no shard where the `whole` is done and `--force` is not given.
-    ///
-    /// # Errors
-    /// Where an input's manifest cannot be read.
-    pub fn share(&self, whole: Task, shard: Option<Shard>) -> Result<Option<Task>> {
-        let Some(shard) = shard else { return Ok(Some(whole)) };
-        if !self.force && !self.is_status() && whole.status()? == Status::Fresh {
+    pub fn share(&self, whole: Task, shard: Option<Shard>) -> Option<Task> {
+        let Some(shard) = shard else { return Some(whole) };
+        if !self.force && !self.is_status() && whole.status() == Status::Fresh {
             tracing::info!("{} is fresh, and needs no shard", whole.folder().display());
-            return Ok(None);
+            return None;
         }
-        Ok(Some(shard.of_task(&whole)))
+        Some(shard.of_task(&whole))
     }
 
     /// Removes the folders of the `count` shards of a task that is done, also those that a killed call left; with
@@ -114,7 +111,7 @@ fn remove(folder: &Path) -> Result<()> {
 
 /// A shard's folder and its `stage.json`.
 fn finished(shard: &Task) -> Result<(PathBuf, Manifest)> {
-    match shard.status()? {
+    match shard.status() {
         Status::Fresh => Ok((shard.folder().to_owned(), manifest::verify(shard.folder())?)),
         other => {
             let error = Error::missing(format!("this shard is {other}")).at(shard.folder());

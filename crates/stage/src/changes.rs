@@ -16,8 +16,17 @@ pub(crate) fn stages_of(run: &Run, inputs: &[FileRecord]) -> BTreeSet<PathBuf> {
         .collect()
 }
 
+/// The stages that wrote any of `inputs` and are stale, each with the reason.
+pub(crate) fn stale_stages(run: &Run, inputs: &[FileRecord]) -> impl Iterator<Item = String> {
+    stages_of(run, inputs).into_iter().filter_map(move |folder| {
+        let name = folder.strip_prefix(run.root()).unwrap_or(&folder).display();
+        let reason = Manifest::read(&folder).ok()?.stale(run)?;
+        Some(format!("`{name}` is stale: {reason}"))
+    })
+}
+
 impl Manifest {
-    /// The reason why the stages it read from no longer have what it read, if so; looks all the way up.
+    /// The reason why its inputs are out of date, if they are: one changed since, or the stage that wrote it is stale itself.
     pub fn stale(&self, run: &Run) -> Option<String> {
         for record in &self.inputs {
             let path = run.root().join(&record.path);
@@ -27,11 +36,7 @@ impl Manifest {
                 return Some(format!("its input `{}` changed", record.path));
             }
         }
-        stages_of(run, &self.inputs).iter().find_map(|above| {
-            let name = above.strip_prefix(run.root()).unwrap_or(above).display();
-            let reason = Manifest::read(above).ok()?.stale(run)?;
-            Some(format!("`{name}` is stale: {reason}"))
-        })
+        stale_stages(run, &self.inputs).next()
     }
 
     /// Refuses the stage in `folder` if it was made from another graph than the run has now, itself or by way of the
@@ -96,21 +101,15 @@ fn differences<'a, V: PartialEq>(
     keys.into_iter().map(|key| (key, before.get(key), now.get(key))).filter(|(_, was, is)| was != is)
 }
 
-/// `{"a": {"b": 1}}` as `{"a.b": 1}`.
+/// `{"a": {"b": 1}}` as `{"a.b": 1}`; what is null is left out.
 fn flatten(value: &Value) -> BTreeMap<String, Value> {
-    fn walk(path: String, value: &Value, into: &mut BTreeMap<String, Value>) {
-        match value {
-            Value::Object(fields) if path.is_empty() => {
-                fields.iter().for_each(|(name, value)| walk(name.clone(), value, into));
-            }
-            Value::Object(fields) => {
-                fields.iter().for_each(|(name, value)| walk(format!("{path}.{name}"), value, into));
-            }
-            Value::Null => {}
-            other => drop(into.insert(path, other.clone())),
+    let mut flat = BTreeMap::new();
+    for (name, value) in value.as_object().into_iter().flatten() {
+        if value.is_object() {
+            flat.extend(flatten(value).into_iter().map(|(inner, value)| (format!("{name}.{inner}"), value)));
+        } else if !value.is_null() {
+            flat.insert(name.clone(), value.clone());
         }
     }
-    let mut flat = BTreeMap::new();
-    walk(String::new(), value, &mut flat);
     flat
 }

@@ -34,7 +34,7 @@ const STAND_INS: [(&str, &str, &str); 3] = [
 /// Writes `path` through a temporary sibling that is renamed into place once `write` has succeeded and its content has
 /// reached the disk, so that a killed program or machine never leaves a file that looks whole.
 ///
-/// The sibling is called `.NAME.tmp`: [`sweep`] removes the one that a killed program left, and so does the next write.
+/// The sibling is called `.NAME.tmp`: the one that a killed program left goes with the stage's next start or the next write.
 ///
 /// # Errors
 /// Those of `write`, failed writes, and [`Kind::Interrupted`] while another process writes the same file.
@@ -98,7 +98,7 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Makes renames and removals in `folder` outlast a power failure, where the system can.
-pub fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     #[cfg(unix)]
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| Error::io(folder, e))?;
     let _ = folder;
@@ -106,10 +106,7 @@ pub fn sync_folder(folder: &Path) -> Result<()> {
 }
 
 /// Removes what killed programs left of unfinished writes in `folder` and the folders below it.
-///
-/// # Errors
-/// If a folder cannot be read or a leftover cannot be removed.
-pub fn sweep(folder: &Path) -> Result<()> {
+pub(crate) fn sweep(folder: &Path) -> Result<()> {
     remove_files(folder, &|name| name.starts_with('.') && name.ends_with(".tmp"))
 }
 

@@ -1,24 +1,22 @@
 //! Stopping when asked: SIGINT, SIGTERM and SIGUSR1, which batch systems send ahead of a time limit, set a flag that long loops look at between steps.
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use std::sync::Arc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use crate::{Error, Kind, Result};
 
-static REQUESTED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
+static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
 /// Listens for SIGINT, SIGTERM and SIGUSR1: they ask for an orderly stop. A second SIGINT, from someone who cannot wait, ends
 /// the process at once; batch systems send the others twice, and mean once.
 pub fn listen() {
-    let flag = REQUESTED.get_or_init(Default::default);
     // Registered first, so it sees the flag as it was before this signal set it.
     let code = i32::from(Kind::Interrupted.exit_code());
-    let mut listening = signal_hook::flag::register_conditional_shutdown(SIGINT, code, flag.clone());
+    let mut listening = signal_hook::flag::register_conditional_shutdown(SIGINT, code, REQUESTED.clone());
     for signal in [SIGINT, SIGTERM, SIGUSR1] {
-        listening = listening.and_then(|_| signal_hook::flag::register(signal, flag.clone()));
+        listening = listening.and_then(|_| signal_hook::flag::register(signal, REQUESTED.clone()));
     }
     if let Err(error) = listening {
         tracing::warn!("cannot listen for signals: {error}");
@@ -27,7 +25,7 @@ pub fn listen() {
 
 /// An error of [`Kind::Interrupted`] once a stop was asked for; call it between steps, after a checkpoint.
 pub fn check() -> Result<()> {
-    if REQUESTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+    if REQUESTED.load(Ordering::Relaxed) {
         return Err(
             Error::new(Kind::Interrupted, "stopped as asked").hint("run the same command again to continue")
         );

@@ -1,4 +1,4 @@
-//! The frame of every pipeline stage, around reading finished folders and writing one of its own.
+//! The frame of every pipeline stage.
 //!
 //! A stage is one program that reads files earlier stages finished and writes one directory of its own.
 //! This crate holds the parts that must be the same everywhere: the [run](run::Run) directory that says where, the

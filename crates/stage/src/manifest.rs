@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// The name of the manifest in every stage's folder.
 pub const FILE: &str = "stage.json";
 /// Marks a folder whose stage has begun and not ended; holds what it was asked for, and a lock while it runs.
-pub const INCOMPLETE: &str = "incomplete.json";
+pub(crate) const INCOMPLETE: &str = "incomplete.json";
 /// Saved state of unfinished work; removed when the stage ends.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// Version of the layout of the run directory and of this file.

@@ -5,13 +5,13 @@ use std::path::Path;
 use crate::{Error, Kind, Result};
 
 /// The largest resident memory of this process so far, in bytes, where the system tells (Linux).
-pub fn peak_memory() -> Option<u64> {
+pub(crate) fn peak_memory() -> Option<u64> {
     kilobytes("/proc/self/status", "VmHWM:")
 }
 
 /// Memory that a new allocation could get without swapping, in bytes, where the system tells (Linux): what the machine
 /// has, or the least that control groups, the limit of the address space or the batch system leave of it.
-pub fn available_memory() -> Option<u64> {
+fn available_memory() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
     let used = |field: &str| kilobytes("/proc/self/status", field).unwrap_or(0);
@@ -81,7 +81,6 @@ pub fn require_memory(bytes: u64, what: &str, knob: &str) -> Result<()> {
 /// Refuses work whose output would not fit on the disk that holds `folder`.
 pub fn require_disk(folder: &Path, bytes: u64, what: &str, knob: &str) -> Result<()> {
     let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
-    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
     let disk = rustix::fs::statvfs(existing).map_err(|e| Error::io(existing, e.into()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
     tracing::debug!("{what}: about {} on disk, {} are free", human(bytes), human(free));

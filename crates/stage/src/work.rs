@@ -15,7 +15,8 @@ use crate::{Error, Kind, Result};
 pub struct Work {
     task: Task,
     started: (Instant, String),
-    resumes: bool,
+    /// True if this continues an interrupted start of the same task.
+    pub(crate) resumes: bool,
     _lock: File,
 }
 
@@ -36,7 +37,7 @@ impl Work {
         let marker = task.folder.join(INCOMPLETE);
         refuse_foreign(&task.folder)?;
         let lock = lock(&marker)?;
-        if !force && task.status()? == Status::Fresh {
+        if !force && task.status() == Status::Fresh {
             remove(&marker)?;
             return Ok(None);
         }
@@ -54,7 +55,7 @@ impl Work {
         Ok(Some(Work { task, started, resumes, _lock: lock }))
     }
 
-    /// Remembers that the file called `name` is finished, so that a later start can tell it from one that was damaged since.
+    /// Records that the file called `name` is finished, so that [`Work::keeps`] can tell it from one that was damaged since.
     ///
     /// # Errors
     /// If the file cannot be read or the record cannot be written.
@@ -67,8 +68,7 @@ impl Work {
         file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|e| Error::io(&path, e))
     }
 
-    /// Returns whether the file called `name` is there as an interrupted start that was asked for exactly the same
-    /// finished it.
+    /// Tells whether an interrupted start of the same task has finished the file called `name`, and it is unchanged.
     pub fn keeps(&self, name: &str) -> bool {
         let records = std::fs::read_to_string(self.path(KEPT)).unwrap_or_default();
         let records = records.lines().filter_map(|line| serde_json::from_str::<FileRecord>(line).ok());
@@ -81,18 +81,13 @@ impl Work {
         self.task.folder.join(name)
     }
 
-    /// The checkpoint of an interrupted start that was asked for exactly the same, if there is one.
+    /// The checkpoint of an interrupted start of the same task, if there is one.
     pub fn checkpoint(&self) -> Option<PathBuf> {
         Some(self.path(CHECKPOINT)).filter(|path| self.resumes && path.is_file())
     }
 
-    /// Returns whether this continues an interrupted start that was asked for exactly the same.
-    pub fn resumes(&self) -> bool {
-        self.resumes
-    }
-
     /// Ends the stage: removes the checkpoint, digests the outputs, writes `stage.json` last.
-    pub fn finish(self, summary: Value) -> Result<Manifest> {
+    pub fn finish(self, summary: Value) -> Result<()> {
         let folder = &self.task.folder;
         remove(&folder.join(CHECKPOINT))?;
         files::remove_files(folder, &|name| name.ends_with(".tmp"))?;
@@ -115,7 +110,7 @@ impl Work {
         remove(&folder.join(INCOMPLETE))?;
         files::sync_folder(folder)?;
         tracing::info!("{} took {:.1} s", self.task.relative(folder), manifest.wall_seconds);
-        Ok(manifest)
+        Ok(())
     }
 }
 
@@ -188,7 +183,7 @@ fn lock(marker: &Path) -> Result<File> {
     }
 }
 
-/// Returns whether `file` is still the one at `path`.
+/// Tells whether `file` is still the one at `path`.
 fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {

@@ -1,6 +1,6 @@
-//! A tiny finished run: a graph, a student that knows everything, a teacher that knows nothing. The tests of `dsom-predict`
-//! take it from here. What the graph has is theirs to say: `NAMES`, `RELATIONS`, `triples`, and `FRANCE`, its score as the tail
-//! of the first relation.
+//! A tiny finished run: a graph, a student that knows everything, a teacher that knows nothing. The tests of `dsom-evaluate`
+//! and of `dsom-predict` share it; each say what their graph has by `NAMES`, `RELATIONS`, `triples`, and `FRANCE`, the score of
+//! France as the tail of the first relation.
 
 use kge::{Matrix, Model};
 use mkg::graph::write_triples;
@@ -135,15 +135,6 @@ pub(crate) fn blank() -> Model<f32> {
 
 pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
-}
-
-/// Asserts the exit code, and that all of `words` were logged.
-pub(crate) fn fails(output: &Output, code: i32, words: &[&str]) {
-    let log = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(code), "{log}");
-    for word in words {
-        assert!(log.contains(word), "no `{word}`: {log}");
-    }
 }
 
 /// Asserts success and gives what was printed.

@@ -4,12 +4,13 @@
 
 mod lab;
 
+use dsom_tests::ends;
 use mkg::graph::for_each_batch;
 use mkg::{Split, Triple};
 use serde_json::{Value, json};
 use std::process::Output;
 
-use lab::{Lab, blank, fails, finish, perfect, succeeds, text};
+use lab::{Lab, blank, finish, perfect, succeeds, text};
 
 /// The names of the entities; their keys are `Q0` to `Q5`. Nobody in train knows of Q5.
 const NAMES: [&str; 6] = ["France", "Spain", "Belgium", "Georgia", "Georgia", "Laos"];
@@ -139,14 +140,14 @@ fn the_average_is_of_the_soft_labels_teachers() {
 #[test]
 fn what_has_not_finished_is_missing() {
     let lab = Lab::with_graph(Split::ALL.map(triples));
-    fails(&lab.evaluate(&[]), 66, &["no student and no teacher has finished"]);
+    ends(&lab.evaluate(&[]), 66, &["no student and no teacher has finished"]);
     lab.teacher("structural", &blank());
-    fails(&lab.evaluate(&["--model", "student"]), 66, &["run `dsom-distill` first; there are: structural"]);
+    ends(&lab.evaluate(&["--model", "student"]), 66, &["run `dsom-distill` first; there are: structural"]);
     assert!(succeeds(&lab.evaluate(&["--model", "student", "--status"])).contains("waits"));
     lab.cut_short("student-alone");
-    fails(&lab.evaluate(&["--model", "student-alone"]), 66, &["`student-alone` has not finished"]);
+    ends(&lab.evaluate(&["--model", "student-alone"]), 66, &["`student-alone` has not finished"]);
     std::fs::remove_file(lab.run().graph().join("stage.json")).unwrap();
-    fails(&lab.evaluate(&[]), 66, &["run `dsom-import` first"]);
+    ends(&lab.evaluate(&[]), 66, &["run `dsom-import` first"]);
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn wrong_names_are_refused() {
         (["--model", "../run/student"], &[]),
         (["--split", "tset"], &["use train, valid or test"]),
     ] {
-        fails(&lab.evaluate(&words), 2, said);
+        ends(&lab.evaluate(&words), 2, said);
     }
 }
 
@@ -169,12 +170,12 @@ fn broken_models_are_refused_and_nothing_is_overwritten() {
     let mut model = perfect();
     model.entity.row_mut(1)[0] = f32::NAN;
     lab.student("student-broken", &model);
-    fails(&lab.evaluate(&["--model", "student-broken"]), 65, &["not finite"]);
+    ends(&lab.evaluate(&["--model", "student-broken"]), 65, &["not finite"]);
     let path = lab.run().student("student").join(training::MODEL);
     let bytes = std::fs::read(&path).unwrap();
     for length in [0, bytes.len() / 2] {
         std::fs::write(&path, &bytes[..length]).unwrap();
-        fails(&lab.evaluate(&["--model", "student"]), 65, &["truncated", "rerun `dsom-distill`"]);
+        ends(&lab.evaluate(&["--model", "student"]), 65, &["truncated", "rerun `dsom-distill`"]);
     }
     assert!(lab.run().evaluation().join("stage.json").is_file());
 }
@@ -188,17 +189,17 @@ fn a_model_that_is_damaged_or_cut_short_is_never_left_out() {
         let [manifest, model] = ["stage.json", training::MODEL].map(|name| folder.join(name));
         let (of_manifest, of_model) = (std::fs::read(&manifest).unwrap(), std::fs::read(&model).unwrap());
         std::fs::write(&manifest, "").unwrap();
-        fails(&lab.evaluate(&[]), 65, &["stage.json", &format!("rerun `{program}`")]);
+        ends(&lab.evaluate(&[]), 65, &["stage.json", &format!("rerun `{program}`")]);
         std::fs::remove_file(&manifest).unwrap();
-        fails(&lab.evaluate(&[]), 66, &["has not finished", "or name other models with --model"]);
+        ends(&lab.evaluate(&[]), 66, &["has not finished", "or name other models with --model"]);
         std::fs::write(&manifest, of_manifest).unwrap();
         std::fs::remove_file(&model).unwrap();
-        fails(&lab.evaluate(&[]), 66, &[training::MODEL]);
+        ends(&lab.evaluate(&[]), 66, &[training::MODEL]);
         std::fs::write(&model, of_model).unwrap();
         succeeds(&lab.evaluate(&[]));
     }
     lab.cut_short("student-alone");
-    fails(&lab.evaluate(&[]), 66, &[]);
+    ends(&lab.evaluate(&[]), 66, &[]);
     succeeds(&lab.evaluate(&["--model", "student"]));
 }
 
@@ -206,7 +207,7 @@ fn a_model_that_is_damaged_or_cut_short_is_never_left_out() {
 fn an_empty_split_is_refused_only_where_it_is_asked_for() {
     let lab = Lab::with_graph([triples(Split::Train), triples(Split::Valid), Vec::new()]);
     lab.student("student", &perfect());
-    fails(&lab.evaluate(&[]), 65, &["the test split is empty"]);
+    ends(&lab.evaluate(&[]), 65, &["the test split is empty"]);
     succeeds(&lab.evaluate(&["--split", "valid"]));
     assert_eq!(lab.evaluation("stage.json")["summary"]["split"], "valid");
 }

@@ -2,6 +2,7 @@
 
 use dsom_features::tokens::word_level;
 use dsom_features::{FeatureTable, table};
+use dsom_tests::ends;
 use image::{Rgb, RgbImage};
 use kge::Matrix;
 use kge::checkpoint::NamedTensors;
@@ -10,7 +11,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use crate::NAMES;
-use crate::lab::{Lab, fails, succeeds, text};
+use crate::lab::{Lab, succeeds, text};
 
 /// Texts by a tiny BERT in a folder, and by random weights; images by random weights, for a distance.
 const RECIPE: &str = r#"
@@ -108,7 +109,7 @@ fn what_describes_an_entity_of_the_graph_gets_its_answers() {
 #[test]
 fn what_cannot_be_encoded_as_the_features_were_is_refused() {
     let refused = |words: &[&str], code: i32, said: &str| {
-        fails(&LAB.predict(&[&["--relation", "P0"], words].concat()), code, &[said]);
+        ends(&LAB.predict(&[&["--relation", "P0"], words].concat()), code, &[said]);
     };
     let (other, image) = (LAB.name("other"), LAB.name("images/00.png"));
     if !LAB.path("other").exists() {
@@ -123,6 +124,11 @@ fn what_cannot_be_encoded_as_the_features_were_is_refused() {
         65,
         "encoder/tokenizer.json is another file",
     );
+    refused(
+        &["--text", "x", "--model", "textual", "--encoder", "random"],
+        2,
+        "`textual` was not made with random weights",
+    );
     refused(&["--text", "x", "--model", "words", "--encoder", &other], 2, "--encoder has nothing to say");
     refused(&["--text", "  ", "--model", "words"], 2, "without a word");
     refused(&["--text", "x", "--model", "visual"], 2, "`visual` learned from images");
@@ -131,6 +137,6 @@ fn what_cannot_be_encoded_as_the_features_were_is_refused() {
     refused(&["--text", "x", "--model", "student"], 2, "`student` has no place for an entity");
     refused(&["--text", "x", "--model", "structural"], 2, "`structural` has no place for an entity");
     refused(&["--text", "x", "--image", &image], 2, "cannot be used with");
-    fails(&LAB.predict(&["--text", "x"]), 2, &["--relation <RELATION>"]);
-    fails(&LAB.predict(&["--relation", "P0"]), 2, &["--text <TEXT>"]);
+    ends(&LAB.predict(&["--text", "x"]), 2, &["--relation <RELATION>"]);
+    ends(&LAB.predict(&["--relation", "P0"]), 2, &["--text <TEXT>"]);
 }
