@@ -56,5 +56,5 @@ fn run(arguments: Arguments) -> Result<()> {
         with_tokens: arguments.tokens,
         pause: Duration::from_secs(1),
     };
-    fetch(&manifest, &arguments.dataset, &options)
+    fetch(&manifest, &arguments.dataset, options)
 }

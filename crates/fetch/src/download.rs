@@ -33,11 +33,10 @@ impl From<ureq::Error> for Failure {
             ureq::Error::StatusCode(404 | 410) => {
                 Failure::Final("not found, the publisher may have moved or removed it".to_owned())
             }
-            ureq::Error::StatusCode(status) => {
-                let said = format!("the server answered {status}");
-                let passing = matches!(status, 408 | 416 | 429 | 500..);
-                if passing { Failure::Passing(said) } else { Failure::Final(said) }
+            ureq::Error::StatusCode(status @ (408 | 416 | 429 | 500..)) => {
+                Failure::Passing(format!("the server answered {status}"))
             }
+            ureq::Error::StatusCode(status) => Failure::Final(format!("the server answered {status}")),
             ureq::Error::Io(error) => Failure::Passing(error.to_string()),
             other => Failure::Passing(other.to_string()),
         }
@@ -116,7 +115,7 @@ impl Client {
         let progress =
             Progress::of_bytes(wanted.place.to_string_lossy(), wanted.bytes.or(total).unwrap_or(0));
         progress.start_at(have);
-        // A byte too many tells as much as all of them.
+        // One byte too many is enough to tell that the file is another.
         let most = wanted.bytes.map_or(u64::MAX, |bytes| bytes - have.min(bytes) + 1);
         let length = part.append(response.body_mut().as_reader().take(most), &progress)?;
         match total.or(wanted.bytes) {

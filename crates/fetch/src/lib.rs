@@ -23,7 +23,7 @@ use download::Client;
 pub const PUBLISHED: &str = include_str!("../../../data/datasets.toml");
 
 /// The options of a call of [`fetch`].
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// The folder that gets a folder for each dataset.
     pub out: PathBuf,
@@ -40,7 +40,7 @@ pub struct Options {
 /// Errors are [`Usage`](stage::Kind::Usage) (no such dataset), [`Data`](stage::Kind::Data) (another digest than was
 /// published), [`Io`](stage::Kind::Io) (the connection, the publisher, the disk), [`Resource`](stage::Kind::Resource) (the disk is
 /// too small) or [`Interrupted`](stage::Kind::Interrupted).
-pub fn fetch(manifest: &Manifest, name: &str, options: &Options) -> Result<()> {
+pub fn fetch(manifest: &Manifest, name: &str, options: Options) -> Result<()> {
     let (dataset, all) = (manifest.dataset(name)?, manifest.wanted(name, options.with_tokens)?);
     let folder = options.out.join(name);
     let lacking = lacking(&all, &options.out)?;
@@ -56,8 +56,7 @@ pub fn fetch(manifest: &Manifest, name: &str, options: &Options) -> Result<()> {
     let licences: BTreeSet<&str> = lacking.iter().map(|file| file.licence.as_str()).collect();
     let licences = licences.into_iter().collect::<Vec<_>>().join(", ");
     tracing::info!("licences, as their publishers state them: {licences}; to be cited: {}", dataset.citation);
-    let ordered = options.clone();
-    interrupt::until_stopped(move || bring(lacking, &ordered))?;
+    interrupt::until_stopped(move || bring(lacking, &options))?;
     for sentence in &dataset.elsewhere {
         tracing::info!("not fetched: {sentence}");
     }
@@ -70,10 +69,11 @@ fn lacking(all: &[Wanted], out: &Path) -> Result<Vec<Wanted>> {
     let mut lacking = Vec::new();
     for file in all {
         let target = out.join(&file.place);
-        match target.exists() {
-            true if file.is(&digest(&target)?) => continue,
-            true => tracing::warn!("{}: not what was published, so it is fetched anew", target.display()),
-            false => {}
+        if target.exists() {
+            if file.is(&digest(&target)?) {
+                continue;
+            }
+            tracing::warn!("{}: not what was published, so it is fetched anew", target.display());
         }
         lacking.push(file.clone());
     }
@@ -83,7 +83,7 @@ fn lacking(all: &[Wanted], out: &Path) -> Result<Vec<Wanted>> {
 fn bring(lacking: Vec<Wanted>, options: &Options) -> Result<()> {
     let client = Client::new(options.pause);
     for file in lacking {
-        let (file, target) = (file.clone().on(options.mirror.as_deref()), options.out.join(&file.place));
+        let (target, file) = (options.out.join(&file.place), file.on(options.mirror.as_deref()));
         let (sha256, bytes) = client.bring(&file, &target)?;
         let target = target.display();
         tracing::info!("{target}: {}", human(bytes));

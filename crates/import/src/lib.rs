@@ -8,11 +8,12 @@ pub mod command;
 pub mod report;
 
 use mkg::Split;
-use mkg::audit::Audit;
+use mkg::audit::{self, Audit};
 use mkg::graph::write_triples;
 use mkg::raw::{Dataset, ImageFile, Plan, SplitTriples};
 use program::print_line;
 use serde_json::{Value, json};
+use stage::files::write_json;
 use stage::task::Task;
 use stage::{Error, Result, interrupt};
 use std::path::Path;
@@ -38,13 +39,12 @@ pub(crate) fn import(args: &Arguments) -> Result<()> {
     let mut task = Task::new(&run, "dsom-import", run.graph(), &import, recipe.seed);
     add_inputs(&plan, &dataset.image_files, &mut task)?;
     let Some((work, ())) = args.common.begin(task, || Ok(()))? else { return Ok(()) };
-    let folder = work.path("");
-    dataset.vocabulary.write(&folder)?;
+    dataset.vocabulary.write(&work.path(""))?;
     for (split, triples) in Split::ALL.into_iter().zip([&parts.train, &parts.valid, &parts.test]) {
         interrupt::check()?;
         write_triples(&work.path(&split.file()), triples)?;
     }
-    audit.write(&folder)?;
+    write_json(&work.path(audit::FILE), &audit)?;
     work.finish(summary(&plan, &dataset, &parts, &audit)?)?;
     if args.common.is_quiet() {
         audit.warnings.iter().for_each(|warning| tracing::warn!("{warning}"))

@@ -8,15 +8,14 @@ mod warnings;
 
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::Path;
 
 use crate::raw::{Dataset, ImageReport, PublishedSplit, SplitTriples, TextReport, ValidationReport};
-use crate::{EntityId, KnownAnswers, QuerySet, RelationId, Split, Triple, Vocabulary};
+use crate::{EntityId, Query, QuerySet, RelationId, Split, Triple, Vocabulary};
 
 /// The file of the audit in the graph's folder.
 pub const FILE: &str = "audit.json";
 /// A relation with fewer training triples is rare.
-pub const RARE: usize = 5;
+const RARE: usize = 5;
 
 /// Counts and findings about a dataset.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,7 +75,7 @@ pub struct SplitCounts {
 /// The triples that a published split shares with others.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Overlap {
-    /// Whose triples are counted.
+    /// The split whose triples are counted.
     pub of: Split,
     /// The split in which they also stand; with none, those that stand in no other split.
     pub within: Option<Split>,
@@ -147,7 +146,7 @@ pub struct Coverage {
     pub images: usize,
     /// The fate of every text source.
     pub sources: Vec<TextReport>,
-    /// The rest of the image folder.
+    /// The content of the image folder beside the entities' images.
     pub image_folder: Option<ImageReport>,
 }
 
@@ -156,7 +155,7 @@ impl Audit {
     pub fn new(dataset: &Dataset, parts: &SplitTriples) -> Audit {
         let (entities, relations) = (dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
         let (train, published) = (dataset.triples(Split::Train), &dataset.splits);
-        let all = published.values().map(|split| split.triples.as_slice());
+        let all: Vec<Triple> = published.values().flat_map(|split| &split.triples).copied().collect();
         let mut audit = Audit {
             name: dataset.name.clone(),
             entities,
@@ -165,7 +164,7 @@ impl Audit {
             overlaps: overlaps(published),
             train: Train::of(train, relations),
             neighbours: NeighbourCounts::of(train, relations),
-            known_answers_max: KnownAnswers::new(all, relations).largest(),
+            known_answers_max: NeighbourCounts::of(&all, relations).max,
             leakage: Leakage::of(dataset.triples(Split::Test), train, relations),
             coverage: Coverage::of(dataset),
             validation: parts.validation.clone(),
@@ -173,11 +172,6 @@ impl Audit {
         };
         audit.warnings = warnings::of(&audit, dataset);
         audit
-    }
-
-    /// Writes `audit.json` into `folder`.
-    pub fn write(&self, folder: &Path) -> stage::Result<()> {
-        stage::files::write_json(&folder.join(FILE), self)
     }
 }
 
@@ -195,19 +189,17 @@ fn overlaps(published: &BTreeMap<Split, PublishedSplit>) -> Vec<Overlap> {
     let sets: BTreeMap<Split, HashSet<&Triple>> =
         published.iter().map(|(split, published)| (*split, published.triples.iter().collect())).collect();
     let stands = |triple: &Triple, split| sets.get(&split).is_some_and(|set| set.contains(triple));
+    let overlap = |(of, within): (Split, Option<Split>)| {
+        let counts = |triple: &&Triple| match within {
+            Some(other) => stands(triple, other),
+            None => !stands(triple, Train) && !stands(triple, Test),
+        };
+        let PublishedSplit { lines, triples } = published.get(&of)?;
+        let [lines, triples] = [lines, triples].map(|triples| triples.iter().filter(counts).count());
+        Some(Overlap { of, within, lines, triples })
+    };
     let pairs = [(Valid, Some(Train)), (Valid, Some(Test)), (Valid, None), (Test, Some(Train))];
-    let pairs = pairs.into_iter().filter_map(|(of, within)| Some((of, within, published.get(&of)?)));
-    pairs
-        .map(|(of, within, split)| {
-            let counts = |triple: &&Triple| match within {
-                Some(other) => stands(triple, other),
-                None => !stands(triple, Train) && !stands(triple, Test),
-            };
-            let [lines, triples] =
-                [&split.lines, &split.triples].map(|triples| triples.iter().filter(counts).count());
-            Overlap { of, within, lines, triples }
-        })
-        .collect()
+    pairs.into_iter().filter_map(overlap).collect()
 }
 
 impl Train {
@@ -250,26 +242,25 @@ impl Leakage {
         for triple in train {
             links.entry((triple.head, triple.tail)).or_default().push(triple.relation);
         }
-        let (seen, known) = (seen_entities(train), KnownAnswers::new([train], relations));
+        let between = |head, tail| links.get(&(head, tail)).map_or(&[][..], Vec::as_slice);
+        let back = |t: &Triple| between(t.tail, t.head);
+        let is_parallel = |t: &Triple| between(t.head, t.tail).iter().any(|other| *other != t.relation);
+        let entities = seen_entities(train);
         let trained: HashSet<RelationId> = train.iter().map(|triple| triple.relation).collect();
-        let mut leakage = Leakage { test: test.len(), ..Leakage::default() };
-        let mut queries_seen = 0;
-        for triple in test {
-            let back = links.get(&(triple.tail, triple.head)).map_or(&[][..], Vec::as_slice);
-            let along = links.get(&(triple.head, triple.tail)).into_iter().flatten();
-            let parallel = along.copied().any(|other| other != triple.relation);
-            leakage.inverse += usize::from(!back.is_empty());
-            leakage.inverse_same_relation += usize::from(back.contains(&triple.relation));
-            leakage.parallel += usize::from(parallel);
-            leakage.any_link += usize::from(parallel || !back.is_empty());
-            let unseen = !seen.contains(&triple.head) || !seen.contains(&triple.tail);
-            leakage.unseen_entity += usize::from(unseen);
-            leakage.unseen_relation += usize::from(!trained.contains(&triple.relation));
-            let queries = [triple.tail_query(), triple.head_query(relations)];
-            queries_seen += queries.iter().filter(|query| !known.of(**query).is_empty()).count();
+        let queries_of = |triple: &Triple| [triple.tail_query(), triple.head_query(relations)];
+        let queries: HashSet<Query> = train.iter().flat_map(queries_of).collect();
+        let queries_seen = test.iter().flat_map(queries_of).filter(|query| queries.contains(query)).count();
+        let count = |holds: &dyn Fn(&&Triple) -> bool| test.iter().filter(holds).count();
+        Leakage {
+            test: test.len(),
+            inverse: count(&|t| !back(t).is_empty()),
+            inverse_same_relation: count(&|t| back(t).contains(&t.relation)),
+            parallel: count(&|t| is_parallel(t)),
+            any_link: count(&|t| is_parallel(t) || !back(t).is_empty()),
+            unseen_entity: count(&|t| !entities.contains(&t.head) || !entities.contains(&t.tail)),
+            unseen_relation: count(&|t| !trained.contains(&t.relation)),
+            queries_seen: share(queries_seen, 2 * test.len()),
         }
-        leakage.queries_seen = share(queries_seen, 2 * test.len());
-        leakage
     }
 }
 
@@ -298,12 +289,12 @@ pub fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }
 
-/// The part of the whole that is nearest to a share.
+/// The count whose share of the whole is nearest to `share`.
 pub fn part(share: f64, whole: usize) -> usize {
     (share * whole as f64).round() as usize
 }
 
-/// A share in percent with so many digits; what is not nothing, and not all, does not read as if it were.
+/// A share in percent with so many digits; only nothing reads `0 %`, and only all `100 %`.
 ///
 /// ```
 /// use mkg::audit::percent;
@@ -360,13 +351,11 @@ pub(crate) mod tests {
     #[test]
     fn the_file_is_readable_json() {
         let audit = audited(&[("train", TRAIN), ("valid", "c\tr\tb\n"), ("test", "b\tr\ta\n")]);
-        let dir = tempfile::tempdir().unwrap();
-        audit.write(dir.path()).unwrap();
-        assert_eq!(stage::files::read_json::<Audit>(&dir.path().join(FILE)).unwrap(), audit);
-        let value: serde_json::Value = stage::files::read_json(&dir.path().join(FILE)).unwrap();
+        let value = serde_json::to_value(&audit).unwrap();
         assert_eq!(value["validation"]["used"], "published");
         assert_eq!(value["overlaps"][1]["within"], "test");
         assert_eq!(value["neighbours"]["directed_triples"], 10);
+        assert_eq!(serde_json::from_value::<Audit>(value).unwrap(), audit);
     }
 
     #[test]

@@ -18,12 +18,12 @@ use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
-use stage::files::write_atomically;
+use stage::files::{read_bytes, write_atomically};
 use stage::{Error, Kind, Result, caught};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::{EntityId, RelationId, Triple};
+use crate::{RelationId, Triple};
 
 /// The file of the entity table.
 pub const ENTITIES: &str = "entities.parquet";
@@ -198,9 +198,9 @@ pub fn write_table(path: &Path, columns: Vec<(&str, ArrayRef, bool)>) -> Result<
 
 /// Hands every record batch of a Parquet file to `each`; errors name the file.
 pub fn for_each_batch(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
-    // Whole: what cannot be read is told from what is no table.
-    let bytes = Bytes::from(std::fs::read(path).map_err(|e| Error::io(path, e))?);
-    // Its reader asserts some of what a damaged file may break.
+    // As a whole, so that a failed read is told from a file that is no table.
+    let bytes = Bytes::from(read_bytes(path)?);
+    // The reader panics at some damaged files.
     let visited = caught(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| in_table(path, e))?;
         for batch in builder.build().map_err(|e| in_table(path, e))? {
@@ -241,10 +241,8 @@ fn owned<'a>(batch: &'a RecordBatch, name: &str) -> Result<impl Iterator<Item = 
 
 fn ids<'a>(batch: &'a RecordBatch, name: &str, count: usize) -> Result<&'a UInt32Array> {
     let column: &UInt32Array = numbers(batch, name)?;
-    match column.values().iter().enumerate().find(|(_, id)| EntityId(**id).index() >= count) {
-        Some((row, id)) => {
-            Err(Error::data(format!("{name} {id} is out of range 0..{count}")).row(row as u64))
-        }
+    match column.values().iter().enumerate().find(|(_, id)| **id as usize >= count) {
+        Some((row, id)) => Err(Error::data(format!("{name} {id} is out of range 0..{count}")).row(row)),
         None => Ok(column),
     }
 }
@@ -252,8 +250,8 @@ fn ids<'a>(batch: &'a RecordBatch, name: &str, count: usize) -> Result<&'a UInt3
 /// Refuses ids that are not the next after `first` others.
 fn ids_continue(batch: &RecordBatch, first: usize) -> Result<()> {
     let ids: &UInt32Array = numbers(batch, "id")?;
-    match (first..).zip(ids.values()).find(|(row, id)| EntityId(**id).index() != *row) {
-        Some((row, _)) => Err(Error::data("ids do not count up from 0").row(row as u64)),
+    match (first..).zip(ids.values()).find(|(row, id)| **id as usize != *row) {
+        Some((row, _)) => Err(Error::data("ids do not count up from 0").row(row)),
         None => Ok(()),
     }
 }

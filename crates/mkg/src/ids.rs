@@ -1,7 +1,6 @@
 //! Ids, triples and splits; distinct queries with their tails, and the filter of known answers.
 
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
@@ -50,11 +49,11 @@ impl RelationId {
 /// A fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Triple {
-    /// Whom it is about.
+    /// The subject of the statement.
     pub head: EntityId,
     /// The statement; never an inverse.
     pub relation: RelationId,
-    /// Whom it is said of.
+    /// The object of the statement.
     pub tail: EntityId,
 }
 
@@ -135,7 +134,7 @@ impl FromStr for Split {
 ///
 /// A model's scores depend on the query alone, so work is done once per query and weighted by its tails.
 /// Queries are sorted by head, then relation; a query's position is its index everywhere.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuerySet {
     queries: Vec<Query>,
     /// Query `i`'s tails are `tails[starts[i]..starts[i + 1]]`, ascending and distinct.
@@ -162,8 +161,7 @@ impl QuerySet {
     pub fn from_pairs(mut pairs: Vec<(Query, EntityId)>) -> Self {
         pairs.sort_unstable();
         pairs.dedup();
-        let mut set =
-            QuerySet { queries: Vec::new(), starts: Vec::new(), tails: Vec::with_capacity(pairs.len()) };
+        let mut set = QuerySet { tails: Vec::with_capacity(pairs.len()), ..QuerySet::default() };
         for (query, tail) in pairs {
             if set.queries.last() != Some(&query) {
                 set.queries.push(query);
@@ -180,7 +178,7 @@ impl QuerySet {
         self.queries.len()
     }
 
-    /// Returns whether there is none.
+    /// Returns whether there is no query.
     pub fn is_empty(&self) -> bool {
         self.queries.is_empty()
     }
@@ -213,33 +211,18 @@ impl QuerySet {
 
 /// The known answers of queries over several splits: what filtered ranking leaves out.
 #[derive(Clone, Debug, Default)]
-pub struct KnownAnswers {
-    answers: HashMap<Query, Vec<EntityId>>,
-}
+pub struct KnownAnswers(QuerySet);
 
 impl KnownAnswers {
     /// Collects both directions of all `splits`' triples.
     pub fn new<'a>(splits: impl IntoIterator<Item = &'a [Triple]>, relations: usize) -> Self {
-        let mut answers: HashMap<Query, Vec<EntityId>> = HashMap::new();
-        for triple in splits.into_iter().flatten() {
-            answers.entry(triple.tail_query()).or_default().push(triple.tail);
-            answers.entry(triple.head_query(relations)).or_default().push(triple.head);
-        }
-        for known in answers.values_mut() {
-            known.sort_unstable();
-            known.dedup();
-        }
-        KnownAnswers { answers }
+        let triples: Vec<Triple> = splits.into_iter().flatten().copied().collect();
+        KnownAnswers(QuerySet::new(&triples, relations))
     }
 
     /// The known answers of `query`, ascending; none for a query never seen.
     pub fn of(&self, query: Query) -> &[EntityId] {
-        self.answers.get(&query).map_or(&[], Vec::as_slice)
-    }
-
-    /// The largest number of known answers any query has.
-    pub fn largest(&self) -> usize {
-        self.answers.values().map(Vec::len).max().unwrap_or(0)
+        self.0.queries.binary_search(&query).map_or(&[], |index| self.0.tails(index))
     }
 }
 

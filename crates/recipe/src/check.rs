@@ -15,7 +15,7 @@ pub(crate) struct Problem {
     pub(crate) message: String,
 }
 
-/// A value, or what is wrong.
+/// A value, or the problem with it.
 pub(crate) type Valid<T = ()> = Result<T, Problem>;
 
 impl Problem {
@@ -101,9 +101,8 @@ impl Recipe {
     }
 
     fn check_modality(&self, key: &str, modality: &Modality) -> Valid {
-        let structural = Modality::structural();
-        let there: Vec<&str> =
-            [&structural].into_iter().chain(self.features.keys()).map(Modality::as_str).collect();
+        let declared = self.features.keys().map(Modality::as_str);
+        let there: Vec<&str> = ["structural"].into_iter().chain(declared).collect();
         let message =
             format!("no [features.{modality}] declares `{modality}`; there are: {}", there.join(", "));
         require(there.contains(&modality.as_str()), key, &message)
@@ -121,15 +120,15 @@ impl Import {
 
 impl Features {
     fn check(&self, section: &str) -> Valid {
-        if let Features::Text { max_tokens, .. } = self {
-            count(&format!("{section}.max_tokens"), *max_tokens, 1..=TOKENS)?;
-        }
-        match self {
-            Features::Text { batch, .. } | Features::Images { batch, .. } => {
-                count(&format!("{section}.batch"), *batch, 1..=MOST)
+        let batch = match self {
+            Features::Text { max_tokens, batch, .. } => {
+                count(&format!("{section}.max_tokens"), *max_tokens, 1..=TOKENS)?;
+                batch
             }
-            Features::File { .. } | Features::Words { .. } => Ok(()),
-        }
+            Features::Images { batch, .. } => batch,
+            Features::File { .. } | Features::Words { .. } => return Ok(()),
+        };
+        count(&format!("{section}.batch"), *batch, 1..=MOST)
     }
 }
 
@@ -172,17 +171,13 @@ impl Distill {
         let (alpha, beta) = self.term.parts();
         not_negative("distill.term.alpha", alpha)?;
         not_negative("distill.term.beta", beta)?;
-        match &self.selection {
-            Selection::Policy(policy) => {
-                count("distill.selection.hidden", policy.hidden, 1..=WIDEST)?;
-                positive("distill.selection.learning_rate", policy.learning_rate)?;
-                let (reward, penalty) = (policy.reward, policy.penalty);
-                require(reward.is_finite(), "distill.selection.reward", "must be a number")?;
-                let message = format!("must be a number below `reward`, {reward}, but is {penalty}");
-                require(penalty.is_finite() && penalty < reward, "distill.selection.penalty", &message)
-            }
-            _ => Ok(()),
-        }
+        let Some(policy) = self.selection.policy() else { return Ok(()) };
+        count("distill.selection.hidden", policy.hidden, 1..=WIDEST)?;
+        positive("distill.selection.learning_rate", policy.learning_rate)?;
+        let (reward, penalty) = (policy.reward, policy.penalty);
+        require(reward.is_finite(), "distill.selection.reward", "must be a number")?;
+        let message = format!("must be a number below `reward`, {reward}, but is {penalty}");
+        require(penalty.is_finite() && penalty < reward, "distill.selection.penalty", &message)
     }
 }
 

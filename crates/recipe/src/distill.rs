@@ -38,7 +38,7 @@ pub enum Term {
         #[serde(default)]
         neighbours: Neighbours,
     },
-    /// Only the neighbours' part of that.
+    /// The neighbours' part of NDKD alone.
     Nekd {
         /// Its weight and temperature.
         #[serde(flatten)]
@@ -50,7 +50,7 @@ pub enum Term {
         #[serde(default)]
         neighbours: Neighbours,
     },
-    /// Only the rest's part of it.
+    /// The rest's part of NDKD alone.
     Nnkd {
         /// Its weight and temperature.
         #[serde(flatten)]
@@ -73,7 +73,7 @@ pub enum Term {
     },
     /// Over all entities (Eq. 2).
     Kd(Softening),
-    /// No distillation: the student alone, without teachers.
+    /// No distillation: the student learns alone.
     None,
 }
 
@@ -154,16 +154,16 @@ pub enum Neighbours {
 pub enum Selection {
     /// The policy network, rewarded by the student (Eq. 5 to 10).
     Policy(PolicyKeys),
-    /// Nobody: all teachers, always.
+    /// All teachers, always.
     All,
-    /// Nobody: the teachers that add something to the others on the validation triples, always.
+    /// The teachers that add something to the others on the validation triples, always.
     Useful,
-    /// Nobody: these, always.
+    /// The named teachers, always.
     Fixed {
         /// Their modalities.
         teachers: Vec<Modality>,
     },
-    /// Chance: every strategy is as likely as any other. The control.
+    /// A strategy drawn by chance, each as likely as any other: the control.
     Random {
         /// The occasion on which a strategy is drawn.
         #[serde(default)]
@@ -175,7 +175,7 @@ pub enum Selection {
     BestTeacher,
     /// The strategy with the lowest cross-entropy of the query's tails.
     BestStrategy,
-    /// Nobody: all teachers, weighed by MulDE's Senior (Table 2).
+    /// All teachers, weighed by MulDE's Senior (Table 2).
     Mulde,
 }
 
@@ -256,7 +256,7 @@ pub enum PolicyState {
     Query,
 }
 
-/// Beside stage 5: what weighs the teachers' scores in their sum.
+/// Beside stage 5: the weights of the teachers' scores in their sum.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Ensemble {

@@ -41,7 +41,7 @@ pub struct Recipe {
     pub soft_labels: SoftLabels,
     /// Stage 5.
     pub distill: Distill,
-    /// Beside it.
+    /// Beside stage 5: the teachers' common answer, without a student.
     pub ensemble: Ensemble,
     /// Stage 6.
     pub evaluate: Evaluate,

@@ -64,41 +64,39 @@ fn is_other_kind(below: &Table, above: &Table) -> bool {
 fn read_over(table: &mut Table, overlay: &Table) -> Valid<Recipe> {
     let base = table.clone();
     merge(table, overlay.clone());
-    read(table).map_err(|problem| {
+    read(table).map_err(|mut problem| {
         if problem.key.is_empty() {
-            Problem { key: culprit(&base, overlay, &problem).unwrap_or_default(), ..problem }
-        } else {
-            problem
+            problem.key = culprit(&base, overlay, &problem.message).unwrap_or_default();
         }
+        problem
     })
 }
 
 fn read(table: &Table) -> Valid<Recipe> {
     let recipe: Recipe =
         table.clone().try_into().map_err(|e: toml::de::Error| Problem::new("", e.message()))?;
-    // Whatever was read is written again, keys without a value among it: a key that is not is none.
+    // The recipe as JSON has every key that was read, also those without a value; any other key does not exist.
     let known = serde_json::to_value(&recipe).expect("a recipe is plain data");
-    if let Some(problem) = unknown_key(&Value::Table(table.clone()), &known, "") {
-        return Err(problem);
-    }
+    refuse_unknown_keys(&Value::Table(table.clone()), &known, "")?;
     recipe.check()?;
     Ok(recipe)
 }
 
-/// The first key of `written` that `known` does not have.
-fn unknown_key(written: &Value, known: &serde_json::Value, path: &str) -> Option<Problem> {
+/// Refuses a key of `written` that `known` does not have.
+fn refuse_unknown_keys(written: &Value, known: &serde_json::Value, path: &str) -> Valid {
     match written {
-        Value::Table(table) => table.iter().find_map(|(name, value)| {
+        Value::Table(table) => table.iter().try_for_each(|(name, value)| {
             let key = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
             match known.get(name) {
-                Some(known) => unknown_key(value, known, &key),
-                None => Some(Problem::new(&key, &format!("no such key; there are: {}", names(known)))),
+                Some(known) => refuse_unknown_keys(value, known, &key),
+                None => Err(Problem::new(&key, &format!("no such key; there are: {}", names(known)))),
             }
         }),
         Value::Array(items) => {
-            items.iter().enumerate().find_map(|(i, item)| unknown_key(item, known.get(i)?, path))
+            let mut pairs = items.iter().zip(known.as_array().into_iter().flatten());
+            pairs.try_for_each(|(item, known)| refuse_unknown_keys(item, known, path))
         }
-        _ => None,
+        _ => Ok(()),
     }
 }
 
@@ -106,24 +104,23 @@ fn names(known: &serde_json::Value) -> String {
     known.as_object().into_iter().flat_map(|keys| keys.keys()).cloned().collect::<Vec<_>>().join(", ")
 }
 
-/// The key of `overlay` without which the recipe could be read, or could not for another reason: one whose table is wrong
-/// by itself, if there is such a table.
-fn culprit(base: &Table, overlay: &Table, problem: &Problem) -> Option<String> {
-    let mut keys = Vec::new();
-    list_keys(overlay, "", &mut keys);
+/// The key of `overlay` without which the recipe would not fail with this message; of several such keys the first whose
+/// table alone makes it fail so, or else the first.
+fn culprit(base: &Table, overlay: &Table, message: &str) -> Option<String> {
+    let mut keys = keys_of(overlay, "");
     keys.retain(|key| {
         let mut without = overlay.clone();
         remove(&mut without, key);
-        !fails_alike(base, without, problem)
+        !fails_alike(base, without, message)
     });
-    let alone = keys.iter().position(|key| fails_alike(base, table_of(overlay, key), problem));
+    let alone = keys.iter().position(|key| fails_alike(base, table_of(overlay, key), message));
     keys.into_iter().nth(alone.unwrap_or_default())
 }
 
-fn fails_alike(base: &Table, overlay: Table, problem: &Problem) -> bool {
+fn fails_alike(base: &Table, overlay: Table, message: &str) -> bool {
     let mut table = base.clone();
     merge(&mut table, overlay);
-    read(&table).is_err_and(|other| other.message == problem.message)
+    read(&table).is_err_and(|problem| problem.message == message)
 }
 
 /// `table` without anything but the table that holds `key`.
@@ -133,13 +130,12 @@ fn table_of(table: &Table, key: &str) -> Table {
     inner.map(|inner| (name.to_owned(), Value::Table(table_of(inner, rest)))).into_iter().collect()
 }
 
-fn list_keys(table: &Table, prefix: &str, into: &mut Vec<String>) {
-    for (name, value) in table {
-        match value {
-            Value::Table(table) => list_keys(table, &format!("{prefix}{name}."), into),
-            _ => into.push(format!("{prefix}{name}")),
-        }
-    }
+fn keys_of(table: &Table, prefix: &str) -> Vec<String> {
+    let keys = table.iter().flat_map(|(name, value)| match value {
+        Value::Table(inner) => keys_of(inner, &format!("{prefix}{name}.")),
+        _ => vec![format!("{prefix}{name}")],
+    });
+    keys.collect()
 }
 
 fn remove(table: &mut Table, key: &str) {
@@ -177,11 +173,11 @@ fn assignment(text: &str) -> Result<Table> {
             .hint("for example --set distill.term.gamma=4")
     })?;
     let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
+    let table = |name: &str, value| Table::from_iter([(name.to_owned(), value)]);
     let mut names = key.rsplit('.');
-    let innermost = names.next().unwrap_or_default().to_owned();
-    let innermost =
-        Table::from_iter([(innermost, parsed.unwrap_or_else(|| Value::String(value.to_owned())))]);
-    Ok(names.fold(innermost, |table, name| Table::from_iter([(name.to_owned(), Value::Table(table))])))
+    let innermost = table(names.next().unwrap_or_default(), value);
+    Ok(names.fold(innermost, |inner, name| table(name, Value::Table(inner))))
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ pub enum Backbone {
 }
 
 impl Backbone {
-    /// All there are.
+    /// All backbones.
     pub const ALL: [Backbone; 5] =
         [Backbone::ComplEx, Backbone::DistMult, Backbone::TransE, Backbone::RotatE, Backbone::TuckER];
 
@@ -39,7 +39,7 @@ impl Backbone {
         }
     }
 
-    /// The backbone of a word.
+    /// The backbone that a word names.
     pub fn of_word(word: &str) -> Option<Backbone> {
         Backbone::ALL.into_iter().find(|backbone| backbone.word() == word)
     }
@@ -113,7 +113,7 @@ impl Default for Training {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Absent {
-    /// Nothing: its embedding is zero, it scores zero, and so does everything it asks for.
+    /// Nothing: its embedding is zero, so it scores zero, and so does every answer to its queries.
     #[default]
     Zero,
     /// One embedding, learned, that all such entities share.
@@ -145,7 +145,7 @@ pub struct TeacherOverride {
 }
 
 /// Stage 3.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Teachers {
     /// The training of each teacher.
@@ -159,18 +159,6 @@ pub struct Teachers {
     pub missing_seed: u64,
     /// Differences by modality.
     pub modality: BTreeMap<Modality, TeacherOverride>,
-}
-
-impl Default for Teachers {
-    fn default() -> Self {
-        Teachers {
-            training: Training::default(),
-            absent: Absent::default(),
-            missing_rate: 0.0,
-            missing_seed: 0,
-            modality: BTreeMap::new(),
-        }
-    }
 }
 
 impl Teachers {

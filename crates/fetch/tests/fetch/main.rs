@@ -123,7 +123,7 @@ impl Publisher {
     fn fetch(&self) -> Result<()> {
         let (out, pause) = (self.folder.path().to_owned(), Duration::from_millis(1));
         let options = Options { out, mirror: None, with_tokens: false, pause };
-        fetch(&Manifest::parse(&self.manifest).unwrap(), "d", &options)
+        fetch(&Manifest::parse(&self.manifest).unwrap(), "d", options)
     }
 
     fn path(&self, name: &str) -> PathBuf {

@@ -116,6 +116,8 @@ fn n_triples() {
     let plain = plain.each_ref().map(|(name, text)| (*name, text.as_bytes()));
     let glued = format!("# a comment\n{}", spelled(".", text(NAMED[0])));
     reads_alike(&plain, &[("train.tsv", glued.as_bytes())]);
+    let lonely: File = ("train.tsv", b"# a comment\n<x> <y> <z> .\n<a> <r> <b> .\n<b> <r> <a> .\n");
+    case(&NAMED, &[lonely], &[], 0, &["the first line of train, `<x> <y> <z> .`, stands on another"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The columns of a line of keys, and what a line is that has others.
+//! The columns of a line of keys, and guesses at a line that has other columns.
 
 use stage::{Error, Result};
 
@@ -28,8 +28,8 @@ fn uneven(line: &str, found: usize) -> Error {
 /// The lines of a file of keys, without the comments of N-Triples.
 ///
 /// # Errors
-/// [`stage::Kind::Data`] for CSV, and for a line whose keys stand between blanks where others have tabs, or are statements of
-/// N-Triples: it is a comment, or half of what it should be.
+/// [`stage::Kind::Data`] for CSV; and for a line with blanks between its keys where other lines have tabs or are statements
+/// of N-Triples, since it is a comment or has lost its tabs.
 pub(super) fn rows(lines: &Lines) -> Result<impl Iterator<Item = (u64, &str)>> {
     refuse_separated(lines)?;
     let tabs = lines.numbered().any(|(_, line)| line.contains('\t'));
@@ -147,7 +147,7 @@ fn is_word(cell: &str, word: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || (word.len() > 2 && rest.starts_with(['_', '-', '.'])))
 }
 
-/// A guess at what a line is that does not have the columns it should have.
+/// A guess at a line that does not have the columns it should have: a header, CSV, a count.
 pub(super) fn hint(line: &str) -> Option<String> {
     let cells = line.split('\t').count();
     if is_header(line) {

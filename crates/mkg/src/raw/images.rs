@@ -48,10 +48,11 @@ pub(super) fn read_images(
     let holders = holders(keys);
     let mut images = vec![Vec::new(); keys.all.len()];
     for path in folder.entries(root)? {
-        let name = if path.is_dir() { path.file_name() } else { path.file_stem() };
+        let is_folder = path.is_dir();
+        let name = if is_folder { path.file_name() } else { path.file_stem() };
         let name = name.map(OsStr::to_string_lossy).unwrap_or_default();
         match holders.get(&*name).map_or(&[][..], Vec::as_slice) {
-            _ if !path.is_dir() && !is_image(&path) => folder.skipped.push(path),
+            _ if !is_folder && !is_image(&path) => folder.skipped.push(path),
             [id] => images[*id].extend(folder.images(&path)?),
             [] => folder.meet(&path, &holders),
             ids => folder.shared.push(format!("`{}` may be of {}", folder.shown(&path), keys.either(ids))),
@@ -150,7 +151,7 @@ impl Folder {
         images.collect()
     }
 
-    /// Notes what is no entity's, and whether it holds folders that are.
+    /// Notes a folder or image that belongs to no entity, and whether it holds what is named like one.
     fn meet(&mut self, path: &Path, holders: &HashMap<Cow<str>, Vec<usize>>) {
         let shown = self.shown(path);
         if self.outer.is_none() && paths(path).iter().any(|inside| holders.contains_key(&*name(inside))) {
@@ -182,7 +183,7 @@ impl Folder {
                     "{count} images or their folders are named like no entity, such as `{first}`: {why}; {layout}"
                 )
             }),
-            told(self.outer.as_slice(), |_, outer| {
+            self.outer.as_ref().map(|outer| {
                 format!(
                     "`{outer}` holds what is named like entities: is it what `import.images` should name?"
                 )
@@ -210,7 +211,7 @@ impl Folder {
     }
 }
 
-/// `12 .tif, 3 folders`: the most frequent endings.
+/// The most frequent endings: `12 .tif, 3 folders`.
 fn most(skipped: &BTreeMap<String, usize>) -> String {
     let mut counts: Vec<_> = skipped.iter().collect();
     counts.sort_by_key(|(_, count)| Reverse(**count));
@@ -218,7 +219,7 @@ fn most(skipped: &BTreeMap<String, usize>) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
-/// A sentence about how many there are, and the first, of what there is.
+/// A sentence made of the number of examples and the first of them.
 fn told(examples: &[String], say: impl Fn(usize, &str) -> String) -> Option<String> {
     examples.first().map(|first| say(examples.len(), first))
 }
@@ -245,7 +246,7 @@ fn is_image(path: &Path) -> bool {
         && extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
 }
 
-/// `.tif`, or what a name without an ending, or of a folder, is.
+/// The ending of a file's name, as `.tif`; in words for a folder, and for a name without one or not in UTF-8.
 fn ending(path: &Path) -> String {
     match path.extension() {
         _ if path.is_dir() => "folders".to_owned(),

@@ -10,7 +10,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use super::keys::{KeyMap, last_segment};
-use super::texts::{TextRow, read_source, take_repeated, translate};
+use super::lines::filled;
+use super::texts::{TextRow, read_source};
 use super::triples::is_number;
 
 /// Words that programs write where there is no text.
@@ -87,14 +88,13 @@ pub(super) fn gather(
 }
 
 /// A part of a text that holds `name, description`.
-fn part(text: &str, part: Option<TextPart>) -> Option<String> {
+fn part(text: &str, part: TextPart) -> Option<String> {
     let split = text.split_once(',');
     let text = match part {
-        None => text,
-        Some(TextPart::BeforeComma) => split.map_or(text, |(before, _)| before),
-        Some(TextPart::AfterComma) => split.map_or("", |(_, after)| after),
+        TextPart::BeforeComma => split.map_or(text, |(before, _)| before),
+        TextPart::AfterComma => split.map_or("", |(_, after)| after),
     };
-    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
+    filled(text)
 }
 
 /// Texts by entity, and the fate of the rows that they come from.
@@ -110,11 +110,9 @@ struct Joined {
 
 impl Joined {
     fn of_source(root: &Path, keys: &KeyMap, source: &TextSource) -> Result<Joined> {
-        let mut rows = read_source(root, source)?;
-        let repeated = take_repeated(&mut rows);
-        let mut rows = translate(root, source, rows)?;
-        for row in &mut rows {
-            row.text = row.text.take().and_then(|text| part(&text, source.part));
+        let (mut rows, repeated) = read_source(root, source)?;
+        if let Some(wanted) = source.part {
+            rows.iter_mut().for_each(|row| row.text = row.text.take().and_then(|text| part(&text, wanted)));
         }
         let mut joined = join(&root.join(&source.file), &rows, keys, source.join)?;
         joined.report.rows = rows.len() + repeated.len();
@@ -176,7 +174,7 @@ impl Joined {
     }
 }
 
-/// The text of most entities, with their number, where there is one and it is a text.
+/// The text that more than half of the entities share, with their number; a placeholder is no text.
 fn most<'a>(texts: &[&'a str]) -> Option<(&'a str, usize)> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     texts.iter().for_each(|text| *counts.entry(text).or_default() += 1);
@@ -203,7 +201,7 @@ fn join(path: &Path, rows: &[TextRow], keys: &KeyMap, join: Join) -> Result<Join
     Ok(joined)
 }
 
-/// A way to join is chosen over one before it where it finds so many times the entities.
+/// The factor by which a way to join must find more entities than the one before it to be chosen.
 const FAR_MORE: usize = 10;
 
 /// Joins rows by key; in another way only where that finds far more, which chance does not.
@@ -227,13 +225,13 @@ fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
 
 /// Refuses rows that have one id too high and not the lowest: each text would go to the neighbour of its entity.
 fn refuse_from_one(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
-    let last = rows.iter().find(|row| row.key.parse() == Ok(count));
-    match last.filter(|_| rows.iter().all(|row| row.key.parse() != Ok(0))) {
-        Some(row) => {
+    let row_of = |id| rows.iter().find(|row| row.key.parse() == Ok(id));
+    match (row_of(count), row_of(0)) {
+        (Some(row), None) => {
             let error = row.error(path, format!("id {count} is out of range 0..{count}, and there is no 0"));
             Err(error.hint("do the ids begin at 1? those of this graph begin at 0: subtract 1"))
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
@@ -413,7 +411,7 @@ mod tests {
             ("stool", TextPart::BeforeComma, Some("stool")),
             ("stool,", TextPart::AfterComma, None),
         ] {
-            assert_eq!(part(text, Some(wanted)).as_deref(), expected, "{text}");
+            assert_eq!(part(text, wanted).as_deref(), expected, "{text}");
         }
     }
 }

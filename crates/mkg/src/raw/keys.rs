@@ -8,7 +8,7 @@ use std::path::Path;
 use unicode_normalization::UnicodeNormalization;
 
 use super::columns;
-use super::lines::{Lines, trimmed};
+use super::lines::{Lines, filled, trimmed};
 use super::triples::is_number;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,7 +57,7 @@ impl KeyMap {
         self.ids.get(key).copied()
     }
 
-    /// The ids of all keys that a spelling makes the same name of, by that name.
+    /// The ids of all keys, by the name that `spell` makes of a key.
     pub(super) fn spelled<'a>(
         &'a self,
         spell: impl Fn(usize, &'a str) -> Cow<'a, str>,
@@ -95,54 +95,42 @@ fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, 
     Ok((number, key, parsed))
 }
 
+/// Columns of a table other than `key`, by name, with one cell per key.
+type Columns = HashMap<String, Vec<Option<String>>>;
+
 /// Keys, and the texts that stand beside them in a readable table.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// `entities` or `relations`.
     pub(super) called: &'static str,
     pub(super) keys: KeyMap,
-    /// Columns of the table other than `key`, with one cell per key.
-    columns: Vec<(String, Vec<Option<String>>)>,
+    pub(super) columns: Columns,
     /// No file lists the keys: the triples do, in order of first appearance.
     pub(super) open: bool,
 }
 
-/// Lists of the keys of a dataset.
+/// The keys of a dataset.
 pub(super) struct Listings {
     pub(super) entities: Listing,
     pub(super) relations: Listing,
 }
 
-impl Listings {
-    pub(super) fn read(entities: Option<&Path>, relations: Option<&Path>) -> Result<Listings> {
-        Ok(Listings {
-            entities: Listing::read("entities", entities)?,
-            relations: Listing::read("relations", relations)?,
-        })
-    }
-}
-
 impl Listing {
     /// Reads an id map, or a table whose header begins with `key` and whose line order gives the ids; without a file the
     /// listing is open.
-    fn read(called: &'static str, path: Option<&Path>) -> Result<Listing> {
+    pub(super) fn read(called: &'static str, path: Option<&Path>) -> Result<Listing> {
         let Some(path) = path else {
             return Ok(Listing { called, open: true, ..Listing::default() });
         };
         let lines = Lines::read(path)?;
-        let listing = match lines.first() {
+        let (keys, columns) = match lines.first() {
             Some(header) if is_header(header) => read_table(&lines, header)?,
-            _ => Listing { keys: KeyMap::of(&lines)?, ..Listing::default() },
+            _ => (KeyMap::of(&lines)?, HashMap::new()),
         };
-        if listing.keys.all.is_empty() {
+        if keys.all.is_empty() {
             return Err(Error::data("lists no keys").at(path));
         }
-        Ok(Listing { called, ..listing })
-    }
-
-    pub(super) fn take(&mut self, name: &str) -> Option<Vec<Option<String>>> {
-        let position = self.columns.iter().position(|(column, _)| column == name)?;
-        Some(self.columns.swap_remove(position).1)
+        Ok(Listing { called, keys, columns, open: false })
     }
 
     /// The id that a cell of digits means.
@@ -170,13 +158,12 @@ fn is_header(line: &str) -> bool {
     cells.next() == Some("key") && cells.next().is_none_or(|second| second.parse::<u32>().is_err())
 }
 
-fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
+fn read_table(lines: &Lines, header: &str) -> Result<(KeyMap, Columns)> {
     let names: Vec<&str> = header.split('\t').collect();
     if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
         return Err(lines.error(1, format!("two columns are called `{name}`")));
     }
-    let columns = names[1..].iter().map(|name| ((*name).to_owned(), Vec::new())).collect();
-    let mut listing = Listing { columns, ..Listing::default() };
+    let (mut keys, mut columns) = (KeyMap::default(), vec![Vec::new(); names.len() - 1]);
     for (number, line) in lines.numbered().skip(1) {
         let cells: Vec<&str> = line.split('\t').collect();
         if cells.len() != names.len() {
@@ -187,12 +174,12 @@ fn read_table(lines: &Lines, header: &str) -> Result<Listing> {
         if key.is_empty() {
             return Err(lines.error(number, "the key is empty"));
         }
-        listing.keys.push(key).map_err(|error| lines.locate(number, error))?;
-        for ((_, column), cell) in listing.columns.iter_mut().zip(&cells[1..]) {
-            column.push(Some(cell.trim().to_owned()).filter(|text| !text.is_empty()));
+        keys.push(key).map_err(|error| lines.locate(number, error))?;
+        for (column, cell) in columns.iter_mut().zip(&cells[1..]) {
+            column.push(filled(cell));
         }
     }
-    Ok(listing)
+    Ok((keys, names[1..].iter().map(|name| (*name).to_owned()).zip(columns).collect()))
 }
 
 /// The part behind the last `/` or `#` of a key, without a closing `>`; the whole key where that is nothing.
@@ -268,17 +255,16 @@ fn gist(key: &str) -> String {
 }
 
 /// A sentence about a key that none of `keys` is: which one it may mean, or what they are like.
-pub fn unlike<'a>(key: &str, keys: impl Iterator<Item = &'a str> + Clone) -> String {
+pub fn unlike<'a>(key: &str, mut keys: impl Iterator<Item = &'a str> + Clone) -> String {
     let (shape, meaning) = (look(trimmed(key)), gist(key));
     if let Some(twin) = keys.clone().find(|other| look(other) == shape) {
         let (twin, key) = (twin.escape_default(), key.escape_default());
         return format!("there is `{twin}`, which looks the same as `{key}` but has other bytes");
     }
-    match keys.clone().find(|other| gist(other) == meaning).or(keys.clone().next()) {
-        Some(other) if gist(other) == meaning => format!("there is `{other}`"),
-        Some(first) => format!("they are like `{first}`"),
-        None => "there are none".to_owned(),
+    if let Some(other) = keys.clone().find(|other| gist(other) == meaning) {
+        return format!("there is `{other}`");
     }
+    keys.next().map_or("there are none".to_owned(), |first| format!("they are like `{first}`"))
 }
 
 #[cfg(test)]
@@ -316,10 +302,10 @@ pub(super) mod tests {
 
     #[test]
     fn a_table_gives_keys_and_texts() {
-        let mut listing = read("key\tname\tkind\r\nfr\tFrance\tcountry\r\nČ\t \tcountry\r\n").unwrap();
+        let listing = read("key\tname\tkind\r\nfr\tFrance\tcountry\r\nČ\t \tcountry\r\n").unwrap();
         assert_eq!(listing.keys.all, ["fr", "Č"]);
-        assert_eq!(listing.take("name").unwrap(), [Some("France".to_owned()), None]);
-        assert!(listing.take("description").is_none());
+        assert_eq!(listing.columns["name"], [Some("France".to_owned()), None]);
+        assert!(!listing.columns.contains_key("description"));
     }
 
     #[test]

@@ -38,7 +38,7 @@ impl Lines {
         self.numbered().next().map(|(_, line)| line)
     }
 
-    /// The number that the first line consists of, if it does: how many lines are said to follow.
+    /// The number of lines that are said to follow, where the first line is nothing but a number.
     pub(super) fn count_line(&self) -> Option<usize> {
         trimmed(self.first()?).parse().ok()
     }
@@ -74,6 +74,11 @@ impl Lines {
 /// A cell without space around it, or the byte order marks of files that were put together.
 pub fn trimmed(cell: &str) -> &str {
     cell.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
+}
+
+/// A text without space around it, if anything is left of it.
+pub(super) fn filled(text: &str) -> Option<String> {
+    Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }
 
 #[cfg(test)]

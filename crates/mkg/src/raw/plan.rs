@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::images::name;
 use crate::Split;
 
-/// The parts of a dataset, all of them there.
+/// The files of a dataset, all of which exist.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The raw folder, to which all paths are relative.
@@ -134,7 +134,8 @@ fn find_images(root: &Path, folder: &mut Option<PathBuf>) -> Result<()> {
     if path.is_dir() {
         folder.get_or_insert("images".into());
     } else if path.symlink_metadata().is_ok() {
-        return Err(Error::missing("not a folder, or a link that leads to none").at(path));
+        let error = Error::missing("not a folder, or a link that leads to none").at(path);
+        return Err(error.hint("rename it, or name the folder of images in `import.images`"));
     } else if folder.is_some() {
         return Err(Error::missing("no such folder").at(path));
     }

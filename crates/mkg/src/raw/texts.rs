@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::columns;
 use super::keys::{KeyMap, decode_percents};
-use super::lines::{Lines, trimmed};
+use super::lines::{Lines, filled, trimmed};
 
 /// A key with its text; `None` where the text is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,7 @@ pub(super) struct TextRow {
 
 impl TextRow {
     pub(super) fn new(line: Option<u64>, key: &str, text: &str) -> TextRow {
-        let text = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
-        TextRow { line, key: trimmed(key).to_owned(), text }
+        TextRow { line, key: trimmed(key).to_owned(), text: filled(text) }
     }
 
     pub(super) fn error(&self, path: &Path, message: impl Into<String>) -> Error {
@@ -33,7 +32,9 @@ impl TextRow {
     }
 }
 
-pub(super) fn read_source(root: &Path, source: &TextSource) -> Result<Vec<TextRow>> {
+/// The rows of a source with keys of the dataset, and the keys of the texts that are left out since an earlier row of the
+/// same key has one.
+pub(super) fn read_source(root: &Path, source: &TextSource) -> Result<(Vec<TextRow>, Vec<String>)> {
     let path = &root.join(&source.file);
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let mut rows = match &source.vocabulary {
@@ -56,14 +57,10 @@ pub(super) fn read_source(root: &Path, source: &TextSource) -> Result<Vec<TextRo
             return Err(Error::data(format!("no key begins with `{prefix}`")).at(path).hint(example));
         }
     }
-    Ok(rows)
-}
-
-/// Takes out the texts whose key has one on an earlier row; returns their keys.
-pub(super) fn take_repeated(rows: &mut Vec<TextRow>) -> Vec<String> {
     let mut seen = HashSet::new();
     let repeated = rows.extract_if(.., |row| row.text.is_some() && !seen.insert(row.key.clone()));
-    repeated.map(|row| row.key).collect()
+    let repeated = repeated.map(|row| row.key).collect();
+    Ok((translate(root, source, rows)?, repeated))
 }
 
 /// Reads `key<TAB>text` lines, perhaps after a count line.
@@ -105,7 +102,7 @@ fn read_entries(path: &Path) -> Result<Vec<(String, Value)>> {
     let mut json = serde_json::Deserializer::from_str(&text);
     let entries = json.deserialize_map(Entries).and_then(|entries| json.end().map(|()| entries));
     entries.map_err(|e| {
-        let error = Error::data(e.to_string()).at(path).line(e.line() as u64);
+        let error = Error::data(e.to_string()).at(path).line(e.line());
         let one_a_line = text.lines().take(2).filter(|line| line.trim_end().ends_with('}')).count() == 2;
         if one_a_line || text.trim_start().starts_with('[') {
             error.hint(
@@ -127,8 +124,8 @@ fn decode(tokens: &[&str], entries: &mut [(String, Value)]) -> Result<()> {
             ))
         })?;
         let found = ids.iter().map(|id| {
-            let place = id.as_u64().and_then(|id| usize::try_from(id).ok());
-            place.and_then(|place| tokens.get(place)).copied().ok_or_else(|| {
+            let token = id.as_u64().and_then(|id| tokens.get(usize::try_from(id).ok()?));
+            token.copied().ok_or_else(|| {
                 let count = tokens.len();
                 Error::data(format!("entry `{key}`: {id:.60} is no id in 0..{count} of the vocabulary"))
                     .hint("is `vocabulary` that of the model that made the ids?")
@@ -209,7 +206,7 @@ fn fields(entry: &Value) -> String {
 
 /// Translates the rows' keys into the dataset's own: first from another dataset's ids to its keys, then through
 /// links. A key without a translation finds nothing, one with several finds them all.
-pub(super) fn translate(root: &Path, source: &TextSource, mut rows: Vec<TextRow>) -> Result<Vec<TextRow>> {
+fn translate(root: &Path, source: &TextSource, mut rows: Vec<TextRow>) -> Result<Vec<TextRow>> {
     if let Some(ids) = &source.ids {
         let keys = KeyMap::of(&Lines::read(&root.join(ids))?)?.all;
         for row in &mut rows {
@@ -223,11 +220,11 @@ pub(super) fn translate(root: &Path, source: &TextSource, mut rows: Vec<TextRow>
     }
     let Some(path) = source.via.as_ref().map(|via| root.join(via)) else { return Ok(rows) };
     let links = read_links(&path)?;
-    let translated = rows.iter().flat_map(|row| {
+    let mut translated = Vec::new();
+    for row in &rows {
         let keys = links.get(&row.key).into_iter().flatten();
-        keys.map(|key| TextRow { key: key.clone(), ..row.clone() })
-    });
-    let translated: Vec<TextRow> = translated.collect();
+        translated.extend(keys.map(|key| TextRow { key: key.clone(), ..row.clone() }));
+    }
     if translated.is_empty() && !rows.is_empty() {
         let message = format!("no line begins with a key of the text file, such as `{}`", rows[0].key);
         return Err(Error::data(message).at(path).hint("links read `other-key <SameAs> key .`"));
@@ -269,9 +266,7 @@ mod tests {
             ("broken.txt", "a <SameAs> b .\nc .\n"),
         ]);
         let source = toml::from_str(&format!("file = \"{name}\"\n{source}")).unwrap();
-        let mut rows = read_source(folder.path(), &source)?;
-        take_repeated(&mut rows);
-        let rows = translate(folder.path(), &source, rows)?.into_iter();
+        let rows = read_source(folder.path(), &source)?.0.into_iter();
         Ok(rows.map(|row| (row.key, row.text.unwrap_or_default())).collect())
     }
 

@@ -10,7 +10,7 @@ use stage::{Error, Result};
 use super::columns;
 use super::keys::Listings;
 use super::lines::Lines;
-use crate::{EntityId, Triple};
+use crate::Triple;
 
 /// The remedy where files can be read in two ways.
 const SET: &str = "set `import.format` to \"named\" (keys), \"ids\" (head relation tail) or \"openke\" (head tail relation), \
@@ -74,12 +74,9 @@ fn require_maps(file: &Lines, Listings { entities, relations }: &Listings) -> Re
 /// Returns whether at least half of the lines hold three whole numbers.
 fn is_of_numbers(file: &Lines) -> bool {
     let lines = file.numbered().skip(usize::from(file.count_line().is_some()));
-    let (mut all, mut numbers) = (0, 0);
-    for (_, line) in lines {
-        all += 1;
-        numbers += usize::from(columns::three(line).is_ok_and(|cells| cells.into_iter().all(is_number)));
-    }
-    all > 0 && 2 * numbers >= all
+    let are_numbers = |line| columns::three(line).is_ok_and(|cells| cells.into_iter().all(is_number));
+    let (numbers, others): (Vec<_>, Vec<_>) = lines.partition(|(_, line)| are_numbers(line));
+    !numbers.is_empty() && numbers.len() >= others.len()
 }
 
 pub(super) fn is_number(cell: &str) -> bool {
@@ -102,15 +99,15 @@ fn ids_or_keys(files: &[&Lines], Listings { entities, relations }: &Listings) ->
             let keys = [0, 1, 2].map(|i| listings[i].keys.id(cells[i]));
             let (are_ids, are_keys) = (ids.iter().all(Option::is_some), keys.iter().all(Option::is_some));
             any_keys |= are_keys;
-            let is_contested = are_ids && are_keys && ids != keys;
-            for (first, holds, what) in [
-                (&mut no_ids, !are_ids, "are no ids of the maps"),
-                (&mut no_keys, !are_keys, "are no keys of the maps"),
-                (&mut contested, is_contested, "is one triple by id and another by key"),
-            ] {
-                if holds && first.is_none() {
-                    *first = Some(file.error(number, format!("`{line:.60}` {what}")));
-                }
+            let told = |what| file.error(number, format!("`{line:.60}` {what}"));
+            if !are_ids {
+                no_ids.get_or_insert_with(|| told("are no ids of the maps"));
+            }
+            if !are_keys {
+                no_keys.get_or_insert_with(|| told("are no keys of the maps"));
+            }
+            if are_ids && are_keys && ids != keys {
+                contested.get_or_insert_with(|| told("is one triple by id and another by key"));
             }
         }
     }
@@ -157,34 +154,32 @@ fn by_id<'a>(
     let [entities, relations] = [&listings.entities, &listings.relations].map(|of| of.keys.all.len());
     let mut triples = Vec::new();
     for (number, line) in rows {
-        let cells = columns::three(line).map_err(|error| uneven(lines, number, error))?;
+        let cells = columns::three(line).map_err(|error| {
+            let error = lines.locate(number, error);
+            if number == 1 && lines.count_line().is_some() {
+                return error.hint("the first line looks like a count: is the format `openke`?");
+            }
+            error
+        })?;
         let mut triple = Triple::new(0, 0, 0);
         for (name, cell) in names.into_iter().zip(cells) {
-            let id = cell
+            let (place, bound) = match name {
+                "head" => (&mut triple.head.0, entities),
+                "tail" => (&mut triple.tail.0, entities),
+                _ => (&mut triple.relation.0, relations),
+            };
+            *place = cell
                 .parse()
                 .map_err(|_| lines.error(number, format!("expected the id of the {name}, found `{cell}`")))?;
-            let bound = if name == "relation" { relations } else { entities };
-            if EntityId(id).index() >= bound {
+            let id = *place as usize;
+            if id >= bound {
                 let error = lines.error(number, format!("{name} {id} is out of range 0..{bound}"));
-                return Err(error.hint(range_hint(name, EntityId(id).index(), entities, relations)));
-            }
-            match name {
-                "head" => triple.head.0 = id,
-                "tail" => triple.tail.0 = id,
-                _ => triple.relation.0 = id,
+                return Err(error.hint(range_hint(name, id, entities, relations)));
             }
         }
         triples.push(triple);
     }
     Ok(triples)
-}
-
-fn uneven(lines: &Lines, number: u64, error: Error) -> Error {
-    let error = lines.locate(number, error);
-    if number == 1 && lines.count_line().is_some() {
-        return error.hint("the first line looks like a count: is the format `openke`?");
-    }
-    error
 }
 
 fn range_hint(name: &str, id: usize, entities: usize, relations: usize) -> String {
@@ -212,17 +207,18 @@ fn by_key(lines: &Lines, Listings { entities, relations }: &mut Listings) -> Res
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::tests::of_keys;
+    use super::super::keys::{Listing, tests::of_keys};
     use super::*;
     use crate::fixture::{complaint, written};
     use proptest::prelude::*;
 
     fn listings(entities: &[&str], relations: &[&str]) -> Listings {
-        let mut listings = Listings::read(None, None).unwrap();
-        for (listing, keys) in [(&mut listings.entities, entities), (&mut listings.relations, relations)] {
+        let listing = |called, keys: &[&str]| {
+            let mut listing = Listing::read(called, None).unwrap();
             (listing.keys, listing.open) = (of_keys(keys), keys.is_empty());
-        }
-        listings
+            listing
+        };
+        Listings { entities: listing("entities", entities), relations: listing("relations", relations) }
     }
 
     fn read_with(text: &str, format: TripleFormat, listings: &mut Listings) -> Result<Vec<Triple>> {

@@ -80,10 +80,11 @@ fn published_overlap(dataset: &Dataset) -> Option<f64> {
 fn decide(import: &Import, overlap: Option<f64>) -> Result<(Validation, String)> {
     let holdout = Validation::Holdout(import.holdout_fraction);
     match (import.validation, overlap) {
-        (asked @ Validation::Holdout(_), _) => Ok((asked, "the recipe asks for it".to_owned())),
         (Validation::Published, None) => Err(Error::missing("no validation triples are published here")
             .hint("set `import.valid`, or --validation holdout:0.1")),
-        (Validation::Published, Some(_)) => Ok((Validation::Published, "the recipe asks for it".to_owned())),
+        (asked @ (Validation::Published | Validation::Holdout(_)), _) => {
+            Ok((asked, "the recipe asks for it".to_owned()))
+        }
         (Validation::Auto, None) => Ok((holdout, "no validation triples are published".to_owned())),
         (Validation::Auto, Some(overlap)) if overlap > import.overlap_threshold => {
             let (share, most) = (percent(overlap, 1), percent(import.overlap_threshold, 1));
