@@ -11,9 +11,10 @@
 
 use program::{Progress, Shard};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use stage::files::{digest_of, write_bytes};
 use stage::{Error, Kind, Modality, Result};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::FeatureTable;
@@ -21,7 +22,6 @@ use crate::images::DecodeReport;
 
 /// Entities whose texts or images are encoded together.
 pub(crate) struct EntityBatch {
-    pub number: usize,
     pub entities: Vec<usize>,
     /// The number of their texts or images.
     pub size: usize,
@@ -32,15 +32,15 @@ pub(crate) struct Encoded {
     /// The entities that have features; those whose images cannot be decoded are missing.
     pub entities: Vec<usize>,
     pub report: DecodeReport,
-    /// Their rows, one after the other.
+    /// The rows of `entities`, one after the other.
     #[serde(skip)]
     pub rows: Vec<f32>,
 }
 
 impl Encoded {
     fn write(&self, path: &Path) -> Result<()> {
-        let head = serde_json::to_vec(self).map_err(|e| Error::data(e.to_string()).at(path))?;
-        let body = [&head, b"\n".as_slice(), bytemuck::cast_slice(&self.rows)].concat();
+        let head = json!(self).to_string();
+        let body = [head.as_bytes(), b"\n", bytemuck::cast_slice(&self.rows)].concat();
         write_bytes(path, &[digest_of(&body).as_bytes(), &body].concat())
     }
 
@@ -49,11 +49,13 @@ impl Encoded {
         let bytes = std::fs::read(path).ok()?;
         // The hexadecimal digits of the digest come first.
         let (digest, body) = bytes.split_at_checked(64)?;
+        if digest_of(body).as_bytes() != digest {
+            return None;
+        }
         let head = body.split(|byte| *byte == b'\n').next()?;
         let rows = body.get(head.len() + 1..)?.as_chunks().0;
         let rows = rows.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
-        let whole = digest_of(body).as_bytes() == digest;
-        whole.then(|| Some(Encoded { rows, ..serde_json::from_slice(head).ok()? }))?
+        Some(Encoded { rows, ..serde_json::from_slice(head).ok()? })
     }
 }
 
@@ -62,7 +64,7 @@ pub(crate) trait Encode: Sync {
     fn unit(&self) -> &'static str;
     /// Numbers per entity.
     fn width(&self) -> usize;
-    /// All batches, from number 0 on.
+    /// All batches; a batch's place among them is its number.
     fn batches(&self) -> Vec<EntityBatch>;
     fn encode(&self, batch: &EntityBatch) -> Result<Encoded>;
 }
@@ -75,7 +77,7 @@ pub(crate) struct EncodedFeatures {
 }
 
 impl EncodedFeatures {
-    /// No batch yet, of a graph with so many `entities`.
+    /// The features of so many `entities` before any batch is added: all are absent.
     pub(crate) fn empty(entities: usize, width: usize) -> EncodedFeatures {
         let table = FeatureTable::absent(entities, width);
         EncodedFeatures { table, report: DecodeReport::default(), batches: 0 }
@@ -88,63 +90,56 @@ impl EncodedFeatures {
     }
 }
 
-/// The encoding of batches.
-pub(crate) struct Job<'a> {
-    pub modality: &'a Modality,
-    /// The share of the batches that is done; all of them where there is none.
-    pub shard: Option<Shard>,
-    /// Keeps finished batches.
-    pub folder: &'a Path,
-}
-
-impl Job<'_> {
-    /// Encodes the batches that are not kept yet, and puts all of them together for so many `entities`.
-    pub(crate) fn run(&self, encode: &dyn Encode, entities: usize) -> Result<EncodedFeatures> {
-        let mut outcome = EncodedFeatures::empty(entities, encode.width());
-        let (mut done, mut left) = (0, Vec::new());
-        for batch in encode.batches() {
-            if self.shard.is_some_and(|shard| !shard.has(batch.number)) {
-                continue;
-            }
-            match Encoded::read(&self.path(&batch)) {
-                Some(kept) => {
-                    done += batch.size;
-                    outcome.add(kept)?;
-                }
-                None => left.push(batch),
-            }
+/// Encodes a shard's batches, all of them where there is no shard, and puts them together for so many `entities`. Each is
+/// kept in `folder` as soon as it is encoded; those that are kept there already are read.
+pub(crate) fn encode_all(
+    encode: &dyn Encode,
+    entities: usize,
+    modality: &Modality,
+    shard: Option<Shard>,
+    folder: &Path,
+) -> Result<EncodedFeatures> {
+    // The ending `.tmp` keeps a file out of the stage's outputs. A shard's batches are its outputs.
+    let ending = if shard.is_some() { "" } else { ".tmp" };
+    let path = |number: usize| folder.join(format!("batch-{number:06}{ending}"));
+    let mut outcome = EncodedFeatures::empty(entities, encode.width());
+    let (mut done, mut left) = (0, Vec::new());
+    for (number, batch) in encode.batches().into_iter().enumerate() {
+        if shard.is_some_and(|shard| !shard.has(number)) {
+            continue;
         }
-        let (modality, unit) = (self.modality, encode.unit());
-        if done > 0 {
-            tracing::info!("{modality}: continues with {done} {unit} done");
+        match Encoded::read(&path(number)) {
+            Some(kept) => {
+                done += batch.size;
+                outcome.add(kept)?;
+            }
+            None => left.push((number, batch)),
         }
-        let size: usize = left.iter().map(|batch| batch.size).sum();
-        tracing::info!("{modality}: encodes {size} {unit}");
-        let progress = Progress::new(modality.as_str(), (done + size) as u64, unit);
-        progress.start_at(done as u64);
-        as_done(
-            &left,
-            rayon::current_num_threads(),
-            |batch| encode.encode(batch),
-            |batch, encoded| {
-                encoded.write(&self.path(batch))?;
-                progress.advance(batch.size as u64);
-                outcome.add(encoded)
-            },
-        )?;
-        Ok(outcome)
     }
-
-    /// The file of a batch. The ending `.tmp` keeps it out of a stage's outputs, of which it is one in a shard.
-    fn path(&self, batch: &EntityBatch) -> PathBuf {
-        let ending = if self.shard.is_some() { "" } else { ".tmp" };
-        self.folder.join(format!("batch-{:06}{ending}", batch.number))
+    let unit = encode.unit();
+    if done > 0 {
+        tracing::info!("{modality}: continues with {done} {unit} done");
     }
+    let size: usize = left.iter().map(|(_, batch)| batch.size).sum();
+    tracing::info!("{modality}: encodes {size} {unit}");
+    let progress = Progress::new(modality.as_str(), (done + size) as u64, unit);
+    progress.start_at(done as u64);
+    as_done(
+        &left,
+        rayon::current_num_threads(),
+        |(_, batch)| encode.encode(batch),
+        |(number, batch), encoded| {
+            encoded.write(&path(*number))?;
+            progress.advance(batch.size as u64);
+            outcome.add(encoded)
+        },
+    )?;
+    Ok(outcome)
 }
 
 /// Computes `work` of every batch on so many `threads` and hands each batch with its result to `take`, one at a time,
-/// as soon as it is done: what one slow batch holds up could not be saved. Begins no batch after the first error, nor
-/// when a stop was asked for.
+/// as soon as it is done, in no order: results that waited for a slow batch would be lost with a killed process. Begins
+/// no batch after the first error, nor when a stop was asked for.
 pub fn as_done<'b, B: Sync, R: Send>(
     batches: &'b [B],
     threads: usize,

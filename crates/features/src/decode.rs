@@ -59,7 +59,7 @@ const FORMATS: [ImageFormat; 4] = [ImageFormat::Jpeg, ImageFormat::Png, ImageFor
 /// The folder of a dataset's images; nothing outside it is read.
 #[derive(Clone, Debug)]
 pub struct ImageFolder {
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     real: PathBuf,
 }
 

@@ -12,12 +12,12 @@
 //!
 //! HDF5 is not read: the pure Rust readers of it are young, and the C library is a dependency we do without.
 
-use candle_core::safetensors::Load;
+use candle_core::safetensors::{BufferedSafetensors, Load};
 use candle_core::{DType, Device, Tensor};
 use mkg::graph::Entity;
 use mkg::raw::{Lines, trimmed, unlike};
 use recipe::UnknownKeys;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::Dtype;
 use stage::files::read_bytes;
 use stage::{Error, Result};
 use std::borrow::Cow;
@@ -38,7 +38,7 @@ pub(crate) use words::words;
 
 const FORMATS: &str = ".npy, .npz, .safetensors, and .pth, .pt or .pkl as torch.save writes them";
 
-/// Rows of a file.
+/// The rows that a file holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GivenRows {
     /// The rows' entities by key; where it is empty, rows are in an order that somebody else knows.
@@ -47,7 +47,7 @@ pub struct GivenRows {
     pub count: usize,
     /// Numbers in each.
     pub width: usize,
-    /// `(row, width)`; may hold numbers that are not finite.
+    /// `(row, width)`, all finite.
     pub values: Vec<f32>,
 }
 
@@ -56,7 +56,7 @@ pub struct GivenRows {
 pub struct Wanted<'a> {
     /// The tensor's name; the only one with two axes where it is left out.
     pub tensor: Option<&'a str>,
-    /// Says that the recipe names the rows: then nothing that stands beside them is looked at.
+    /// True if the recipe names the rows' entities: then nothing beside the rows is taken for their keys.
     pub keyed: bool,
 }
 
@@ -74,13 +74,13 @@ struct Tensors {
 enum Array {
     Numbers(Tensor),
     Texts(Vec<String>),
-    /// Something else, with what can be done about it.
+    /// Anything else, with the error that it is where it is needed.
     Unread(Error),
 }
 
 /// Reads the rows in `path`; its extension says the format, and others are errors of the kind [`Usage`](stage::Kind::Usage).
 pub fn read(path: &Path, wanted: Wanted) -> Result<GivenRows> {
-    open(path, wanted).and_then(|tensors| rows(tensors, wanted)).map_err(|e| e.at(path))
+    open(path, wanted).and_then(|tensors| rows(tensors, wanted)).and_then(finite).map_err(|e| e.at(path))
 }
 
 fn open(path: &Path, wanted: Wanted) -> Result<Tensors> {
@@ -112,18 +112,20 @@ fn require_memory(bytes: u64) -> Result<()> {
 /// all have one axis and are named like entities. Texts that stand beside a matrix, one for each row, are its keys.
 fn rows(tensors: Tensors, wanted: Wanted) -> Result<GivenRows> {
     let list = tensors.list.clone();
+    if list.is_empty() {
+        return Err(Error::data("no tensors at all"));
+    }
+    if let Some(name) = wanted.tensor {
+        let found = list.iter().find(|(other, _)| other == name);
+        let missing = || Error::data(format!("no tensor `{name}`, but {}", names(&list)));
+        let (name, shape) = found.ok_or_else(missing)?;
+        return matrix(tensors, name, shape, wanted.keyed);
+    }
     let matrices: Vec<&(String, Vec<usize>)> = list.iter().filter(|(_, shape)| shape.len() == 2).collect();
-    match (wanted.tensor, list.as_slice(), matrices.as_slice()) {
-        (_, [], _) => Err(Error::data("no tensors at all")),
-        (Some(name), ..) => match list.iter().find(|(other, _)| other == name) {
-            Some((name, shape)) => matrix(tensors, name, shape, wanted.keyed),
-            None => Err(Error::data(format!("no tensor `{name}`, but {}", names(&list)))),
-        },
-        (None, _, [(name, shape)]) | (None, [(name, shape)], _) => matrix(tensors, name, shape, wanted.keyed),
-        (None, ..) if list.iter().all(|(_, shape)| matches!(shape.as_slice(), [_] | [1, _])) => {
-            by_key(tensors)
-        }
-        (None, _, matrices) => {
+    match (list.as_slice(), matrices.as_slice()) {
+        (_, [(name, shape)]) | ([(name, shape)], _) => matrix(tensors, name, shape, wanted.keyed),
+        _ if list.iter().all(|(_, shape)| matches!(shape.as_slice(), [_] | [1, _])) => by_key(tensors),
+        _ => {
             let message = format!("{} tensors with two axes among {}", matrices.len(), names(&list));
             Err(Error::data(message).hint("name one with `tensor` in the recipe"))
         }
@@ -140,12 +142,12 @@ fn matrix(mut tensors: Tensors, name: &str, shape: &[usize], keyed: bool) -> Res
     let &[count, width @ (1..)] = shape else { return Err(wrong_shape(name, shape)) };
     require_memory_for([shape])?;
     let keys = if keyed { Vec::new() } else { keys_beside(&mut tensors, count)? };
-    Ok(GivenRows { keys, count, width, values: numbers(&mut tensors, name)? })
+    Ok(GivenRows { keys, count, width, values: numbers(&mut tensors.read, name)? })
 }
 
 /// The numbers of a tensor, its last axis fastest.
-fn numbers(tensors: &mut Tensors, name: &str) -> Result<Vec<f32>> {
-    let numbers = match (tensors.read)(name)? {
+fn numbers(read: &mut ReadArray, name: &str) -> Result<Vec<f32>> {
+    let numbers = match read(name)? {
         Array::Numbers(numbers) => numbers,
         Array::Texts(_) => {
             let error = Error::data(format!("`{name}` holds texts, not floating-point numbers"));
@@ -162,7 +164,7 @@ fn numbers(tensors: &mut Tensors, name: &str) -> Result<Vec<f32>> {
     flat.map_err(unread)
 }
 
-/// The keys of `count` rows, where something beside them names them.
+/// The keys of `count` rows that stand beside them; none where nothing there names them.
 fn keys_beside(tensors: &mut Tensors, count: usize) -> Result<Vec<String>> {
     let mut labels = std::mem::take(&mut tensors.lists);
     for (name, _) in tensors.list.iter().filter(|(_, shape)| *shape == [count]) {
@@ -183,8 +185,8 @@ fn keys_beside(tensors: &mut Tensors, count: usize) -> Result<Vec<String>> {
 }
 
 impl Array {
-    /// Returns whether these may say whose `count` rows are: not numbers with a fraction, ids that count up, or a mask
-    /// of zeros and ones.
+    /// Tells whether these may be the keys of `count` rows. Numbers with a fraction, ids that count up and masks of zeros
+    /// and ones are not.
     fn may_name(&self, count: usize) -> bool {
         match self {
             Array::Texts(texts) => texts.len() == count,
@@ -210,22 +212,36 @@ fn wrong_shape(name: &str, shape: &[usize]) -> Error {
 }
 
 fn by_key(mut tensors: Tensors) -> Result<GivenRows> {
-    let list = tensors.list.clone();
+    let list = &tensors.list;
     require_memory_for(list.iter().map(|(_, shape)| shape.as_slice()))?;
     let (first, shape) = &list[0];
     let &[.., width @ (1..)] = shape.as_slice() else { return Err(wrong_shape(first, shape)) };
     let mut rows = GivenRows { keys: Vec::new(), count: list.len(), width, values: Vec::new() };
-    for (name, shape) in &list {
+    for (name, shape) in list {
         if let Some(other) = shape.last().filter(|other| **other != width) {
             return Err(Error::data(format!("`{name}` has {other} numbers, but `{first}` has {width}")));
         }
-        rows.values.extend(numbers(&mut tensors, name)?);
+        rows.values.extend(numbers(&mut tensors.read, name)?);
         rows.keys.push(name.clone());
     }
     Ok(rows)
 }
 
-/// Asks for numbers of 64 bits as they are stored and once more as a tensor, and as numbers of 32 bits twice.
+/// Refuses rows with a number that is not finite.
+fn finite(rows: GivenRows) -> Result<GivenRows> {
+    let Some(i) = rows.values.iter().position(|value| !value.is_finite()) else { return Ok(rows) };
+    let (row, column) = (i / rows.width, i % rows.width);
+    let whose = rows.keys.get(row).map_or(String::new(), |key| format!("`{key}`, "));
+    let message = format!("{whose}column {column} is {}, not a finite 32-bit number", rows.values[i]);
+    let error = Error::data(message).row(row as u64);
+    Err(if rows.values[i].is_nan() {
+        error.hint("where NaN stands for no features, in Python: np.nan_to_num(features) gives rows of zeros, which are absent")
+    } else {
+        error.hint("numbers beyond 3.4e38 do not fit; divide the features by a constant")
+    })
+}
+
+/// Requires the memory for tensors of these shapes: 64 bits for each number as stored and again in a tensor, 32 bits twice.
 fn require_memory_for<'a>(shapes: impl IntoIterator<Item = &'a [usize]>) -> Result<()> {
     let counts =
         shapes.into_iter().map(|shape| shape.iter().fold(1, |count, axis| axis.saturating_mul(count)));
@@ -250,15 +266,13 @@ fn unread(error: candle_core::Error) -> Error {
 }
 
 fn open_safetensors(path: &Path) -> Result<Tensors> {
-    let bytes = read_bytes(path)?;
-    let file = SafeTensors::deserialize(&bytes)
-        .map_err(|e| Error::data("not a whole safetensors file").because(e))?;
-    let mut list: Vec<_> =
-        file.iter().map(|(name, tensor)| (name.to_owned(), tensor.shape().to_vec())).collect();
+    let file = BufferedSafetensors::new(read_bytes(path)?)
+        .map_err(|e| Error::data("not a whole safetensors file").because(plain(e)))?;
+    let tensors = file.tensors().into_iter();
+    let mut list: Vec<_> = tensors.map(|(name, tensor)| (name, tensor.shape().to_vec())).collect();
     list.sort();
     let read = Box::new(move |name: &str| {
-        let file = SafeTensors::deserialize(&bytes).and_then(|file| file.tensor(name));
-        let stored = file.map_err(|e| Error::data(format!("no tensor `{name}`")).because(e))?;
+        let stored = file.get(name).map_err(unread)?;
         let numbers = match stored.dtype() {
             Dtype::I8 | Dtype::BOOL => tensor(stored.data(), DType::U8, stored.shape())?,
             Dtype::U64 => tensor(stored.data(), DType::I64, stored.shape())?,
@@ -277,6 +291,11 @@ fn open_archive(path: &Path, damaged: impl Fn() -> Error) -> Result<Archive> {
     ZipArchive::new(BufReader::new(file)).map_err(|e| damaged().because(e))
 }
 
+/// The names of an archive's members.
+fn members(archive: &Archive) -> Vec<String> {
+    archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect()
+}
+
 /// The content of a member of an archive, up to so many bytes.
 fn member(archive: &mut Archive, name: &str, most: u64) -> ZipResult<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -289,9 +308,9 @@ fn member(archive: &mut Archive, name: &str, most: u64) -> ZipResult<Vec<u8>> {
 pub struct Mapping<'a> {
     /// The file that names the rows: line i has the key of row i's entity.
     pub keys: Option<&'a Path>,
-    /// The lot of a key that no entity has.
+    /// The treatment of a key that no entity has.
     pub unknown: UnknownKeys,
-    /// Says that a row of zeros is no features.
+    /// True if a row of zeros says that its entity has no features.
     pub zero_is_absent: bool,
 }
 
@@ -301,10 +320,8 @@ pub struct Mapping<'a> {
 /// that nobody names are absent.
 ///
 /// # Errors
-/// [`stage::Kind::Data`] where the numbers of rows differ, a key is unknown or twice there, a number is not finite,
-/// or no entity has features.
+/// [`stage::Kind::Data`] where the numbers of rows differ, a key is unknown or twice there, or no entity has features.
 pub fn join(rows: &GivenRows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Result<FeatureTable> {
-    check_finite(rows).map_err(|e| e.at(file))?;
     let owners = owners(rows, file, mapping, entities)?;
     let mut table = FeatureTable::absent(entities.len(), rows.width);
     for (owner, row) in owners.into_iter().zip(rows.values.chunks_exact(rows.width)) {
@@ -318,19 +335,6 @@ pub fn join(rows: &GivenRows, file: &Path, mapping: Mapping, entities: &[Entity]
         return Err(Error::data(message).at(file));
     }
     Ok(table)
-}
-
-pub(crate) fn check_finite(rows: &GivenRows) -> Result<()> {
-    let Some(i) = rows.values.iter().position(|value| !value.is_finite()) else { return Ok(()) };
-    let (row, column) = (i / rows.width, i % rows.width);
-    let whose = rows.keys.get(row).map_or(String::new(), |key| format!("`{key}`, "));
-    let message = format!("{whose}column {column} is {}, not a finite 32-bit number", rows.values[i]);
-    let error = Error::data(message).row(row as u64);
-    Err(if rows.values[i].is_nan() {
-        error.hint("where NaN stands for no features, in Python: np.nan_to_num(features) gives rows of zeros, which are absent")
-    } else {
-        error.hint("numbers beyond 3.4e38 do not fit; divide the features by a constant")
-    })
 }
 
 /// The entity of each row; none for a key that is skipped.

@@ -15,7 +15,7 @@ use stage::files::write_bytes;
 use stage::work::Work;
 use stage::{Error, Modality, Result};
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Component, Path};
 
 use crate::batch::{Encode, Encoded, EntityBatch};
 use crate::checkpoint::{Checkpoint, Config};
@@ -27,50 +27,37 @@ pub(crate) mod models;
 
 use models::{ImageArchitecture, cells};
 
-/// The images of a graph's entities.
-#[derive(Debug, Default)]
-pub(crate) struct ImageSet {
-    pub root: PathBuf,
-    pub paths: Vec<Vec<String>>,
-}
-
-impl ImageSet {
-    /// The images of `entities` in the folder `root`.
-    pub(crate) fn new(root: PathBuf, entities: &[Entity]) -> Result<ImageSet> {
-        for (i, entity) in (0..).zip(entities) {
-            if let Some(path) = entity.images.iter().find(|path| !stays_inside(path)) {
-                let message = format!("image path `{path}` leaves the image folder");
-                return Err(Error::data(message).row(i));
-            }
+/// Refuses images that lie outside the image folder; names the entity's row.
+pub(crate) fn require_inside(entities: &[Entity]) -> Result<()> {
+    for (i, entity) in (0..).zip(entities) {
+        if let Some(path) = entity.images.iter().find(|path| !stays_inside(path)) {
+            return Err(Error::data(format!("image path `{path}` leaves the image folder")).row(i));
         }
-        Ok(ImageSet { root, paths: entities.iter().map(|entity| entity.images.clone()).collect() })
     }
-
-    /// Entities in groups of at least `batch` images, but for the last; an entity's images stay together.
-    fn batches(&self, batch: usize) -> Vec<EntityBatch> {
-        let mut batches: Vec<EntityBatch> = Vec::new();
-        for (entity, paths) in self.paths.iter().enumerate().filter(|(_, paths)| !paths.is_empty()) {
-            match batches.last_mut().filter(|last| last.size < batch) {
-                None => {
-                    let (number, entities) = (batches.len(), vec![entity]);
-                    batches.push(EntityBatch { number, entities, size: paths.len() });
-                }
-                Some(last) => {
-                    last.entities.push(entity);
-                    last.size += paths.len();
-                }
-            }
-        }
-        batches
-    }
+    Ok(())
 }
 
 fn stays_inside(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
+/// Entities in groups of at least `batch` images, but for the last; an entity's images stay together.
+fn batches(entities: &[Entity], batch: usize) -> Vec<EntityBatch> {
+    let mut batches: Vec<EntityBatch> = Vec::new();
+    for (i, Entity { images, .. }) in entities.iter().enumerate().filter(|(_, e)| !e.images.is_empty()) {
+        match batches.last_mut().filter(|last| last.size < batch) {
+            None => batches.push(EntityBatch { entities: vec![i], size: images.len() }),
+            Some(last) => {
+                last.entities.push(i);
+                last.size += images.len();
+            }
+        }
+    }
+    batches
+}
+
 pub(crate) struct ImageWork<'a> {
-    pub images: &'a ImageSet,
+    pub entities: &'a [Entity],
     pub folder: ImageFolder,
     pub encoder: ImageEncoder,
     /// Images that are encoded together, at most.
@@ -89,7 +76,7 @@ impl Encode for ImageWork<'_> {
     }
 
     fn batches(&self) -> Vec<EntityBatch> {
-        self.images.batches(self.batch)
+        batches(self.entities, self.batch)
     }
 
     fn encode(&self, batch: &EntityBatch) -> Result<Encoded> {
@@ -98,7 +85,7 @@ impl Encode for ImageWork<'_> {
         let (mut owners, mut waiting, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
         for entity in &batch.entities {
             let mut seen = HashSet::new();
-            for path in &self.images.paths[*entity] {
+            for path in &self.entities[*entity].images {
                 match self.folder.read(path)?.and_then(|bytes| once(&bytes, &mut seen)) {
                     Ok((digest, image)) => {
                         report.read.push((*entity, digest, path.clone()));
@@ -107,7 +94,7 @@ impl Encode for ImageWork<'_> {
                         waiting.extend(self.encoder.preparation.pixels(&image));
                     }
                     Err(reason) if self.strict => {
-                        return Err(unreadable(&reason).at(self.images.root.join(path)));
+                        return Err(unreadable(&reason).at(self.folder.path.join(path)));
                     }
                     Err(reason) => report.unreadable.push((path.clone(), reason)),
                 }

@@ -41,7 +41,7 @@ enum Size {
 }
 
 impl Preparation {
-    /// Does what ViT's own processor does where nothing says otherwise, for images of `size` x `size` pixels: bilinear, -1 to 1.
+    /// The preparation of ViT's own processor, for images of `size` x `size` pixels: bilinear, -1 to 1.
     pub fn vit(size: u32) -> Preparation {
         Preparation {
             resized: Size::Exact([size; 2]),
@@ -53,12 +53,12 @@ impl Preparation {
         }
     }
 
-    /// Does what SigLIP's does: bicubic.
+    /// SigLIP's: bicubic.
     pub(crate) fn siglip(size: u32) -> Preparation {
         Preparation { algorithm: ResizeAlg::Convolution(FilterType::CatmullRom), ..Preparation::vit(size) }
     }
 
-    /// Does what CLIP's does: the shorter side, of which the centre, with the colours of its training images.
+    /// CLIP's: resized by the shorter side, cropped to the centre, with the colours of its training images.
     pub(crate) fn clip(size: u32) -> Preparation {
         Preparation {
             resized: Size::ShortestEdge(size),
@@ -69,7 +69,7 @@ impl Preparation {
         }
     }
 
-    /// Does what DINOv2's does: a smaller part of the centre, with the colours of ImageNet.
+    /// DINOv2's: cropped to a smaller part of the centre, with the colours of ImageNet.
     pub(crate) fn dinov2() -> Preparation {
         Preparation {
             resized: Size::ShortestEdge(256),
@@ -87,24 +87,20 @@ impl Preparation {
 
     /// Height and width of prepared images, in pixels.
     pub fn size(&self) -> [usize; 2] {
-        self.sides().map(|side| side as usize)
-    }
-
-    fn sides(&self) -> [u32; 2] {
-        self.crop.unwrap_or(self.resized.least())
+        self.crop.unwrap_or(self.resized.least()).map(|side| side as usize)
     }
 
     /// The image as `(channel, row, column)`, as the encoder takes it.
     pub fn pixels(&self, image: &RgbImage) -> Vec<f32> {
         let (resized, [rows, columns]) = (self.resize(image), self.size());
-        let top = (resized.height() - self.sides()[0]) / 2;
+        let above = (resized.height() as usize - rows) / 2;
         let mut pixels = Vec::with_capacity(3 * rows * columns);
         for channel in 0..3 {
             // Through a table: a channel has no more than 256 different values.
             let table: Vec<f32> = (0..=u8::MAX)
                 .map(|byte| (f32::from(byte) * self.factor - self.mean[channel]) / self.deviation[channel])
                 .collect();
-            for row in resized.iter_rows(top).take(rows) {
+            for row in resized.iter_rows(0).skip(above).take(rows) {
                 let shown = &row[(row.len() - columns) / 2..][..columns];
                 pixels.extend(shown.iter().map(|pixel| table[usize::from(pixel.0[channel])]));
             }
@@ -201,7 +197,7 @@ impl PreparationFile {
         };
         let crop = match self.crop_size {
             _ if !self.do_center_crop.unwrap_or(usual.crop.is_some()) => None,
-            None => Some(usual.sides()),
+            None => Some(usual.crop.unwrap_or(usual.resized.least())),
             Some(SizeConfig::Both { height, width }) => Some([height, width]),
             Some(SizeConfig::Square(edge)) => Some([edge; 2]),
             Some(SizeConfig::Shortest { .. }) => {

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{CONFIG, Checkpoint, MAKE_TOKENIZER, WEIGHTS};
 use crate::{preparation, text, weights};
 
-/// Things that encoders of one kind of input have in common.
+/// A kind of encoder, by its input: what those of texts have in common, or those of images.
 pub struct EncoderKind {
-    /// The one where nothing names one: the paper's, at the commit that its branch has been at since 2024.
+    /// The default: the paper's encoder, at the commit that its branch has been at since 2024.
     pub default: &'static str,
     /// Files that a checkpoint has beside its configuration and weights.
     required: &'static [&'static str],
@@ -81,27 +81,28 @@ impl EncoderKind {
         [encoder, revision, flag]: [Option<&str>; 3],
         has_output: bool,
     ) -> Result<Named> {
-        let wrong = match (encoder, revision, Named::parse(encoder.or(flag).unwrap_or(self.default))?) {
-            (_, None, Named::Random) if has_output => {
+        let named = Named::parse(encoder.or(flag).unwrap_or(self.default))?;
+        let Some(revision) = revision else {
+            if has_output && named == Named::Random {
                 let message =
                     format!("`features.{modality}.output`: random weights have an output of their own");
                 return Err(Error::usage(message).hint("leave it out, or name a checkpoint"));
             }
-            (_, None, named) => return Ok(named),
-            (None, ..) => "is one of an `encoder`, but none is named beside it",
-            (Some(encoder), _, Named::Hub(_)) if encoder.contains('@') => {
-                "stands beside another in `encoder`"
-            }
-            (_, Some(revision), Named::Hub(repository)) => {
-                return Ok(Named::Hub(Repository::new(repository.name, revision)?));
+            return Ok(named);
+        };
+        let wrong = match (encoder, named) {
+            (None, _) => "is one of an `encoder`, but none is named beside it",
+            (Some(encoder), Named::Hub(_)) if encoder.contains('@') => "stands beside another in `encoder`",
+            (_, Named::Hub(Repository { name, .. })) => {
+                return Ok(Named::Hub(Repository::new(name, revision)?));
             }
             _ => "is one of a name on the hub, but the encoder is none",
         };
         Err(Error::usage(format!("`features.{modality}.revision` {wrong}")))
     }
 
-    /// The checkpoint of the encoder of that name, none where weights are random. What the hub's cache lacks is fetched, or
-    /// an error.
+    /// The checkpoint of the encoder with these names, none where its weights are random. Files that the hub's cache lacks
+    /// are fetched if `fetch` says so; else they are an error.
     pub(crate) fn open(
         &self,
         modality: &Modality,
@@ -113,8 +114,13 @@ impl EncoderKind {
             Named::Random => Ok(None),
             Named::Folder(folder) => Ok(Some(Checkpoint::open(&folder, self.required)?)),
             Named::Hub(repository) => {
-                let snapshot = self.snapshot(&repository, fetch)?;
-                let snapshot = snapshot.ok_or_else(|| Lack::Unfetched(repository.to_string()))?;
+                let (hub, wants) = (Hub::from_environment(), self.wants());
+                let snapshot = if fetch {
+                    fetched(&hub, &repository, &wants)?
+                } else {
+                    let cached = hub.cached(&repository, &wants);
+                    cached.ok_or_else(|| Lack::Unfetched(repository.to_string()))?
+                };
                 let mut checkpoint = Checkpoint::open(&snapshot.folder, self.required)?;
                 checkpoint.origin = Some(format!("{} at {}", repository.name, snapshot.commit));
                 Ok(Some(checkpoint))
@@ -122,16 +128,14 @@ impl EncoderKind {
         }
     }
 
-    fn snapshot(&self, repository: &Repository, fetch: bool) -> Result<Option<Snapshot>> {
+    fn wants(&self) -> Vec<Want> {
         let required = [CONFIG].iter().chain(self.required).map(|&name| Want::required([name]));
         let optional = self.optional.iter().map(|&name| Want::optional(name));
-        let wants: Vec<Want> = required.chain([Want::required(WEIGHTS)]).chain(optional).collect();
-        let hub = Hub::from_environment();
-        if fetch { fetched(&hub, repository, &wants).map(Some) } else { Ok(hub.cached(repository, &wants)) }
+        required.chain([Want::required(WEIGHTS)]).chain(optional).collect()
     }
 
-    /// The files that features depend on, with what they are called in the stage's inputs. What they depend on beside these
-    /// is written to the task's `parameters`.
+    /// The files that features depend on, with their names in the stage's inputs. The task's `parameters` get what features
+    /// depend on beside these.
     pub(crate) fn describe(
         &self,
         checkpoint: Option<&Checkpoint>,
@@ -143,7 +147,11 @@ impl EncoderKind {
             Some(_) => ("checkpoint".into(), json!(output)),
             None => (json!({ "random": (self.random)() }), Value::Null),
         };
-        let Some(checkpoint) = checkpoint else { return Vec::new() };
+        checkpoint.map_or_else(Vec::new, |checkpoint| self.files(checkpoint))
+    }
+
+    /// A checkpoint's files, with their names in a stage's inputs.
+    pub(crate) fn files(&self, checkpoint: &Checkpoint) -> Vec<(PathBuf, String)> {
         let others = self.required.iter().chain(self.optional).filter_map(|name| checkpoint.optional(name));
         let files = [checkpoint.path(CONFIG), checkpoint.weights.clone()].into_iter().chain(others);
         files.map(|path| labelled("encoder", path)).collect()
@@ -156,7 +164,7 @@ pub(crate) fn labelled(within: &str, path: PathBuf) -> (PathBuf, String) {
     (path, label)
 }
 
-/// Without a connection, what is cached of a branch is better than nothing.
+/// Fetches files of a repository; without a connection, those that are cached of a branch will do.
 fn fetched(hub: &Hub, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
     match hub.fetch(repository, wants) {
         Err(error) if error.kind() == Kind::Io => {

@@ -52,7 +52,7 @@ impl FeatureTable {
         Ok(())
     }
 
-    /// Takes entity `i` its features.
+    /// Marks entity `i` as absent.
     pub fn clear(&mut self, i: usize) {
         self.values[i * self.width..(i + 1) * self.width].fill(0.0);
         self.present[i] = false;

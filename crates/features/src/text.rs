@@ -11,14 +11,14 @@ use tokenizers::Tokenizer;
 use crate::batch::{Encode, Encoded, EntityBatch};
 use crate::checkpoint::{Checkpoint, Config};
 use crate::images::DecodeReport;
-use crate::tokens::{Tokens, word_level};
+use crate::tokens::{Tokens, longest, word_level};
 use crate::{tensor_error, weights};
 
 pub(crate) mod models;
 
 use models::{TextArchitecture, TextModel};
 
-/// For each entity the `fields` it has, joined by `. `; empty where it has none.
+/// Every entity's text: the `fields` that it has, joined by `. `; empty where it has none.
 pub(crate) fn texts_of(entities: &[Entity], fields: &[TextField]) -> Vec<String> {
     let texts = entities.iter().map(|entity| {
         let parts = fields.iter().filter_map(|field| match field {
@@ -39,7 +39,8 @@ pub(crate) struct TextReader {
 }
 
 impl TextReader {
-    /// The encoder. With random weights it knows the words of the graph's `texts`, and as many positions as they need.
+    /// The encoder of a checkpoint, or else a small one with weights drawn from `seed`, for the words and the length of the
+    /// graph's `texts`.
     pub(crate) fn open(
         checkpoint: Option<&Checkpoint>,
         output: TextOutput,
@@ -54,7 +55,7 @@ impl TextReader {
             return Ok(TextReader { encoder, tokenizer: tokenizer(checkpoint)?, max_tokens });
         }
         let tokenizer = word_level(texts)?;
-        let max_tokens = Tokens::new(texts, &tokenizer, max_tokens)?.longest();
+        let max_tokens = longest(&Tokens::new(texts, &tokenizer, max_tokens)?.ids);
         let config = Config::new(&weights::random_text())?
             .with("vocab_size", tokenizer.get_vocab_size(true))
             .with("max_position_embeddings", max_tokens.max(1));
@@ -82,7 +83,7 @@ impl TextWork {
     /// Refuses batches that the memory does not suffice for.
     pub(crate) fn require_memory(&self, modality: &Modality) -> Result<()> {
         let texts = self.tokens.ids.len();
-        let batch = self.encoder.batch_numbers(self.batch.min(texts), self.tokens.longest());
+        let batch = self.encoder.batch_numbers(self.batch.min(texts), longest(&self.tokens.ids));
         let bytes = 4 * (texts * self.encoder.width() + rayon::current_num_threads() * batch) as u64;
         let knob =
             format!("lower `features.{modality}.batch` or `features.{modality}.max_tokens`, or --threads");
@@ -104,8 +105,8 @@ impl Encode for TextWork {
         let ids = &self.tokens.ids;
         let mut order: Vec<usize> = (0..ids.len()).filter(|i| !ids[*i].is_empty()).collect();
         order.sort_by_key(|i| std::cmp::Reverse(ids[*i].len()));
-        let batches = order.chunks(self.batch.max(1)).map(<[usize]>::to_vec).enumerate();
-        batches.map(|(number, entities)| EntityBatch { number, size: entities.len(), entities }).collect()
+        let batches = order.chunks(self.batch.max(1));
+        batches.map(|batch| EntityBatch { entities: batch.to_vec(), size: batch.len() }).collect()
     }
 
     fn encode(&self, batch: &EntityBatch) -> Result<Encoded> {
@@ -219,10 +220,6 @@ impl TextEncoder {
         // The feed-forward part before and after its activation, states, and three copies of the attention's scores.
         self.at_once(batch, tokens) * tokens * (2 * inner + 6 * hidden + 3 * heads * tokens)
     }
-}
-
-fn longest(texts: &[&[u32]]) -> usize {
-    texts.iter().map(|text| text.len()).max().unwrap_or(0)
 }
 
 /// The mean over each text's own tokens: a product with weights of 1 / length and 0.

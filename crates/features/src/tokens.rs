@@ -28,11 +28,6 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// The number of tokens of the longest text.
-    pub fn longest(&self) -> usize {
-        self.ids.iter().map(Vec::len).max().unwrap_or(0)
-    }
-
     /// Tokenises `texts`, an empty one meaning none, into at most `max_tokens` tokens each, the special ones included, beside
     /// which there has to be room for one.
     pub fn new(texts: &[String], tokenizer: &Tokenizer, max_tokens: usize) -> Result<Tokens> {
@@ -51,6 +46,11 @@ impl Tokens {
         let truncated = encoded.iter().filter(|(_, truncated)| *truncated).count();
         Ok(Tokens { ids: encoded.into_iter().map(|(ids, _)| ids).collect(), truncated })
     }
+}
+
+/// The number of tokens of the longest of these texts.
+pub(crate) fn longest(texts: &[impl AsRef<[u32]>]) -> usize {
+    texts.iter().map(|ids| ids.as_ref().len()).max().unwrap_or(0)
 }
 
 /// The tokenizer with our limit in the place of its own, and without padding.

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use crate::checkpoint::Checkpoint;
 use crate::decode::decode;
-use crate::given::{Wanted, check_finite, read};
+use crate::given::{Wanted, read};
 use crate::images::{ImageEncoder, mean};
 use crate::source::{self, EncoderKind, Lack};
 use crate::text::{TextReader, texts_of};
@@ -115,7 +115,6 @@ impl Unseen {
             }
             (Unseen::Vector(path), _) => {
                 let rows = read(path, Wanted { tensor: None, keyed: true })?;
-                check_finite(&rows).map_err(|e| e.at(path))?;
                 match rows.count {
                     1 => Ok(rows.values),
                     count => Err(Error::data(format!("{count} rows, but one entity has one")).at(path)),
@@ -126,12 +125,12 @@ impl Unseen {
     }
 }
 
-/// A modality's features as they were made.
+/// The record of how a modality's features were made.
 struct Made<'a> {
     run: &'a Run,
     modality: &'a Modality,
     manifest: Manifest,
-    /// Their table of the recipe, without the encoder's name.
+    /// The modality's table of the recipe, without the encoder's name.
     section: Features,
 }
 
@@ -145,7 +144,7 @@ impl Made<'_> {
         Ok(Made { run, modality, manifest, section })
     }
 
-    /// Their origin, for messages.
+    /// The things that they were made of, for messages.
     fn about(&self) -> String {
         let modality = self.modality;
         match &self.section {
@@ -169,6 +168,10 @@ impl Made<'_> {
                 None => Err(unlike(self.run, modality, "made by random weights of another version")),
             };
         }
+        if encoder == Some("random") {
+            let error = Error::usage(format!("`{modality}` was not made with random weights"));
+            return Err(error.hint("--encoder names the encoder it was made with"));
+        }
         // The repository on the hub and its commit, if the encoder was there.
         let summary = self.manifest.summary["encoder"].as_str().unwrap_or_default();
         let of_hub = summary.split_once(" at ").map(|(name, commit)| format!("{name}@{commit}"));
@@ -181,7 +184,7 @@ impl Made<'_> {
                 Lack::Failed(error) => error,
                 Lack::Nothing(_) | Lack::Unfetched(_) => Error::missing("the encoder is not there"),
             })?;
-        self.require_same(kind.describe(checkpoint.as_ref(), (), &mut Value::Null))?;
+        checkpoint.iter().try_for_each(|checkpoint| self.require_same(kind.files(checkpoint)))?;
         Ok(checkpoint)
     }
 

@@ -58,8 +58,8 @@ pub(crate) fn scaled(weights: &VarBuilder, shape: &Shape, name: &str, scale: &st
 /// Cells along each side of an image.
 pub(crate) const GRID: usize = 3;
 
-/// The text encoder as a checkpoint's configuration: small enough for a laptop's CPU, wide enough that different words stay
-/// different.
+/// The configuration of the text encoder with random weights: small enough for a laptop's CPU, wide enough that different
+/// words stay different.
 pub(crate) fn random_text() -> Value {
     json!({
         "model_type": "bert", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -67,6 +67,7 @@ pub(crate) fn random_text() -> Value {
     })
 }
 
+/// The configuration of the image encoder with random weights.
 pub(crate) fn random_images() -> Value {
     json!({
         "model_type": "vit", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,

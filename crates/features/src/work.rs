@@ -14,11 +14,11 @@ use stage::{Error, Modality, Result, Run};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use crate::batch::{Encode, Encoded, EncodedFeatures, Job};
+use crate::batch::{Encode, Encoded, EncodedFeatures, encode_all};
 use crate::checkpoint::Checkpoint;
 use crate::command::Arguments;
 use crate::decode::ImageFolder;
-use crate::images::{ImageEncoder, ImageSet, ImageWork, unreadable};
+use crate::images::{ImageEncoder, ImageWork, require_inside, unreadable};
 use crate::source::{self, Lack};
 use crate::text::{TextReader, TextWork, texts_of};
 use crate::{FeatureTable, encoder_device, given, table};
@@ -52,18 +52,14 @@ pub(crate) fn run(args: &Arguments) -> Result<()> {
 
 /// The modalities asked for, or all that the recipe has.
 fn selected<'a>(recipe: &'a Recipe, asked: &[Modality]) -> Result<Vec<(&'a Modality, &'a Features)>> {
-    if asked.is_empty() {
-        return Ok(recipe.features.iter().collect());
+    if let Some(modality) = asked.iter().find(|modality| !recipe.features.contains_key(*modality)) {
+        let known = recipe.features.keys().map(Modality::as_str).collect::<Vec<_>>().join(", ");
+        let known = if known.is_empty() { "no [features]" } else { &known };
+        let error = Error::usage(format!("no modality `{modality}` among [features]"));
+        return Err(error.hint(format!("the recipe has {known}")));
     }
-    let found = asked.iter().map(|modality| {
-        recipe.features.get_key_value(modality).ok_or_else(|| {
-            let known = recipe.features.keys().map(Modality::as_str).collect::<Vec<_>>().join(", ");
-            let known = if known.is_empty() { "no [features]" } else { &known };
-            Error::usage(format!("no modality `{modality}` among [features]"))
-                .hint(format!("the recipe has {known}"))
-        })
-    });
-    found.collect()
+    let features = recipe.features.iter();
+    Ok(features.filter(|(modality, _)| asked.is_empty() || asked.contains(modality)).collect())
 }
 
 /// The graph, and what the command line says beside the recipe.
@@ -81,8 +77,8 @@ struct Plan<'a> {
     section: &'a Features,
     /// Texts for an encoder of texts: one per entity, empty where there is none.
     texts: Vec<String>,
-    /// Images for an encoder of images.
-    images: ImageSet,
+    /// The folder of the entities' images, for an encoder of images.
+    images_root: PathBuf,
     /// The encoder's; none where its weights are random or features are given.
     checkpoint: Option<Checkpoint>,
     task: Task,
@@ -96,16 +92,16 @@ enum Ready<'a> {
 }
 
 impl Context<'_> {
-    /// One modality's work; says why there is none.
+    /// The plan of one modality's work; none, with the reason in the log, where there is nothing to do.
     ///
-    /// With the encoder that the hub's cache holds no network is needed: the hub is asked where there is work.
+    /// The first plan is with the encoder that the hub's cache holds. The hub is asked only where that leaves work to do.
     fn plan<'a>(&self, modality: &'a Modality, section: &'a Features) -> Result<Option<Plan<'a>>> {
         let mut plan = self.plan_with(modality, section, false);
         let may_change = match &plan {
             Err(lack) => matches!(lack, Lack::Unfetched(_)),
             Ok(Plan { checkpoint, task, .. }) => {
                 let is_of_hub = checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.origin.is_some());
-                is_of_hub && task.status()? != Status::Fresh
+                is_of_hub && task.status() != Status::Fresh
             }
         };
         if may_change && !self.args.common.is_status() {
@@ -127,14 +123,14 @@ impl Context<'_> {
         Ok(None)
     }
 
-    /// The plan and its task, for which paths do not count, but files' digests do.
+    /// The plan with a task that depends on the digests of files, not on their paths.
     fn plan_with<'a>(
         &self,
         modality: &'a Modality,
         section: &'a Features,
         fetch: bool,
     ) -> Result<Plan<'a>, Lack> {
-        let (mut texts, mut images, mut checkpoint) = (Vec::new(), ImageSet::default(), None);
+        let (mut texts, mut images_root, mut checkpoint) = (Vec::new(), PathBuf::new(), None);
         let mut parameters = serde_json::to_value(section).unwrap_or_default();
         let files = match section {
             Features::Text { fields, encoder, revision, output, .. } => {
@@ -147,10 +143,7 @@ impl Context<'_> {
                 source::TEXT.describe(checkpoint.as_ref(), output.unwrap_or_default(), &mut parameters)
             }
             Features::Images { encoder, revision, output, .. } => {
-                images = self.images()?;
-                if images.paths.iter().all(Vec::is_empty) {
-                    return Err(Lack::Nothing("no entity has an image"));
-                }
+                images_root = self.images_root()?.ok_or(Lack::Nothing("no entity has an image"))?;
                 let names = [encoder, revision, &self.args.image_model].map(Option::as_deref);
                 checkpoint = source::IMAGES.open(modality, names, output.is_some(), fetch)?;
                 source::IMAGES.describe(checkpoint.as_ref(), output.unwrap_or_default(), &mut parameters)
@@ -169,31 +162,33 @@ impl Context<'_> {
             task.external_input(&path, label)?;
         }
         if let Features::Images { .. } = section {
-            task.external_listing(&self.listing(&images), "images");
+            task.external_listing(&self.listing(&images_root), "images");
         }
-        Ok(Plan { modality, section, texts, images, checkpoint, task })
+        Ok(Plan { modality, section, texts, images_root, checkpoint, task })
     }
 
-    fn images(&self) -> Result<ImageSet> {
+    /// The folder of the entities' images; none where no entity has one.
+    fn images_root(&self) -> Result<Option<PathBuf>> {
         let graph = self.run.graph();
         let named = self.graph.summary["images_root"].as_str().map(|root| graph.join(root));
-        let Some(root) = self.args.images.clone().or(named) else { return Ok(ImageSet::default()) };
-        let images = ImageSet::new(root, &self.entities).map_err(|e| e.at(graph.join(ENTITIES)))?;
-        if images.root.is_dir() || images.paths.iter().all(Vec::is_empty) {
-            return Ok(images);
+        let has_images = self.entities.iter().any(|entity| !entity.images.is_empty());
+        let Some(root) = self.args.images.clone().or(named).filter(|_| has_images) else { return Ok(None) };
+        require_inside(&self.entities).map_err(|e| e.at(graph.join(ENTITIES)))?;
+        if !root.is_dir() {
+            let error = Error::missing("no such image folder").at(root);
+            return Err(error.hint("give --images DIR if the images have moved"));
         }
-        let error = Error::missing("no such image folder").at(images.root);
-        Err(error.hint("give --images DIR if the images have moved"))
+        Ok(Some(root))
     }
 
     /// All images, with their digests where the graph's stage wrote them, else with their sizes: reading a folder of
     /// photographs twice would double the work.
-    fn listing(&self, images: &ImageSet) -> String {
+    fn listing(&self, images_root: &Path) -> String {
         let outputs = self.graph.outputs.iter();
         let recorded: HashMap<PathBuf, &str> =
             outputs.map(|record| (self.run.graph().join(&record.path), record.sha256.as_str())).collect();
-        let lines = images.paths.iter().flatten().map(|path| {
-            let file = images.root.join(path);
+        let lines = self.entities.iter().flat_map(|entity| &entity.images).map(|path| {
+            let file = images_root.join(path);
             let state = match recorded.get(&file) {
                 Some(sha256) => (*sha256).to_owned(),
                 None => file.metadata().map_or("unreadable".to_owned(), |data| data.len().to_string()),
@@ -220,7 +215,7 @@ impl Context<'_> {
                 }
                 common.after_merging(whole, count)
             }
-            (shard, _) => match common.share(whole.clone(), shard)? {
+            (shard, _) => match common.share(whole.clone(), shard) {
                 Some(task) => self.encode(plan, task),
                 None => Ok(()),
             },
@@ -238,7 +233,7 @@ impl Context<'_> {
             Ready::Given(table) => return write(modality, &table, json!({}), work),
         };
         let shard = self.args.sharing.shard;
-        let outcome = Job { modality, shard, folder: &folder }.run(encode.as_ref(), self.entities.len())?;
+        let outcome = encode_all(encode.as_ref(), self.entities.len(), modality, shard, &folder)?;
         if shard.is_none() {
             return self.finish(plan, outcome, about, work);
         }
@@ -249,7 +244,7 @@ impl Context<'_> {
     }
 
     /// Reads and checks what the work needs, before the stage's folder is touched.
-    fn ready<'a>(&self, plan: &'a Plan) -> Result<Ready<'a>> {
+    fn ready(&self, plan: &Plan) -> Result<Ready<'_>> {
         let (modality, checkpoint) = (plan.modality, plan.checkpoint.as_ref());
         match plan.section {
             Features::Text { output, max_tokens, batch, .. } => {
@@ -273,9 +268,9 @@ impl Context<'_> {
                 let about = json!({ "encoder": self.origin(plan, "image") });
                 let device = encoder_device(self.args.common.device())?;
                 let encoder = ImageEncoder::open(checkpoint, output.unwrap_or_default(), self.seed, &device)?;
-                let (images, strict, batch) = (&plan.images, self.args.strict, *batch);
-                let folder = ImageFolder::open(&images.root)?;
-                let work = ImageWork { images, folder, encoder, batch, strict };
+                let (entities, strict, batch) = (&self.entities, self.args.strict, *batch);
+                let folder = ImageFolder::open(&plan.images_root)?;
+                let work = ImageWork { entities, folder, encoder, batch, strict };
                 Ok(Ready::Encode(Box::new(work), about))
             }
             Features::File { file, tensor, keys, unknown_keys: unknown, zero_is_absent } => {
@@ -296,7 +291,7 @@ impl Context<'_> {
         }
     }
 
-    /// Says whose the rows are that nothing names.
+    /// Logs the order in which rows without keys are taken for entities.
     fn say_order(&self, modality: &Modality) {
         let first = self.entities.iter().take(3).map(|entity| format!("`{}`", entity.key));
         let first = first.collect::<Vec<_>>().join(", ");
@@ -323,7 +318,7 @@ impl Context<'_> {
     fn finish(&self, plan: &Plan, encoded: EncodedFeatures, mut about: Value, work: Work) -> Result<()> {
         let EncodedFeatures { table, report, .. } = encoded;
         if let Features::Images { .. } = plan.section {
-            report.require(&plan.images.root, self.args.strict)?;
+            report.require(&plan.images_root, self.args.strict)?;
             report.write(&work, plan.modality)?;
             extend(&mut about, report.summary());
         }

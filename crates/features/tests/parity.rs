@@ -182,11 +182,11 @@ fn names_of_older_checkpoints_are_known() {
     check(folder.path(), "nomic-bert");
     assert_eq!(load_text(folder.path(), TextOutput::Mean).unwrap().max_tokens(), 2048);
     let modernbert = |config: &mut Value| {
-        let own = config.as_object_mut().unwrap();
-        ["layer_types", "rope_parameters"].iter().for_each(|name| drop(own.remove(*name)));
-        own.extend(
-            json!({ "global_attn_every_n_layers": 3, "layer_norm_eps": 1e-5 }).as_object().unwrap().clone(),
-        );
+        for name in ["layer_types", "rope_parameters"] {
+            config.as_object_mut().unwrap().remove(name);
+        }
+        config["global_attn_every_n_layers"] = 3.into();
+        config["layer_norm_eps"] = 1e-5.into();
     };
     let folder = changed("modernbert", modernbert, str::to_owned);
     check(folder.path(), "modernbert");

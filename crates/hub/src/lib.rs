@@ -145,13 +145,10 @@ impl Hub {
         let home = home.map(|home| Cache::new(PathBuf::from(home).join("hub"))).unwrap_or_default();
         let stored = token_path.map_or_else(|| home.token_path(), PathBuf::from);
         let token = token.or_else(|| std::fs::read_to_string(stored).ok());
+        let endpoint = endpoint.unwrap_or("https://huggingface.co".to_owned());
         let offline = offline.unwrap_or_default().to_uppercase();
         Hub {
-            endpoint: endpoint
-                .as_deref()
-                .unwrap_or("https://huggingface.co")
-                .trim_end_matches('/')
-                .to_owned(),
+            endpoint: endpoint.trim_end_matches('/').to_owned(),
             cache: cache.map_or_else(|| home.path().clone(), PathBuf::from),
             token: token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()),
             offline: ["1", "ON", "YES", "TRUE"].contains(&offline.as_str()),
@@ -167,19 +164,22 @@ impl Hub {
         let is_whole = |snapshot: &Snapshot| wants.iter().all(|want| snapshot.holds(want));
         match self.cached(repository, wants) {
             Some(snapshot) if self.offline || repository.is_pinned() && is_whole(&snapshot) => Ok(snapshot),
-            _ if !self.offline => self.download_until_stopped(repository, wants),
+            _ if self.offline => Err(self.not_cached(repository, wants)),
             _ => {
-                let snapshot = self.snapshot(repository);
-                let lacking = wants
-                    .iter()
-                    .filter(|want| want.required)
-                    .filter(|want| snapshot.as_ref().is_none_or(|snapshot| !snapshot.holds(want)));
-                let names = lacking.map(|want| want.any_of.join(" or ")).collect::<Vec<_>>().join(", ");
-                let message = format!("HF_HUB_OFFLINE is set, and `{repository}` is cached without {names}");
-                let hint = format!("unset it to download, {}", ELSEWHERE);
-                Err(Error::missing(message).at(&self.cache).hint(hint))
+                // In a thread that a signal leaves behind, to end with the process: hf-hub's waiting cannot be stopped.
+                let (hub, repository, wants) = (self.clone(), repository.clone(), wants.to_vec());
+                interrupt::until_stopped(move || hub.download(&repository, &wants))
             }
         }
+    }
+
+    fn not_cached(&self, repository: &Repository, wants: &[Want]) -> Error {
+        let snapshot = self.snapshot(repository);
+        let is_there = |want: &&Want| snapshot.as_ref().is_some_and(|snapshot| snapshot.holds(want));
+        let lacking = wants.iter().filter(|want| want.required && !is_there(want));
+        let names = lacking.map(|want| want.any_of.join(" or ")).collect::<Vec<_>>().join(", ");
+        let message = format!("HF_HUB_OFFLINE is set, and `{repository}` is cached without {names}");
+        Error::missing(message).at(&self.cache).hint(format!("unset it to download, {ELSEWHERE}"))
     }
 
     /// The files of a repository, if the cache holds all that are required; the network is not touched. A branch or tag is at
@@ -197,12 +197,6 @@ impl Hub {
             std::fs::read_to_string(folder.join("refs").join(&repository.revision)).ok()?
         };
         Some(Snapshot { folder: folder.join("snapshots").join(&commit), commit })
-    }
-
-    /// Downloads in a thread that a signal leaves behind, to end with the process: hf-hub's waiting cannot be stopped.
-    fn download_until_stopped(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
-        let (hub, repository, wants) = (self.clone(), repository.clone(), wants.to_vec());
-        interrupt::until_stopped(move || hub.download(&repository, &wants))
     }
 
     fn download(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {

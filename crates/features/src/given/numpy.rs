@@ -10,7 +10,7 @@ use stage::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{Array, Tensors, little_endian, member, open_archive, tensor, unread};
+use super::{Array, Tensors, little_endian, member, members, open_archive, tensor, unread};
 
 /// Enough of a member of an archive to hold any header that NumPy writes for an array of numbers.
 const HEADER: u64 = 4096;
@@ -163,8 +163,7 @@ pub(super) fn array(path: &Path) -> Result<Tensors> {
 pub(super) fn archive(path: &Path) -> Result<Tensors> {
     let mut archive = open_archive(path, || Error::data(BROKEN))?;
     let mut headers = BTreeMap::new();
-    let files: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
-    for file in files {
+    for file in members(&archive) {
         let Some(name) = file.strip_suffix(".npy") else { continue };
         let start = member(&mut archive, &file, HEADER).map_err(|e| Error::data(BROKEN).because(e))?;
         let header = parts(&start).ok_or_else(|| Error::data("not a .npy file"));

@@ -12,7 +12,7 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 use zip::result::ZipError;
 
-use super::{Archive, Array, Tensors, Wanted, little_endian, member, open_archive, tensor, unread};
+use super::{Archive, Array, Tensors, Wanted, little_endian, member, members, open_archive, tensor, unread};
 
 /// The largest description that is read, in bytes: about a million tensors.
 const MAX_PICKLE: u64 = 256 << 20;
@@ -21,21 +21,20 @@ const MAX_PICKLE: u64 = 256 << 20;
 struct Described {
     tensors: BTreeMap<String, StoredTensor>,
     lists: Vec<(String, Array)>,
-    /// The first thing that is none of these, nor a number or a word.
+    /// The error of the first value that is no tensor, list, number or text.
     other: Option<Error>,
 }
 
 struct StoredTensor {
     info: TensorInfo,
-    /// Says that the numbers are stored with the other sign, as PyTorch's negative views are.
+    /// True if the numbers are stored with the other sign, as PyTorch's negative views are.
     negated: bool,
 }
 
 pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Tensors> {
     let mut archive = open_archive(path, || not_torch(path))?;
-    let mut names = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned()));
-    let pickle = names.find(|name| name.ends_with("data.pkl")).ok_or_else(|| not_torch(path))?;
-    drop(names);
+    let pickle = members(&archive).into_iter().find(|name| name.ends_with("data.pkl"));
+    let pickle = pickle.ok_or_else(|| not_torch(path))?;
     let bytes = member(&mut archive, &pickle, MAX_PICKLE).map_err(|e| broken().because(e))?;
     let folder = Path::new(&pickle).with_extension("");
     // candle takes some lists of arguments apart without counting them first.
@@ -49,10 +48,7 @@ pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Tensors> {
     let is_big_endian = is_big_endian(&mut archive, &folder)?;
     let shapes = tensors.iter().map(|(name, stored)| (name.clone(), stored.info.layout.dims().to_vec()));
     let list = shapes.collect();
-    let read = Box::new(move |name: &str| match tensors.get(name) {
-        Some(stored) => stored.read(name, &mut archive, is_big_endian),
-        None => Err(in_tensor(name, "is not there")),
-    });
+    let read = Box::new(move |name: &str| tensors[name].read(name, &mut archive, is_big_endian));
     Ok(Tensors { list, lists, read })
 }
 
@@ -79,7 +75,7 @@ impl StoredTensor {
     }
 }
 
-/// The order of bytes: since PyTorch 2.1 the archive says it.
+/// Tells whether the highest byte of a number comes first, as archives say since PyTorch 2.1.
 fn is_big_endian(archive: &mut Archive, folder: &Path) -> Result<bool> {
     let word = match member(archive, &folder.with_file_name("byteorder").to_string_lossy(), 16) {
         Err(ZipError::FileNotFound) => return Ok(false),

@@ -6,13 +6,12 @@ use stage::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::{GivenRows, Wanted, check_finite, member, open_archive, read, require_memory};
+use super::{GivenRows, Wanted, member, members, open_archive, read, require_memory};
 
 /// Rows of the mean of each key's words' vectors, a word as often as it stands there. A list of padding alone gives zeros.
 /// Keys are those of `entities`' ids, if these are given.
 pub(crate) fn words(file: &Path, vectors: &Path, entities: Option<&[Entity]>) -> Result<GivenRows> {
     let table = read(vectors, Wanted { tensor: None, keyed: true })?;
-    check_finite(&table).map_err(|e| e.at(vectors))?;
     let lists = lists(file).map_err(|e| e.at(file))?;
     let mut rows = GivenRows { keys: Vec::new(), count: lists.len(), width: table.width, values: Vec::new() };
     for (key, ids) in lists {
@@ -60,7 +59,7 @@ fn lists(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
 fn unzipped(path: &Path) -> Result<Vec<u8>> {
     const DAMAGED: &str = "a damaged zip archive";
     let mut archive = open_archive(path, || Error::data(DAMAGED))?;
-    let names: Vec<String> = archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect();
+    let names = members(&archive);
     let mut content = names.iter().filter(|name| name.ends_with(".json") && !name.starts_with("__MACOSX"));
     let (Some(name), None) = (content.next(), content.next()) else {
         let message = format!("one JSON file was expected in it, but it has {}", names.join(", "));

@@ -1,13 +1,13 @@
 use super::*;
-use crate::batch::{EncodedFeatures, Job};
+use crate::batch::{EncodedFeatures, encode_all};
 use image::Rgb;
 
-fn set(root: &Path, images: &[&[&str]]) -> Result<ImageSet> {
+fn entities(images: &[&[&str]]) -> Vec<Entity> {
     let entities = images.iter().map(|paths| {
         let images = paths.iter().map(|path| (*path).to_owned()).collect();
         Entity { images, ..Entity::default() }
     });
-    ImageSet::new(root.to_owned(), &entities.collect::<Vec<_>>())
+    entities.collect()
 }
 
 fn folder() -> tempfile::TempDir {
@@ -27,12 +27,10 @@ fn random() -> Result<ImageEncoder> {
 }
 
 fn run(dir: &Path, images: &[&[&str]], batch: usize, strict: bool) -> Result<EncodedFeatures> {
-    let images = set(dir, images)?;
+    let (entities, kept) = (entities(images), tempfile::tempdir().unwrap());
     let (encoder, folder) = (random()?, ImageFolder::open(dir)?);
-    let work = ImageWork { images: &images, folder, encoder, batch, strict };
-    let (modality, kept) = ("visual".parse()?, tempfile::tempdir().unwrap());
-    let job = Job { modality: &modality, shard: None, folder: kept.path() };
-    job.run(&work, images.paths.len())
+    let work = ImageWork { entities: &entities, folder, encoder, batch, strict };
+    encode_all(&work, entities.len(), &"visual".parse()?, None, kept.path())
 }
 
 const IMAGES: [&[&str]; 5] =
@@ -81,18 +79,16 @@ fn copies_are_counted_and_weigh_once_within_an_entity() {
 }
 
 #[test]
-fn sets_refuse_paths_that_leave_the_folder_and_never_split_an_entity() {
+fn paths_that_leave_the_folder_are_refused_and_no_entity_is_split() {
     for path in ["../x.png", "/etc/passwd", "a/../../x.png"] {
-        let error = set("images".as_ref(), &[&[], &["a.png", path]]).unwrap_err();
+        let error = require_inside(&entities(&[&[], &["a.png", path]])).unwrap_err();
         let message = format!("row 1: image path `{path}` leaves the image folder");
         assert_eq!((error.kind(), error.to_string()), (stage::Kind::Data, message));
     }
-    assert!(set("images".as_ref(), &[&["./a/b.png"]]).is_ok());
-    // An entity is never split.
-    let set = set("".as_ref(), &[&["a"; 3], &[], &["a"; 5], &["a"], &["a"]]).unwrap();
-    let sizes = |batch| set.batches(batch).iter().map(|batch| batch.entities.len()).collect::<Vec<_>>();
+    assert!(require_inside(&entities(&[&["./a/b.png"]])).is_ok());
+    let entities = entities(&[&["a"; 3], &[], &["a"; 5], &["a"], &["a"]]);
+    let sizes = |size| batches(&entities, size).iter().map(|batch| batch.entities.len()).collect::<Vec<_>>();
     assert_eq!((sizes(4), sizes(1), sizes(100)), (vec![2, 2], vec![1, 1, 1, 1], vec![4]));
-    assert!(set.batches(1).iter().map(|batch| batch.number).eq(0..4));
 }
 
 const RED: [f32; 3] = [0.8, -0.9, -0.6];

@@ -126,7 +126,7 @@ impl Config<TextArchitecture> {
         Ok(Box::new(move |ids, mask| model.forward(ids, mask)))
     }
 
-    /// Every how many layers one sees the whole text: newer configurations name each layer's kind instead.
+    /// The distance between layers that see the whole text. Newer configurations name each layer's kind instead.
     fn global_every(&self) -> usize {
         let stated = self.size("global_attn_every_n_layers");
         let types = self.value("layer_types").as_array().map(Vec::as_slice).unwrap_or_default();

@@ -8,12 +8,13 @@ use stage::files::digest_of;
 #[path = "../../../hub/tests/hub/server.rs"]
 mod server;
 
-/// The flags that choose the encoders of [`checkpoints`].
+/// The flags that choose the encoders of [`with_checkpoints`].
 const FLAGS: [&str; 4] = ["--text-model", "./bert", "--image-model", "./vit"];
 
-/// Puts the tiny checkpoints of the golden files into the fixture's folder. The BERT gets a tokenizer for the countries'
+/// A fixture with the tiny checkpoints of the golden files in its folder. The BERT gets a tokenizer for the countries'
 /// words.
-fn checkpoints(fixture: &Fixture) {
+fn with_checkpoints() -> Fixture {
+    let fixture = Fixture::new();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/golden/encoders");
     for name in ["bert", "vit"] {
         std::fs::create_dir(fixture.path(name)).unwrap();
@@ -25,25 +26,24 @@ fn checkpoints(fixture: &Fixture) {
     let tokenizer = dsom_features::tokens::word_level(&texts).unwrap();
     tokenizer.save(fixture.path("bert/tokenizer.json"), false).unwrap();
     fixture.write("recipe.toml", RECIPE.replace("encoder = \"random\"\n", ""));
+    fixture
 }
 
 #[test]
 fn checkpoints_are_encoders_and_every_output_is_another_feature() {
-    let fixture = Fixture::new();
-    checkpoints(&fixture);
-    let run = |more: &[&str]| fixture.succeeds(&[&FLAGS, more].concat());
-    run(&[]);
+    let fixture = with_checkpoints();
+    fixture.succeeds(&FLAGS);
     assert_eq!(fixture.table("textual").present, [true, true, false, true]);
     assert_eq!(fixture.table("visual").present, [true, true, false, false]);
     assert_eq!((fixture.table("textual").width, fixture.table("visual").width), (16, 16));
-    let said = run(&["--set", "features.textual.output=mean", "--set", "features.visual.output=cls"]);
-    assert!(said.contains("textual is fresh") && said.contains("visual is fresh"), "{said}");
+    let usual = ["--set", "features.textual.output=mean", "--set", "features.visual.output=cls"];
+    fixture.says(&[&FLAGS[..], &usual].concat(), 0, &["textual is fresh", "visual is fresh"]);
     let mut seen = vec![fixture.bytes("textual"), fixture.bytes("visual")];
     for (modality, outputs) in [("textual", ["cls", "pooler"]), ("visual", ["patches", "pooler"])] {
         for output in outputs {
             let set = format!("features.{modality}.output={output}");
-            let said = run(&["--modality", modality, "--set", &set]);
-            assert!(said.contains("parameter `output` was"), "{said}");
+            let only = ["--modality", modality, "--set", &set];
+            fixture.says(&[&FLAGS[..], &only].concat(), 0, &["parameter `output` was"]);
             let bytes = fixture.bytes(modality);
             assert!(!seen.contains(&bytes), "{modality} {output}");
             seen.push(bytes);
@@ -53,8 +53,7 @@ fn checkpoints_are_encoders_and_every_output_is_another_feature() {
 
 #[test]
 fn what_a_checkpoint_says_of_images_is_followed_and_an_input() {
-    let fixture = Fixture::new();
-    checkpoints(&fixture);
+    let fixture = with_checkpoints();
     let run = || fixture.succeeds(&[&FLAGS[..], &["--modality", "visual"]].concat());
     run();
     let plain = fixture.bytes("visual");
@@ -65,20 +64,20 @@ fn what_a_checkpoint_says_of_images_is_followed_and_an_input() {
     run();
     assert!(plain != fixture.bytes("visual"));
     fixture.write("vit/preprocessor_config.json", r#"{"size": 32}"#);
-    let said = fixture.ends(&FLAGS, 65);
-    assert!(said.contains("gives images of 32 x 32, the encoder takes 16 x 16"), "{said}");
+    fixture.says(&FLAGS, 65, &["gives images of 32 x 32, the encoder takes 16 x 16"]);
     // Nothing was touched before that was found.
     assert!(fixture.folder("visual").join("stage.json").is_file());
 }
 
 #[test]
 fn the_default_encoder_is_taken_from_the_cache_of_the_hub() {
-    let fixture = Fixture::new();
-    checkpoints(&fixture);
+    let fixture = with_checkpoints();
     let textual = ["--modality", "textual"];
-    let said = fixture.succeeds(&["--status"]);
-    assert!(said.contains("textual         unknown until google-bert/bert-base-uncased@86b5"), "{said}");
-    assert!(said.contains("visual          unknown until google/vit-base-patch16-224@3f49"), "{said}");
+    let unknown = [
+        "textual         unknown until google-bert/bert-base-uncased@86b5",
+        "visual          unknown until google/vit-base-patch16-224@3f49",
+    ];
+    fixture.says(&["--status"], 0, &unknown);
     // In the hub's cache as other tools leave it there.
     let (name, commit) = dsom_features::source::TEXT.default.split_once('@').unwrap();
     let folder = fixture.path("hf/hub").join(format!("models--{}", name.replace('/', "--")));
@@ -87,32 +86,30 @@ fn the_default_encoder_is_taken_from_the_cache_of_the_hub() {
     for file in ["config.json", "tokenizer.json", "model.safetensors"] {
         std::fs::copy(fixture.path("bert").join(file), snapshot.join(file)).unwrap();
     }
-    assert!(fixture.succeeds(&[&textual[..], &["--status"]].concat()).contains("absent"));
+    fixture.says(&[&textual[..], &["--status"]].concat(), 0, &["absent"]);
     fixture.succeeds(&textual);
     let origin = fixture.summary("textual")["encoder"].as_str().unwrap().to_owned();
     assert!(origin.starts_with("google-bert/bert-base-uncased at 86b5e0934494bd"), "{origin}");
     // The same files in a folder of one's own are the same encoder.
-    let said = fixture.succeeds(&[&textual[..], &["--text-model", "./bert", "--status"]].concat());
-    assert!(said.contains("textual         fresh"), "{said}");
+    let status = [&textual[..], &["--text-model", "./bert", "--status"]].concat();
+    fixture.says(&status, 0, &["textual         fresh"]);
 }
 
 #[test]
 fn an_encoder_is_fetched_once_and_asked_for_only_where_there_is_work() {
-    let fixture = Fixture::new();
-    checkpoints(&fixture);
-    let read = |file: &str| std::fs::read(fixture.path("vit").join(file)).unwrap();
-    let weights = read("model.safetensors");
+    let fixture = with_checkpoints();
+    let [config, weights] = ["config.json", "model.safetensors"]
+        .map(|file| std::fs::read(fixture.path("vit").join(file)).unwrap());
     // ETags that are no digests: nothing is promised.
     let hub = FakeHub::start()
-        .file("config.json", "config", &read("config.json"))
+        .file("config.json", "config", &config)
         .file("preprocessor_config.json", "preprocessor", br#"{"size": 16}"#)
         .file("model.safetensors", &digest_of(&weights), &weights);
     let run = |more: &[&str]| {
         let only = ["--modality", "visual", "--image-model", NAME];
         let mut command = fixture.prepared(&[&only[..], more].concat());
         let output = command.env("HF_HUB_OFFLINE", "0").env("HF_ENDPOINT", &hub.address).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
-        (said(&output), hub.requests().len())
+        (ends(&output, 0, &[]), hub.requests().len())
     };
     assert!(run(&["--status"]).0.contains("unknown until owner/model@main is fetched"));
     assert_eq!(hub.requests().len(), 0);

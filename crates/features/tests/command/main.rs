@@ -4,6 +4,7 @@
 
 use candle_core::{Device, Tensor};
 use dsom_features::FeatureTable;
+use dsom_tests::{ends, wait_for};
 use mkg::Vocabulary;
 use mkg::graph::Entity;
 use serde_json::{Value, json};
@@ -11,8 +12,7 @@ use stage::Run;
 use stage::manifest::Manifest;
 use stage::task::Task;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::time::Duration;
+use std::process::Command;
 
 mod encoders;
 
@@ -101,21 +101,15 @@ impl Fixture {
         command
     }
 
-    /// Returns what it says when it ends with this exit code.
-    fn ends(&self, arguments: &[&str], code: i32) -> String {
-        let output = self.prepared(arguments).output().unwrap();
-        assert_eq!(output.status.code(), Some(code), "{}", said(&output));
-        said(&output)
+    /// Asserts that it ends with this exit code and says all of this; returns everything that it says.
+    #[track_caller]
+    fn says(&self, arguments: &[&str], code: i32, words: &[&str]) -> String {
+        ends(&self.prepared(arguments).output().unwrap(), code, words)
     }
 
-    /// Ends with this exit code and says all of this.
-    fn says(&self, arguments: &[&str], code: i32, parts: &[&str]) {
-        let said = self.ends(arguments, code);
-        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
-    }
-
+    #[track_caller]
     fn succeeds(&self, arguments: &[&str]) -> String {
-        self.ends(arguments, 0)
+        self.says(arguments, 0, &[])
     }
 
     fn folder(&self, modality: &str) -> PathBuf {
@@ -146,15 +140,10 @@ impl Fixture {
     }
 }
 
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
-}
-
 #[test]
 fn texts_and_images_become_features() {
     let fixture = Fixture::new();
-    let said = fixture.succeeds(&[]);
-    assert!(said.contains("the text encoder has random weights, seed 7: it was never trained"), "{said}");
+    fixture.says(&[], 0, &["the text encoder has random weights, seed 7: it was never trained"]);
     assert_eq!(fixture.table("textual").present, [true, true, false, true]);
     assert_eq!(fixture.table("visual").present, [true, true, false, false]);
     let summary = fixture.summary("textual");
@@ -166,9 +155,9 @@ fn texts_and_images_become_features() {
     assert!(summary["unreadable"][0].as_str().unwrap().starts_with("damaged.png: "), "{summary}");
     assert_eq!(summary["encoder"], "random weights, seed 7");
     let out = fixture.path("out");
-    let said = fixture.succeeds(&["--export", out.to_str().unwrap()]);
+    let fresh = ["features/textual is fresh", "features/visual is fresh"];
+    fixture.says(&["--export", out.to_str().unwrap()], 0, &fresh);
     for modality in ["textual", "visual"] {
-        assert!(said.contains(&format!("features/{modality} is fresh")), "{said}");
         let mut rows = 0;
         mkg::graph::for_each_batch(&out.join(format!("{modality}.parquet")), |batch| {
             rows += batch.num_rows();
@@ -296,10 +285,10 @@ fn a_missing_tokenizer_is_named_with_what_makes_one() {
 fn given_features_are_joined_by_key() {
     let fixture = Fixture::new();
     fixture.given("file = \"x.npy\"");
-    assert!(fixture.ends(&[], 66).contains("x.npy"));
+    fixture.says(&[], 66, &["x.npy"]);
     let rows = Tensor::new(&[[1f32, 2.0], [0.0, 0.0], [3.0, 4.0]], &Device::Cpu).unwrap();
     rows.write_npy(fixture.path("x.npy")).unwrap();
-    assert!(fixture.ends(&[], 65).contains("3 rows, but the graph has 4 entities"));
+    fixture.says(&[], 65, &["3 rows, but the graph has 4 entities"]);
     fixture.write("keys.txt", "Q3\nQ2\nQ1\n");
     fixture.given("file = \"x.npy\"\nkeys = \"keys.txt\"");
     fixture.succeeds(&[]);
@@ -307,9 +296,9 @@ fn given_features_are_joined_by_key() {
     assert_eq!([table.row(0), table.row(2)], [[3.0, 4.0], [1.0, 2.0]]);
     assert_eq!(table.present, [true, false, true, false]);
     fixture.write("keys.txt", "Q3\nQ1\nQ2\n");
-    assert!(fixture.succeeds(&["--status"]).contains("stale: input `given/keys.txt` changed"));
+    fixture.says(&["--status"], 0, &["stale: input `given/keys.txt` changed"]);
     fixture.write("keys.txt", "Q3\nQ9\nQ2\n");
-    assert!(fixture.ends(&[], 65).contains("keys.txt: line 2: no entity has the key `Q9`"));
+    fixture.says(&[], 65, &["keys.txt: line 2: no entity has the key `Q9`"]);
     // A table that this program wrote is a given one, too.
     fixture.write("recipe.toml", RECIPE);
     fixture.succeeds(&["--modality", "textual"]);
@@ -321,16 +310,13 @@ fn given_features_are_joined_by_key() {
     let same = Tensor::ones((4, 2), candle_core::DType::F32, &Device::Cpu).unwrap();
     same.write_npy(fixture.path("x.npy")).unwrap();
     fixture.given("file = \"x.npy\"");
-    assert!(fixture.succeeds(&[]).contains("all 4 entities have the same features"));
+    fixture.says(&[], 0, &["all 4 entities have the same features"]);
 }
 
-/// Signals the program as soon as it has kept some batches; how it ended.
+/// Signals the program as soon as it has kept some batches, and returns its exit code; none where the signal killed it.
 fn stopped(fixture: &Fixture, modality: &str, arguments: &[&str], signal: &str) -> Option<i32> {
     let mut child = fixture.prepared(arguments).args(["--threads", "1"]).spawn().unwrap();
-    let started = std::time::Instant::now();
-    while fixture.kept(modality) < 3 && started.elapsed().as_secs() < 60 {
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    wait_for(&fixture.folder(modality).join("batch-000002.tmp"), &mut child);
     assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
     let code = child.wait().unwrap().code();
     assert!(!fixture.folder(modality).join("stage.json").exists(), "it was too late to show anything");
@@ -357,8 +343,7 @@ fn interrupted_and_killed_work_is_continued_to_the_same_bytes() {
         let (batch, tokens) = (format!("features.{modality}.batch=8"), "features.textual.max_tokens=64");
         let only = ["--modality", modality, "--set", &batch, "--set", tokens];
         assert_eq!(stopped(&fixture, modality, &only, signal), code);
-        let said = fixture.succeeds(&only);
-        assert!(said.contains(&format!("{modality}: continues with ")) && said.contains(unit), "{said}");
+        fixture.says(&only, 0, &[&format!("{modality}: continues with "), unit]);
         assert_eq!(fixture.kept(modality), 0);
         let (continued, summary) = (fixture.bytes(modality), fixture.summary(modality));
         fixture.succeeds(&[&only[..], &["--force"]].concat());
@@ -373,22 +358,22 @@ fn interrupted_and_killed_work_is_continued_to_the_same_bytes() {
 #[test]
 fn shards_merge_to_the_same_bytes() {
     let (whole, sharded) = (Fixture::new(), Fixture::new());
-    let small = ["--set", "features.textual.batch=1", "--set", "features.visual.batch=1"];
-    whole.succeeds(&small);
+    let sets = ["--set", "features.textual.batch=1", "--set", "features.visual.batch=1"];
+    let small = |more: &[&'static str]| [&sets, more].concat();
+    whole.succeeds(&sets);
     for shard in ["1/3", "3/3"] {
-        sharded.succeeds(&[&small[..], &["--shard", shard]].concat());
+        sharded.succeeds(&small(&["--shard", shard]));
     }
-    let merge = [&small[..], &["--merge", "3"]].concat();
-    sharded.says(&merge, 66, &["shard-2-of-3: this shard is absent"]);
-    sharded.succeeds(&[&small[..], &["--shard", "2/3"]].concat());
-    sharded.says(&[&small[..], &["--shard", "2/3"]].concat(), 0, &["is fresh"]);
+    sharded.says(&small(&["--merge", "3"]), 66, &["shard-2-of-3: this shard is absent"]);
+    sharded.succeeds(&small(&["--shard", "2/3"]));
+    sharded.says(&small(&["--shard", "2/3"]), 0, &["is fresh"]);
     // A shard of another recipe is not one of these.
     sharded.says(&["--merge", "3"], 66, &["this shard is stale"]);
-    sharded.succeeds(&merge);
+    sharded.succeeds(&small(&["--merge", "3"]));
     for modality in ["textual", "visual"] {
         assert_eq!(whole.bytes(modality), sharded.bytes(modality));
         assert_eq!(whole.summary(modality), sharded.summary(modality));
     }
-    sharded.says(&[&small[..], &["--status"]].concat(), 0, &["features/visual          fresh"]);
+    sharded.says(&small(&["--status"]), 0, &["features/visual          fresh"]);
     sharded.says(&["--shard", "4/3"], 2, &["is no shard"]);
 }
