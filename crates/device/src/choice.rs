@@ -7,14 +7,16 @@ use stage::{Error, Kind, Result, resources};
 /// The device that was asked for, with a message that says which; none is the hand-written engine on the CPU. Refuses a
 /// device that is not there, or that this program was built without.
 pub fn choose(asked: program::Device) -> Result<Option<Device>> {
+    let cuda = |ordinal| open(ordinal, cfg!(feature = "cuda"), Device::new_cuda);
+    let metal = |ordinal| open(ordinal, cfg!(feature = "metal"), Device::new_metal);
     let device = match asked {
         program::Device::Cpu => None,
-        program::Device::Auto => open(0, cfg!(feature = "cuda"), Device::new_cuda)
-            .or_else(|_| open(0, cfg!(feature = "metal"), Device::new_metal))
-            .inspect_err(|error| tracing::debug!("device: cpu ({error})"))
-            .ok(),
-        program::Device::Cuda(ordinal) => Some(open(ordinal, cfg!(feature = "cuda"), Device::new_cuda)?),
-        program::Device::Metal(ordinal) => Some(open(ordinal, cfg!(feature = "metal"), Device::new_metal)?),
+        program::Device::Auto => {
+            let found = cuda(0).or_else(|_| metal(0));
+            found.inspect_err(|error| tracing::debug!("device: cpu ({error})")).ok()
+        }
+        program::Device::Cuda(ordinal) => Some(cuda(ordinal)?),
+        program::Device::Metal(ordinal) => Some(metal(ordinal)?),
         program::Device::Candle => Some(Device::Cpu),
     };
     if let Some(device) = &device {
@@ -32,7 +34,7 @@ fn open(ordinal: usize, is_built: bool, new: fn(usize) -> candle_core::Result<De
 }
 
 /// The device's name, as `--device` has it.
-pub fn name(device: &Device) -> String {
+fn name(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => "candle".to_owned(),
         candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
@@ -50,8 +52,8 @@ pub fn products(device: &Device, precision: Precision) -> String {
     format!("{precision} by {}", name(device))
 }
 
-/// Refuses work whose `bytes` the device does not hold. `knob` says what to lower. What is free a CUDA device's driver says; for
-/// Metal, which shares the host's memory, and for candle's CPU device it is what the host has available, where the system tells.
+/// Refuses work whose `bytes` the device does not hold; `knob` says what would make it smaller. A CUDA device's driver says what
+/// is free; for Metal, which shares the host's memory, and for candle's CPU device it is what the host has available.
 pub fn require_memory(device: &Device, bytes: u64, what: &str, knob: &str) -> Result<()> {
     match free(device)? {
         None => resources::require_memory(bytes, what, knob),
@@ -59,7 +61,7 @@ pub fn require_memory(device: &Device, bytes: u64, what: &str, knob: &str) -> Re
             let (needed, free) = (resources::human(bytes), resources::human(free));
             let message =
                 format!("{what} needs about {needed} of {}'s memory, {free} are free", name(device));
-            Err(Error::new(Kind::Resource, message).hint(format!("lower {knob}, or use --device cpu")))
+            Err(Error::new(Kind::Resource, message).hint(format!("{knob}, or use --device cpu")))
         }
         Some(_) => Ok(()),
     }
@@ -90,7 +92,7 @@ mod tests {
             (name(&device), products(&device, Precision::Tf32)),
             ("candle".into(), "f32 by candle".into())
         );
-        let error = require_memory(&device, u64::MAX, "training", "`teachers.batch`").unwrap_err();
+        let error = require_memory(&device, u64::MAX, "training", "lower `teachers.batch`").unwrap_err();
         assert_eq!(error.kind(), Kind::Resource);
     }
 

@@ -98,15 +98,11 @@ impl<'a, 'b> BatchDistillation<'a, 'b> {
     ) -> Result<Round> {
         let said = self.teachers.scores(batch.queries, batch.numbers)?;
         let scales = upload(scores.device(), scales)?.to_dtype(batch.lists.counts.dtype())?;
-        let integration = BatchIntegration::new(said, scales, scores, self.terms.tau, temperature)?;
-        let round = Round {
-            rows: None,
-            weights: integration.weights()?.to_dtype(scores.dtype())?,
-            lists: batch.lists.clone(),
-            targets: batch.lists.is_tail.clone(),
-        };
-        let gradient = integration.gradient(said, &round.combine(said)?, &batch.lists)?;
-        self.left.integration = Some([integration.attention, gradient]);
+        let attention = attention(said, &scales, scores, self.terms.tau, temperature)?;
+        let round = Round::whole(batch, (&attention * &scales)?.to_dtype(scores.dtype())?);
+        let combined = round.combine(said)?;
+        let gradient = scales_gradient(said, &scales, &attention, &combined, &batch.lists)?;
+        self.left.integration = Some([attention, gradient]);
         Ok(round)
     }
 }
@@ -133,8 +129,7 @@ impl BatchObjective for BatchDistillation<'_, '_> {
         }
         if let Some(weights) = baseline {
             let weights = upload(scores.device(), weights)?.to_dtype(scores.dtype())?;
-            let (lists, targets) = (batch.lists.clone(), batch.lists.is_tail.clone());
-            let baseline = Round { rows: None, weights, lists, targets };
+            let baseline = Round::whole(batch, weights);
             let split = SplitScores::new(&baseline.combine(said)?, &batch.lists)?;
             let baseline = lesson.answers(&baseline, &split)?;
             let places = batch.places()?;
@@ -178,6 +173,13 @@ struct Round {
 }
 
 impl Round {
+    /// The round of all tails of all queries, given its weights `(query, teacher)`.
+    fn whole(batch: &BatchTails<'_>, weights: Tensor) -> Round {
+        let lists = batch.lists.clone();
+        Round { rows: None, weights, targets: lists.is_tail.clone(), lists }
+    }
+
+    /// The round of combination number `number` of each query that has so many.
     fn new(
         batch: &BatchTails<'_>,
         scores: &Tensor,
@@ -311,54 +313,45 @@ impl BatchLesson {
     }
 }
 
-/// Integration of all teachers for a query by MulDE's Senior: `dsom_distill`'s senior has the mathematics and learns.
-struct BatchIntegration {
-    /// `s_m (query, teacher)`.
-    scales: Tensor,
-    /// `a_m (query, teacher)`.
-    attention: Tensor,
+/// The attention `a_m (query, teacher)` of MulDE's Senior, from the divergence of each teacher, scaled by its column of
+/// `scales (query, teacher)`, from the student's scores, all softened by `tau`: `dsom_distill`'s senior has the mathematics
+/// and learns.
+fn attention(
+    teachers: &[Tensor],
+    scales: &Tensor,
+    student: &Tensor,
+    tau: f64,
+    temperature: f64,
+) -> Result<Tensor> {
+    let of_student = log_softmax(&(student / tau)?)?;
+    let divergences = teachers.iter().enumerate().map(|(teacher, scores)| {
+        let scale = (scales.narrow(1, teacher, 1)? / tau)?.to_dtype(scores.dtype())?;
+        let of_teacher = log_softmax(&scores.broadcast_mul(&scale)?)?;
+        let terms = (of_teacher.exp()? * (&of_teacher - &of_student)?)?;
+        terms.sum_keepdim(1)?.to_dtype(scales.dtype())
+    });
+    let logits = (Tensor::cat(&divergences.collect::<Result<Vec<_>>>()?, 1)? / -temperature)?;
+    log_softmax(&logits)?.exp()
 }
 
-impl BatchIntegration {
-    /// Computes the attention from the divergence of each teacher, scaled by its column of `scales (query, teacher)`, from
-    /// the student's scores, all softened by `tau`.
-    fn new(
-        teachers: &[Tensor],
-        scales: Tensor,
-        student: &Tensor,
-        tau: f64,
-        temperature: f64,
-    ) -> Result<BatchIntegration> {
-        let student = (student / tau)?;
-        let of_student = log_softmax(&student)?;
-        let divergences = teachers.iter().enumerate().map(|(teacher, scores)| {
-            let scale = (scales.narrow(1, teacher, 1)? / tau)?.to_dtype(scores.dtype())?;
-            let of_teacher = log_softmax(&scores.broadcast_mul(&scale)?)?;
-            let terms = (of_teacher.exp()? * (&of_teacher - &of_student)?)?;
-            terms.sum_keepdim(1)?.to_dtype(scales.dtype())
-        });
-        let logits = (Tensor::cat(&divergences.collect::<Result<Vec<_>>>()?, 1)? / -temperature)?;
-        Ok(BatchIntegration { attention: log_softmax(&logits)?.exp()?, scales })
-    }
-
-    /// Factors of each teacher's scores: `a_m s_m`.
-    fn weights(&self) -> Result<Tensor> {
-        &self.attention * &self.scales
-    }
-
-    /// The gradient of each query's `w (query, teacher)`, given the `combined (query, entity)` scores.
-    fn gradient(&self, teachers: &[Tensor], combined: &Tensor, lists: &TailLists) -> Result<Tensor> {
-        let wide = self.scales.dtype();
-        let probabilities = log_softmax(combined)?.exp()?;
-        let excesses = teachers.iter().map(|scores| {
-            let expected = (&probabilities * scores)?.sum_keepdim(1)?.to_dtype(wide)?;
-            let of_tails = scores.gather(&lists.tails, 1)?.sum_keepdim(1)?.to_dtype(wide)?;
-            (&lists.counts * expected)? - of_tails
-        });
-        let excesses = Tensor::cat(&excesses.collect::<Result<Vec<_>>>()?, 1)?;
-        let slopes = (&self.scales * ((&self.scales * -0.5)? + 1.0)?)?;
-        (&self.attention * slopes)? * excesses
-    }
+/// The gradient of the parameters `w (query, teacher)` behind the Senior's scales, given the `combined (query, entity)` scores.
+fn scales_gradient(
+    teachers: &[Tensor],
+    scales: &Tensor,
+    attention: &Tensor,
+    combined: &Tensor,
+    lists: &TailLists,
+) -> Result<Tensor> {
+    let wide = scales.dtype();
+    let probabilities = log_softmax(combined)?.exp()?;
+    let excesses = teachers.iter().map(|scores| {
+        let expected = (&probabilities * scores)?.sum_keepdim(1)?.to_dtype(wide)?;
+        let of_tails = scores.gather(&lists.tails, 1)?.sum_keepdim(1)?.to_dtype(wide)?;
+        (&lists.counts * expected)? - of_tails
+    });
+    let excesses = Tensor::cat(&excesses.collect::<Result<Vec<_>>>()?, 1)?;
+    let slopes = (scales * ((scales * -0.5)? + 1.0)?)?;
+    (attention * slopes)? * excesses
 }
 
 fn log_softmax(xs: &Tensor) -> Result<Tensor> {

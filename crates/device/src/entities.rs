@@ -2,6 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 use kge::Backbone;
+use kge::backbone::further_columns;
 use kge::train::{Batch, Embedding, Way};
 use recipe::Precision;
 
@@ -16,19 +17,13 @@ pub(crate) struct DeviceEntities {
     precision: Precision,
     /// Embeddings `(entity, 2k)`, or the projection `(f, 2k)`.
     pub(crate) weight: AdagradWeight,
-    features: Option<FeatureTensors>,
+    /// Features `(entity, f)`, if embeddings are projected.
+    features: Option<Tensor>,
     /// The table `(entity, columns)` as it scores, unless it is out of date.
     table: Option<Tensor>,
     way: Way,
     /// The gradient of projected queries, where the step goes through the features.
     keys: Option<Tensor>,
-}
-
-struct FeatureTensors {
-    /// `(entity, f)`.
-    rows: Tensor,
-    /// Divides the product with the projection.
-    scale: f64,
 }
 
 impl DeviceEntities {
@@ -39,9 +34,8 @@ impl DeviceEntities {
     ) -> stage::Result<Self> {
         let (value, features) = match embedding {
             Embedding::Table(table) => (table, None),
-            Embedding::Projected { features, projection, scale } => {
-                let rows = upload(device, features).map_err(failed)?;
-                (projection, Some(FeatureTensors { rows, scale: *scale }))
+            Embedding::Projected { features, projection } => {
+                (projection, Some(upload(device, features).map_err(failed)?))
             }
         };
         let weight = AdagradWeight::new(device, value)?;
@@ -54,7 +48,7 @@ impl DeviceEntities {
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.features.as_ref().map_or(&self.weight.value, |features| &features.rows).dims()[0]
+        self.features.as_ref().unwrap_or(&self.weight.value).dims()[0]
     }
 
     pub(crate) fn table(&mut self) -> Result<Tensor> {
@@ -63,17 +57,17 @@ impl DeviceEntities {
         }
         let embeddings = match &self.features {
             None => self.weight.value.clone(),
-            Some(features) => self.project(&features.rows, features.scale)?,
+            Some(features) => self.project(features)?,
         };
         Ok(self.table.insert(close_entities(self.backbone, &embeddings)?).clone())
     }
 
-    fn project(&self, features: &Tensor, scale: f64) -> Result<Tensor> {
-        product(Precision::F32, features, &self.weight.value)? / scale
+    fn project(&self, rows: &Tensor) -> Result<Tensor> {
+        product(Precision::F32, rows, &self.weight.value)
     }
 
     /// The features, if the step goes through them.
-    fn through(&self) -> Option<&FeatureTensors> {
+    fn through(&self) -> Option<&Tensor> {
         self.features.as_ref().filter(|_| self.way == Way::Features)
     }
 
@@ -82,12 +76,11 @@ impl DeviceEntities {
         let (rows, width) =
             (list(self.weight.value.device(), &batch.entities.rows)?, self.weight.value.dim(1)?);
         if let Some(features) = &self.features {
-            let ((entities, columns), used) = (features.rows.dims2()?, batch.entities.rows.len());
-            let is_distance = self.backbone.is_distance();
-            self.way = Way::cheaper(is_distance, entities, columns, width, batch.queries, used);
+            let ((entities, columns), used) = (features.dims2()?, batch.entities.rows.len());
+            self.way = Way::cheaper(self.backbone, entities, columns, width, batch.queries, used);
         }
         match self.through() {
-            Some(features) => self.project(&features.rows.index_select(&rows, 0)?, features.scale),
+            Some(features) => self.project(&features.index_select(&rows, 0)?),
             None => self.table()?.index_select(&rows, 0)?.narrow(1, 0, width),
         }
     }
@@ -97,16 +90,16 @@ impl DeviceEntities {
         let Some(features) = self.through() else {
             return product(self.precision, vectors, &self.table()?.t()?);
         };
-        let keys = (product(Precision::F32, vectors, &self.weight.value.t()?)? / features.scale)?;
-        product(self.precision, &keys, &features.rows.t()?)
+        let keys = product(Precision::F32, vectors, &self.weight.value.t()?)?;
+        product(self.precision, &keys, &features.t()?)
     }
 
     pub(crate) fn differentiate(&mut self, scores: &Tensor) -> Result<Tensor> {
         let Some(features) = self.through() else {
             return product(self.precision, scores, &self.table()?);
         };
-        let keys = product(self.precision, scores, &features.rows)?;
-        let vectors = product(Precision::F32, &keys, &self.weight.value)? / features.scale;
+        let keys = product(self.precision, scores, features)?;
+        let vectors = self.project(&keys);
         self.keys = Some(keys);
         vectors
     }
@@ -122,10 +115,9 @@ impl DeviceEntities {
         let keys = self.keys.take();
         let gradient = match (&self.features, keys) {
             (Some(features), Some(keys)) => {
-                let rows = features.rows.index_select(&list(keys.device(), rows)?, 0)?;
+                let rows = features.index_select(&list(keys.device(), rows)?, 0)?;
                 let of_scores = product(Precision::F32, &keys.t()?, vectors)?;
-                let of_used = product(Precision::F32, &rows.t()?, of_used)?;
-                ((of_scores + of_used)? / features.scale)?
+                (of_scores + product(Precision::F32, &rows.t()?, of_used)?)?
             }
             (features, _) => {
                 let width = self.weight.value.dim(1)?;
@@ -140,9 +132,7 @@ impl DeviceEntities {
                 let embeddings = (gradient + spread(of_used, rows, self.count())?)?;
                 match features {
                     None => embeddings,
-                    Some(features) => {
-                        (product(Precision::F32, &features.rows.t()?, &embeddings)? / features.scale)?
-                    }
+                    Some(features) => product(Precision::F32, &features.t()?, &embeddings)?,
                 }
             }
         };
@@ -158,10 +148,7 @@ impl DeviceEntities {
     }
 
     fn widened(&self, tensor: &Tensor) -> Result<Tensor> {
-        if self.backbone.is_distance() {
-            return tensor.pad_with_zeros(1, 0, kge::backbone::distance::COLUMNS);
-        }
-        Ok(tensor.clone())
+        tensor.pad_with_zeros(1, 0, further_columns(self.backbone))
     }
 
     /// Takes what [`DeviceEntities::stored`] gave.

@@ -31,7 +31,7 @@ pub(crate) fn read<T: WithDType>(tensor: &Tensor) -> Result<Vec<T>> {
     tensor.flatten_all()?.to_vec1()
 }
 
-/// The same as `f64`, of whatever floating-point type.
+/// All numbers of a tensor of any floating-point type as `f64`.
 pub(crate) fn read_numbers(tensor: &Tensor) -> Result<Vec<f64>> {
     match tensor.dtype() {
         DType::F64 => read(tensor),

@@ -29,7 +29,7 @@ mod terms;
 mod tests;
 mod train;
 
-pub use choice::{choose, name, products, require_memory};
+pub use choice::{choose, products, require_memory};
 pub use distillation::{BatchDistillation, BatchFigures, Combination, Comparison, Guidance};
 pub use host::{Number, numbers_read};
 pub use model::DeviceModel;

@@ -1,6 +1,7 @@
 //! Query vectors and scores: the equations of [`kge::backbone`] as tensors.
 
 use candle_core::{Device, Result, Tensor};
+use kge::backbone::further_columns;
 use kge::{Backbone, Matrix, Model, Scorer};
 use mkg::Query;
 use recipe::Precision;
@@ -11,7 +12,7 @@ use crate::host::{Number, bytes, failed, list, read_matrix, upload};
 #[derive(Clone, Debug)]
 pub struct DeviceModel {
     pub(crate) backbone: Backbone,
-    /// The backbone by which it scores: see [`Model`].
+    /// Tables as in [`Model`].
     pub(crate) entity: Tensor,
     pub(crate) relation: Tensor,
     pub(crate) core: Option<Tensor>,
@@ -20,12 +21,12 @@ pub struct DeviceModel {
 impl DeviceModel {
     /// A copy of `model`.
     pub fn new<T: Number>(device: &Device, model: &Model<T>) -> stage::Result<DeviceModel> {
-        let core = (model.backbone == Backbone::TuckER).then(|| upload(device, &model.core)).transpose();
+        let upload = |table| upload(device, table).map_err(failed);
         Ok(DeviceModel {
             backbone: model.backbone,
-            entity: upload(device, &model.entity).map_err(failed)?,
-            relation: upload(device, &model.relation).map_err(failed)?,
-            core: core.map_err(failed)?,
+            entity: upload(&model.entity)?,
+            relation: upload(&model.relation)?,
+            core: (model.backbone == Backbone::TuckER).then(|| upload(&model.core)).transpose()?,
         })
     }
 
@@ -42,7 +43,7 @@ impl DeviceModel {
         let heads: Vec<u32> = queries.iter().map(|query| query.head.0).collect();
         let relations: Vec<u32> = queries.iter().map(|query| query.relation.0).collect();
         let heads = self.entity.index_select(&list(device, &heads)?, 0)?;
-        let heads = heads.narrow(1, 0, embedding_width(self.backbone, &self.entity)?)?;
+        let heads = heads.narrow(1, 0, heads.dim(1)? - further_columns(self.backbone))?;
         let relations = self.relation.index_select(&list(device, &relations)?, 0)?;
         compose(self.backbone, &heads, &relations, self.core.as_ref())
     }
@@ -69,12 +70,6 @@ impl Scorer for DeviceModel {
             }
         }
     }
-}
-
-/// Reals of an embedding, in a table of rows that score.
-pub(crate) fn embedding_width(backbone: Backbone, table: &Tensor) -> Result<usize> {
-    let further = if backbone.is_distance() { kge::backbone::distance::COLUMNS } else { 0 };
-    Ok(table.dim(1)? - further)
 }
 
 /// Query vectors `(query, columns)` of heads `(query, 2k)` and relations, which differentiate.

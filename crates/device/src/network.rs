@@ -1,6 +1,6 @@
 //! The policy's network (Eq. 6) on a device: `dsom_distill`'s policy has the mathematics and the names.
 //!
-//! Of a batch the log-probabilities come down and the gradients of the logits go up: who samples, and what an action is worth
+//! Log-probabilities of a batch come down and gradients of the logits go up: who samples, and what an action is worth
 //! (Eq. 9, 10), is the host's. Products are in full precision whatever the student's are, as on the CPU.
 
 use candle_core::{Device, Result, Tensor};
@@ -193,7 +193,7 @@ mod tests {
         for pair in 0..rows.len() {
             let (row, share) = (rows[pair] as usize, (rewards[pair] - baselines[pair]) / rows.len() as f64);
             for (k, log_p) in said.row(row).iter().enumerate() {
-                let is_chosen = f64::from(u8::from(k == actions[pair] as usize));
+                let is_chosen = f64::from(k == actions[pair] as usize);
                 logits.row_mut(row)[k] += share * (log_p.exp() - is_chosen);
             }
         }

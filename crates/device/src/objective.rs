@@ -10,7 +10,7 @@ use crate::host::{NOWHERE, list, lists, select, wide};
 pub struct BatchTails<'a> {
     /// All training queries.
     pub queries: &'a QuerySet,
-    /// Those of the batch, by number.
+    /// Numbers of the batch's queries.
     pub numbers: &'a [u32],
     pub(crate) lists: TailLists,
 }
@@ -29,10 +29,7 @@ pub(crate) struct TailLists {
 impl<'a> BatchTails<'a> {
     pub(crate) fn new(device: &Device, queries: &'a QuerySet, numbers: &'a [u32]) -> Result<Self> {
         let tails = numbers.iter().map(|number| queries.tails(index(*number)).iter());
-        let tails = lists(device, tails)?;
-        let is_tail = tails.ne(NOWHERE)?.to_dtype(wide(device))?;
-        let counts = is_tail.sum_keepdim(1)?;
-        Ok(BatchTails { queries, numbers, lists: TailLists { tails, is_tail, counts } })
+        Ok(BatchTails { queries, numbers, lists: TailLists::new(lists(device, tails)?)? })
     }
 
     pub(crate) fn counts(&self) -> impl Iterator<Item = usize> {
@@ -48,6 +45,11 @@ impl<'a> BatchTails<'a> {
 }
 
 impl TailLists {
+    pub(crate) fn new(tails: Tensor) -> Result<TailLists> {
+        let is_tail = tails.ne(NOWHERE)?.to_dtype(wide(tails.device()))?;
+        Ok(TailLists { counts: is_tail.sum_keepdim(1)?, tails, is_tail })
+    }
+
     pub(crate) fn select(&self, rows: Option<&Tensor>) -> Result<TailLists> {
         Ok(TailLists {
             tails: select(&self.tails, rows)?,

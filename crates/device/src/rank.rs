@@ -20,12 +20,11 @@ pub fn rank_triples(
     progress: impl FnMut(usize) -> stage::Result<()>,
 ) -> stage::Result<Vec<[Rank; 2]>> {
     measure_blocks(triples, relations, known, progress, |asked| {
-        let ranked = RankedBlock::of(models, asked)?;
-        Ok(ranked.by_query(asked, |_, target| target.rank))
+        Ok(RankedBlock::of(models, asked)?.targets.into_iter().map(|target| target.rank).collect())
     })
 }
 
-/// The same with the confidence in each query's first candidate: see [`kge::judge_triples`].
+/// Ranks as [`rank_triples`] does, and finds the confidence in each query's first candidate: see [`kge::judge_triples`].
 pub fn judge_triples(
     models: &[DeviceModel],
     triples: &[Triple],
@@ -36,13 +35,11 @@ pub fn judge_triples(
     measure_blocks(triples, relations, known, progress, |asked| {
         let ranked = RankedBlock::of(models, asked)?;
         let rest = ranked.rest(asked).map_err(failed)?;
-        Ok(ranked.by_query(asked, |query, target| {
-            let is_known = asked[query].known.binary_search(&target.entity).is_ok();
-            Judged {
-                rank: target.rank,
-                confidence: confidence(rest[query], is_known.then_some(target.score)),
-            }
-        }))
+        let judged = ranked.targets.into_iter().map(|RankedTarget { query, entity, rank, score }| {
+            let is_known = asked[query].known.binary_search(&entity).is_ok();
+            Judged { rank, confidence: confidence(rest[query], is_known.then_some(score)) }
+        });
+        Ok(judged.collect())
     })
 }
 
@@ -54,6 +51,8 @@ struct RankedBlock {
 }
 
 struct RankedTarget {
+    /// Place of its query in the block.
+    query: usize,
     entity: EntityId,
     rank: Rank,
     score: f64,
@@ -99,10 +98,11 @@ impl RankedBlock {
         let counts = counts.iter().map(|which| which.to_dtype(DType::U32)?.sum_keepdim(1));
         let counts = read::<u32>(&Tensor::cat(&counts.collect::<Result<Vec<_>>>()?, 1)?)?;
         let scores = read_numbers(&of_targets)?;
-        for ((entity, counts), score) in targets.into_iter().zip(counts.chunks_exact(4)).zip(scores) {
+        let found = counts.chunks_exact(4).zip(scores);
+        for ((&row, entity), (counts, score)) in rows.iter().zip(targets).zip(found) {
             // The target equals itself.
             let rank = Rank { above: counts[0] - counts[2], tied: counts[1] - 1 - counts[3] };
-            self.targets.push(RankedTarget { entity, rank, score });
+            self.targets.push(RankedTarget { query: index(row), entity, rank, score });
         }
         Ok(())
     }
@@ -115,15 +115,6 @@ impl RankedBlock {
         let sums = masked.broadcast_sub(&highest)?.exp()?.sum_keepdim(1)?;
         let pairs = read_numbers(&Tensor::cat(&[highest, sums], 1)?)?;
         Ok(pairs.chunks_exact(2).map(|pair| [pair[0], pair[1]]).collect())
-    }
-
-    /// Applies `of` to each target, given its query's place in the block.
-    fn by_query<M>(&self, asked: &[RankedQuery<'_>], of: impl Fn(usize, &RankedTarget) -> M) -> Vec<Vec<M>> {
-        let mut targets = self.targets.iter();
-        let by_query = asked.iter().enumerate().map(|(query, asked)| {
-            targets.by_ref().take(asked.targets.len()).map(|target| of(query, target)).collect()
-        });
-        by_query.collect()
     }
 }
 
@@ -159,12 +150,9 @@ mod tests {
         let known: Vec<Vec<EntityId>> =
             known.into_iter().map(|of| of.into_iter().map(EntityId).collect()).collect();
         let query = Query { head: EntityId(0), relation: RelationId(0) };
-        let asked = targets.iter().zip(&known).map(|(target, known)| RankedQuery {
-            query,
-            targets: vec![EntityId(*target)],
-            places: Vec::new(),
-            known,
-        });
+        let asked = targets.iter().zip(&known);
+        let asked =
+            asked.map(|(target, known)| RankedQuery { query, targets: vec![EntityId(*target)], known });
         let asked: Vec<RankedQuery<'_>> = asked.collect();
         let scores = Tensor::new(scores, &device()).unwrap();
         let mut ranked = RankedBlock { scores, targets: Vec::new() };

@@ -46,13 +46,6 @@ impl<'a> DeviceTeachers<'a> {
         DeviceTeachers { device, kind, precision, source, batch: Vec::new(), scores: Vec::new() }
     }
 
-    fn count(&self) -> usize {
-        match &self.source {
-            TeacherSource::Models(models) => models.len(),
-            TeacherSource::Cache { teachers, .. } => *teachers,
-        }
-    }
-
     /// Each teacher's scores `(query, entity)` of the queries numbered `batch`.
     pub(crate) fn scores(&mut self, queries: &QuerySet, batch: &[u32]) -> Result<&[Tensor]> {
         if self.batch != batch {
@@ -66,7 +59,7 @@ impl<'a> DeviceTeachers<'a> {
                         .map(|(model, vectors)| product(self.precision, &vectors, &model.entity.t()?));
                     scores.collect::<Result<_>>()?
                 }
-                TeacherSource::Cache { scores, .. } => self.copies(batch, scores)?,
+                TeacherSource::Cache { teachers, scores, .. } => self.copies(*teachers, batch, scores)?,
             };
             self.batch = batch.to_vec();
         }
@@ -80,12 +73,12 @@ impl<'a> DeviceTeachers<'a> {
                 let asked: Vec<Query> = batch.iter().map(|query| queries.query(index(*query))).collect();
                 models.iter().map(|model| model.vectors(&asked)).collect()
             }
-            TeacherSource::Cache { vectors, .. } => self.copies(batch, vectors),
+            TeacherSource::Cache { teachers, vectors, .. } => self.copies(*teachers, batch, vectors),
         }
     }
 
-    fn copies(&self, batch: &[u32], rows: &TeacherRows<'_>) -> Result<Vec<Tensor>> {
-        let copies = (0..self.count()).map(|teacher| {
+    fn copies(&self, teachers: usize, batch: &[u32], rows: &TeacherRows<'_>) -> Result<Vec<Tensor>> {
+        let copies = (0..teachers).map(|teacher| {
             let width = batch.first().map_or(0, |query| rows(index(*query), teacher).len());
             let mut halves = vec![f16::ZERO; batch.len() * width];
             let into = halves.par_chunks_exact_mut(width.max(1)).zip(batch);

@@ -283,14 +283,14 @@ fn log_sum(xs: &Tensor) -> Result<Tensor> {
     high + sum.log()?
 }
 
-/// For each element of a row `ln Σ exp` of the row's others.
+/// `ln Σ exp` of the other elements of its row, for each element.
 fn log_of_others(xs: &Tensor) -> Result<Tensor> {
     let high = xs.max_keepdim(1)?;
     let sums = sum_of_others(&xs.broadcast_sub(&high)?.exp()?)?;
     log(&sums)?.broadcast_add(&high)?.maximum(NOTHING)
 }
 
-/// For each element of a row the sum of the row's others, without subtracting anything.
+/// Sum of the other elements of its row, for each element, without subtracting anything.
 fn sum_of_others(xs: &Tensor) -> Result<Tensor> {
     let most = xs.dim(1)?;
     let others = (Tensor::eye(most, xs.dtype(), xs.device())?.neg()? + 1.0)?;

@@ -72,7 +72,7 @@ fn initial<T: Number>(backbone: Backbone, features: usize) -> Initial<T> {
             // An entity without features has no embedding, and a root no derivative there.
             rows.row_mut(7).fill(T::ZERO);
             let projection = normal(features, shape.embedding(), 0.3, &mut generator);
-            Embedding::Projected { features: rows, projection, scale: 2.0 }
+            Embedding::Projected { features: rows, projection }
         }
     };
     Initial { backbone, embedding, relation, core }
@@ -154,9 +154,9 @@ fn losses_gradients_and_steps_equal_the_golden_values() {
         assert_close(model.relation.values(), matrix(&step["rel"]).values(), 1e-12, "relations");
     }
     let golden = &golden["projected"];
-    let (features, projection) = (matrix(&golden["feats"]), matrix(&golden["W"]));
-    let scale = golden["scale"].as_f64().unwrap();
-    let mut projected = trainer(Embedding::Projected { features, projection, scale }, 1.0, 0.0);
+    let (mut features, projection) = (matrix(&golden["feats"]), matrix(&golden["W"]));
+    kge::row::scale(features.values_mut(), 1.0 / golden["scale"].as_f64().unwrap());
+    let mut projected = trainer(Embedding::Projected { features, projection }, 1.0, 0.0);
     let (loss, ()) = projected.step(&queries, &batch, &mut BatchCrossEntropy).unwrap();
     assert_close(&[loss.objective], &[golden["ce_mean"].as_f64().unwrap()], 1e-12, "cross-entropy");
     let expected: Vec<f64> = matrix(&golden["grad_W"]).values().iter().map(|x| x * x).collect();

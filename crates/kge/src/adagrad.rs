@@ -30,7 +30,7 @@ impl<T: Real> Adagrad<T> {
         });
     }
 
-    /// The same for the rows numbered `rows` alone: one without a gradient would not move.
+    /// Steps the rows numbered `rows` alone: one without a gradient would not move.
     pub fn step_rows(&mut self, parameters: &mut Matrix<T>, rows: &[u32], gradient: &Matrix<T>) {
         for (i, row) in rows.iter().map(|row| index(*row)).enumerate() {
             let (parameters, sums) = (parameters.row_mut(row), self.squares.row_mut(row));
@@ -52,7 +52,7 @@ impl<T: Real> Adagrad<T> {
     }
 }
 
-/// Some rows of parameters with their state.
+/// Rows of parameters with their state.
 #[derive(Debug)]
 pub struct AdagradRows<'a, T> {
     learning_rate: T,

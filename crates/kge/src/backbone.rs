@@ -72,7 +72,7 @@ impl Shape {
 }
 
 /// Columns of an entity's row that are not its embedding.
-pub(crate) fn further_columns(backbone: Backbone) -> usize {
+pub fn further_columns(backbone: Backbone) -> usize {
     if backbone.is_distance() { distance::COLUMNS } else { 0 }
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn compose<'a, T: Real>(
         compose_row(backbone, head(position), relation(position), row);
     });
     if backbone == Backbone::TuckER {
-        vectors.product(false, T::ONE, outer.view(), core.view());
+        vectors.product(false, outer.view(), core.view());
     }
 }
 

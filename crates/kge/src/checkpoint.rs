@@ -1,7 +1,7 @@
 //! Named matrices as safetensors: models, and the state of unfinished training.
 
 use rayon::prelude::*;
-use safetensors::tensor::Metadata;
+use safetensors::tensor::{Metadata, TensorInfo};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Map, json};
 use stage::files::{digest_of, write_tensors};
@@ -40,23 +40,9 @@ impl<'a> NamedTensors<'a> {
 
     /// Writes one safetensors file, atomically.
     pub fn write(&self, path: &Path) -> Result<()> {
-        self.write_with(path, None)
-    }
-
-    /// Writes the same with a digest of everything in it, which [`TensorReader::open_checked`] checks: for what no
-    /// manifest records.
-    pub fn write_checked(&self, path: &Path) -> Result<()> {
-        let texts = self.metadata.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
-        let tensors = self.matrices.iter().map(|(name, matrix)| (name.as_str(), bytes(matrix)));
-        self.write_with(path, Some(digest(texts.chain(tensors))))
-    }
-
-    fn write_with(&self, path: &Path, digest: Option<String>) -> Result<()> {
-        let mut texts = self.metadata.clone();
-        texts.extend(digest.map(|digest| (DIGEST.to_owned(), digest)));
         let mut header = Map::new();
-        if !texts.is_empty() {
-            header.insert("__metadata__".to_owned(), json!(texts));
+        if !self.metadata.is_empty() {
+            header.insert("__metadata__".to_owned(), json!(self.metadata));
         }
         let mut end = 0;
         for (name, matrix) in &self.matrices {
@@ -67,6 +53,15 @@ impl<'a> NamedTensors<'a> {
             header.insert(name.clone(), tensor);
         }
         write_tensors(path, &header.into(), self.matrices.iter().map(|(_, matrix)| bytes(matrix)))
+    }
+
+    /// Writes the same with a digest of everything in it, which [`TensorReader::open_checked`] checks: for what no
+    /// manifest records.
+    pub fn write_checked(self, path: &Path) -> Result<()> {
+        let texts = self.metadata.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
+        let tensors = self.matrices.iter().map(|(name, matrix)| (name.as_str(), bytes(matrix)));
+        let digest = digest(texts.chain(tensors));
+        self.text(DIGEST, digest).write(path)
     }
 }
 
@@ -87,31 +82,39 @@ fn digest<'a>(parts: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
 pub struct TensorReader {
     path: PathBuf,
     bytes: Vec<u8>,
+    header: Metadata,
 }
 
 impl TensorReader {
     /// Reads the file and checks that it is whole.
     pub fn open(path: &Path) -> Result<TensorReader> {
-        let reader = TensorReader { path: path.to_owned(), bytes: stage::files::read_bytes(path)? };
-        reader.parse()?;
-        Ok(reader)
+        let bytes = stage::files::read_bytes(path)?;
+        match SafeTensors::read_metadata(&bytes) {
+            Ok((_, header)) => Ok(TensorReader { path: path.to_owned(), bytes, header }),
+            Err(e) => Err(broken(path, &format!("not a readable safetensors file: {e}"))),
+        }
     }
 
     /// Reads a file that [`NamedTensors::write_checked`] wrote; an error if anything in it has changed since.
     pub fn open_checked(path: &Path) -> Result<TensorReader> {
         let reader = TensorReader::open(path)?;
-        if reader.text(DIGEST)? == reader.digest()? {
+        if reader.text(DIGEST)? == reader.digest() {
             return Ok(reader);
         }
         Err(Error::data("damaged: its digest is another one").at(path).hint("rerun with --force"))
     }
 
-    fn digest(&self) -> Result<String> {
-        let (header, tensors) = (self.header()?, self.parse()?);
-        let texts = header.metadata().iter().flatten().filter(|(name, _)| *name != DIGEST);
+    fn digest(&self) -> String {
+        let texts = self.header.metadata().iter().flatten().filter(|(name, _)| *name != DIGEST);
         let texts = texts.map(|(name, text)| (name.as_str(), text.as_bytes()));
-        let tensors = tensors.tensors();
-        Ok(digest(texts.chain(tensors.iter().map(|(name, view)| (name.as_str(), view.data())))))
+        let tensors = self.header.tensors();
+        digest(texts.chain(tensors.iter().map(|(name, tensor)| (name.as_str(), self.data(tensor)))))
+    }
+
+    fn data(&self, tensor: &TensorInfo) -> &[u8] {
+        let header = self.bytes.len() - self.header.data_len();
+        let (start, end) = tensor.data_offsets;
+        &self.bytes[header..][start..end]
     }
 
     /// The file it came from.
@@ -119,41 +122,29 @@ impl TensorReader {
         &self.path
     }
 
-    fn parse(&self) -> Result<SafeTensors<'_>> {
-        SafeTensors::deserialize(&self.bytes)
-            .map_err(|e| self.broken(&format!("not a readable safetensors file: {e}")))
-    }
-
-    fn broken(&self, message: &str) -> Error {
-        Error::data(message).at(&self.path).hint("truncated or not written by this pipeline: rerun its stage")
-    }
-
-    fn header(&self) -> Result<Metadata> {
-        Ok(SafeTensors::read_metadata(&self.bytes).map_err(|e| self.broken(&e.to_string()))?.1)
-    }
-
     /// A text of the header.
     pub fn text(&self, name: &str) -> Result<String> {
-        let text = self.header()?.metadata().as_ref().and_then(|texts| texts.get(name)).cloned();
-        text.ok_or_else(|| self.broken(&format!("no `{name}` in the header")))
+        let text = self.header.metadata().as_ref().and_then(|texts| texts.get(name)).cloned();
+        text.ok_or_else(|| broken(&self.path, &format!("no `{name}` in the header")))
     }
 
     /// Tells whether there is a tensor of this name.
-    pub fn has(&self, name: &str) -> Result<bool> {
-        Ok(self.parse()?.tensor(name).is_ok())
+    pub fn has(&self, name: &str) -> bool {
+        self.header.info(name).is_some()
     }
 
     /// A matrix by name.
     pub fn matrix(&self, name: &str) -> Result<Matrix<f32>> {
-        let tensors = self.parse()?;
-        let view = tensors.tensor(name).map_err(|_| self.broken(&format!("no tensor `{name}`")))?;
-        match (view.dtype(), view.shape()) {
+        let broken = |message: &str| broken(&self.path, message);
+        let tensor = self.header.info(name).ok_or_else(|| broken(&format!("no tensor `{name}`")))?;
+        match (tensor.dtype, tensor.shape.as_slice()) {
             (Dtype::F32, &[rows, columns]) => {
-                let values = view.data().par_chunks(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+                let (values, _) = self.data(tensor).as_chunks::<4>();
+                let values = values.par_iter().map(|bytes| f32::from_le_bytes(*bytes));
                 Ok(Matrix::from_values(rows, columns, values.collect()))
             }
             (dtype, shape) => {
-                Err(self.broken(&format!("`{name}` is {dtype:?} {shape:?}, expected an F32 matrix")))
+                Err(broken(&format!("`{name}` is {dtype:?} {shape:?}, expected an F32 matrix")))
             }
         }
     }
@@ -163,11 +154,16 @@ impl TensorReader {
         let matrix = self.matrix(name)?;
         if (matrix.rows(), matrix.columns()) != (into.rows(), into.columns()) {
             let found = format!("`{name}` is {} x {}", matrix.rows(), matrix.columns());
-            return Err(self.broken(&format!("{found}, expected {} x {}", into.rows(), into.columns())));
+            let message = format!("{found}, expected {} x {}", into.rows(), into.columns());
+            return Err(broken(&self.path, &message));
         }
         *into = matrix;
         Ok(())
     }
+}
+
+fn broken(path: &Path, message: &str) -> Error {
+    Error::data(message).at(path).hint("truncated or not written by this pipeline: rerun its stage")
 }
 
 /// Refuses values that are not finite, naming the first row that has one.

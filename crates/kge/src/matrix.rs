@@ -10,7 +10,7 @@ use crate::Real;
 
 pub mod bf16;
 
-/// The place that a 32-bit number names.
+/// Converts the 32-bit number of a row to an index.
 pub fn index(number: u32) -> usize {
     number as usize
 }
@@ -106,26 +106,25 @@ impl<T: Real> Matrix<T> {
         View { rows, columns, row_stride: columns, column_stride: 1, values }
     }
 
-    /// `self = keep · self + factor · a · b` on all cores; `keep` is 0 or 1. Like all products it panics if the shapes do not fit.
-    pub fn product(&mut self, keep: bool, factor: T, a: View<'_, T>, b: View<'_, T>) {
-        self.product_in(ProductPrecision::Full, keep, factor, a, b);
+    /// `self = keep · self + a · b` on all cores; `keep` is 0 or 1. Like all products it panics if the shapes do not fit.
+    pub fn product(&mut self, keep: bool, a: View<'_, T>, b: View<'_, T>) {
+        self.product_in(ProductPrecision::Full, keep, a, b);
     }
 
-    /// The same in a precision to choose: in bf16 it is `keep · self + bf16(factor · a) · bf16(b)`.
-    pub fn product_in(
+    /// The same in a precision to choose: in bf16 it is `keep · self + bf16(a) · bf16(b)`.
+    pub(crate) fn product_in(
         &mut self,
         precision: ProductPrecision,
         keep: bool,
-        factor: T,
         a: View<'_, T>,
         b: View<'_, T>,
     ) {
-        self.multiply(precision, rayon::current_num_threads(), keep, factor, a, b);
+        self.multiply(precision, rayon::current_num_threads(), keep, a, b);
     }
 
     /// `self = a · b` on the calling thread alone: for work that is divided already.
     pub fn product_here(&mut self, precision: ProductPrecision, a: View<'_, T>, b: View<'_, T>) {
-        self.multiply(precision, 1, false, T::ONE, a, b);
+        self.multiply(precision, 1, false, a, b);
     }
 
     #[expect(unsafe_code, reason = "the gemm crate takes pointers and strides")]
@@ -134,7 +133,6 @@ impl<T: Real> Matrix<T> {
         precision: ProductPrecision,
         threads: usize,
         keep: bool,
-        factor: T,
         a: View<'_, T>,
         b: View<'_, T>,
     ) {
@@ -148,7 +146,7 @@ impl<T: Real> Matrix<T> {
             && let (Some(a), Some(b)) = (a.as_f32(), b.as_f32())
         {
             let target = (bytemuck::cast_slice_mut(&mut self.values), self.columns);
-            kernel.multiply(threads, target, keep, factor.to_f64() as f32, a, b);
+            kernel.multiply(threads, target, keep, a, b);
         } else {
             let alpha = if keep { T::ONE } else { T::ZERO };
             let threads =
@@ -171,7 +169,7 @@ impl<T: Real> Matrix<T> {
                     stride(b.column_stride),
                     stride(b.row_stride),
                     alpha,
-                    factor,
+                    T::ONE,
                     false,
                     false,
                     false,
@@ -183,10 +181,9 @@ impl<T: Real> Matrix<T> {
 }
 
 /// The way in which a product is computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ProductPrecision {
     /// The precision of the numbers themselves.
-    #[default]
     Full,
     /// `f32` is rounded to bf16 and summed in `f32`. `f64` stays what it is.
     Bf16(bf16::Kernel),
@@ -252,7 +249,7 @@ pub struct View<'a, T> {
 }
 
 impl<'a, T: Real> View<'a, T> {
-    /// The same, if that is what it is.
+    /// The view with its type known, if its numbers are `f32`.
     fn as_f32(self) -> Option<View<'a, f32>> {
         let View { rows, columns, row_stride, column_stride, .. } = self;
         (TypeId::of::<T>() == TypeId::of::<f32>()).then(|| View {
@@ -270,12 +267,12 @@ impl<'a, T: Real> View<'a, T> {
         View { rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, values }
     }
 
-    /// Some of the rows, as [`View::columns`] has some of the columns.
+    /// The rows in a range; panics if there are not so many.
     pub fn rows(self, range: Range<usize>) -> Self {
         self.transposed().columns(range).transposed()
     }
 
-    /// Some of the columns; panics if there are not so many.
+    /// The columns in a range; panics if there are not so many.
     pub fn columns(self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.columns, "columns of the view");
         let from = (range.start * self.column_stride).min(self.values.len());
@@ -292,11 +289,11 @@ mod tests {
         let a = Matrix::from_values(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
         let b = Matrix::from_values(2, 3, vec![1.0, 0.0, 2.0, 0.0, 1.0, 0.0]);
         let mut c = Matrix::zeros(2, 2);
-        c.product(false, 1.0, a.view(), b.transposed());
+        c.product(false, a.view(), b.transposed());
         assert_eq!(c.values(), [7.0, 2.0, 16.0, 5.0]);
         let mut d = Matrix::from_values(3, 3, vec![1.0; 9]);
-        d.product(true, 2.0, a.transposed(), b.view());
-        assert_eq!(d.values(), [3.0, 9.0, 5.0, 5.0, 11.0, 9.0, 7.0, 13.0, 13.0]);
+        d.product(true, a.transposed(), b.view());
+        assert_eq!(d.values(), [2.0, 5.0, 3.0, 3.0, 6.0, 5.0, 4.0, 7.0, 7.0]);
         let b = Matrix::from_values(2, 2, vec![1.0, 0.0, 0.0, 10.0]);
         c.product_here(ProductPrecision::Full, a.view().columns(1..3).transposed(), b.view());
         assert_eq!(c.values(), [2.0, 50.0, 3.0, 60.0]);
@@ -305,24 +302,5 @@ mod tests {
         let mut rows = Matrix::default();
         rows.gather(&a, &[1, 0, 1]);
         assert_eq!(rows.values(), [4.0, 5.0, 6.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
-    }
-
-    #[test]
-    fn products_do_not_depend_on_the_number_of_threads() {
-        let value = |i: usize| ((i * 7919) % 1009) as f32 / 1009.0 - 0.5;
-        let a = Matrix::from_values(301, 257, (0..301 * 257).map(value).collect());
-        let b = Matrix::from_values(1203, 257, (0..1203 * 257).map(value).collect());
-        let product = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| {
-                let mut c = Matrix::zeros(301, 1203);
-                c.product(false, 1.0, a.view(), b.transposed());
-                let mut d = Matrix::zeros(1203, 257);
-                d.product(false, 1.0, c.transposed(), a.view());
-                d
-            })
-        };
-        let one = product(1);
-        assert!((2..5).all(|threads| product(threads) == one));
     }
 }

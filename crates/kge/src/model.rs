@@ -88,13 +88,6 @@ impl<T: Real> Model<T> {
             into.copy_from_slice(vectors.values());
         }
     }
-
-    /// The score of one candidate.
-    pub fn score(&self, query: Query, candidate: EntityId) -> T {
-        let mut vector = Matrix::default();
-        self.queries(&[query], &mut vector);
-        vector.row(0).iter().zip(self.entity.row(candidate.index())).map(|(&q, &e)| q * e).sum()
-    }
 }
 
 /// Normally distributed values of mean 0 by Marsaglia's polar method.
@@ -200,6 +193,6 @@ impl Scorer for Model<f32> {
         let mut vectors = Matrix::default();
         self.queries(queries, &mut vectors);
         into.resize(queries.len(), self.entity.rows());
-        into.product(false, 1.0, vectors.view(), self.entity.transposed());
+        into.product(false, vectors.view(), self.entity.transposed());
     }
 }

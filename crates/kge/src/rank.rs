@@ -6,7 +6,6 @@
 use mkg::{EntityId, KnownAnswers, Query, Triple};
 use rayon::prelude::*;
 use stage::{Error, Kind, Result};
-use std::collections::BTreeMap;
 
 use crate::{Matrix, Real, Scorer, row};
 
@@ -83,11 +82,11 @@ pub fn rank_triples(
     known: &KnownAnswers,
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<[Rank; 2]>> {
-    let mut scores = Matrix::default();
-    measure_blocks(triples, relations, known, progress, |asked| measure(scorer, asked, &mut scores, ranks))
+    measure_rows(scorer, triples, relations, known, progress, ranks)
 }
 
-/// The same with the model's confidence in each query's first candidate, for one more pass over each row.
+/// Ranks as [`rank_triples`] does, and finds the model's confidence in each query's first candidate by one more pass over
+/// each row.
 pub fn judge_triples(
     scorer: &dyn Scorer,
     triples: &[Triple],
@@ -95,22 +94,27 @@ pub fn judge_triples(
     known: &KnownAnswers,
     progress: &mut dyn FnMut(usize) -> Result<()>,
 ) -> Result<Vec<[Judged; 2]>> {
-    let mut scores = Matrix::default();
-    measure_blocks(triples, relations, known, progress, |asked| measure(scorer, asked, &mut scores, judge))
+    measure_rows(scorer, triples, relations, known, progress, judge)
 }
 
-fn measure<T: Send>(
+/// Results of `measure` for each target of a query, given the query's scores.
+fn measure_rows<T: Copy + Default + Send>(
     scorer: &dyn Scorer,
-    asked: &[RankedQuery<'_>],
-    scores: &mut Matrix<f32>,
+    triples: &[Triple],
+    relations: usize,
+    known: &KnownAnswers,
+    progress: &mut dyn FnMut(usize) -> Result<()>,
     measure: impl Fn(&[f32], &RankedQuery<'_>) -> Vec<T> + Sync,
-) -> Result<Vec<Vec<T>>> {
-    scorer.scores(&asked.iter().map(|asked| asked.query).collect::<Vec<_>>(), scores);
-    let measured = asked.par_iter().enumerate().map(|(i, asked)| {
-        require_finite(row::all_finite(scores.row(i)), asked.query)?;
-        Ok(measure(scores.row(i), asked))
-    });
-    measured.collect()
+) -> Result<Vec<[T; 2]>> {
+    let mut scores = Matrix::default();
+    measure_blocks(triples, relations, known, progress, |asked| {
+        scorer.scores(&asked.iter().map(|asked| asked.query).collect::<Vec<_>>(), &mut scores);
+        let measured = asked.par_iter().enumerate().map(|(i, asked)| {
+            require_finite(row::all_finite(scores.row(i)), asked.query)?;
+            Ok(measure(scores.row(i), asked))
+        });
+        Ok(measured.collect::<Result<Vec<_>>>()?.concat())
+    })
 }
 
 /// A query whose targets are to be ranked.
@@ -120,41 +124,34 @@ pub struct RankedQuery<'a> {
     pub query: Query,
     /// The targets.
     pub targets: Vec<EntityId>,
-    /// The triple and its side (0 for the tail, 1 for the head) that each target is.
-    pub places: Vec<(usize, usize)>,
     /// Entities that the filter leaves out, beside each target itself; ascending.
     pub known: &'a [EntityId],
 }
 
 /// Results of `measure` for tail and head of each triple; it gets as many queries at a time as fit a block, and
-/// answers for each of their targets.
+/// answers for each of their targets, query by query.
 pub fn measure_blocks<T: Copy + Default>(
     triples: &[Triple],
     relations: usize,
     known: &KnownAnswers,
     mut progress: impl FnMut(usize) -> Result<()>,
-    mut measure: impl FnMut(&[RankedQuery<'_>]) -> Result<Vec<Vec<T>>>,
+    mut measure: impl FnMut(&[RankedQuery<'_>]) -> Result<Vec<T>>,
 ) -> Result<Vec<[T; 2]>> {
-    // Ordered, so that work and results are the same every time.
-    let mut asked: BTreeMap<Query, RankedQuery<'_>> = BTreeMap::new();
-    for (i, triple) in triples.iter().enumerate() {
-        let sides = [(triple.tail_query(), triple.tail), (triple.head_query(relations), triple.head)];
-        for (side, (query, entity)) in sides.into_iter().enumerate() {
-            let asked = asked.entry(query).or_insert_with(|| RankedQuery {
-                query,
-                targets: Vec::new(),
-                places: Vec::new(),
-                known: known.of(query),
-            });
-            asked.targets.push(entity);
-            asked.places.push((i, side));
-        }
-    }
-    let asked: Vec<_> = asked.into_values().collect();
-    let mut measures = vec![[T::default(); 2]; triples.len()];
+    let sides = triples.iter().enumerate().flat_map(|(i, triple)| {
+        let head = (triple.head_query(relations), i, 1, triple.head);
+        [(triple.tail_query(), i, 0, triple.tail), head]
+    });
+    let mut sides: Vec<(Query, usize, usize, EntityId)> = sides.collect();
+    // Each query's together, and in the same order every time.
+    sides.sort_unstable();
+    let asked = sides.chunk_by(|a, b| a.0 == b.0).map(|same| {
+        let query = same[0].0;
+        RankedQuery { query, targets: same.iter().map(|side| side.3).collect(), known: known.of(query) }
+    });
+    let asked: Vec<_> = asked.collect();
+    let (mut measures, mut sides) = (vec![[T::default(); 2]; triples.len()], sides.iter());
     for block in asked.chunks(BLOCK) {
-        let places = block.iter().flat_map(|asked| &asked.places);
-        for (&(triple, side), measured) in places.zip(measure(block)?.into_iter().flatten()) {
+        for (measured, &(_, triple, side, _)) in measure(block)?.into_iter().zip(&mut sides) {
             measures[triple][side] = measured;
         }
         progress(block.len())?;
@@ -282,7 +279,7 @@ mod tests {
         let known = [EntityId(1), EntityId(2)];
         let confidence = |target: EntityId, known: &[EntityId]| {
             let query = Query { head: target, relation: RelationId(0) };
-            let asked = RankedQuery { query, targets: vec![target], places: Vec::new(), known };
+            let asked = RankedQuery { query, targets: vec![target], known };
             judge(&scores, &asked)[0].confidence
         };
         for (target, expected) in [(1, 4.0 / 9.0), (2, 0.5), (3, 0.4)] {

@@ -1,7 +1,6 @@
 //! The two floating-point types that everything here is generic over.
 
 use std::fmt::Debug;
-use std::iter::Sum;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
 /// `f32` where programs run, `f64` where tests compare digits.
@@ -20,7 +19,6 @@ pub trait Real:
     + AddAssign
     + SubAssign
     + MulAssign
-    + Sum
 {
     /// 0.
     const ZERO: Self;

@@ -13,23 +13,23 @@ const LANES: usize = 32;
 macro_rules! fold {
     ($start:expr, $join:expr, |$acc:ident, $($x:ident in $xs:ident),+| $step:expr) => {{
         widest!({
-                let mut lanes = [$start; LANES];
-                let whole = fold!(@len $($xs),+) / LANES * LANES;
-                $(let $x = &$xs[..];)+
-                let mut from = 0;
-                while from < whole {
-                    let to = from + LANES;
-                    fold!(@chunk lanes, from, to, |$acc, $($x),+| $step);
-                    from = to;
-                }
-                let rest = fold!(@len $($xs),+) - whole;
-                for lane in 0..rest {
-                    let $acc = lanes[lane];
-                    $(let $x = $x[whole + lane];)+
-                    lanes[lane] = $step;
-                }
-                lanes.into_iter().fold($start, $join)
-            })
+            let mut lanes = [$start; LANES];
+            let whole = fold!(@len $($xs),+) / LANES * LANES;
+            $(let $x = &$xs[..];)+
+            let mut from = 0;
+            while from < whole {
+                let to = from + LANES;
+                fold!(@chunk lanes, from, to, |$acc, $($x),+| $step);
+                from = to;
+            }
+            let rest = fold!(@len $($xs),+) - whole;
+            for lane in 0..rest {
+                let $acc = lanes[lane];
+                $(let $x = $x[whole + lane];)+
+                lanes[lane] = $step;
+            }
+            lanes.into_iter().fold($start, $join)
+        })
     }};
     (@len $first:expr $(, $rest:expr)*) => { $first.len() };
     (@chunk $lanes:ident, $from:ident, $to:ident, |$acc:ident, $($x:ident),+| $step:expr) => {{
@@ -225,16 +225,6 @@ pub fn exp_and_sum<T: Real>(xs: &mut [T], shift: T) -> T {
         }
         sums.into_iter().fold(T::ZERO, |a, b| a + b)
     })
-}
-
-/// `out = exp((x - shift) · rate)`.
-pub fn exp_into<T: Real>(xs: &[T], shift: T, rate: T, out: &mut [T]) {
-    assert_eq!(xs.len(), out.len(), "rows of one length");
-    widest!({
-        for (out, &x) in out.iter_mut().zip(xs) {
-            *out = ((x - shift) * rate).exp();
-        }
-    });
 }
 
 /// `x = a · x`.

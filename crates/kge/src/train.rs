@@ -179,29 +179,21 @@ impl<T: Real> Trainer<T> {
     /// Starts from `initial` parameters; panics if their shapes are not those of one model.
     pub fn new(initial: Initial<T>, learning_rate: f64, n3: N3) -> Self {
         let Initial { backbone, embedding, relation, core } = initial;
-        let is_distance = backbone.is_distance();
         let (entity, entities) = match embedding {
             Embedding::Table(table) => {
                 let mut table = widened(table, further_columns(backbone));
-                if is_distance {
+                if backbone.is_distance() {
                     distance::close_entities(&mut table);
                 }
                 let optimiser = Adagrad::new(learning_rate, table.rows(), table.columns());
                 (table, Entities::Free(optimiser))
             }
-            Embedding::Projected { features, projection, scale } => {
+            Embedding::Projected { features, projection } => {
                 let projection = widened(projection, further_columns(backbone));
                 let (rows, width) = (projection.rows(), projection.columns());
                 let optimiser = Adagrad::new(learning_rate, rows, width);
-                let projected = Projected {
-                    features,
-                    projection,
-                    scale,
-                    is_distance,
-                    optimiser,
-                    stale: true,
-                    ..Projected::default()
-                };
+                let projected =
+                    Projected { features, projection, optimiser, stale: true, ..Projected::default() };
                 (Matrix::zeros(0, width), Entities::Projected(Box::new(projected)))
             }
         };
@@ -220,8 +212,8 @@ impl<T: Real> Trainer<T> {
         }
     }
 
-    /// The same with the products that read or write scores in this precision. Everything else, parameters and
-    /// optimisers among it, stays in the trainer's own.
+    /// Sets the precision of the products that read or write scores. Everything else, parameters and optimisers among it,
+    /// stays in the trainer's own.
     pub fn with_precision(self, precision: ProductPrecision) -> Self {
         Trainer { precision, ..self }
     }
@@ -234,7 +226,7 @@ impl<T: Real> Trainer<T> {
     /// The model as it stands, and the trained projection `(f, width)`, if there is one; where a distance has further
     /// columns, its own are zero.
     pub fn parts(&mut self) -> (&Model<T>, Option<&Matrix<T>>) {
-        self.entities.write_table(&mut self.model.entity);
+        self.entities.write_table(&mut self.model);
         let projection = match &self.entities {
             Entities::Free(_) => None,
             Entities::Projected(projected) => Some(&projected.projection),
@@ -288,7 +280,7 @@ impl<T: Real> Trainer<T> {
 
     fn score(&mut self, batch: &Batch) {
         let StepMatrices { used, relations, outer, vectors, scores, .. } = &mut self.buffers;
-        self.entities.prepare(&mut self.model.entity, batch.queries, &batch.entities.rows, used);
+        self.entities.prepare(&mut self.model, batch, used);
         let Model { backbone, entity, relation, core } = &self.model;
         gather_relations(*backbone, relation, &batch.relations.rows, relations);
         vectors.resize(batch.queries, entity.columns());
@@ -315,8 +307,8 @@ impl<T: Real> Trainer<T> {
         }
         if *backbone == Backbone::TuckER {
             core_gradient.resize(core.rows(), core.columns());
-            core_gradient.product(false, T::ONE, outer.transposed(), vector_gradient.view());
-            outer.product(false, T::ONE, vector_gradient.view(), core.transposed());
+            core_gradient.product(false, outer.transposed(), vector_gradient.view());
+            outer.product(false, vector_gradient.view(), core.transposed());
         }
         let mut of_entities = std::mem::take(&mut self.buffers.used_gradient);
         let mut of_relations = std::mem::take(&mut self.buffers.relation_gradient);
@@ -345,7 +337,7 @@ impl<T: Real> Trainer<T> {
     }
 }
 
-/// The same columns, and so many `further` ones, zero.
+/// The matrix with so many `further` columns of zeros behind its own.
 fn widened<T: Real>(matrix: Matrix<T>, further: usize) -> Matrix<T> {
     if further == 0 {
         return matrix;
@@ -371,8 +363,7 @@ impl Trainer<f32> {
             0 => 2 * entities * width,
             // The table is there for validation, its gradient where the step goes through the entities.
             _ => {
-                let is_distance = shape.backbone.is_distance();
-                let tables = match Way::cheaper(is_distance, entities, features, width, queries, used) {
+                let tables = match Way::cheaper(shape.backbone, entities, features, width, queries, used) {
                     Way::Entities => 2 * entities * width,
                     Way::Features => entities * width + (queries + used) * features,
                 };
@@ -411,10 +402,12 @@ impl Trainer<f32> {
                 (&mut projected.projection, &mut projected.optimiser)
             }
         };
-        let of_core = ("core", core, &mut self.core_optimiser);
-        let of_core = (*backbone == Backbone::TuckER).then_some(of_core);
-        let others = [("relation", relation, &mut self.relation_optimiser)].into_iter().chain(of_core);
-        for (name, values, optimiser) in [("parameters", parameters, optimiser)].into_iter().chain(others) {
+        let of_relations = ("relation", relation, &mut self.relation_optimiser);
+        let mut tables = vec![("parameters", parameters, optimiser), of_relations];
+        if *backbone == Backbone::TuckER {
+            tables.push(("core", core, &mut self.core_optimiser));
+        }
+        for (name, values, optimiser) in tables {
             reader.load(&format!("{prefix}.{name}"), values)?;
             reader.load(&format!("{prefix}.{name}_squares"), &mut optimiser.squares)?;
         }

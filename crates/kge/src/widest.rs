@@ -3,7 +3,7 @@
 #[doc(hidden)]
 pub use pulp::Arch;
 
-/// Not to be copied: a closure that moves it can be called only once.
+/// Value that cannot be copied, so that a closure that moves it can be called only once.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Once;

@@ -5,7 +5,6 @@
 //! features; the trained projection and which entities had features (`present`) are kept beside them.
 
 use dsom_features::{FeatureTable, table};
-
 use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::{Matrix, Rank, StepLoss};
 use program::Common;

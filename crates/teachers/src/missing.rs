@@ -5,23 +5,20 @@
 //! every higher one.
 
 use dsom_features::FeatureTable;
+use kge::Matrix;
 use kge::model::normal;
-use kge::{Matrix, Real};
 use mkg::graph::Entity;
-use rand::Rng;
+use rand::RngExt;
 use recipe::{Absent, Teachers};
 use stage::{Error, Modality, Result, seed};
 
 /// Tells whether an experiment at this `rate` hides the entity's modality.
 fn is_hidden(rate: f64, seed: u64, modality: &Modality, key: &str) -> bool {
-    let mut generator = seed::generator(seed, &format!("missing/{modality}/{key}"), 0);
-    // 53 bits are what an f64 holds: uniform in [0, 1).
-    let place = (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64;
-    place < rate
+    seed::generator(seed, &format!("missing/{modality}/{key}"), 0).random::<f64>() < rate
 }
 
-/// Makes the entities absent that the modality's recipe hides, and returns how many had features.
-/// Nobody with features left is an error, unless noise takes their place.
+/// Clears the rows of entities whose modality the recipe hides, and returns their number. Nobody with features left is an
+/// error, unless noise takes their place.
 pub(crate) fn hide(
     table: &mut FeatureTable,
     teachers: &Teachers,
@@ -88,7 +85,7 @@ pub(crate) fn feature_matrix(
 pub(crate) fn normalise(row: &mut [f32]) {
     let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if norm > 0.0 {
-        row.iter_mut().for_each(|x| *x = f32::from_f64(f64::from(*x) / norm));
+        row.iter_mut().for_each(|x| *x = (f64::from(*x) / norm) as f32);
     }
 }
 
@@ -101,7 +98,7 @@ pub(crate) fn is_collapsed(features: &Matrix<f32>, table: &FeatureTable) -> bool
 
 /// Tells whether each entity has features, `(entity, 1)` of 1 and 0, as it is saved beside the model.
 pub(crate) fn presence(table: &FeatureTable) -> Matrix<f32> {
-    let values = table.present.iter().map(|present| f32::from(u8::from(*present)));
+    let values = table.present.iter().map(|present| f32::from(*present));
     Matrix::from_values(table.entities(), 1, values.collect())
 }
 

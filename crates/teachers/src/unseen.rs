@@ -32,7 +32,7 @@ pub fn place(run: &Run, modality: &Modality, model: &Model<f32>, feature: &[f32]
     normalise(&mut row);
     row.resize(projection.rows(), 0.0);
     let (row, mut entity) = (Matrix::from_values(1, row.len(), row), Matrix::zeros(1, projection.columns()));
-    entity.product(false, 1.0, row.view(), projection.view());
+    entity.product(false, row.view(), projection.view());
     if model.backbone.is_distance() {
         close_entity(entity.row_mut(0));
     }

@@ -108,12 +108,12 @@ pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Re
     }
 }
 
-/// TuckER: reals of a relation's embedding. The core tensor has so many times 2k times 2k.
+/// Reals of a relation's embedding in TuckER, whose core has so many times 2k times 2k.
 const RELATION_WIDTH: usize = 32;
 /// Standard deviation of the initial embeddings.
 const DEVIATION: f64 = 1e-3;
 
-/// The shape of a model that is trained so.
+/// The shape of the model that these keys ask for.
 pub fn shape(training: &Training) -> Shape {
     Shape { backbone: training.backbone, rank: training.rank, relation_width: RELATION_WIDTH }
 }
@@ -142,7 +142,7 @@ pub fn initial(
             // Glorot and Bengio (2010), the normal form.
             let deviation = (2.0 / (features.columns() + width) as f64).sqrt();
             let projection = normal(features.columns(), width, deviation, &mut generator);
-            Embedding::Projected { features, projection, scale: 1.0 }
+            Embedding::Projected { features, projection }
         }
     };
     // Of unit variance where relation and head are: the core alone must not make queries large.

@@ -82,7 +82,7 @@ impl Engine for DeviceTrainer<f32> {
     }
 }
 
-/// Place of the arithmetic, and its products. Only what makes an engine looks inside.
+/// Place of the arithmetic, with the precision of its products. Only code that makes an engine looks inside.
 pub enum Place {
     /// The CPU, by the hand-written engine.
     Cpu(ProductPrecision),
@@ -91,7 +91,7 @@ pub enum Place {
 }
 
 impl Place {
-    /// The one that was asked for, with products in `asked_precision`; an error if a device is not there, or this program was
+    /// The place that was asked for, with products in `asked_precision`; an error if a device is not there, or this program was
     /// built without it.
     pub fn choose(asked: program::Device, asked_precision: Precision) -> Result<Place> {
         Ok(match device::choose(asked)? {
@@ -100,7 +100,7 @@ impl Place {
         })
     }
 
-    /// Name of its products in a summary.
+    /// Name of the products in a summary.
     pub fn products(&self) -> String {
         match self {
             Place::Cpu(precision) => precision.to_string(),
@@ -122,7 +122,7 @@ impl Place {
         }
     }
 
-    /// Refuses work that needs more bytes than there are; `knob` says what to lower.
+    /// Refuses work that needs more bytes than there are; `knob` says what would make it smaller.
     pub fn require_memory(&self, bytes: u64, what: &str, knob: &str) -> Result<()> {
         match self {
             Place::Cpu(_) => resources::require_memory(bytes, what, knob),
@@ -153,7 +153,7 @@ impl Place {
             Place::Cpu(_) => Ok(()),
             Place::Device(device, _) => {
                 let bytes = models.iter().map(|model| DeviceModel::memory(model, queries)).sum();
-                device::require_memory(device, bytes, what, "the models' rank")
+                device::require_memory(device, bytes, what, "lower the models' rank")
             }
         }
     }

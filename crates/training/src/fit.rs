@@ -31,7 +31,7 @@ pub trait Learner {
     }
     /// The ranks of tail and head of each validation triple by the model as it stands.
     fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>>;
-    /// An error if any parameter is no longer finite.
+    /// Refuses parameters that are no longer finite.
     fn require_finite(&mut self) -> Result<()>;
     /// Everything needed to go on.
     fn state(&mut self) -> Result<NamedTensors<'_>>;

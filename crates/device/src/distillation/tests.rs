@@ -19,9 +19,7 @@ fn terms(term: Divergence, mean: bool, tau: f64) -> Terms {
 fn tail_lists(tails: &[Vec<u32>]) -> TailLists {
     let tails: Vec<Vec<EntityId>> =
         tails.iter().map(|of| of.iter().copied().map(EntityId).collect()).collect();
-    let tails = lists(&device(), tails.iter().map(|of| of.iter())).unwrap();
-    let is_tail = tails.ne(crate::host::NOWHERE).unwrap().to_dtype(DType::F64).unwrap();
-    TailLists { counts: is_tail.sum_keepdim(1).unwrap(), tails, is_tail }
+    TailLists::new(lists(&device(), tails.iter().map(|of| of.iter())).unwrap()).unwrap()
 }
 
 /// One combination for each row, for the tails at these positions.

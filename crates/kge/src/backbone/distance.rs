@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use crate::{Matrix, Real, row, widest};
 
 /// Columns behind the embedding.
-pub const COLUMNS: usize = 2;
+pub(crate) const COLUMNS: usize = 2;
 
 /// Writes an entity's further columns: `[t | -‖t‖², 1]`. Panics if there are none.
 pub fn close_entity<T: Real>(entity: &mut [T]) {

@@ -31,8 +31,8 @@ enum Instructions {
 }
 
 impl Kernel {
-    /// All that this processor has, the fastest first. Their last bits differ.
-    pub fn all() -> Vec<Kernel> {
+    /// Kernels that this processor can run, the fastest first. The last bits of their products differ.
+    pub(crate) fn all() -> Vec<Kernel> {
         let mut all: Vec<Instructions> = Vec::new();
         #[cfg(target_arch = "x86_64")]
         if avx512::available() {
@@ -68,7 +68,6 @@ impl Kernel {
         _threads: usize,
         _target: (&mut [f32], usize),
         _keep: bool,
-        _factor: f32,
         _a: View<'_, f32>,
         _b: View<'_, f32>,
     ) {
@@ -78,7 +77,7 @@ impl Kernel {
 
 #[cfg(target_arch = "x86_64")]
 impl Kernel {
-    /// `target = keep · target + bf16(factor · a) · bf16(b)` on some of the pool's threads, or on the caller alone.
+    /// `target = keep · target + bf16(a) · bf16(b)` on some of the pool's threads, or on the caller alone.
     /// The target is given with its columns; it and the operands have matching shapes, and none is empty. The bits
     /// are the same for any number of threads, but not for every kernel.
     pub(super) fn multiply(
@@ -86,13 +85,12 @@ impl Kernel {
         threads: usize,
         (values, columns): (&mut [f32], usize),
         keep: bool,
-        factor: f32,
         a: View<'_, f32>,
         b: View<'_, f32>,
     ) {
         assert_eq!((a.rows, b.columns), (values.len() / columns, columns), "shape of the product");
         let target = blocks::BlockTarget { values: values.as_mut_ptr(), rows: a.rows, columns, keep };
-        blocks::product(self, threads, target, pack::Operand::left(a, factor), pack::Operand::right(b));
+        blocks::product(self, threads, target, pack::Operand::left(a), pack::Operand::right(b));
     }
 
     #[expect(unsafe_code, reason = "calls what needs instructions found at run time")]

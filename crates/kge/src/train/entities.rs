@@ -1,13 +1,13 @@
 //! The two kinds of entity embeddings in training, and how each is scored and learns.
 //!
-//! A free table `E` scores queries `Q` as `S = Q Eᵀ`. A projected one, `E = F W / s` with fixed features `F`, can do
+//! A free table `E` scores queries `Q` as `S = Q Eᵀ`. A projected one, `E = F W` with fixed features `F`, can do
 //! the same through the entities, or never form `E` at all:
 //!
 //! ```text
-//!                     through the entities            through the features
-//! scores              E = F W / s,  S = Q Eᵀ           K = Q Wᵀ / s,  S = K Fᵀ
-//! ∂Q                  G E                             ∂K = G F,  ∂Q = ∂K W / s
-//! ∂W                  ∂E = Gᵀ Q + ∂U,  Fᵀ ∂E / s        (∂Kᵀ Q + Fᵤᵀ ∂U) / s
+//!           through the entities          through the features
+//! scores    E = F W,  S = Q Eᵀ            K = Q Wᵀ,  S = K Fᵀ
+//! ∂Q        G E                           ∂K = G F,  ∂Q = ∂K W
+//! ∂W        ∂E = Gᵀ Q + ∂U,  Fᵀ ∂E        ∂Kᵀ Q + Fᵤᵀ ∂U
 //! ```
 //!
 //! A distance has `-‖e‖²` of every entity in the table, so there a projected one takes the way through the entities, and
@@ -18,25 +18,23 @@
 
 use rayon::prelude::*;
 
-use super::Uses;
+use super::{Batch, Uses};
 use crate::adagrad::Adagrad;
 use crate::backbone::distance;
 use crate::matrix::index;
-use crate::{Matrix, ProductPrecision, Real, row};
+use crate::{Backbone, Matrix, Model, ProductPrecision, Real, row};
 
 /// Source of the entity embeddings.
 #[derive(Clone, Debug)]
 pub enum Embedding<T> {
     /// A free table `(entity, 2k)`: structural teacher and student.
     Table(Matrix<T>),
-    /// `features · projection / scale`: fixed features `(entity, f)`, a trained projection `(f, 2k)`.
+    /// `features · projection`: fixed features `(entity, f)`, a trained projection `(f, 2k)`.
     Projected {
         /// Zero rows for entities without features: no evidence, no embedding.
         features: Matrix<T>,
         /// Parameters that are trained.
         projection: Matrix<T>,
-        /// Divides the product.
-        scale: f64,
     },
 }
 
@@ -51,10 +49,10 @@ pub enum Way {
 }
 
 impl Way {
-    /// The cheaper one, in multiplications of a step of so many `queries` that uses `used` entities itself; the one
-    /// way of a distance.
+    /// The cheaper way, in multiplications of a step of so many `queries` that uses `used` entities itself; a distance has
+    /// the one through the entities alone.
     pub fn cheaper(
-        is_distance: bool,
+        backbone: Backbone,
         entities: usize,
         features: usize,
         width: usize,
@@ -64,12 +62,13 @@ impl Way {
         let through_entities = 2 * entities * features * width + 3 * queries * entities * width;
         let through_features =
             2 * queries * entities * features + (3 * queries + 2 * used) * features * width;
-        if !is_distance && through_features < through_entities { Way::Features } else { Way::Entities }
+        let is_free = !backbone.is_distance();
+        if is_free && through_features < through_entities { Way::Features } else { Way::Entities }
     }
 }
 
-/// Entity embeddings with their optimiser. `table` is the entity table of the model as it scores: the parameters
-/// themselves where embeddings are free, and where they are projected a product that may lag behind.
+/// Entity embeddings with their optimiser. The model's entity table, as it scores, is the parameters themselves where
+/// embeddings are free, and where they are projected a product that may lag behind.
 #[derive(Debug)]
 pub(crate) enum Entities<T> {
     Free(Adagrad<T>),
@@ -77,27 +76,22 @@ pub(crate) enum Entities<T> {
 }
 
 impl<T: Real> Entities<T> {
-    /// Prepares a step on so many queries that uses the entities `uses`, and reads their embeddings.
-    pub(crate) fn prepare(
-        &mut self,
-        table: &mut Matrix<T>,
-        queries: usize,
-        uses: &[u32],
-        into: &mut Matrix<T>,
-    ) {
+    /// Prepares a step on `batch`, and reads the embeddings of the entities that it uses itself.
+    pub(crate) fn prepare(&mut self, model: &mut Model<T>, batch: &Batch, into: &mut Matrix<T>) {
+        let uses = &batch.entities.rows;
         if let Entities::Projected(projected) = self {
-            let Projected { features, projection, is_distance, .. } = &**projected;
+            let Projected { features, projection, used, way, .. } = &mut **projected;
             let (columns, width) = (features.columns(), projection.columns());
-            projected.way = Way::cheaper(*is_distance, features.rows(), columns, width, queries, uses.len());
-            if projected.way == Way::Features {
-                projected.used.gather(&projected.features, uses);
+            let (entities, queries) = (features.rows(), batch.queries);
+            *way = Way::cheaper(model.backbone, entities, columns, width, queries, uses.len());
+            if *way == Way::Features {
+                used.gather(features, uses);
                 into.resize(uses.len(), width);
-                let factor = projected.factor();
-                return into.product(false, factor, projected.used.view(), projected.projection.view());
+                return into.product(false, used.view(), projection.view());
             }
         }
-        self.write_table(table);
-        into.gather(table, uses);
+        self.write_table(model);
+        into.gather(&model.entity, uses);
     }
 
     /// `scores (query, entity)` of the query `vectors (query, 2k)`.
@@ -110,15 +104,15 @@ impl<T: Real> Entities<T> {
     ) {
         let (vectors, entities) = match self {
             Entities::Projected(projected) if projected.way == Way::Features => {
-                let (factor, projection) = (projected.factor(), projected.projection.transposed());
-                projected.keys.resize(vectors.rows(), projected.features.columns());
-                projected.keys.product(false, factor, vectors.view(), projection);
-                (&projected.keys, &projected.features)
+                let Projected { features, projection, keys, .. } = &mut **projected;
+                keys.resize(vectors.rows(), features.columns());
+                keys.product(false, vectors.view(), projection.transposed());
+                (&*keys, &*features)
             }
             _ => (vectors, table),
         };
         scores.resize(vectors.rows(), entities.rows());
-        scores.product_in(precision, false, T::ONE, vectors.view(), entities.transposed());
+        scores.product_in(precision, false, vectors.view(), entities.transposed());
     }
 
     /// The gradient of the query vectors, from the scores' gradient.
@@ -132,11 +126,11 @@ impl<T: Real> Entities<T> {
         into.resize(scores.rows(), table.columns());
         match self {
             Entities::Projected(projected) if projected.way == Way::Features => {
-                let (factor, features) = (projected.factor(), projected.features.view());
-                projected.keys.product_in(precision, false, T::ONE, scores.view(), features);
-                into.product(false, factor, projected.keys.view(), projected.projection.view());
+                let Projected { features, projection, keys, .. } = &mut **projected;
+                keys.product_in(precision, false, scores.view(), features.view());
+                into.product(false, keys.view(), projection.view());
             }
-            _ => into.product_in(precision, false, T::ONE, scores.view(), table.view()),
+            _ => into.product_in(precision, false, scores.view(), table.view()),
         }
     }
 
@@ -156,16 +150,16 @@ impl<T: Real> Entities<T> {
         }
     }
 
-    pub(crate) fn write_table(&mut self, table: &mut Matrix<T>) {
+    /// Brings the model's table up to date.
+    pub(crate) fn write_table(&mut self, model: &mut Model<T>) {
         let Entities::Projected(projected) = self else { return };
-        let Projected { features, projection, .. } = &**projected;
-        if projected.stale {
-            table.resize(features.rows(), projection.columns());
-            table.product(false, projected.factor(), features.view(), projection.view());
-            if projected.is_distance {
-                distance::close_entities(table);
+        let Projected { features, projection, stale, .. } = &mut **projected;
+        if std::mem::take(stale) {
+            model.entity.resize(features.rows(), projection.columns());
+            model.entity.product(false, features.view(), projection.view());
+            if model.backbone.is_distance() {
+                distance::close_entities(&mut model.entity);
             }
-            projected.stale = false;
         }
     }
 }
@@ -236,10 +230,8 @@ impl<T: Real> EntityGradients<'_, T> {
 #[derive(Debug, Default)]
 pub(crate) struct Projected<T> {
     pub(crate) features: Matrix<T>,
+    /// With zeros in the further columns of a distance.
     pub(crate) projection: Matrix<T>,
-    pub(crate) scale: f64,
-    /// True if the table has the norms of its rows; the projection's last columns are zero then.
-    pub(crate) is_distance: bool,
     pub(crate) optimiser: Adagrad<T>,
     /// True if the model's table is older than the projection.
     pub(crate) stale: bool,
@@ -253,22 +245,16 @@ pub(crate) struct Projected<T> {
 }
 
 impl<T: Real> Projected<T> {
-    fn factor(&self) -> T {
-        T::from_f64(1.0 / self.scale)
-    }
-
     fn update(&mut self, table: &Matrix<T>, gradients: &EntityGradients<'_, T>) {
-        let factor = self.factor();
         self.gradient.resize(self.projection.rows(), self.projection.columns());
         match self.way {
             Way::Entities => {
                 gradients.of_all(table, &mut self.entity_gradient);
-                let (features, entities) = (self.features.transposed(), self.entity_gradient.view());
-                self.gradient.product(false, factor, features, entities);
+                self.gradient.product(false, self.features.transposed(), self.entity_gradient.view());
             }
             Way::Features => {
-                self.gradient.product(false, factor, self.keys.transposed(), gradients.vectors.view());
-                self.gradient.product(true, factor, self.used.transposed(), gradients.used.view());
+                self.gradient.product(false, self.keys.transposed(), gradients.vectors.view());
+                self.gradient.product(true, self.used.transposed(), gradients.used.view());
             }
         }
         self.optimiser.step(&mut self.projection, &self.gradient);

@@ -2,7 +2,7 @@
 
 use crate::matrix::index;
 
-/// The rows, ascending, each once; with the queries composed from it and its share of the regulariser.
+/// Rows, ascending, each once, with the positions at which they are composed into queries.
 #[derive(Debug, Default)]
 pub struct Uses {
     /// The rows' indices in the table.
@@ -12,7 +12,7 @@ pub struct Uses {
     /// The positions of row number `i` are `positions[starts[i]..starts[i + 1]]`.
     starts: Vec<usize>,
     positions: Vec<usize>,
-    /// For each position of the batch, the number of its row.
+    /// The number of the row that is composed at each position of the batch.
     pub numbers: Vec<u32>,
 }
 

@@ -32,7 +32,7 @@ fn permitted() -> bool {
 pub(super) struct Tiles(());
 
 impl Tiles {
-    /// All eight as 16 rows of 64 bytes.
+    /// Configures all eight as 16 rows of 64 bytes.
     #[expect(unsafe_code, reason = "AMX has no stable intrinsics")]
     pub(super) fn new() -> Self {
         #[repr(C, align(64))]

@@ -50,30 +50,28 @@ pub(super) struct Operand<'a> {
     depth: usize,
     outer_stride: usize,
     depth_stride: usize,
-    /// Multiplies every value before it is rounded.
-    factor: f32,
     pub(super) side: OperandSide,
 }
 
 impl<'a> Operand<'a> {
     /// The left operand: its rows are the product's.
-    pub(super) fn left(a: View<'a, f32>, factor: f32) -> Self {
-        Operand::new(a, factor, OperandSide::Left)
+    pub(super) fn left(a: View<'a, f32>) -> Self {
+        Operand::new(a, OperandSide::Left)
     }
 
     /// The right operand: its columns are the product's.
     pub(super) fn right(b: View<'a, f32>) -> Self {
-        Operand::new(b.transposed(), 1.0, OperandSide::Right)
+        Operand::new(b.transposed(), OperandSide::Right)
     }
 
     /// Packing reads vectors along the stride of 1 without looking: the last value must lie in the slice.
-    fn new(outer_by_depth: View<'a, f32>, factor: f32, side: OperandSide) -> Self {
+    fn new(outer_by_depth: View<'a, f32>, side: OperandSide) -> Self {
         let View { rows: outer, columns: depth, row_stride, column_stride, values } = outer_by_depth;
         assert!(outer > 0 && depth > 0, "an empty operand");
         assert!(row_stride == 1 || column_stride == 1, "neighbours in one of the dimensions");
         let last = (outer - 1) * row_stride + (depth - 1) * column_stride;
         assert!(last < values.len(), "a view covers its values");
-        Operand { values, outer, depth, outer_stride: row_stride, depth_stride: column_stride, factor, side }
+        Operand { values, outer, depth, outer_stride: row_stride, depth_stride: column_stride, side }
     }
 
     pub(super) fn panels(&self) -> usize {
@@ -151,7 +149,7 @@ impl<'a> Operand<'a> {
         words
     }
 
-    /// 16 neighbours from `start + from` on, zero from `start + end` on, times the factor.
+    /// 16 neighbours from `start + from` on, zero from `start + end` on.
     #[inline]
     #[expect(unsafe_code, reason = "vectors are read through pointers")]
     #[target_feature(enable = "avx512f")]
@@ -163,8 +161,7 @@ impl<'a> Operand<'a> {
         let ahead = pointer.wrapping_add(AHEAD * DEPTH * self.depth_stride);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
         // SAFETY: the mask selects only values below `end` of a row that `new` found to lie in the slice.
-        let values = unsafe { _mm512_maskz_loadu_ps(mask, pointer) };
-        _mm512_mul_ps(values, _mm512_set1_ps(self.factor))
+        unsafe { _mm512_maskz_loadu_ps(mask, pointer) }
     }
 }
 
