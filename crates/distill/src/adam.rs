@@ -44,15 +44,12 @@ impl<T: Real> Adam<T> {
         let moments = self.mean.values_mut().par_chunks_mut(chunk);
         let moments = moments.zip(self.square.values_mut().par_chunks_mut(chunk));
         let blocks = self.parameters.values_mut().par_chunks_mut(chunk).zip(moments).enumerate();
-        blocks.for_each_init(
-            || Matrix::zeros(0, 0),
-            |buffer, (index, (parameters, (means, squares)))| {
-                let range = index * rows..((index + 1) * rows).min(total);
-                buffer.resize(range.len(), columns);
-                gradient(range, buffer);
-                update(step, parameters, buffer.values(), means, squares);
-            },
-        );
+        blocks.for_each_init(Matrix::default, |buffer, (index, (parameters, (means, squares)))| {
+            let range = index * rows..((index + 1) * rows).min(total);
+            buffer.resize(range.len(), columns);
+            gradient(range, buffer);
+            update(step, parameters, buffer.values(), means, squares);
+        });
     }
 }
 

@@ -9,14 +9,10 @@
 //!
 //! The rows are in the order of the graph's queries, as those of the soft labels are.
 
-use arrow::array::{ArrayRef, Float32Array, RecordBatch, StringArray, UInt32Array};
-use kge::Matrix;
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::errors::ParquetError;
-use parquet::file::properties::WriterProperties;
-use stage::files::write_atomically;
-use stage::{Error, Kind, Modality, Result, interrupt};
+use arrow::array::{ArrayRef, Float32Array, UInt32Array};
+use dsom_soft_labels::query_columns;
+use mkg::graph::write_table;
+use stage::{Modality, Result};
 use std::path::Path;
 use std::sync::Arc;
 use training::Data;
@@ -25,66 +21,29 @@ use crate::strategy::Strategy;
 
 pub(crate) const FILE: &str = "strategies.parquet";
 
-/// Asks about all training queries, so many at a time, and writes the answers, atomically: `ask` has what the policy says of a
-/// batch, `log π (query, strategy)`.
-pub(crate) fn write(
-    path: &Path,
-    data: &Data,
-    teachers: &[Modality],
-    at_once: usize,
-    mut ask: impl FnMut(&[u32]) -> Result<Matrix<f32>>,
-) -> Result<()> {
-    let schema = batch(data, teachers, &[], &Matrix::zeros(0, 0))?.schema();
-    let compression = Compression::ZSTD(ZstdLevel::default());
-    let properties = WriterProperties::builder().set_compression(compression).build();
-    write_atomically(path, |file| {
-        let mut writer = ArrowWriter::try_new(file, schema, Some(properties)).map_err(failed)?;
-        for queries in data.numbers().chunks(at_once.max(1)) {
-            interrupt::check()?;
-            writer.write(&batch(data, teachers, queries, &ask(queries)?)?).map_err(failed)?;
-        }
-        writer.close().map_err(failed)?;
-        Ok(())
-    })
-}
-
-fn failed(error: ParquetError) -> Error {
-    Error::new(Kind::Io, "cannot write Parquet").because(error)
-}
-
-fn batch(data: &Data, teachers: &[Modality], queries: &[u32], said: &Matrix<f32>) -> Result<RecordBatch> {
-    let (mut heads, mut relations, mut neighbours) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut head_names, mut relation_names) = (Vec::new(), Vec::new());
-    for number in queries {
-        let query = data.query(*number);
-        heads.push(query.head.0);
-        relations.push(query.relation.0);
-        head_names.push(data.vocabulary.entities[query.head.index()].label());
-        relation_names.push(data.vocabulary.relation_label(query.relation));
-        neighbours.push(data.tails(*number).len() as u32);
+/// Writes what the policy says of all training queries: `said` has `log π (query, strategy)`, row after row.
+pub(crate) fn write(path: &Path, data: &Data, teachers: &[Modality], said: &[f32]) -> Result<()> {
+    let queries = 0..data.queries.len();
+    let mut columns: Vec<(&str, ArrayRef)> = query_columns(data, queries.clone()).into();
+    let neighbours = queries.map(|query| data.queries.tails(query).len() as u32);
+    columns.push(("neighbours", Arc::new(UInt32Array::from_iter_values(neighbours))));
+    let strategies = Strategy::every(teachers.len());
+    let names: Vec<String> = strategies.iter().map(|strategy| strategy.name(teachers)).collect();
+    for (strategy, name) in strategies.iter().zip(&names) {
+        let probabilities = said.iter().skip(strategy.0).step_by(strategies.len()).map(|x| x.exp());
+        columns.push((name, Arc::new(Float32Array::from_iter_values(probabilities))));
     }
-    let mut columns: Vec<(String, ArrayRef, bool)> = vec![
-        ("head".to_owned(), Arc::new(UInt32Array::from(heads)), false),
-        ("relation".to_owned(), Arc::new(UInt32Array::from(relations)), false),
-        ("head_name".to_owned(), Arc::new(StringArray::from(head_names)), false),
-        ("relation_name".to_owned(), Arc::new(StringArray::from(relation_names)), false),
-        ("neighbours".to_owned(), Arc::new(UInt32Array::from(neighbours)), false),
-    ];
-    for strategy in Strategy::every(teachers.len()) {
-        let probabilities = (0..queries.len()).map(|row| said.row(row)[strategy.index()].exp());
-        let probabilities = Arc::new(Float32Array::from_iter_values(probabilities));
-        columns.push((strategy.name(teachers), probabilities, false));
-    }
-    RecordBatch::try_from_iter_with_nullable(columns).map_err(|e| Error::data(e.to_string()))
+    write_table(path, columns.into_iter().map(|(name, values)| (name, values, false)).collect())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::fixture::names;
-    use crate::policy::{Dense, Input, Policy};
+    use crate::policy::{Dense, Policy};
     use arrow::array::AsArray;
     use arrow::datatypes::{Float32Type, UInt32Type};
+    use kge::Matrix;
     use kge::checkpoint::TensorReader;
     use mkg::graph::{column, for_each_batch};
     use mkg::{Entity, KnownAnswers, QuerySet, Relation, Triple, Vocabulary};
@@ -101,26 +60,24 @@ mod tests {
         }
     }
 
-    /// Sees the query's number; its logits are that number times (0, 1, 2) · `slope`.
+    /// A policy that sees the query's number; its logits are that number times (0, 1, 2) · `slope`.
     fn policy<'a>(slope: f32) -> Policy<'a, f32> {
         let number = |query: usize, into: &mut [f32]| into[0] = query as f32;
-        let inputs = vec![Input { name: "number".into(), block: Box::new(Dense::new(1, number)) as _ }];
+        let inputs = vec![Box::new(Dense::new(1, number)) as _];
         let layers = [vec![1.0], vec![0.0], vec![0.0, slope, 2.0 * slope], vec![0.0; 3]];
         Policy::of(inputs, layers.map(|row| Matrix::from_values(1, row.len(), row)).into(), 0.1)
     }
 
     #[test]
-    fn the_policy_that_was_kept_is_asked_in_batches() {
+    fn the_file_has_what_the_policy_that_was_kept_says() {
         let dir = tempfile::tempdir().unwrap();
         let (kept, path) = (dir.path().join("policy.safetensors"), dir.path().join(FILE));
-        policy(2.0f32.ln()).tensors().write(&kept).unwrap();
+        policy(2.0f32.ln()).tensors(&names(1)).write(&kept).unwrap();
         // What training left in memory is not what was kept.
         let mut policy = policy(7.0);
-        policy.load(&TensorReader::open(&kept).unwrap()).unwrap();
-        let ask = |queries: &[u32]| {
-            Ok(policy.forward(&queries.iter().map(|query| *query as usize).collect::<Vec<_>>()).clone())
-        };
-        write(&path, &data(), &names(2), 2, ask).unwrap();
+        policy.load(&names(1), &TensorReader::open(&kept).unwrap()).unwrap();
+        let said = [&[0, 1][..], &[2]].map(|batch| policy.forward(batch).values().to_vec());
+        write(&path, &data(), &names(2), &said.concat()).unwrap();
         let (mut rows, mut relations, mut counts) = (Vec::new(), Vec::new(), Vec::new());
         for_each_batch(&path, |batch| {
             let texts = column(batch, "relation_name")?.as_string::<i32>();

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use crate::strategy::{Strategy, strategies};
 
-/// The soft labels of a set of queries.
+/// The soft labels of a set of queries, and what was computed of them.
 pub struct Sources<'a> {
     /// The teachers' scores.
     pub labels: &'a SoftLabels,
@@ -16,14 +16,14 @@ pub struct Sources<'a> {
 }
 
 impl<'a> Sources<'a> {
-    /// Those of so many queries.
+    /// Sources of so many queries.
     pub fn new(labels: &'a SoftLabels, queries: usize) -> Self {
         Sources { labels, log_sums: vec![OnceLock::new(); queries * strategies(labels.teachers().len())] }
     }
 
-    /// Those of the query of this number.
+    /// All teachers' scores of the query of this number.
     pub fn of(&self, query: usize) -> QueryTeachers<'_> {
-        QueryTeachers { labels: self.labels, log_sums: &self.log_sums, query }
+        QueryTeachers { sources: self, query }
     }
 }
 
@@ -31,9 +31,9 @@ impl<'a> Sources<'a> {
 pub struct Scratch {
     /// A combination's scores.
     pub combined: Vec<f32>,
-    /// One teacher's.
+    /// One teacher's scores.
     pub single: Vec<f32>,
-    /// Exponentials of either.
+    /// Exponentials of either of them.
     pub soft: Vec<f32>,
 }
 
@@ -47,21 +47,20 @@ impl Scratch {
 
 /// All teachers' scores of one query.
 pub struct QueryTeachers<'a> {
-    labels: &'a SoftLabels,
-    log_sums: &'a [OnceLock<f32>],
+    sources: &'a Sources<'a>,
     query: usize,
 }
 
 impl QueryTeachers<'_> {
     /// The number of teachers.
     pub fn count(&self) -> usize {
-        self.labels.teachers().len()
+        self.sources.labels.teachers().len()
     }
 
     /// One teacher's scores by `weight`, for temperature `tau`.
     pub fn fill(&self, teacher: usize, weight: f64, tau: f64, into: &mut [f32]) {
         // Softening the weighted scores by τ is softening the scores by τ / weight: a lossy cache depends on it.
-        self.labels.fill(self.query, teacher, tau / weight, into);
+        self.sources.labels.fill(self.query, teacher, tau / weight, into);
         if weight != 1.0 {
             row::scale(into, f32::from_f64(weight));
         }
@@ -74,7 +73,7 @@ impl QueryTeachers<'_> {
             if i == 0 {
                 self.fill(teacher, weight, tau, combined);
             } else {
-                self.labels.fill(self.query, teacher, tau / weight, single);
+                self.sources.labels.fill(self.query, teacher, tau / weight, single);
                 row::add_scaled(combined, f32::from_f64(weight), single);
             }
         }
@@ -88,9 +87,9 @@ impl QueryTeachers<'_> {
 
     /// `ln Σ exp` of the combination.
     pub fn log_sum(&self, strategy: Strategy, scratch: &mut Scratch) -> f64 {
-        let slot = self.query * strategies(self.count()) + strategy.index();
+        let slot = self.query * strategies(self.count()) + strategy.0;
         // Rounded before its first use, so that later uses see the same number.
-        let log_sum = self.log_sums[slot].get_or_init(|| {
+        let log_sum = self.sources.log_sums[slot].get_or_init(|| {
             self.combine(strategy, 1.0, scratch);
             f32::from_f64(row::log_sum_exp(&scratch.combined, 1.0))
         });
@@ -99,7 +98,7 @@ impl QueryTeachers<'_> {
 
     /// The combination's score of one entity.
     pub fn score(&self, strategy: Strategy, entity: EntityId) -> f64 {
-        let scores = strategy.members().map(|teacher| self.labels.score(self.query, teacher, entity));
+        let scores = strategy.members().map(|teacher| self.sources.labels.score(self.query, teacher, entity));
         f64::from(strategy.share()) * scores.map(f64::from).sum::<f64>()
     }
 

@@ -11,7 +11,8 @@ use crate::engine::FromWhere;
 ///
 /// Reads graph/ (train and valid) and soft-labels/, writes student/: the student and the policy of the epoch with
 /// the best validation MRR, what that policy chooses for every training query (strategies.parquet), the
-/// scales of MulDE's Senior (senior.safetensors), and events.jsonl with every epoch's losses, rewards and shares of strategies. An interrupted start continues. With --set distill.term.kind=none the student learns alone.
+/// scales of MulDE's Senior (senior.safetensors), and events.jsonl with every epoch's losses, rewards and shares of
+/// strategies. An interrupted start continues. With --set distill.term.kind=none the student learns alone.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]

@@ -5,6 +5,7 @@
 
 mod on_device;
 
+use device::Terms;
 use dsom_soft_labels::SoftLabels;
 use kge::{Initial, Model, StepLoss, Trainer};
 use mkg::QuerySet;
@@ -17,7 +18,6 @@ use crate::likelihood::Triples;
 use crate::objective::terms;
 use crate::policy::Policy;
 use crate::supervision::{Lessons, RewardedAction, StudentObjective, Supervision};
-use device::Terms;
 use on_device::DeviceStudent;
 pub(crate) use on_device::FromWhere;
 
@@ -75,7 +75,8 @@ impl StudentEngine for CpuStudent<'_> {
     }
 }
 
-/// A student that starts from `initial`, taught by `labels` or, on a device, by `teachers`, whose scores are then computed anew.
+/// A student that starts from `initial`, taught by `labels` or, on a device, by `teachers`, whose scores are then computed
+/// anew.
 pub(crate) fn student_engine<'a>(
     place: &Place,
     initial: Initial<f32>,

@@ -11,7 +11,7 @@ use recipe::PolicyState;
 use std::ops::Range;
 use std::sync::OnceLock;
 
-use crate::policy::{Block, Dense, Input, fill_rows, scale_to_one, sum_rows};
+use crate::policy::{Dense, Input, fill_rows, scale_to_one, sum_rows};
 
 /// The widths of the inputs, for an estimate of memory.
 pub(crate) fn widths(state: PolicyState, labels: &SoftLabels) -> Vec<usize> {
@@ -22,17 +22,20 @@ pub(crate) fn widths(state: PolicyState, labels: &SoftLabels) -> Vec<usize> {
     }
 }
 
-/// The inputs for the training queries, numbered up to `queries`. `models` are the teachers whose scores may be cheaper to
-/// factor than to read.
+/// The inputs for so many training `queries`, of which a `batch` holds so many at most. `models` are those of all teachers,
+/// whose scores may be cheaper to factor than to read, or none.
 pub(crate) fn inputs<'a>(
     state: PolicyState,
     queries: usize,
+    batch: usize,
     labels: &'a SoftLabels,
-    models: Vec<Option<Model<f32>>>,
-) -> Vec<Input<'a, f32>> {
-    let mut inputs = Vec::new();
-    for (teacher, (modality, model)) in labels.teachers().iter().zip(models).enumerate() {
-        let block: Box<dyn Block<f32> + 'a> = match (state, model) {
+    models: Vec<Model<f32>>,
+) -> Vec<Box<dyn Input<f32> + 'a>> {
+    let mut models = models.into_iter();
+    let input = |teacher: usize| -> Box<dyn Input<f32> + 'a> {
+        // Factors say the same as the scores only if these are all there, and are cheaper only if they are narrow.
+        let factors = models.next().filter(|model| labels.is_whole() && model.width() < batch);
+        match (state, factors) {
             (PolicyState::Query, _) => {
                 let width = labels.vector(0, teacher).len();
                 Box::new(Dense::new(width, move |query: usize, into: &mut [f32]| {
@@ -40,20 +43,18 @@ pub(crate) fn inputs<'a>(
                     scale_to_one(into);
                 }))
             }
-            // The factors say the same as the scores only if these are all there.
-            (PolicyState::Scores, Some(model)) if labels.is_whole() => {
+            (PolicyState::Scores, Some(model)) => {
                 Box::new(Factored::new(model.entity, TeacherScores::new(labels, teacher, queries)))
             }
-            (PolicyState::Scores, _) => {
+            (PolicyState::Scores, None) => {
                 let scores = TeacherScores::new(labels, teacher, queries);
                 Box::new(Dense::new(labels.entities(), move |query: usize, into: &mut [f32]| {
                     scores.fill(query, into)
                 }))
             }
-        };
-        inputs.push(Input { name: modality.to_string(), block });
-    }
-    inputs
+        }
+    };
+    (0..labels.teachers().len()).map(input).collect()
 }
 
 /// A teacher's scores of all entities (Eq. 5), with mean 0 and variance 1.
@@ -123,7 +124,7 @@ struct Factored<'a> {
 
 impl<'a> Factored<'a> {
     fn new(entity: Matrix<f32>, scores: TeacherScores<'a>) -> Self {
-        let [state, vectors, folded, sums] = [(); 4].map(|()| Matrix::zeros(0, 0));
+        let [state, vectors, folded, sums] = Default::default();
         Factored { entity, scores, state, vectors, means: Vec::new(), folded, sums, by_factors: false }
     }
 
@@ -144,7 +145,7 @@ impl<'a> Factored<'a> {
     }
 }
 
-impl Block<f32> for Factored<'_> {
+impl Input<f32> for Factored<'_> {
     fn width(&self) -> usize {
         self.entity.rows()
     }
@@ -152,12 +153,12 @@ impl Block<f32> for Factored<'_> {
     fn forward(&mut self, queries: &[usize], weights: &Matrix<f32>, hidden: &mut Matrix<f32>) {
         self.read(queries);
         if !self.by_factors {
-            return hidden.product(true, 1.0, self.state.view(), weights.view());
+            return hidden.product(true, self.state.view(), weights.view());
         }
         self.folded.resize(self.entity.columns(), weights.columns());
-        self.folded.product(false, 1.0, self.entity.transposed(), weights.view());
+        self.folded.product(false, self.entity.transposed(), weights.view());
         sum_rows(weights, &mut self.sums);
-        hidden.product(true, 1.0, self.vectors.view(), self.folded.view());
+        hidden.product(true, self.vectors.view(), self.folded.view());
         for (query, mean) in self.means.iter().enumerate() {
             row::add_scaled(hidden.row_mut(query), -mean, self.sums.row(0));
         }
@@ -169,7 +170,7 @@ impl Block<f32> for Factored<'_> {
             return;
         }
         self.folded.resize(self.entity.columns(), upstream.columns());
-        self.folded.product(false, 1.0, self.vectors.transposed(), upstream.view());
+        self.folded.product(false, self.vectors.transposed(), upstream.view());
         self.sums.resize(1, upstream.columns());
         self.sums.clear();
         for (query, mean) in self.means.iter().enumerate() {
@@ -216,11 +217,11 @@ mod tests {
     }
 
     /// The first layer's output for all queries, with the identity as weights: the state itself.
-    fn state(input: &mut Input<'_, f32>, queries: &[usize]) -> Matrix<f32> {
-        let width = input.block.width();
+    fn state(input: &mut dyn Input<f32>, queries: &[usize]) -> Matrix<f32> {
+        let width = input.width();
         let identity = (0..width * width).map(|i| f32::from(u8::from(i % (width + 1) == 0)));
         let mut hidden = Matrix::zeros(queries.len(), width);
-        input.block.forward(queries, &Matrix::from_values(width, width, identity.collect()), &mut hidden);
+        input.forward(queries, &Matrix::from_values(width, width, identity.collect()), &mut hidden);
         hidden
     }
 
@@ -228,12 +229,12 @@ mod tests {
     fn scores_are_standardised_whichever_way_they_are_had() {
         let (models, _, labels) = labels();
         let queries = [2, 0, 1];
-        let [mut read, mut factored] = [vec![None, None], models.into_iter().map(Some).collect()]
-            .map(|models| inputs(PolicyState::Scores, 3, &labels, models));
+        let [mut read, mut factored] =
+            [Vec::new(), models].map(|models| inputs(PolicyState::Scores, 3, 9, &labels, models));
         // The first teacher's two columns are fewer than three queries, the second's four are not.
         for (teacher, (read, factored)) in read.iter_mut().zip(&mut factored).enumerate() {
-            assert_eq!(read.block.width(), widths(PolicyState::Scores, &labels)[teacher]);
-            let found = [state(read, &queries), state(factored, &queries)];
+            assert_eq!(read.width(), widths(PolicyState::Scores, &labels)[teacher]);
+            let found = [state(&mut **read, &queries), state(&mut **factored, &queries)];
             for (row, query) in queries.iter().enumerate() {
                 let knows = f32::from(u8::from((teacher, *query) != (1, 1)));
                 let scores = found[0].row(row);
@@ -244,8 +245,8 @@ mod tests {
             let upstream = wave(3, 5, 9);
             let gradients = [read, factored].map(|input| {
                 let mut gradient = Matrix::zeros(4, 5);
-                input.block.backward(&queries, &upstream);
-                input.block.gradient(2..6, &upstream, &mut gradient);
+                input.backward(&queries, &upstream);
+                input.gradient(2..6, &upstream, &mut gradient);
                 gradient
             });
             for [read, factored] in [found, gradients] {
@@ -259,11 +260,11 @@ mod tests {
     #[test]
     fn query_vectors_have_mean_square_one_or_are_zero() {
         let (_, vectors, labels) = labels();
-        let inputs = inputs(PolicyState::Query, 3, &labels, vec![None, None]);
-        let found = inputs.iter().map(|input| input.block.width());
+        let inputs = inputs(PolicyState::Query, 3, 9, &labels, Vec::new());
+        let found = inputs.iter().map(|input| input.width());
         assert!(found.eq(widths(PolicyState::Query, &labels)));
         for (mut input, vectors) in inputs.into_iter().zip(vectors) {
-            let found = state(&mut input, &[0, 1, 2]);
+            let found = state(&mut *input, &[0, 1, 2]);
             for query in 0..3 {
                 let square = row::sum_squares(vectors.row(query), 0.0) / found.columns() as f32;
                 for (x, vector) in found.row(query).iter().zip(vectors.row(query)) {

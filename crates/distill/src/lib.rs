@@ -68,9 +68,11 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
         if let Selection::Fixed { teachers } = &distill.selection {
             Strategy::named(teachers, opened.teachers())?;
         }
-        let scores =
-            matches!(distill.selection, Selection::Policy(PolicyKeys { state: PolicyState::Scores, .. }));
-        if scores || distill.selection == Selection::Useful {
+        let needs_models = matches!(
+            distill.selection,
+            Selection::Useful | Selection::Policy(PolicyKeys { state: PolicyState::Scores, .. })
+        );
+        if needs_models {
             for modality in opened.teachers() {
                 models.push(open_model(&mut task, &run.teacher(modality), &data.vocabulary)?);
             }
@@ -95,7 +97,7 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
     let policy = teaching.as_ref().and_then(Teaching::policy);
     let initial = initial(name, seed, training, &data, None);
     let engine = student_engine(&place, initial, &data, distill, labels, teachers.as_deref(), policy)?;
-    let mut student = Student::new(&data, teaching, engine, distill, seed);
+    let mut student = Student::new(&data, teaching, engine, distill);
     let mut summary = json!(fit(&work, name, seed, training, &data, &mut student)?);
     student.write_choices(&work)?;
     summary["products"] = place.products().into();

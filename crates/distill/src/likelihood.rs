@@ -1,6 +1,7 @@
 //! The likelihood of validation triples by a weighted sum of the teachers' scores.
 
 use dsom_soft_labels::SoftLabels;
+use half::f16;
 use kge::{Matrix, Model, Real, row};
 use mkg::{EntityId, KnownAnswers, QuerySet};
 use rayon::prelude::*;
@@ -20,7 +21,7 @@ pub struct Triples<'a> {
 }
 
 impl<'a> Triples<'a> {
-    /// The validation triples, about which the `teachers` are asked; an error if their scores do not fit half precision.
+    /// The validation triples with the scores of all `teachers`; an error if these do not fit half precision.
     pub fn of_validation(
         data: &'a Data,
         teachers: &[Modality],
@@ -31,9 +32,9 @@ impl<'a> Triples<'a> {
         Ok(Triples { queries, labels, known: &data.known })
     }
 
-    /// Bytes of so many teachers' scores of the validation triples.
+    /// Bytes of so many teachers' scores of the validation triples, each of which asks two queries.
     pub fn memory(data: &Data, teachers: usize) -> u64 {
-        SoftLabels::memory(2 * data.valid.len() as u64, teachers as u64, data.entities() as u64)
+        (2 * data.valid.len() * teachers * data.entities() * size_of::<f16>()) as u64
     }
 
     /// Results of `of` for each of these queries, given the teachers' scores `(teacher, entity)` and two buffers of a number for
@@ -59,21 +60,22 @@ impl<'a> Triples<'a> {
 pub struct Softened {
     /// The logarithm of its probability.
     pub log_probability: f64,
-    /// Its exponential, relative to the largest of the other candidates'.
+    /// The exponential of its score, relative to the largest score of the other candidates.
     own: f64,
-    /// With those of the others.
+    /// The sum of that and the other candidates' exponentials.
     total: f64,
 }
 
 impl Softened {
-    /// The mean of a quantity over the target and the other candidates, of which it sums, weighted, to `of_rest`.
+    /// The mean by probability of a quantity that is `of_target`, and whose sum over the other candidates, weighted by their
+    /// exponentials, is `of_rest`.
     pub fn mean(&self, of_rest: f64, of_target: f64) -> f64 {
         (of_rest + self.own * of_target) / self.total
     }
 }
 
 /// Softens the sum of `scores (teacher, entity)` with these weights, for each of the `targets` among the candidates that are
-/// not `known`, whose exponentials `soft` then holds. None, if there is nothing to be mistaken for. `sum` is a buffer.
+/// not `known`; `soft` has the exponentials of these candidates then. None if there are no candidates. `sum` is a buffer.
 pub fn soften(
     scores: &Matrix<f32>,
     weights: &[f32],
@@ -89,8 +91,8 @@ pub fn soften(
     if shift <= f32::MASKED {
         return None;
     }
-    row::exp_into(sum, shift, 1.0, soft);
-    let rest = f64::from(row::sum(soft));
+    soft.copy_from_slice(sum);
+    let rest = f64::from(row::exp_and_sum(soft, shift));
     let softened = of_targets.into_iter().map(|score| {
         let relative = score - f64::from(shift);
         let own = relative.exp();

@@ -107,7 +107,7 @@ pub(crate) struct Pass<'a, T> {
 pub(crate) struct RowBuffers<T> {
     /// `exp((student - shift) / τ)`.
     softened: Vec<T>,
-    /// The same of the teacher at hand.
+    /// `exp((teacher - shift) / τ)` of the teacher at hand.
     teacher: Vec<T>,
     /// Gradient so far, of the teachers before it.
     gradient: Vec<T>,
@@ -310,7 +310,7 @@ fn shift<T: Real>(scores: &[T], of_tails: &[f64]) -> f64 {
     }
 }
 
-/// For each tail, the log-sum over everything else: prefix and suffix sums, so nothing is subtracted.
+/// The log-sum over everything but one tail, for each tail: prefix and suffix sums, so nothing is subtracted.
 fn rests(side: &SoftenedSide) -> Vec<f64> {
     let mut rests = vec![side.others; side.tails.len()];
     let mut before = f64::NEG_INFINITY;

@@ -1,7 +1,7 @@
 //! The agent: a network that looks at what the teachers say of a query and chooses a strategy (Eqs. 5, 6, 9, 10).
 //!
-//! `log π = log softmax(relu(state · W₁ + b₁) · W₂ + b₂)`. The state is a concatenation of [`Block`]s and `W₁` is kept
-//! as one matrix per block, so a state is never assembled: the hidden layer is a sum of one product per block. Where
+//! `log π = log softmax(relu(state · W₁ + b₁) · W₂ + b₂)`. The state is a concatenation of [`Input`]s and `W₁` is kept
+//! as one matrix per input, so a state is never assembled: the hidden layer is a sum of one product per input. Where
 //! reward and baseline agree, a triple has no gradient, so the backward pass reads only the rows that have one.
 
 use device::{Device, DeviceNetwork, DeviceTeachers};
@@ -12,31 +12,30 @@ use mkg::QuerySet;
 use rand::Rng;
 use rayon::prelude::*;
 use recipe::PolicyState;
-use stage::Result;
-use std::fmt::Display;
+use stage::{Modality, Result};
 use std::ops::Range;
 
 use crate::adam::{Adam, rates};
 use crate::strategy::Strategy;
 use crate::supervision::RewardedAction;
 
-/// One block of the state: a row of numbers for every training query.
-pub trait Block<T>: Send + Sync {
+/// One input, a block of the state: a row of numbers for every training query.
+pub trait Input<T>: Send + Sync {
     /// Numbers per query.
     fn width(&self) -> usize;
 
-    /// Adds the block's part `state · W` of the hidden layer `(query, hidden)`; `weights (width, hidden)`.
+    /// Adds the input's part `state · W` to the hidden layer `(query, hidden)`; `weights (width, hidden)`.
     fn forward(&mut self, queries: &[usize], weights: &Matrix<T>, hidden: &mut Matrix<T>);
 
     /// Prepares the gradient of the weights, `stateᵀ · upstream` with `upstream (query, hidden)`, for
-    /// [`Block::gradient`].
+    /// [`Input::gradient`].
     fn backward(&mut self, queries: &[usize], upstream: &Matrix<T>);
 
     /// Rows of the gradient that was prepared.
     fn gradient(&self, rows: Range<usize>, upstream: &Matrix<T>, into: &mut Matrix<T>);
 }
 
-/// A block whose rows are written out: `fill` writes that of a query.
+/// An input whose rows are written out: `fill` writes the row of a query.
 pub struct Dense<T, F> {
     width: usize,
     fill: F,
@@ -44,20 +43,20 @@ pub struct Dense<T, F> {
 }
 
 impl<T: Real, F: Fn(usize, &mut [T]) + Sync> Dense<T, F> {
-    /// A block of so many numbers.
+    /// An input of so many numbers per query.
     pub fn new(width: usize, fill: F) -> Self {
-        Dense { width, fill, state: Matrix::zeros(0, 0) }
+        Dense { width, fill, state: Matrix::default() }
     }
 }
 
-impl<T: Real, F: Fn(usize, &mut [T]) + Sync + Send> Block<T> for Dense<T, F> {
+impl<T: Real, F: Fn(usize, &mut [T]) + Sync + Send> Input<T> for Dense<T, F> {
     fn width(&self) -> usize {
         self.width
     }
 
     fn forward(&mut self, queries: &[usize], weights: &Matrix<T>, hidden: &mut Matrix<T>) {
         fill_rows(&mut self.state, self.width, queries, &self.fill);
-        hidden.product(true, T::ONE, self.state.view(), weights.view());
+        hidden.product(true, self.state.view(), weights.view());
     }
 
     fn backward(&mut self, queries: &[usize], _upstream: &Matrix<T>) {
@@ -91,17 +90,9 @@ pub(crate) fn sum_rows<T: Real>(matrix: &Matrix<T>, into: &mut Matrix<T>) {
     }
 }
 
-/// A named part of the state.
-pub struct Input<'a, T> {
-    /// Names of its weights in files.
-    pub name: String,
-    /// Its numbers.
-    pub block: Box<dyn Block<T> + 'a>,
-}
-
 /// The policy network with its optimiser and buffers.
 pub struct Policy<'a, T> {
-    inputs: Vec<Input<'a, T>>,
+    inputs: Vec<Box<dyn Input<T> + 'a>>,
     /// `W₁`, one matrix `(width, hidden)` per input.
     first: Vec<Adam<T>>,
     /// `b₁ (1, hidden)`.
@@ -122,13 +113,13 @@ pub struct Policy<'a, T> {
 impl<'a, T: Real> Policy<'a, T> {
     /// A network that chooses among so many `strategies`, initialised evenly within `±1/√inputs`.
     pub fn new(
-        inputs: Vec<Input<'a, T>>,
+        inputs: Vec<Box<dyn Input<T> + 'a>>,
         hidden: usize,
         strategies: usize,
         learning_rate: f64,
         generator: &mut impl Rng,
     ) -> Self {
-        let widths: Vec<usize> = inputs.iter().map(|input| input.block.width()).collect();
+        let widths: Vec<usize> = inputs.iter().map(|input| input.width()).collect();
         let [first, second] =
             [widths.iter().sum(), hidden].map(|inputs: usize| (inputs as f64).sqrt().recip());
         let mut layers: Vec<_> =
@@ -142,12 +133,12 @@ impl<'a, T: Real> Policy<'a, T> {
     /// A network with the layers that [`Policy::parameters`] gave.
     ///
     /// # Panics
-    /// If there are not as many as the inputs and the other layers.
-    pub fn of(inputs: Vec<Input<'a, T>>, layers: Vec<Matrix<T>>, learning_rate: f64) -> Self {
+    /// If `layers` are not one for each input and three more.
+    pub fn of(inputs: Vec<Box<dyn Input<T> + 'a>>, layers: Vec<Matrix<T>>, learning_rate: f64) -> Self {
         let mut first: Vec<_> = layers.into_iter().map(Adam::new).collect();
         let others = first.split_off(inputs.len()).try_into().expect("every layer");
         let [first_bias, second, second_bias]: [Adam<T>; 3] = others;
-        let (hidden, said) = (Matrix::zeros(0, 0), Matrix::zeros(0, 0));
+        let (hidden, said) = (Matrix::default(), Matrix::default());
         let (steps, queries) = (0, Vec::new());
         Policy { inputs, first, first_bias, second, second_bias, learning_rate, steps, queries, hidden, said }
     }
@@ -158,7 +149,7 @@ impl<'a, T: Real> Policy<'a, T> {
         self.hidden.resize(queries.len(), self.first_bias.parameters.columns());
         self.hidden.clear();
         for (input, layer) in self.inputs.iter_mut().zip(&self.first) {
-            input.block.forward(queries, &layer.parameters, &mut self.hidden);
+            input.forward(queries, &layer.parameters, &mut self.hidden);
         }
         let bias = &self.first_bias.parameters;
         self.hidden.values_mut().par_chunks_mut(bias.columns()).for_each(|row| {
@@ -168,7 +159,7 @@ impl<'a, T: Real> Policy<'a, T> {
         });
         let weights = &self.second.parameters;
         self.said.resize(queries.len(), weights.columns());
-        self.said.product(false, T::ONE, self.hidden.view(), weights.view());
+        self.said.product(false, self.hidden.view(), weights.view());
         for row in 0..queries.len() {
             let logits = self.said.row_mut(row);
             row::add_scaled(logits, T::ONE, self.second_bias.parameters.values());
@@ -237,8 +228,8 @@ impl<'a, T: Real> Policy<'a, T> {
         self.second_bias.step(step, |_, into| sum_rows(logits, into));
         self.first_bias.step(step, |_, into| sum_rows(into_hidden, into));
         for (input, layer) in self.inputs.iter_mut().zip(&mut self.first) {
-            input.block.backward(queries, into_hidden);
-            layer.step(step, |rows, into| input.block.gradient(rows, into_hidden, into));
+            input.backward(queries, into_hidden);
+            layer.step(step, |rows, into| input.gradient(rows, into_hidden, into));
         }
     }
 
@@ -253,7 +244,7 @@ impl<'a, T: Real> Policy<'a, T> {
         let mut loss = 0.0;
         for outcome in moving {
             let (said, action, advantage) =
-                (self.said.row(outcome.row), outcome.strategy.index(), outcome.advantage());
+                (self.said.row(outcome.row), outcome.strategy.0, outcome.advantage());
             loss -= share * advantage * said[action].to_f64();
             // ∂(-δ log π_a)/∂logit_k = δ (π_k - [k = a]).
             let gradient = logits.row_mut(rows.partition_point(|other| *other < outcome.row));
@@ -272,7 +263,7 @@ impl<'a, T: Real> Policy<'a, T> {
             hidden.row_mut(i).copy_from_slice(self.hidden.row(*row));
         }
         let mut into_hidden = Matrix::zeros(rows.len(), hidden.columns());
-        into_hidden.product(false, T::ONE, logits.view(), self.second.parameters.transposed());
+        into_hidden.product(false, logits.view(), self.second.parameters.transposed());
         for (gradient, &hidden) in into_hidden.values_mut().iter_mut().zip(hidden.values()) {
             if hidden <= T::ZERO {
                 *gradient = T::ZERO;
@@ -300,34 +291,29 @@ impl Policy<'_, f32> {
         4 * (3 * total * hidden + queries * (largest + 3 * hidden)) as u64
     }
 
-    fn layers(&self) -> impl Iterator<Item = (String, &Adam<f32>)> {
-        let others = [&self.first_bias, &self.second, &self.second_bias];
-        self.layer_names().into_iter().zip(self.first.iter().chain(others))
+    fn layers(&self) -> impl Iterator<Item = &Adam<f32>> {
+        self.first.iter().chain([&self.first_bias, &self.second, &self.second_bias])
     }
 
     fn layers_mut(&mut self) -> impl Iterator<Item = &mut Adam<f32>> {
-        let others = [&mut self.first_bias, &mut self.second, &mut self.second_bias];
-        self.first.iter_mut().chain(others)
-    }
-
-    fn layer_names(&self) -> Vec<String> {
-        layer_names(self.inputs.iter().map(|input| &input.name))
+        self.first.iter_mut().chain([&mut self.first_bias, &mut self.second, &mut self.second_bias])
     }
 
     /// A copy of the layers: `W₁ (width, hidden)` of every input, `b₁ (1, hidden)`, `W₂ (hidden, strategy)`, `b₂ (1, strategy)`.
     pub fn parameters(&self) -> Vec<Matrix<f32>> {
-        self.layers().map(|(_, layer)| layer.parameters.clone()).collect()
+        self.layers().map(|layer| layer.parameters.clone()).collect()
     }
 
-    /// The network alone: `first.<input> (width, hidden)`, biases as rows, `second (hidden, strategy)`.
-    pub(crate) fn tensors(&self) -> NamedTensors<'_> {
-        self.layers()
-            .fold(NamedTensors::default(), |tensors, (name, layer)| tensors.matrix(name, &layer.parameters))
+    /// The network alone: `first.<teacher> (width, hidden)`, biases as rows, `second (hidden, strategy)`.
+    pub(crate) fn tensors(&self, teachers: &[Modality]) -> NamedTensors<'_> {
+        let layers = layer_names(teachers).into_iter().zip(self.layers());
+        layers.fold(NamedTensors::default(), |tensors, (name, layer)| tensors.matrix(name, &layer.parameters))
     }
 
     /// Everything needed to go on, but the number of steps.
-    pub(crate) fn state(&self) -> NamedTensors<'_> {
-        self.layers().fold(NamedTensors::default(), |tensors, (name, layer)| {
+    pub(crate) fn state(&self, teachers: &[Modality]) -> NamedTensors<'_> {
+        let layers = layer_names(teachers).into_iter().zip(self.layers());
+        layers.fold(NamedTensors::default(), |tensors, (name, layer)| {
             tensors
                 .matrix(name.clone(), &layer.parameters)
                 .matrix(format!("{name}_mean"), &layer.mean)
@@ -336,9 +322,15 @@ impl Policy<'_, f32> {
     }
 
     /// Takes up a state saved under `prefix.`, after so many `steps`.
-    pub(crate) fn restore(&mut self, reader: &TensorReader, prefix: &str, steps: u64) -> Result<()> {
+    pub(crate) fn restore(
+        &mut self,
+        teachers: &[Modality],
+        reader: &TensorReader,
+        prefix: &str,
+        steps: u64,
+    ) -> Result<()> {
         self.steps = steps;
-        for (name, layer) in self.layer_names().iter().zip(self.layers_mut()) {
+        for (name, layer) in layer_names(teachers).iter().zip(self.layers_mut()) {
             reader.load(&format!("{prefix}.{name}"), &mut layer.parameters)?;
             reader.load(&format!("{prefix}.{name}_mean"), &mut layer.mean)?;
             reader.load(&format!("{prefix}.{name}_square"), &mut layer.square)?;
@@ -347,15 +339,15 @@ impl Policy<'_, f32> {
     }
 
     /// Takes up the network alone, as [`Policy::tensors`] has it: to be asked, not to go on.
-    pub(crate) fn load(&mut self, reader: &TensorReader) -> Result<()> {
-        let names = self.layer_names();
+    pub(crate) fn load(&mut self, teachers: &[Modality], reader: &TensorReader) -> Result<()> {
+        let names = layer_names(teachers);
         let mut layers = names.iter().zip(self.layers_mut());
         layers.try_for_each(|(name, layer)| reader.load(name, &mut layer.parameters))
     }
 
-    pub(crate) fn require_finite(&self) -> Result<()> {
-        self.layers()
-            .try_for_each(|(name, layer)| require_finite(&format!("policy {name}"), &layer.parameters))
+    pub(crate) fn require_finite(&self, teachers: &[Modality]) -> Result<()> {
+        let mut layers = layer_names(teachers).into_iter().zip(self.layers());
+        layers.try_for_each(|(name, layer)| require_finite(&format!("policy {name}"), &layer.parameters))
     }
 }
 
@@ -369,12 +361,10 @@ pub(crate) struct RemotePolicy {
 }
 
 impl RemotePolicy {
-    /// A copy of the policy's, which sees that part of a query.
+    /// A copy of the policy's network on a device; `state` is the part of a query that it sees.
     pub(crate) fn new(device: &Device, policy: &Policy<'_, f32>, state: PolicyState) -> Result<RemotePolicy> {
-        let others = [&policy.first_bias, &policy.second, &policy.second_bias];
-        let layers = policy.first.iter().chain(others).map(|layer| &layer.parameters);
-        let network = DeviceNetwork::new(device, layers)?;
-        Ok(RemotePolicy { network, state, is_fresh: true })
+        let layers = policy.layers().map(|layer| &layer.parameters);
+        Ok(RemotePolicy { network: DeviceNetwork::new(device, layers)?, state, is_fresh: true })
     }
 
     /// Does as [`Policy::forward`], with what the teachers say of a batch.
@@ -417,14 +407,14 @@ impl RemotePolicy {
     pub(crate) fn write(&mut self, policy: &Policy<'_, f32>) -> Result<()> {
         let layers = policy.layers();
         self.is_fresh = true;
-        self.network.write(layers.map(|(_, Adam { parameters, mean, square })| [parameters, mean, square]))
+        self.network.write(layers.map(|Adam { parameters, mean, square }| [parameters, mean, square]))
     }
 }
 
-/// The layers of a policy as files call them, given the names of its inputs.
-pub fn layer_names(inputs: impl IntoIterator<Item = impl Display>) -> Vec<String> {
+/// Names in files of the layers of a policy whose inputs are of these teachers.
+pub fn layer_names(teachers: &[Modality]) -> Vec<String> {
     let others = ["first_bias", "second", "second_bias"].map(str::to_owned);
-    inputs.into_iter().map(|input| format!("first.{input}")).chain(others).collect()
+    teachers.iter().map(|teacher| format!("first.{teacher}")).chain(others).collect()
 }
 
 /// Scales a query vector to mean square 1. A head without a modality has a vector of zeros, and keeps it.

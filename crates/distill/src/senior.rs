@@ -45,16 +45,7 @@ pub(crate) struct Senior {
     pub(crate) temperature: f64,
 }
 
-/// Integration of the teachers for one query.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Integration {
-    /// `s_m`.
-    scales: Vec<f64>,
-    /// `a_m`.
-    attention: Vec<f64>,
-}
-
-/// Gradient of one query for its relation's `w`.
+/// Lesson of one query for its relation's `w`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Lesson {
     pub(crate) relation: RelationId,
@@ -65,7 +56,7 @@ pub(crate) struct Lesson {
 }
 
 impl Senior {
-    /// With all scales 1, for so many `relations`, with inverses, and `teachers`.
+    /// A Senior whose scales are all 1, for so many `relations`, with inverses, and `teachers`.
     pub(crate) fn new(relations: usize, teachers: usize) -> Senior {
         Senior { weight: Adam::new(Matrix::zeros(relations, teachers)), steps: 0, temperature: 1.0 }
     }
@@ -80,15 +71,17 @@ impl Senior {
         self.weight.parameters.row(relation.index()).iter().map(scale).collect()
     }
 
-    /// Integrates the `teachers` for a query of `relation`, whose scores by the student are `student (entity)`.
+    /// Integrates the `teachers` for a query of `relation` with these `tails`, whose scores by the student are `student
+    /// (entity)`. The integrated scores are in `scratch.combined` then; returns the query's lesson.
     pub(crate) fn integrate(
         &self,
         teachers: &QueryTeachers<'_>,
         relation: RelationId,
+        tails: &[EntityId],
         student: &[f32],
         tau: f64,
         scratch: &mut Scratch,
-    ) -> Integration {
+    ) -> Lesson {
         let Scratch { single, soft, .. } = scratch;
         let scales = self.scales(relation);
         let log_sum = row::log_sum_exp(student, f32::from_f64(1.0 / tau));
@@ -97,7 +90,19 @@ impl Senior {
             divergence(single, student, tau, log_sum, soft)
         });
         let logits: Vec<f64> = contrasts.map(|x| -x / self.temperature).collect();
-        Integration { scales, attention: softmax(&logits) }
+        let attention = softmax(&logits);
+        let weights: Vec<f64> = scales.iter().zip(&attention).map(|(scale, share)| scale * share).collect();
+        teachers.blend(weights.iter().copied().enumerate(), tau, scratch);
+        let Scratch { combined, single, soft } = scratch;
+        soft.copy_from_slice(combined);
+        let sum = f64::from(row::exp_and_sum(soft, row::max(combined)));
+        let gradient = weights.iter().zip(&scales).enumerate().map(|(teacher, (weight, scale))| {
+            teachers.fill(teacher, 1.0, 1.0, single);
+            let expected = f64::from(row::dot(soft, single)) / sum;
+            let excess: f64 = tails.iter().map(|tail| expected - f64::from(single[tail.index()])).sum();
+            weight * (1.0 - scale / 2.0) * excess
+        });
+        Lesson { relation, gradient: gradient.collect(), attention }
     }
 
     /// One step on the `lessons` of a batch with so many `pairs` of query and tail.
@@ -148,34 +153,6 @@ impl Senior {
     }
 }
 
-impl Integration {
-    /// The lesson of a query of `relation` with these `tails`, whose integrated scores are in `scratch.combined`.
-    pub(crate) fn lesson(
-        self,
-        teachers: &QueryTeachers<'_>,
-        relation: RelationId,
-        tails: &[EntityId],
-        scratch: &mut Scratch,
-    ) -> Lesson {
-        let Scratch { combined, single, soft } = scratch;
-        row::exp_into(combined, row::max(combined), 1.0, soft);
-        let sum = f64::from(row::sum(soft));
-        let mut gradient = self.weights();
-        for (teacher, (gradient, scale)) in gradient.iter_mut().zip(self.scales).enumerate() {
-            teachers.fill(teacher, 1.0, 1.0, single);
-            let expected = f64::from(row::dot(soft, single)) / sum;
-            let excess: f64 = tails.iter().map(|tail| expected - f64::from(single[tail.index()])).sum();
-            *gradient = *gradient * (1.0 - scale / 2.0) * excess;
-        }
-        Lesson { relation, gradient, attention: self.attention }
-    }
-
-    /// Factors of each teacher's scores: `a_m s_m`.
-    pub(crate) fn weights(&self) -> Vec<f64> {
-        self.scales.iter().zip(&self.attention).map(|(scale, attention)| scale * attention).collect()
-    }
-}
-
 /// `2 σ(w)`.
 fn scale(weight: &f32) -> f64 {
     2.0 / (1.0 + f64::from(-weight).exp())
@@ -203,8 +180,9 @@ mod tests {
 
     const ENTITIES: usize = 5;
     const TAU: f64 = 2.0;
+    const TAILS: [EntityId; 2] = [EntityId(1), EntityId(3)];
 
-    /// Calls `with` the teachers of the only query.
+    /// Calls `with` with the teachers of the only query.
     fn ask<R>(with: impl FnOnce(&QueryTeachers<'_>) -> R) -> R {
         let labels = soft_labels([1, 2, ENTITIES], |_, teacher, entity| {
             (((teacher * ENTITIES + entity) * 7 + 3) % 11) as f32 / 2.0 - 2.0
@@ -222,23 +200,24 @@ mod tests {
         senior
     }
 
-    fn integrate(senior: &Senior) -> Integration {
+    fn integrate(senior: &Senior) -> Lesson {
         let mut scratch = Scratch::new(ENTITIES);
-        ask(|teachers| senior.integrate(teachers, RelationId(1), &student(), TAU, &mut scratch))
+        ask(|teachers| senior.integrate(teachers, RelationId(1), &TAILS, &student(), TAU, &mut scratch))
     }
 
-    /// The cross-entropy of both tails by given weights of the teachers, and their combination.
-    fn loss(weights: &[f64]) -> (f64, Scratch) {
+    /// The cross-entropy of both tails by given weights of the teachers.
+    fn loss(weights: [f64; 2]) -> f64 {
         let mut scratch = Scratch::new(ENTITIES);
-        ask(|teachers| teachers.blend(weights.iter().copied().enumerate(), 1.0, &mut scratch));
+        ask(|teachers| teachers.blend(weights.into_iter().enumerate(), 1.0, &mut scratch));
         let log_sum = row::log_sum_exp(&scratch.combined, 1.0);
-        ([1, 3].iter().map(|tail| log_sum - f64::from(scratch.combined[*tail])).sum(), scratch)
+        TAILS.iter().map(|tail| log_sum - f64::from(scratch.combined[tail.index()])).sum()
     }
 
     #[test]
     fn at_first_scales_are_one_and_attention_follows_the_divergence() {
-        let found = integrate(&senior([0.0, 0.0]));
-        assert_eq!(found.scales, [1.0, 1.0]);
+        let mut senior = senior([0.0, 0.0]);
+        assert_eq!(senior.scales(RelationId(1)), [1.0, 1.0]);
+        let found = integrate(&senior);
         let softened =
             |scores: &[f32]| softmax(&scores.iter().map(|x| f64::from(*x) / TAU).collect::<Vec<_>>());
         let to = softened(&student());
@@ -250,28 +229,19 @@ mod tests {
         let expected = softmax(&[-divergence(0), -divergence(1)]);
         assert!((found.attention[0] - expected[0]).abs() < 1e-5, "{found:?}, expected {expected:?}");
         // Later it is nearly even.
-        let mut late = senior([0.0, 0.0]);
-        late.begin_epoch(60);
-        assert!((integrate(&late).attention[0] - 0.5).abs() < 1e-4);
+        senior.begin_epoch(60);
+        assert!((integrate(&senior).attention[0] - 0.5).abs() < 1e-4);
     }
 
     #[test]
     fn the_gradient_equals_finite_differences() {
         let weights = [0.3f32, -0.5];
-        let integration = integrate(&senior(weights));
-        let attention = integration.attention.clone();
-        let at = |weights: [f32; 2]| {
-            let of = |m: usize| attention[m] * scale(&weights[m]);
-            loss(&[of(0), of(1)])
-        };
-        let (_, mut scratch) = at(weights);
-        let tails = [EntityId(1), EntityId(3)];
-        let lesson = ask(|teachers| integration.lesson(teachers, RelationId(1), &tails, &mut scratch));
+        let lesson = integrate(&senior(weights));
         for m in 0..2 {
             let moved = |by: f32| {
                 let mut weights = weights;
                 weights[m] += by;
-                at(weights).0
+                loss([0, 1].map(|m| lesson.attention[m] * scale(&weights[m])))
             };
             let difference = (moved(0.05) - moved(-0.05)) / 0.1;
             assert!((difference - lesson.gradient[m]).abs() < 2e-3, "{m}: {difference}, {lesson:?}");
@@ -285,7 +255,7 @@ mod tests {
         let lesson = Lesson { relation: RelationId(1), gradient, attention: vec![0.5; 2] };
         (0..20).for_each(|_| senior.learn(std::slice::from_ref(&lesson), 2.0));
         assert_eq!(senior.weight.parameters.row(0), [0.0, 0.0]);
-        let found = integrate(&senior).scales;
+        let found = senior.scales(RelationId(1));
         assert!(found[0] > 1.05 && found[1] < 0.95, "{found:?}");
         assert_eq!(senior.steps, 20);
     }

@@ -4,17 +4,17 @@ use stage::{Error, Modality, Result};
 use std::collections::BTreeMap;
 
 /// A non-empty set of teachers, the paper's action `a` (Eq. 6). Number `k` (from 0) holds teacher `m` if bit `m` of `k + 1` is
-/// set, with the teachers in their fixed order; the last one holds them all.
+/// set, with the teachers in their fixed order; the last one holds them all. Tables have one column per strategy, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Strategy(pub usize);
 
 impl Strategy {
-    /// All `teachers` together: the baseline of the reward.
+    /// The strategy of all `teachers` together: the baseline of the reward.
     pub fn all(teachers: usize) -> Strategy {
         Strategy(strategies(teachers) - 1)
     }
 
-    /// The set of these teachers, by position.
+    /// The strategy of these teachers, by position.
     ///
     /// # Panics
     /// If there are none.
@@ -23,12 +23,12 @@ impl Strategy {
         Strategy(bits.checked_sub(1).expect("a strategy holds at least one teacher"))
     }
 
-    /// The same without one of its teachers.
+    /// The strategy without one of its teachers.
     pub(crate) fn without(self, teacher: usize) -> Strategy {
         Strategy::of(self.members().filter(|member| *member != teacher))
     }
 
-    /// The strategies of a single one of so many `teachers`.
+    /// The strategies of one of so many `teachers` alone.
     pub fn singles(teachers: usize) -> Vec<Strategy> {
         (0..teachers).map(|teacher| Strategy::of([teacher])).collect()
     }
@@ -38,7 +38,7 @@ impl Strategy {
         (0..strategies(teachers)).map(Strategy).collect()
     }
 
-    /// The set of these `modalities` among the `teachers`; an error if one of them is no teacher.
+    /// The strategy of these `modalities` among the `teachers`; an error if one of them is no teacher.
     pub fn named(modalities: &[Modality], teachers: &[Modality]) -> Result<Strategy> {
         let mut members = Vec::new();
         for modality in modalities {
@@ -51,11 +51,6 @@ impl Strategy {
             members.push(member);
         }
         Ok(Strategy::of(members))
-    }
-
-    /// Index into a table with one column per strategy.
-    pub fn index(self) -> usize {
-        self.0
     }
 
     /// The teachers in it.

@@ -5,16 +5,15 @@ use kge::{Rank, StepLoss, Trainer};
 use recipe::Distill;
 use serde_json::{Map, Value, json};
 use stage::work::Work;
-use stage::{Error, Result};
+use stage::{Result, interrupt};
 use training::{Data, Learner, MODEL};
 
 use crate::choices;
 use crate::engine::{CpuStudent, StudentEngine};
 use crate::objective::terms;
-use crate::policy::Policy;
-use crate::senior::{Lesson, Senior};
+use crate::senior::Senior;
 use crate::strategy::{Strategy, strategies};
-use crate::supervision::{Lessons, RewardedAction, Supervision};
+use crate::supervision::{Lessons, Supervision};
 use crate::teaching::Teaching;
 
 const POLICY: &str = "policy.safetensors";
@@ -25,7 +24,6 @@ pub struct Student<'a> {
     data: &'a Data,
     engine: Box<dyn StudentEngine + 'a>,
     recipe: &'a Distill,
-    seed: u64,
     pub(crate) teaching: Option<Teaching<'a>>,
     tally: EpochTally,
 }
@@ -53,21 +51,36 @@ impl<'a> Student<'a> {
         teaching: Option<Teaching<'a>>,
         engine: Box<dyn StudentEngine + 'a>,
         recipe: &'a Distill,
-        seed: u64,
     ) -> Self {
-        Student { data, engine, recipe, seed, teaching, tally: EpochTally::default() }
+        Student { data, engine, recipe, teaching, tally: EpochTally::default() }
     }
 
-    /// The same on the CPU, starting from `trainer`.
+    /// A student in training on the CPU, starting from `trainer`.
     pub fn on_cpu(
         data: &'a Data,
         teaching: Option<Teaching<'a>>,
         trainer: Trainer<f32>,
         recipe: &'a Distill,
-        seed: u64,
     ) -> Self {
         let engine = CpuStudent { queries: &data.queries, terms: terms(&recipe.term), trainer };
-        Student::new(data, teaching, Box::new(engine), recipe, seed)
+        Student::new(data, teaching, Box::new(engine), recipe)
+    }
+}
+
+impl EpochTally {
+    /// Adds a batch of so many pairs of query and tail.
+    fn add(&mut self, pairs: usize, actions: &[Vec<Strategy>], lessons: &Lessons) {
+        self.pairs += pairs as f64;
+        self.distillation += lessons.distillation;
+        actions.iter().flatten().for_each(|strategy| self.actions[strategy.0] += 1.0);
+        for lesson in &lessons.senior {
+            self.attention.resize(lesson.attention.len(), 0.0);
+            self.attention.iter_mut().zip(&lesson.attention).for_each(|(sum, attention)| *sum += attention);
+            self.attended += 1.0;
+        }
+        self.outcomes += lessons.outcomes.len() as f64;
+        self.reward += lessons.outcomes.iter().map(|outcome| outcome.reward).sum::<f64>();
+        self.with_advantage += lessons.outcomes.iter().filter(|of| of.advantage() != 0.0).count() as f64;
     }
 }
 
@@ -75,26 +88,31 @@ impl Learner for Student<'_> {
     fn begin_epoch(&mut self, epoch: usize) {
         self.tally = EpochTally::default();
         if let Some(teaching) = &mut self.teaching {
-            teaching.begin_epoch(self.seed, epoch);
+            teaching.begin_epoch(epoch);
             self.tally.actions = vec![0.0; strategies(teaching.teachers().len())];
         }
     }
 
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss> {
-        if let Some(policy) = self.teaching.as_mut().and_then(Teaching::policy_mut) {
-            self.engine.ask(policy, batch)?;
+        let Student { data, engine, recipe, teaching, tally } = self;
+        let Some(teaching) = teaching else { return Ok(engine.teach(batch, Supervision::Alone)?.0) };
+        if let Some(policy) = teaching.policy_mut() {
+            engine.ask(policy, batch)?;
         }
-        let actions = match &mut self.teaching {
-            Some(teaching) => teaching.act(self.data, batch, self.recipe.selection.action()),
-            None => Vec::new(),
+        let actions = teaching.act(data, batch, recipe.selection.action());
+        let (teachers, reward) = (&teaching.sources, recipe.selection.policy());
+        let supervision = match teaching.senior() {
+            Some(senior) => Supervision::Senior { teachers, senior },
+            None => Supervision::Strategies { teachers, actions: &actions, reward },
         };
-        let (loss, lessons) = self.learn(batch, &actions)?;
-        let pairs = loss.pairs as f64;
-        self.tally.pairs += pairs;
-        self.tally.distillation += lessons.distillation;
-        self.teach_senior(&lessons.senior, pairs);
-        actions.iter().flatten().for_each(|strategy| self.tally.actions[strategy.index()] += 1.0);
-        self.reinforce(&lessons.outcomes)?;
+        let (loss, lessons) = engine.teach(batch, supervision)?;
+        tally.add(loss.pairs, &actions, &lessons);
+        if let Some(senior) = teaching.senior_mut() {
+            senior.learn(&lessons.senior, loss.pairs as f64);
+        }
+        if let Some(policy) = teaching.policy_mut() {
+            tally.policy_loss += engine.reinforce(policy, &lessons.outcomes)? * lessons.outcomes.len() as f64;
+        }
         Ok(loss)
     }
 
@@ -130,18 +148,18 @@ impl Learner for Student<'_> {
         self.read_policy()?;
         let Some(teaching) = &self.teaching else { return Ok(()) };
         teaching.senior().map_or(Ok(()), Senior::require_finite)?;
-        teaching.policy().map_or(Ok(()), Policy::require_finite)
+        teaching.policy().map_or(Ok(()), |policy| policy.require_finite(teaching.teachers()))
     }
 
     fn state(&mut self) -> Result<NamedTensors<'_>> {
         self.read_policy()?;
         let mut tensors = NamedTensors::default().nested("student", self.engine.model().state()?);
-        let teaching = self.teaching.as_ref();
-        if let Some(senior) = teaching.and_then(Teaching::senior) {
+        let Some(teaching) = &self.teaching else { return Ok(tensors) };
+        if let Some(senior) = teaching.senior() {
             tensors = tensors.nested("senior", senior.state());
         }
-        if let Some(policy) = teaching.and_then(Teaching::policy) {
-            tensors = tensors.nested("policy", policy.state());
+        if let Some(policy) = teaching.policy() {
+            tensors = tensors.nested("policy", policy.state(teaching.teachers()));
         }
         Ok(tensors)
     }
@@ -155,15 +173,12 @@ impl Learner for Student<'_> {
     fn restore(&mut self, state: &TensorReader, counters: &[u64]) -> Result<()> {
         self.engine.model().restore(state, "student")?;
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
-        if let (Some(senior), &[steps]) = (teaching.senior_mut(), counters) {
-            return senior.restore(state, "senior", steps);
+        let (teachers, steps) = (teaching.teachers(), counters.first().copied().unwrap_or_default());
+        if let Some(senior) = teaching.senior_mut() {
+            senior.restore(state, "senior", steps)?;
         }
         let Some(policy) = teaching.policy_mut() else { return Ok(()) };
-        let &[steps] = counters else {
-            let error = Error::data("the checkpoint has no policy").at(state.path());
-            return Err(error.hint("rerun with --force"));
-        };
-        policy.restore(state, "policy", steps)?;
+        policy.restore(teachers, state, "policy", steps)?;
         self.engine.write_policy(policy)
     }
 
@@ -172,37 +187,26 @@ impl Learner for Student<'_> {
         self.read_policy()?;
         let Some(teaching) = &self.teaching else { return Ok(()) };
         teaching.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
-        teaching.policy().map_or(Ok(()), |policy| policy.tensors().write(&work.path(POLICY)))
+        let Some(policy) = teaching.policy() else { return Ok(()) };
+        policy.tensors(teaching.teachers()).write(&work.path(POLICY))
     }
 }
 
 impl Student<'_> {
-    fn learn(&mut self, batch: &[u32], actions: &[Vec<Strategy>]) -> Result<(StepLoss, Lessons)> {
-        let supervision = match &self.teaching {
-            None => Supervision::Alone,
-            Some(teaching) => match teaching.senior() {
-                Some(senior) => Supervision::Senior { teachers: &teaching.sources, senior },
-                None => {
-                    let reward = self.recipe.selection.policy();
-                    Supervision::Strategies { teachers: &teaching.sources, actions, reward }
-                }
-            },
-        };
-        self.engine.teach(batch, supervision)
-    }
-
     /// Writes what the policy that was kept thinks of every training query, if there is one.
     pub(crate) fn write_choices(&mut self, work: &Work) -> Result<()> {
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
         let teachers = teaching.teachers();
         let Some(policy) = teaching.policy_mut() else { return Ok(()) };
-        policy.load(&TensorReader::open(&work.path(POLICY))?)?;
+        policy.load(teachers, &TensorReader::open(&work.path(POLICY))?)?;
         self.engine.write_policy(policy)?;
-        let (data, at_once) = (self.data, self.data.largest_batch(self.recipe.training.batch));
-        choices::write(&work.path(choices::FILE), data, teachers, at_once, |batch| {
+        let mut said = Vec::new();
+        for batch in self.data.numbers().chunks(self.data.largest_batch(self.recipe.training.batch)) {
+            interrupt::check()?;
             self.engine.ask(policy, batch)?;
-            Ok(policy.said.clone())
-        })
+            said.extend_from_slice(policy.said.values());
+        }
+        choices::write(&work.path(choices::FILE), self.data, teachers, &said)
     }
 
     /// Has the policy's network on the host as it stands.
@@ -211,27 +215,5 @@ impl Student<'_> {
             Some(policy) => self.engine.read_policy(policy),
             None => Ok(()),
         }
-    }
-
-    fn teach_senior(&mut self, lessons: &[Lesson], pairs: f64) {
-        let Some(senior) = self.teaching.as_mut().and_then(Teaching::senior_mut) else { return };
-        senior.learn(lessons, pairs);
-        for lesson in lessons {
-            let sums = &mut self.tally.attention;
-            sums.resize(lesson.attention.len(), 0.0);
-            sums.iter_mut().zip(&lesson.attention).for_each(|(sum, attention)| *sum += attention);
-            self.tally.attended += 1.0;
-        }
-    }
-
-    /// A step of the policy that was asked about this batch, if there is one.
-    fn reinforce(&mut self, outcomes: &[RewardedAction]) -> Result<()> {
-        let Some(policy) = self.teaching.as_mut().and_then(Teaching::policy_mut) else { return Ok(()) };
-        let count = outcomes.len() as f64;
-        self.tally.policy_loss += self.engine.reinforce(policy, outcomes)? * count;
-        self.tally.outcomes += count;
-        self.tally.reward += outcomes.iter().map(|outcome| outcome.reward).sum::<f64>();
-        self.tally.with_advantage += outcomes.iter().filter(|of| of.advantage() != 0.0).count() as f64;
-        Ok(())
     }
 }

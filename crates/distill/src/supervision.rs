@@ -11,10 +11,10 @@ use crate::objective::{Pass, RowBuffers};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
 
-/// Supervision of the student beside the triples.
+/// Teachers of the student, beside the triples.
 #[derive(Clone, Copy)]
 pub(crate) enum Supervision<'a> {
-    /// None: the triples alone.
+    /// Nobody: the triples alone.
     Alone,
     /// The teachers of each query's actions: one for all its tails, or one for each.
     Strategies {
@@ -78,12 +78,11 @@ impl Objective<f32> for StudentObjective<'_> {
                 pass.finish(scale)
             }
             Supervision::Senior { teachers, senior } => {
-                let (teachers, relation) = (teachers.of(query), self.queries.query(query).relation);
+                let relation = self.queries.query(query).relation;
                 // Before the pass takes the tails out of the scores.
-                let integration = senior.integrate(&teachers, relation, scores, tau, rows);
+                let lesson = senior.integrate(&teachers.of(query), relation, tails, scores, tau, rows);
+                lessons.senior = vec![lesson];
                 let mut pass = Pass::new(scores, tails, self.terms, buffers);
-                teachers.blend(integration.weights().into_iter().enumerate(), tau, rows);
-                lessons.senior = vec![integration.lesson(&teachers, relation, tails, rows)];
                 let everything: Vec<usize> = (0..tails.len()).collect();
                 lessons.distillation = pass.distil(&mut rows.combined, &everything, scale);
                 pass.finish(scale)
@@ -93,13 +92,8 @@ impl Objective<f32> for StudentObjective<'_> {
     }
 }
 
-/// The reward of a combination of teachers for a target, given its cross-entropy and the student's (Eq. 8).
-pub(crate) fn reward(keys: &PolicyKeys, teachers: f64, student: f64) -> f64 {
-    given(keys, teachers < student)
-}
-
-/// The same, given whether the combination is better.
-pub(crate) fn given(keys: &PolicyKeys, is_better: bool) -> f64 {
+/// The reward of a combination of teachers for a target, which is better if its cross-entropy is below the student's (Eq. 8).
+pub(crate) fn reward(keys: &PolicyKeys, is_better: bool) -> f64 {
     if is_better { keys.reward } else { keys.penalty }
 }
 
@@ -135,9 +129,9 @@ fn rewards(
     let all = Strategy::all(teachers.count());
     let mut outcomes = Vec::with_capacity(tails.len());
     for (i, (tail, &strategy)) in tails.iter().zip(actions.iter().cycle()).enumerate() {
-        let [reward, baseline] = [strategy, all].map(|strategy| {
-            reward(keys, teachers.cross_entropy(strategy, *tail, scratch), student.cross_entropy(i))
-        });
+        let of_student = student.cross_entropy(i);
+        let [reward, baseline] = [strategy, all]
+            .map(|strategy| reward(keys, teachers.cross_entropy(strategy, *tail, scratch) < of_student));
         outcomes.push(RewardedAction { row, strategy, reward, baseline });
     }
     outcomes

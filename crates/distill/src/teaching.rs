@@ -4,7 +4,7 @@ use dsom_soft_labels::SoftLabels;
 use kge::Model;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
-use recipe::{Action, Distill, PolicyKeys, Selection};
+use recipe::{Action, Distill, Selection};
 use serde_json::Value;
 use stage::{Modality, Result, seed};
 use training::Data;
@@ -23,17 +23,19 @@ enum Chooser<'a> {
     Policy(Box<Policy<'a, f32>>),
     /// A rule, which has chosen for every training query.
     Rule(Vec<Strategy>),
+    /// Chance, which draws every strategy alike.
     Chance,
-    /// Nobody: MulDE's Senior integrates all teachers.
+    /// MulDE's Senior, which chooses none but integrates all.
     Senior(Senior),
 }
 
-/// Soft labels, who chooses, and this epoch's random stream.
+/// Soft labels, the selector of their teachers, and this epoch's random stream.
 pub struct Teaching<'a> {
     pub(crate) sources: Sources<'a>,
-    /// How useful teachers are, where that decides.
+    /// The teachers' usefulness, where that decides.
     pub(crate) usefulness: Option<Usefulness>,
     chooser: Chooser<'a>,
+    seed: u64,
     draws: ChaCha8Rng,
 }
 
@@ -59,7 +61,11 @@ impl<'a> Teaching<'a> {
         let mut usefulness = None;
         let chooser = match &recipe.selection {
             Selection::Policy(keys) => {
-                Chooser::Policy(Box::new(policy(data, labels, models, keys, recipe.training.batch, seed)))
+                let batch = data.largest_batch(recipe.training.batch);
+                let inputs = inputs(keys.state, queries.len(), batch, labels, models);
+                let mut generator = seed::generator(seed, "policy/initial", 0);
+                let (hidden, rate) = (keys.hidden, keys.learning_rate);
+                Chooser::Policy(Box::new(Policy::new(inputs, hidden, every.len(), rate, &mut generator)))
             }
             Selection::All => always(Strategy::all(teachers.len())),
             Selection::Fixed { teachers: named } => always(Strategy::named(named, teachers)?),
@@ -74,7 +80,7 @@ impl<'a> Teaching<'a> {
             Selection::BestStrategy => Chooser::Rule(best(&sources, queries, &every, log_probability)?),
             Selection::Mulde => Chooser::Senior(Senior::new(2 * data.relations(), teachers.len())),
         };
-        Ok(Teaching { sources, usefulness, chooser, draws: draws(seed, 0) })
+        Ok(Teaching { sources, usefulness, chooser, seed, draws: draws(seed, 0) })
     }
 
     /// The policy, if one chooses.
@@ -107,15 +113,16 @@ impl<'a> Teaching<'a> {
         names.zip(values).collect()
     }
 
-    /// Epoch number `epoch` draws from a stream of its own.
-    pub(crate) fn begin_epoch(&mut self, seed: u64, epoch: usize) {
-        self.draws = draws(seed, epoch);
+    /// Begins epoch number `epoch`, which draws from a stream of its own.
+    pub(crate) fn begin_epoch(&mut self, epoch: usize) {
+        self.draws = draws(self.seed, epoch);
         if let Some(senior) = self.senior_mut() {
             senior.begin_epoch(epoch);
         }
     }
 
-    /// The actions of a batch, for each of its queries: one for all tails, or one for each. A policy was asked about it.
+    /// The actions of a batch, for each of its queries: one for all tails, or one for each. A policy must have been asked about
+    /// the batch.
     pub(crate) fn act(&mut self, data: &Data, batch: &[u32], action: Action) -> Vec<Vec<Strategy>> {
         let mut actions = Vec::with_capacity(batch.len());
         for (row, &query) in batch.iter().enumerate() {
@@ -134,23 +141,6 @@ impl<'a> Teaching<'a> {
             Chooser::Senior(_) => Strategy::all(teachers),
         }
     }
-}
-
-fn policy<'a>(
-    data: &Data,
-    labels: &'a SoftLabels,
-    models: Vec<Model<f32>>,
-    keys: &PolicyKeys,
-    batch: usize,
-    seed: u64,
-) -> Policy<'a, f32> {
-    // Scores are multiplied through their factors where the embeddings are narrower than a batch has queries.
-    let batch = data.largest_batch(batch);
-    let mut models: Vec<_> = models.into_iter().map(|m| Some(m).filter(|m| m.width() < batch)).collect();
-    models.resize_with(labels.teachers().len(), || None);
-    let inputs = inputs(keys.state, data.queries.len(), labels, models);
-    let mut generator = seed::generator(seed, "policy/initial", 0);
-    Policy::new(inputs, keys.hidden, strategies(labels.teachers().len()), keys.learning_rate, &mut generator)
 }
 
 fn draws(seed: u64, epoch: usize) -> ChaCha8Rng {

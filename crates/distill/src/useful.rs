@@ -34,9 +34,9 @@ const RIDGE: f64 = 1e-6;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Usefulness {
-    /// Names of those that are listened to.
+    /// Names of the teachers that are listened to, joined by `+`.
     pub(crate) chosen: String,
-    /// `Δ` of each: beside the chosen ones, or when it was left out.
+    /// `Δ` of each teacher: beside the other chosen ones, or when it was left out.
     pub(crate) adds: BTreeMap<String, f64>,
 }
 
@@ -88,8 +88,8 @@ impl Triples<'_> {
         Ok((kept, Usefulness { chosen: kept.name(teachers), adds }))
     }
 
-    /// Each of these teachers' gain over the others, whose likelihood is `value` with these weights. If one is best
-    /// subtracted, it alone, and that it adds nothing.
+    /// Gains of each of these teachers over the others, given the likelihood `value` of all with these weights. If one is best
+    /// subtracted, it alone, with a gain of 0.
     fn gains(&self, members: Strategy, weights: &[f64], value: f64) -> Result<Vec<(usize, f64)>> {
         let wrong = members.members().filter(|m| weights[*m] <= 0.0);
         if let Some(worst) = wrong.min_by(|a, b| weights[*a].total_cmp(&weights[*b])) {
@@ -146,7 +146,7 @@ impl Triples<'_> {
     }
 }
 
-/// Summed over a query's `targets`, each among the candidates that are not `known`.
+/// The slope of a query, summed over its `targets`, each among the candidates that are not `known`.
 fn slope_of_query(
     scores: &Matrix<f32>,
     weights: &[f32],

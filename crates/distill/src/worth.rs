@@ -8,8 +8,8 @@ use stage::{Result, interrupt};
 use crate::combine::{QueryTeachers, Scratch, Sources};
 use crate::strategy::Strategy;
 
-/// The worth of each of the `candidates` to the queries up to `queries`, `(query, candidate)`, as `worth` has it of a query's
-/// number and its teachers.
+/// The worth `(query, candidate)` of each of the `candidates` to so many `queries`; `worth` computes one, given a query's number
+/// and its teachers.
 pub fn table(
     sources: &Sources<'_>,
     queries: usize,
@@ -35,7 +35,7 @@ pub fn table(
 /// The worth of a strategy to a query with these tails.
 pub(crate) type Worth = fn(&QueryTeachers<'_>, Strategy, &[EntityId], &mut Scratch) -> f64;
 
-/// For every training query the candidate with the most `worth`; of equal ones the first.
+/// The candidate with the most `worth`, for every training query; of equal ones the first.
 pub(crate) fn best(
     sources: &Sources<'_>,
     queries: &QuerySet,
@@ -60,7 +60,7 @@ pub(crate) fn confidence(
     f64::from(row::max(&scratch.combined)) - log_sum
 }
 
-/// Minus the mean cross-entropy of the tails.
+/// The negative mean cross-entropy of the tails.
 pub(crate) fn log_probability(
     teachers: &QueryTeachers<'_>,
     strategy: Strategy,

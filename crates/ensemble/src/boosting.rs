@@ -46,7 +46,7 @@ pub(crate) fn learn(triples: &Triples<'_>, relations: usize, queries: &[usize]) 
 #[derive(Clone, Debug, PartialEq)]
 struct Tally {
     targets: usize,
-    /// For each set of teachers, bit `m` for teacher `m`, the initial `D` of the pairs that just these have right.
+    /// The initial `D` of the pairs that just the teachers of a set have right, by set: bit `m` of its number is teacher `m`.
     pairs: Vec<f64>,
 }
 
@@ -79,10 +79,11 @@ impl Tally {
             return even;
         }
         let (mut pairs, mut alphas) = (self.pairs.clone(), vec![None; teachers]);
-        for _ in 0..teachers {
-            let left = (0..teachers).filter(|m| alphas[*m].is_none());
-            let judged = left.map(|m| (m, alpha(&pairs, m)));
-            let Some((best, alpha)) = judged.reduce(|a, b| if b.1 > a.1 { b } else { a }) else { break };
+        while let Some((best, alpha)) = (0..teachers)
+            .filter(|m| alphas[*m].is_none())
+            .map(|m| (m, alpha(&pairs, m)))
+            .reduce(|a, b| if b.1 > a.1 { b } else { a })
+        {
             alphas[best] = Some(alpha.max(0.0));
             for (set, pairs) in pairs.iter_mut().enumerate() {
                 *pairs *= if set >> best & 1 == 1 { (-alpha).exp() } else { alpha.exp() };

@@ -52,7 +52,7 @@ pub(crate) struct Learned {
     pub(crate) constant_strategy: String,
     /// Worth of all teachers, always.
     pub(crate) all: f64,
-    /// Every query's best strategy: more is not to be had.
+    /// Worth of every query's best strategy: more is not to be had.
     pub(crate) oracle: f64,
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn learn(
     Ok((weights, learned))
 }
 
-/// One over the filtered rank, on average over `targets`: each without the other `known` answers.
+/// The mean reciprocal of the filtered ranks of `targets`, each without the other `known` answers.
 fn reciprocal_rank(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> f64 {
     let ranks = targets.iter().map(|target| {
         let known = known.iter().map(|id| id.index());
@@ -150,26 +150,25 @@ impl<'a> ValuedQueries<'a> {
         Ok(())
     }
 
-    /// The worth of choices for queries that they were not learned from, `(choice, query)`: those of the policy after each pass
-    /// from 0, and last the constant one.
-    fn cross_validate(&self) -> Result<Matrix<f32>> {
+    /// The worth of choices for queries that they were not learned from: of the policy's after each pass from 0, `(pass,
+    /// query)`, and of the constant one.
+    fn cross_validate(&self) -> Result<(Matrix<f32>, Vec<f32>)> {
         let (count, passes) = (self.values.rows(), self.keys.epochs);
-        let mut found = Matrix::zeros(passes + 2, count);
+        let (mut of_policy, mut of_constant) = (Matrix::zeros(passes + 1, count), vec![0.0; count]);
         for Holdout { held_out, rest } in Holdout::folds(count, self.keys.folds, self.seed) {
             let (mut policy, constant) = (self.untaught(), self.best_constant(&rest));
+            held_out.iter().for_each(|query| of_constant[*query] = self.values.row(*query)[constant.0]);
             for number in 0..=passes {
                 if number > 0 {
                     self.pass(&mut policy, &rest, number)?;
                 }
                 policy.forward(&held_out);
                 for (row, query) in held_out.iter().enumerate() {
-                    let worth = self.values.row(*query);
-                    found.row_mut(number)[*query] = worth[policy.favourite(row).index()];
-                    found.row_mut(passes + 1)[*query] = worth[constant.index()];
+                    of_policy.row_mut(number)[*query] = self.values.row(*query)[policy.favourite(row).0];
                 }
             }
         }
-        Ok(found)
+        Ok((of_policy, of_constant))
     }
 
     /// The strategy that is worth most to `queries`; of equal ones the first.
@@ -181,14 +180,12 @@ impl<'a> ValuedQueries<'a> {
 
     /// Compares the policy with a constant choice, and returns the best of these.
     fn judge(&self, teachers: &[Modality]) -> Result<(Learned, Strategy)> {
-        let (everything, found) = (self.everything(), self.cross_validate()?);
+        let (everything, (of_policy, of_constant)) = (self.everything(), self.cross_validate()?);
         let constant = self.best_constant(&everything);
-        let choices = 0..found.rows();
-        let means = choices.map(|choice| self.mean(&everything, |query| f64::from(found.row(choice)[query])));
-        let mut means: Vec<f64> = means.collect();
-        let of_constant = means.pop().unwrap_or_default();
+        let mean = |worth: &[f32]| self.mean(&everything, |query| f64::from(worth[query]));
+        let means: Vec<f64> = (0..of_policy.rows()).map(|pass| mean(of_policy.row(pass))).collect();
         let passes = row::argmax(&means);
-        let both = found.row(passes).iter().zip(found.row(means.len()));
+        let both = of_policy.row(passes).iter().zip(&of_constant);
         let differences = both.map(|(policy, constant)| f64::from(*policy) - f64::from(*constant));
         let differences: Vec<f64> = differences.collect();
         let gain = self.mean(&everything, |query| differences[query]);
@@ -199,7 +196,7 @@ impl<'a> ValuedQueries<'a> {
             kept: gain > standard_error,
             passes,
             policy: means[passes],
-            constant: of_constant,
+            constant: mean(&of_constant),
             standard_error,
             constant_strategy: constant.name(teachers),
             all: self.mean(&everything, |query| f64::from(self.values.row(query)[last])),

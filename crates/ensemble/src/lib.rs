@@ -33,16 +33,15 @@ use training::Data;
 use likely::WeightGain;
 
 /// Makes the ensemble called `name`, unless it is fresh.
-pub fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
+fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     let run = common.run();
     let mut task = Task::new(&run, "dsom-ensemble", run.ensemble(name), &recipe.ensemble, recipe.seed);
     let data = Data::open(&run, &mut task)?;
     let teachers = open_teachers(&run, recipe, &mut task, &data.vocabulary)?;
     require_few(teachers.len())?;
     let ready = || {
-        let (bytes, what) =
-            (Triples::memory(&data, teachers.len()), "the teachers' scores of validation queries");
-        resources::require_memory(bytes, what, "name fewer `soft_labels.teachers`")
+        let (bytes, knob) = (Triples::memory(&data, teachers.len()), "name fewer `soft_labels.teachers`");
+        resources::require_memory(bytes, "the teachers' scores of validation queries", knob)
     };
     let Some((work, ())) = common.begin(task, ready)? else { return Ok(()) };
     let names: Vec<Modality> = teachers.iter().map(|teacher| teacher.modality.clone()).collect();

@@ -35,7 +35,7 @@ const PRIOR: f64 = 0.5;
 pub(crate) struct WeightGain {
     /// Mean log-probability of the targets by the mean of all scores.
     pub(crate) before: f64,
-    /// The same by the weighted sum.
+    /// Mean log-probability of the targets by the weighted sum.
     pub(crate) after: f64,
     /// Each teacher's mean weight over the relations.
     pub(crate) weights: BTreeMap<String, f64>,

@@ -22,9 +22,9 @@ const WEIGHT: &str = "weight";
 /// The weights of a query's teachers.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TeacherWeights {
-    /// Those of its relation, `(relation and inverse, teacher)`.
+    /// Weights of its relation, `(relation and inverse, teacher)`.
     ByRelation(Matrix<f32>),
-    /// Even ones of the strategy that a policy, of these layers, holds best for the teachers' query vectors.
+    /// Even weights of the strategy that a policy of these layers holds best, given the teachers' query vectors.
     Policy(Vec<Matrix<f32>>),
 }
 
@@ -53,8 +53,8 @@ impl TeacherWeights {
         }
     }
 
-    /// Reads those of the ensemble in `folder` and records them as an input of `task`. `models` are the teachers': weights of
-    /// other teachers or of another graph are an error.
+    /// Reads the weights of the ensemble in `folder` and records them as an input of `task`. `models` are the teachers':
+    /// weights of other teachers or of another graph are an error.
     pub fn open(
         task: &mut Task,
         folder: &Path,
@@ -63,7 +63,7 @@ impl TeacherWeights {
     ) -> Result<TeacherWeights> {
         let path = task.stage_input(folder, FILE)?;
         let reader = TensorReader::open(&path)?;
-        let weights = if reader.has(WEIGHT)? {
+        let weights = if reader.has(WEIGHT) {
             TeacherWeights::ByRelation(reader.matrix(WEIGHT)?)
         } else {
             let names = layer_names(teachers);
@@ -116,13 +116,13 @@ impl TeacherWeights {
 }
 
 /// A policy's inputs: each teacher's query vectors `(query, width)`, scaled to mean square 1.
-pub(crate) fn inputs(vectors: &[Matrix<f32>]) -> Vec<Input<'_, f32>> {
-    let inputs = vectors.iter().enumerate().map(|(teacher, vectors)| {
-        let block = Dense::new(vectors.columns(), |query: usize, into: &mut [f32]| {
+pub(crate) fn inputs(vectors: &[Matrix<f32>]) -> Vec<Box<dyn Input<f32> + '_>> {
+    let inputs = vectors.iter().map(|vectors| {
+        let input = Dense::new(vectors.columns(), |query: usize, into: &mut [f32]| {
             into.copy_from_slice(vectors.row(query));
             scale_to_one(into);
         });
-        Input { name: teacher.to_string(), block: Box::new(block) as _ }
+        Box::new(input) as _
     });
     inputs.collect()
 }
@@ -149,7 +149,7 @@ impl WeightedTeachers<'_> {
 
     /// Each teacher's query vectors, weighed: a score is their product with an entity, so this weighs scores.
     fn vectors(&self, queries: &[Query]) -> Vec<Matrix<f32>> {
-        let mut vectors = vec![Matrix::zeros(0, 0); self.models.len()];
+        let mut vectors = vec![Matrix::default(); self.models.len()];
         self.models.iter().zip(&mut vectors).for_each(|(model, vectors)| model.queries(queries, vectors));
         let weights = self.weights.of(queries, &vectors);
         for (teacher, vectors) in vectors.iter_mut().enumerate() {
@@ -170,7 +170,7 @@ impl Scorer for WeightedTeachers<'_> {
         let vectors = self.vectors(queries);
         into.resize(queries.len(), self.entities());
         for (teacher, (model, vectors)) in self.models.iter().zip(vectors).enumerate() {
-            into.product(teacher > 0, 1.0, vectors.view(), model.entity.transposed());
+            into.product(teacher > 0, vectors.view(), model.entity.transposed());
         }
     }
 }
@@ -199,7 +199,7 @@ mod tests {
     /// The sum of the scores with weights `(query, teacher)`, one by one.
     fn assert_sums(weights: &TeacherWeights, expected: impl Fn(usize, usize) -> f32) {
         let models = models();
-        let (mut found, mut scores) = (Matrix::zeros(0, 0), [Matrix::zeros(0, 0), Matrix::zeros(0, 0)]);
+        let (mut found, mut scores) = (Matrix::default(), [Matrix::default(), Matrix::default()]);
         let scorer = WeightedTeachers { weights, models: models.iter().collect() };
         scorer.scores(&queries(), &mut found);
         models.iter().zip(&mut scores).for_each(|(model, scores)| model.scores(&queries(), scores));
@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn a_policy_gives_each_query_the_mean_of_its_favourite() {
         let (models, weights) = (models(), policy(&models()));
-        let mut vectors = [Matrix::zeros(0, 0), Matrix::zeros(0, 0)];
+        let mut vectors = [Matrix::default(), Matrix::default()];
         models.iter().zip(&mut vectors).for_each(|(model, vectors)| model.queries(&queries(), vectors));
         let found = weights.of(&queries(), &vectors);
         let allowed = [[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]];

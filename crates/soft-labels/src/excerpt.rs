@@ -36,26 +36,28 @@ pub(crate) struct TeacherExcerpt {
 impl Excerpt {
     /// Excerpt of all teachers' `scores (query, entity)` of the queries `rows`, with `top` entities a row.
     pub(crate) fn of(scores: &[Matrix<f32>], queries: &QuerySet, rows: Range<usize>, top: usize) -> Excerpt {
-        let excerpts: Vec<_> = rows
-            .clone()
-            .into_par_iter()
-            .map_init(
-                || (Choice::default(), Vec::new()),
-                |(choice, buffer), query| {
-                    let scores: Vec<&[f32]> = scores.iter().map(|all| all.row(query - rows.start)).collect();
-                    of_query(&scores, queries.tails(query), top, choice, buffer)
-                },
-            )
-            .collect();
+        let of_query = |(choice, buffer): &mut (Choice, Vec<f32>), query: usize| {
+            let scores: Vec<&[f32]> = scores.iter().map(|all| all.row(query - rows.start)).collect();
+            let neighbours = queries.tails(query);
+            let chosen = choice.of(&scores, neighbours, top);
+            let kept = chosen.iter().chain(neighbours);
+            buffer.resize(scores[0].len(), 0.0);
+            let count = left_out(buffer.len(), chosen.len(), neighbours.len());
+            let rests = scores.iter().map(|scores| Rest::of(scores, kept.clone(), count, buffer));
+            let rests: Vec<Rest> = rests.collect();
+            (chosen, rests)
+        };
+        let of_queries: Vec<_> = rows.clone().into_par_iter().map_init(<_>::default, of_query).collect();
         let (top, teachers) = (Vec::with_capacity(rows.len() * top), scores.len());
         let mut whole =
             Excerpt { top, scores: vec![Vec::new(); teachers], teachers: vec![<_>::default(); teachers] };
-        for (entities, of_teachers) in excerpts {
-            whole.top.extend(entities.iter().map(|entity| entity.0));
-            for (teacher, (scores, rest)) in of_teachers.into_iter().enumerate() {
-                let (of_top, of_neighbours) = scores.split_at(entities.len());
-                whole.scores[teacher].extend(of_top);
-                whole.teachers[teacher].neighbours.extend(of_neighbours);
+        for (query, (chosen, rests)) in rows.clone().zip(of_queries) {
+            whole.top.extend(chosen.iter().map(|entity| entity.0));
+            for (teacher, rest) in rests.into_iter().enumerate() {
+                let row = scores[teacher].row(query - rows.start);
+                let score = |entity: &EntityId| row[entity.index()];
+                whole.scores[teacher].extend(chosen.iter().map(score));
+                whole.teachers[teacher].neighbours.extend(queries.tails(query).iter().map(score));
                 whole.teachers[teacher].rests.push(rest);
             }
         }
@@ -82,26 +84,6 @@ impl Excerpt {
 pub(crate) fn neighbour_lists(queries: &QuerySet, rows: &Range<usize>, values: ArrayRef) -> ArrayRef {
     let offsets = OffsetBuffer::from_lengths(rows.clone().map(|row| queries.tails(row).len()));
     Arc::new(ListArray::new(list_item(values.data_type().clone()), offsets, values, None))
-}
-
-/// The entities that a row keeps, and of each teacher the scores of these and of the neighbours, and the rest.
-fn of_query(
-    scores: &[&[f32]],
-    neighbours: &[EntityId],
-    top: usize,
-    choice: &mut Choice,
-    buffer: &mut Vec<f32>,
-) -> (Vec<EntityId>, Vec<(Vec<f32>, Rest)>) {
-    let top = choice.of(scores, neighbours, top);
-    let known = || top.iter().chain(neighbours);
-    buffer.resize(scores[0].len(), 0.0);
-    let count = left_out(buffer.len(), top.len(), neighbours.len());
-    let of_teacher = scores.iter().map(|scores| {
-        let rest = Rest::of(scores, known(), count, buffer);
-        (known().map(|entity| scores[entity.index()]).collect(), rest)
-    });
-    let of_teachers = of_teacher.collect();
-    (top, of_teachers)
 }
 
 /// Number of entities in the rest: neighbours are among the `top` only where no others are left.
@@ -234,7 +216,7 @@ impl Excerpts {
         }
     }
 
-    /// The same of one entity, at temperature 1.
+    /// A teacher's score of one entity, at temperature 1.
     pub(crate) fn score(&self, kept: Kept<'_>, teacher: usize, entity: EntityId) -> f32 {
         if let Ok(position) = self.queries.tails(kept.query).binary_search(&entity) {
             return self.neighbours(kept, teacher)[position];

@@ -31,7 +31,7 @@ pub struct SoftLabels {
     files: Vec<Bytes>,
     scores: Vec<CachedColumn>,
     vectors: Vec<CachedColumn>,
-    /// In a lossy cache: the entities whose scores are there, and what there is of others.
+    /// The entities whose scores a lossy cache keeps, and what it has of all others.
     lossy: Option<(CachedColumn, Excerpts)>,
 }
 
@@ -42,7 +42,7 @@ struct CachedColumn {
 }
 
 impl CachedColumn {
-    /// So many rows of half precision in one file, the first at number `begin`, the next `stride` numbers on.
+    /// A column of so many rows of half precision in one file, the first at number `begin`, the next `stride` numbers on.
     fn regular(file: usize, rows: usize, width: usize, begin: usize, stride: usize) -> CachedColumn {
         let offsets = (0..rows).map(|row| size_of::<f16>() * (begin + row * stride));
         CachedColumn { width, places: offsets.map(|offset| RowStart { file, offset }).collect() }
@@ -135,8 +135,7 @@ impl SoftLabels {
         let entities = models.first().map_or(0, |model| model.entity.rows());
         let row = teachers.len() * entities;
         let mut rows = vec![f16::ZERO; queries.len() * row];
-        let mut vectors: Vec<Matrix<f32>> = models.iter().map(|_| Matrix::zeros(0, 0)).collect();
-        let mut scores = Matrix::zeros(0, 0);
+        let (mut scores, mut vectors) = (Matrix::default(), vec![Matrix::default(); models.len()]);
         for (teacher, (model, vectors)) in models.iter().zip(&mut vectors).enumerate() {
             model.queries(queries, vectors);
             for (block, queries) in queries.chunks(BLOCK).enumerate() {
@@ -152,12 +151,7 @@ impl SoftLabels {
         Ok(SoftLabels::from_rows(teachers, entities, rows).with_vectors(&vectors))
     }
 
-    /// Bytes of what [`SoftLabels::of_models`] holds for so many queries, teachers and entities.
-    pub fn memory(queries: u64, teachers: u64, entities: u64) -> u64 {
-        2 * queries * teachers * entities
-    }
-
-    /// The same with query vectors `(query, width)` of each teacher.
+    /// Adds query vectors `(query, width)` of each teacher.
     pub fn with_vectors(mut self, vectors: &[Matrix<f32>]) -> SoftLabels {
         for vectors in vectors {
             let (rows, width) = (vectors.rows(), vectors.columns());

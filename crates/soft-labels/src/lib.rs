@@ -42,9 +42,8 @@ mod tests;
 mod write;
 
 pub use labels::{Opened, SoftLabels};
-pub use write::{TrainedTeacher, scorers, write_part};
+pub use write::{TrainedTeacher, query_columns, scored, write_part};
 
-use kge::Scorer;
 use mkg::Vocabulary;
 use program::{Common, Shards, Sharing};
 use recipe::{Precision, Recipe};
@@ -60,7 +59,7 @@ use crate::schema::Layout;
 use crate::write::{Part, write_labels};
 
 /// Writes the soft labels, or a share of them, or puts their shards together, unless that is fresh.
-pub(crate) fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
+fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
     let (common, options) = (&arguments.common, &recipe.soft_labels);
     let run = common.run();
     let parameters = serde_json::json!({
@@ -74,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
     if let Some(count) = merge {
         return put_together(common, task, count);
     }
-    let Some(task) = common.share(task, shard)? else { return Ok(()) };
+    let Some(task) = common.share(task, shard) else { return Ok(()) };
     let mut parts = write::parts(data.queries.len(), options.rows_per_file);
     parts.retain(|part| shard.is_none_or(|shard| shard.has(part.number)));
     let folder = task.folder().to_owned();
@@ -94,8 +93,8 @@ pub(crate) fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
     })?;
     let Some((work, place)) = begun else { return Ok(()) };
     let scorers = models.iter().map(|model| place.scorer(model)).collect::<Result<Vec<_>>>()?;
-    let scorers: Vec<&dyn Scorer> = scorers.iter().map(|scorer| &**scorer).collect();
-    write_labels(&work, &data, (&teachers, &scorers), options.top, &parts)?;
+    let scored: Vec<_> = teachers.iter().zip(scorers.iter().map(|scorer| &**scorer)).collect();
+    write_labels(&work, &data, &scored, options.top, &parts)?;
     let names: Vec<&Modality> = teachers.iter().map(|teacher| &teacher.modality).collect();
     work.finish(serde_json::json!({
         "rows": data.queries.len(), "entities": data.entities(), "teachers": names, "products": place.products(),
@@ -162,7 +161,7 @@ pub fn open_teachers(
 }
 
 /// Checks row count, order of rows, layout and digests of a run's finished soft labels; returns the row count.
-pub fn verify(run: &Run) -> Result<usize> {
+fn verify(run: &Run) -> Result<usize> {
     let folder = run.soft_labels();
     let manifest = manifest::verify(&folder)?;
     let opened = Opened::find(&manifest, &folder)?;

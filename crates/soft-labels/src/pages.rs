@@ -20,7 +20,6 @@ use parquet::file::writer::{SerializedPageWriter, TrackedWrite};
 use parquet::schema::types::ColumnDescPtr;
 use rayon::prelude::*;
 use std::io::Write;
-use std::ops::Range;
 
 use crate::schema::rows_per_page;
 
@@ -30,7 +29,7 @@ pub(crate) trait Stored: Pod {
     type Number: Copy + Sync;
     /// Type of the number to other readers.
     const TYPE: DataType;
-    /// Stores numbers; answers whether every one of them fits.
+    /// Stores numbers; true if every one of them fits.
     fn store(numbers: &[Self::Number], bytes: &mut [u8]) -> bool;
 }
 
@@ -112,8 +111,8 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    /// Encodes rows of `width` numbers as the pages of a column chunk that will begin at `offset` of its file, and says
-    /// what the footer has of it; `None` if a number is not finite or beyond what is stored of it.
+    /// Encodes rows of `width` numbers as the pages of a column chunk that will begin at `offset` of its file, with its entry
+    /// in the footer; `None` if a number is not finite or beyond what is stored of it.
     pub(crate) fn encode<S: Stored>(
         &mut self,
         column: &ColumnDescPtr,
@@ -121,37 +120,47 @@ impl Encoder {
         width: usize,
         offset: usize,
     ) -> Result<Option<(Borrowed<'_>, ColumnCloseResult)>> {
-        let rows = numbers.len() / width;
-        let plans = plan(rows, width, size_of::<S>(), offset)?;
-        let length: usize = plans.iter().map(|plan| plan.length).sum();
+        let size = size_of::<S>();
+        let pages = numbers.chunks(rows_per_page(size * width) * width);
+        let mut fronts = Vec::with_capacity(pages.len());
+        let mut end = offset;
+        for page in pages.clone() {
+            let mut before = front(page.len(), width, size, false)?;
+            if !(end + before.len()).is_multiple_of(2) {
+                // A header has the page's length twice, so only the levels become longer by an odd number of bytes.
+                before = front(page.len(), width, size, true)?;
+            }
+            end += before.len() + size * page.len();
+            fronts.push(before);
+        }
+        let length = end - offset;
         // An odd place in the file is an odd place in the buffer.
         let begin = offset % 2;
         self.buffer.resize((begin + length).div_ceil(2), f16::ZERO);
         let bytes = &mut bytemuck::cast_slice_mut(&mut self.buffer)[begin..begin + length];
         let mut rest = &mut *bytes;
-        let mut pages = Vec::with_capacity(plans.len());
-        for plan in &plans {
-            let (page, after) = rest.split_at_mut(plan.length);
-            pages.push((plan, page));
+        let mut places = Vec::with_capacity(fronts.len());
+        for (page, front) in pages.zip(&fronts) {
+            let (before, after) = rest.split_at_mut(front.len());
+            let (values, after) = after.split_at_mut(size * page.len());
+            before.copy_from_slice(front);
+            places.push((page, values));
             rest = after;
         }
-        let fits: Vec<bool> =
-            pages.into_par_iter().map(|(plan, page)| plan.write::<S>(numbers, page)).collect();
-        if fits.contains(&false) {
+        if !places.into_par_iter().all(|(page, values)| S::store(page, values)) {
             return Ok(None);
         }
-        let size = length as i64;
         let metadata = ColumnChunkMetaData::builder(column.clone())
             .set_encodings(vec![Encoding::PLAIN, Encoding::RLE])
             .set_compression(Compression::UNCOMPRESSED)
             .set_num_values(numbers.len() as i64)
-            .set_total_compressed_size(size)
-            .set_total_uncompressed_size(size)
+            .set_total_compressed_size(length as i64)
+            .set_total_uncompressed_size(length as i64)
             .set_data_page_offset(0)
             .build()?;
         let close = ColumnCloseResult {
             bytes_written: length as u64,
-            rows_written: rows as u64,
+            rows_written: (numbers.len() / width) as u64,
             metadata,
             bloom_filter: None,
             column_index: None,
@@ -161,43 +170,7 @@ impl Encoder {
     }
 }
 
-/// One page: what stands in front of its values, and which numbers they are.
-struct PagePlan {
-    numbers: Range<usize>,
-    /// Its header and levels.
-    front: Vec<u8>,
-    /// Bytes of the page.
-    length: usize,
-}
-
-impl PagePlan {
-    /// Writes the page; answers whether every number fits.
-    fn write<S: Stored>(&self, numbers: &[S::Number], page: &mut [u8]) -> bool {
-        let (front, values) = page.split_at_mut(self.front.len());
-        front.copy_from_slice(&self.front);
-        S::store(&numbers[self.numbers.clone()], values)
-    }
-}
-
-/// Cuts rows into pages whose values, of `size` bytes each, begin at even offsets.
-fn plan(rows: usize, width: usize, size: usize, mut offset: usize) -> Result<Vec<PagePlan>> {
-    let step = rows_per_page(size * width);
-    let mut plans = Vec::with_capacity(rows.div_ceil(step));
-    for from in (0..rows).step_by(step) {
-        let numbers = from * width..(from + step).min(rows) * width;
-        let mut front = front(numbers.len(), width, size, false)?;
-        if !(offset + front.len()).is_multiple_of(2) {
-            // A header has the page's length twice, so only the levels become longer by an odd number of bytes.
-            front = self::front(numbers.len(), width, size, true)?;
-        }
-        let length = front.len() + size * numbers.len();
-        offset += length;
-        plans.push(PagePlan { numbers, front, length });
-    }
-    Ok(plans)
-}
-
-/// The header and the levels of a page of so many values.
+/// The header and the levels of a page of so many values, of `size` bytes each; see [`levels`].
 fn front(values: usize, width: usize, size: usize, wide: bool) -> Result<Vec<u8>> {
     let levels = levels(values / width, width, wide);
     let length = levels.len() + size * values;

@@ -12,12 +12,13 @@ use parquet::arrow::ArrowWriter;
 use program::Progress;
 use proptest::prelude::*;
 use stage::{Kind, Result, seed};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use tempfile::TempDir;
 use training::Data;
 
 use crate::SoftLabels;
 use crate::schema::{TOP, excerpt_columns, scores_column, vector_column};
-use crate::write::{TrainedTeacher, layout, scorers, write_part};
+use crate::write::{TrainedTeacher, layout, scored, write_part};
 
 /// A graph of so many entities in which every entity asks one question.
 fn graph(entities: usize, queries: usize) -> Data {
@@ -51,16 +52,17 @@ fn teachers(data: &Data) -> Vec<TrainedTeacher> {
     vec![teacher("structural", 3, data), teacher("textual", 5, data)]
 }
 
-/// Writes the graph's queries in two parts, with all scores or those of `top` entities a row.
-fn write(folder: &Path, data: &Data, teachers: &[TrainedTeacher], top: usize) -> Result<[PathBuf; 2]> {
+/// Writes the graph's queries in two parts of a new folder, with all scores or those of `top` entities a row.
+fn write(data: &Data, teachers: &[TrainedTeacher], top: usize) -> Result<(TempDir, [PathBuf; 2])> {
+    let folder = tempfile::tempdir().unwrap();
     let progress = Progress::new("test", data.queries.len(), "queries");
     let cut = data.queries.len() / 3;
     let parts = [(0..cut), (cut..data.queries.len())];
-    let files = [folder.join("a.parquet"), folder.join("b.parquet")];
+    let files = ["a.parquet", "b.parquet"].map(|name| folder.path().join(name));
     for (file, rows) in files.iter().zip(parts) {
-        write_part(file, data, (teachers, &scorers(teachers)), top, rows, &progress)?;
+        write_part(file, data, &scored(teachers), top, rows, &progress)?;
     }
-    Ok(files)
+    Ok((folder, files))
 }
 
 fn map(files: &[PathBuf], data: &Data) -> Result<SoftLabels> {
@@ -69,35 +71,31 @@ fn map(files: &[PathBuf], data: &Data) -> Result<SoftLabels> {
 
 /// The cache of the graph's teachers, with all scores or those of `top` entities a row.
 fn cached(data: &Data, top: usize) -> SoftLabels {
-    let folder = tempfile::tempdir().unwrap();
-    map(&write(folder.path(), data, &teachers(data), top).unwrap(), data).unwrap()
+    let (_folder, files) = write(data, &teachers(data), top).unwrap();
+    map(&files, data).unwrap()
 }
 
 fn halves(values: &[f32]) -> Vec<f16> {
     values.iter().map(|x| f16::from_f32(*x)).collect()
 }
 
-/// Compares the cache's rows with what the teachers say.
-fn assert_told(labels: &SoftLabels, data: &Data, teachers: &[TrainedTeacher]) {
-    let (mut scores, mut vectors) = (Matrix::zeros(0, 0), Matrix::zeros(0, 0));
-    for (index, teacher) in teachers.iter().enumerate() {
-        teacher.model.scores(data.queries.queries(), &mut scores);
-        teacher.model.queries(data.queries.queries(), &mut vectors);
-        let read = labels.vectors(index);
-        for query in 0..data.queries.len() {
-            assert!(labels.stored(query, index) == halves(scores.row(query)), "scores of query {query}");
-            assert!(labels.vector(query, index) == halves(vectors.row(query)), "vector of query {query}");
-            assert!(halves(read.row(query)) == labels.vector(query, index), "matrix row {query}");
-        }
-    }
-}
-
 #[test]
 fn every_row_is_what_the_teacher_says_however_rows_fall_into_pages() {
+    let (mut scores, mut vectors) = (Matrix::default(), Matrix::default());
     // Few entities: several row groups. Many: several pages. The others: every remainder of the offsets.
     for (entities, queries) in [(3, 9000), (2, 5), (40_000, 70), (7, 100), (16, 101), (63, 64)] {
         let data = graph(entities, queries);
-        assert_told(&cached(&data, 0), &data, &teachers(&data));
+        let labels = cached(&data, 0);
+        for (index, teacher) in teachers(&data).iter().enumerate() {
+            teacher.model.scores(data.queries.queries(), &mut scores);
+            teacher.model.queries(data.queries.queries(), &mut vectors);
+            let read = labels.vectors(index);
+            for query in 0..queries {
+                assert!(labels.stored(query, index) == halves(scores.row(query)), "scores of query {query}");
+                assert!(labels.vector(query, index) == halves(vectors.row(query)), "vector of query {query}");
+                assert!(halves(read.row(query)) == labels.vector(query, index), "matrix row {query}");
+            }
+        }
     }
 }
 
@@ -105,27 +103,27 @@ fn every_row_is_what_the_teacher_says_however_rows_fall_into_pages() {
 fn other_readers_of_parquet_see_typed_columns_of_the_same_numbers() {
     let data = graph(40_000, 70);
     let teachers = teachers(&data);
-    let folder = tempfile::tempdir().unwrap();
-    let files = write(folder.path(), &data, &teachers, 0).unwrap();
+    let (_folder, files) = write(&data, &teachers, 0).unwrap();
     let labels = map(&files, &data).unwrap();
-    for (index, teacher) in teachers.iter().enumerate() {
-        let (mut scores, mut vectors) = (0.., 0..);
-        for file in &files {
-            for_each_batch(file, |batch| {
-                for row in column(batch, &scores_column(&teacher.modality))?.as_fixed_size_list().iter() {
-                    let expected = labels.stored(scores.next().unwrap(), index);
-                    assert!(row.unwrap().as_primitive::<Float16Type>().values() == expected);
+    let mut query = 0;
+    for file in &files {
+        for_each_batch(file, |batch| {
+            for row in 0..batch.num_rows() {
+                for (index, TrainedTeacher { modality, .. }) in teachers.iter().enumerate() {
+                    let found =
+                        |name: &str| column(batch, name).map(|lists| lists.as_fixed_size_list().value(row));
+                    let (scores, vector) =
+                        (found(&scores_column(modality))?, found(&vector_column(modality))?);
+                    assert!(scores.as_primitive::<Float16Type>().values() == labels.stored(query, index));
+                    assert!(vector.as_primitive::<Float16Type>().values() == labels.vector(query, index));
                 }
-                for row in column(batch, &vector_column(&teacher.modality))?.as_fixed_size_list().iter() {
-                    let expected = labels.vector(vectors.next().unwrap(), index);
-                    assert!(row.unwrap().as_primitive::<Float16Type>().values() == expected);
-                }
-                Ok(())
-            })
-            .unwrap();
-        }
-        assert_eq!((scores.start, vectors.start), (data.queries.len(), data.queries.len()));
+                query += 1;
+            }
+            Ok(())
+        })
+        .unwrap();
     }
+    assert_eq!(query, data.queries.len());
 }
 
 #[test]
@@ -135,8 +133,7 @@ fn numbers_that_half_precision_cannot_hold_are_refused_kept_or_not() {
     for ((value, said), top) in values.into_iter().flat_map(|case| [(case, 0), (case, 1)]) {
         let mut teachers = teachers(&data);
         teachers[1].model.entity.row_mut(4)[0] = value;
-        let folder = tempfile::tempdir().unwrap();
-        let error = write(folder.path(), &data, &teachers, top).err().unwrap();
+        let error = write(&data, &teachers, top).err().unwrap();
         assert_eq!(error.kind(), Kind::Diverged);
         assert!(error.to_string().contains(said), "{value}, {top}: {error}");
         assert_eq!(error.hint_text(), Some("retrain teacher textual"));
@@ -156,8 +153,7 @@ fn soft_labels_of_another_graph_are_refused() {
         (denser(10, 30), 8, graph(10, 30), ["a.parquet: row 1: 2 scores of neighbours, the graph has 1", ""]),
         (denser(10, 30), 8, smaller, ["row 0: column `top`: entity", "graph has 5"]),
     ] {
-        let folder = tempfile::tempdir().unwrap();
-        let files = write(folder.path(), &data, &teachers(&data), top).unwrap();
+        let (_folder, files) = write(&data, &teachers(&data), top).unwrap();
         let error = map(&files, &other).err().unwrap().to_string();
         assert!(words.iter().all(|word| error.contains(word)), "{words:?}: {error}");
     }
@@ -166,8 +162,8 @@ fn soft_labels_of_another_graph_are_refused() {
 #[test]
 fn pages_of_another_writer_are_refused_not_misread() {
     let data = graph(10, 30);
-    let (teachers, folder) = (teachers(&data), tempfile::tempdir().unwrap());
-    let files = write(folder.path(), &data, &teachers, 0).unwrap();
+    let teachers = teachers(&data);
+    let (_folder, files) = write(&data, &teachers, 0).unwrap();
     let file = &files[0];
     let schema = std::sync::Arc::new(layout(&data, &teachers, 0).schema());
     let mut writer = ArrowWriter::try_new(Vec::new(), schema, None).unwrap();
@@ -189,8 +185,7 @@ proptest! {
         at in 0.0..1.0, byte: u8, keep in 0.0..1.0, top in prop::sample::select(vec![0, 4])
     ) {
         let data = graph(10, 30);
-        let folder = tempfile::tempdir().unwrap();
-        let mut files = write(folder.path(), &data, &teachers(&data), top).unwrap();
+        let (folder, mut files) = write(&data, &teachers(&data), top).unwrap();
         let bytes = std::fs::read(&files[0]).unwrap();
         let mut damaged = bytes.clone();
         damaged[(at * bytes.len() as f64) as usize] = byte;
@@ -236,8 +231,7 @@ fn a_row_worked_out_by_hand() {
     let teachers = [TrainedTeacher { modality: modality.clone(), model }];
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("part.parquet");
-    write_part(&file, &data, (&teachers, &scorers(&teachers)), 2, 0..1, &Progress::new("test", 1, "queries"))
-        .unwrap();
+    write_part(&file, &data, &scored(&teachers), 2, 0..1, &Progress::new("test", 1, "queries")).unwrap();
     let labels = SoftLabels::map(&[file], vec![modality], &data).unwrap();
     assert!(!labels.is_whole());
     // Beside the neighbours 2 and 5, entities 1 and 0; the rest, 3 and 4, have one score, so their place is exact.
@@ -287,8 +281,7 @@ fn softened_sums_and_neighbours_are_those_of_the_whole_row() {
 fn other_readers_of_parquet_see_which_entities_and_what_rest() {
     let (data, top) = (denser(3000, 200), 7);
     let teachers = teachers(&data);
-    let folder = tempfile::tempdir().unwrap();
-    let files = write(folder.path(), &data, &teachers, top).unwrap();
+    let (_folder, files) = write(&data, &teachers, top).unwrap();
     let labels = map(&files, &data).unwrap();
     let mut query = 0;
     for file in &files {
@@ -329,8 +322,7 @@ fn a_lossy_cache_is_estimated_at_what_it_takes() {
     let data = denser(500, 2000);
     let teachers = teachers(&data);
     for top in [0, 1, 64, 500] {
-        let folder = tempfile::tempdir().unwrap();
-        let files = write(folder.path(), &data, &teachers, top).unwrap();
+        let (_folder, files) = write(&data, &teachers, top).unwrap();
         let bytes: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
         let estimate = layout(&data, &teachers, top).bytes(data.queries.len(), data.queries.pairs());
         // Names and footers are not in it.

@@ -31,17 +31,21 @@ pub struct TrainedTeacher {
     pub model: Model<f32>,
 }
 
-/// Teachers, and beside each what computes its scores: its model, or the same on a device.
-type Scored<'a> = (&'a [TrainedTeacher], &'a [&'a dyn Scorer]);
+/// A teacher, and what computes its scores: its model, or the same on a device.
+type ScoredTeacher<'a> = (&'a TrainedTeacher, &'a dyn Scorer);
 
-/// The teachers' models, which compute their own scores.
-pub fn scorers(teachers: &[TrainedTeacher]) -> Vec<&dyn Scorer> {
-    teachers.iter().map(|teacher| &teacher.model as &dyn Scorer).collect()
+/// The teachers with their own models.
+pub fn scored(teachers: &[TrainedTeacher]) -> Vec<ScoredTeacher<'_>> {
+    teachers.iter().map(|teacher| (teacher, &teacher.model as _)).collect()
 }
 
-pub(crate) fn layout<'a>(data: &Data, teachers: &'a [TrainedTeacher], top: usize) -> Layout<'a> {
-    let widths = teachers.iter().map(|teacher| (&teacher.modality, teacher.model.width())).collect();
-    Layout { entities: data.entities(), top, teachers: widths }
+pub(crate) fn layout<'a>(
+    data: &Data,
+    teachers: impl IntoIterator<Item = &'a TrainedTeacher>,
+    top: usize,
+) -> Layout<'a> {
+    let widths = teachers.into_iter().map(|teacher| (&teacher.modality, teacher.model.width()));
+    Layout { entities: data.entities(), top, teachers: widths.collect() }
 }
 
 /// One file of the cache.
@@ -61,7 +65,7 @@ pub(crate) fn parts(queries: usize, rows_per_file: usize) -> Vec<Part> {
 pub(crate) fn write_labels(
     work: &Work,
     data: &Data,
-    teachers: Scored<'_>,
+    teachers: &[ScoredTeacher<'_>],
     top: usize,
     parts: &[Part],
 ) -> Result<()> {
@@ -79,20 +83,19 @@ pub(crate) fn write_labels(
 }
 
 /// Writes the queries `rows` as one file, whole or not at all; of each row all scores, or excerpts with `top` entities.
-/// Beside each teacher stands what computes its scores: its model, or the same on a device.
 pub fn write_part(
     path: &Path,
     data: &Data,
-    (teachers, scorers): Scored<'_>,
+    teachers: &[ScoredTeacher<'_>],
     top: usize,
     rows: Range<usize>,
     progress: &Progress,
 ) -> Result<()> {
-    let layout = layout(data, teachers, top);
+    let layout = layout(data, teachers.iter().map(|(teacher, _)| *teacher), top);
     let schema = Arc::new(layout.schema());
     // For one row group after another: fresh memory costs more than the work.
-    let (mut encoder, mut of_one) = (Encoder::default(), Matrix::zeros(0, 0));
-    let mut of_all: Vec<Matrix<f32>> = teachers.iter().map(|_| Matrix::zeros(0, 0)).collect();
+    let (mut encoder, mut of_one) = (Encoder::default(), Matrix::default());
+    let mut of_all = vec![Matrix::default(); teachers.len()];
     write_atomically(path, |file| {
         let writer = ArrowWriter::try_new(file, schema.clone(), Some(layout.properties()));
         let (mut writer, factory) = writer.and_then(ArrowWriter::into_serialized_writer).map_err(parquet)?;
@@ -100,11 +103,14 @@ pub fn write_part(
             interrupt::check()?;
             let rows = from..(from + layout.rows_per_group()).min(rows.end);
             let queries = &data.queries.queries()[rows.clone()];
-            let mut facts = facts(data, &rows);
+            let tails = rows.clone().flat_map(|row| data.queries.tails(row)).map(|tail| tail.0);
+            let tails = Arc::new(UInt32Array::from_iter_values(tails));
+            let mut facts = query_columns(data, rows.clone()).map(|(_, values)| values).to_vec();
+            facts.push(neighbour_lists(&data.queries, &rows, tails));
             let excerpt = match top {
                 0 => None,
                 top => {
-                    for ((teacher, scorer), scores) in teachers.iter().zip(scorers).zip(&mut of_all) {
+                    for ((teacher, scorer), scores) in teachers.iter().zip(&mut of_all) {
                         scorer.scores(queries, scores);
                         require_half(scores, &teacher.modality)?;
                     }
@@ -119,13 +125,13 @@ pub fn write_part(
             });
             let facts = facts.collect::<Result<_, _>>().map_err(parquet)?;
             let mut group = Group::begin(&mut writer, facts, &mut encoder).map_err(parquet)?;
-            for TrainedTeacher { modality, model } in teachers {
+            for (TrainedTeacher { modality, model }, _) in teachers {
                 model.queries(queries, &mut of_one);
                 group.append_all(&of_one, "query vectors", modality)?;
             }
             match excerpt {
                 None => {
-                    for (teacher, scorer) in teachers.iter().zip(scorers) {
+                    for (teacher, scorer) in teachers {
                         scorer.scores(queries, &mut of_one);
                         group.append_all(&of_one, "scores", &teacher.modality)?;
                     }
@@ -144,20 +150,17 @@ fn parquet(error: ParquetError) -> Error {
     Error::new(Kind::Io, "cannot write Parquet").because(error)
 }
 
-/// The columns that say what a row is of.
-fn facts(data: &Data, rows: &Range<usize>) -> Vec<ArrayRef> {
-    let Data { queries, vocabulary, .. } = data;
-    let (heads, relations): (Vec<_>, Vec<_>) =
-        queries.queries()[rows.clone()].iter().map(|query| (query.head, query.relation)).unzip();
-    let head_names = heads.iter().map(|head| vocabulary.entities[head.index()].label());
-    let relation_names = relations.iter().map(|relation| vocabulary.relation_label(*relation));
-    let tails = rows.clone().flat_map(|row| queries.tails(row)).map(|tail| tail.0);
-    vec![
-        Arc::new(UInt32Array::from_iter_values(heads.iter().map(|head| head.0))),
-        Arc::new(UInt32Array::from_iter_values(relations.iter().map(|relation| relation.0))),
-        Arc::new(StringArray::from_iter_values(head_names)),
-        Arc::new(StringArray::from_iter_values(relation_names)),
-        neighbour_lists(queries, rows, Arc::new(UInt32Array::from_iter_values(tails))),
+/// Columns of the training queries `rows`, by name: ids and names of heads and relations.
+pub fn query_columns(data: &Data, rows: Range<usize>) -> [(&'static str, ArrayRef); 4] {
+    let (queries, vocabulary) = (&data.queries.queries()[rows], &data.vocabulary);
+    let (heads, relations) = (queries.iter().map(|q| q.head), queries.iter().map(|q| q.relation));
+    let head_names = heads.clone().map(|head| vocabulary.entities[head.index()].label());
+    let relation_names = relations.clone().map(|relation| vocabulary.relation_label(relation));
+    [
+        ("head", Arc::new(UInt32Array::from_iter_values(heads.map(|head| head.0)))),
+        ("relation", Arc::new(UInt32Array::from_iter_values(relations.map(|relation| relation.0)))),
+        ("head_name", Arc::new(StringArray::from_iter_values(head_names))),
+        ("relation_name", Arc::new(StringArray::from_iter_values(relation_names))),
     ]
 }
 
@@ -195,7 +198,7 @@ impl<'a, W: Write + Send> Group<'a, W> {
         Ok(true)
     }
 
-    /// Appends a teacher's `rows`, which are `what`.
+    /// Appends a teacher's `rows`; `what` names them in an error.
     fn append_all(&mut self, rows: &Matrix<f32>, what: &str, modality: &Modality) -> Result<()> {
         let fit = self.append::<f16>(rows.values(), rows.columns()).map_err(parquet)?;
         if fit { Ok(()) } else { Err(beyond_half(rows, what, modality)) }

@@ -20,7 +20,7 @@ use crate::objective::terms;
 use crate::policy::{Policy, RemotePolicy};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
-use crate::supervision::{Lessons, RewardedAction, Supervision, given};
+use crate::supervision::{Lessons, RewardedAction, Supervision, reward};
 
 pub(crate) struct DeviceStudent<'a> {
     data: &'a Data,
@@ -31,7 +31,8 @@ pub(crate) struct DeviceStudent<'a> {
 }
 
 impl<'a> DeviceStudent<'a> {
-    /// One that starts from `initial`, and learns by the recipe's term from the teachers of a source and as `policy` chooses.
+    /// A student that starts from `initial`, and learns by the recipe's term from the teachers of a source and as `policy`
+    /// chooses.
     pub(crate) fn new(
         device: &Device,
         precision: Precision,
@@ -43,10 +44,9 @@ impl<'a> DeviceStudent<'a> {
     ) -> Result<Self> {
         let trainer = training::on_device(device, initial, &recipe.training, precision)?;
         let teachers = source.map(|source| DeviceTeachers::new::<f32>(device, precision, source));
-        let policy = match (policy, recipe.selection.policy()) {
-            (Some(policy), Some(keys)) => Some(RemotePolicy::new(device, policy, keys.state)?),
-            _ => None,
-        };
+        let policy = policy.zip(recipe.selection.policy());
+        let policy =
+            policy.map(|(policy, keys)| RemotePolicy::new(device, policy, keys.state)).transpose()?;
         Ok(DeviceStudent { data, trainer, terms: terms(&recipe.term), teachers, policy })
     }
 
@@ -148,8 +148,8 @@ pub(crate) enum FromWhere {
     Recompute,
 }
 
-/// Up to this width of an embedding, a device computes scores faster than it gets them: 2 bytes of a score at 8 GB/s take
-/// as long as 5,000 multiplications and additions at 20 TFLOP/s. Estimated from data sheets, not measured.
+/// Width of the widest embeddings whose scores a device computes faster than it gets them: 2 bytes of a score at 8 GB/s
+/// take as long as 5,000 multiplications and additions at 20 TFLOP/s. Estimated from data sheets, not measured.
 const WIDEST: usize = 5000;
 
 impl FromWhere {
@@ -160,16 +160,15 @@ impl FromWhere {
         data: &Data,
         labels: &SoftLabels,
     ) -> Result<Option<Vec<Model<f32>>>> {
-        if self == FromWhere::Cache && !labels.is_whole() {
+        if self == FromWhere::Cache {
+            if labels.is_whole() {
+                return Ok(None);
+            }
             let error = Error::usage("a device cannot copy soft labels that keep only the top");
             return Err(error.hint("--soft-labels recompute, or --device cpu"));
         }
-        let stale = Manifest::read(&run.soft_labels())?.stale(run);
-        if self == FromWhere::Cache {
-            return Ok(None);
-        }
         let may_copy = self == FromWhere::Auto && labels.is_whole();
-        if let Some(reason) = stale {
+        if let Some(reason) = Manifest::read(&run.soft_labels())?.stale(run) {
             if may_copy {
                 tracing::info!("teachers' scores: from the cache ({reason})");
                 return Ok(None);
@@ -192,7 +191,7 @@ impl FromWhere {
     }
 }
 
-/// The teachers of `labels`: copied from there, or computed anew by `models`.
+/// The source of the teachers' scores: `models` that compute them anew, or else copies of `labels`.
 pub(super) fn source<'a>(
     device: &Device,
     labels: Option<&'a SoftLabels>,
@@ -239,7 +238,7 @@ fn outcomes(
         for (&strategy, answer) in actions.zip(answers.by_ref()) {
             // Both are the same combination, whatever the device rounds.
             let chosen = if strategy == all { answer.baseline } else { answer.chosen };
-            let (reward, baseline) = (given(keys, chosen), given(keys, answer.baseline));
+            let [reward, baseline] = [chosen, answer.baseline].map(|is_better| reward(keys, is_better));
             outcomes.push(RewardedAction { row, strategy, reward, baseline });
         }
     }

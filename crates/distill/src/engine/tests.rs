@@ -50,7 +50,7 @@ fn initial(training: &Training) -> Initial<f32> {
     let table = normal(ENTITIES as usize, shape.embedding(), 0.4, &mut generator);
     let relation = normal(4, shape.relation_columns(), 0.4, &mut generator);
     let core = match shape.core_rows() {
-        0 => Matrix::zeros(0, 0),
+        0 => Matrix::default(),
         rows => normal(rows, shape.embedding(), 0.2, &mut generator),
     };
     Initial { backbone: training.backbone, embedding: Embedding::Table(table), relation, core }
@@ -70,7 +70,7 @@ impl Fixture {
         Fixture { data, teachers, labels }
     }
 
-    /// One that learns from the cache, or, on a device, from scores that are computed anew.
+    /// A student that learns from the cache, or, on a device, from scores that are computed anew.
     fn student<'a>(&'a self, recipe: &'a Distill, place: &Place, recompute: bool) -> Student<'a> {
         let labels = (recipe.term != Term::None).then_some(&self.labels);
         let teaching = labels.map(|labels| Teaching::new(&self.data, labels, Vec::new(), recipe, 1).unwrap());
@@ -78,7 +78,7 @@ impl Fixture {
         let teachers = recompute.then_some(self.teachers.as_slice());
         let initial = initial(&recipe.training);
         let engine = student_engine(place, initial, &self.data, recipe, labels, teachers, policy).unwrap();
-        Student::new(&self.data, teaching, engine, recipe, 1)
+        Student::new(&self.data, teaching, engine, recipe)
     }
 
     /// An epoch of a few batches: their losses and its figures.
@@ -92,7 +92,7 @@ impl Fixture {
         json!({ "losses": losses, "figures": student.end_epoch() })
     }
 
-    /// After an epoch, figures and parameters are those of the CPU.
+    /// Asserts that after an epoch figures and parameters are those of the CPU.
     fn assert_same(&self, recipe: &Distill, recompute: bool, tolerance: f64) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.safetensors");
@@ -110,7 +110,7 @@ impl Fixture {
     }
 }
 
-/// Every number of `found` is near that of `expected`.
+/// Asserts that every number of `found` is near that of `expected`.
 fn assert_close(found: &Value, expected: &Value, tolerance: f64, what: &str) {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) => {

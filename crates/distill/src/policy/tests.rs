@@ -24,7 +24,7 @@ fn policy() -> Policy<'static, f64> {
     for (teacher, scores) in golden::<Vec<Vec<Vec<f64>>>>("teacher_logits").into_iter().enumerate() {
         let width = scores[0].len();
         let fill = move |query: usize, into: &mut [f64]| into.copy_from_slice(&scores[query]);
-        inputs.push(Input { name: String::new(), block: Box::new(Dense::new(width, fill)) as _ });
+        inputs.push(Box::new(Dense::new(width, fill)) as _);
         layers.push(of_teacher("W1", teacher));
     }
     let [first_bias, second_bias] = ["b1", "b2"].map(golden::<Vec<f64>>);
@@ -50,10 +50,10 @@ fn outcomes() -> Vec<RewardedAction> {
 
 /// The gradient of the first layer's weights for one input.
 fn first_gradient(policy: &mut Policy<'_, f64>, input: usize, gradients: &Gradients<f64>) -> Matrix<f64> {
-    let block = &mut policy.inputs[input].block;
-    let mut found = Matrix::zeros(block.width(), gradients.into_hidden.columns());
-    block.backward(&gradients.queries, &gradients.into_hidden);
-    block.gradient(0..block.width(), &gradients.into_hidden, &mut found);
+    let input = &mut policy.inputs[input];
+    let mut found = Matrix::zeros(input.width(), gradients.into_hidden.columns());
+    input.backward(&gradients.queries, &gradients.into_hidden);
+    input.gradient(0..input.width(), &gradients.into_hidden, &mut found);
     found
 }
 
@@ -69,13 +69,13 @@ fn probabilities_loss_gradients_and_step_equal_the_reference() {
         assert_close(found.values(), of_teacher("grad_W1", teacher).values(), "W₁");
     }
     let Gradients { logits, hidden, into_hidden, .. } = &gradients;
-    let mut sums = Matrix::zeros(0, 0);
+    let mut sums = Matrix::default();
     sum_rows(into_hidden, &mut sums);
     assert_close(sums.values(), &golden::<Vec<f64>>("grad_b1"), "b₁");
     sum_rows(logits, &mut sums);
     assert_close(sums.values(), &golden::<Vec<f64>>("grad_b2"), "b₂");
     let mut second = Matrix::zeros(hidden.columns(), logits.columns());
-    second.product(false, 1.0, hidden.transposed(), logits.view());
+    second.product(false, hidden.transposed(), logits.view());
     assert_close(second.values(), transposed("grad_W2").values(), "W₂");
 
     assert_eq!(policy.reinforce(&outcomes()), loss);
@@ -134,7 +134,7 @@ fn sampling_follows_the_probabilities() {
     let policy = policy();
     let mut counts = [0.0; 7];
     for i in 0..10_000 {
-        counts[policy.sample(0, f64::from(i) / 1e4).index()] += 1e-4;
+        counts[policy.sample(0, f64::from(i) / 1e4).0] += 1e-4;
     }
     for (count, log_p) in counts.iter().zip(policy.said.row(0)) {
         assert!((count - log_p.exp()).abs() < 2e-4);

@@ -10,7 +10,7 @@ use super::*;
 use crate::combine::{Scratch, Sources};
 use crate::fixture::{query, soft_labels};
 use crate::objective::{self, Pass, RowBuffers};
-use crate::policy::{Dense, Input, Policy};
+use crate::policy::{Dense, Policy};
 use crate::strategy::Strategy;
 use crate::supervision::{RewardedAction, StudentObjective, Supervision};
 
@@ -85,7 +85,7 @@ fn the_policy_and_its_loss_equal_the_equations() {
             into.copy_from_slice(of_teacher);
             into[0] += query as f64;
         };
-        Input { name: teacher.to_string(), block: Box::new(Dense::new(12, fill)) as _ }
+        Box::new(Dense::new(12, fill)) as _
     };
     let mut generator = rand_chacha::ChaCha8Rng::seed_from_u64(2);
     let mut even = |rows: usize, columns: usize| kge::model::even::<f64>(rows, columns, 0.5, &mut generator);

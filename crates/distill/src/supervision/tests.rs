@@ -1,8 +1,15 @@
+use dsom_soft_labels::SoftLabels;
 use recipe::{PolicyKeys, Term};
 
 use super::*;
 use crate::fixture::{golden, query, soft_labels};
 use crate::objective::terms;
+
+/// The soft labels of the golden queries.
+fn labels() -> SoftLabels {
+    let logits: Vec<Vec<Vec<f32>>> = golden("teacher_logits");
+    soft_labels([4, 3, 6], |query, teacher, entity| logits[teacher][query][entity])
+}
 
 #[test]
 fn rewards_and_baselines_equal_the_reference() {
@@ -18,8 +25,7 @@ fn rewards_and_baselines_equal_the_reference() {
         .map(|group| group.iter().map(|i| Strategy(actions[*i])).collect())
         .collect();
     assert_eq!((by_query.len(), queries.pairs()), (student.len(), rows.len()), "every row has a triple");
-    let logits: Vec<Vec<Vec<f32>>> = golden("teacher_logits");
-    let labels = soft_labels([4, 3, 6], |query, teacher, entity| logits[teacher][query][entity]);
+    let labels = labels();
     let teachers = &Sources::new(&labels, queries.len());
     let rewarded = |reward: Option<&PolicyKeys>| -> Vec<RewardedAction> {
         let supervision = Supervision::Strategies { teachers, actions: &by_query, reward };
@@ -40,8 +46,7 @@ fn rewards_and_baselines_equal_the_reference() {
 
 #[test]
 fn combinations_equal_the_golden_ones_to_half_precision() {
-    let logits: Vec<Vec<Vec<f32>>> = golden("teacher_logits");
-    let labels = soft_labels([4, 3, 6], |query, teacher, entity| logits[teacher][query][entity]);
+    let labels = labels();
     let (sources, mut scratch) = (Sources::new(&labels, 4), Scratch::new(6));
     for (query, mixed) in golden::<Vec<Vec<Vec<f32>>>>("mixed_logits").into_iter().enumerate() {
         for (strategy, expected) in mixed.into_iter().enumerate() {
