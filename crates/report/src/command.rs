@@ -1,8 +1,8 @@
 //! Command line of `dsom report`.
 
 use clap::{ArgAction, ArgGroup, Args};
-use stage::Result;
 use stage::files::write_bytes;
+use stage::{Error, Result};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -17,10 +17,11 @@ use crate::{run_report, tensorboard};
 /// file comes from. What is missing is left out with a sentence. The file needs no network and no script. With --ask the
 /// file is a page that answers questions as dsom-predict does (docs/predict.md).
 #[derive(Args)]
-#[command(group = ArgGroup::new("of").args(["run", "experiment"]).required(true))]
+#[command(group = ArgGroup::new("of").args(["run", "experiment"]))]
 pub struct Arguments {
-    /// Directory of a run
-    #[arg(long, value_name = "DIR", env = "DSOM_RUN")]
+    // Not read by clap, to which a variable for runs would contradict --experiment.
+    /// Directory of a run [env: DSOM_RUN]
+    #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
     /// Directory of an experiment, as dsom-experiment wrote it
     #[arg(long, value_name = "DIR")]
@@ -45,11 +46,13 @@ pub fn main(arguments: Arguments) -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<()> {
-    let (folder, page, name) = match (&arguments.run, &arguments.experiment) {
-        (_, Some(folder)) => (folder, experiment_report(folder)?, "report.html"),
-        (Some(folder), None) if arguments.ask.ask => (folder, arguments.ask.page(folder)?, "ask.html"),
-        (Some(folder), None) => (folder, run_report(folder)?, "report.html"),
-        (None, None) => return Ok(()),
+    let of_environment = std::env::var_os("DSOM_RUN").filter(|run| !run.is_empty()).map(PathBuf::from);
+    let run = arguments.run.as_ref().or(of_environment.as_ref());
+    let (folder, page, name) = match (&arguments.experiment, run) {
+        (Some(folder), _) => (folder, experiment_report(folder)?, "report.html"),
+        (None, Some(folder)) if arguments.ask.ask => (folder, arguments.ask.page(folder)?, "ask.html"),
+        (None, Some(folder)) => (folder, run_report(folder)?, "report.html"),
+        (None, None) => return Err(Error::usage("neither --run nor --experiment is given")),
     };
     let path = arguments.out.clone().unwrap_or_else(|| folder.join(name));
     write_bytes(&path, page.as_bytes())?;

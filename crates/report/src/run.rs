@@ -171,8 +171,10 @@ fn is_finished(folder: &Path) -> bool {
 }
 
 fn folders(parent: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(parent).map_err(|e| Error::io(parent, e))?;
-    Ok(entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect())
+    let failed = |e| Error::io(parent, e);
+    let entries = std::fs::read_dir(parent).map_err(failed)?;
+    let paths = entries.map(|entry| Ok(entry.map_err(failed)?.path()));
+    paths.filter(|path| path.as_ref().map_or(true, |path| path.is_dir())).collect()
 }
 
 /// A policy's probabilities of every strategy, for every training query: a student's `strategies.parquet`.
@@ -244,7 +246,7 @@ pub(crate) struct History {
 
 /// One line of the log.
 pub(crate) struct Epoch {
-    /// From 1.
+    /// Its number, from 1.
     pub(crate) number: f64,
     figures: Map<String, Value>,
 }
