@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 HERE = pathlib.Path(__file__).parent
 SIDES = ["ours", "pytorch"]
-# How many inputs; about ten seconds of one thread.
+# Number of inputs: about ten seconds of one thread.
 CASES = {"vit-base": 16, "bert-base": 96, "mini-lm": 768}
 
 

@@ -1,4 +1,4 @@
-"""How a step's time and memory grow with the entities and with the rank, on random graphs, and where a machine ends.
+"""Growth of a step's time and memory with the entities and with the rank, on random graphs, and where a machine ends.
 
     make bench-growth                              to 200,000 entities and rank 1000, one thread
     make bench-growth BENCH='--models structural'  without the student

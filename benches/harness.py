@@ -19,7 +19,6 @@ import pathlib
 import statistics
 import subprocess
 import sys
-import time
 
 from process import measure
 from runs import prepare
@@ -39,8 +38,6 @@ CASES = {
 WHOLE = {"mkg-w-256": ("mkg-w", 256)}
 DEMO = {"nations-128": ("nations", 128)}
 KNOWN = CASES | WHOLE | DEMO
-# Seconds for a thousand million multiplications and additions: a first guess.
-GUESS = 0.03
 
 
 def arguments() -> argparse.Namespace:
@@ -77,7 +74,6 @@ class Bench:
                 record = json.loads(line)
                 if record["identity"] == self.identity:
                     self.measured[tuple(record["key"])] = record["report"]
-        self.rates = dict.fromkeys(SIDES, GUESS)
 
     def cases(self) -> dict:
         chosen = {name: case for name, case in KNOWN.items() if name in (self.options.case or CASES)}
@@ -124,32 +120,18 @@ class Bench:
 
     def measure(self, key: tuple) -> dict:
         """One process, or what is kept of it."""
-        case, side, model, threads, steps, _ = key
+        case, side, model, threads, _, _ = key
         if key not in self.measured:
             dataset, rank = KNOWN[case]
-            workload = self.workload(dataset)
-            started = time.monotonic()
-            report = measure(self.command(side, workload, model, rank, threads), threads)
-            report["process_seconds"] = time.monotonic() - started
+            report = measure(self.command(side, self.workload(dataset), model, rank, threads), threads)
             self.measured[key] = report
             with self.kept.open("a") as kept:
                 kept.write(json.dumps({"identity": self.identity, "key": key, "report": report}) + "\n")
-            expected = work(self.plan(dataset), side, model, rank, steps)
-            self.rates[side] = report["process_seconds"] * threads**0.5 / expected
         return self.measured[key]
 
     @functools.cache
     def plan(self, dataset: str) -> dict:
         return json.loads((self.workload(dataset) / "workload.json").read_text())
-
-    def seconds_left(self, keys: list) -> float:
-        seconds = 0
-        for case, side, model, threads, steps, _ in keys:
-            same = [r["process_seconds"] for k, r in self.measured.items() if k[:5] == (case, side, model, threads, steps)]
-            dataset, rank = KNOWN[case]
-            guess = work(self.plan(dataset), side, model, rank, steps) * self.rates[side] / threads**0.5
-            seconds += same[-1] if same else guess
-        return seconds
 
     def measure_all(self, cases: dict) -> None:
         keys = []
@@ -161,11 +143,9 @@ class Bench:
                         sides = sides_of(model)
                         keys += [(case, side, model, threads, self.options.steps, number) for side in sides]
         todo = [key for key in keys if key not in self.measured]
-        for number, key in enumerate(todo):
-            left = self.seconds_left(todo[number:])
+        for number, key in enumerate(todo, 1):
             case, side, model, threads, _, _ = key
-            print(f"[{number + 1}/{len(todo)}] {case} {model}, {threads} thread(s), {side}: "
-                  f"about {left / 60:.0f} minutes left", file=sys.stderr, flush=True)
+            print(f"[{number}/{len(todo)}] {case} {model}, {threads} thread(s), {side}", file=sys.stderr, flush=True)
             self.measure(key)
 
     def epoch(self, report: dict, pairs: int) -> float:
@@ -246,22 +226,6 @@ class Bench:
 def sides_of(model: str) -> list:
     """Only the student has a policy."""
     return [side for side in SIDES if model == "student" or side != "ours, policy on scores"]
-
-
-def work(plan: dict, side: str, model: str, rank: int, steps: int) -> float:
-    """A rough count of thousand millions of multiplications in a process."""
-    entities, width, batch = plan["entities"], 2 * rank, 1000
-    if side != "research":
-        batch = batch * plan["queries"] // plan["pairs"]
-    one = 1e-9 * batch * entities * width
-    policy = 1e-9 * batch * len(plan["teachers"]) * entities * 1024
-    if model != "student":
-        step = 3 * one
-    elif side == "research":
-        step = (3 + len(plan["teachers"])) * one + 3 * policy
-    else:
-        step = 3 * one + 2 * policy
-    return 100 + (steps + 1) * step
 
 
 def digest(files: list) -> str:

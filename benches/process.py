@@ -1,4 +1,4 @@
-"""One measured process: what it reports, and what the system saw of it."""
+"""One measured process: its report, its time and its memory."""
 
 import contextlib
 import json

@@ -14,7 +14,7 @@ WIDTH = 384
 BRIEF = ["rank=64", "epochs=4", "validate_every=4"]
 
 
-def prepare(dataset: str, raw: pathlib.Path, folder: pathlib.Path, programs: pathlib.Path) -> pathlib.Path:
+def prepare(dataset: str, raw: pathlib.Path, folder: pathlib.Path, programs: pathlib.Path) -> None:
     """Makes the run of `dataset` in `folder`, or finishes what is missing of it."""
 
     def stage(program: str, recipe: pathlib.Path, *more: str) -> None:
@@ -29,7 +29,6 @@ def prepare(dataset: str, raw: pathlib.Path, folder: pathlib.Path, programs: pat
     ]:
         brief = [argument for key in BRIEF for argument in ("--set", f"{section}.{key}")]
         stage(program, features(folder), *brief, *more)
-    return folder
 
 
 def features(folder: pathlib.Path) -> pathlib.Path:

@@ -12,7 +12,7 @@
 
 use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float16Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Float16Type};
-use dsom_soft_labels::{SoftLabels, TrainedTeacher, scorers, write_part};
+use dsom_soft_labels::{SoftLabels, TrainedTeacher, scored, write_part};
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 use kge::model::normal;
@@ -154,7 +154,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T, Box<dyn Error>>) -> Result<(f64, T)
 fn written(path: &Path, data: &Data, teachers: &[TrainedTeacher], top: usize) -> Result<f64, Box<dyn Error>> {
     let queries = data.queries.len();
     let progress = Progress::new("writing", queries as u64, "queries");
-    let work = || Ok(write_part(path, data, (teachers, &scorers(teachers)), top, 0..queries, &progress)?);
+    let work = || Ok(write_part(path, data, &scored(teachers), top, 0..queries, &progress)?);
     Ok(timed(work)?.0)
 }
 

@@ -45,7 +45,7 @@ pub(crate) struct Case {
 }
 
 /// A value as recipes spell it.
-pub(crate) fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
@@ -71,7 +71,7 @@ fn teacher(
         Some(0) => Embedding::Table(even(plan.entities, width, 0.1, 1)),
         Some(_) => {
             let features = workload.tensors.matrix(&format!("{name}.features"))?;
-            Embedding::Projected { projection: even(features.columns(), width, 0.1, 1), features, scale: 1.0 }
+            Embedding::Projected { projection: even(features.columns(), width, 0.1, 1), features }
         }
     };
     let initial = Initial::complex(embedding, even(2 * plan.relations, width, 0.1, 2));
@@ -111,12 +111,10 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     };
     drop(workload);
     let teaching = Teaching::new(&data, &labels, models, &recipe, 0)?;
-    let mut student = Student::on_cpu(&data, Some(teaching), trainer, &recipe, 0);
+    let mut student = Student::on_cpu(&data, Some(teaching), trainer, &recipe);
     student.begin_epoch(1);
     ready(cached);
-    let mut figures = timed(batches, case.steps, |batch| student.step(batch))?;
-    figures["of_the_epoch"] = json!(student.end_epoch());
-    Ok(figures)
+    timed(batches, case.steps, |batch| student.step(batch))
 }
 
 /// The teachers' models, of which a policy that sees scores multiplies factors where these are narrow.
@@ -161,14 +159,13 @@ fn timed(
     steps: usize,
     mut step: impl FnMut(&[u32]) -> Result<StepLoss>,
 ) -> Result<Value> {
-    let (mut seconds, mut losses, mut pairs, mut queries) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut seconds, mut losses, mut pairs) = (Vec::new(), Vec::new(), Vec::new());
     for batch in batches.iter().cycle().take(steps + 1) {
         let started = Instant::now();
         let loss = step(batch)?;
         seconds.push(started.elapsed().as_secs_f64());
         losses.push([loss.objective, loss.regulariser]);
         pairs.push(loss.pairs);
-        queries.push(batch.len());
     }
-    Ok(json!({ "seconds": seconds, "losses": losses, "pairs": pairs, "queries": queries }))
+    Ok(json!({ "seconds": seconds, "losses": losses, "pairs": pairs }))
 }

@@ -1,8 +1,10 @@
 //! The workload: batches, features and teachers, in files that any program can read.
 
+use dsom_features::table;
 use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::{Matrix, Model};
 use mkg::{EntityId, Query, QuerySet, RelationId, Triple};
+use rand::RngExt;
 use rand::seq::SliceRandom;
 use serde::{Deserialize, Serialize};
 use stage::task::Task;
@@ -15,8 +17,6 @@ use training::{Data, MODEL, open_model};
 const BATCH: usize = 1000;
 const FILE: &str = "workload.json";
 const TENSORS: &str = "tensors.safetensors";
-/// File that stage 2 writes. Its own reader would bring the encoders' libraries into this program.
-const FEATURES: &str = "features.safetensors";
 
 /// A query with its tails, by ids.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,9 +28,8 @@ pub(crate) struct Plan {
     pub(crate) entities: usize,
     /// Without inverses.
     pub(crate) relations: usize,
-    /// Pairs of query and tail, and distinct queries, in a whole epoch.
+    /// Number of pairs of query and tail in a whole epoch.
     pub(crate) pairs: usize,
-    pub(crate) queries: usize,
     /// The steps of those that group triples by query.
     pub(crate) batches: Vec<Vec<Asked>>,
     /// The steps of those that do not: a tail each, with its query and all tails of that.
@@ -84,7 +83,7 @@ pub(crate) fn cut(run: &Run, folder: &Path, steps: usize) -> Result<()> {
         let model = open_model(&mut task, &run.teacher(&modality), &data.vocabulary)?;
         let mut width = 0;
         if !modality.is_structural() {
-            let path = task.stage_input(&run.features(&modality), FEATURES)?;
+            let path = task.stage_input(&run.features(&modality), table::FILE)?;
             let mut features = TensorReader::open(&path)?.matrix("features")?;
             unit_rows(&mut features);
             width = features.columns();
@@ -115,7 +114,7 @@ pub(crate) fn synthetic(folder: &Path, entities: usize, steps: usize) -> Result<
         .map(|_| {
             // The cube makes a few entities and relations frequent, as they are in real graphs.
             let mut draw = |below: u32| {
-                let even: f64 = rand::RngExt::random(&mut generator);
+                let even: f64 = generator.random();
                 (even.powi(3) * f64::from(below)) as u32
             };
             Triple::new(draw(entities32), draw(relations), draw(entities32))
@@ -160,9 +159,8 @@ fn plan(queries: &QuerySet, entities: usize, relations: usize, steps: usize) -> 
     let with_query = |&(tail, number): &(u32, usize)| (tail, asked(queries, number));
     let triples =
         pairs.chunks(BATCH).take(steps).map(|batch| batch.iter().map(with_query).collect()).collect();
-    let teachers = BTreeMap::new();
-    let (count, pairs) = (queries.len(), queries.pairs());
-    Plan { entities, relations, pairs, queries: count, batches, triples, teachers, student: false }
+    let (pairs, teachers) = (queries.pairs(), BTreeMap::new());
+    Plan { entities, relations, pairs, batches, triples, teachers, student: false }
 }
 
 fn asked(queries: &QuerySet, number: usize) -> Asked {
@@ -211,7 +209,7 @@ fn hash(mut x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// The same embeddings at a higher complex rank: the further components are zero, so every score stays what it is.
+/// Embeddings at a higher complex rank: the further components are zero, so every score stays as it is.
 ///
 /// A teacher that was trained at a low rank stands in for one of any rank: its scores are real, and computing them
 /// costs what the higher rank costs.

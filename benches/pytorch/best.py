@@ -70,7 +70,7 @@ class ComplEx(nn.Module):
         self.buffers_of_steps = Buffers()
 
     def loss(self, batch: Batch, lose) -> tuple[torch.Tensor, torch.Tensor]:
-        """What `lose` makes of the scores, and N3."""
+        """The loss that `lose` computes from the scores, and N3."""
         used, place = torch.cat([batch.heads, batch.tails]).unique(return_inverse=True)
         if self.features is None:
             scored, own = self.table, self.table[used]
@@ -90,7 +90,7 @@ class ComplEx(nn.Module):
         return loss, (n3(own, uses) + n3(relation, batch.weight[:, 0])) / batch.pairs
 
     def reassociates(self, queries: int) -> bool:
-        """Whether forward and backward through (q Wᵀ) Fᵀ multiply less than through q (F W)ᵀ."""
+        """Tells whether forward and backward through (q Wᵀ) Fᵀ multiply less than through q (F W)ᵀ."""
         entities, width = self.features.shape
         own = self.table.shape[1]
         through_features = 2 * queries * entities * width + 3 * queries * width * own

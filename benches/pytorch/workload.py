@@ -1,4 +1,4 @@
-"""What both references share: the workload as dsom-bench wrote it, initial parameters, and the clock."""
+"""The common part of both references: the workload as dsom-bench wrote it, initial parameters, and the clock."""
 
 import argparse
 import json
@@ -61,11 +61,8 @@ class Workload:
         return features, even(rows, 2 * self.rank, 0.1, 1), even(2 * self.relations, 2 * self.rank, 0.1, 2)
 
     def initial_student(self) -> tuple[torch.Tensor, torch.Tensor]:
-        if not self.has_student:
-            return self.initial_table()
-        return tuple(widened(self.tensor(f"student.{table}"), self.rank) for table in ("entity", "relation"))
-
-    def initial_table(self) -> tuple[torch.Tensor, torch.Tensor]:
+        if self.has_student:
+            return tuple(widened(self.tensor(f"student.{table}"), self.rank) for table in ("entity", "relation"))
         width = 2 * self.rank
         return even(self.entities, width, 0.1, 1), even(2 * self.relations, width, 0.1, 2)
 
@@ -109,7 +106,7 @@ def compose(head: torch.Tensor, relation: torch.Tensor) -> torch.Tensor:
 def run(options: argparse.Namespace, batches: list, step) -> None:
     """Says "ready", then times `step(batch)`, which returns the losses per triple (objective, regulariser)."""
     print(json.dumps({"ready": True, "cached": 0}), flush=True)
-    report = {"seconds": [], "losses": [], "pairs": [], "queries": []}
+    report = {"seconds": [], "losses": [], "pairs": []}
     for number in range(options.steps + 1):
         batch = batches[number % len(batches)]
         started = time.perf_counter()
@@ -119,5 +116,4 @@ def run(options: argparse.Namespace, batches: list, step) -> None:
         report["seconds"].append(time.perf_counter() - started)
         report["losses"].append(losses)
         report["pairs"].append(pairs)
-        report["queries"].append(len(batch))
     print(json.dumps(report))

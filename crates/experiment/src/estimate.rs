@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::execute::{Outcome, Programs, command_line};
-use crate::grid::{EVALUATE, Grid, Step};
+use crate::execute::{Programs, command_line};
+use crate::grid::{Grid, Step};
 use crate::statistics::mean;
 
 /// Depth of the stages below the experiments' directory: experiment, dataset, run, `teachers`, modality.
@@ -25,29 +25,28 @@ struct Finished {
 pub(crate) fn dry_run(grid: &Grid, programs: &Programs, out: &Path) -> Result<()> {
     let mut finished = Vec::new();
     collect(out.parent().unwrap_or(out), DEPTH, &mut finished);
-    let (mut open, mut known, mut unknown) = (0, 0.0, 0);
+    let mut open = Vec::new();
     for step in &grid.steps {
         let arguments = grid.expected_arguments(step);
-        let why = open_because(grid, programs, step, &arguments)?;
-        open += usize::from(why.is_some());
-        let words = match (why, estimate(step, &finished)) {
-            (None, _) => "fresh".to_owned(),
-            (Some(why), Some(seconds)) => {
-                known += seconds;
-                format!("{why}, about {}", duration(seconds))
-            }
-            (Some(why), None) => {
-                unknown += 1;
-                format!("{why}, time unknown")
+        let words = match open_because(grid, programs, step, &arguments)? {
+            None => "fresh".to_owned(),
+            Some(why) => {
+                let seconds = estimate(step, &finished);
+                open.push(seconds);
+                let time = seconds.map(|seconds| format!("about {}", duration(seconds)));
+                format!("{why}, {}", time.unwrap_or("time unknown".to_owned()))
             }
         };
         print_line(&format!("$ {}\n    {words}", command_line(step.program, &arguments)));
     }
-    print_line(&total(grid, open, known, unknown));
+    print_line(&total(grid, &open));
     Ok(())
 }
 
-fn total(grid: &Grid, open: usize, known: f64, unknown: usize) -> String {
+/// The last line; `open` has the seconds that each step to run may take, where they are known.
+fn total(grid: &Grid, open: &[Option<f64>]) -> String {
+    let known: f64 = open.iter().flatten().sum();
+    let (unknown, open) = (open.iter().filter(|seconds| seconds.is_none()).count(), open.len());
     let (cells, steps) = (grid.cells.len(), grid.steps.len());
     let steps = format!("{cells} cells, {steps} steps: {} fresh, {open} to run", steps - open);
     match (open, unknown) {
@@ -60,17 +59,8 @@ fn total(grid: &Grid, open: usize, known: f64, unknown: usize) -> String {
     }
 }
 
-/// The end of a step where only what is finished counts: the models that are there are evaluated, and none is trained.
-pub(crate) fn if_finished(grid: &Grid, programs: &Programs, step: &Step) -> Result<Option<Outcome>> {
-    if step.program == EVALUATE {
-        return Ok(None);
-    }
-    let why = open_because(grid, programs, step, &step.arguments)?;
-    Ok(Some(why.map_or(Outcome::Done, Outcome::Skipped)))
-}
-
 /// The reason why a step is not done, if so: asks its own program, where there is a run to ask about.
-fn open_because(
+pub(crate) fn open_because(
     grid: &Grid,
     programs: &Programs,
     step: &Step,
@@ -84,8 +74,7 @@ fn open_because(
 
 /// Asks a program, by its whole command, whether it has nothing to do.
 pub(crate) fn is_fresh(command: &[String]) -> Result<bool> {
-    let Some((program, arguments)) = command.split_first() else { return Ok(true) };
-    Ok(asked(Command::new(program).args(arguments))?.is_none())
+    Ok(asked(Command::new(&command[0]).args(&command[1..]))?.is_none())
 }
 
 fn asked(command: &mut Command) -> Result<Option<String>> {

@@ -1,11 +1,13 @@
 //! Running the steps: one process after the other, exactly the commands that a person would type.
 
+use rustix::process::{Pid, Signal, kill_process};
 use stage::{Error, Kind, Result, interrupt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use crate::estimate::open_because;
 use crate::grid::{EVALUATE, Grid, RunPlan, SHARED, Step};
 use crate::overrides::quoted;
 
@@ -46,27 +48,20 @@ impl Programs {
 }
 
 impl Grid {
-    /// Runs the steps, but for those that `settled` knows the end of. One that fails takes those with it that need it; an
-    /// interruption ends all.
-    pub(crate) fn execute(
-        &self,
-        programs: &Programs,
-        settled: impl Fn(&Step) -> Result<Option<Outcome>>,
-    ) -> Result<Vec<Outcome>> {
+    /// Runs the steps. One that fails takes those with it that need it; an interruption ends all. Where only what is
+    /// `finished` counts, models that are there are evaluated, and none is trained.
+    pub(crate) fn execute(&self, programs: &Programs, finished: bool) -> Result<Vec<Outcome>> {
         let mut outcomes: Vec<Outcome> = Vec::new();
-        let mut linked: Option<usize> = None;
         for step in &self.steps {
             interrupt::check()?;
-            if linked != Some(step.run) {
-                self.runs[step.run].link()?;
-                linked = Some(step.run);
-            }
+            self.runs[step.run].link()?;
             let outcome = match self.obstacle(step, &outcomes) {
                 Some(why) => Outcome::Skipped(why),
-                None => match settled(step)? {
-                    Some(outcome) => outcome,
-                    None => run(programs, step.program, &self.arguments(step, &outcomes))?,
-                },
+                None if finished && step.program != EVALUATE => {
+                    let why = open_because(self, programs, step, &step.arguments)?;
+                    why.map_or(Outcome::Done, Outcome::Skipped)
+                }
+                None => run(programs, step.program, &self.arguments(step, &outcomes))?,
             };
             let run = self.runs[step.run].root.display();
             match &outcome {
@@ -157,8 +152,8 @@ fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outco
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the only way to do something between fork and exec")]
 fn die_together(command: &mut Command) {
-    use rustix::process::{Signal, getppid, set_parent_process_death_signal};
-    let parent = Some(rustix::process::getpid());
+    use rustix::process::{getpid, getppid, set_parent_process_death_signal};
+    let parent = Some(getpid());
     // SAFETY: the closure makes two system calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
@@ -180,9 +175,7 @@ fn wait(mut child: Child) -> Result<ExitStatus> {
             return Ok(status);
         }
         if !asked && interrupt::check().is_err() {
-            let id = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
-            let stopped = id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::TERM));
-            if let Some(Err(error)) = stopped {
+            if let Err(error) = kill_process(Pid::from_child(&child), Signal::TERM) {
                 tracing::warn!("cannot stop the stage: {error}");
             }
             asked = true;

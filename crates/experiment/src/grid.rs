@@ -6,14 +6,14 @@
 //! digests, relative to the run, so a linked folder is as good as one of its own, and nothing is done or stored twice.
 
 use clap::Args;
-use dsom_evaluate::models::AVERAGE;
+use dsom_evaluate::models::{AVERAGE, STUDENT};
 use recipe::{Recipe, Term};
 use stage::{Error, Modality, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::overrides::Overrides;
-use crate::spec::{Dataset, Level, STUDENT, Spec, Variant};
+use crate::spec::{Dataset, Level, Spec, Variant};
 
 /// Sources and targets of files, and the part of the experiment to run.
 #[derive(Args, Clone, Debug, Default)]
@@ -51,7 +51,7 @@ impl Places {
         self.out.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// The same on a command line, behind an experiment's file.
+    /// The arguments that name the experiment in `file` and these places on a command line.
     pub(crate) fn arguments(&self, file: &Path) -> Vec<String> {
         let data = self.data.iter().map(|(name, raw)| format!("{name}={}", raw.display()));
         let words = [
@@ -65,11 +65,6 @@ impl Places {
             options("--threads", self.threads.iter().map(usize::to_string)),
         ];
         words.concat()
-    }
-
-    /// The raw folder that is given for a dataset; of several the last.
-    fn raw(&self, dataset: &str) -> Option<&PathBuf> {
-        self.data.iter().rev().find(|(name, _)| name == dataset).map(|(_, raw)| raw)
     }
 }
 
@@ -96,7 +91,7 @@ pub(crate) struct Step {
     pub program: &'static str,
     /// The number of its run.
     pub run: usize,
-    /// For estimates.
+    /// Its dataset's name, for estimates.
     pub dataset: String,
     /// The folders in its run that it writes.
     pub outputs: Vec<String>,
@@ -114,14 +109,15 @@ pub(crate) struct Cell {
     /// The number of its run.
     pub run: usize,
     pub model: String,
-    /// The step that evaluates it.
-    pub step: usize,
 }
 
 pub(crate) const EVALUATE: &str = "dsom-evaluate";
 
-/// The stages before the students: their level, program and folder.
-pub(crate) const SHARED: [(Level, &str, &str); 4] = [
+/// Level, program and folder of a stage.
+type Shared = (Level, &'static str, &'static str);
+
+/// The stages before the students.
+pub(crate) const SHARED: [Shared; 4] = [
     (Level::Import, "dsom-import", "graph"),
     (Level::Features, "dsom-features", "features"),
     (Level::Teachers, "dsom-teachers", "teachers"),
@@ -142,7 +138,8 @@ impl Grid {
     /// Plans an experiment; every cell's recipe is read, so that a misspelt key is refused before anything is run.
     pub(crate) fn plan(spec: &Spec, places: &Places) -> Result<Grid> {
         places.text_model.iter().try_for_each(|model| require_folder(model))?;
-        let mut planner = Planner { spec, places, grid: Grid::default(), owners: HashMap::new() };
+        let (grid, runs, steps) = (Grid::default(), HashMap::new(), HashMap::new());
+        let mut planner = Planner { spec, places, grid, runs, steps };
         for dataset in chosen(spec, places)? {
             let raw = planner.raw(dataset)?;
             for &seed in &spec.seeds {
@@ -165,12 +162,13 @@ impl Grid {
             });
         }
         let of_models = self.runs.iter().flat_map(|run| run.models.iter().map(|(_, step)| *step));
-        let mut needed: Vec<usize> = self.cells.iter().map(|cell| cell.step).chain(of_models).collect();
+        let mut needed: Vec<usize> = of_models.collect();
         needed.extend(needed.clone().iter().flat_map(|step| &self.steps[*step].needs));
+        let evaluates = |step: &Step| step.program == EVALUATE && !self.runs[step.run].models.is_empty();
+        needed.extend((0..self.steps.len()).filter(|number| evaluates(&self.steps[*number])));
         needed.sort_unstable();
         needed.dedup();
         let renumbered = |step: &mut usize| *step = needed.partition_point(|other| other < step);
-        self.cells.iter_mut().for_each(|cell| renumbered(&mut cell.step));
         self.runs.iter_mut().flat_map(|run| &mut run.models).for_each(|(_, step)| renumbered(step));
         self.steps = needed.iter().map(|step| self.steps[*step].clone()).collect();
         self.steps.iter_mut().flat_map(|step| &mut step.needs).for_each(renumbered);
@@ -203,8 +201,10 @@ struct Planner<'a> {
     spec: &'a Spec,
     places: &'a Places,
     grid: Grid,
-    /// The run that does a shared stage, and the step: by dataset, seed and keys up to its level.
-    owners: HashMap<(Level, String), (usize, Option<usize>)>,
+    /// The number of each run, by the identity of its last shared stage.
+    runs: HashMap<String, usize>,
+    /// The step that does a shared stage, by the identity of that.
+    steps: HashMap<String, usize>,
 }
 
 struct Planned<'a> {
@@ -232,7 +232,9 @@ impl Planned<'_> {
 impl Planner<'_> {
     fn raw(&self, dataset: &Dataset) -> Result<PathBuf> {
         let name = &dataset.name;
-        let error = match self.places.raw(name).or(dataset.raw.as_ref()) {
+        // Of several that are given, the last.
+        let given = self.places.data.iter().rev().find(|(of, _)| of == name);
+        let error = match given.map(|(_, raw)| raw).or(dataset.raw.as_ref()) {
             Some(raw) if raw.is_dir() => return Ok(raw.clone()),
             Some(raw) => Error::missing(format!("no raw folder of `{name}`")).at(raw),
             None => Error::missing(format!("no raw folder of `{name}` is named")),
@@ -247,35 +249,36 @@ impl Planner<'_> {
         let cell = Planned { dataset, raw, seed, variant, overrides, recipe };
         let run = self.run(&cell);
         let mut needs = Vec::new();
-        for (level, program, folder) in SHARED.iter().take(depth(variant, &cell.recipe)) {
-            needs.push(self.shared(&cell, run, *level, program, folder, &needs));
+        for stage in &SHARED[..depth(variant, &cell.recipe)] {
+            needs.push(self.shared(&cell, run, *stage, &needs));
         }
         let (model, step) = self
             .own(&cell, run, &needs)
             .unwrap_or_else(|| (variant.model().to_owned(), needs.last().copied().unwrap_or_default()));
-        if self.grid.runs[run].models.iter().all(|(name, _)| *name != model) {
-            self.grid.runs[run].models.push((model.clone(), step));
+        let models = &mut self.grid.runs[run].models;
+        if models.iter().all(|(name, _)| *name != model) {
+            models.push((model.clone(), step));
         }
         let (dataset, variant) = (dataset.name.clone(), variant.name.clone());
-        self.grid.cells.push(Cell { dataset, variant, seed, run, model, step });
+        self.grid.cells.push(Cell { dataset, variant, seed, run, model });
         Ok(())
     }
 
     fn seed_of(&self, level: Level, seed: u64) -> u64 {
-        if level < self.spec.varies_from { self.spec.seeds.first().copied().unwrap_or(seed) } else { seed }
+        if level < self.spec.varies_from { self.spec.seeds[0] } else { seed }
     }
 
-    /// Key of a stage: cells with equal keys share it.
-    fn identity(&self, cell: &Planned, level: Level) -> (Level, String) {
+    /// Identity of a stage, from its dataset, its seeds and its keys of the recipe: cells where it is equal share the stage.
+    fn identity(&self, cell: &Planned, level: Level) -> String {
         let above = SHARED.iter().take_while(|(above, ..)| *above <= level);
         let seeds: Vec<u64> = above.map(|(above, ..)| self.seed_of(*above, cell.seed)).collect();
-        (level, format!("{} {seeds:?} {:?}", cell.dataset.name, cell.overrides.up_to(level).sets()))
+        format!("{level:?} {} {seeds:?} {:?}", cell.dataset.name, cell.overrides.up_to(level).sets())
     }
 
     /// The run of a cell, made where no earlier cell has it.
     fn run(&mut self, cell: &Planned) -> usize {
         let identity = self.identity(cell, Level::SoftLabels);
-        if let Some((run, _)) = self.owners.get(&identity) {
+        if let Some(run) = self.runs.get(&identity) {
             return *run;
         }
         let run = self.grid.runs.len();
@@ -288,23 +291,16 @@ impl Planner<'_> {
         };
         let root = self.places.out().join(&cell.dataset.name).join(folder);
         self.grid.runs.push(RunPlan { root, links: Vec::new(), models: Vec::new() });
-        self.owners.insert(identity, (run, None));
+        self.runs.insert(identity, run);
         run
     }
 
     /// The step that does a shared stage for `run`, in it or in the run that it is linked from.
-    fn shared(
-        &mut self,
-        cell: &Planned,
-        run: usize,
-        level: Level,
-        program: &'static str,
-        folder: &'static str,
-        needs: &[usize],
-    ) -> usize {
+    fn shared(&mut self, cell: &Planned, run: usize, stage: Shared, needs: &[usize]) -> usize {
+        let (level, program, folder) = stage;
         let identity = self.identity(cell, level);
-        if let Some((owner, Some(step))) = self.owners.get(&identity).copied() {
-            self.link(run, owner, folder);
+        if let Some(&step) = self.steps.get(&identity) {
+            self.link(run, self.grid.steps[step].run, folder);
             return step;
         }
         let seed = self.seed_of(level, cell.seed);
@@ -316,15 +312,17 @@ impl Planner<'_> {
             }
             _ => {}
         }
-        let step = self.step(program, run, cell.dataset, cell.outputs(level, folder), arguments, needs);
-        self.owners.insert(identity, (run, Some(step)));
+        let (dataset, needs) = (cell.dataset.name.clone(), needs.to_vec());
+        let outputs = cell.outputs(level, folder);
+        let step = self.push(Step { program, run, dataset, outputs, arguments, needs });
+        self.steps.insert(identity, step);
         step
     }
 
-    /// Has a run find the folder of an earlier one.
+    /// Has a run find the folder of an earlier one, which lies beside it.
     fn link(&mut self, run: usize, owner: usize, folder: &'static str) {
-        let (mine, theirs) = (&self.grid.runs[run].root, self.grid.runs[owner].root.join(folder));
-        let link = relative(mine, &theirs);
+        let owners_folder = self.grid.runs[owner].root.file_name().unwrap_or_default();
+        let link = Path::new("..").join(owners_folder).join(folder);
         let links = &mut self.grid.runs[run].links;
         if owner != run && links.iter().all(|(name, _)| *name != folder) {
             links.push((folder, link));
@@ -337,7 +335,9 @@ impl Planner<'_> {
         let name = format!("{}-{}-{}", cell.variant.model(), cell.variant.name, cell.seed);
         let mut arguments = self.arguments(cell.dataset, run, &cell.overrides, cell.seed);
         arguments.extend(["--name".to_owned(), name.clone()]);
-        Some((name.clone(), self.step(program, run, cell.dataset, vec![name], arguments, needs)))
+        let (dataset, needs) = (cell.dataset.name.clone(), needs.to_vec());
+        let step = Step { program, run, dataset, outputs: vec![name.clone()], arguments, needs };
+        Some((name, self.push(step)))
     }
 
     /// One evaluation for every run of a dataset, of all its models, after everything else.
@@ -348,22 +348,13 @@ impl Planner<'_> {
             let Some(seed) = cell.map(|cell| self.seed_of(Level::SoftLabels, cell.seed)) else { continue };
             let arguments = self.arguments(dataset, run, &Overrides::default(), seed);
             // It ranks whatever models are there when its turn comes.
-            let step = self.step(EVALUATE, run, dataset, vec!["evaluation".to_owned()], arguments, &[]);
-            self.grid.cells.iter_mut().filter(|cell| cell.run == run).for_each(|cell| cell.step = step);
+            let (dataset, outputs) = (dataset.name.clone(), vec!["evaluation".to_owned()]);
+            self.push(Step { program: EVALUATE, run, dataset, outputs, arguments, needs: Vec::new() });
         }
     }
 
-    fn step(
-        &mut self,
-        program: &'static str,
-        run: usize,
-        dataset: &Dataset,
-        outputs: Vec<String>,
-        arguments: Vec<String>,
-        needs: &[usize],
-    ) -> usize {
-        let (dataset, needs) = (dataset.name.clone(), needs.to_vec());
-        self.grid.steps.push(Step { program, run, dataset, outputs, arguments, needs });
+    fn push(&mut self, step: Step) -> usize {
+        self.grid.steps.push(step);
         self.grid.steps.len() - 1
     }
 
@@ -400,13 +391,6 @@ fn require_model(variant: &Variant, recipe: &Recipe) -> Result<()> {
 fn in_variant(error: Error, variant: &Variant) -> Error {
     let hint = error.hint_text().unwrap_or("see `set` and `model` of this variant");
     Error::usage(format!("variant `{}`: {error}", variant.name)).hint(hint)
-}
-
-/// `to` as seen from inside the folder `from`; both begin at the experiment's directory.
-fn relative(from: &Path, to: &Path) -> PathBuf {
-    let common = from.components().zip(to.components()).take_while(|(a, b)| a == b).count();
-    let up = from.components().skip(common).map(|_| "..");
-    up.map(Path::new).chain(to.components().skip(common).map(|part| part.as_os_str().as_ref())).collect()
 }
 
 #[cfg(test)]

@@ -102,7 +102,7 @@ fn outputs<'a>(grid: &'a Grid, step: &'a Step) -> impl Iterator<Item = PathBuf> 
     step.outputs.iter().map(move |output| run.join(output).join(FILE))
 }
 
-/// A job in as many as it can be done in.
+/// Splits a job into those that can run at the same time.
 fn parts(job: BatchJob) -> Vec<BatchJob> {
     match job.stage {
         "teachers" => by_modality(job),

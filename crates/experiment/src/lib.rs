@@ -69,10 +69,7 @@ pub(crate) fn run(arguments: &Arguments, programs: &Programs) -> Result<()> {
     if arguments.dry_run {
         return estimate::dry_run(&grid, programs, out);
     }
-    let outcomes = grid.execute(programs, |step| match finished {
-        true => estimate::if_finished(&grid, programs, step),
-        false => Ok(None),
-    })?;
+    let outcomes = grid.execute(programs, *finished)?;
     let measured = measure::read(&grid, &outcomes)?;
     if measured.is_empty() && *finished {
         // Tables of an earlier call are not written over with empty ones.

@@ -22,14 +22,14 @@ impl Level {
 pub(crate) struct Overrides(Table);
 
 impl Overrides {
-    /// Those of some tables, later ones over earlier ones as recipes lie over each other.
+    /// Merges some tables, later ones over earlier ones as recipes lie over each other.
     pub(crate) fn of<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Overrides {
         let mut overrides = Table::new();
         tables.into_iter().for_each(|table| recipe::merge(&mut overrides, table.clone()));
         Overrides(overrides)
     }
 
-    /// Those of the sections up to `level`.
+    /// Keeps the sections up to `level`.
     pub(crate) fn up_to(&self, level: Level) -> Overrides {
         let kept = self.0.iter().filter(|(key, _)| Level::of(key) <= level);
         Overrides(kept.map(|(key, value)| (key.clone(), value.clone())).collect())

@@ -61,7 +61,7 @@ pub struct StepRecord {
 }
 
 impl Record {
-    /// The record of a grid whose steps came out like this, and which of its cells have figures.
+    /// The record of a grid, of its steps' outcomes, and of the cells that have figures.
     pub(crate) fn of(
         spec: &Spec,
         grid: &Grid,

@@ -40,17 +40,17 @@ pub struct Value {
 pub(crate) fn values(measured: &[Measured]) -> Vec<Value> {
     let mut values = Vec::new();
     for of_cell @ Measured { cell, .. } in measured {
-        for (split, metric) in
-            Split::ALL.into_iter().flat_map(|split| Metric::ALL.map(|metric| (split, metric)))
-        {
-            values.extend(of_cell.figure(split, metric).map(|value| Value {
-                dataset: cell.dataset.clone(),
-                variant: cell.variant.clone(),
-                seed: cell.seed,
-                split: split.to_string(),
-                metric: metric.as_str().to_owned(),
-                value,
-            }));
+        for split in Split::ALL {
+            for metric in Metric::ALL {
+                values.extend(of_cell.figure(split, metric).map(|value| Value {
+                    dataset: cell.dataset.clone(),
+                    variant: cell.variant.clone(),
+                    seed: cell.seed,
+                    split: split.to_string(),
+                    metric: metric.as_str().to_owned(),
+                    value,
+                }));
+            }
         }
     }
     values

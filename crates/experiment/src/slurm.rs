@@ -13,12 +13,12 @@ use crate::estimate::is_fresh;
 use crate::jobs::{BatchJob, TABLES, with};
 use crate::overrides::quoted;
 
-/// Tables of a profile: what goes for all jobs, and what goes for those of a stage.
+/// Tables of a profile: the options of all jobs, and those of each stage's jobs.
 const SECTIONS: [&str; 8] =
     ["default", "import", "features", "teachers", "soft-labels", "distill", "ensemble", TABLES];
 /// Stages whose work an array can share.
 pub(crate) const ARRAYS: [&str; 2] = ["features", "soft-labels"];
-/// Options that are no choice.
+/// Options that this program decides.
 const DECIDED: [&str; 5] = ["comment", "dependency", "parsable", "test-only", "wrap"];
 /// Body of every script, after its first lines.
 const SCRIPT: &str = include_str!("submit.sh");

@@ -24,6 +24,7 @@
 //! its own. Which stages a variant shares with the others follows from its keys: `distill.*` is a student beside others
 //! in one run, `soft_labels.*` takes a run of its own with the same teachers, and so on upwards.
 
+use dsom_evaluate::models::STUDENT;
 use mkg::Split;
 use serde::{Deserialize, Serialize};
 use stage::files::read_text;
@@ -120,7 +121,7 @@ impl Default for Resampling {
 }
 
 /// A dataset.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dataset {
     /// A short word, for folders.
@@ -139,7 +140,7 @@ pub struct Dataset {
 }
 
 /// A row of the table.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Variant {
     /// A short word, for folders.
@@ -188,11 +189,8 @@ fn student() -> Vec<String> {
     vec![STUDENT.to_owned()]
 }
 
-/// The variant's own student.
-pub const STUDENT: &str = "student";
-
 /// The variant's own ensemble.
-pub const ENSEMBLE: &str = "ensemble";
+const ENSEMBLE: &str = "ensemble";
 
 /// Place of a variant in a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -267,8 +265,8 @@ impl Spec {
         self.variant.retain(|variant| names.contains(&variant.name));
         self.sweep.retain(|sweep| names.contains(&sweep.name));
         // Nobody is compared with what is not there.
-        let names: Vec<String> = self.variants().into_iter().map(|variant| variant.name).collect();
-        self.baseline.take_if(|baseline| !names.contains(baseline));
+        let kept = self.variants();
+        self.baseline.take_if(|baseline| kept.iter().all(|variant| variant.name != *baseline));
         Ok(())
     }
 
@@ -307,11 +305,10 @@ impl Spec {
         }
         let tables = self.dataset.iter().map(|dataset| &dataset.set).chain(variants.iter().map(|v| &v.set));
         for table in tables.chain([&self.set]) {
-            let owned =
-                ["seed", "evaluate"].into_iter().find(|key| table.contains_key(*key)).unwrap_or_default();
-            require(owned.is_empty(), || {
-                format!("`set` must not have `{owned}`: the experiment decides it")
-            })?;
+            for key in ["seed", "evaluate"] {
+                let is_there = table.contains_key(key);
+                require(!is_there, || format!("`set` must not have `{key}`: the experiment decides it"))?;
+            }
         }
         for (variant, of) in variants.iter().flat_map(|v| v.paper.keys().map(move |of| (&v.name, of))) {
             let is_there = self.dataset.iter().any(|dataset| dataset.name == *of);
@@ -346,7 +343,7 @@ impl Sweep {
     }
 }
 
-/// Whole numbers are integers: counts refuse anything else, and fractions take either.
+/// A number of TOML, an integer where it is whole: counts refuse anything else, and fractions take either.
 fn number(value: f64) -> toml::Value {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         toml::Value::Integer(value as i64)

@@ -38,9 +38,10 @@ pub fn deviation(values: &[f64]) -> Option<f64> {
 
 /// The quantile of ascending values, interpolated between neighbours (Hyndman and Fan's type 7).
 fn quantile(ascending: &[f64], share: f64) -> f64 {
-    let place = share * (ascending.len().max(1) - 1) as f64;
+    let last = ascending.len() - 1;
+    let place = share * last as f64;
     let (below, part) = (place.floor() as usize, place.fract());
-    let value = |i: usize| ascending.get(i).or(ascending.last()).copied().unwrap_or(f64::NAN);
+    let value = |i: usize| ascending[i.min(last)];
     value(below) + part * (value(below + 1) - value(below))
 }
 
@@ -60,11 +61,11 @@ pub struct Bootstrap {
 impl Bootstrap {
     /// Draws `resamples` times as many queries as there are. `columns[c][q]` is what column c has of query q; all
     /// columns have one length.
-    pub fn draw(columns: &[&[f64]], resamples: usize, seed: u64) -> Bootstrap {
-        let queries = columns.first().map_or(0, |column| column.len());
+    pub fn draw(columns: &[impl AsRef<[f64]> + Sync], resamples: usize, seed: u64) -> Bootstrap {
+        let queries = columns.first().map_or(0, |column| column.as_ref().len());
         // By query, so that a draw touches one place.
-        let rows: Vec<f64> =
-            (0..queries).flat_map(|query| columns.iter().map(move |column| column[query])).collect();
+        let row = |query| columns.iter().map(move |column| column.as_ref()[query]);
+        let rows: Vec<f64> = (0..queries).flat_map(row).collect();
         let means = (0..resamples as u64).into_par_iter();
         let means = means.map(|b| resampled_means(&rows, columns.len(), queries, seed, b));
         Bootstrap { means: means.collect() }

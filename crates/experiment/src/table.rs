@@ -177,6 +177,12 @@ impl OfDataset {
         let rows = rows.into_iter().map(|(row, _)| row).collect();
         OfDataset { name: dataset.name.clone(), title: dataset.title().to_owned(), queries, rows }
     }
+
+    /// Tells whether no row has a better mean.
+    pub fn is_best(&self, metric: Metric, figure: &Figure) -> bool {
+        let mut means = self.rows.iter().filter_map(|row| Some(row.figures.get(&metric)?.mean));
+        !means.any(|mean| metric.better(mean, figure.mean))
+    }
 }
 
 /// A row with means and deviations over seeds.
@@ -200,19 +206,17 @@ fn row(spec: &Spec, dataset: &str, variant: &Variant, cells: &[&Measured]) -> Ro
 fn intervals(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)]) {
     let baseline =
         spec.baseline.as_ref().and_then(|name| rows.iter().position(|(row, _)| row.variant == *name));
-    let first = baseline.or((!rows.is_empty()).then_some(0));
-    let Some(asked) = first.map(|i| rows[i].1[0]) else { return };
+    let Some(asked) = rows.get(baseline.unwrap_or(0)).map(|(_, tables)| &tables[0].asked) else { return };
     let mut columns: Vec<(usize, Metric, Vec<f64>)> = Vec::new();
     for (i, (row, tables)) in rows.iter().enumerate() {
-        if tables.iter().all(|table| table.asked == asked.asked) {
-            let metrics = spec.metrics.iter();
-            columns.extend(metrics.filter_map(|metric| Some((i, *metric, by_query(tables, *metric)?))));
+        if tables.iter().all(|table| table.asked == *asked) {
+            columns.extend(spec.metrics.iter().map(|metric| (i, *metric, by_query(tables, *metric))));
         } else {
             tracing::warn!("{}: other queries than the rest, so no interval and no comparison", row.variant);
         }
     }
     let Resampling { resamples, level, seed, .. } = spec.statistics;
-    let values: Vec<&[f64]> = columns.iter().map(|(.., values)| values.as_slice()).collect();
+    let values: Vec<&Vec<f64>> = columns.iter().map(|(.., values)| values).collect();
     let bootstrap = Bootstrap::draw(&values, resamples, seed);
     for (column, (i, metric, _)) in columns.iter().enumerate() {
         if let Some(figure) = rows[*i].0.figures.get_mut(metric) {
@@ -258,12 +262,6 @@ fn label_with_seeds(dataset: &OfDataset, row: &Row) -> String {
         all if all == most => row.label.clone(),
         some => format!("{} ({some} of {most} seeds)", row.label),
     }
-}
-
-/// Tells whether no row of the dataset has a better mean.
-fn is_best(dataset: &OfDataset, metric: Metric, figure: &Figure) -> bool {
-    let mut means = dataset.rows.iter().filter_map(|row| Some(row.figures.get(&metric)?.mean));
-    !means.any(|mean| metric.better(mean, figure.mean))
 }
 
 /// A p-value with as many digits as say something.

@@ -5,7 +5,7 @@ mod figures;
 use dsom_experiment::Metric;
 use dsom_experiment::record::{CellRecord, Record};
 use dsom_experiment::results::{self, Value};
-use dsom_experiment::table::{Comparison, Figure, OfDataset, Row, SIGNIFICANT, number, p_value};
+use dsom_experiment::table::{Comparison, OfDataset, Row, SIGNIFICANT, number, p_value};
 use maud::{Markup, html};
 use stage::Result;
 use std::collections::BTreeMap;
@@ -139,14 +139,10 @@ fn rows(experiment: &Experiment, dataset: &OfDataset) -> Markup {
 }
 
 fn figure(dataset: &OfDataset, row: &Row, metric: Metric) -> Markup {
-    let Some(Figure { mean, deviation, .. }) = row.figures.get(&metric) else {
-        return html! { td.n { "–" } };
-    };
-    let mut means = dataset.rows.iter().filter_map(|row| Some(row.figures.get(&metric)?.mean));
-    let best = !means.any(|other| metric.better(other, *mean));
-    html! { td.n.best[best] {
-        (number(metric, *mean))
-        @if let Some(deviation) = deviation { span.soft { " ± " (number(metric, *deviation)) } }
+    let Some(of) = row.figures.get(&metric) else { return html! { td.n { "–" } } };
+    html! { td.n.best[dataset.is_best(metric, of)] {
+        (number(metric, of.mean))
+        @if let Some(deviation) = of.deviation { span.soft { " ± " (number(metric, deviation)) } }
     } }
 }
 

@@ -57,7 +57,6 @@ fn intervals(data: &RunData) -> BTreeMap<String, Interval> {
     let tables: Vec<_> = data.shown().into_iter().flat_map(|split| data.ranks_on(split)).collect();
     let columns = tables.iter().map(|table| table.ranks.iter().map(|rank| 100.0 / rank).collect());
     let columns: Vec<Vec<f64>> = columns.collect();
-    let columns: Vec<&[f64]> = columns.iter().map(Vec::as_slice).collect();
     let bootstrap = Bootstrap::draw(&columns, RESAMPLES, SEED);
     let named = tables.iter().enumerate();
     named.map(|(i, table)| (table.model.clone(), bootstrap.interval(i, LEVEL))).collect()

@@ -20,7 +20,7 @@ pub(crate) struct Shown {
 }
 
 impl Shown {
-    /// Those of `strategies`, which stand in the order of their numbers; `weights` says which are rare.
+    /// Chooses among `strategies`, which stand in the order of their numbers; the rarest have the least `weights`.
     pub(crate) fn of(strategies: &[String], weights: &[f64]) -> Shown {
         let mut order: Vec<usize> = (0..strategies.len()).collect();
         if strategies.len() > MOST {

@@ -40,7 +40,6 @@ fn students_share_everything_before_them() {
     assert_eq!(grid.steps[5].needs, [0, 1, 2, 3]);
     let models: Vec<&str> = grid.runs[0].models.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(models, ["student-dsom-3", "student-all-3"]);
-    assert!(grid.cells.iter().all(|cell| cell.step == 6));
     let arguments = grid.steps[5].arguments.join(" ");
     assert!(
         arguments.contains("--set distill.selection.kind=all --seed 3 --name student-all-3"),
@@ -116,8 +115,8 @@ fn a_part_lies_where_it_lies_in_the_whole() {
     assert_eq!(steps(&grid), expected);
     assert_eq!(grid.steps[4].needs, [0, 1, 2, 3]);
     assert_eq!(grid.steps[5].needs, [0]);
-    let evaluated = grid.cells.iter().map(|cell| (cell.variant.as_str(), cell.step));
-    assert_eq!(evaluated.collect::<Vec<_>>(), [("hidden", 7), ("alone", 6)]);
+    let variants = grid.cells.iter().map(|cell| cell.variant.as_str());
+    assert_eq!(variants.collect::<Vec<_>>(), ["hidden", "alone"]);
     let models = grid.runs.iter().flat_map(|run| run.models.clone());
     let expected = [("student-alone-4", 5), ("student-hidden-4", 4)];
     assert_eq!(models.collect::<Vec<_>>(), expected.map(|(name, step)| (name.to_owned(), step)));

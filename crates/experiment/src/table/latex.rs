@@ -1,19 +1,18 @@
 //! The table as LaTeX, for `\input` into a paper: it needs the package booktabs.
 
-use super::{
-    Comparison, Figure, OfDataset, Row, SIGNIFICANT, Table, is_best, label_with_seeds, number, p_value,
-};
+use super::{Comparison, Figure, OfDataset, Row, SIGNIFICANT, Table, label_with_seeds, number, p_value};
 use crate::Metric;
 
 /// A `table` environment with the datasets below each other.
 pub(crate) fn latex(table: &Table) -> String {
-    let compared = table.baseline.is_some();
     let paper = table.paper_metrics();
-    let columns = 1 + table.metrics.len() + 1 + 2 * usize::from(compared) + paper.len();
+    let header = header(table, &paper);
+    let columns = header.len();
+    let caption = format!("{}. {} {}", table.title, table.notes().join(" "), table.caption.trim());
     let mut text = "% Needs \\usepackage{booktabs}.\n\\begin{table}\n\\centering\n".to_owned();
-    text += &format!("\\caption{{{} {}}}\n", escaped(&table.title) + ".", escaped(&caption(table)));
+    text += &format!("\\caption{{{}}}\n", escaped(caption.trim_end()));
     text += &format!("\\begin{{tabular}}{{l{}}}\n\\toprule\n", "r".repeat(columns - 1));
-    text += &header(table, compared, &paper);
+    text += &line(&header);
     for dataset in &table.datasets {
         text += "\\midrule\n";
         if table.datasets.len() > 1 {
@@ -21,38 +20,32 @@ pub(crate) fn latex(table: &Table) -> String {
                 &format!("\\multicolumn{{{columns}}}{{l}}{{\\emph{{{}}}}} \\\\\n", escaped(&dataset.title));
         }
         for row in &dataset.rows {
-            text += &line(&cells(table, dataset, row, compared, &paper));
+            text += &line(&cells(table, dataset, row, &paper));
         }
     }
     text + "\\bottomrule\n\\end{tabular}\n\\end{table}\n"
 }
 
-fn caption(table: &Table) -> String {
-    let mut notes = table.notes();
-    notes.extend(Some(table.caption.trim().to_owned()).filter(|caption| !caption.is_empty()));
-    notes.join(" ")
-}
-
-fn header(table: &Table, compared: bool, paper: &[Metric]) -> String {
+fn header(table: &Table, paper: &[Metric]) -> Vec<String> {
     let mut header = table.header("Model");
-    if compared {
+    if table.baseline.is_some() {
         header.extend(["$\\Delta$", "$p$"].map(str::to_owned));
     }
     header.extend(paper.iter().map(|metric| format!("paper's {}", metric.title())));
-    line(&header)
+    header
 }
 
-fn cells(table: &Table, dataset: &OfDataset, row: &Row, compared: bool, paper: &[Metric]) -> Vec<String> {
+fn cells(table: &Table, dataset: &OfDataset, row: &Row, paper: &[Metric]) -> Vec<String> {
     let mut cells = vec![escaped(&label_with_seeds(dataset, row))];
     for (i, metric) in table.metrics.iter().enumerate() {
         let Some(figure) = row.figures.get(metric) else { continue };
-        cells.push(with_deviation(*metric, figure, is_best(dataset, *metric, figure)));
+        cells.push(with_deviation(*metric, figure, dataset.is_best(*metric, figure)));
         if i == 0 {
             let ends = figure.interval.map(|of| [of.low, of.high].map(|end| number(*metric, end)).join("--"));
             cells.push(ends.unwrap_or("--".to_owned()));
         }
     }
-    if compared {
+    if table.baseline.is_some() {
         cells.extend(comparison(row.comparison.as_ref()));
     }
     for metric in paper {

@@ -1,8 +1,6 @@
 //! The table as Markdown.
 
-use super::{
-    Comparison, Figure, OfDataset, Row, SIGNIFICANT, Table, is_best, label_with_seeds, number, p_value,
-};
+use super::{Comparison, Figure, OfDataset, Row, SIGNIFICANT, Table, label_with_seeds, number, p_value};
 use crate::Metric;
 
 /// The whole text: title, a table for each dataset, notes.
@@ -57,7 +55,7 @@ fn figures(table: &Table, dataset: &OfDataset, row: &Row) -> Vec<String> {
     for (i, metric) in table.metrics.iter().enumerate() {
         let Some(figure) = row.figures.get(metric) else { continue };
         let text = with_deviation(*metric, figure);
-        cells.push(if is_best(dataset, *metric, figure) { format!("**{text}**") } else { text });
+        cells.push(if dataset.is_best(*metric, figure) { format!("**{text}**") } else { text });
         if i == 0 {
             let ends =
                 figure.interval.map(|of| [of.low, of.high].map(|end| number(*metric, end)).join(" to "));

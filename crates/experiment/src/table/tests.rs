@@ -22,7 +22,7 @@ fn measured(variant: &str, seed: u64, ranks: &[f64]) -> Measured {
         confidences: Vec::new(),
     };
     let (dataset, variant) = ("d".to_owned(), variant.to_owned());
-    Measured { cell: Cell { dataset, variant, seed, run: 0, model: "m".into(), step: 0 }, ranks: vec![table] }
+    Measured { cell: Cell { dataset, variant, seed, run: 0, model: "m".into() }, ranks: vec![table] }
 }
 
 fn table() -> Table {
@@ -33,6 +33,12 @@ fn table() -> Table {
         measured("b", 1, &[4.0]),
     ];
     Table::of(&toml::from_str(SPEC).unwrap(), &cells)
+}
+
+#[test]
+fn seeds_are_averaged_query_by_query() {
+    let [first, second] = [[1.0, 4.0], [2.0, 4.0]].map(|ranks| measured("a", 0, &ranks));
+    assert_eq!(by_query(&[&first.ranks[0], &second.ranks[0]], Metric::Mrr)[..2], [75.0, 25.0]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ pub(crate) struct Line {
     pub(crate) class: &'static str,
     /// Its points, ascending in x.
     pub(crate) points: Vec<(f64, f64)>,
-    /// Around each point, from where to where it plausibly lies; empty if that is not known.
+    /// The lower and upper end of each point's interval; empty if it has none.
     pub(crate) band: Vec<(f64, f64)>,
     /// The number of the point to mark, such as the best epoch.
     pub(crate) marked: Option<usize>,

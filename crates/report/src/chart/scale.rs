@@ -22,7 +22,7 @@ impl Scale {
         Scale { from, to, start: 0.0, end: 1.0, logarithmic: false }
     }
 
-    /// Widened to the next round values, so that ticks stand at both ends.
+    /// Makes an axis that reaches to the next round values, so that ticks stand at both ends.
     pub(crate) fn round(from: f64, to: f64) -> Scale {
         // A wider range may have a wider step, whose ticks stand elsewhere.
         (0..3).fold(Scale::exact(from, to), |Scale { from, to, .. }, _| {
@@ -32,12 +32,12 @@ impl Scale {
         })
     }
 
-    /// The same by logarithms, if both ends are above zero.
+    /// Places values by their logarithms, if both ends are above zero.
     pub(crate) fn logarithmic(self) -> Scale {
         Scale { logarithmic: self.from > 0.0, ..self }
     }
 
-    /// Onto places from `start` to `end`, which may lie before it.
+    /// Maps onto places from `start` to `end`, which may lie before it.
     pub(crate) fn onto(self, start: f64, end: f64) -> Scale {
         Scale { start, end, ..self }
     }

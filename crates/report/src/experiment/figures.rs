@@ -1,7 +1,8 @@
 //! Sweeps, rewards and strategies of an experiment.
 
+use dsom_evaluate::models::STUDENT;
 use dsom_experiment::Metric;
-use dsom_experiment::spec::{STUDENT, Sweep};
+use dsom_experiment::spec::Sweep;
 use dsom_experiment::table::{OfDataset, Row};
 use maud::{Markup, html};
 
@@ -43,9 +44,8 @@ fn sweep_chart(sweep: &Sweep, dataset: &OfDataset, metric: Metric) -> Markup {
         x: &sweep.label,
         y: metric.title(),
         logarithmic: sweep.logarithmic,
-        from_zero: false,
-        labelled: false,
         lines: lines.collect(),
+        ..LineChart::default()
     };
     chart.render()
 }
@@ -103,7 +103,7 @@ pub(super) fn rewards(experiment: &Experiment) -> Markup {
     }
 }
 
-/// Whom the policies choose: all variants side by side, then the first one's by relation and entity.
+/// Strategies that the policies choose: all variants side by side, then the first one's by relation and entity.
 pub(super) fn strategies(experiment: &Experiment) -> Markup {
     let datasets = experiment.record.experiment.dataset.iter();
     let of = datasets.map(|dataset| (dataset.title(), with_policy(experiment, &dataset.name)));

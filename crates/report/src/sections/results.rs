@@ -15,7 +15,7 @@ use crate::chart::{Line, LineChart, around, interval};
 use crate::format::{grouped, percent, short};
 use crate::page::{absent, scroll};
 
-/// Up to which k the curve of Hits@k goes.
+/// The largest k of the curve of Hits@k.
 const LARGEST_K: f64 = 1000.0;
 /// Relations that are shown at once; the others on demand.
 const SHOWN: usize = 15;
@@ -87,8 +87,8 @@ fn hits(report: &Report, split: Split) -> Markup {
         y: "Hits@k in %",
         logarithmic: true,
         from_zero: true,
-        labelled: false,
         lines: lines.collect(),
+        ..LineChart::default()
     };
     chart.render()
 }

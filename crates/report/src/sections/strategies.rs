@@ -1,4 +1,4 @@
-//! Whom policies choose: overall, for which relation, for which entity, with examples by name. And other choices of
+//! Choices of policies: overall, by relation, by entity, with examples by name. And other choices of
 //! teachers, as the `stage.json` of students and ensembles have them: useful teachers, the scales of MulDE's Senior, and the
 //! weights and policies of ensembles.
 
