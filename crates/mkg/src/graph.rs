@@ -9,7 +9,7 @@
 //! The splits are files of their own so that a stage can be seen not to open the test split.
 
 use arrow::array::{
-    ArrayRef, ArrowPrimitiveType, AsArray, ListBuilder, PrimitiveArray, RecordBatch, StringArray,
+    Array as _, ArrayRef, ArrowPrimitiveType, AsArray, ListBuilder, PrimitiveArray, RecordBatch, StringArray,
     StringBuilder, UInt32Array,
 };
 use arrow::datatypes::Field;
@@ -227,8 +227,11 @@ pub fn numbers<'a, T: ArrowPrimitiveType>(
     batch: &'a RecordBatch,
     name: &str,
 ) -> Result<&'a PrimitiveArray<T>> {
-    let column = column(batch, name)?.as_primitive_opt();
-    column.ok_or_else(|| Error::data(format!("column `{name}` is not {}", T::DATA_TYPE)))
+    match column(batch, name)?.as_primitive_opt() {
+        Some(column) if column.null_count() == 0 => Ok(column),
+        Some(_) => Err(Error::data(format!("column `{name}` has empty cells"))),
+        None => Err(Error::data(format!("column `{name}` is not {}", T::DATA_TYPE))),
+    }
 }
 
 fn in_table(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -290,6 +293,16 @@ mod tests {
         let (_folder, path) = written(&[Triple::new(0, 0, 1), Triple::new(0, 0, 9)]);
         let error = read_triples(&path, 2, 1).unwrap_err().to_string();
         assert!(error.ends_with("train.parquet: row 1: tail 9 is out of range 0..2"), "{error}");
+    }
+
+    #[test]
+    fn an_empty_cell_is_no_number() {
+        let (_folder, path) = written(&[]);
+        let ids: ArrayRef = Arc::new(UInt32Array::from(vec![Some(1), None]));
+        let all = ["head", "relation", "tail"].map(|name| (name, ids.clone(), true));
+        write_table(&path, all.into()).unwrap();
+        let error = read_triples(&path, 2, 2).unwrap_err().to_string();
+        assert!(error.ends_with("train.parquet: column `head` has empty cells"), "{error}");
     }
 
     #[test]
