@@ -110,8 +110,7 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
             summary["useful"] = json!(usefulness);
         }
     }
-    work.finish(summary)?;
-    Ok(())
+    work.finish(summary)
 }
 
 /// Parameters that the student depends on; one alone knows nothing of teachers.

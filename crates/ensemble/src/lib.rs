@@ -48,8 +48,7 @@ fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     let (weights, mut summary) = learn(&recipe.ensemble, &data, &teachers, &names, recipe.seed)?;
     weights.tensors(&names).write(&work.path(FILE))?;
     summary["teachers"] = json!(names);
-    work.finish(summary)?;
-    Ok(())
+    work.finish(summary)
 }
 
 /// The weights, and how they did on queries that they were not learned from.

@@ -239,8 +239,7 @@ impl Context<'_> {
         }
         let (batches, of, width) = (outcome.batches, encode.batches().len(), encode.width());
         tracing::info!("{modality}: {batches} of {of} batches");
-        work.finish(json!({ "batches": batches, "of": of, "width": width, "about": about }))?;
-        Ok(())
+        work.finish(json!({ "batches": batches, "of": of, "width": width, "about": about }))
     }
 
     /// Reads and checks what the work needs, before the stage's folder is touched.
@@ -351,8 +350,7 @@ fn write(modality: &Modality, table: &FeatureTable, about: Value, work: Work) ->
             "{modality}: all {present} entities have the same features, which tell nothing of any"
         );
     }
-    work.finish(summary)?;
-    Ok(())
+    work.finish(summary)
 }
 
 fn extend(to: &mut Value, from: Value) {

@@ -62,8 +62,7 @@ fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()> {
     if let Value::Object(fitted) = json!(fitted) {
         summary.extend(fitted);
     }
-    work.finish(Value::Object(summary))?;
-    Ok(())
+    work.finish(Value::Object(summary))
 }
 
 /// A modality's features as its teacher sees and projects them, `(entity, width)`. The table loses those that are hidden; the
