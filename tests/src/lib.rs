@@ -79,12 +79,14 @@ pub fn interrupted_at(path: &Path, command: &mut Command) -> String {
     ends(&child.wait_with_output().expect("it ends"), 75, &[])
 }
 
-/// Asserts that a program ended with exit code `code` and said every one of `words`; returns everything it printed.
+/// Asserts that a program ended with exit code `code` and said every one of `words`, as an error if the code is one; returns
+/// everything it printed.
 #[track_caller]
 pub fn ends(output: &Output, code: i32, words: &[&str]) -> String {
     let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said)).concat();
     assert_eq!(output.status.code(), Some(code), "{said}");
-    words.iter().for_each(|word| assert!(said.contains(word), "it does not say `{word}`: {said}"));
+    let told = if code == 0 { said.clone() } else { String::from_utf8_lossy(&output.stderr).into_owned() };
+    words.iter().for_each(|word| assert!(told.contains(word), "it does not say `{word}`: {said}"));
     said
 }
 

@@ -5,7 +5,7 @@ use kge::{Rank, StepLoss, Trainer};
 use recipe::Distill;
 use serde_json::{Map, Value, json};
 use stage::work::Work;
-use stage::{Result, interrupt};
+use stage::{Error, Result, interrupt};
 use training::{Data, Learner, MODEL};
 
 use crate::choices;
@@ -173,11 +173,15 @@ impl Learner for Student<'_> {
     fn restore(&mut self, state: &TensorReader, counters: &[u64]) -> Result<()> {
         self.engine.model().restore(state, "student")?;
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
-        let (teachers, steps) = (teaching.teachers(), counters.first().copied().unwrap_or_default());
-        if let Some(senior) = teaching.senior_mut() {
-            senior.restore(state, "senior", steps)?;
+        let teachers = teaching.teachers();
+        if let (Some(senior), &[steps]) = (teaching.senior_mut(), counters) {
+            return senior.restore(state, "senior", steps);
         }
         let Some(policy) = teaching.policy_mut() else { return Ok(()) };
+        let &[steps] = counters else {
+            let error = Error::data("the checkpoint has no policy").at(state.path());
+            return Err(error.hint("rerun with --force"));
+        };
         policy.restore(teachers, state, "policy", steps)?;
         self.engine.write_policy(policy)
     }

@@ -31,6 +31,12 @@ fn steps(grid: &Grid) -> Vec<String> {
     grid.steps.chunk_by(|this, next| this.run == next.run).map(of_run).collect()
 }
 
+/// The step that evaluates a cell.
+fn evaluation(grid: &Grid, cell: &Cell) -> usize {
+    let evaluates = |step: &Step| step.program == EVALUATE && step.run == cell.run;
+    grid.steps.iter().position(evaluates).unwrap()
+}
+
 const SEEDS: &str = "seeds = [3, 4]";
 
 #[test]
@@ -40,6 +46,7 @@ fn students_share_everything_before_them() {
     assert_eq!(grid.steps[5].needs, [0, 1, 2, 3]);
     let models: Vec<&str> = grid.runs[0].models.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(models, ["student-dsom-3", "student-all-3"]);
+    assert!(grid.cells.iter().all(|cell| evaluation(&grid, cell) == 6));
     let arguments = grid.steps[5].arguments.join(" ");
     assert!(
         arguments.contains("--set distill.selection.kind=all --seed 3 --name student-all-3"),
@@ -115,8 +122,8 @@ fn a_part_lies_where_it_lies_in_the_whole() {
     assert_eq!(steps(&grid), expected);
     assert_eq!(grid.steps[4].needs, [0, 1, 2, 3]);
     assert_eq!(grid.steps[5].needs, [0]);
-    let variants = grid.cells.iter().map(|cell| cell.variant.as_str());
-    assert_eq!(variants.collect::<Vec<_>>(), ["hidden", "alone"]);
+    let evaluated = grid.cells.iter().map(|cell| (cell.variant.as_str(), evaluation(&grid, cell)));
+    assert_eq!(evaluated.collect::<Vec<_>>(), [("hidden", 7), ("alone", 6)]);
     let models = grid.runs.iter().flat_map(|run| run.models.clone());
     let expected = [("student-alone-4", 5), ("student-hidden-4", 4)];
     assert_eq!(models.collect::<Vec<_>>(), expected.map(|(name, step)| (name.to_owned(), step)));
