@@ -5,6 +5,7 @@ use sha2::{Digest, Sha256};
 use std::fs::{File, TryLockError};
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use crate::{Error, Kind, Result};
 
@@ -68,11 +69,15 @@ impl Temporary {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
         let path = folder.join(format!(".{name}.{ending}"));
         let file = File::options().create(true).append(true).open(&path).map_err(|e| Error::io(&path, e))?;
-        if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
-            let error = Error::new(Kind::Interrupted, "another process is writing this file").at(target);
-            return Err(error.hint("run the same command again when that has ended"));
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let error = Error::new(Kind::Interrupted, "another process is writing this file").at(target);
+                Err(error.hint("run the same command again when that has ended"))
+            }
+            // Whoever held it has given it its name in the meantime.
+            Ok(()) if !is_at(&file, &path) => Temporary::open(target, ending),
+            _ => Ok(Temporary { path, file, target: target.to_owned() }),
         }
-        Ok(Temporary { path, file, target: target.to_owned() })
     }
 
     fn fill(&self, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
@@ -90,6 +95,21 @@ impl Temporary {
         let moved = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, &self.target));
         moved.map_err(|e| Error::io(&self.target, e))?;
         sync_folder(folder_of(&self.target))
+    }
+}
+
+/// Tells whether `file` is still the one at `path`.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let inode = |file: std::io::Result<std::fs::Metadata>| file.map(|file| (file.dev(), file.ino())).ok();
+        inode(file.metadata()) == inode(std::fs::metadata(path))
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        path.is_file()
     }
 }
 
@@ -128,6 +148,19 @@ pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
         if path.is_dir() && !path.is_symlink() { files.append(&mut below(&path)?) } else { files.push(path) }
     }
     Ok(files)
+}
+
+/// The folders in `parent` that are called so, by name; none where it does not exist.
+pub fn folders<T: FromStr>(parent: &Path) -> Result<Vec<T>> {
+    let entries = match std::fs::read_dir(parent) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.and_then(Iterator::collect::<std::io::Result<Vec<_>>>),
+    };
+    let entries = entries.map_err(|e| Error::io(parent, e))?;
+    let folders = entries.iter().filter(|entry| entry.path().is_dir());
+    let mut names: Vec<String> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// Writes a safetensors file, atomically: its `header` (every tensor's `dtype`, `shape` and `data_offsets`), then the
@@ -250,6 +283,15 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(read_bytes(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn numbers_read_back_as_they_were_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.json");
+        let numbers: Vec<f64> = (1..2000).map(|i| f64::from(i).sqrt() / 45.0).collect();
+        write_json(&path, &numbers).unwrap();
+        assert_eq!(read_json::<Vec<f64>>(&path).unwrap(), numbers);
     }
 
     #[test]

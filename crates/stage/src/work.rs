@@ -167,7 +167,7 @@ fn lock(marker: &Path) -> Result<File> {
     let file = file.map_err(|e| Error::io(marker, e))?;
     match file.try_lock() {
         // Whoever held it may have finished and removed it in the meantime.
-        Ok(()) if is_at(&file, marker) => Ok(file),
+        Ok(()) if files::is_at(&file, marker) => Ok(file),
         Ok(()) => lock(marker),
         Err(TryLockError::WouldBlock) => {
             let holder = std::fs::read_to_string(folder.join(HOLDER));
@@ -180,21 +180,6 @@ fn lock(marker: &Path) -> Result<File> {
             tracing::warn!("{folder}: cannot lock ({error}): no two processes may write this folder");
             Ok(file)
         }
-    }
-}
-
-/// Tells whether `file` is still the one at `path`.
-fn is_at(file: &File, path: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt;
-        let inode = |file: std::io::Result<std::fs::Metadata>| file.map(|file| (file.dev(), file.ino())).ok();
-        inode(file.metadata()) == inode(std::fs::metadata(path))
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        path.is_file()
     }
 }
 
