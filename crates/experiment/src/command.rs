@@ -1,12 +1,11 @@
 //! Command line of `dsom experiment`.
 
 use clap::{ArgAction, Args};
-use program::print_line;
-use stage::{Error, Kind, Result, interrupt};
+use stage::{Result, interrupt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::execute::{Programs, command_line};
+use crate::execute::Programs;
 use crate::grid::Places;
 
 /// Run a grid of variants, seeds and datasets, and write its table
@@ -30,7 +29,7 @@ pub struct Arguments {
     pub(crate) finished: bool,
     /// Write report.html as well, by dsom-report
     #[arg(long)]
-    report: bool,
+    pub(crate) report: bool,
     /// Submit what is not done to Slurm, a job for each stage with the options of PROFILE (see pipelines/slurm.toml), and
     /// the tables as the last one; with --dry-run print the script that does it
     #[arg(long, value_name = "PROFILE", conflicts_with = "finished")]
@@ -54,23 +53,5 @@ fn run(mut arguments: Arguments) -> Result<()> {
     let name = arguments.experiment.file_stem().unwrap_or_default();
     let out = Path::new("runs/experiments").join(name);
     arguments.places.out.get_or_insert(out);
-    let programs = Programs::of_this()?;
-    let done = crate::run(&arguments, &programs);
-    let is_run = !arguments.dry_run && arguments.slurm.is_none() && arguments.plan.is_none();
-    let out = arguments.places.out();
-    // What could be measured is worth a report, even if something failed.
-    if arguments.report && is_run && out.join(crate::record::FILE).is_file() {
-        report(&programs, out)?;
-    }
-    done
-}
-
-fn report(programs: &Programs, out: &Path) -> Result<()> {
-    let arguments = ["--experiment".to_owned(), out.display().to_string()];
-    print_line(&format!("$ {}", command_line("dsom-report", &arguments)));
-    let status = programs.command("dsom-report").args(&arguments).status();
-    match status.map_err(|e| Error::io("dsom-report", e))?.code() {
-        Some(0) => Ok(()),
-        code => Err(Error::new(Kind::of_exit_code(code.unwrap_or(1)), "dsom-report failed")),
-    }
+    crate::run(&arguments, &Programs::of_this()?)
 }

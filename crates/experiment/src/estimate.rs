@@ -2,6 +2,7 @@
 
 use program::print_line;
 use stage::manifest::{FILE, Manifest};
+use stage::resources::duration;
 use stage::{Error, Result};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -133,16 +134,6 @@ fn without_seed(folder: &str) -> &str {
     folder.rsplit_once('-').map_or(folder, |(name, _)| name)
 }
 
-/// `0.4 s`, `12 s`, `3 min`, `2 h 5 min`.
-fn duration(seconds: f64) -> String {
-    match seconds {
-        ..10.0 => format!("{seconds:.1} s"),
-        10.0..90.0 => format!("{seconds:.0} s"),
-        90.0..5400.0 => format!("{:.0} min", seconds / 60.0),
-        _ => format!("{:.0} h {:.0} min", (seconds / 3600.0).floor(), seconds % 3600.0 / 60.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,10 +161,5 @@ mod tests {
         assert_eq!(estimate(&step("dsom-distill", "student-b-7"), &finished), Some(3.0));
         assert_eq!(estimate(&step("dsom-distill", "student-c-7"), &finished), Some(2.0));
         assert_eq!(estimate(&step("dsom-evaluate", "evaluation"), &finished), None);
-    }
-
-    #[test]
-    fn durations_read_well() {
-        assert_eq!([0.42, 12.3, 200.0, 7500.0].map(duration), ["0.4 s", "12 s", "3 min", "2 h 5 min"]);
     }
 }

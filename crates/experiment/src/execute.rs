@@ -90,7 +90,7 @@ impl Grid {
     }
 
     /// The arguments of a step; an evaluation's end with its models.
-    fn arguments(&self, step: &Step, outcomes: &[Outcome]) -> Vec<String> {
+    pub(crate) fn arguments(&self, step: &Step, outcomes: &[Outcome]) -> Vec<String> {
         let mut arguments = step.arguments.clone();
         if step.program == EVALUATE {
             let models = self.evaluated(step, outcomes);
@@ -137,7 +137,7 @@ pub(crate) fn command_line(program: &str, arguments: &[String]) -> String {
     format!("{program} {}", arguments.join(" "))
 }
 
-fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outcome> {
+pub(crate) fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outcome> {
     program::print_line(&format!("$ {}", command_line(program, arguments)));
     let mut command = programs.command(program);
     // A group of its own: a terminal's interruption reaches this program alone, which passes it on once.

@@ -242,10 +242,22 @@ impl Planner<'_> {
         Err(error.hint(format!("give its raw folder with --data {name}=DIR, or leave it out with --dataset")))
     }
 
+    /// Ranks of a split that no evaluation opens make no table.
+    fn require_split(&self, recipe: &Recipe) -> Result<()> {
+        let (split, opened) = (self.spec.split.as_str(), &recipe.evaluate.splits);
+        if opened.iter().any(|opened| opened == split) {
+            return Ok(());
+        }
+        let message =
+            format!("`split` is {split}, but the recipe's `evaluate.splits` are {}", opened.join(", "));
+        Err(Error::usage(message).hint("tabulate one of these, or evaluate it"))
+    }
+
     fn cell(&mut self, dataset: &Dataset, raw: &Path, seed: u64, variant: &Variant) -> Result<()> {
         let overrides = Overrides::of([&self.spec.set, &dataset.set, &variant.set]);
         let recipe = Recipe::load(&dataset.recipe, &overrides.sets()).map_err(|e| in_variant(e, variant))?;
         require_model(variant, &recipe)?;
+        self.require_split(&recipe)?;
         let cell = Planned { dataset, raw, seed, variant, overrides, recipe };
         let run = self.run(&cell);
         let mut needs = Vec::new();

@@ -32,6 +32,7 @@ pub use metric::Metric;
 use program::print_line;
 use stage::files::write_bytes;
 use stage::{Error, Kind, Result};
+use std::path::Path;
 
 use command::Arguments;
 use execute::{Outcome, Programs};
@@ -83,18 +84,27 @@ pub(crate) fn run(arguments: &Arguments, programs: &Programs) -> Result<()> {
     write_bytes(&out.join("table.tex"), table::latex(&table).as_bytes())?;
     Record::of(&spec, &grid, out, &outcomes, &measured, &table).write(out)?;
     print_line(&markdown);
-    if *finished { Ok(()) } else { conclude(&grid, &outcomes, &measured) }
+    // Whatever could be measured is worth a report, even if something failed.
+    let reported = if arguments.report { report(programs, out) } else { Ok(()) };
+    conclude(&grid, &outcomes, &measured, *finished).and(reported)
 }
 
-/// An error of the first failure's kind if a cell has no figures.
-fn conclude(grid: &Grid, outcomes: &[Outcome], measured: &[Measured]) -> Result<()> {
+fn report(programs: &Programs, out: &Path) -> Result<()> {
+    match execute::run(programs, "dsom-report", &["--experiment".to_owned(), out.display().to_string()])? {
+        Outcome::Failed(kind, reason) => Err(Error::new(kind, reason)),
+        _ => Ok(()),
+    }
+}
+
+/// An error of the first failure's kind, or if a cell has no figures that is not left out for being unfinished.
+fn conclude(grid: &Grid, outcomes: &[Outcome], measured: &[Measured], finished: bool) -> Result<()> {
     let missing = grid.cells.len() - measured.len();
     let failed = outcomes.iter().find_map(|outcome| match outcome {
         Outcome::Failed(kind, reason) => Some((*kind, reason)),
         _ => None,
     });
     match failed {
-        None if missing == 0 => Ok(()),
+        None if missing == 0 || finished => Ok(()),
         None => Err(Error::new(Kind::Unexpected, format!("{missing} cells have no figures"))),
         Some((kind, reason)) => {
             let message = format!("{missing} of {} cells are missing: {reason}", grid.cells.len());

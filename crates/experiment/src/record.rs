@@ -79,7 +79,7 @@ impl Record {
             measured: measured.iter().any(|of| of.cell == *cell),
         });
         let steps = grid.steps.iter().zip(outcomes).map(|(step, outcome)| StepRecord {
-            command: command_line(step.program, &grid.expected_arguments(step)),
+            command: command_line(step.program, &grid.arguments(step, outcomes)),
             problem: match outcome {
                 Outcome::Done => None,
                 Outcome::Failed(_, reason) => Some(reason.clone()),

@@ -130,7 +130,7 @@ impl Table {
     /// Sentences that say how to read it.
     pub fn notes(&self) -> Vec<String> {
         let Resampling { resamples, rounds, level, .. } = self.statistics;
-        let percent = (100.0 * level).round();
+        let percent = (1000.0 * level).round() / 10.0;
         let mut notes = vec![format!(
             "{} split, both directions, filtered, ties realistic; in percent but for MR. The interval covers {percent} % of \
              {resamples} bootstrap draws of the queries.",
@@ -147,7 +147,7 @@ impl Table {
         {
             let metric = self.metrics.first().map_or("", |metric| metric.title());
             notes.push(format!(
-                "Δ is the difference in {metric} to {label}, query by query, with a p-value by {rounds} rounds of paired \
+                "Δ is the difference in {metric} to {label}, query by query over the seeds that both have, with a p-value by {rounds} rounds of paired \
                  approximate randomisation; * where it is below {SIGNIFICANT} after Holm's adjustment for the \
                  comparisons on a dataset."
             ));
@@ -178,10 +178,17 @@ impl OfDataset {
         OfDataset { name: dataset.name.clone(), title: dataset.title().to_owned(), queries, rows }
     }
 
-    /// Tells whether no row has a better mean.
-    pub fn is_best(&self, metric: Metric, figure: &Figure) -> bool {
-        let mut means = self.rows.iter().filter_map(|row| Some(row.figures.get(&metric)?.mean));
-        !means.any(|mean| metric.better(mean, figure.mean))
+    /// The most seeds that a row has.
+    fn seeds(&self) -> usize {
+        self.rows.iter().map(|row| row.seeds.len()).max().unwrap_or(0)
+    }
+
+    /// Tells whether a row has all seeds, and no other that has them a better mean.
+    pub fn is_best(&self, metric: Metric, row: &Row) -> bool {
+        let mean = |row: &Row| {
+            row.figures.get(&metric).filter(|_| row.seeds.len() == self.seeds()).map(|of| of.mean)
+        };
+        mean(row).is_some_and(|best| !self.rows.iter().filter_map(mean).any(|mean| metric.better(mean, best)))
     }
 }
 
@@ -207,57 +214,64 @@ fn intervals(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)]) {
     let baseline =
         spec.baseline.as_ref().and_then(|name| rows.iter().position(|(row, _)| row.variant == *name));
     let Some(asked) = rows.get(baseline.unwrap_or(0)).map(|(_, tables)| &tables[0].asked) else { return };
-    let mut columns: Vec<(usize, Metric, Vec<f64>)> = Vec::new();
+    let mut alike = Vec::new();
     for (i, (row, tables)) in rows.iter().enumerate() {
         if tables.iter().all(|table| table.asked == *asked) {
-            columns.extend(spec.metrics.iter().map(|metric| (i, *metric, by_query(tables, *metric))));
+            alike.push(i);
         } else {
             tracing::warn!("{}: other queries than the rest, so no interval and no comparison", row.variant);
         }
     }
-    let Resampling { resamples, level, seed, .. } = spec.statistics;
-    let values: Vec<&Vec<f64>> = columns.iter().map(|(.., values)| values).collect();
-    let bootstrap = Bootstrap::draw(&values, resamples, seed);
-    for (column, (i, metric, _)) in columns.iter().enumerate() {
-        if let Some(figure) = rows[*i].0.figures.get_mut(metric) {
-            figure.interval = Some(bootstrap.interval(column, level));
+    let by_metric = |row: usize| {
+        let tables = &rows[row].1;
+        spec.metrics.iter().map(move |metric| ((row, *metric), by_query(tables, *metric)))
+    };
+    let (places, values): (Vec<_>, Vec<_>) = alike.iter().flat_map(|row| by_metric(*row)).unzip();
+    for ((row, metric), interval) in places.into_iter().zip(resampled(spec, &values)) {
+        if let Some(figure) = rows[row].0.figures.get_mut(&metric) {
+            figure.interval = Some(interval);
         }
     }
-    if let Some(baseline) = baseline {
-        compare(spec, rows, baseline, &columns, &bootstrap);
+    if let Some(baseline) = baseline.filter(|baseline| alike.contains(baseline)) {
+        compare(spec, rows, baseline, &alike);
     }
 }
 
-/// Compares the first metric of every row with the baseline's.
-fn compare(
-    spec: &Spec,
-    rows: &mut [(Row, Vec<&RankTable>)],
-    baseline: usize,
-    columns: &[(usize, Metric, Vec<f64>)],
-    bootstrap: &Bootstrap,
-) {
-    let column =
-        |row: usize| columns.iter().position(|(i, metric, _)| *i == row && *metric == spec.metrics[0]);
-    let Some(less) = column(baseline) else { return };
-    let Resampling { rounds, level, seed, .. } = spec.statistics;
-    let mut compared: Vec<(usize, Comparison)> = Vec::new();
-    for row in (0..rows.len()).filter(|row| *row != baseline) {
-        let Some(column) = column(row) else { continue };
-        let pairs = columns[column].2.iter().zip(&columns[less].2);
-        let differences: Vec<f64> = pairs.map(|(this, that)| this - that).collect();
-        let p = randomisation(&differences, rounds, seed);
-        let interval = bootstrap.difference(column, less, level);
-        compared.push((row, Comparison { difference: mean(&differences), interval, p, adjusted: p }));
-    }
-    let p_values: Vec<f64> = compared.iter().map(|(_, comparison)| comparison.p).collect();
-    for ((row, comparison), adjusted) in compared.into_iter().zip(holm(&p_values)) {
-        rows[row].0.comparison = Some(Comparison { adjusted, ..comparison });
+/// The interval of each column's mean.
+fn resampled(spec: &Spec, columns: &[Vec<f64>]) -> Vec<Interval> {
+    let Resampling { resamples, level, seed, .. } = spec.statistics;
+    let bootstrap = Bootstrap::draw(columns, resamples, seed);
+    (0..columns.len()).map(|column| bootstrap.interval(column, level)).collect()
+}
+
+/// Compares the first metric of the rows that are `alike` with the baseline's, over the seeds that both have.
+fn compare(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)], baseline: usize, alike: &[usize]) {
+    let shared = |this: usize, other: usize| {
+        let ((row, tables), others) = (&rows[this], &rows[other].0.seeds);
+        let shared = row.seeds.iter().zip(tables).filter(|(seed, _)| others.contains(seed));
+        by_query(&shared.map(|(_, table)| *table).collect::<Vec<_>>(), spec.metrics[0])
+    };
+    let has_shared =
+        |row: &usize| rows[*row].0.seeds.iter().any(|seed| rows[baseline].0.seeds.contains(seed));
+    let compared: Vec<usize> =
+        alike.iter().copied().filter(|row| *row != baseline && has_shared(row)).collect();
+    let differences: Vec<Vec<f64>> = compared
+        .iter()
+        .map(|row| shared(*row, baseline).iter().zip(shared(baseline, *row)).map(|(a, b)| a - b).collect())
+        .collect();
+    let p_values: Vec<f64> = differences
+        .iter()
+        .map(|differences| randomisation(differences, spec.statistics.rounds, spec.statistics.seed))
+        .collect();
+    let figures = p_values.iter().zip(holm(&p_values)).zip(resampled(spec, &differences));
+    for ((row, differences), ((&p, adjusted), interval)) in compared.iter().zip(&differences).zip(figures) {
+        rows[*row].0.comparison = Some(Comparison { difference: mean(differences), interval, p, adjusted });
     }
 }
 
 /// The label with how many seeds it lacks of the most that a row has.
 fn label_with_seeds(dataset: &OfDataset, row: &Row) -> String {
-    let most = dataset.rows.iter().map(|row| row.seeds.len()).max().unwrap_or(0);
+    let most = dataset.seeds();
     match row.seeds.len() {
         all if all == most => row.label.clone(),
         some => format!("{} ({some} of {most} seeds)", row.label),

@@ -140,7 +140,7 @@ fn rows(experiment: &Experiment, dataset: &OfDataset) -> Markup {
 
 fn figure(dataset: &OfDataset, row: &Row, metric: Metric) -> Markup {
     let Some(of) = row.figures.get(&metric) else { return html! { td.n { "–" } } };
-    html! { td.n.best[dataset.is_best(metric, of)] {
+    html! { td.n.best[dataset.is_best(metric, row)] {
         (number(metric, of.mean))
         @if let Some(deviation) = of.deviation { span.soft { " ± " (number(metric, deviation)) } }
     } }

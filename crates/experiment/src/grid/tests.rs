@@ -9,6 +9,10 @@ fn root() -> PathBuf {
 
 /// A plan of these variants and seeds over the demo's recipe, and the experiment.
 fn planned(head: &str, variants: &[(&str, &str)]) -> Grid {
+    plan(head, variants).unwrap()
+}
+
+fn plan(head: &str, variants: &[(&str, &str)]) -> Result<Grid> {
     let mut text = format!("title = \"t\"\n{head}\n[[dataset]]\nname = \"nations\"\n");
     text += &format!("recipe = [\"{}\"]\n", root().join("pipelines/nations.toml").display());
     for (name, more) in variants {
@@ -19,7 +23,6 @@ fn planned(head: &str, variants: &[(&str, &str)]) -> Grid {
     std::fs::write(&path, text).unwrap();
     let data = vec![("nations".to_owned(), root().join("data/nations"))];
     Grid::plan(&Spec::read(&path).unwrap(), &Places { out: Some("out".into()), data, ..Places::default() })
-        .unwrap()
 }
 
 /// The programs of the steps, without `dsom-`, behind the run that they are of.
@@ -35,6 +38,12 @@ fn steps(grid: &Grid) -> Vec<String> {
 fn evaluation(grid: &Grid, cell: &Cell) -> usize {
     let evaluates = |step: &Step| step.program == EVALUATE && step.run == cell.run;
     grid.steps.iter().position(evaluates).unwrap()
+}
+
+#[test]
+fn a_split_that_no_evaluation_opens_is_refused() {
+    let error = plan("split = \"train\"", &[("dsom", "")]).unwrap_err();
+    assert_eq!(error.kind(), stage::Kind::Usage);
 }
 
 const SEEDS: &str = "seeds = [3, 4]";

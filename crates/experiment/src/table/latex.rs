@@ -39,7 +39,7 @@ fn cells(table: &Table, dataset: &OfDataset, row: &Row, paper: &[Metric]) -> Vec
     let mut cells = vec![escaped(&label_with_seeds(dataset, row))];
     for (i, metric) in table.metrics.iter().enumerate() {
         let Some(figure) = row.figures.get(metric) else { continue };
-        cells.push(with_deviation(*metric, figure, dataset.is_best(*metric, figure)));
+        cells.push(with_deviation(*metric, figure, dataset.is_best(*metric, row)));
         if i == 0 {
             let ends = figure.interval.map(|of| [of.low, of.high].map(|end| number(*metric, end)).join("--"));
             cells.push(ends.unwrap_or("--".to_owned()));

@@ -55,7 +55,7 @@ fn figures(table: &Table, dataset: &OfDataset, row: &Row) -> Vec<String> {
     for (i, metric) in table.metrics.iter().enumerate() {
         let Some(figure) = row.figures.get(metric) else { continue };
         let text = with_deviation(*metric, figure);
-        cells.push(if dataset.is_best(*metric, figure) { format!("**{text}**") } else { text });
+        cells.push(if dataset.is_best(*metric, row) { format!("**{text}**") } else { text });
         if i == 0 {
             let ends =
                 figure.interval.map(|of| [of.low, of.high].map(|end| number(*metric, end)).join(" to "));
