@@ -79,7 +79,7 @@ pub(crate) fn cut(run: &Run, folder: &Path, steps: usize) -> Result<()> {
     let data = Data::open(run, &mut task)?;
     let mut plan = plan(&data.queries, data.entities(), data.relations(), steps);
     let mut matrices = Vec::new();
-    for modality in run.finished("teachers") {
+    for modality in run.finished("teachers")? {
         let model = open_model(&mut task, &run.teacher(&modality), &data.vocabulary)?;
         let mut width = 0;
         if !modality.is_structural() {

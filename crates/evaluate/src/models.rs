@@ -3,6 +3,7 @@
 use dsom_ensemble::{TeacherWeights, WeightedTeachers};
 use kge::Model;
 use mkg::Vocabulary;
+use stage::files::folders;
 use stage::manifest::{self, Manifest};
 use stage::task::Task;
 use stage::{Error, Kind, Modality, Result, Run, resources};
@@ -222,19 +223,6 @@ fn teachers_of(folder: &Path) -> Result<Vec<Modality>> {
 
 fn is_finished(folder: &Path) -> bool {
     folder.join(manifest::FILE).is_file()
-}
-
-/// The folders in `parent` that are called so, by name; none where it does not exist.
-fn folders<T: FromStr>(parent: &Path) -> Result<Vec<T>> {
-    let entries = match std::fs::read_dir(parent) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries.and_then(Iterator::collect::<std::io::Result<Vec<_>>>),
-    };
-    let entries = entries.map_err(|e| Error::io(parent, e))?;
-    let folders = entries.iter().filter(|entry| entry.path().is_dir());
-    let mut names: Vec<String> = folders.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
 }
 
 /// Models in memory.

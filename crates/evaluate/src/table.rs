@@ -10,13 +10,9 @@
 
 use arrow::array::{ArrayRef, Float32Array, Float64Array, RecordBatch, StringArray, UInt32Array};
 use kge::{Judged, TieRule};
-use mkg::graph::{for_each_batch, numbers, texts};
+use mkg::graph::{for_each_batch, numbers, texts, write_batches};
 use mkg::{Split, Triple};
-use parquet::arrow::ArrowWriter;
-use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::properties::WriterProperties;
-use stage::files::write_atomically;
-use stage::{Error, Kind, Result};
+use stage::{Error, Result};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,20 +25,7 @@ pub(crate) const FORMAT: u32 = 3;
 
 /// Writes all ranks, atomically: model by model and split by split, a triple's tail before its head.
 pub(crate) fn write(path: &Path, graph: &Graph, ranked: &[Ranked]) -> Result<()> {
-    let Some((first, others)) = ranked.split_first() else { return Ok(()) };
-    let first = batch(graph, first)?;
-    let compression = Compression::ZSTD(ZstdLevel::default());
-    let properties = WriterProperties::builder().set_compression(compression).build();
-    let failed = |e| Error::new(Kind::Io, "cannot write Parquet").because(e);
-    write_atomically(path, |file| {
-        let mut writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(failed)?;
-        writer.write(&first).map_err(failed)?;
-        for ranked in others {
-            writer.write(&batch(graph, ranked)?).map_err(failed)?;
-        }
-        writer.close().map_err(failed)?;
-        Ok(())
-    })
+    write_batches(path, ranked.iter().map(|ranked| batch(graph, ranked)))
 }
 
 /// A row before it is spread over columns.

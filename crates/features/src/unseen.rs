@@ -36,7 +36,7 @@ impl Unseen {
     /// error, of the kind [`Missing`](stage::Kind::Missing) if no teacher has finished.
     pub fn teacher(&self, run: &Run) -> Result<Modality> {
         let (mut fit, mut others) = (Vec::new(), Vec::new());
-        for modality in run.finished("teachers").into_iter().filter(|modality| !modality.is_structural()) {
+        for modality in run.finished("teachers")?.into_iter().filter(|modality| !modality.is_structural()) {
             let made = Made::open(run, &modality)?;
             match (self, &made.section) {
                 (Unseen::Text(_), Features::Text { .. })

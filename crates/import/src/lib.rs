@@ -31,13 +31,17 @@ pub(crate) fn import(args: &Arguments) -> Result<()> {
     import.validation = args.validation.unwrap_or(import.validation);
     import.format = args.format.unwrap_or(import.format);
     let plan = Plan::resolve(&args.raw, &import)?;
+    let run = args.common.run();
+    let mut task = Task::new(&run, "dsom-import", run.graph(), &import, recipe.seed);
+    // Before they are read: a file that changes meanwhile makes the graph stale.
+    for file in plan.files() {
+        task.external_input(&plan.path(&file), label(&file))?;
+    }
     let dataset = Dataset::read(&plan)?;
     interrupt::check()?;
     let parts = SplitTriples::choose(&dataset, &import, recipe.seed)?;
     let audit = Audit::new(&dataset, &parts);
-    let run = args.common.run();
-    let mut task = Task::new(&run, "dsom-import", run.graph(), &import, recipe.seed);
-    add_inputs(&plan, &dataset.image_files, &mut task)?;
+    add_images(&plan, &dataset.image_files, &mut task)?;
     let Some((work, ())) = args.common.begin(task, || Ok(()))? else { return Ok(()) };
     dataset.vocabulary.write(&work.path(""))?;
     for (split, triples) in Split::ALL.into_iter().zip([&parts.train, &parts.valid, &parts.test]) {
@@ -54,20 +58,21 @@ pub(crate) fn import(args: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Names every raw file relative to the raw folder, so that a folder that moved is the same input.
-fn add_inputs(plan: &Plan, images: &[ImageFile], task: &mut Task) -> Result<()> {
+/// Adds the images: one by one, or their listing where there are many.
+fn add_images(plan: &Plan, images: &[ImageFile], task: &mut Task) -> Result<()> {
     let folder = plan.import.images.as_deref().unwrap_or("images".as_ref());
-    let single = if images.len() <= SINGLE_IMAGES { images } else { &[] };
-    for file in plan.files().into_iter().chain(single.iter().map(|file| folder.join(&file.path))) {
-        task.external_input(&plan.path(&file), label(&file))?;
-    }
     if images.len() > SINGLE_IMAGES {
         let lines = images.iter().map(|file| format!("{:?}\t{}\n", file.path, file.bytes));
         task.external_listing(&lines.collect::<String>(), label(&folder.join("(listing)")));
+        return Ok(());
+    }
+    for file in images.iter().map(|file| folder.join(&file.path)) {
+        task.external_input(&plan.path(&file), label(&file))?;
     }
     Ok(())
 }
 
+/// A raw file's name relative to the raw folder, so that a folder that moved is the same input.
 fn label(file: &Path) -> String {
     format!("raw/{}", file.display())
 }

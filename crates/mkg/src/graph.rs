@@ -14,9 +14,10 @@ use arrow::array::{
 };
 use arrow::datatypes::Field;
 use bytes::Bytes;
-use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use parquet::arrow::{ArrowWriter, ProjectionMask};
 use parquet::basic::{Compression, ZstdLevel};
+use parquet::errors::ParquetError;
 use parquet::file::properties::WriterProperties;
 use stage::files::{read_bytes, write_atomically};
 use stage::{Error, Kind, Result, caught};
@@ -184,31 +185,54 @@ pub fn read_triples(path: &Path, entities: usize, relations: usize) -> Result<Ve
 
 /// Writes one Parquet file of named columns `(name, values, nullable)`, compressed, atomically.
 pub fn write_table(path: &Path, columns: Vec<(&str, ArrayRef, bool)>) -> Result<()> {
-    let batch = RecordBatch::try_from_iter_with_nullable(columns).map_err(|e| in_table(path, e))?;
+    let batch = RecordBatch::try_from_iter_with_nullable(columns);
+    write_batches(path, [batch.map_err(|e| in_table(path, e))])
+}
+
+/// Writes one Parquet file of record batches of one schema, compressed, atomically; none where there is no batch.
+pub fn write_batches(path: &Path, batches: impl IntoIterator<Item = Result<RecordBatch>>) -> Result<()> {
+    let mut batches = batches.into_iter();
+    let Some(first) = batches.next().transpose()? else { return Ok(()) };
     let compression = Compression::ZSTD(ZstdLevel::default());
     let properties = WriterProperties::builder().set_compression(compression).build();
+    let failed = |e| Error::new(Kind::Io, "cannot write Parquet").because(e);
     write_atomically(path, |file| {
-        let written = ArrowWriter::try_new(file, batch.schema(), Some(properties)).and_then(|mut writer| {
-            writer.write(&batch)?;
-            writer.close()
-        });
-        written.map(drop).map_err(|e| Error::new(Kind::Io, "cannot write Parquet").at(path).because(e))
+        let mut writer = ArrowWriter::try_new(file, first.schema(), Some(properties)).map_err(failed)?;
+        writer.write(&first).map_err(failed)?;
+        for batch in batches {
+            writer.write(&batch?).map_err(failed)?;
+        }
+        writer.close().map(drop).map_err(failed)
     })
 }
 
 /// Hands every record batch of a Parquet file to `each`; errors name the file.
-pub fn for_each_batch(path: &Path, mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
+pub fn for_each_batch(path: &Path, each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
     // As a whole, so that a failed read is told from a file that is no table.
-    let bytes = Bytes::from(read_bytes(path)?);
+    for_each_batch_of(Bytes::from(read_bytes(path)?), path, None, each)
+}
+
+/// The same for a file at `path` whose bytes are at hand, with `columns` alone.
+pub fn for_each_batch_of(
+    bytes: Bytes,
+    path: &Path,
+    columns: Option<&[&str]>,
+    mut each: impl FnMut(&RecordBatch) -> Result<()>,
+) -> Result<()> {
     // The reader panics at some damaged files.
-    let visited = caught(|| {
-        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes).map_err(|e| in_table(path, e))?;
-        for batch in builder.build().map_err(|e| in_table(path, e))? {
-            each(&batch.map_err(|e| in_table(path, e))?).map_err(|e| e.at(path))?;
-        }
-        Ok(())
+    let panicked = || ParquetError::General("its reader panicked".to_owned());
+    let opened = caught(|| {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
+        let schema = builder.parquet_schema();
+        let all = ProjectionMask::all();
+        let mask = columns.map_or(all, |names| ProjectionMask::columns(schema, names.iter().copied()));
+        builder.with_projection(mask).build()
     });
-    visited.unwrap_or_else(|| Err(Error::data("not a readable Parquet file").at(path)))
+    let mut batches = opened.unwrap_or_else(|| Err(panicked())).map_err(|e| in_table(path, e))?;
+    while let Some(batch) = caught(|| batches.next()).unwrap_or_else(|| Some(Err(panicked().into()))) {
+        each(&batch.map_err(|e| in_table(path, e))?).map_err(|e| e.at(path))?;
+    }
+    Ok(())
 }
 
 /// A column by name.

@@ -53,7 +53,7 @@ impl<'a> Session<'a> {
         let catalogue = Catalogue::of(run)?;
         let mut names = catalogue.choose(&[model.to_owned()])?;
         if why {
-            names.extend(run.finished("teachers").into_iter().map(ModelName::Teacher));
+            names.extend(run.finished("teachers")?.into_iter().map(ModelName::Teacher));
         }
         for name in &names {
             let mut folders = catalogue.parts(name)?;

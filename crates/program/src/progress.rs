@@ -108,6 +108,8 @@ pub struct Progress {
     /// Writes a count for log lines.
     written: fn(u64) -> String,
     done: AtomicU64,
+    /// The count at which resumed work began.
+    first: AtomicU64,
     started: Instant,
     /// Seconds from the beginning to the last line.
     last_line: AtomicU64,
@@ -140,6 +142,7 @@ impl Progress {
             total,
             written,
             done: AtomicU64::new(0),
+            first: AtomicU64::new(0),
             started: Instant::now(),
             last_line: AtomicU64::new(0),
             bar,
@@ -150,6 +153,7 @@ impl Progress {
     pub fn start_at(&self, done: impl TryInto<u64>) {
         let done = count(done);
         self.done.store(done, Ordering::Relaxed);
+        self.first.store(done, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.reset_eta();
@@ -178,7 +182,8 @@ impl Progress {
         let last = self.last_line.load(Ordering::Relaxed);
         let due = now >= last + LOG_INTERVAL && done < self.total;
         if due && self.last_line.compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            let left = now.saturating_mul(self.total - done) / done.max(1);
+            let counted = done - self.first.load(Ordering::Relaxed);
+            let left = now.saturating_mul(self.total - done) / counted.max(1);
             let (done, total) = ((self.written)(done), (self.written)(self.total));
             tracing::info!("{}: {done} of {total}, about {left} s left", self.title);
         }

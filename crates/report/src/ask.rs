@@ -16,6 +16,7 @@ use mkg::{Entity, Query, Triple};
 use serde_json::{Value, json};
 use stage::manifest::Manifest;
 use stage::{Error, Result, Run};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use training::Data;
 
@@ -80,7 +81,7 @@ impl Ask {
     }
 
     fn about(&self, model: &Model<f32>, data: &Data) -> String {
-        let facts = data.queries.pairs() / 2 + data.valid.len();
+        let facts = train(data).chain(data.valid.iter().copied()).collect::<HashSet<_>>().len();
         let precision = if self.half { ", in half precision" } else { "" };
         format!(
             "Answers of the model {} ({} of rank {}{precision}) for {} entities and {} relations; {} facts are known from train \

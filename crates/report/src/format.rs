@@ -4,6 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use dsom_import::report::grouped;
+pub(crate) use stage::resources::duration as seconds;
 
 /// A fraction in percent, two digits: `41.23`.
 pub(crate) fn percent(fraction: f64) -> String {
@@ -25,17 +26,6 @@ pub(crate) fn short(value: f64) -> String {
     };
     let text = format!("{value:.digits$}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-}
-
-/// A time: `0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`.
-pub(crate) fn seconds(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..10 => format!("{seconds:.1} s"),
-        10..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
-    }
 }
 
 /// The day and minute of an RFC 3339 time: `2026-11-24 23:35`.
@@ -64,7 +54,6 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!([0.84, 42.4, 200.0, 7500.0].map(seconds), ["0.8 s", "42 s", "3 min 20 s", "2 h 05 min"]);
         assert_eq!(minute("2026-11-24T23:35:12.345Z"), "2026-11-24 23:35");
         assert_eq!([0, 1, 1234].map(|n| counted(n, "triple")), ["0 triples", "1 triple", "1,234 triples"]);
         let shortened = [0.0, 0.1234, 2.5, 41.26, 1234.5, -0.5].map(short);

@@ -143,7 +143,7 @@ pub fn open_teachers(
     vocabulary: &Vocabulary,
 ) -> Result<Vec<TrainedTeacher>> {
     let mut modalities = match recipe.soft_labels.teachers.as_slice() {
-        [] => run.finished("teachers"),
+        [] => run.finished("teachers")?,
         chosen => chosen.to_vec(),
     };
     modalities.sort();

@@ -4,14 +4,13 @@ use arrow::array::{Array, AsArray, Float64Array, ListArray, RecordBatch, UInt32A
 use arrow::datatypes::{DataType, Float32Type, SchemaRef};
 use bytes::Bytes;
 use memmap2::Mmap;
-use mkg::graph::{column, numbers};
-use parquet::arrow::ProjectionMask;
+use mkg::graph::{column, for_each_batch_of, numbers};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::basic::Encoding;
 use parquet::column::page::Page;
 use parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
 use parquet::file::serialized_reader::SerializedPageReader;
-use stage::{Error, Modality, Result, caught};
+use stage::{Error, Modality, Result};
 use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -54,7 +53,7 @@ impl CacheFile {
     /// Checks that the rows are the graph's queries from `first` on.
     pub(crate) fn check_queries(&self, data: &Data, first: usize) -> Result<()> {
         let mut rows = first..;
-        self.for_each_batch(&["head", "relation"], |batch| {
+        for_each_batch_of(self.bytes.clone(), &self.path, Some(&["head", "relation"]), |batch| {
             let heads: &UInt32Array = numbers(batch, "head")?;
             let relations: &UInt32Array = numbers(batch, "relation")?;
             for ((head, relation), row) in heads.values().iter().zip(relations.values()).zip(&mut rows) {
@@ -66,18 +65,6 @@ impl CacheFile {
             }
             Ok(())
         })
-    }
-
-    /// Visits batches of rows of some columns; errors name the file.
-    fn for_each_batch(&self, names: &[&str], mut each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
-        // Pages can be damaged such that their decoder panics.
-        let visited = caught(|| {
-            let builder = ParquetRecordBatchReaderBuilder::try_new(self.bytes.clone()).map_err(unreadable)?;
-            let mask = ProjectionMask::columns(builder.parquet_schema(), names.iter().copied());
-            let mut batches = builder.with_projection(mask).build().map_err(unreadable)?;
-            batches.try_for_each(|batch| each(&batch.map_err(unreadable)?))
-        });
-        visited.unwrap_or_else(|| Err(self.unexpected("its pages are damaged"))).map_err(|e| e.at(&self.path))
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -165,7 +152,7 @@ impl CacheFile {
         let names = excerpt_columns(modality);
         let [scores, log_sum, mean] = names.each_ref().map(String::as_str);
         let mut excerpts = TeacherExcerpt::default();
-        self.for_each_batch(&[scores, log_sum, mean], |batch| {
+        for_each_batch_of(self.bytes.clone(), &self.path, Some(&[scores, log_sum, mean]), |batch| {
             let scores = lists(batch, scores)?;
             let [log_sums, means]: [&Float64Array; 2] = [numbers(batch, log_sum)?, numbers(batch, mean)?];
             for row in 0..batch.num_rows() {

@@ -2,7 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Modality;
+use crate::files::folders;
+use crate::{Error, Modality, Result};
 
 /// The directory of one run. Each stage writes one folder in it:
 ///
@@ -80,12 +81,19 @@ impl Run {
     }
 
     /// The modalities whose folder under `parent` (`features` or `teachers`) holds a finished stage, in order.
-    pub fn finished(&self, parent: &str) -> Vec<Modality> {
-        let Ok(entries) = std::fs::read_dir(self.root.join(parent)) else { return Vec::new() };
-        let finished = entries.flatten().filter(|entry| entry.path().join(crate::manifest::FILE).is_file());
-        let mut modalities: Vec<Modality> =
-            finished.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    ///
+    /// # Errors
+    /// Failed reads: a stage that cannot be seen is not one that is absent.
+    pub fn finished(&self, parent: &str) -> Result<Vec<Modality>> {
+        let parent = self.root.join(parent);
+        let mut modalities = Vec::new();
+        for modality in folders::<Modality>(&parent)? {
+            let manifest = parent.join(modality.to_string()).join(crate::manifest::FILE);
+            if manifest.try_exists().map_err(|e| Error::io(&manifest, e))? {
+                modalities.push(modality);
+            }
+        }
         modalities.sort();
-        modalities
+        Ok(modalities)
     }
 }

@@ -39,7 +39,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut modalities = arguments.modality.clone();
     if modalities.is_empty() {
         modalities.push(Modality::structural());
-        modalities.extend(arguments.common.run().finished("features"));
+        modalities.extend(arguments.common.run().finished("features")?);
     }
     modalities.iter().try_for_each(|modality| train(&arguments.common, &recipe, modality))
 }
