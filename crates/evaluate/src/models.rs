@@ -186,7 +186,9 @@ impl Catalogue {
             ModelName::Student(name) => name == STUDENT,
             ModelName::Ensemble(name) => name == ENSEMBLE,
             ModelName::Teacher(modality) => modality.is_structural() || self.run.features(modality).is_dir(),
-            ModelName::Average | ModelName::Mean(_) => false,
+            // Its teachers are those of the soft labels.
+            ModelName::Average => true,
+            ModelName::Mean(_) => false,
         };
         runs_have_it || folder.is_dir()
     }

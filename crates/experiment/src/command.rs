@@ -1,7 +1,7 @@
 //! Command line of `dsom experiment`.
 
 use clap::{ArgAction, Args};
-use stage::{Result, interrupt};
+use stage::{Error, Result, interrupt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -52,6 +52,12 @@ pub fn main(arguments: Arguments) -> ExitCode {
 fn run(mut arguments: Arguments) -> Result<()> {
     let name = arguments.experiment.file_stem().unwrap_or_default();
     let out = Path::new("runs/experiments").join(name);
-    arguments.places.out.get_or_insert(out);
+    let out = arguments.places.out.get_or_insert(out);
+    if out.to_str().is_none() {
+        // The stages are called with paths of it.
+        return Err(Error::usage("the experiment's path is not UTF-8")
+            .at(out)
+            .hint("give another with --out"));
+    }
     crate::run(&arguments, &Programs::of_this()?)
 }

@@ -294,7 +294,10 @@ impl Spec {
             (!self.metrics.is_empty(), "`metrics` is empty"),
             (!self.dataset.is_empty() && !variants.is_empty(), "needs a dataset and a variant"),
             (distinct.len() == self.seeds.len(), "a seed is given twice"),
-            (resamples > 0 && rounds > 0, "`statistics` needs at least one resample and one round"),
+            (
+                [resamples as u64, rounds].iter().all(|count| (1..=1_000_000).contains(count)),
+                "`statistics` needs one to a million resamples and rounds",
+            ),
             (level > 0.0 && level < 1.0, "`statistics.level` must lie between 0 and 1"),
         ] {
             require(holds, || message.to_owned())?;

@@ -42,14 +42,14 @@ pub(crate) fn import(args: &Arguments) -> Result<()> {
     let parts = SplitTriples::choose(&dataset, &import, recipe.seed)?;
     let audit = Audit::new(&dataset, &parts);
     add_images(&plan, &dataset.image_files, &mut task)?;
-    let Some((work, ())) = args.common.begin(task, || Ok(()))? else { return Ok(()) };
+    let Some((work, images)) = args.common.begin(task, || images_root(&plan))? else { return Ok(()) };
     dataset.vocabulary.write(&work.path(""))?;
     for (split, triples) in Split::ALL.into_iter().zip([&parts.train, &parts.valid, &parts.test]) {
         interrupt::check()?;
         write_triples(&work.path(&split.file()), triples)?;
     }
     write_json(&work.path(audit::FILE), &audit)?;
-    work.finish(summary(&plan, &dataset, &parts, &audit)?)?;
+    work.finish(summary(images, &dataset, &parts, &audit))?;
     if args.common.is_quiet() {
         audit.warnings.iter().for_each(|warning| tracing::warn!("{warning}"))
     } else {
@@ -77,12 +77,18 @@ fn label(file: &Path) -> String {
     format!("raw/{}", file.display())
 }
 
-fn summary(plan: &Plan, dataset: &Dataset, parts: &SplitTriples, audit: &Audit) -> Result<Value> {
-    let images_root = plan.import.images.as_ref().map(|folder| {
-        let path = plan.path(folder);
-        path.canonicalize().map_err(|e| Error::io(&path, e))
-    });
-    Ok(json!({
+/// The folder of images, by the whole path that later stages find it by.
+fn images_root(plan: &Plan) -> Result<Option<String>> {
+    let Some(folder) = &plan.import.images else { return Ok(None) };
+    let path = plan.path(folder);
+    let path = path.canonicalize().map_err(|e| Error::io(&path, e))?;
+    let root = path.to_str().map(str::to_owned);
+    let error = || Error::usage("the path of the images is not UTF-8").at(&path).hint("rename its folders");
+    root.ok_or_else(error).map(Some)
+}
+
+fn summary(images: Option<String>, dataset: &Dataset, parts: &SplitTriples, audit: &Audit) -> Value {
+    json!({
         "name": dataset.name,
         "entities": audit.entities,
         "entities_listed": dataset.listed,
@@ -96,6 +102,6 @@ fn summary(plan: &Plan, dataset: &Dataset, parts: &SplitTriples, audit: &Audit) 
         "captions": audit.coverage.captions,
         "entities_with_images": audit.coverage.entities_with_images,
         "images": audit.coverage.images,
-        "images_root": images_root.transpose()?,
-    }))
+        "images_root": images,
+    })
 }

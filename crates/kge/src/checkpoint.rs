@@ -176,7 +176,7 @@ pub fn require_finite(name: &str, matrix: &Matrix<f32>) -> Result<()> {
 
 /// The error of a training in which something is no longer finite.
 pub fn diverged(what: &str) -> Error {
-    let hint = "lower the learning rate; the last checkpoint and the best model are kept";
+    let hint = "lower the learning rate; a checkpoint and a model that are there are kept";
     Error::new(Kind::Diverged, format!("{what} is no longer finite")).hint(hint)
 }
 

@@ -40,13 +40,26 @@ const STAND_INS: [(&str, &str, &str); 3] = [
 /// # Errors
 /// Those of `write`, failed writes, and [`Kind::Interrupted`] while another process writes the same file.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+    // A link stays one, and a device or a pipe is written as it is.
+    let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if path.metadata().is_ok_and(|of| !of.is_file() && !of.is_dir()) {
+        let file = File::options().write(true).open(path).map_err(|e| Error::io(path, e))?;
+        return fill(&file, path, write);
+    }
     let temporary = Temporary::open(path, "tmp")?;
-    let written = temporary.fill(write).and_then(|()| temporary.rename());
+    let emptied = temporary.file.set_len(0).map_err(|e| Error::io(path, e));
+    let written = emptied.and_then(|()| fill(&temporary.file, path, write)).and_then(|()| temporary.rename());
     if written.is_err() {
         // The first error is the one to tell of.
         let _ = std::fs::remove_file(&temporary.path);
     }
     written
+}
+
+fn fill(file: &File, path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
+    let mut writer = BufWriter::with_capacity(1 << 20, file);
+    write(&mut writer).map_err(|e| e.at(path))?;
+    writer.flush().map_err(|e| Error::io(path, e))
 }
 
 /// A file that is not whole yet, under a temporary name beside the one that it is to get.
@@ -78,13 +91,6 @@ impl Temporary {
             Ok(()) if !is_at(&file, &path) => Temporary::open(target, ending),
             _ => Ok(Temporary { path, file, target: target.to_owned() }),
         }
-    }
-
-    fn fill(&self, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
-        self.file.set_len(0).map_err(|e| Error::io(&self.target, e))?;
-        let mut writer = BufWriter::with_capacity(1 << 20, &self.file);
-        write(&mut writer).map_err(|e| e.at(&self.target))?;
-        writer.flush().map_err(|e| Error::io(&self.target, e))
     }
 
     /// Gives the file its name, once its content has reached the disk.
@@ -283,6 +289,25 @@ mod tests {
         assert!(failed.is_err());
         assert_eq!(read_bytes(&path).unwrap(), b"old");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_stay_and_pipes_are_written_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let [file, link, pipe] = ["file", "link", "pipe"].map(|name| dir.path().join(name));
+        write_bytes(&file, b"old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        write_bytes(&link, b"new").unwrap();
+        assert!(link.is_symlink() && read_bytes(&file).unwrap() == b"new");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || std::fs::read(pipe).unwrap()
+        });
+        write_bytes(&pipe, b"through").unwrap();
+        assert!(!pipe.is_file());
+        assert_eq!(reader.join().unwrap(), b"through");
     }
 
     #[test]

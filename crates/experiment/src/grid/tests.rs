@@ -42,7 +42,7 @@ fn evaluation(grid: &Grid, cell: &Cell) -> usize {
 
 #[test]
 fn a_split_that_no_evaluation_opens_is_refused() {
-    let error = plan("split = \"train\"", &[("dsom", "")]).unwrap_err();
+    let error = plan("seeds = [1]\nsplit = \"train\"", &[("dsom", "")]).unwrap_err();
     assert_eq!(error.kind(), stage::Kind::Usage);
 }
 

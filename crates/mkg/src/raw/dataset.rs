@@ -67,6 +67,8 @@ impl Dataset {
             first_line,
             twins(&entities),
             twins(&relations),
+            unread(&entities),
+            unread(&relations),
             misplaced(&entities, &relations),
             plan.left_out()?,
         ];
@@ -114,7 +116,7 @@ impl Dataset {
             TextKind::RelationName => (&import.relation_names, &import.relations, "name"),
         };
         let column = table.as_deref().zip(listing.columns.remove(column));
-        let (texts, reports) = gather(&plan.root, &listing.keys, kind, sources, column)?;
+        let (texts, reports) = gather(&plan.root, listing, kind, sources, column)?;
         self.texts.extend(reports);
         Ok(texts)
     }
@@ -156,6 +158,18 @@ fn read_splits(
     }
     let note = if format == TripleFormat::Named { lonely_first_lines(&files, &splits)? } else { None };
     Ok((splits, note))
+}
+
+/// A sentence about a table that has columns beside its keys, but none that texts are taken from.
+fn unread(Listing { called, columns, .. }: &Listing) -> Option<String> {
+    let read = ["name", "description", "caption"];
+    let is_read = columns.keys().any(|column| read.contains(&column.as_str()));
+    let mut others: Vec<&str> = columns.keys().map(String::as_str).collect();
+    others.sort_unstable();
+    (!is_read && !others.is_empty()).then(|| {
+        let (others, read) = (others.join(", "), read.join(", "));
+        format!("the table of {called} has the columns {others}, of which none is read: texts are in {read}")
+    })
 }
 
 /// A sentence about keys that look the same in other bytes.
@@ -243,6 +257,18 @@ mod tests {
         let train = &dataset.splits[&Split::Train];
         assert_eq!((train.lines.len(), train.triples.len()), (3, 2));
         assert!(!dataset.splits.contains_key(&Split::Valid));
+    }
+
+    #[test]
+    fn columns_are_read_in_any_case_or_told() {
+        let table = |header: &str| {
+            let entities = format!("{header}\na\tA\nb\tB\n");
+            let split = ("train.tsv", "a\tr\tb\nb\tr\ta\n");
+            read(&[("entities.tsv", &entities), split, ("test.tsv", "a\tr\ta\n")], "")
+        };
+        let dataset = table("key\tName ");
+        assert_eq!((dataset.vocabulary.entities[0].label(), dataset.notes.len()), ("A", 0));
+        assert!(table("key\tlabel").notes[0].contains("has the columns label, of which none is read"));
     }
 
     #[test]

@@ -9,7 +9,7 @@ use stage::{Error, Result};
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
-use super::keys::{KeyMap, last_segment};
+use super::keys::{KeyMap, Listing, last_segment};
 use super::lines::filled;
 use super::texts::{TextRow, read_source};
 use super::triples::is_number;
@@ -64,14 +64,15 @@ pub struct TextReport {
 /// has a text wins; the fate of each is told.
 pub(super) fn gather(
     root: &Path,
-    keys: &KeyMap,
+    listing: &Listing,
     kind: TextKind,
     sources: &[TextSource],
     column: Option<(&Path, Vec<Option<String>>)>,
 ) -> Result<(Vec<Option<String>>, Vec<TextReport>)> {
     let joined =
-        sources.iter().map(|source| Ok((source.file.as_path(), Joined::of_source(root, keys, source)?)));
+        sources.iter().map(|source| Ok((source.file.as_path(), Joined::of_source(root, listing, source)?)));
     let column = column.map(|(file, texts)| Ok((file, Joined::of_column(texts))));
+    let keys = &listing.keys;
     let (mut texts, mut reports) = (vec![None; keys.all.len()], Vec::new());
     for joined in joined.chain(column) {
         let (file, joined) = joined?;
@@ -85,6 +86,11 @@ pub(super) fn gather(
         reports.push(TextReport { kind, file, found, used, notes, ..joined.report });
     }
     Ok((texts, reports))
+}
+
+fn without_ids(path: &Path, called: &str) -> Error {
+    let error = Error::data(format!("joined by id, but no file lists the ids of the {called}")).at(path);
+    error.hint(format!("name the file that does in `import.{called}`, or set `join = \"key\"` for this one"))
 }
 
 /// A part of a text that holds `name, description`.
@@ -109,12 +115,18 @@ struct Joined {
 }
 
 impl Joined {
-    fn of_source(root: &Path, keys: &KeyMap, source: &TextSource) -> Result<Joined> {
+    fn of_source(root: &Path, listing: &Listing, source: &TextSource) -> Result<Joined> {
         let (mut rows, repeated) = read_source(root, source)?;
         if let Some(wanted) = source.part {
             rows.iter_mut().for_each(|row| row.text = row.text.take().and_then(|text| part(&text, wanted)));
         }
-        let mut joined = join(&root.join(&source.file), &rows, keys, source.join)?;
+        let (path, keys) = (&root.join(&source.file), &listing.keys);
+        let mut joined = match source.join {
+            Join::Auto if listing.open => by_spelling(&rows, keys),
+            // Ids of ours, in the order of first appearance, are nobody else's.
+            Join::Id if listing.open => return Err(without_ids(path, listing.called)),
+            way => join(path, &rows, keys, way)?,
+        };
         joined.report.rows = rows.len() + repeated.len();
         joined.report.repeated += repeated.len();
         if let Some(key) = repeated.first() {
@@ -379,11 +391,25 @@ mod tests {
     }
 
     #[test]
+    fn ids_that_no_file_lists_join_nothing() {
+        let dir = crate::fixture::folder(&[("d.txt", "0\tx\n1\ty\n")]);
+        let listing =
+            Listing { keys: keys(&["a", "b"]), open: true, called: "entities", ..Listing::default() };
+        let source = |join| toml::from_str(&format!("file = 'd.txt'\njoin = '{join}'")).unwrap();
+        let gathered = |join| gather(dir.path(), &listing, TextKind::Name, &[source(join)], None);
+        let error = gathered("id").unwrap_err().to_string();
+        assert!(error.ends_with("d.txt: joined by id, but no file lists the ids of the entities"), "{error}");
+        assert_eq!(gathered("auto").unwrap().0, [None, None]);
+    }
+
+    #[test]
     fn rows_add_up_and_what_is_odd_is_said() {
         let dir = crate::fixture::folder(&[("d.txt", "a\tnan\nb\tx\nb\ty\nc\t\nz\tw\nd\tNaN\n")]);
-        let (map, column) = (keys(&["a", "b", "c", "d"]), (Path::new("t.tsv"), vec![None; 4]));
+        let (keys, column) = (keys(&["a", "b", "c", "d"]), (Path::new("t.tsv"), vec![None; 4]));
+        let listing = Listing { keys, ..Listing::default() };
         let source = [toml::from_str("file = 'd.txt'").unwrap()];
-        let (_, reports) = gather(dir.path(), &map, TextKind::Description, &source, Some(column)).unwrap();
+        let (_, reports) =
+            gather(dir.path(), &listing, TextKind::Description, &source, Some(column)).unwrap();
         let TextReport { rows, unknown, empty, repeated, found, .. } = reports[0];
         assert_eq!((rows, unknown, empty, repeated, found), (6, 1, 1, 1, 3));
         let notes = [

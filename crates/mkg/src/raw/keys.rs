@@ -87,6 +87,10 @@ fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, 
         lines.error(number, "expected a key and an id, found one column").hint(hint)
     })?;
     let (key, id) = (trimmed(key), trimmed(id));
+    if key.contains('\t') {
+        let error = lines.error(number, "expected a key and an id, found more columns");
+        return Err(error.hint("an id map holds `key<TAB>id`"));
+    }
     let parsed = id.parse().map_err(|_| {
         let hint = "an id map has the key first, the id last, and no header; a readable table begins with a header \
             whose first column is `key`";
@@ -159,7 +163,7 @@ fn is_header(line: &str) -> bool {
 }
 
 fn read_table(lines: &Lines, header: &str) -> Result<(KeyMap, Columns)> {
-    let names: Vec<&str> = header.split('\t').collect();
+    let names: Vec<String> = header.split('\t').map(|name| trimmed(name).to_lowercase()).collect();
     if let Some((_, name)) = names.iter().enumerate().find(|(i, name)| names[..*i].contains(name)) {
         return Err(lines.error(1, format!("two columns are called `{name}`")));
     }
@@ -179,7 +183,7 @@ fn read_table(lines: &Lines, header: &str) -> Result<(KeyMap, Columns)> {
             column.push(filled(cell));
         }
     }
-    Ok((keys, names[1..].iter().map(|name| (*name).to_owned()).zip(columns).collect()))
+    Ok((keys, names.into_iter().skip(1).zip(columns).collect()))
 }
 
 /// The part behind the last `/` or `#` of a key, without a closing `>`; the whole key where that is nothing.

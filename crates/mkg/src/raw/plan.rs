@@ -20,7 +20,7 @@ pub struct Plan {
 const ENTITIES: &[&str] = &["entities.tsv", "entity2id.txt", "ent_id", "entity2id.tsv", "ent_id.txt"];
 const RELATIONS: &[&str] = &["relations.tsv", "relation2id.txt", "rel_id", "relation2id.tsv", "rel_id.txt"];
 /// Beginnings of the names of files that hold a split.
-const SPLITS: [&str; 4] = ["train", "valid", "dev", "test"];
+const SPLITS: [&str; 4] = ["train", "val", "dev", "test"];
 const NAMES: &[&str] = &["entityid2name.txt", "entity2name.txt", "ent_name.txt", "entity2text.txt"];
 const DESCRIPTIONS: &[&str] = &["entity2textlong.txt", "ent_dscp.txt"];
 const RELATION_NAMES: &[&str] = &["relationid2name.txt", "relation2name.txt", "relation2text.txt"];
@@ -34,14 +34,14 @@ impl Plan {
         }
         let mut import = import.clone();
         import.name.get_or_insert_with(|| folder_name(root));
-        find(root, &mut import.entities, ENTITIES);
-        find(root, &mut import.relations, RELATIONS);
+        find(root, &mut import.entities, ENTITIES)?;
+        find(root, &mut import.relations, RELATIONS)?;
         find_split(root, &mut import.train, Split::Train)?;
-        find(root, &mut import.valid, &split_names(Split::Valid));
+        find(root, &mut import.valid, &split_names(Split::Valid))?;
         find_split(root, &mut import.test, Split::Test)?;
-        find_texts(root, &mut import.names, NAMES);
-        find_texts(root, &mut import.descriptions, DESCRIPTIONS);
-        find_texts(root, &mut import.relation_names, RELATION_NAMES);
+        find_texts(root, &mut import.names, NAMES)?;
+        find_texts(root, &mut import.descriptions, DESCRIPTIONS)?;
+        find_texts(root, &mut import.relation_names, RELATION_NAMES)?;
         find_images(root, &mut import.images)?;
         let plan = Plan { root: root.to_owned(), import };
         match plan.files().iter().map(|file| plan.path(file)).find(|path| !path.is_file()) {
@@ -101,16 +101,31 @@ fn split_names(split: Split) -> [String; 4] {
     [format!("{split}.tsv"), format!("{split}2id.txt"), format!("{split}.txt"), split.to_string()]
 }
 
-fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) {
+fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) -> Result<()> {
     if file.is_none() {
-        let mut usual = usual.iter().map(|name| PathBuf::from(name.as_ref()));
-        *file = usual.find(|name| root.join(name).is_file());
+        *file = there(root, usual)?.into_iter().next();
+    }
+    Ok(())
+}
+
+/// The files with these names that are there.
+///
+/// # Errors
+/// If one is there but no file: it is not one that is absent.
+fn there(root: &Path, usual: &[impl AsRef<str>]) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = usual.iter().map(|name| name.as_ref().into()).collect();
+    files.retain(|name| root.join(name).symlink_metadata().is_ok());
+    match files.iter().map(|name| root.join(name)).find(|path| !path.is_file()) {
+        Some(path) => Err(Error::missing("not a file, or a link that leads to none")
+            .at(path)
+            .hint("rename it, or name the file that is meant in the recipe's [import]")),
+        None => Ok(files),
     }
 }
 
 fn find_split(root: &Path, file: &mut Option<PathBuf>, split: Split) -> Result<()> {
     let usual = split_names(split);
-    find(root, file, &usual);
+    find(root, file, &usual)?;
     if file.is_none() {
         let error = Error::missing(format!("no {split} triples here")).at(root);
         let usual = usual.join(", ");
@@ -119,14 +134,14 @@ fn find_split(root: &Path, file: &mut Option<PathBuf>, split: Split) -> Result<(
     Ok(())
 }
 
-fn find_texts(root: &Path, sources: &mut Vec<TextSource>, usual: &[&str]) {
+fn find_texts(root: &Path, sources: &mut Vec<TextSource>, usual: &[&str]) -> Result<()> {
     if sources.is_empty() {
-        let there = usual.iter().filter(|name| root.join(name).is_file());
-        sources.extend(there.map(|name| {
-            let join = if name.contains("id2name") { Join::Id } else { Join::Auto };
-            TextSource { file: name.into(), join, ..TextSource::default() }
+        sources.extend(there(root, usual)?.into_iter().map(|file| {
+            let join = if name(&file).contains("id2name") { Join::Id } else { Join::Auto };
+            TextSource { file, join, ..TextSource::default() }
         }));
     }
+    Ok(())
 }
 
 fn find_images(root: &Path, folder: &mut Option<PathBuf>) -> Result<()> {
@@ -166,5 +181,12 @@ mod tests {
         let dir = folder(&["train", "valid", "test", "images"].map(|file| (file, "")));
         let error = Plan::resolve(dir.path(), &Import::default()).unwrap_err();
         assert!(error.to_string().ends_with("images: not a folder, or a link that leads to none"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_in_the_place_of_a_file_is_not_one_that_is_absent() {
+        let dir = folder(&["train", "test", "valid/x", "ent_id"].map(|file| (file, "")));
+        let error = Plan::resolve(dir.path(), &Import::default()).unwrap_err();
+        assert!(error.to_string().ends_with("valid: not a file, or a link that leads to none"), "{error}");
     }
 }
