@@ -50,9 +50,14 @@ fn a_whole_run_has_every_section_and_asks_the_network_for_nothing() {
     let ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "ids are unique");
     assert_eq!(report(&run, &["-q"]), page, "the same run, another report");
-    // A stale stage is told.
+    // A stale stage is told, and one whose outputs are gone.
     run.succeeds("dsom-distill", &["--set=distill.term.gamma=4"]);
-    assert!(report(&run, &[]).contains("its input `student/model.safetensors` changed"));
+    std::fs::remove_dir_all(run.path("features")).unwrap();
+    std::fs::write(run.path("teachers/structural/model.safetensors"), "").unwrap();
+    let page = report(&run, &[]);
+    for reason in ["its input `student/model.safetensors` changed", "output "] {
+        assert!(page.contains(&format!("<p class=\"notice\">{reason}")), "{reason}");
+    }
 }
 
 #[test]

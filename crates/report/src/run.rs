@@ -34,7 +34,7 @@ pub(crate) struct Stage {
     pub(crate) folder: String,
     path: PathBuf,
     pub(crate) manifest: Manifest,
-    /// The reason why its inputs are no longer there, if so.
+    /// The reason why its inputs are no longer there or its outputs no longer whole, if so.
     pub(crate) stale: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl Stage {
     pub(crate) fn read(root: &Path, folder: &str) -> Result<Stage> {
         let path = root.join(folder);
         let manifest = Manifest::read(&path)?;
-        let stale = manifest.stale(&Run::new(root));
+        let stale = manifest.stale(&Run::new(root)).or_else(|| manifest.damages(&path).next());
         Ok(Stage { folder: folder.to_owned(), path, manifest, stale })
     }
 

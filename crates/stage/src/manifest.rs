@@ -105,6 +105,12 @@ impl Manifest {
         })
     }
 
+    /// The outputs in `folder` that are not as they were written, in words.
+    pub fn damages(&self, folder: &Path) -> impl Iterator<Item = String> {
+        let outputs = self.outputs.iter().map(|record| self.output(folder, &record.path));
+        outputs.filter_map(|output| output.err().map(|error| format!("output {error}")))
+    }
+
     /// The record of an output, checked against the file that is there: by its size, and by its digest where the file
     /// was touched after the stage had finished.
     pub(crate) fn output(&self, folder: &Path, name: &str) -> Result<&FileRecord> {

@@ -123,9 +123,7 @@ impl Task {
             Err(error) => return Status::Stale(vec![error.to_string()]),
         };
         let mut reasons = self.differences(&there);
-        reasons.extend(there.outputs.iter().filter_map(|record| {
-            there.output(&self.folder, &record.path).err().map(|error| format!("output {error}"))
-        }));
+        reasons.extend(there.damages(&self.folder));
         reasons.extend(self.stale_inputs());
         if reasons.is_empty() { Status::Fresh } else { Status::Stale(reasons) }
     }
