@@ -12,8 +12,8 @@
 //! The first model's splits stand at the top, so that a reader who wants one number finds it at `test.both.mrr`
 //! whatever the model is called. `tail` predicts the tail of `(h, r, ?)`, `head` the head.
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use mkg::Split;
+use program::table;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use stage::files::read_json;
@@ -138,17 +138,6 @@ fn overlap(model: &str, split: &str, slices: &Value) -> Option<String> {
     Some(format!(
         "\n{repeated} of {of} test triples stand in train or valid; MRR of {model} on the other {count}: {mrr}"
     ))
-}
-
-/// A table whose columns after the first `texts` hold numbers.
-pub fn table(header: &[&str], texts: usize) -> Table {
-    let rule = LineStyle::none().fill('─').junction('─');
-    let mut table = Table::new();
-    table.load_style(TableStyle::new().header_separator(rule)).set_header(header.iter().copied());
-    for column in table.column_iter_mut().skip(texts) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table
 }
 
 fn row(model: &str, split: &str, figures: &Value) -> Vec<String> {

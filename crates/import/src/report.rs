@@ -1,8 +1,8 @@
 //! The audit as tables that people read.
 
-use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 use mkg::audit::{self, Audit, Coverage, SplitCounts, percent};
 use mkg::raw::{TextKind, TextReport};
+use program::table;
 use recipe::Join;
 
 /// The audit in tables and words, without a line end after the last line.
@@ -13,35 +13,18 @@ pub fn render(audit: &Audit) -> String {
     let (used, reason) = (String::from(validation.used), &validation.reason);
     let mut parts = vec![
         format!("{name}: {entities} entities, {relations} relations"),
-        table(&SPLITS, audit.splits.iter().map(split_row)).to_string(),
+        table(&SPLITS, 1).add_rows(audit.splits.iter().map(split_row)).to_string(),
         format!("validation: {used} ({reason}); {train} triples for training, {valid} for validation"),
-        table(&FINDINGS, finding_rows(audit)).to_string(),
+        table(&FINDINGS, 1).add_rows(finding_rows(audit)).to_string(),
     ];
     if !coverage.sources.is_empty() {
-        let mut sources = table(&SOURCES, source_rows(coverage));
-        for column in sources.column_iter_mut().take(3) {
-            column.set_cell_alignment(CellAlignment::Left);
-        }
-        parts.push(sources.to_string());
+        parts.push(table(&SOURCES, 3).add_rows(source_rows(coverage)).to_string());
     }
     if !warnings.is_empty() {
         let lines: Vec<String> = warnings.iter().map(|warning| format!("  ! {warning}")).collect();
         parts.push(format!("worth knowing:\n{}", lines.join("\n")));
     }
     parts.join("\n\n")
-}
-
-const RULE: LineStyle = LineStyle::none().fill('─').junction('─');
-
-/// A table whose columns after the first hold numbers.
-fn table<R: Into<comfy_table::Row>>(header: &[&str], rows: impl IntoIterator<Item = R>) -> Table {
-    let mut table = Table::new();
-    table.load_style(TableStyle::new().header_separator(RULE)).set_header(header.iter().copied());
-    for column in table.column_iter_mut().skip(1) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    table.add_rows(rows);
-    table
 }
 
 const SPLITS: [&str; 5] = ["published", "lines", "triples", "repeated lines", "self-loops"];

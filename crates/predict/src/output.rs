@@ -1,9 +1,8 @@
 //! Answers as a table for people, TSV, JSON lines or Parquet, whose columns are those of `docs/predict.md`.
 
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, StringArray, UInt64Array};
-use dsom_evaluate::report::table;
 use mkg::{EntityId, RelationId, Triple, Vocabulary};
-use program::printable;
+use program::{printable, table};
 use serde::Serialize;
 use stage::{Error, Result};
 use std::path::Path;
