@@ -47,7 +47,7 @@ impl Scratch {
 
 /// All teachers' scores of one query.
 pub struct QueryTeachers<'a> {
-    sources: &'a Sources<'a>,
+    pub(crate) sources: &'a Sources<'a>,
     query: usize,
 }
 

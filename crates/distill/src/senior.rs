@@ -92,17 +92,25 @@ impl Senior {
         let logits: Vec<f64> = contrasts.map(|x| -x / self.temperature).collect();
         let attention = softmax(&logits);
         let weights: Vec<f64> = scales.iter().zip(&attention).map(|(scale, share)| scale * share).collect();
-        teachers.blend(weights.iter().copied().enumerate(), tau, scratch);
+        let blend = |tau, scratch: &mut Scratch| {
+            teachers.blend(weights.iter().copied().enumerate(), tau, scratch);
+        };
+        blend(1.0, scratch);
         let Scratch { combined, single, soft } = scratch;
         soft.copy_from_slice(combined);
         let sum = f64::from(row::exp_and_sum(soft, row::max(combined)));
         let gradient = weights.iter().zip(&scales).enumerate().map(|(teacher, (weight, scale))| {
-            teachers.fill(teacher, 1.0, 1.0, single);
+            // Weighed by w, a score that stands for those left out is w (μ + w σ² / 2): its derivative is that at τ = 1 / 2w.
+            teachers.fill(teacher, 1.0, 0.5 / weight, single);
             let expected = f64::from(row::dot(soft, single)) / sum;
             let excess: f64 = tails.iter().map(|tail| expected - f64::from(single[tail.index()])).sum();
             weight * (1.0 - scale / 2.0) * excess
         });
-        Lesson { relation, gradient: gradient.collect(), attention }
+        let gradient = gradient.collect();
+        if !teachers.sources.labels.is_whole() {
+            blend(tau, scratch);
+        }
+        Lesson { relation, gradient, attention }
     }
 
     /// One step on the `lessons` of a batch with so many `pairs` of query and tail.
@@ -176,18 +184,52 @@ fn softmax(logits: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::combine::Sources;
-    use crate::fixture::soft_labels;
+    use crate::fixture::{names, query, soft_labels};
+    use dsom_soft_labels::{SoftLabels, TrainedTeacher, scored, write_part};
+    use kge::Model;
+    use mkg::{Entity, KnownAnswers, QuerySet, Relation, Vocabulary};
+    use program::Progress;
+    use training::Data;
 
     const ENTITIES: usize = 5;
     const TAU: f64 = 2.0;
     const TAILS: [EntityId; 2] = [EntityId(1), EntityId(3)];
 
+    fn score(teacher: usize, entity: usize) -> f32 {
+        (((teacher * ENTITIES + entity) * 7 + 3) % 11) as f32 / 2.0 - 2.0
+    }
+
+    fn whole() -> SoftLabels {
+        soft_labels([1, 2, ENTITIES], |_, teacher, entity| score(teacher, entity))
+    }
+
+    /// The same scores in a cache that keeps those of the tails and of one other entity.
+    fn lossy() -> SoftLabels {
+        let (entities, relation) =
+            (vec![Entity::default(); ENTITIES], Relation { key: "r".into(), name: None });
+        let data = Data {
+            queries: QuerySet::from_pairs(TAILS.map(|tail| (query(0), tail)).to_vec()),
+            valid: Vec::new(),
+            known: KnownAnswers::default(),
+            vocabulary: Vocabulary { entities, relations: vec![relation] },
+        };
+        let teacher = |(teacher, modality)| {
+            let table = (0..ENTITIES).flat_map(|entity| [score(teacher, entity), 0.0]).collect();
+            let relation = vec![1.0 / score(teacher, 0), 0.0, 0.0, 0.0];
+            let (entity, relation) =
+                (Matrix::from_values(ENTITIES, 2, table), Matrix::from_values(2, 2, relation));
+            TrainedTeacher { modality, model: Model::complex(entity, relation) }
+        };
+        let teachers: Vec<_> = names(2).into_iter().enumerate().map(teacher).collect();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("part.parquet");
+        write_part(&file, &data, &scored(&teachers), 1, 0..1, &Progress::new("test", 1, "queries")).unwrap();
+        SoftLabels::map(&[file], names(2), &data).unwrap()
+    }
+
     /// Calls `with` with the teachers of the only query.
-    fn ask<R>(with: impl FnOnce(&QueryTeachers<'_>) -> R) -> R {
-        let labels = soft_labels([1, 2, ENTITIES], |_, teacher, entity| {
-            (((teacher * ENTITIES + entity) * 7 + 3) % 11) as f32 / 2.0 - 2.0
-        });
-        with(&Sources::new(&labels, 1).of(0))
+    fn ask<R>(labels: &SoftLabels, with: impl FnOnce(&QueryTeachers<'_>) -> R) -> R {
+        with(&Sources::new(labels, 1).of(0))
     }
 
     fn student() -> Vec<f32> {
@@ -200,15 +242,17 @@ mod tests {
         senior
     }
 
-    fn integrate(senior: &Senior) -> Lesson {
+    fn integrate(senior: &Senior, labels: &SoftLabels) -> Lesson {
         let mut scratch = Scratch::new(ENTITIES);
-        ask(|teachers| senior.integrate(teachers, RelationId(1), &TAILS, &student(), TAU, &mut scratch))
+        ask(labels, |teachers| {
+            senior.integrate(teachers, RelationId(1), &TAILS, &student(), TAU, &mut scratch)
+        })
     }
 
     /// The cross-entropy of both tails by given weights of the teachers.
-    fn loss(weights: [f64; 2]) -> f64 {
+    fn loss(labels: &SoftLabels, weights: [f64; 2]) -> f64 {
         let mut scratch = Scratch::new(ENTITIES);
-        ask(|teachers| teachers.blend(weights.into_iter().enumerate(), 1.0, &mut scratch));
+        ask(labels, |teachers| teachers.blend(weights.into_iter().enumerate(), 1.0, &mut scratch));
         let log_sum = row::log_sum_exp(&scratch.combined, 1.0);
         TAILS.iter().map(|tail| log_sum - f64::from(scratch.combined[tail.index()])).sum()
     }
@@ -217,34 +261,36 @@ mod tests {
     fn at_first_scales_are_one_and_attention_follows_the_divergence() {
         let mut senior = senior([0.0, 0.0]);
         assert_eq!(senior.scales(RelationId(1)), [1.0, 1.0]);
-        let found = integrate(&senior);
+        let found = integrate(&senior, &whole());
         let softened =
             |scores: &[f32]| softmax(&scores.iter().map(|x| f64::from(*x) / TAU).collect::<Vec<_>>());
         let to = softened(&student());
         let divergence = |teacher: usize| -> f64 {
             let mut scores = vec![0.0; ENTITIES];
-            ask(|teachers| teachers.fill(teacher, 1.0, TAU, &mut scores));
+            ask(&whole(), |teachers| teachers.fill(teacher, 1.0, TAU, &mut scores));
             softened(&scores).iter().zip(&to).map(|(p, q)| p * (p / q).ln()).sum()
         };
         let expected = softmax(&[-divergence(0), -divergence(1)]);
         assert!((found.attention[0] - expected[0]).abs() < 1e-5, "{found:?}, expected {expected:?}");
         // Later it is nearly even.
         senior.begin_epoch(60);
-        assert!((integrate(&senior).attention[0] - 0.5).abs() < 1e-4);
+        assert!((integrate(&senior, &whole()).attention[0] - 0.5).abs() < 1e-4);
     }
 
     #[test]
     fn the_gradient_equals_finite_differences() {
-        let weights = [0.3f32, -0.5];
-        let lesson = integrate(&senior(weights));
-        for m in 0..2 {
-            let moved = |by: f32| {
-                let mut weights = weights;
-                weights[m] += by;
-                loss([0, 1].map(|m| lesson.attention[m] * scale(&weights[m])))
-            };
-            let difference = (moved(0.05) - moved(-0.05)) / 0.1;
-            assert!((difference - lesson.gradient[m]).abs() < 2e-3, "{m}: {difference}, {lesson:?}");
+        for labels in [whole(), lossy()] {
+            let weights = [0.3f32, -0.5];
+            let lesson = integrate(&senior(weights), &labels);
+            for m in 0..2 {
+                let moved = |by: f32| {
+                    let mut weights = weights;
+                    weights[m] += by;
+                    loss(&labels, [0, 1].map(|m| lesson.attention[m] * scale(&weights[m])))
+                };
+                let difference = (moved(0.05) - moved(-0.05)) / 0.1;
+                assert!((difference - lesson.gradient[m]).abs() < 2e-3, "{m}: {difference}, {lesson:?}");
+            }
         }
     }
 
