@@ -11,14 +11,15 @@ use crate::strategy::{Strategy, strategies};
 pub struct Sources<'a> {
     /// The teachers' scores.
     pub labels: &'a SoftLabels,
-    /// `ln Σ exp` of every query's every strategy, computed when first asked for: teachers do not change.
-    log_sums: Vec<OnceLock<f32>>,
+    queries: usize,
+    /// `ln Σ exp` of every query's every strategy, with room for them, when first asked for: teachers do not change.
+    log_sums: OnceLock<Vec<OnceLock<f32>>>,
 }
 
 impl<'a> Sources<'a> {
     /// Sources of so many queries.
     pub fn new(labels: &'a SoftLabels, queries: usize) -> Self {
-        Sources { labels, log_sums: vec![OnceLock::new(); queries * strategies(labels.teachers().len())] }
+        Sources { labels, queries, log_sums: OnceLock::new() }
     }
 
     /// All teachers' scores of the query of this number.
@@ -87,9 +88,10 @@ impl QueryTeachers<'_> {
 
     /// `ln Σ exp` of the combination.
     pub fn log_sum(&self, strategy: Strategy, scratch: &mut Scratch) -> f64 {
-        let slot = self.query * strategies(self.count()) + strategy.0;
+        let (Sources { queries, log_sums, .. }, strategies) = (self.sources, strategies(self.count()));
+        let log_sums = log_sums.get_or_init(|| vec![OnceLock::new(); queries * strategies]);
         // Rounded before its first use, so that later uses see the same number.
-        let log_sum = self.sources.log_sums[slot].get_or_init(|| {
+        let log_sum = log_sums[self.query * strategies + strategy.0].get_or_init(|| {
             self.combine(strategy, 1.0, scratch);
             f32::from_f64(row::log_sum_exp(&scratch.combined, 1.0))
         });

@@ -285,10 +285,10 @@ struct Gradients<T> {
 }
 
 impl Policy<'_, f32> {
-    /// Bytes that a network over inputs of these widths takes: weights, two moments, and the largest input's state.
+    /// Bytes that a network over inputs of these widths takes: weights, two moments, and every input's state.
     pub(crate) fn memory(widths: &[usize], hidden: usize, queries: usize) -> u64 {
-        let (total, largest) = (widths.iter().sum::<usize>(), widths.iter().copied().max().unwrap_or(0));
-        4 * (3 * total * hidden + queries * (largest + 3 * hidden)) as u64
+        let total = widths.iter().sum::<usize>();
+        4 * (3 * total * hidden + queries * (total + 3 * hidden)) as u64
     }
 
     fn layers(&self) -> impl Iterator<Item = &Adam<f32>> {

@@ -141,3 +141,9 @@ fn sampling_follows_the_probabilities() {
     }
     assert_eq!(policy.sample(0, 1.0), Strategy(6));
 }
+
+#[test]
+fn every_input_is_counted_with_its_state() {
+    let [one, two] = [1, 2].map(|inputs| Policy::memory(&vec![50; inputs], 1, 100));
+    assert!(two - one > 4 * 50 * 100, "{one}, {two}");
+}
