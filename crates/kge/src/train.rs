@@ -20,7 +20,7 @@ use crate::backbone::{compose, distance, further_columns, gather_relations};
 use crate::checkpoint::{NamedTensors, TensorReader, diverged};
 use crate::complex::N3;
 use crate::matrix::index;
-use crate::{Backbone, Matrix, Model, ProductPrecision, Real, Shape, row};
+use crate::{Backbone, Matrix, Model, ProductPrecision, Real, Shape, rank, row};
 
 mod entities;
 mod flow;
@@ -357,8 +357,8 @@ impl Trainer<f32> {
         let used = (queries + pairs).min(entities);
         // Of TuckER the core, its squares and its gradient, and the outer products.
         let core = shape.core_rows().saturating_mul(3 * shape.embedding() + queries);
-        // Query vectors and relations, each with their gradient.
-        let step = queries * (entities + 4 * width) + 2 * used * width;
+        // Query vectors and relations, each with their gradient; validation has scores and vectors of its own.
+        let step = queries * (entities + 4 * width) + 2 * used * width + rank::BLOCK * (entities + width);
         let parameters = match features {
             0 => 2 * entities * width,
             // The table is there for validation, its gradient where the step goes through the entities.

@@ -358,11 +358,14 @@ fn a_step_takes_no_more_memory_than_is_estimated() {
         let shape = shape(backbone, 16);
         let mut trainer = Trainer::<f32>::new(initial(shape, 60, 0, 0.1), 0.1, WEAK);
         step(&mut trainer, &queries);
+        // Validation's, beside the step's.
+        let mut ranked = Matrix::default();
+        trainer.model().scores(&[queries.query(0); rank::BLOCK], &mut ranked);
         let Trainer { model, core_optimiser, buffers, .. } = &trainer;
         let StepMatrices { used, relations, outer, vectors, scores, .. } = buffers;
         let gradients = [&buffers.used_gradient, &buffers.vector_gradient, &buffers.relation_gradient];
         let of_core = [&model.core, &core_optimiser.squares, &buffers.core_gradient];
-        let others = [&model.entity, squares(&trainer), used, relations, outer, vectors, scores];
+        let others = [&model.entity, squares(&trainer), used, relations, outer, vectors, scores, &ranked];
         let held = gradients.into_iter().chain(of_core).chain(others);
         let held: usize = held.map(|matrix| 4 * matrix.values().len()).sum();
         let estimate = Trainer::memory(shape, 60, queries.pairs(), queries.len(), 0) as usize;
