@@ -8,7 +8,7 @@ use kge::matrix::index;
 use crate::host::{bytes, list, read_numbers, select, upload};
 use crate::objective::{BatchObjective, BatchTails, ScoreGradient, TailLists};
 use crate::teachers::DeviceTeachers;
-use crate::terms::{Side, SplitScores, TermGradient, Terms, differentiate};
+use crate::terms::{Divergence, Side, SplitScores, TermGradient, Terms, differentiate};
 
 /// A combination of teachers for some of a query's tails.
 #[derive(Clone, Debug)]
@@ -81,11 +81,15 @@ impl<'a, 'b> BatchDistillation<'a, 'b> {
         BatchDistillation { terms, teachers, guidance, left: Left::default() }
     }
 
-    /// Bytes of the device's memory beside the trainer's, for batches of so many queries: the teachers' scores, and what is at
-    /// hand of one combination, each `(query, entity)`.
-    pub fn memory(entities: usize, queries: usize, teachers: usize) -> u64 {
+    /// Bytes of the device's memory beside the trainer's, for batches of so many queries with at most `most` tails each: the
+    /// teachers' scores, and what is at hand of one combination, each `(query, entity)`; and wide numbers of tails, `(query,
+    /// most)`, of DKD also a matrix `(most, most)`.
+    pub fn memory(terms: Terms, entities: usize, queries: usize, teachers: usize, most: usize) -> u64 {
         const AT_HAND: usize = 8;
-        bytes(&[queries, entities, teachers + AT_HAND])
+        const OF_TAILS: usize = 2 * 24;
+        let square = if terms.term == Divergence::Dkd { bytes(&[3, most, most]) } else { 0 };
+        let of_tails = bytes(&[OF_TAILS, queries, most]).saturating_add(square);
+        bytes(&[queries, entities, teachers + AT_HAND]).saturating_add(of_tails)
     }
 
     /// One combination of all teachers for each query, and what the Senior is to learn from it.

@@ -3,7 +3,7 @@
 //! As there, a row is split into its tails, few and handled one by one in wide numbers, and all other entities, whose
 //! probabilities are summed directly, never as one minus the others.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use kge::Real;
 
 use crate::host::select;
@@ -293,8 +293,8 @@ fn log_of_others(xs: &Tensor) -> Result<Tensor> {
 /// Sum of the other elements of its row, for each element, without subtracting anything.
 fn sum_of_others(xs: &Tensor) -> Result<Tensor> {
     let most = xs.dim(1)?;
-    let others = (Tensor::eye(most, xs.dtype(), xs.device())?.neg()? + 1.0)?;
-    xs.matmul(&others)
+    let others = Tensor::eye(most, DType::U8, xs.device())?.eq(0u8)?;
+    xs.matmul(&others.to_dtype(xs.dtype())?)
 }
 
 /// 1 where `log` is the logarithm of something, else 0.

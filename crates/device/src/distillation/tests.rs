@@ -7,7 +7,6 @@ use serde_json::Value;
 use super::*;
 use crate::host::{lists, numbers_read};
 use crate::teachers::TeacherSource;
-use crate::terms::Divergence;
 use crate::tests::{assert_close, device, matrix};
 
 const DISTIL: &str = include_str!("../../../../tests/golden/distil.json");
@@ -270,4 +269,11 @@ fn the_senior_is_told_attention_and_gradient_by_their_definitions() {
             assert!((found - difference).abs() < 1e-8, "{query} {teacher}: {found}, not {difference}");
         }
     }
+}
+
+#[test]
+fn padded_tails_are_counted() {
+    let of = |term, most| BatchDistillation::memory(terms(term, true, 1.0), 10, 5, 2, most);
+    assert!(of(Divergence::Ndkd, 1000) > of(Divergence::Ndkd, 1) + 15 * 8 * 5 * 999);
+    assert!(of(Divergence::Dkd, 1000) > of(Divergence::Ndkd, 1000) + 8 * 1000 * 1000);
 }

@@ -253,7 +253,9 @@ pub(super) fn memory(
     teachers: Option<&[Model<f32>]>,
 ) -> u64 {
     let queries = data.largest_batch(distill.training.batch);
-    let mut bytes = BatchDistillation::memory(data.entities(), queries, labels.teachers().len());
+    let most = data.numbers().into_iter().map(|query| data.tails(query).len()).max().unwrap_or(0);
+    let (terms, entities, count) = (terms(&distill.term), data.entities(), labels.teachers().len());
+    let mut bytes = BatchDistillation::memory(terms, entities, queries, count, most);
     bytes += teachers.into_iter().flatten().map(|model| DeviceModel::memory(model, queries)).sum::<u64>();
     if let Some(policy) = distill.selection.policy() {
         bytes += DeviceNetwork::memory(&inputs::widths(policy.state, labels), policy.hidden, queries);
