@@ -210,18 +210,19 @@ impl Compared<'_> {
         let rest_student = log_add(&self.student.others, &log_of_others(z)?)?;
         let rest_teachers = log_add(&self.teachers.others, &log_of_others(c)?)?;
         let (binary, k) = self.binary([z, &rest_student], [c, &rest_teachers], &targets.ones_like()?)?;
-        let of_tails = sum_of_others(&(c.exp()? * (c - z)?)?)?;
-        let gaps = of_tails.broadcast_add(&(self.teachers.others.exp()? * &self.gap)?)?;
-        let rest = (((gaps * inverse(&rest_teachers)?)? - &rest_teachers)? + &rest_student)?;
+        let (shares_student, shares_teachers) =
+            (Shares::new(z, &rest_student)?, Shares::new(c, &rest_teachers)?);
+        let others = rest_teachers.broadcast_sub(&self.teachers.others)?.neg()?.exp()?;
+        let gaps = (shares_teachers.over_tails(&(c - z)?)? + others.broadcast_mul(&self.gap)?)?;
+        let rest = ((gaps - &rest_teachers)? + &rest_student)?;
         let value = (targets * ((binary * alpha)? + (rest * beta)?)?)?;
-        let of_student = ((targets * (k.neg()? + beta)?)? * inverse(&rest_student)?)?;
-        let of_teachers = (targets * (inverse(&rest_teachers)? * -beta)?)?;
+        let (of_student, of_teachers) = ((targets * (k.neg()? + beta)?)?, (targets * -beta)?);
         let of_others =
-            ((sum_of_others(&of_student)? * z.exp()?)? + (sum_of_others(&of_teachers)? * c.exp()?)?)?;
+            (shares_student.over_rests(&of_student)? + shares_teachers.over_rests(&of_teachers)?)?;
         Ok(TermGradient {
             value: value.sum_keepdim(1)?,
-            student: of_student.sum_keepdim(1)?,
-            teachers: of_teachers.sum_keepdim(1)?,
+            student: (of_student * inverse(&rest_student)?)?.sum_keepdim(1)?,
+            teachers: (of_teachers * inverse(&rest_teachers)?)?.sum_keepdim(1)?,
             tails: (of_others + (targets * k)?)?,
         })
     }
@@ -247,6 +248,47 @@ impl Compared<'_> {
         let k = ((outside_teachers.exp()? * group)? * ratio)?;
         let k = ((k - (in_teachers.exp()? * rest)?)? * self.terms.alpha)?;
         Ok((value, k))
+    }
+}
+
+/// `e^(x_j - rest_i)` of each tail `j` in the rest of each other tail `i`, as factors that are no more than 1. The rest of the
+/// highest tail is apart: it may lie far below what all other rests have in them, that tail.
+struct Shares {
+    /// `e^(highest - rest_i)`; 0 for the highest tail.
+    rests: Tensor,
+    /// `e^(x_j - highest)`.
+    tails: Tensor,
+    /// `e^(x_j - rest)` in the rest of the highest tail; 0 for itself.
+    of_highest: Tensor,
+    /// 1 for the highest tail, else 0.
+    is_highest: Tensor,
+}
+
+impl Shares {
+    /// Shares of the tails with log-sums `xs` and the `rests` of each, all `(row, most)`.
+    fn new(xs: &Tensor, rests: &Tensor) -> Result<Shares> {
+        let place = xs.argmax_keepdim(1)?;
+        let (highest, rest) = (xs.gather(&place, 1)?, rests.gather(&place, 1)?);
+        let is_highest = xs.zeros_like()?.scatter(&place, &highest.ones_like()?, 1)?;
+        let is_other = (1.0 - &is_highest)?;
+        Ok(Shares {
+            rests: (rests.broadcast_sub(&highest)?.neg()?.minimum(0.0)?.exp()? * &is_other)?,
+            tails: xs.broadcast_sub(&highest)?.exp()?,
+            of_highest: (xs.broadcast_sub(&rest)?.minimum(0.0)?.exp()? * is_other)?,
+            is_highest,
+        })
+    }
+
+    /// `Σ_j e^(x_j - rest_i) y_j`, for each rest.
+    fn over_tails(&self, ys: &Tensor) -> Result<Tensor> {
+        let of_highest = (&self.of_highest * ys)?.sum_keepdim(1)?;
+        (&self.rests * sum_of_others(&(&self.tails * ys)?)?)? + self.is_highest.broadcast_mul(&of_highest)?
+    }
+
+    /// `Σ_i e^(x_j - rest_i) y_i`, for each tail.
+    fn over_rests(&self, ys: &Tensor) -> Result<Tensor> {
+        let of_highest = (&self.is_highest * ys)?.sum_keepdim(1)?;
+        (&self.tails * sum_of_others(&(&self.rests * ys)?)?)? + self.of_highest.broadcast_mul(&of_highest)?
     }
 }
 
@@ -285,9 +327,12 @@ fn log_sum(xs: &Tensor) -> Result<Tensor> {
 
 /// `ln Σ exp` of the other elements of its row, for each element.
 fn log_of_others(xs: &Tensor) -> Result<Tensor> {
-    let high = xs.max_keepdim(1)?;
+    let place = xs.argmax_keepdim(1)?;
+    let high = xs.gather(&place, 1)?;
     let sums = sum_of_others(&xs.broadcast_sub(&high)?.exp()?)?;
-    log(&sums)?.broadcast_add(&high)?.maximum(NOTHING)
+    // The others of the highest may be too far below it to be seen.
+    let of_highest = log_sum(&xs.scatter(&place, &(high.ones_like()? * NOTHING)?, 1)?)?;
+    log(&sums)?.broadcast_add(&high)?.scatter(&place, &of_highest, 1)?.maximum(NOTHING)
 }
 
 /// Sum of the other elements of its row, for each element, without subtracting anything.

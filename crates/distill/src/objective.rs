@@ -237,18 +237,18 @@ impl<'a, T: Real> Pass<'a, T> {
             let student = GroupLogSums { group: self.student.tails[target], rest: rests_student[target] };
             let teaching = GroupLogSums { group: teacher.tails[target], rest: rests_teacher[target] };
             let (binary, k) = self.binary(student, teaching, 1.0);
-            let (factor_student, factor_teacher) =
-                ((beta - k) * (-student.rest).exp(), -beta * (-teaching.rest).exp());
             let mut gap = (teacher.others - teaching.rest).exp() * gap;
             for other in (0..self.tails.len()).filter(|other| *other != target) {
                 let (c, z) = (teacher.tails[other], self.student.tails[other]);
-                gap += (c - teaching.rest).exp() * (c - z);
-                self.tail_gradients[other] += scale * (factor_student * z.exp() + factor_teacher * c.exp());
+                // Of differences: the exponential of a tail alone may be infinite.
+                let (p_student, p_teacher) = ((z - student.rest).exp(), (c - teaching.rest).exp());
+                gap += p_teacher * (c - z);
+                self.tail_gradients[other] += scale * ((beta - k) * p_student - beta * p_teacher);
             }
             self.tail_gradients[target] += scale * k;
             value += alpha * binary + beta * (gap - teaching.rest + student.rest);
-            (of_student, of_teacher) =
-                (of_student + scale * factor_student, of_teacher + scale * factor_teacher);
+            of_student += scale * (beta - k) * (-student.rest).exp();
+            of_teacher -= scale * beta * (-teaching.rest).exp();
         }
         (value, of_student, of_teacher)
     }

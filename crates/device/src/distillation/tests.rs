@@ -272,6 +272,21 @@ fn the_senior_is_told_attention_and_gradient_by_their_definitions() {
 }
 
 #[test]
+fn a_tail_far_above_all_others_leaves_finite_numbers() {
+    let row = |last: f64| tensor(&Matrix::from_values(1, 4, vec![0.0, 0.0, 0.0, last]));
+    // Without the target 0, the sure side has all on 3, the other a third on each.
+    for (teachers, student, expected) in [
+        (0.0, 2000.0, [-0.25, -1.0 / 3.0, -1.0 / 3.0, 1.25 - 1.0 / 3.0]),
+        (2000.0, 0.0, [0.25, 0.25, 0.25, -0.75]),
+    ] {
+        let dkd = terms(Divergence::Dkd, true, 1.0);
+        let found = distilled(&row(teachers), &row(student), &[vec![0, 3]], dkd);
+        assert!(found.0[0].is_finite(), "{found:?}");
+        assert_close(&found.1, &expected, 1e-9, "gradient");
+    }
+}
+
+#[test]
 fn padded_tails_are_counted() {
     let of = |term, most| BatchDistillation::memory(terms(term, true, 1.0), 10, 5, 2, most);
     assert!(of(Divergence::Ndkd, 1000) > of(Divergence::Ndkd, 1) + 15 * 8 * 5 * 999);

@@ -67,3 +67,18 @@ fn a_group_of_all_entities_has_no_rest() {
     let (value, gradient) = distilled::<f32>(&[1.0, 2.0], &[2.0, 1.0], &[0, 1], ndkd(true, 4.0));
     assert!(value.abs() < 1e-6 && gradient.iter().all(|g| g.abs() < 1e-6), "{value} {gradient:?}");
 }
+
+#[test]
+fn a_tail_far_above_all_others_leaves_finite_numbers() {
+    let (far, even) = ([0.0, 0.0, 0.0, 2000.0], [0.0; 4]);
+    let dkd = Terms { term: Divergence::Dkd, ..ndkd(true, 1.0) };
+    // Without the target 0, the sure side has all on 3, the other a third on each.
+    for (student, teacher, expected) in [
+        (far, even, [-0.25, -1.0 / 3.0, -1.0 / 3.0, 1.25 - 1.0 / 3.0]),
+        (even, far, [0.25, 0.25, 0.25, -0.75]),
+    ] {
+        let (value, found) = distilled::<f64>(&student, &teacher, &[0, 3], dkd);
+        let near = found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-9);
+        assert!(near && value.is_finite(), "{value}, {found:?}, expected {expected:?}");
+    }
+}
