@@ -138,10 +138,11 @@ impl SoftLabels {
         let (mut scores, mut vectors) = (Matrix::default(), vec![Matrix::default(); models.len()]);
         for (teacher, (model, vectors)) in models.iter().zip(&mut vectors).enumerate() {
             model.queries(queries, vectors);
+            require_half(vectors, "query vectors", &teachers[teacher])?;
             for (block, queries) in queries.chunks(BLOCK).enumerate() {
                 interrupt::check()?;
                 model.scores(queries, &mut scores);
-                require_half(&scores, &teachers[teacher])?;
+                require_half(&scores, "scores", &teachers[teacher])?;
                 let rows = rows[block * BLOCK * row..].par_chunks_mut(row);
                 rows.zip(scores.values().par_chunks(entities)).for_each(|(into, scores)| {
                     into[teacher * entities..][..entities].convert_from_f32_slice(scores);

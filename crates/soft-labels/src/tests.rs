@@ -141,6 +141,17 @@ fn numbers_that_half_precision_cannot_hold_are_refused_kept_or_not() {
 }
 
 #[test]
+fn query_vectors_that_half_precision_cannot_hold_are_refused_in_memory_too() {
+    let data = graph(10, 10);
+    let TrainedTeacher { modality, mut model } = teacher("structural", 3, &data);
+    // Of small entities the scores fit.
+    row::scale(model.entity.values_mut(), 1e-3);
+    row::scale(model.relation.values_mut(), 1e9);
+    let error = SoftLabels::of_models(vec![modality], &[&model], data.queries.queries()).err().unwrap();
+    assert!(error.to_string().contains("query vectors up to"), "{error}");
+}
+
+#[test]
 fn soft_labels_of_another_graph_are_refused() {
     let mut larger = graph(10, 30);
     larger.vocabulary.entities.push(Entity { key: "new".into(), ..Entity::default() });

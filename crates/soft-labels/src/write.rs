@@ -112,7 +112,7 @@ pub fn write_part(
                 top => {
                     for ((teacher, scorer), scores) in teachers.iter().zip(&mut of_all) {
                         scorer.scores(queries, scores);
-                        require_half(scores, &teacher.modality)?;
+                        require_half(scores, "scores", &teacher.modality)?;
                     }
                     Some(Excerpt::of(&of_all, &data.queries, rows.clone(), top))
                 }
@@ -211,12 +211,12 @@ impl<'a, W: Write + Send> Group<'a, W> {
     }
 }
 
-/// Refuses a teacher's scores that half precision cannot hold.
-pub(crate) fn require_half(scores: &Matrix<f32>, modality: &Modality) -> Result<()> {
-    if scores.values().par_chunks(PIECE).all(fits_half) {
+/// Refuses a teacher's `rows` that half precision cannot hold; `what` names them.
+pub(crate) fn require_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Result<()> {
+    if rows.values().par_chunks(PIECE).all(fits_half) {
         return Ok(());
     }
-    Err(beyond_half(scores, "scores", modality))
+    Err(beyond_half(rows, what, modality))
 }
 
 fn beyond_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Error {
