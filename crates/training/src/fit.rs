@@ -13,7 +13,7 @@ use stage::manifest::CHECKPOINT;
 use stage::work::Work;
 use stage::{Error, Result, interrupt, seed};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Instant;
 
@@ -175,7 +175,10 @@ fn validate(work: &Work, data: &Data, learner: &mut impl Learner, fitted: &mut F
 /// Opens `events.jsonl`, one JSON object per line about each epoch, and drops lines about epochs after `epoch`, which will be
 /// run again. A log, not an artifact: it holds wall-clock times.
 fn resume_events(path: &Path, epoch: u64) -> Result<File> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = match std::fs::read_to_string(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(path, error)),
+        text => text.unwrap_or_default(),
+    };
     let mut kept = String::new();
     for line in text.lines() {
         let event: Value = serde_json::from_str(line).unwrap_or_default();
@@ -208,5 +211,16 @@ mod tests {
             assert!(pairs(batch) >= 30 && pairs(&batch[..batch.len() - 1]) < 30);
         }
         assert_ne!(batches, super::batches(&data, 30, "x", 1, 2));
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_read_is_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        resume_events(&path, 0).unwrap();
+        let bytes = b"{\"epoch\":1}\n\xff";
+        std::fs::write(&path, bytes).unwrap();
+        assert!(resume_events(&path, 1).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), bytes);
     }
 }
