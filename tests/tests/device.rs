@@ -74,6 +74,12 @@ fn a_student_takes_its_teachers_from_the_cache_or_their_models() {
     run.succeeds("dsom-soft-labels", &["--set=soft_labels.top=32"]);
     let arguments = ["--device", &device, "--soft-labels", "cache", "--name", "student-top"];
     run.fails("dsom-distill", &arguments, 2, &["keep only the top", "recompute"]);
+    let model = "teachers/structural/model.safetensors";
+    let mut bytes = run.bytes(model);
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(run.path(model), bytes).unwrap();
+    let arguments = ["--device", &device, "--name", "student-top"];
+    run.fails("dsom-distill", &arguments, 65, &[model, "its digest is not the one"]);
 }
 
 #[test]

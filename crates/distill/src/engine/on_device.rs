@@ -10,7 +10,7 @@ use dsom_soft_labels::SoftLabels;
 use kge::checkpoint::TensorReader;
 use kge::{Initial, Matrix, Model, Real, StepLoss};
 use recipe::{Distill, PolicyKeys, Precision};
-use stage::manifest::Manifest;
+use stage::manifest::{self, Manifest};
 use stage::{Error, Kind, Result, Run};
 use training::{Data, Engine, MODEL};
 
@@ -178,6 +178,8 @@ impl FromWhere {
         }
         let mut models = Vec::new();
         for modality in labels.teachers() {
+            // No input of the student: those are what it was computed from, not where. The soft labels' record stands for it.
+            manifest::verify(&run.teacher(modality))?;
             let reader = TensorReader::open(&run.teacher(modality).join(MODEL))?;
             models.push(Model::from_reader(&reader, data.entities(), data.relations())?);
         }
