@@ -123,12 +123,15 @@ pub(crate) fn close_entities(backbone: Backbone, embeddings: &Tensor) -> Result<
 /// `a · b` in a precision: `tf32` by CUDA's tensor cores, elsewhere as `f32`; `bf16` rounds both factors and adds products in
 /// `f32`, on CUDA by the same cores, which represent such factors exactly.
 pub(crate) fn product(precision: Precision, a: &Tensor, b: &Tensor) -> Result<Tensor> {
-    // The switch is the process's; work is given to a device by one thread.
+    let (a, b) = match precision {
+        Precision::F32 | Precision::Tf32 => (a.clone(), b.clone()),
+        Precision::Bf16 => (rounded(a)?, rounded(b)?),
+    };
+    // The switch is the process's; work is given to a device by one thread. Full precision is what `backward` is to find.
     candle_core::cuda::set_gemm_reduced_precision_f32(precision != Precision::F32);
-    match precision {
-        Precision::F32 | Precision::Tf32 => a.matmul(b),
-        Precision::Bf16 => rounded(a)?.matmul(&rounded(b)?),
-    }
+    let product = a.matmul(&b);
+    candle_core::cuda::set_gemm_reduced_precision_f32(false);
+    product
 }
 
 fn rounded(tensor: &Tensor) -> Result<Tensor> {
