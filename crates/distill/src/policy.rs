@@ -4,14 +4,11 @@
 //! as one matrix per input, so a state is never assembled: the hidden layer is a sum of one product per input. Where
 //! reward and baseline agree, a triple has no gradient, so the backward pass reads only the rows that have one.
 
-use device::{Device, DeviceNetwork, DeviceTeachers};
 use kge::checkpoint::{NamedTensors, TensorReader, require_finite};
 use kge::model::even;
 use kge::{Matrix, ProductPrecision, Real, row};
-use mkg::QuerySet;
 use rand::Rng;
 use rayon::prelude::*;
-use recipe::PolicyState;
 use stage::{Modality, Result};
 use std::ops::Range;
 
@@ -101,7 +98,7 @@ pub struct Policy<'a, T> {
     second: Adam<T>,
     /// `b₂ (1, strategy)`.
     second_bias: Adam<T>,
-    learning_rate: f64,
+    pub(crate) learning_rate: f64,
     pub(crate) steps: u64,
     /// The batch of the last forward pass.
     queries: Vec<usize>,
@@ -234,7 +231,7 @@ impl<'a, T: Real> Policy<'a, T> {
     }
 
     /// The policy loss, the rows that have a gradient, and that of their logits `(row, strategy)`.
-    fn of_logits(&self, outcomes: &[RewardedAction]) -> (f64, Vec<usize>, Matrix<T>) {
+    pub(crate) fn of_logits(&self, outcomes: &[RewardedAction]) -> (f64, Vec<usize>, Matrix<T>) {
         let share = 1.0 / outcomes.len().max(1) as f64;
         let moving: Vec<_> = outcomes.iter().filter(|outcome| outcome.advantage() != 0.0).collect();
         let mut rows: Vec<usize> = moving.iter().map(|outcome| outcome.row).collect();
@@ -291,11 +288,11 @@ impl Policy<'_, f32> {
         4 * (3 * total * hidden + queries * (total + 3 * hidden)) as u64
     }
 
-    fn layers(&self) -> impl Iterator<Item = &Adam<f32>> {
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &Adam<f32>> {
         self.first.iter().chain([&self.first_bias, &self.second, &self.second_bias])
     }
 
-    fn layers_mut(&mut self) -> impl Iterator<Item = &mut Adam<f32>> {
+    pub(crate) fn layers_mut(&mut self) -> impl Iterator<Item = &mut Adam<f32>> {
         self.first.iter_mut().chain([&mut self.first_bias, &mut self.second, &mut self.second_bias])
     }
 
@@ -348,66 +345,6 @@ impl Policy<'_, f32> {
     pub(crate) fn require_finite(&self, teachers: &[Modality]) -> Result<()> {
         let mut layers = layer_names(teachers).into_iter().zip(self.layers());
         layers.try_for_each(|(name, layer)| require_finite(&format!("policy {name}"), &layer.parameters))
-    }
-}
-
-/// The network of a policy on a device. The policy on the host has what it said last, and from its log-probabilities the
-/// loss and the gradient of the logits; its layers are what was last read.
-pub(crate) struct RemotePolicy {
-    network: DeviceNetwork,
-    state: PolicyState,
-    /// True if the host has the layers as they stand.
-    is_fresh: bool,
-}
-
-impl RemotePolicy {
-    /// A copy of the policy's network on a device; `state` is the part of a query that it sees.
-    pub(crate) fn new(device: &Device, policy: &Policy<'_, f32>, state: PolicyState) -> Result<RemotePolicy> {
-        let layers = policy.layers().map(|layer| &layer.parameters);
-        Ok(RemotePolicy { network: DeviceNetwork::new(device, layers)?, state, is_fresh: true })
-    }
-
-    /// Does as [`Policy::forward`], with what the teachers say of a batch.
-    pub(crate) fn ask(
-        &mut self,
-        policy: &mut Policy<'_, f32>,
-        teachers: &mut DeviceTeachers<'_>,
-        queries: &QuerySet,
-        batch: &[u32],
-    ) -> Result<()> {
-        policy.said = self.network.ask(self.state, teachers, queries, batch)?;
-        Ok(())
-    }
-
-    /// Does as [`Policy::reinforce`], on the outcomes of the last [`RemotePolicy::ask`].
-    pub(crate) fn reinforce(
-        &mut self,
-        policy: &mut Policy<'_, f32>,
-        outcomes: &[RewardedAction],
-    ) -> Result<f64> {
-        let (loss, rows, logits) = policy.of_logits(outcomes);
-        let rows: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
-        policy.steps += 1;
-        self.is_fresh = false;
-        self.network.step(&rows, &logits, rates(policy.learning_rate, policy.steps))?;
-        Ok(loss)
-    }
-
-    /// Brings the policy's layers up to date.
-    pub(crate) fn read(&mut self, policy: &mut Policy<'_, f32>) -> Result<()> {
-        if !self.is_fresh {
-            let layers = policy.layers_mut();
-            self.network.read(layers.map(|Adam { parameters, mean, square }| [parameters, mean, square]))?;
-            self.is_fresh = true;
-        }
-        Ok(())
-    }
-
-    /// Copies the policy's layers to the device.
-    pub(crate) fn write(&mut self, policy: &Policy<'_, f32>) -> Result<()> {
-        let layers = policy.layers();
-        self.is_fresh = true;
-        self.network.write(layers.map(|Adam { parameters, mean, square }| [parameters, mean, square]))
     }
 }
 

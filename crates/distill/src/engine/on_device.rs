@@ -9,15 +9,16 @@ use device::{
 use dsom_soft_labels::SoftLabels;
 use kge::checkpoint::TensorReader;
 use kge::{Initial, Matrix, Model, Real, StepLoss};
-use recipe::{Distill, PolicyKeys, Precision};
+use recipe::{Distill, PolicyKeys, PolicyState, Precision};
 use stage::manifest::{self, Manifest};
 use stage::{Error, Kind, Result, Run};
 use training::{Data, Engine, MODEL};
 
 use super::StudentEngine;
+use crate::adam::{Adam, rates};
 use crate::inputs;
 use crate::objective::terms;
-use crate::policy::{Policy, RemotePolicy};
+use crate::policy::Policy;
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
 use crate::supervision::{Lessons, RewardedAction, Supervision, reward};
@@ -27,7 +28,11 @@ pub(crate) struct DeviceStudent<'a> {
     trainer: DeviceTrainer<f32>,
     terms: Terms,
     teachers: Option<DeviceTeachers<'a>>,
-    policy: Option<RemotePolicy>,
+    /// The policy's network, and the part of a query that it sees. The policy on the host has what it said last, and from its
+    /// log-probabilities the loss and the gradient of the logits; its layers are what was last read.
+    network: Option<(DeviceNetwork, PolicyState)>,
+    /// True if the host has the layers as they stand.
+    is_fresh: bool,
 }
 
 impl<'a> DeviceStudent<'a> {
@@ -45,9 +50,12 @@ impl<'a> DeviceStudent<'a> {
         let trainer = training::on_device(device, initial, &recipe.training, precision)?;
         let teachers = source.map(|source| DeviceTeachers::new::<f32>(device, precision, source));
         let policy = policy.zip(recipe.selection.policy());
-        let policy =
-            policy.map(|(policy, keys)| RemotePolicy::new(device, policy, keys.state)).transpose()?;
-        Ok(DeviceStudent { data, trainer, terms: terms(&recipe.term), teachers, policy })
+        let network = policy.map(|(policy, keys)| -> Result<_> {
+            let layers = policy.layers().map(|layer| &layer.parameters);
+            Ok((DeviceNetwork::new(device, layers)?, keys.state))
+        });
+        let (terms, network) = (terms(&recipe.term), network.transpose()?);
+        Ok(DeviceStudent { data, trainer, terms, teachers, network, is_fresh: true })
     }
 
     fn step(&mut self, batch: &[u32], guidance: &Guidance) -> Result<(StepLoss, BatchFigures)> {
@@ -115,20 +123,33 @@ impl StudentEngine for DeviceStudent<'_> {
 
     fn ask(&mut self, policy: &mut Policy<'_, f32>, batch: &[u32]) -> Result<()> {
         let teachers = self.teachers.as_mut().ok_or_else(|| lacks("teachers"))?;
-        let remote = self.policy.as_mut().ok_or_else(|| lacks("a policy"))?;
-        remote.ask(policy, teachers, &self.data.queries, batch)
+        let (network, state) = self.network.as_mut().ok_or_else(|| lacks("a policy"))?;
+        policy.said = network.ask(*state, teachers, &self.data.queries, batch)?;
+        Ok(())
     }
 
     fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[RewardedAction]) -> Result<f64> {
-        self.policy.as_mut().ok_or_else(|| lacks("a policy"))?.reinforce(policy, outcomes)
+        let (network, _) = self.network.as_mut().ok_or_else(|| lacks("a policy"))?;
+        let (loss, rows, logits) = policy.of_logits(outcomes);
+        let rows: Vec<u32> = rows.into_iter().map(|row| row as u32).collect();
+        policy.steps += 1;
+        self.is_fresh = false;
+        network.step(&rows, &logits, rates(policy.learning_rate, policy.steps))?;
+        Ok(loss)
     }
 
     fn read_policy(&mut self, policy: &mut Policy<'_, f32>) -> Result<()> {
-        self.policy.as_mut().map_or(Ok(()), |remote| remote.read(policy))
+        let Some((network, _)) = self.network.as_ref().filter(|_| !self.is_fresh) else { return Ok(()) };
+        let layers = policy.layers_mut();
+        network.read(layers.map(|Adam { parameters, mean, square }| [parameters, mean, square]))?;
+        self.is_fresh = true;
+        Ok(())
     }
 
     fn write_policy(&mut self, policy: &Policy<'_, f32>) -> Result<()> {
-        self.policy.as_mut().map_or(Ok(()), |remote| remote.write(policy))
+        let Some((network, _)) = &mut self.network else { return Ok(()) };
+        self.is_fresh = true;
+        network.write(policy.layers().map(|Adam { parameters, mean, square }| [parameters, mean, square]))
     }
 }
 
