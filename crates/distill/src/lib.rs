@@ -94,7 +94,7 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
 
     let (training, seed, labels) = (&distill.training, recipe.seed, labels.as_ref());
     let teaching = labels.map(|labels| Teaching::new(&data, labels, models, distill, seed)).transpose()?;
-    let policy = teaching.as_ref().and_then(Teaching::policy);
+    let policy = teaching.as_ref().and_then(|teaching| teaching.policy.as_ref());
     let initial = initial(name, seed, training, &data, None);
     let engine = student_engine(&place, initial, &data, distill, labels, teachers.as_deref(), policy)?;
     let mut student = Student::new(&data, teaching, engine, distill);
@@ -103,7 +103,7 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
     summary["products"] = place.products().into();
     if let Some(teaching) = &student.teaching {
         summary["teachers"] = json!(teaching.teachers());
-        if let Some(senior) = teaching.senior() {
+        if let Some(senior) = &teaching.senior {
             summary["senior"] = teaching.by_teacher(senior.mean_scales());
         }
         if let Some(usefulness) = &teaching.usefulness {

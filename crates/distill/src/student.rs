@@ -96,21 +96,21 @@ impl Learner for Student<'_> {
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss> {
         let Student { data, engine, recipe, teaching, tally } = self;
         let Some(teaching) = teaching else { return Ok(engine.teach(batch, Supervision::Alone)?.0) };
-        if let Some(policy) = teaching.policy_mut() {
+        if let Some(policy) = &mut teaching.policy {
             engine.ask(policy, batch)?;
         }
         let actions = teaching.act(data, batch, recipe.selection.action());
         let (teachers, reward) = (&teaching.sources, recipe.selection.policy());
-        let supervision = match teaching.senior() {
+        let supervision = match &teaching.senior {
             Some(senior) => Supervision::Senior { teachers, senior },
             None => Supervision::Strategies { teachers, actions: &actions, reward },
         };
         let (loss, lessons) = engine.teach(batch, supervision)?;
         tally.add(loss.pairs, &actions, &lessons);
-        if let Some(senior) = teaching.senior_mut() {
+        if let Some(senior) = &mut teaching.senior {
             senior.learn(&lessons.senior, loss.pairs as f64);
         }
-        if let Some(policy) = teaching.policy_mut() {
+        if let Some(policy) = &mut teaching.policy {
             tally.policy_loss += engine.reinforce(policy, &lessons.outcomes)? * lessons.outcomes.len() as f64;
         }
         Ok(loss)
@@ -126,7 +126,7 @@ impl Learner for Student<'_> {
             ("distillation".to_owned(), json!(tally.distillation / tally.pairs)),
             ("strategies".to_owned(), strategies),
         ]);
-        if let Some(senior) = teaching.senior() {
+        if let Some(senior) = &teaching.senior {
             let mean = tally.attention.iter().map(|sum| sum / tally.attended).collect();
             figures.insert("attention".to_owned(), teaching.by_teacher(mean));
             figures.insert("scales".to_owned(), teaching.by_teacher(senior.mean_scales()));
@@ -147,18 +147,18 @@ impl Learner for Student<'_> {
         self.engine.model().require_finite()?;
         self.read_policy()?;
         let Some(teaching) = &self.teaching else { return Ok(()) };
-        teaching.senior().map_or(Ok(()), Senior::require_finite)?;
-        teaching.policy().map_or(Ok(()), |policy| policy.require_finite(teaching.teachers()))
+        teaching.senior.as_ref().map_or(Ok(()), Senior::require_finite)?;
+        teaching.policy.as_ref().map_or(Ok(()), |policy| policy.require_finite(teaching.teachers()))
     }
 
     fn state(&mut self) -> Result<NamedTensors<'_>> {
         self.read_policy()?;
         let mut tensors = NamedTensors::default().nested("student", self.engine.model().state()?);
         let Some(teaching) = &self.teaching else { return Ok(tensors) };
-        if let Some(senior) = teaching.senior() {
+        if let Some(senior) = &teaching.senior {
             tensors = tensors.nested("senior", senior.state());
         }
-        if let Some(policy) = teaching.policy() {
+        if let Some(policy) = &teaching.policy {
             tensors = tensors.nested("policy", policy.state(teaching.teachers()));
         }
         Ok(tensors)
@@ -166,18 +166,18 @@ impl Learner for Student<'_> {
 
     fn counters(&self) -> Vec<u64> {
         let Some(teaching) = &self.teaching else { return Vec::new() };
-        let policy = teaching.policy().map(|policy| policy.steps);
-        policy.or(teaching.senior().map(|senior| senior.steps)).into_iter().collect()
+        let policy = teaching.policy.as_ref().map(|policy| policy.steps);
+        policy.or(teaching.senior.as_ref().map(|senior| senior.steps)).into_iter().collect()
     }
 
     fn restore(&mut self, state: &TensorReader, counters: &[u64]) -> Result<()> {
         self.engine.model().restore(state, "student")?;
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
         let teachers = teaching.teachers();
-        if let (Some(senior), &[steps]) = (teaching.senior_mut(), counters) {
+        if let (Some(senior), &[steps]) = (&mut teaching.senior, counters) {
             return senior.restore(state, "senior", steps);
         }
-        let Some(policy) = teaching.policy_mut() else { return Ok(()) };
+        let Some(policy) = &mut teaching.policy else { return Ok(()) };
         let &[steps] = counters else {
             let error = Error::data("the checkpoint has no policy").at(state.path());
             return Err(error.hint("rerun with --force"));
@@ -190,8 +190,8 @@ impl Learner for Student<'_> {
         self.engine.model().parts()?.0.tensors().write(&work.path(MODEL))?;
         self.read_policy()?;
         let Some(teaching) = &self.teaching else { return Ok(()) };
-        teaching.senior().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
-        let Some(policy) = teaching.policy() else { return Ok(()) };
+        teaching.senior.as_ref().map_or(Ok(()), |senior| senior.tensors().write(&work.path(SENIOR)))?;
+        let Some(policy) = &teaching.policy else { return Ok(()) };
         policy.tensors(teaching.teachers()).write(&work.path(POLICY))
     }
 }
@@ -201,7 +201,7 @@ impl Student<'_> {
     pub(crate) fn write_choices(&mut self, work: &Work) -> Result<()> {
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
         let teachers = teaching.teachers();
-        let Some(policy) = teaching.policy_mut() else { return Ok(()) };
+        let Some(policy) = &mut teaching.policy else { return Ok(()) };
         policy.load(teachers, &TensorReader::open(&work.path(POLICY))?)?;
         self.engine.write_policy(policy)?;
         let mut said = Vec::new();
@@ -215,7 +215,7 @@ impl Student<'_> {
 
     /// Has the policy's network on the host as it stands.
     fn read_policy(&mut self) -> Result<()> {
-        match self.teaching.as_mut().and_then(Teaching::policy_mut) {
+        match self.teaching.as_mut().and_then(|teaching| teaching.policy.as_mut()) {
             Some(policy) => self.engine.read_policy(policy),
             None => Ok(()),
         }

@@ -17,24 +17,17 @@ use crate::strategy::{Strategy, strategies};
 use crate::useful::{Usefulness, useful};
 use crate::worth::{best, confidence, log_probability};
 
-/// The selector of a query's teachers.
-enum Chooser<'a> {
-    /// A policy, which samples and learns from the reward.
-    Policy(Box<Policy<'a, f32>>),
-    /// A rule, which has chosen for every training query.
-    Rule(Vec<Strategy>),
-    /// Chance, which draws every strategy alike.
-    Chance,
-    /// MulDE's Senior, which chooses none but integrates all.
-    Senior(Senior),
-}
-
 /// Soft labels, the selector of their teachers, and this epoch's random stream.
 pub struct Teaching<'a> {
     pub(crate) sources: Sources<'a>,
     /// The teachers' usefulness, where that decides.
     pub(crate) usefulness: Option<Usefulness>,
-    chooser: Chooser<'a>,
+    /// The policy, which samples and learns from the reward, if one chooses.
+    pub(crate) policy: Option<Policy<'a, f32>>,
+    /// MulDE's Senior, which integrates what was chosen, if there is one.
+    pub(crate) senior: Option<Senior>,
+    /// What a rule has chosen for every training query. With neither policy nor rule, chance draws every strategy alike.
+    rule: Option<Vec<Strategy>>,
     seed: u64,
     draws: ChaCha8Rng,
 }
@@ -57,15 +50,16 @@ impl<'a> Teaching<'a> {
         let (queries, teachers) = (&data.queries, labels.teachers());
         let sources = Sources::new(labels, queries.len());
         let (singles, every) = (Strategy::singles(teachers.len()), Strategy::every(teachers.len()));
-        let always = |strategy| Chooser::Rule(vec![strategy; queries.len()]);
-        let mut usefulness = None;
-        let chooser = match &recipe.selection {
+        let always = |strategy| Some(vec![strategy; queries.len()]);
+        let (mut policy, mut senior, mut usefulness) = (None, None, None);
+        let rule = match &recipe.selection {
             Selection::Policy(keys) => {
                 let batch = data.largest_batch(recipe.training.batch);
                 let inputs = inputs(keys.state, queries.len(), batch, labels, models);
                 let mut generator = seed::generator(seed, "policy/initial", 0);
                 let (hidden, rate) = (keys.hidden, keys.learning_rate);
-                Chooser::Policy(Box::new(Policy::new(inputs, hidden, every.len(), rate, &mut generator)))
+                policy = Some(Policy::new(inputs, hidden, every.len(), rate, &mut generator));
+                None
             }
             Selection::All => always(Strategy::all(teachers.len())),
             Selection::Fixed { teachers: named } => always(Strategy::named(named, teachers)?),
@@ -74,33 +68,16 @@ impl<'a> Teaching<'a> {
                 usefulness = Some(found);
                 always(strategy)
             }
-            Selection::Random { .. } => Chooser::Chance,
-            Selection::Conf => Chooser::Rule(best(&sources, queries, &singles, confidence)?),
-            Selection::BestTeacher => Chooser::Rule(best(&sources, queries, &singles, log_probability)?),
-            Selection::BestStrategy => Chooser::Rule(best(&sources, queries, &every, log_probability)?),
-            Selection::Mulde => Chooser::Senior(Senior::new(2 * data.relations(), teachers.len())),
+            Selection::Random { .. } => None,
+            Selection::Conf => Some(best(&sources, queries, &singles, confidence)?),
+            Selection::BestTeacher => Some(best(&sources, queries, &singles, log_probability)?),
+            Selection::BestStrategy => Some(best(&sources, queries, &every, log_probability)?),
+            Selection::Mulde => {
+                senior = Some(Senior::new(2 * data.relations(), teachers.len()));
+                always(Strategy::all(teachers.len()))
+            }
         };
-        Ok(Teaching { sources, usefulness, chooser, seed, draws: draws(seed, 0) })
-    }
-
-    /// The policy, if one chooses.
-    pub(crate) fn policy(&self) -> Option<&Policy<'a, f32>> {
-        if let Chooser::Policy(policy) = &self.chooser { Some(policy) } else { None }
-    }
-
-    /// The policy, if one chooses, to be asked, taught or restored.
-    pub(crate) fn policy_mut(&mut self) -> Option<&mut Policy<'a, f32>> {
-        if let Chooser::Policy(policy) = &mut self.chooser { Some(policy) } else { None }
-    }
-
-    /// The Senior, if it integrates the teachers.
-    pub(crate) fn senior(&self) -> Option<&Senior> {
-        if let Chooser::Senior(senior) = &self.chooser { Some(senior) } else { None }
-    }
-
-    /// The Senior, to be taught or restored.
-    pub(crate) fn senior_mut(&mut self) -> Option<&mut Senior> {
-        if let Chooser::Senior(senior) = &mut self.chooser { Some(senior) } else { None }
+        Ok(Teaching { sources, usefulness, policy, senior, rule, seed, draws: draws(seed, 0) })
     }
 
     pub(crate) fn teachers(&self) -> &'a [Modality] {
@@ -116,7 +93,7 @@ impl<'a> Teaching<'a> {
     /// Begins epoch number `epoch`, which draws from a stream of its own.
     pub(crate) fn begin_epoch(&mut self, epoch: usize) {
         self.draws = draws(self.seed, epoch);
-        if let Some(senior) = self.senior_mut() {
+        if let Some(senior) = &mut self.senior {
             senior.begin_epoch(epoch);
         }
     }
@@ -133,12 +110,13 @@ impl<'a> Teaching<'a> {
     }
 
     fn sample(&mut self, row: usize, query: u32) -> Strategy {
-        let teachers = self.teachers().len();
-        match &self.chooser {
-            Chooser::Policy(policy) => policy.sample(row, self.draws.random()),
-            Chooser::Rule(chosen) => chosen[query as usize],
-            Chooser::Chance => Strategy(usize::from(self.draws.random_range(0..strategies(teachers) as u16))),
-            Chooser::Senior(_) => Strategy::all(teachers),
+        match (&self.policy, &self.rule) {
+            (Some(policy), _) => policy.sample(row, self.draws.random()),
+            (None, Some(chosen)) => chosen[query as usize],
+            (None, None) => {
+                let strategies = strategies(self.teachers().len()) as u16;
+                Strategy(usize::from(self.draws.random_range(0..strategies)))
+            }
         }
     }
 }

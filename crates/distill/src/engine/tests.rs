@@ -74,7 +74,7 @@ impl Fixture {
     fn student<'a>(&'a self, recipe: &'a Distill, place: &Place, recompute: bool) -> Student<'a> {
         let labels = (recipe.term != Term::None).then_some(&self.labels);
         let teaching = labels.map(|labels| Teaching::new(&self.data, labels, Vec::new(), recipe, 1).unwrap());
-        let policy = teaching.as_ref().and_then(Teaching::policy);
+        let policy = teaching.as_ref().and_then(|teaching| teaching.policy.as_ref());
         let teachers = recompute.then_some(self.teachers.as_slice());
         let initial = initial(&recipe.training);
         let engine = student_engine(place, initial, &self.data, recipe, labels, teachers, policy).unwrap();
@@ -177,7 +177,7 @@ const STATES: [PolicyState; 2] = [PolicyState::Scores, PolicyState::Query];
 
 fn layers(student: &mut Student<'_>) -> Vec<Matrix<f32>> {
     student.state().unwrap();
-    student.teaching.as_ref().and_then(Teaching::policy).unwrap().parameters()
+    student.teaching.as_ref().and_then(|teaching| teaching.policy.as_ref()).unwrap().parameters()
 }
 
 /// Adam's first steps are the learning rate whatever the gradient's size: where that is all but zero, its rounding is a
@@ -241,7 +241,7 @@ fn a_policy_on_a_device_says_what_it_says_on_the_cpu() {
         for state in STATES {
             let recipe = policy(state, Action::Query);
             let mut teaching = Teaching::new(&fixture.data, &fixture.labels, Vec::new(), &recipe, 1).unwrap();
-            let policy = teaching.policy_mut().unwrap();
+            let policy = teaching.policy.as_mut().unwrap();
             let (labels, teachers) =
                 (Some(&fixture.labels), recompute.then_some(fixture.teachers.as_slice()));
             let (data, start) = (&fixture.data, initial(&recipe.training));
