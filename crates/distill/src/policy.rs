@@ -307,10 +307,11 @@ impl Policy<'_, f32> {
         layers.fold(NamedTensors::default(), |tensors, (name, layer)| tensors.matrix(name, &layer.parameters))
     }
 
-    /// Everything needed to go on, but the number of steps.
+    /// Everything needed to go on.
     pub(crate) fn state(&self, teachers: &[Modality]) -> NamedTensors<'_> {
         let layers = layer_names(teachers).into_iter().zip(self.layers());
-        layers.fold(NamedTensors::default(), |tensors, (name, layer)| {
+        let steps = NamedTensors::default().text("steps", self.steps.to_string());
+        layers.fold(steps, |tensors, (name, layer)| {
             tensors
                 .matrix(name.clone(), &layer.parameters)
                 .matrix(format!("{name}_mean"), &layer.mean)
@@ -318,15 +319,14 @@ impl Policy<'_, f32> {
         })
     }
 
-    /// Takes up a state saved under `prefix.`, after so many `steps`.
+    /// Takes up a state saved under `prefix.`.
     pub(crate) fn restore(
         &mut self,
         teachers: &[Modality],
         reader: &TensorReader,
         prefix: &str,
-        steps: u64,
     ) -> Result<()> {
-        self.steps = steps;
+        self.steps = reader.number(&format!("{prefix}.steps"))?;
         for (name, layer) in layer_names(teachers).iter().zip(self.layers_mut()) {
             reader.load(&format!("{prefix}.{name}"), &mut layer.parameters)?;
             reader.load(&format!("{prefix}.{name}_mean"), &mut layer.mean)?;

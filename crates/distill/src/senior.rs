@@ -142,15 +142,15 @@ impl Senior {
         NamedTensors::default().matrix(WEIGHT, &self.weight.parameters)
     }
 
-    /// Everything needed to go on, but the number of steps.
+    /// Everything needed to go on.
     pub(crate) fn state(&self) -> NamedTensors<'_> {
         let Adam { mean, square, .. } = &self.weight;
-        self.tensors().matrix("mean", mean).matrix("square", square)
+        self.tensors().matrix("mean", mean).matrix("square", square).text("steps", self.steps.to_string())
     }
 
-    /// Takes up a state saved under `prefix.`, after so many `steps`.
-    pub(crate) fn restore(&mut self, reader: &TensorReader, prefix: &str, steps: u64) -> Result<()> {
-        self.steps = steps;
+    /// Takes up a state saved under `prefix.`.
+    pub(crate) fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()> {
+        self.steps = reader.number(&format!("{prefix}.steps"))?;
         reader.load(&format!("{prefix}.{WEIGHT}"), &mut self.weight.parameters)?;
         reader.load(&format!("{prefix}.mean"), &mut self.weight.mean)?;
         reader.load(&format!("{prefix}.square"), &mut self.weight.square)

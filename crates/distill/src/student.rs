@@ -5,7 +5,7 @@ use kge::{Rank, StepLoss, Trainer};
 use recipe::Distill;
 use serde_json::{Map, Value, json};
 use stage::work::Work;
-use stage::{Error, Result, interrupt};
+use stage::{Result, interrupt};
 use training::{Data, Learner, MODEL};
 
 use crate::choices;
@@ -164,25 +164,15 @@ impl Learner for Student<'_> {
         Ok(tensors)
     }
 
-    fn counters(&self) -> Vec<u64> {
-        let Some(teaching) = &self.teaching else { return Vec::new() };
-        let policy = teaching.policy.as_ref().map(|policy| policy.steps);
-        policy.or(teaching.senior.as_ref().map(|senior| senior.steps)).into_iter().collect()
-    }
-
-    fn restore(&mut self, state: &TensorReader, counters: &[u64]) -> Result<()> {
+    fn restore(&mut self, state: &TensorReader) -> Result<()> {
         self.engine.model().restore(state, "student")?;
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
         let teachers = teaching.teachers();
-        if let (Some(senior), &[steps]) = (&mut teaching.senior, counters) {
-            return senior.restore(state, "senior", steps);
+        if let Some(senior) = &mut teaching.senior {
+            senior.restore(state, "senior")?;
         }
         let Some(policy) = &mut teaching.policy else { return Ok(()) };
-        let &[steps] = counters else {
-            let error = Error::data("the checkpoint has no policy").at(state.path());
-            return Err(error.hint("rerun with --force"));
-        };
-        policy.restore(teachers, state, "policy", steps)?;
+        policy.restore(teachers, state, "policy")?;
         self.engine.write_policy(policy)
     }
 

@@ -27,8 +27,10 @@ impl<'a> NamedTensors<'a> {
 
     /// Adds all of `other`, under `prefix.`.
     pub fn nested(mut self, prefix: &str, other: NamedTensors<'a>) -> Self {
-        self.matrices
-            .extend(other.matrices.into_iter().map(|(name, matrix)| (format!("{prefix}.{name}"), matrix)));
+        let NamedTensors { matrices, metadata } = other;
+        let name = |name: String| format!("{prefix}.{name}");
+        self.matrices.extend(matrices.into_iter().map(|(of, matrix)| (name(of), matrix)));
+        self.metadata.extend(metadata.into_iter().map(|(of, text)| (name(of), text)));
         self
     }
 
@@ -126,6 +128,11 @@ impl TensorReader {
     pub fn text(&self, name: &str) -> Result<String> {
         let text = self.header.metadata().as_ref().and_then(|texts| texts.get(name)).cloned();
         text.ok_or_else(|| broken(&self.path, &format!("no `{name}` in the header")))
+    }
+
+    /// A whole number in the header.
+    pub fn number(&self, name: &str) -> Result<u64> {
+        self.text(name)?.parse().map_err(|e| broken(&self.path, &format!("`{name}`: {e}")))
     }
 
     /// Tells whether there is a tensor of this name.

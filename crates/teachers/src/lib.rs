@@ -116,7 +116,7 @@ impl Learner for Teacher<'_> {
         Ok(NamedTensors::default().nested("teacher", self.engine.state()?))
     }
 
-    fn restore(&mut self, state: &TensorReader, _counters: &[u64]) -> Result<()> {
+    fn restore(&mut self, state: &TensorReader) -> Result<()> {
         self.engine.restore(state, "teacher")
     }
 

@@ -35,12 +35,8 @@ pub trait Learner {
     fn require_finite(&mut self) -> Result<()>;
     /// Everything needed to go on.
     fn state(&mut self) -> Result<NamedTensors<'_>>;
-    /// Whole numbers that belong to the state, such as an optimiser's steps.
-    fn counters(&self) -> Vec<u64> {
-        Vec::new()
-    }
     /// Takes up a saved state.
-    fn restore(&mut self, state: &TensorReader, counters: &[u64]) -> Result<()>;
+    fn restore(&mut self, state: &TensorReader) -> Result<()>;
     /// Writes the model's files: it is the best so far.
     fn write_best(&mut self, work: &Work) -> Result<()>;
 }
@@ -93,8 +89,10 @@ pub fn fit(
         let line = format!("{}\n", Value::Object(event));
         events.write_all(line.as_bytes()).map_err(|e| Error::io(&log, e))?;
         if is_validated {
-            let progress = json!((fitted, learner.counters())).to_string();
-            learner.state()?.text("progress", progress).write_checked(&work.path(CHECKPOINT))?;
+            learner
+                .state()?
+                .text("progress", json!(fitted).to_string())
+                .write_checked(&work.path(CHECKPOINT))?;
         }
         progress.advance(1);
     }
@@ -106,9 +104,9 @@ pub fn fit(
 fn resume(work: &Work, name: &str, learner: &mut impl Learner) -> Result<Fitted> {
     let Some(path) = work.checkpoint() else { return Ok(Fitted::default()) };
     let state = TensorReader::open_checked(&path)?;
-    let (fitted, counters): (Fitted, Vec<u64>) = serde_json::from_str(&state.text("progress")?)
+    let fitted: Fitted = serde_json::from_str(&state.text("progress")?)
         .map_err(|e| Error::data(e.to_string()).at(&path).hint("rerun with --force"))?;
-    learner.restore(&state, &counters)?;
+    learner.restore(&state)?;
     tracing::info!("{name}: continues after epoch {}", fitted.epochs);
     Ok(fitted)
 }
