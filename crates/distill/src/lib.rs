@@ -63,25 +63,25 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
     let data = Data::open(&run, &mut task)?;
     let (mut labels, mut models) = (None, Vec::new());
     if distill.term != Term::None {
-        let opened = SoftLabels::open(&run, &mut task)?;
-        require_few(opened.teachers().len())?;
+        let (files, names) = SoftLabels::find(&run, &mut task)?;
+        require_few(names.len())?;
         if let Selection::Fixed { teachers } = &distill.selection {
-            Strategy::named(teachers, opened.teachers())?;
+            Strategy::named(teachers, &names)?;
         }
         let needs_models = matches!(
             distill.selection,
             Selection::Useful | Selection::Policy(PolicyKeys { state: PolicyState::Scores, .. })
         );
         if needs_models {
-            for modality in opened.teachers() {
+            for modality in &names {
                 models.push(open_model(&mut task, &run.teacher(modality), &data.vocabulary)?);
             }
         }
-        labels = Some(opened);
+        labels = Some((files, names));
     }
     // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
     let ready = || {
-        let labels = labels.map(|labels| labels.read(&data)).transpose()?;
+        let labels = labels.map(|(files, names)| SoftLabels::map(&files, names, &data)).transpose()?;
         let place = Place::choose(common.device(), distill.training.precision)?;
         let teachers = match (&place, &labels) {
             (Place::Device(..), Some(labels)) => soft_labels.teachers(&run, &data, labels)?,

@@ -64,22 +64,15 @@ impl AsRef<[u8]> for Numbers {
     }
 }
 
-/// The finished soft labels of a run, not read yet.
-pub struct Opened {
-    files: Vec<PathBuf>,
-    teachers: Vec<Modality>,
-}
-
 impl SoftLabels {
-    /// Finds a run's finished soft labels and records them as inputs of `task`.
-    pub fn open(run: &Run, task: &mut Task) -> Result<Opened> {
+    /// Finds the files and teachers of a run's finished soft labels and records the files as inputs of `task`.
+    pub fn find(run: &Run, task: &mut Task) -> Result<(Vec<PathBuf>, Vec<Modality>)> {
         let folder = run.soft_labels();
-        let manifest = Manifest::read(&folder)?;
-        let opened = Opened::find(&manifest, &folder)?;
-        for file in &opened.files {
+        let (files, teachers) = parts(&Manifest::read(&folder)?, &folder)?;
+        for file in &files {
             task.stage_input(&folder, &file.file_name().unwrap_or_default().to_string_lossy())?;
         }
-        Ok(opened)
+        Ok((files, teachers))
     }
 
     /// Maps the files of the cache, in order, finds every row, and checks that they are the graph's queries and
@@ -257,23 +250,11 @@ fn read_excerpts(
     Ok((top, excerpts))
 }
 
-impl Opened {
-    /// The parts of a finished stage, in order.
-    pub(crate) fn find(manifest: &Manifest, folder: &Path) -> Result<Opened> {
-        let teachers = manifest.summary_field(folder, "teachers")?;
-        let parts = manifest.outputs.iter().filter(|output| output.path.ends_with(".parquet"));
-        Ok(Opened { files: parts.map(|output| folder.join(&output.path)).collect(), teachers })
-    }
-
-    /// The teachers, in the order of strategies' bits.
-    pub fn teachers(&self) -> &[Modality] {
-        &self.teachers
-    }
-
-    /// Maps the files, finds every row, and checks that they are the graph's queries and entities.
-    pub fn read(self, data: &Data) -> Result<SoftLabels> {
-        SoftLabels::map(&self.files, self.teachers, data)
-    }
+/// The parts of finished soft labels, in order, and their teachers.
+pub(crate) fn parts(manifest: &Manifest, folder: &Path) -> Result<(Vec<PathBuf>, Vec<Modality>)> {
+    let teachers = manifest.summary_field(folder, "teachers")?;
+    let parts = manifest.outputs.iter().filter(|output| output.path.ends_with(".parquet"));
+    Ok((parts.map(|output| folder.join(&output.path)).collect(), teachers))
 }
 
 /// The number of each part's first row, if there are as many rows as the graph has queries.

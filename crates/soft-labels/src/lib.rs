@@ -41,7 +41,7 @@ mod schema;
 mod tests;
 mod write;
 
-pub use labels::{Opened, SoftLabels};
+pub use labels::SoftLabels;
 pub use write::{TrainedTeacher, query_columns, scored, write_part};
 
 use mkg::Vocabulary;
@@ -164,9 +164,9 @@ pub fn open_teachers(
 fn verify(run: &Run) -> Result<usize> {
     let folder = run.soft_labels();
     let manifest = manifest::verify(&folder)?;
-    let opened = Opened::find(&manifest, &folder)?;
+    let (files, teachers) = labels::parts(&manifest, &folder)?;
     let mut task = Task::new(run, "dsom-soft-labels", folder, &(), 0);
     let data = Data::open(run, &mut task)?;
-    opened.read(&data)?;
+    SoftLabels::map(&files, teachers, &data)?;
     Ok(data.queries.len())
 }
