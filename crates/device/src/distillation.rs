@@ -135,7 +135,7 @@ impl BatchObjective for BatchDistillation<'_, '_> {
             let weights = upload(scores.device(), weights)?.to_dtype(scores.dtype())?;
             let baseline = Round::whole(batch, weights);
             let split = SplitScores::new(&baseline.combine(said)?, &batch.lists)?;
-            let baseline = lesson.answers(&baseline, &split)?;
+            let baseline = lesson.answers(&baseline, split)?;
             let places = batch.places()?;
             let chosen = lesson.chosen.flatten_all()?.index_select(&places, 0)?;
             self.left.answers = Some([chosen, baseline.flatten_all()?.index_select(&places, 0)?]);
@@ -255,8 +255,8 @@ struct BatchLesson {
 impl BatchLesson {
     fn new(terms: Terms, lists: &TailLists, scores: &Tensor, scale: f64) -> Result<BatchLesson> {
         let split = SplitScores::new(scores, lists)?;
-        let (plain, rest) = split.soften(1.0)?;
-        let log_sum = split.log_sum_exp(&rest)?;
+        let (plain, side) = Side::new(split.clone(), 1.0)?;
+        let log_sum = side.log_sum_exp()?;
         let share = (split.shift.to_dtype(log_sum.dtype())? - &log_sum)?.exp()?;
         let share = ((share * &lists.counts)? * scale)?.to_dtype(scores.dtype())?;
         let (of_tails, gradient) = (split.of_tails.clone(), plain.broadcast_mul(&share)?);
@@ -281,7 +281,7 @@ impl BatchLesson {
         let student = self.student.select(round.rows.as_ref())?;
         let split = SplitScores::new(combined, &round.lists)?;
         if rewarded {
-            let answers = self.answers(round, &split)?;
+            let answers = self.answers(round, split.clone())?;
             round.add(&mut self.chosen, &answers)?;
         }
         let (exponentials, teachers) = Side::new(split, self.terms.tau)?;
@@ -297,10 +297,10 @@ impl BatchLesson {
     }
 
     /// 1 for the round's targets whose cross-entropy by the combined scores is below the student's (Eq. 8), `(row, most)`.
-    fn answers(&self, round: &Round, combined: &SplitScores) -> Result<Tensor> {
+    fn answers(&self, round: &Round, combined: SplitScores) -> Result<Tensor> {
         let student = select(&self.of_tails.broadcast_sub(&self.log_sum)?, round.rows.as_ref())?;
-        let log_sum = combined.log_sum_exp(&combined.soften(1.0)?.1)?;
-        let teachers = combined.of_tails.broadcast_sub(&log_sum)?;
+        let (_, combined) = Side::new(combined, 1.0)?;
+        let teachers = combined.split.of_tails.broadcast_sub(&combined.log_sum_exp()?)?;
         teachers.gt(&student)?.to_dtype(student.dtype())? * &round.targets
     }
 

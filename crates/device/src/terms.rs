@@ -52,20 +52,14 @@ pub(crate) struct SplitScores {
     pub(crate) of_tails: Tensor,
 }
 
-/// Softened scores, relative to their shift, as far as they are handled one by one.
+/// One side of a term, teachers or student: its scores and, softened relative to their shift, what is handled one by one.
 #[derive(Clone, Debug)]
-pub(crate) struct SoftTails {
+pub(crate) struct Side {
+    pub(crate) split: SplitScores,
     /// `(score - shift) / τ` of the tails, `(row, most)`.
     tails: Tensor,
     /// `ln Σ exp((score - shift) / τ)` of all other entities, `(row, 1)`.
     others: Tensor,
-}
-
-/// One side of a term: the teachers' or the student's.
-#[derive(Clone, Debug)]
-pub(crate) struct Side {
-    split: SplitScores,
-    soft: SoftTails,
 }
 
 /// A term's value for each row, and its gradient's parts: to be multiplied with the term's weight over `τ`.
@@ -91,43 +85,34 @@ impl SplitScores {
         let shift = highest.le(f64::MASKED)?.where_cond(&of_highest_tail, &highest)?;
         Ok(SplitScores { masked, shift, of_tails })
     }
-
-    /// `exp((score - shift) / τ)` of all but the tails, `(row, entity)`, and the rest of what is softened.
-    pub(crate) fn soften(&self, tau: f64) -> Result<(Tensor, SoftTails)> {
-        let wide = self.of_tails.dtype();
-        let exponentials = (self.masked.broadcast_sub(&self.shift)? / tau)?.exp()?;
-        let others = log(&exponentials.sum_keepdim(1)?.to_dtype(wide)?)?;
-        let tails = (self.of_tails.broadcast_sub(&self.shift.to_dtype(wide)?)? / tau)?;
-        Ok((exponentials, SoftTails { tails, others }))
-    }
-
-    /// `ln Σ exp(score)` over all entities, `(row, 1)`, given what is softened at temperature 1.
-    pub(crate) fn log_sum_exp(&self, plain: &SoftTails) -> Result<Tensor> {
-        plain.total()? + self.shift.to_dtype(self.of_tails.dtype())?
-    }
 }
 
-impl SoftTails {
+impl Side {
+    /// Softens the scores: `exp((score - shift) / τ)` of all but the tails, `(row, entity)`, and the side.
+    pub(crate) fn new(split: SplitScores, tau: f64) -> Result<(Tensor, Side)> {
+        let wide = split.of_tails.dtype();
+        let exponentials = (split.masked.broadcast_sub(&split.shift)? / tau)?.exp()?;
+        let others = log(&exponentials.sum_keepdim(1)?.to_dtype(wide)?)?;
+        let tails = (split.of_tails.broadcast_sub(&split.shift.to_dtype(wide)?)? / tau)?;
+        Ok((exponentials, Side { split, tails, others }))
+    }
+
     /// `ln Σ exp((score - shift) / τ)` over all entities.
     fn total(&self) -> Result<Tensor> {
         log_add(&self.others, &log_sum(&self.tails)?)
     }
-}
 
-impl Side {
-    /// Splits the scores and softens them: their exponentials, and the side.
-    pub(crate) fn new(split: SplitScores, tau: f64) -> Result<(Tensor, Side)> {
-        let (exponentials, soft) = split.soften(tau)?;
-        Ok((exponentials, Side { split, soft }))
+    /// `ln Σ exp(score)` over all entities, `(row, 1)`, of a side softened at temperature 1.
+    pub(crate) fn log_sum_exp(&self) -> Result<Tensor> {
+        self.total()? + self.split.shift.to_dtype(self.tails.dtype())?
     }
 
     pub(crate) fn select(&self, rows: Option<&Tensor>) -> Result<Side> {
         let SplitScores { masked, shift, of_tails } = &self.split;
         let (masked, shift, of_tails) =
             (select(masked, rows)?, select(shift, rows)?, select(of_tails, rows)?);
-        let soft =
-            SoftTails { tails: select(&self.soft.tails, rows)?, others: select(&self.soft.others, rows)? };
-        Ok(Side { split: SplitScores { masked, shift, of_tails }, soft })
+        let split = SplitScores { masked, shift, of_tails };
+        Ok(Side { split, tails: select(&self.tails, rows)?, others: select(&self.others, rows)? })
     }
 }
 
@@ -142,7 +127,7 @@ pub(crate) fn differentiate(
     targets: &Tensor,
 ) -> Result<TermGradient> {
     let gap = gap(terms.tau, student, teachers, exponentials)?;
-    let compared = Compared { terms, student: &student.soft, teachers: &teachers.soft, gap };
+    let compared = Compared { terms, student, teachers, gap };
     let counts = targets.sum_keepdim(1)?;
     match terms.term {
         Divergence::Kd => compared.plain(&counts),
@@ -157,14 +142,14 @@ fn gap(tau: f64, student: &Side, teachers: &Side, exponentials: &Tensor) -> Resu
     let differences = (&teachers.split.masked - &student.split.masked)?;
     let sum = (exponentials * differences)?.sum_keepdim(1)?.to_dtype(wide)?;
     let shifts = (&teachers.split.shift - &student.split.shift)?.to_dtype(wide)?;
-    let mean = (sum * inverse(&teachers.soft.others)?)?;
-    ((mean - shifts)? * is_there(&teachers.soft.others)?)? / tau
+    let mean = (sum * inverse(&teachers.others)?)?;
+    ((mean - shifts)? * is_there(&teachers.others)?)? / tau
 }
 
 struct Compared<'a> {
     terms: Terms,
-    student: &'a SoftTails,
-    teachers: &'a SoftTails,
+    student: &'a Side,
+    teachers: &'a Side,
     gap: Tensor,
 }
 
