@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use stage::{Error, Modality, Result};
 use std::time::Instant;
-use training::{Data, Learner, precision};
+use training::{Data, Learner, Place, precision};
 
 use crate::workload::{Workload, even, widened};
 
@@ -104,14 +104,14 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     let training = Training { rank: case.rank, ..Training::default() };
     let recipe = Distill { training, selection, ..Distill::default() };
     let initial = Initial::complex(Embedding::Table(entity), relation);
-    let trainer = training::on_cpu(initial, &recipe.training, precision(case.precision));
+    let place = Place::Cpu(precision(case.precision));
     let models = match case.policy_state {
         PolicyState::Scores if !case.all => teachers(&workload, case, labels.teachers())?,
         _ => Vec::new(),
     };
     drop(workload);
     let teaching = Teaching::new(&data, &labels, models, &recipe, 0)?;
-    let mut student = Student::on_cpu(&data, Some(teaching), trainer, &recipe);
+    let mut student = Student::new(&place, initial, &data, Some(teaching), None, &recipe)?;
     student.begin_epoch(1);
     ready(cached);
     timed(batches, case.steps, |batch| student.step(batch))

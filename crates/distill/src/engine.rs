@@ -51,10 +51,10 @@ pub(crate) trait StudentEngine {
     }
 }
 
-pub(crate) struct CpuStudent<'a> {
-    pub(crate) queries: &'a QuerySet,
-    pub(crate) terms: Terms,
-    pub(crate) trainer: Trainer<f32>,
+struct CpuStudent<'a> {
+    queries: &'a QuerySet,
+    terms: Terms,
+    trainer: Trainer<f32>,
 }
 
 impl StudentEngine for CpuStudent<'_> {

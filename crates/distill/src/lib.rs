@@ -54,7 +54,7 @@ use stage::task::Task;
 use stage::{Error, Result};
 use training::{Data, Place, fit, initial, open_model};
 
-use engine::{FromWhere, require_memory, student_engine};
+use engine::{FromWhere, require_memory};
 
 /// Trains the student called `name`, unless it is fresh.
 fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> Result<()> {
@@ -94,10 +94,8 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
 
     let (training, seed, labels) = (&distill.training, recipe.seed, labels.as_ref());
     let teaching = labels.map(|labels| Teaching::new(&data, labels, models, distill, seed)).transpose()?;
-    let policy = teaching.as_ref().and_then(|teaching| teaching.policy.as_ref());
     let initial = initial(name, seed, training, &data, None);
-    let engine = student_engine(&place, initial, &data, distill, labels, teachers.as_deref(), policy)?;
-    let mut student = Student::new(&data, teaching, engine, distill);
+    let mut student = Student::new(&place, initial, &data, teaching, teachers.as_deref(), distill)?;
     let mut summary = json!(fit(&work, name, seed, training, &data, &mut student)?);
     student.write_choices(&work)?;
     summary["products"] = place.products().into();

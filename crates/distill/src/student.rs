@@ -1,16 +1,15 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
 use kge::checkpoint::{NamedTensors, TensorReader};
-use kge::{Rank, StepLoss, Trainer};
+use kge::{Initial, Model, Rank, StepLoss};
 use recipe::Distill;
 use serde_json::{Map, Value, json};
 use stage::work::Work;
 use stage::{Result, interrupt};
-use training::{Data, Learner, MODEL};
+use training::{Data, Learner, MODEL, Place};
 
 use crate::choices;
-use crate::engine::{CpuStudent, StudentEngine};
-use crate::objective::terms;
+use crate::engine::{StudentEngine, student_engine};
 use crate::senior::Senior;
 use crate::strategy::{Strategy, strategies};
 use crate::supervision::{Lessons, Supervision};
@@ -45,25 +44,20 @@ struct EpochTally {
 }
 
 impl<'a> Student<'a> {
-    /// A student in training by `engine`; without `teaching` it learns alone.
-    pub(crate) fn new(
+    /// A student that starts from `initial` and learns at a `place`, alone without `teaching`; on a device from the scores of
+    /// `teachers`, if these are to be computed anew. An error if a device's memory does not hold it.
+    pub fn new(
+        place: &Place,
+        initial: Initial<f32>,
         data: &'a Data,
         teaching: Option<Teaching<'a>>,
-        engine: Box<dyn StudentEngine + 'a>,
+        teachers: Option<&[Model<f32>]>,
         recipe: &'a Distill,
-    ) -> Self {
-        Student { data, engine, recipe, teaching, tally: EpochTally::default() }
-    }
-
-    /// A student in training on the CPU, starting from `trainer`.
-    pub fn on_cpu(
-        data: &'a Data,
-        teaching: Option<Teaching<'a>>,
-        trainer: Trainer<f32>,
-        recipe: &'a Distill,
-    ) -> Self {
-        let engine = CpuStudent { queries: &data.queries, terms: terms(&recipe.term), trainer };
-        Student::new(data, teaching, Box::new(engine), recipe)
+    ) -> Result<Self> {
+        let of = teaching.as_ref();
+        let (labels, policy) = (of.map(|of| of.sources.labels), of.and_then(|of| of.policy.as_ref()));
+        let engine = student_engine(place, initial, data, recipe, labels, teachers, policy)?;
+        Ok(Student { data, engine, recipe, teaching, tally: EpochTally::default() })
     }
 }
 

@@ -74,11 +74,8 @@ impl Fixture {
     fn student<'a>(&'a self, recipe: &'a Distill, place: &Place, recompute: bool) -> Student<'a> {
         let labels = (recipe.term != Term::None).then_some(&self.labels);
         let teaching = labels.map(|labels| Teaching::new(&self.data, labels, Vec::new(), recipe, 1).unwrap());
-        let policy = teaching.as_ref().and_then(|teaching| teaching.policy.as_ref());
         let teachers = recompute.then_some(self.teachers.as_slice());
-        let initial = initial(&recipe.training);
-        let engine = student_engine(place, initial, &self.data, recipe, labels, teachers, policy).unwrap();
-        Student::new(&self.data, teaching, engine, recipe)
+        Student::new(place, initial(&recipe.training), &self.data, teaching, teachers, recipe).unwrap()
     }
 
     /// An epoch of a few batches: their losses and its figures.
