@@ -1,12 +1,12 @@
 //! The student in training: each step asks the policy, visits the rows, and rewards the policy.
 
 use kge::checkpoint::{NamedTensors, TensorReader};
-use kge::{Initial, Model, Rank, StepLoss};
+use kge::{Initial, Model, StepLoss};
 use recipe::Distill;
 use serde_json::{Map, Value, json};
 use stage::work::Work;
 use stage::{Result, interrupt};
-use training::{Data, Learner, MODEL, Place};
+use training::{Data, Engine, Learner, MODEL, Place};
 
 use crate::choices;
 use crate::engine::{StudentEngine, student_engine};
@@ -133,8 +133,8 @@ impl Learner for Student<'_> {
         figures
     }
 
-    fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
-        self.engine.model().valid_ranks(data)
+    fn engine(&mut self) -> &mut dyn Engine {
+        self.engine.model()
     }
 
     fn require_finite(&mut self) -> Result<()> {

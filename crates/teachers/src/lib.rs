@@ -6,7 +6,7 @@
 
 use dsom_features::{FeatureTable, table};
 use kge::checkpoint::{NamedTensors, TensorReader};
-use kge::{Matrix, Rank, StepLoss};
+use kge::{Matrix, StepLoss};
 use program::Common;
 use recipe::{Recipe, Teachers};
 use serde_json::{Map, Value, json};
@@ -104,12 +104,8 @@ impl Learner for Teacher<'_> {
         self.engine.step(&self.data.queries, batch)
     }
 
-    fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>> {
-        self.engine.valid_ranks(data)
-    }
-
-    fn require_finite(&mut self) -> Result<()> {
-        self.engine.require_finite()
+    fn engine(&mut self) -> &mut dyn Engine {
+        &mut *self.engine
     }
 
     fn state(&mut self) -> Result<NamedTensors<'_>> {

@@ -1,8 +1,8 @@
 //! Epochs until validation stops improving.
 
+use kge::StepLoss;
 use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::rank::mean_reciprocal_rank;
-use kge::{Rank, StepLoss};
 use program::Progress;
 use rand::seq::SliceRandom;
 use recipe::Training;
@@ -17,7 +17,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::Data;
+use crate::{Data, Engine};
 
 /// A model in training.
 pub trait Learner {
@@ -29,10 +29,12 @@ pub trait Learner {
     fn end_epoch(&mut self) -> Map<String, Value> {
         Map::new()
     }
-    /// The ranks of tail and head of each validation triple by the model as it stands.
-    fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>>;
+    /// The model itself.
+    fn engine(&mut self) -> &mut dyn Engine;
     /// Refuses parameters that are no longer finite.
-    fn require_finite(&mut self) -> Result<()>;
+    fn require_finite(&mut self) -> Result<()> {
+        self.engine().require_finite()
+    }
     /// Everything needed to go on.
     fn state(&mut self) -> Result<NamedTensors<'_>>;
     /// Takes up a saved state.
@@ -160,7 +162,7 @@ fn batches(data: &Data, pairs: usize, name: &str, seed: u64, epoch: usize) -> Ve
 /// Measures the model's MRR and keeps the model if it is the best.
 fn validate(work: &Work, data: &Data, learner: &mut impl Learner, fitted: &mut Fitted) -> Result<f64> {
     learner.require_finite()?;
-    let mrr = mean_reciprocal_rank(&learner.valid_ranks(data)?);
+    let mrr = mean_reciprocal_rank(&learner.engine().valid_ranks(data)?);
     if mrr > fitted.valid_mrr || fitted.best_epoch == 0 {
         (fitted.valid_mrr, fitted.best_epoch, fitted.without_gain) = (mrr, fitted.epochs, 0);
         learner.write_best(work)?;
