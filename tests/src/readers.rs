@@ -10,7 +10,7 @@ use kge::checkpoint::TensorReader;
 use kge::{Matrix, Model, Scorer};
 use mkg::graph::{self, Entity, Relation};
 use mkg::raw::{Dataset, Plan, SplitTriples};
-use mkg::{EntityId, KnownAnswers, QuerySet, Triple, Vocabulary};
+use mkg::{EntityId, Triple, Vocabulary};
 use recipe::{Recipe, Training, UnknownKeys};
 use stage::manifest::{self, Manifest};
 use stage::{Modality, Result, Run, files};
@@ -234,10 +234,5 @@ fn vocabulary() -> Vocabulary {
 fn data() -> Data {
     let (train, valid) = ([(0, 0, 1), (1, 1, 2), (2, 0, 0)], vec![Triple::new(1, 0, 2)]);
     let train = train.map(|(head, relation, tail)| Triple::new(head, relation, tail));
-    Data {
-        queries: QuerySet::new(&train, 2),
-        known: KnownAnswers::new([train.as_slice(), valid.as_slice()], 2),
-        valid,
-        vocabulary: vocabulary(),
-    }
+    Data::new(vocabulary(), &train, valid)
 }

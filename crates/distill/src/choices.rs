@@ -46,18 +46,14 @@ mod tests {
     use kge::Matrix;
     use kge::checkpoint::TensorReader;
     use mkg::graph::{column, for_each_batch};
-    use mkg::{Entity, KnownAnswers, QuerySet, Relation, Triple, Vocabulary};
+    use mkg::{Entity, Relation, Triple, Vocabulary};
 
     /// Three queries: (0, r, ?) with two tails, and its two inverses.
     fn data() -> Data {
         let entity = |name: &str| Entity { key: name.into(), ..Entity::default() };
         let relations = vec![Relation { key: "r".into(), name: None }];
-        Data {
-            queries: QuerySet::new(&[Triple::new(0, 0, 1), Triple::new(0, 0, 2)], 1),
-            valid: vec![],
-            known: KnownAnswers::default(),
-            vocabulary: Vocabulary { entities: ["a", "b", "c"].map(entity).to_vec(), relations },
-        }
+        let vocabulary = Vocabulary { entities: ["a", "b", "c"].map(entity).to_vec(), relations };
+        Data::new(vocabulary, &[Triple::new(0, 0, 1), Triple::new(0, 0, 2)], vec![])
     }
 
     /// A policy that sees the query's number; its logits are that number times (0, 1, 2) · `slope`.

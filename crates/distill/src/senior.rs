@@ -184,10 +184,10 @@ fn softmax(logits: &[f64]) -> Vec<f64> {
 mod tests {
     use super::*;
     use crate::combine::Sources;
-    use crate::fixture::{names, query, soft_labels};
+    use crate::fixture::{names, soft_labels};
     use dsom_soft_labels::{SoftLabels, TrainedTeacher, scored, write_part};
     use kge::Model;
-    use mkg::{Entity, KnownAnswers, QuerySet, Relation, Vocabulary};
+    use mkg::{Entity, Relation, Triple, Vocabulary};
     use program::Progress;
     use training::Data;
 
@@ -205,14 +205,9 @@ mod tests {
 
     /// The same scores in a cache that keeps those of the tails and of one other entity.
     fn lossy() -> SoftLabels {
-        let (entities, relation) =
-            (vec![Entity::default(); ENTITIES], Relation { key: "r".into(), name: None });
-        let data = Data {
-            queries: QuerySet::from_pairs(TAILS.map(|tail| (query(0), tail)).to_vec()),
-            valid: Vec::new(),
-            known: KnownAnswers::default(),
-            vocabulary: Vocabulary { entities, relations: vec![relation] },
-        };
+        let relations = vec![Relation { key: "r".into(), name: None }];
+        let vocabulary = Vocabulary { entities: vec![Entity::default(); ENTITIES], relations };
+        let data = Data::new(vocabulary, &TAILS.map(|tail| Triple::new(0, 0, tail.0)), Vec::new());
         let teacher = |(teacher, modality)| {
             let table = (0..ENTITIES).flat_map(|entity| [score(teacher, entity), 0.0]).collect();
             let relation = vec![1.0 / score(teacher, 0), 0.0, 0.0, 0.0];
@@ -223,7 +218,8 @@ mod tests {
         let teachers: Vec<_> = names(2).into_iter().enumerate().map(teacher).collect();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("part.parquet");
-        write_part(&file, &data, &scored(&teachers), 1, 0..1, &Progress::new("test", 1, "queries")).unwrap();
+        let progress = Progress::new("test", data.queries.len(), "queries");
+        write_part(&file, &data, &scored(&teachers), 1, 0..data.queries.len(), &progress).unwrap();
         SoftLabels::map(&[file], names(2), &data).unwrap()
     }
 

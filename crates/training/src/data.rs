@@ -36,9 +36,14 @@ impl Data {
                 return Err(Error::data(message).at(run.graph().join(split.file())));
             }
         }
+        Ok(Data::new(vocabulary, &train, valid))
+    }
+
+    /// The data of these triples.
+    pub fn new(vocabulary: Vocabulary, train: &[Triple], valid: Vec<Triple>) -> Data {
         let relations = vocabulary.relations.len();
-        let known = KnownAnswers::new([train.as_slice(), valid.as_slice()], relations);
-        Ok(Data { queries: QuerySet::new(&train, relations), valid, known, vocabulary })
+        let known = KnownAnswers::new([train, valid.as_slice()], relations);
+        Data { queries: QuerySet::new(train, relations), valid, known, vocabulary }
     }
 
     /// Number of entities.

@@ -4,7 +4,7 @@ use device::{Device, numbers_read};
 use kge::checkpoint::TensorReader;
 use kge::model::normal;
 use kge::{Backbone, Embedding, Matrix};
-use mkg::{Entity, KnownAnswers, Relation, Triple, Vocabulary};
+use mkg::{Entity, Relation, Triple, Vocabulary};
 use recipe::{Action, Neighbours, PolicyKeys, PolicyState, Precision, Softening, Term, Training};
 use serde_json::{Value, json};
 use stage::seed;
@@ -24,15 +24,8 @@ fn data() -> Data {
     let (train, valid): (Vec<Triple>, Vec<Triple>) =
         ((0..150).map(triple).collect(), (200..220).map(triple).collect());
     let relations = ["r", "s"].map(|key| Relation { key: key.into(), name: None });
-    Data {
-        queries: QuerySet::new(&train, 2),
-        known: KnownAnswers::new([train.as_slice(), valid.as_slice()], 2),
-        valid,
-        vocabulary: Vocabulary {
-            entities: vec![Entity::default(); ENTITIES as usize],
-            relations: relations.to_vec(),
-        },
-    }
+    let entities = vec![Entity::default(); ENTITIES as usize];
+    Data::new(Vocabulary { entities, relations: relations.to_vec() }, &train, valid)
 }
 
 fn model(rank: usize, name: &str) -> Model<f32> {
