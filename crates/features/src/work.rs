@@ -181,19 +181,19 @@ impl Context<'_> {
         Ok(Some(root))
     }
 
-    /// All images, with their digests where the graph's stage wrote them, else with their sizes: reading a folder of
-    /// photographs twice would double the work.
+    /// All images with their sizes, and with their digests where the graph's stage took them: reading a folder of photographs
+    /// twice would double the work. Times are not in it, so that a copied folder is the same.
     fn listing(&self, images_root: &Path) -> String {
-        let outputs = self.graph.outputs.iter();
-        let recorded: HashMap<PathBuf, &str> =
-            outputs.map(|record| (self.run.graph().join(&record.path), record.sha256.as_str())).collect();
+        let inputs = self.graph.inputs.iter();
+        let digests: HashMap<&str, &str> =
+            inputs.map(|record| (record.path.as_str(), record.sha256.as_str())).collect();
+        let folder = Path::new(self.graph.parameters["images"].as_str().unwrap_or("images"));
         let lines = self.entities.iter().flat_map(|entity| &entity.images).map(|path| {
-            let file = images_root.join(path);
-            let state = match recorded.get(&file) {
-                Some(sha256) => (*sha256).to_owned(),
-                None => file.metadata().map_or("unreadable".to_owned(), |data| data.len().to_string()),
-            };
-            format!("{path:?}\t{state}\n")
+            let size = images_root.join(path).metadata();
+            let size = size.map_or("unreadable".to_owned(), |data| data.len().to_string());
+            let digest = digests.get(format!("raw/{}", folder.join(path).display()).as_str());
+            let digest = digest.map_or(String::new(), |digest| format!("\t{digest}"));
+            format!("{path:?}\t{size}{digest}\n")
         });
         lines.collect()
     }
@@ -396,3 +396,6 @@ fn given_files(
     }
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests;
