@@ -8,7 +8,8 @@
 //!
 //! Lists of visual words (module `words`) become rows by the words' vectors.
 //!
-//! Texts beside a matrix, one for each row, are its keys; numbers beside it, which may be ids of another graph, are refused.
+//! Texts beside a matrix, one for each row, are its keys; whole numbers beside it, which may be ids of another graph, and
+//! anything else of as many items, are refused.
 //!
 //! HDF5 is not read: the pure Rust readers of it are young, and the C library is a dependency we do without.
 
@@ -17,7 +18,8 @@ use candle_core::{DType, Device, Tensor};
 use mkg::graph::Entity;
 use mkg::raw::{Lines, trimmed, unlike};
 use recipe::UnknownKeys;
-use safetensors::Dtype;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::Value;
 use stage::files::read_bytes;
 use stage::{Error, Result};
 use std::borrow::Cow;
@@ -66,8 +68,8 @@ type ReadArray = Box<dyn FnMut(&str) -> Result<Array>>;
 struct Tensors {
     /// Names and shapes, sorted by name.
     pub list: Vec<(String, Vec<usize>)>,
-    /// Lists beside the tensors.
-    pub lists: Vec<(String, Array)>,
+    /// Lists and dictionaries beside the tensors, with their number of items.
+    pub lists: Vec<(String, usize, Array)>,
     pub read: ReadArray,
 }
 
@@ -141,7 +143,7 @@ fn names(list: &[(String, Vec<usize>)]) -> String {
 fn matrix(mut tensors: Tensors, name: &str, shape: &[usize], keyed: bool) -> Result<GivenRows> {
     let &[count, width @ (1..)] = shape else { return Err(wrong_shape(name, shape)) };
     require_memory_for([shape])?;
-    let keys = if keyed { Vec::new() } else { keys_beside(&mut tensors, count)? };
+    let keys = if keyed { Vec::new() } else { keys_beside(&mut tensors, name, count)? };
     Ok(GivenRows { keys, count, width, values: numbers(&mut tensors.read, name)? })
 }
 
@@ -164,13 +166,18 @@ fn numbers(read: &mut ReadArray, name: &str) -> Result<Vec<f32>> {
     flat.map_err(unread)
 }
 
-/// The keys of `count` rows that stand beside them; none where nothing there names them.
-fn keys_beside(tensors: &mut Tensors, count: usize) -> Result<Vec<String>> {
-    let mut labels = std::mem::take(&mut tensors.lists);
-    for (name, _) in tensors.list.iter().filter(|(_, shape)| *shape == [count]) {
-        labels.push((name.clone(), (tensors.read)(name)?));
+/// The keys of the `count` rows in the tensor `rows` that stand beside it; none where nothing there names them.
+fn keys_beside(tensors: &mut Tensors, rows: &str, count: usize) -> Result<Vec<String>> {
+    let lists = std::mem::take(&mut tensors.lists).into_iter();
+    let mut labels: Vec<(String, Array)> =
+        lists.filter(|list| list.1 == count).map(|(name, _, list)| (name, list)).collect();
+    for (name, shape) in &tensors.list {
+        let is_list = matches!(shape.as_slice(), [n] | [n, 1] | [1, n] if *n == count);
+        if is_list && name != rows {
+            labels.push((name.clone(), (tensors.read)(name)?));
+        }
     }
-    labels.retain(|(_, array)| array.may_name(count));
+    labels.retain(|(_, array)| array.may_name_rows());
     let (name, holds) = match labels.as_slice() {
         [] => return Ok(Vec::new()),
         [(_, Array::Texts(keys))] => return Ok(keys.clone()),
@@ -185,20 +192,15 @@ fn keys_beside(tensors: &mut Tensors, count: usize) -> Result<Vec<String>> {
 }
 
 impl Array {
-    /// Tells whether these may be the keys of `count` rows. Numbers with a fraction, ids that count up and masks of zeros
-    /// and ones are not.
-    fn may_name(&self, count: usize) -> bool {
-        match self {
-            Array::Texts(texts) => texts.len() == count,
-            Array::Unread(_) => true,
-            Array::Numbers(numbers) => {
-                let whole = numbers.dtype().is_int() && numbers.dims() == [count];
-                let numbers = numbers.to_dtype(DType::I64).and_then(|numbers| numbers.to_vec1::<i64>());
-                let numbers = numbers.unwrap_or_default();
-                let counts_up = (0..).zip(&numbers).all(|(i, number)| i == *number);
-                whole && !counts_up && !numbers.iter().all(|n| matches!(n, 0 | 1))
-            }
-        }
+    /// Tells whether these, one for each row, may say whose the rows are. Numbers with a fraction, ids that count up and masks
+    /// of zeros and ones do not.
+    fn may_name_rows(&self) -> bool {
+        let Array::Numbers(numbers) = self else { return true };
+        let numbers = numbers.to_dtype(DType::F64).and_then(|numbers| numbers.flatten_all()?.to_vec1());
+        let numbers: Vec<f64> = numbers.unwrap_or_default();
+        let counts_up = numbers.iter().enumerate().all(|(i, number)| i as f64 == *number);
+        let is_mask = numbers.iter().all(|number| [0.0, 1.0].contains(number));
+        !counts_up && !is_mask && numbers.iter().all(|number| number.fract() == 0.0)
     }
 }
 
@@ -266,7 +268,9 @@ fn unread(error: candle_core::Error) -> Error {
 }
 
 fn open_safetensors(path: &Path) -> Result<Tensors> {
-    let file = BufferedSafetensors::new(read_bytes(path)?)
+    let bytes = read_bytes(path)?;
+    let lists = metadata(&bytes);
+    let file = BufferedSafetensors::new(bytes)
         .map_err(|e| Error::data("not a whole safetensors file").because(plain(e)))?;
     let tensors = file.tensors().into_iter();
     let mut list: Vec<_> = tensors.map(|(name, tensor)| (name, tensor.shape().to_vec())).collect();
@@ -280,7 +284,22 @@ fn open_safetensors(path: &Path) -> Result<Tensors> {
         };
         Ok(Array::Numbers(numbers))
     });
-    Ok(Tensors { list, lists: Vec::new(), read })
+    Ok(Tensors { list, lists, read })
+}
+
+/// The lists and objects that a safetensors file has as JSON in its metadata.
+fn metadata(bytes: &[u8]) -> Vec<(String, usize, Array)> {
+    let header = SafeTensors::read_metadata(bytes).ok();
+    let texts = header.and_then(|(_, header)| header.metadata().clone()).unwrap_or_default();
+    let lists = texts.into_iter().filter_map(|(name, text)| {
+        let count = match serde_json::from_str(&text).ok()? {
+            Value::Array(items) => items.len(),
+            Value::Object(items) => items.len(),
+            _ => return None,
+        };
+        Some((name, count, Array::Unread(Error::data("metadata"))))
+    });
+    lists.collect()
 }
 
 type Archive = ZipArchive<BufReader<File>>;

@@ -179,7 +179,7 @@ fn the_matrix_is_read_from_every_format() {
     for nothing in [bytes_of(&[0i64, 1]), bytes_of(&[1i64, 1])] {
         files.push(("ids that say nothing", "x.npz", with_ids(array("'<i8'", "2,", &nothing)), None));
     }
-    files.push(("one number for each row", "x.npz", with_ids(npy_of("2,", &VALUES[..2])), None));
+    files.push(("one number for each row", "x.npz", with_ids(npy_of("2,", &VALUES[3..5])), None));
     files.extend(torch_files().into_iter().map(|(what, bytes, tensor)| (what, "x.pt", bytes, tensor)));
     for (what, name, bytes, tensor) in files {
         let rows = read_file(name, &bytes, tensor).unwrap_or_else(|e| panic!("{name}, {what}: {e}"));
@@ -187,6 +187,11 @@ fn the_matrix_is_read_from_every_format() {
     }
     let (_dir, path) = file("x.npz", &with_ids(array("'<i8'", "2,", &bytes_of(&[5i64, 0]))));
     assert_eq!(read(&path, Wanted { tensor: None, keyed: true }).unwrap(), expected());
+    let (ids, names) = (array("'<i8'", "2, 1", &bytes_of(&[5i64, 0])), texts(&["Q2", "Q1"], 2));
+    let error = read_file("x.npz", &with_ids(ids), Some("features")).unwrap_err();
+    assert!(error.to_string().contains("`ids` beside the rows holds a whole number"), "{error}");
+    let named = with_ids(array("'<U2'", "2, 1", &names));
+    assert_eq!(read_file("x.npz", &named, Some("features")).unwrap().keys, ["Q2", "Q1"]);
 }
 
 #[test]
@@ -240,6 +245,12 @@ fn refused_npy() -> Vec<Refused> {
 fn refused_torch() -> Vec<Refused> {
     let whole_ids = rebuild_as("LongStorage", &[2], &[1], 0, b"");
     let both = dictionary(&[("a", &whole()), ("ids", &whole_ids)]);
+    let beside = |ids: &[u8]| torch_file(&dictionary(&[("a", &whole()), ("ids", ids)]), &VALUES);
+    let ids_of = dictionary(&[("Q2", b"K\x00"), ("Q1", b"K\x01")]);
+    let keys_of =
+        [b"}(K\x00".to_vec(), unicode("Q2"), b"K\x01".to_vec(), unicode("Q1"), b"u".to_vec()].concat();
+    let with_none = [b"](".to_vec(), unicode("Q2"), b"Ne".to_vec()].concat();
+    let not_read = "`ids` beside the rows holds something that is not read";
     let alien = dictionary(&[("state", &whole()), ("optimiser", b"cmy.own\nClass\n)R")]);
     let by_id = [b"}(K\x00".to_vec(), row(0), b"u".to_vec()].concat();
     let listed = [b"](".to_vec(), row(0), b"e".to_vec()].concat();
@@ -250,6 +261,10 @@ fn refused_torch() -> Vec<Refused> {
         (torch_file(&by_id, &VALUES), "whole numbers", "torch.stack([features[i]"),
         (torch_file(&alien, &VALUES), "`optimiser` is no plain tensor", "torch.save"),
         (torch_file(&both, &VALUES), "`ids` beside the rows holds a whole number", "`keys`"),
+        (beside(&ids_of), not_read, "`keys`"),
+        (beside(&keys_of), not_read, "`keys`"),
+        (beside(&with_none), not_read, "`keys`"),
+        (beside(b"](G@\x14\0\0\0\0\0\0K\x00e"), "`ids` beside the rows holds a whole number", "`keys`"),
         (torch_file_with(&whole(), &order), "byte order is `middle`", ""),
         (torch_file(&rebuild(&[200, 3], &[3, 1], 0), &VALUES), "needs 2400 bytes of numbers, there", ""),
         // Too few arguments, strides that do not fit the axes, none at all.
@@ -267,7 +282,11 @@ fn refusals_name_the_file_and_say_what_would_be_read() {
     let [long, short] = [0, 1].map(|i| tensor().get(i).unwrap());
     let widths = [("Q2", long), ("Q1", short.narrow(0, 0, 2).unwrap())];
     let ids = ("ids", Tensor::new(&[7i64, 3], &Device::Cpu).unwrap());
+    let header = r#"{"__metadata__":{"ids":"[\"Q2\",\"Q1\"]"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#;
+    let with_metadata =
+        [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes_of(&VALUES)].concat();
     let safetensors = vec![
+        (with_metadata, "`ids` beside the rows holds something that is not read", "`keys`"),
         (safetensors_of(&[("a", tensor()), ids]), "`ids` beside the rows", "`keys`"),
         (safetensors_of(&widths), "`Q2` has 3 numbers, but `Q1` has 2", ""),
         (safetensors_of(&[("a", tensor()), ("b", tensor())]), "two axes among a, b", "`tensor`"),
@@ -275,6 +294,7 @@ fn refusals_name_the_file_and_say_what_would_be_read() {
     ];
     let [whole, objects] = [array("'<i8'", "2,", &bytes_of(&[5i64, 0])), array("'|O'", "2,", b"\x80\x03N.")];
     let npz = vec![
+        (with_ids(npy_of("2,", &[5.0, 0.0])), "`ids` beside the rows holds a whole number", "`keys`"),
         (with_ids(whole), "`ids` beside the rows holds a whole number", "`keys`"),
         (with_ids(objects), "`ids` beside the rows holds something that is not read", "`keys`"),
     ];

@@ -20,7 +20,7 @@ const MAX_PICKLE: u64 = 256 << 20;
 #[derive(Default)]
 struct Described {
     tensors: BTreeMap<String, StoredTensor>,
-    lists: Vec<(String, Array)>,
+    lists: Vec<(String, usize, Array)>,
     /// The error of the first value that is no tensor, list, number or text.
     other: Option<Error>,
 }
@@ -144,12 +144,15 @@ impl Described {
 
     fn add(&mut self, name: String, value: Object, folder: &Path) -> Result<()> {
         match value {
+            Object::Dict(entries) if entries.iter().all(|(key, value)| is_plain(key) && is_plain(value)) => {
+                let unread = Array::Unread(in_tensor(&name, "is a dictionary"));
+                self.lists.push((name, entries.len(), unread))
+            }
             Object::Dict(entries) => self.add_all(&format!("{name}."), entries, folder)?,
             Object::List(items) | Object::Tuple(items) => {
-                self.lists.extend(labels(&items).map(|read| (name, read)))
+                self.lists.push((name, items.len(), labels(&items)))
             }
-            Object::Int(_) | Object::Long(_) | Object::Float(_) | Object::Unicode(_) => {}
-            Object::Bool(_) | Object::None => {}
+            value if is_plain(&value) => {}
             value => {
                 let negated = is_negated(&value);
                 let error = match value.into_tensor_info(Object::Unicode(name.clone()), folder) {
@@ -170,14 +173,28 @@ impl Described {
     }
 }
 
-/// A list of texts, or of whole numbers.
-fn labels(items: &[Object]) -> Option<Array> {
-    if let Some(texts) = items.iter().map(|item| item.clone().unicode().ok()).collect() {
-        return Some(Array::Texts(texts));
+fn is_plain(value: &Object) -> bool {
+    matches!(value, Object::Unicode(_) | Object::None) || number(value).is_some()
+}
+
+fn number(value: &Object) -> Option<f64> {
+    match value {
+        Object::Int(number) => Some(f64::from(*number)),
+        Object::Long(number) => Some(*number as f64),
+        Object::Float(number) => Some(*number),
+        Object::Bool(is_true) => Some(f64::from(u8::from(*is_true))),
+        _ => None,
     }
-    let numbers: Vec<i64> =
-        items.iter().map(|item| item.clone().int_or_long().ok()).collect::<Option<_>>()?;
-    Tensor::new(numbers, &Device::Cpu).ok().map(Array::Numbers)
+}
+
+/// A list of texts, or of numbers; any other is not read.
+fn labels(items: &[Object]) -> Array {
+    if let Some(texts) = items.iter().map(|item| item.clone().unicode().ok()).collect() {
+        return Array::Texts(texts);
+    }
+    let numbers: Option<Vec<f64>> = items.iter().map(number).collect();
+    let numbers = numbers.and_then(|numbers| Tensor::new(numbers, &Device::Cpu).ok());
+    numbers.map_or_else(|| Array::Unread(Error::data("a list")), Array::Numbers)
 }
 
 /// Returns whether the arguments that rebuild a tensor say that its numbers are stored with the other sign.
