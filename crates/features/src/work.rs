@@ -283,6 +283,12 @@ impl Context<'_> {
                 Ok(Ready::Given(given::join(&rows, file, mapping, &self.entities)?))
             }
             Features::Words { file, vectors, by_id, unknown_keys: unknown } => {
+                if *by_id && !self.lists_entities() {
+                    let message = format!("`features.{modality}.by_id`: no file lists the entities' ids");
+                    return Err(Error::data(message).at(file).hint(
+                        "import entities.tsv or entity2id.txt with them, or write the entities' keys here",
+                    ));
+                }
                 let rows = given::words(file, vectors, by_id.then_some(&self.entities))?;
                 let mapping = given::Mapping { keys: None, unknown: *unknown, zero_is_absent: true };
                 Ok(Ready::Given(given::join(&rows, file, mapping, &self.entities)?))
@@ -290,11 +296,16 @@ impl Context<'_> {
         }
     }
 
+    /// Tells whether a file of the dataset says which entity has which id.
+    fn lists_entities(&self) -> bool {
+        self.graph.summary["entities_listed"] != false
+    }
+
     /// Logs the order in which rows without keys are taken for entities.
     fn say_order(&self, modality: &Modality) {
         let first = self.entities.iter().take(3).map(|entity| format!("`{}`", entity.key));
         let first = first.collect::<Vec<_>>().join(", ");
-        if self.graph.summary["entities_listed"] != false {
+        if self.lists_entities() {
             tracing::info!("{modality}: row i is entity i of graph/entities.parquet ({first}, ...)");
         } else {
             tracing::warn!(

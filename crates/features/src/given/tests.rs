@@ -365,7 +365,7 @@ fn read_words(name: &str, bytes: &[u8], by_id: bool) -> Result<GivenRows> {
 
 #[test]
 fn features_are_the_mean_of_words_without_padding() {
-    let json = br#"{"2": [0, 1, 1, 3, 2], "0": [3, 3], "1": [2]}"#;
+    let json = "\u{feff}{\"2\": [0, 1, 1, 3, 2], \"0\": [3, 3], \"1\": [2]}".as_bytes();
     let rows = read_words("x.json", json, false).unwrap();
     assert_eq!(rows.keys, ["0", "1", "2"]);
     assert_eq!(rows.values, [0.0, 0.0, 8.0, -4.0, 2.25, 1.0]);
@@ -378,6 +378,7 @@ fn features_are_the_mean_of_words_without_padding() {
         ("x.json", br#"{"a": [4]}"#.as_slice(), "entry `a`: word 4, but there are 3 vectors"),
         ("x.json", br#"{"a": [-1]}"#, "invalid value"),
         ("x.json", br#"{"a": [[1]]}"#, "invalid type"),
+        ("x.json", br#"{"a": [1], "b": [1], "a": [2]}"#, "key `a` stands twice at line 1"),
         ("x.json", br#"{"0": [1], "3": [1]}"#, "`3` is no id in 0..3"),
         ("x.zip", b"junk", "a damaged zip archive"),
         ("x.zip", &two, "one JSON file was expected in it, but it has a.json, b.json"),

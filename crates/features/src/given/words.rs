@@ -1,9 +1,12 @@
 //! Visual words of entities, as MyGO publishes them: ids of a vocabulary that has a vector for each.
 
 use mkg::graph::Entity;
+use serde::Deserializer;
+use serde::de::{Error as _, MapAccess, Visitor};
 use stage::files::read_bytes;
 use stage::{Error, Result};
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::Path;
 
 use super::{GivenRows, Wanted, member, members, open_archive, read, require_memory};
@@ -53,7 +56,32 @@ fn lists(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
     // A number of two bytes or more with its comma becomes eight.
     require_memory(4 * bytes.len() as u64)?;
     let hint = "visual words are one object: {\"key\": [17, 8191, ...], ...}";
-    serde_json::from_slice(&bytes).map_err(|e| Error::data(e.to_string()).hint(hint))
+    let mut json =
+        serde_json::Deserializer::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
+    let lists = json.deserialize_map(Lists).and_then(|lists| json.end().map(|()| lists));
+    lists.map_err(|e| Error::data(e.to_string()).hint(hint))
+}
+
+/// Reads lists by key; a key that comes twice is an error.
+struct Lists;
+
+impl<'de> Visitor<'de> for Lists {
+    type Value = BTreeMap<String, Vec<usize>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("one object of lists")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut lists = BTreeMap::new();
+        while let Some((key, list)) = map.next_entry()? {
+            if lists.contains_key(&key) {
+                return Err(A::Error::custom(format!("key `{key}` stands twice")));
+            }
+            lists.insert(key, list);
+        }
+        Ok(lists)
+    }
 }
 
 fn unzipped(path: &Path) -> Result<Vec<u8>> {

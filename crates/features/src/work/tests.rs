@@ -2,6 +2,7 @@
 
 use super::*;
 use clap::Parser;
+use stage::Kind;
 
 const RECIPE: &str = "[features.visual]\nfrom = \"images\"\nencoder = \"random\"\n";
 
@@ -65,4 +66,22 @@ fn an_image_of_the_same_size_with_other_colours_gets_other_features() {
     let (first, again) = (made(), made());
     fixture.paint([9, 99, 9]);
     assert!(first == again && first != made());
+}
+
+/// Asserts that a recipe is refused as wrong data.
+#[track_caller]
+fn refused(made: Result<()>, words: &str) {
+    let error = made.unwrap_err();
+    assert!(error.kind() == Kind::Data && error.to_string().contains(words), "{error}");
+}
+
+#[test]
+fn ids_that_no_file_lists_name_nobody() {
+    let fixture = Fixture::new();
+    fixture.import();
+    let file = fixture.path("words.json");
+    std::fs::write(&file, "{}").unwrap();
+    let words =
+        format!("[features.w]\nfrom = \"words\"\nfile = {file:?}\nvectors = {file:?}\nby_id = true\n");
+    refused(fixture.make(&words), "words.json: `features.w.by_id`: no file lists the entities' ids");
 }
