@@ -104,18 +104,21 @@ impl Context<'_> {
                 is_of_hub && task.status() != Status::Fresh
             }
         };
-        if may_change && !self.args.common.is_status() {
+        let is_status = self.args.common.is_status();
+        if may_change && !is_status {
             plan = self.plan_with(modality, section, true);
         }
         let folder = self.run.features(modality);
         match plan {
             Ok(plan) => return Ok(Some(plan)),
             Err(Lack::Failed(error)) => return Err(error),
-            Err(Lack::Nothing(reason)) => {
-                let older = folder.join(stage::manifest::FILE).is_file();
-                let kept = if older { "; its features from another graph are still there" } else { "" };
-                tracing::warn!("{modality}: skipped, {reason}{kept}");
+            // The stages after this one would take them for this modality's.
+            Err(Lack::Nothing(reason)) if folder.join(stage::manifest::FILE).is_file() && !is_status => {
+                let message = format!("{reason}, so these features are of another graph or other parameters");
+                let error = Error::data(message).at(folder);
+                return Err(error.hint(format!("remove this folder and teachers/{modality}")));
             }
+            Err(Lack::Nothing(reason)) => tracing::warn!("{modality}: skipped, {reason}"),
             Err(Lack::Unfetched(encoder)) => {
                 self.args.common.say(&folder, &format!("unknown until {encoder} is fetched"));
             }

@@ -76,6 +76,19 @@ fn refused(made: Result<()>, words: &str) {
 }
 
 #[test]
+fn features_of_what_no_entity_has_any_more_are_refused() {
+    let fixture = Fixture::new();
+    fixture.import();
+    let texts = "[features.visual]\nfrom = \"text\"\nfields = [\"caption\"]\n";
+    fixture.make(texts).unwrap();
+    fixture.make(RECIPE).unwrap();
+    refused(
+        fixture.make(texts),
+        "features/visual: no entity has such a text, so these features are of another graph",
+    );
+}
+
+#[test]
 fn ids_that_no_file_lists_name_nobody() {
     let fixture = Fixture::new();
     fixture.import();
