@@ -89,8 +89,10 @@ impl Recipe {
         for modality in self.teachers.modality.keys() {
             self.check_modality(&format!("teachers.modality.{modality}"), modality)?;
         }
-        for modality in &self.soft_labels.teachers {
-            self.check_modality("soft_labels.teachers", modality)?;
+        let (key, teachers) = ("soft_labels.teachers", &self.soft_labels.teachers);
+        for (i, modality) in teachers.iter().enumerate() {
+            self.check_modality(key, modality)?;
+            require(!teachers[..i].contains(modality), key, &format!("names `{modality}` twice"))?;
         }
         if let Selection::Fixed { teachers } = &self.distill.selection {
             let key = "distill.selection.teachers";

@@ -226,6 +226,7 @@ fn senseless_values_are_refused() {
         "import.overlap_threshold=-1",
         "import.holdout_fraction=1",
         "soft_labels.rows_per_file=0",
+        "soft_labels.teachers=[\"structural\", \"structural\"]",
         "ensemble={ kind = \"policy\", folds = 2000 }",
         "ensemble={ kind = \"policy\", folds = 1 }",
         "ensemble={ kind = \"policy\", epochs = 1000000000000 }",
