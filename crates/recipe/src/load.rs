@@ -130,10 +130,13 @@ fn table_of(table: &Table, key: &str) -> Table {
     inner.map(|inner| (name.to_owned(), Value::Table(table_of(inner, rest)))).into_iter().collect()
 }
 
+/// The keys of a table, tags last, and each table in it behind its own keys.
 fn keys_of(table: &Table, prefix: &str) -> Vec<String> {
-    let keys = table.iter().flat_map(|(name, value)| match value {
-        Value::Table(inner) => keys_of(inner, &format!("{prefix}{name}.")),
-        _ => vec![format!("{prefix}{name}")],
+    let (tags, others): (Vec<_>, Vec<_>) = table.iter().partition(|(name, _)| TAGS.contains(&name.as_str()));
+    let keys = others.into_iter().chain(tags).flat_map(|(name, value)| {
+        let key = format!("{prefix}{name}");
+        let inner = value.as_table().map(|inner| keys_of(inner, &format!("{key}.")));
+        inner.into_iter().flatten().chain([key]).collect::<Vec<_>>()
     });
     keys.collect()
 }
@@ -172,7 +175,9 @@ fn assignment(text: &str) -> Result<Table> {
         Error::usage(format!("`--set {text}`: expected KEY=VALUE"))
             .hint("for example --set distill.term.gamma=4")
     })?;
-    let parsed = format!("v = {value}").parse::<Table>().ok().and_then(|mut table| table.remove("v"));
+    // A second line would be another key.
+    let parsed = format!("v = {value}").parse::<Table>().ok().filter(|table| table.len() == 1);
+    let parsed = parsed.and_then(|mut table| table.remove("v"));
     let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));
     let table = |name: &str, value| Table::from_iter([(name.to_owned(), value)]);
     let mut names = key.rsplit('.');

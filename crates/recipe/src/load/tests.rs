@@ -138,6 +138,13 @@ fn what_is_wrong_is_named_with_its_key_its_line_and_what_there_is() {
             ["`features.b.from`", "`images`"],
         ),
         ("[features.x]\nfrom = \"file\"\n", 2, ["`features.x.from`", "missing field `file`"]),
+        (
+            "[features.x]\nfrom = \"text\"\nmax_tokens = \"8\"\n",
+            3,
+            ["`features.x.max_tokens`", "invalid type"],
+        ),
+        ("[features.x]\n\n[features.y]\nfrom = \"text\"\n", 1, ["`features.x`", "missing field `from`"]),
+        ("seed = 1\n[features.\"a b\"]\nfrom = \"text\"\n", 2, ["`features.a b`", ""]),
         ("[distill.selection]\nreward = -20\n", 1, ["`distill.selection.penalty`", "below `reward`"]),
         ("seed = \n", 1, ["value", ""]),
     ] {
@@ -211,6 +218,7 @@ fn senseless_values_are_refused() {
         "distill.learning_rate=0",
         "distill.n3=nan",
         "teachers.rank=0",
+        "teachers.rank=4\nteachers.epochs=3",
         "teachers.batch=0",
         "teachers.patience=-1",
         "teachers.missing_rate=1.5",
