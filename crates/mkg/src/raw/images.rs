@@ -38,7 +38,7 @@ pub struct ImageReport {
 }
 
 /// Lists the images in `root` by entity, sorted. A sub-folder, or a single image, is named like the entity's key, like the key
-/// with its slashes as dots (`m.027rn` for `/m/027rn`), or like what follows the key's last slash.
+/// with its slashes as dots (`m.027rn` for `/m/027rn`), or like what follows the last slash of a URI or a path.
 pub(super) fn read_images(
     root: &Path,
     keys: &KeyMap,
@@ -69,7 +69,10 @@ pub(super) fn read_images(
 fn holders(keys: &KeyMap) -> HashMap<Cow<'_, str>, Vec<usize>> {
     let mut holders = keys.spelled(|_, key| key.into());
     let dotted = keys.spelled(|_, key| key.trim_start_matches('/').replace('/', ".").into());
-    for (name, ids) in dotted.into_iter().chain(keys.spelled(|_, key| last_segment(key).into())) {
+    // `AC/DC` is a name.
+    let is_path = |key: &str| key.starts_with('/') || key.contains("://");
+    let last = keys.spelled(|_, key| if is_path(key) { last_segment(key) } else { key }.into());
+    for (name, ids) in dotted.into_iter().chain(last) {
         holders.entry(name).or_insert(ids);
     }
     holders
@@ -341,6 +344,15 @@ mod tests {
             "{:?}",
             report.notes
         );
+    }
+
+    #[test]
+    fn a_slash_separates_only_in_uris_and_paths() {
+        let keys = of_keys(&["AC/DC", "/m/0_jm", "<http://w/Q42>"]);
+        let holders = holders(&keys);
+        let holder = |name| holders.get(name).map(Vec::as_slice);
+        let (found, nobody) = (["AC.DC", "0_jm", "Q42"].map(holder), ["DC", "w"].map(holder));
+        assert_eq!((found, nobody), ([Some(&[0][..]), Some(&[1]), Some(&[2])], [None, None]));
     }
 
     #[cfg(unix)]
