@@ -155,6 +155,21 @@ fn write(vocabulary: &Vocabulary, replies: &[Reply], format: Format, path: Optio
     Ok(())
 }
 
+/// The format that the name of the output says.
+fn by_name(output: Option<&Path>) -> Result<Format> {
+    let ending = output.map(output::ending).unwrap_or_default();
+    match ending.as_str() {
+        "tsv" => Ok(Format::Tsv),
+        "json" | "jsonl" | "ndjson" => Ok(Format::Json),
+        "parquet" => Ok(Format::Parquet),
+        "" | "txt" => Ok(Format::Table),
+        _ => {
+            let error = Error::usage(format!("--output: no format has names in .{ending}"));
+            Err(error.hint("name it .tsv, .jsonl, .parquet or .txt, or give --format"))
+        }
+    }
+}
+
 impl Arguments {
     fn unseen(&self) -> Option<Unseen> {
         let images = (!self.image.is_empty()).then(|| Unseen::Images(self.image.clone()));
@@ -163,14 +178,8 @@ impl Arguments {
     }
 
     fn format(&self) -> Result<Format> {
-        let ending = self.output.as_ref().and_then(|path| path.extension()?.to_str());
-        let by_name = match ending {
-            Some("tsv") => Format::Tsv,
-            Some("json" | "jsonl" | "ndjson") => Format::Json,
-            Some("parquet") => Format::Parquet,
-            _ => Format::Table,
-        };
-        match if self.json { Format::Json } else { self.format.unwrap_or(by_name) } {
+        let chosen = if self.json { Some(Format::Json) } else { self.format };
+        match chosen.map_or_else(|| by_name(self.output.as_deref()), Ok)? {
             Format::Parquet if self.output.is_none() => {
                 Err(Error::usage("Parquet is not for a terminal").hint("name a file with --output"))
             }

@@ -11,10 +11,14 @@ use serde_json::json;
 use stage::files::{write_atomically, write_bytes, write_json};
 use stage::{Error, Result};
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use crate::output::cell;
+
+const ABOUT: &str = "model.json";
+/// The files of `pykeen/`.
+const PYKEEN: [&str; 3] = ["model.safetensors", "entity_to_id.tsv", "relation_to_id.tsv"];
 
 /// Key and name of each row.
 type Labels = [[String; 2]];
@@ -35,6 +39,7 @@ pub(crate) fn export(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary)
         write_tsv(&folder.join(format!("{name}.tsv")), "key\tname", rows)?;
         write_word2vec(&folder.join(format!("{name}.vec")), labels, table)?;
     }
+    remove_older(folder)?;
     if model.backbone == Backbone::TuckER {
         write_npy(&folder.join("core.npy"), &model.core)?;
     }
@@ -46,7 +51,24 @@ pub(crate) fn export(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary)
         "entities": vocabulary.entities.len(), "relations": vocabulary.relations.len(),
         "score": score(model.backbone),
     });
-    write_json(&folder.join("model.json"), &about)
+    write_json(&folder.join(ABOUT), &about)
+}
+
+/// Removes what an older export has of its backbone alone.
+fn remove_older(folder: &Path) -> Result<()> {
+    if !folder.join(ABOUT).is_file() {
+        return Ok(());
+    }
+    let pykeen = PYKEEN.map(|name| folder.join("pykeen").join(name));
+    for path in pykeen.into_iter().chain([folder.join("core.npy")]) {
+        match std::fs::remove_file(&path) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::io(&path, e)),
+            _ => {}
+        }
+    }
+    // Somebody else's files may lie there.
+    let _ = std::fs::remove_dir(folder.join("pykeen"));
+    Ok(())
 }
 
 fn score(backbone: Backbone) -> &'static str {
@@ -121,8 +143,9 @@ fn write_pykeen(folder: &Path, model: &Model<f32>, entities: &Labels, relations:
     let tensors = NamedTensors::default()
         .matrix("entity_representations.0._embeddings.weight", &entity)
         .matrix("relation_representations.0._embeddings.weight", &relation);
-    tensors.write(&folder.join("model.safetensors"))?;
-    for (name, labels) in [("entity_to_id.tsv", entities), ("relation_to_id.tsv", relations)] {
+    let [weights, tables @ ..] = PYKEEN;
+    tensors.write(&folder.join(weights))?;
+    for (name, labels) in tables.into_iter().zip([entities, relations]) {
         write_tsv(&folder.join(name), "label", labels.iter().map(|[key, _]| cell(key)))?;
     }
     Ok(())

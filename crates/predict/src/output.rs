@@ -24,6 +24,11 @@ pub(crate) enum Format {
     Parquet,
 }
 
+/// The ending of a file's name without its dot, in small letters; empty where there is none.
+pub(crate) fn ending(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
+}
+
 /// One answer with all that names it.
 #[derive(Serialize)]
 pub(crate) struct Row<'a> {

@@ -8,7 +8,7 @@ use stage::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
 
-use crate::output::Label;
+use crate::output::{Label, ending};
 
 /// Number of rows that cannot be understood which a message shows.
 const SHOWN: usize = 5;
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
 
     /// All rows of a file of TSV or, by its extension, JSON lines; `-` is standard input.
     pub(crate) fn file(&self, path: &Path, rows: Rows) -> Result<Vec<Question>> {
-        let json = path.extension().is_some_and(|end| ["json", "jsonl", "ndjson"].iter().any(|e| end == *e));
+        let json = ["json", "jsonl", "ndjson"].contains(&ending(path).as_str());
         let headers = if json { &[][..] } else { &["head\trelation", "head\trelation\ttail"] };
         understand(path, headers, |line| {
             let words = if json { of_json(line) } else { split(line.split('\t')) };
@@ -176,8 +176,9 @@ fn text_of(path: &Path) -> Result<String> {
     if path != Path::new("-") {
         return read_text(path);
     }
-    std::io::read_to_string(std::io::stdin())
-        .map_err(|e| Error::data("not readable as text").at("standard input").because(e))
+    let text = std::io::read_to_string(std::io::stdin())
+        .map_err(|e| Error::data("not readable as text").at("standard input").because(e))?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 /// The words of two or three cells; the tail is asked for where there is no third one.
@@ -205,7 +206,7 @@ struct Fields {
 }
 
 fn of_json(line: &str) -> Result<Words, String> {
-    let fields: Fields = serde_json::from_str(line).map_err(|e| e.to_string())?;
+    let fields: Fields = serde_json::from_str(line).map_err(|e| format!("{e}; a line has one object"))?;
     Ok([fields.head, fields.relation, fields.tail].map(|field| field.as_deref().and_then(word)))
 }
 

@@ -2,7 +2,7 @@
 
 use dsom_tests::ends;
 use kge::complex::compose;
-use kge::{Matrix, Model, Scorer};
+use kge::{Backbone, Matrix, Model, Scorer};
 use mkg::Query;
 use serde_json::{Value, json};
 
@@ -24,11 +24,11 @@ fn many_questions_have_the_answers_of_as_many_calls() {
         lab.json(words).into_iter().map(number)
     });
     assert_eq!(together, alone.collect::<Vec<_>>());
-    let piped = lab.call("dsom-predict", &["--questions", "-", "--json"], QUESTIONS);
+    let piped = lab.call("dsom-predict", &["--questions", "-", "--json"], &format!("\u{feff}{QUESTIONS}"));
     assert_eq!(succeeds(&piped).lines().count(), together.len());
     let lines =
         ["{\"head\":\"Q0\",\"relation\":\"P0\"}", "{\"head\":\"Q0\",\"relation\":null,\"tail\":\"Q1\"}"];
-    let file = lab.file("questions.jsonl", &lines.join("\n"));
+    let file = lab.file("questions.JSONL", &lines.join("\n"));
     assert_eq!(lab.json(&["--questions", &file]), together[..6]);
 }
 
@@ -51,7 +51,8 @@ fn rows_that_cannot_be_understood_are_counted_and_the_first_ones_shown() {
     ends(&call, 65, &said);
     assert!(!lab.path("out.tsv").exists());
     let file = lab.file("wrong.jsonl", "{\"head\": \"Q0\", \"relatoin\": \"P0\"}\n[1]\n");
-    ends(&lab.predict(&["--questions", &file]), 65, &["line 1: unknown field `relatoin`", "line 2: "]);
+    let said = ["line 1: unknown field `relatoin`", "line 2: ", "; a line has one object"];
+    ends(&lab.predict(&["--questions", &file]), 65, &said);
     ends(&lab.predict(&["--questions", &lab.file("none", "")]), 65, &["no row"]);
     ends(&lab.predict(&["--questions", "nowhere.tsv"]), 66, &[]);
 }
@@ -91,9 +92,9 @@ fn hostile_names_stay_in_their_cells() {
 fn parquet_has_the_same_rows() {
     let lab = Lab::new();
     let file = lab.file("q.tsv", QUESTIONS);
-    succeeds(&lab.predict(&["--questions", &file, "--output", &lab.name("out.parquet")]));
+    succeeds(&lab.predict(&["--questions", &file, "--output", &lab.name("out.PARQUET")]));
     let (expected, mut rows) = (lab.json(&["--questions", &file]), 0);
-    mkg::graph::for_each_batch(&lab.path("out.parquet"), |batch| {
+    mkg::graph::for_each_batch(&lab.path("out.PARQUET"), |batch| {
         let keys = mkg::graph::texts(batch, "tail_key")?;
         let scores = mkg::graph::numbers::<arrow::datatypes::Float32Type>(batch, "score")?;
         for (i, expected) in expected.iter().enumerate() {
@@ -106,6 +107,9 @@ fn parquet_has_the_same_rows() {
     .unwrap();
     assert_eq!(rows, expected.len());
     ends(&lab.predict(&["Q0", "P0", "--format", "parquet"]), 2, &["--output"]);
+    let call = lab.predict(&["Q0", "P0", "--output", &lab.name("out.csv")]);
+    ends(&call, 2, &["no format has names in .csv", "give --format"]);
+    assert!(!lab.path("out.csv").exists());
 }
 
 /// A matrix from NumPy's format.
@@ -179,6 +183,10 @@ fn pykeen_has_pairs_of_numbers_and_inverses_beside_their_relations() {
     }
     let ids = std::fs::read_to_string(lab.path("export/pykeen/relation_to_id.tsv")).unwrap();
     assert_eq!(ids, "id\tlabel\n0\tP0\n1\tP1\n2\tP2\n");
+    // Another model takes its place as a whole.
+    lab.student("student-real", &Model { backbone: Backbone::DistMult, ..perfect() });
+    succeeds(&lab.predict(&["--model", "student-real", "--export", &lab.name("export")]));
+    assert!(!lab.path("export/pykeen").exists());
 }
 
 #[test]
