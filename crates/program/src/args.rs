@@ -1,5 +1,6 @@
 //! The command line that every program shares, and the frame around its `main`.
 
+use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -28,7 +29,7 @@ pub struct Common {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// Worker threads [default: all cores]; results do not depend on it
-    #[arg(long, value_name = "N", env = "SLURM_CPUS_PER_TASK")]
+    #[arg(long, value_name = "N", env = "SLURM_CPUS_PER_TASK", value_parser = RangedU64ValueParser::<usize>::new().range(..=1024))]
     threads: Option<usize>,
     /// Device to compute on: auto, cpu, cuda or cuda:N (from 0), metal, candle (for tests); see docs/gpu.md
     #[arg(long, value_name = "DEVICE", env = "DSOM_DEVICE", default_value = "auto")]
@@ -137,4 +138,23 @@ pub fn exit(result: Result<()>) -> ExitCode {
         tracing::info!("hint: {hint}");
     }
     ExitCode::from(error.kind().exit_code())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        common: Common,
+    }
+
+    #[test]
+    fn more_threads_than_any_machine_has_are_refused() {
+        let parse = |threads| Cli::try_parse_from(["x", "--run", "r", "--threads", threads]);
+        assert_eq!(parse("1024").unwrap().common.threads, Some(1024));
+        assert!(parse("1025").is_err());
+    }
 }
