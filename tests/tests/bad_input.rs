@@ -37,6 +37,8 @@ fn a_stage_without_its_input_says_what_to_run() {
     let run = Run::new();
     run.fails("dsom-teachers", &[], 66, &["graph", "has not finished", "run `dsom-import` first"]);
     run.succeeds("dsom-import", &[]);
+    run.fails("dsom-teachers", &["--modality", "visual"], 66, &["run `dsom-features` first"]);
+    run.fails("dsom-teachers", &["--modality", "visul"], 2, &["no modality `visul` among [features]"]);
     run.fails("dsom-soft-labels", &[], 66, &["no teacher has finished", "run `dsom-teachers`"]);
     run.fails("dsom-distill", &[], 66, &["soft-labels", "run `dsom-soft-labels` first"]);
 }

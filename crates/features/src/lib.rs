@@ -25,6 +25,7 @@ mod weights;
 mod work;
 
 pub use table::FeatureTable;
+pub use work::require_section;
 
 use stage::{Error, Kind, Result};
 

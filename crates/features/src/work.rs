@@ -52,14 +52,23 @@ pub(crate) fn run(args: &Arguments) -> Result<()> {
 
 /// The modalities asked for, or all that the recipe has.
 fn selected<'a>(recipe: &'a Recipe, asked: &[Modality]) -> Result<Vec<(&'a Modality, &'a Features)>> {
-    if let Some(modality) = asked.iter().find(|modality| !recipe.features.contains_key(*modality)) {
-        let known = recipe.features.keys().map(Modality::as_str).collect::<Vec<_>>().join(", ");
-        let known = if known.is_empty() { "no [features]" } else { &known };
-        let error = Error::usage(format!("no modality `{modality}` among [features]"));
-        return Err(error.hint(format!("the recipe has {known}")));
-    }
+    asked.iter().try_for_each(|modality| require_section(recipe, modality))?;
     let features = recipe.features.iter();
     Ok(features.filter(|(modality, _)| asked.is_empty() || asked.contains(modality)).collect())
+}
+
+/// Refuses a modality that has no section in the recipe's `[features]`.
+///
+/// # Errors
+/// [`stage::Kind::Usage`].
+pub fn require_section(recipe: &Recipe, modality: &Modality) -> Result<()> {
+    if recipe.features.contains_key(modality) {
+        return Ok(());
+    }
+    let known = recipe.features.keys().map(Modality::as_str).collect::<Vec<_>>().join(", ");
+    let known = if known.is_empty() { "no [features]" } else { &known };
+    let error = Error::usage(format!("no modality `{modality}` among [features]"));
+    Err(error.hint(format!("the recipe has {known}")))
 }
 
 /// The graph, and what the command line says beside the recipe.

@@ -36,10 +36,13 @@ fn run(arguments: &Arguments) -> Result<()> {
     let rate = arguments.missing_rate.map(|rate| format!("teachers.missing_rate={rate}"));
     let seed = arguments.missing_seed.map(|seed| format!("teachers.missing_seed={seed}"));
     let recipe = arguments.common.recipe_with(&rate.into_iter().chain(seed).collect::<Vec<_>>())?;
-    let mut modalities = arguments.modality.clone();
+    let (run, mut modalities) = (arguments.common.run(), arguments.modality.clone());
+    for modality in modalities.iter().filter(|m| !m.is_structural() && !run.features(m).is_dir()) {
+        dsom_features::require_section(&recipe, modality)?;
+    }
     if modalities.is_empty() {
         modalities.push(Modality::structural());
-        modalities.extend(arguments.common.run().finished("features")?);
+        modalities.extend(run.finished("features")?);
     }
     modalities.iter().try_for_each(|modality| train(&arguments.common, &recipe, modality))
 }
