@@ -34,17 +34,21 @@ impl Plan {
         }
         let mut import = import.clone();
         import.name.get_or_insert_with(|| folder_name(root));
-        find(root, &mut import.entities, ENTITIES)?;
-        find(root, &mut import.relations, RELATIONS)?;
+        find(root, &mut import.entities, ENTITIES);
+        find(root, &mut import.relations, RELATIONS);
         find_split(root, &mut import.train, Split::Train)?;
-        find(root, &mut import.valid, &split_names(Split::Valid))?;
+        find(root, &mut import.valid, &split_names(Split::Valid));
         find_split(root, &mut import.test, Split::Test)?;
-        find_texts(root, &mut import.names, NAMES)?;
-        find_texts(root, &mut import.descriptions, DESCRIPTIONS)?;
-        find_texts(root, &mut import.relation_names, RELATION_NAMES)?;
+        find_texts(root, &mut import.names, NAMES);
+        find_texts(root, &mut import.descriptions, DESCRIPTIONS);
+        find_texts(root, &mut import.relation_names, RELATION_NAMES);
         find_images(root, &mut import.images)?;
         let plan = Plan { root: root.to_owned(), import };
         match plan.files().iter().map(|file| plan.path(file)).find(|path| !path.is_file()) {
+            Some(path) if path.symlink_metadata().is_ok() => {
+                let error = Error::missing("not a file, or a link that leads to none").at(path);
+                Err(error.hint("rename it, or name the file that is meant in the recipe's [import]"))
+            }
             Some(absent) => Err(Error::missing("no such file").at(absent)),
             None => Ok(plan),
         }
@@ -101,31 +105,25 @@ fn split_names(split: Split) -> [String; 4] {
     [format!("{split}.tsv"), format!("{split}2id.txt"), format!("{split}.txt"), split.to_string()]
 }
 
-fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) -> Result<()> {
+/// Takes the first file that is there; what is there and no file is not absent, but refused with all that is to be read.
+fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) {
     if file.is_none() {
-        *file = there(root, usual)?.into_iter().next();
+        let (mut files, others): (Vec<_>, Vec<_>) =
+            there(root, usual).partition(|name| root.join(name).is_file());
+        files.extend(others);
+        *file = files.into_iter().next();
     }
-    Ok(())
 }
 
-/// The files with these names that are there.
-///
-/// # Errors
-/// If one is there but no file: it is not one that is absent.
-fn there(root: &Path, usual: &[impl AsRef<str>]) -> Result<Vec<PathBuf>> {
-    let mut files: Vec<PathBuf> = usual.iter().map(|name| name.as_ref().into()).collect();
-    files.retain(|name| root.join(name).symlink_metadata().is_ok());
-    match files.iter().map(|name| root.join(name)).find(|path| !path.is_file()) {
-        Some(path) => Err(Error::missing("not a file, or a link that leads to none")
-            .at(path)
-            .hint("rename it, or name the file that is meant in the recipe's [import]")),
-        None => Ok(files),
-    }
+/// Those of the names that something in the folder has.
+fn there(root: &Path, usual: &[impl AsRef<str>]) -> impl Iterator<Item = PathBuf> {
+    let usual = usual.iter().map(|name| PathBuf::from(name.as_ref()));
+    usual.filter(|name| root.join(name).symlink_metadata().is_ok())
 }
 
 fn find_split(root: &Path, file: &mut Option<PathBuf>, split: Split) -> Result<()> {
     let usual = split_names(split);
-    find(root, file, &usual)?;
+    find(root, file, &usual);
     if file.is_none() {
         let error = Error::missing(format!("no {split} triples here")).at(root);
         let usual = usual.join(", ");
@@ -134,14 +132,13 @@ fn find_split(root: &Path, file: &mut Option<PathBuf>, split: Split) -> Result<(
     Ok(())
 }
 
-fn find_texts(root: &Path, sources: &mut Vec<TextSource>, usual: &[&str]) -> Result<()> {
+fn find_texts(root: &Path, sources: &mut Vec<TextSource>, usual: &[&str]) {
     if sources.is_empty() {
-        sources.extend(there(root, usual)?.into_iter().map(|file| {
+        sources.extend(there(root, usual).map(|file| {
             let join = if name(&file).contains("id2name") { Join::Id } else { Join::Auto };
             TextSource { file, join, ..TextSource::default() }
         }));
     }
-    Ok(())
 }
 
 fn find_images(root: &Path, folder: &mut Option<PathBuf>) -> Result<()> {
@@ -188,5 +185,8 @@ mod tests {
         let dir = folder(&["train", "test", "valid/x", "ent_id"].map(|file| (file, "")));
         let error = Plan::resolve(dir.path(), &Import::default()).unwrap_err();
         assert!(error.to_string().ends_with("valid: not a file, or a link that leads to none"), "{error}");
+        let dir = folder(&["train.txt", "train/x", "test", "valid"].map(|file| (file, "")));
+        let plan = Plan::resolve(dir.path(), &Import::default()).unwrap();
+        assert_eq!(plan.split(Split::Train), Some(Path::new("train.txt")), "beside a folder of that name");
     }
 }
