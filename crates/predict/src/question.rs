@@ -3,9 +3,10 @@
 
 use mkg::{EntityId, Query, RelationId, Triple, Vocabulary};
 use serde::Deserialize;
-use stage::files::read_text;
+use stage::files::{read_text, text};
 use stage::{Error, Result};
 use std::collections::HashMap;
+use std::io::Read;
 use std::path::Path;
 
 use crate::output::{Label, ending};
@@ -176,9 +177,9 @@ fn text_of(path: &Path) -> Result<String> {
     if path != Path::new("-") {
         return read_text(path);
     }
-    let text = std::io::read_to_string(std::io::stdin())
-        .map_err(|e| Error::data("not readable as text").at("standard input").because(e))?;
-    Ok(text.trim_start_matches('\u{feff}').to_owned())
+    let (mut bytes, standard) = (Vec::new(), "standard input");
+    std::io::stdin().read_to_end(&mut bytes).map_err(|e| Error::io(standard, e))?;
+    text(bytes).map_err(|e| e.at(standard))
 }
 
 /// The words of two or three cells; the tail is asked for where there is no third one.

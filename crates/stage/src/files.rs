@@ -207,8 +207,8 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// The text in a file's bytes, without a byte order mark.
 ///
 /// # Errors
-/// [`crate::Kind::Data`] for anything but UTF-8 without NUL, named as what it looks like.
-fn text(bytes: Vec<u8>) -> Result<String> {
+/// [`Kind::Data`] for anything but UTF-8 without NUL, named as what it looks like.
+pub fn text(bytes: Vec<u8>) -> Result<String> {
     if let Some((_, what, remedy)) = BINARY.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
         return Err(Error::data(format!("{what}, not UTF-8 text")).hint(*remedy));
     }

@@ -3,7 +3,7 @@
 use mkg::graph::Entity;
 use serde::Deserializer;
 use serde::de::{Error as _, MapAccess, Visitor};
-use stage::files::read_bytes;
+use stage::files::{read_bytes, text};
 use stage::{Error, Result};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -56,8 +56,8 @@ fn lists(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
     // A number of two bytes or more with its comma becomes eight.
     require_memory(4 * bytes.len() as u64)?;
     let hint = "visual words are one object: {\"key\": [17, 8191, ...], ...}";
-    let mut json =
-        serde_json::Deserializer::from_slice(bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes));
+    let text = text(bytes)?;
+    let mut json = serde_json::Deserializer::from_str(&text);
     let lists = json.deserialize_map(Lists).and_then(|lists| json.end().map(|()| lists));
     lists.map_err(|e| Error::data(e.to_string()).hint(hint))
 }
