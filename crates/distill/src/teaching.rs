@@ -26,7 +26,7 @@ pub struct Teaching<'a> {
     pub(crate) policy: Option<Policy<'a, f32>>,
     /// MulDE's Senior, which integrates what was chosen, if there is one.
     pub(crate) senior: Option<Senior>,
-    /// What a rule has chosen for every training query. With neither policy nor rule, chance draws every strategy alike.
+    /// The choices of a rule for all training queries. With neither policy nor rule, chance draws every strategy alike.
     rule: Option<Vec<Strategy>>,
     seed: u64,
     draws: ChaCha8Rng,

@@ -147,8 +147,8 @@ impl Table {
         {
             let metric = self.metrics.first().map_or("", |metric| metric.title());
             notes.push(format!(
-                "Δ is the difference in {metric} to {label}, query by query over the seeds that both have, with a p-value by {rounds} rounds of paired \
-                 approximate randomisation; * where it is below {SIGNIFICANT} after Holm's adjustment for the \
+                "Δ is the difference in {metric} to {label}, query by query over the seeds that both have, with a p-value by \
+                 {rounds} rounds of paired approximate randomisation; * where it is below {SIGNIFICANT} after Holm's adjustment for the \
                  comparisons on a dataset."
             ));
         }
@@ -246,19 +246,20 @@ fn resampled(spec: &Spec, columns: &[Vec<f64>]) -> Vec<Interval> {
 
 /// Compares the first metric of the rows that are `alike` with the baseline's, over the seeds that both have.
 fn compare(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)], baseline: usize, alike: &[usize]) {
-    let shared = |this: usize, other: usize| {
+    let shared = |this: usize, other: usize| -> Vec<&RankTable> {
         let ((row, tables), others) = (&rows[this], &rows[other].0.seeds);
         let shared = row.seeds.iter().zip(tables).filter(|(seed, _)| others.contains(seed));
-        by_query(&shared.map(|(_, table)| *table).collect::<Vec<_>>(), spec.metrics[0])
+        shared.map(|(_, table)| *table).collect()
     };
-    let has_shared =
-        |row: &usize| rows[*row].0.seeds.iter().any(|seed| rows[baseline].0.seeds.contains(seed));
-    let compared: Vec<usize> =
-        alike.iter().copied().filter(|row| *row != baseline && has_shared(row)).collect();
-    let differences: Vec<Vec<f64>> = compared
-        .iter()
-        .map(|row| shared(*row, baseline).iter().zip(shared(baseline, *row)).map(|(a, b)| a - b).collect())
-        .collect();
+    let compared = alike.iter().copied().filter(|row| *row != baseline).filter_map(|row| {
+        let [these, those] = [shared(row, baseline), shared(baseline, row)];
+        let difference = |(this, that)| this - that;
+        (!these.is_empty()).then(|| {
+            let [these, those] = [these, those].map(|tables| by_query(&tables, spec.metrics[0]));
+            (row, these.into_iter().zip(those).map(difference).collect())
+        })
+    });
+    let (compared, differences): (Vec<usize>, Vec<Vec<f64>>) = compared.unzip();
     let p_values: Vec<f64> = differences
         .iter()
         .map(|differences| randomisation(differences, spec.statistics.rounds, spec.statistics.seed))
