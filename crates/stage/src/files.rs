@@ -26,10 +26,26 @@ const BINARY: [(&[u8], &str, &str); 12] = [
 ];
 
 /// First words of texts that stand in the place of the file that was meant.
-const STAND_INS: [(&str, &str, &str); 3] = [
+const STAND_INS: [(&str, &str, &str); 7] = [
     ("version https://git-lfs", "a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull"),
     ("<!doctype html", "a web page, not the file itself", "download the file again"),
     ("<html", "a web page, not the file itself", "download the file again"),
+    ("<?xml", "XML, perhaps a server's error, not the file itself", "download the file again"),
+    (
+        "404: not found",
+        "a server's error, not the file itself",
+        "is its address right? download the file again",
+    ),
+    (
+        "entry not found",
+        "a server's error, not the file itself",
+        "is its address right? download the file again",
+    ),
+    (
+        "repository not found",
+        "a server's error, not the file itself",
+        "is its address right? download the file again",
+    ),
 ];
 
 /// Writes `path` through a temporary sibling that is renamed into place once `write` has succeeded and its content has
@@ -209,18 +225,19 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// # Errors
 /// [`Kind::Data`] for anything but UTF-8 without NUL, named as what it looks like.
 pub fn text(bytes: Vec<u8>) -> Result<String> {
-    if let Some((_, what, remedy)) = BINARY.iter().find(|(magic, ..)| bytes.starts_with(magic)) {
-        return Err(Error::data(format!("{what}, not UTF-8 text")).hint(*remedy));
-    }
+    // Also a text may begin so; only what is none is something else.
+    let binary = BINARY.iter().find(|(magic, ..)| bytes.starts_with(magic));
+    let binary = binary.map(|(_, what, remedy)| Error::data(format!("{what}, not UTF-8 text")).hint(*remedy));
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
         let hint =
             "is it UTF-16, or no text at all? a text is converted by: iconv -f UTF-16 -t UTF-8 OLD > NEW";
-        return Err(Error::data("a NUL byte, which no text has").line(line_of(&bytes, at)).hint(hint));
+        let error = || Error::data("a NUL byte, which no text has").line(line_of(&bytes, at)).hint(hint);
+        return Err(binary.unwrap_or_else(error));
     }
     let mut text = String::from_utf8(bytes).map_err(|e| {
         let line = line_of(e.as_bytes(), e.utf8_error().valid_up_to());
         let hint = "is it Latin-1 or Windows-1252? then convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW";
-        Error::data("not valid UTF-8").line(line).hint(hint)
+        binary.unwrap_or_else(|| Error::data("not valid UTF-8").line(line).hint(hint))
     })?;
     if text.starts_with('\u{feff}') {
         text.remove(0);
@@ -369,7 +386,7 @@ mod tests {
             (b"a\nb\0\n".to_vec(), "line 2: a NUL byte", "no text at all"),
             (b"a\n\xe9t\xe9\n".to_vec(), "line 2: not valid UTF-8", "Latin-1"),
             (b"\x1f\x8b\x08\x00".to_vec(), "compressed by gzip", "gunzip"),
-            (b"PK\x03\x04rest".to_vec(), "a zip archive", "unpack"),
+            (b"PK\x03\x04\x14\0rest".to_vec(), "a zip archive", "unpack"),
             (pointer, "a pointer of Git LFS", "git lfs pull"),
             (b"\n<!DOCTYPE html><title>Quota exceeded".to_vec(), "a web page", "download"),
         ] {
@@ -384,5 +401,6 @@ mod tests {
     fn a_byte_order_mark_is_no_part_of_the_text() {
         assert_eq!(text("\u{feff}č\r\n".into()).unwrap(), "č\r\n");
         assert_eq!(text(Vec::new()).unwrap(), "");
+        assert_eq!(text("PAR1\tF2R\n".into()).unwrap(), "PAR1\tF2R\n", "a gene");
     }
 }

@@ -76,6 +76,54 @@ fn headers() {
         ("test.tsv", b"Kopf\tArt\tEnde\nc\tr\tb\n"),
     ];
     refused(&NAMED, &others, &["train.tsv: line 1", "a header, not a triple"]);
+    // Pandas numbers columns that have no names.
+    let numbered = OPENKE[2..].iter().map(|(name, _)| (name.replace("2id", ""), "0\t1\t2\n1\t0\t3\n"));
+    let numbered: Vec<(String, &str)> = numbered.collect();
+    let numbered: Vec<File> = numbered.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+    let relations: File = ("relation2id.txt", b"r 0\ns 1\n");
+    refused(&[OPENKE[0], relations], &numbered, &["train.txt: line 1", "numbers of columns"]);
+    let parts: File = ("train.tsv", b"a\tr\tb\nhead\trelation\ttail\nb\tr\td\n");
+    case(&NAMED, &[parts], &[], 0, &["line 2 of train is `head\trelation\ttail`: is it the header"]);
+}
+
+#[test]
+fn ids_are_those_of_one_list() {
+    let table = |text: &'static str| ("entities.tsv", text.as_bytes());
+    let two = table("key\tname\nd\tDelta\nc\tGamma\nb\tBeta\na\tAlpha\n");
+    refused(&OPENKE, &[two], &["entities.tsv and entity2id.txt both list the entities", "`import.entities`"]);
+    case(&OPENKE, &[two], &["--set", "import.entities=\"entity2id.txt\""], 0, &[]);
+    let turned = table("key\tid\nd\t3\nc\t2\nb\t1\na\t0\n");
+    refused(&OPENKE[1..], &[turned], &["entities.tsv", "column `id` has 3 where", "gives 0"]);
+    case(&OPENKE[1..], &[table("Key\tId\na\t0\nb\t1\nc\t2\nd\t3\n")], &[], 0, &["4 entities"]);
+    case(
+        &OPENKE[1..],
+        &[table("key\tid\na\t70\nb\t1\nc\t2\nd\t3\n")],
+        &[],
+        0,
+        &["columns id, of which none"],
+    );
+    refused(&OPENKE[1..], &[("entity2id.txt", b"a,0\nb,1\n")], &["line 1", "CSV, with commas"]);
+}
+
+#[test]
+fn marks_at_the_end_of_lines() {
+    let tail = |end: &str| {
+        let files =
+            [NAMED[1], NAMED[2], ("train.tsv", format!("b\tr\ta{end}\na .\tr\tb{end}\n").leak().as_bytes())];
+        imported(&files, &[]).0[0][2].clone()
+    };
+    assert_eq!([tail(" ."), tail("\t."), tail("")], ["a", "a", "a"]);
+    let train: File = ("train.tsv", b"u . s .\tr\ta\na\tr\tu . s .\nb\tr\td\n");
+    assert_eq!(imported(&[train, NAMED[1], NAMED[2]], &[]).0[1][2], "u . s .");
+    let glued: File = ("train.tsv", b"ex:a\tr\tex:b.\nex:b\tr\tex:a.\n");
+    case(&NAMED, &[glued], &[], 0, &["all tails end in `.`, and no head does"]);
+}
+
+#[test]
+fn what_a_server_says_is_no_file() {
+    refused(&NAMED, &[("valid.tsv", b"404: Not Found")], &["valid.tsv: a server's error"]);
+    let gene: File = ("entity2text.txt", b"PAR1\tF2R\na\tAlpha\n");
+    case(&NAMED, &[gene], &[], 0, &["entities with a name"]);
 }
 
 #[test]
@@ -86,6 +134,11 @@ fn columns_in_another_order_and_files_left_out() {
         ("test.tsv", b"c\td\tr\n"),
     ];
     case(&NAMED, &tails_first, &[], 0, &["4 of 4 relations are entities, too"]);
+    refused(
+        &both(),
+        &tails_first,
+        &["relation `b` is not among the relations", "are the columns head, relation, tail?"],
+    );
     let others: [File; 2] = [("dev.txt", b"a\tr\tb\n"), ("Makefile", b"")];
     case(&NAMED, &others, &[], 0, &["not read: dev.txt; to read one"]);
 }
@@ -118,6 +171,13 @@ fn n_triples() {
     reads_alike(&plain, &[("train.tsv", glued.as_bytes())]);
     let lonely: File = ("train.tsv", b"# a comment\n<x> <y> <z> .\n<a> <r> <b> .\n<b> <r> <a> .\n");
     case(&NAMED, &[lonely], &[], 0, &["the first line of train, `<x> <y> <z> .`, stands on another"]);
+    let marked: File = ("train.tsv", b"<a>\t<r>\t<b>\n#NLP\t<r>\t<b>\n# so it is\n");
+    assert_eq!(imported(&[marked, NAMED[1], NAMED[2]], &[]).0[1], ["#NLP", "<r>", "<b>"]);
+    refused(
+        &NAMED,
+        &[("train.tsv", b"{\"h\": \"a\", \"r\": \"r\", \"t\": \"b\"}\n")],
+        &["line 1", "is it JSON?"],
+    );
 }
 
 #[test]
@@ -208,6 +268,9 @@ fn texts_that_are_odd_are_told() {
     let none = "none of its 2 texts belongs to this graph, which has no key `Alpha`";
     told("d.txt", "Alpha\tx\nQ7\ty\n", 0, &[none]);
     told("d.txt", "a,b,A town.\n", 65, &["found no tab", "CSV"]);
+    told("d.jsonl", "{\"key\": \"a\", \"text\": \"x\"}\n", 65, &["found no tab", "JSON"]);
+    let nan: File = ("train.tsv", b"a\tr\tnan\nb\tr\td\n");
+    case(&NAMED, &[nan], &[], 0, &["one entity is `nan`: where that is a missing value"]);
 }
 
 #[test]
@@ -230,6 +293,17 @@ fn texts_go_to_the_key_they_name() {
         ("entity2text.txt", b"a\tof a\nhttp://x/a\tof x\nhttp://y/a\tof y\n"),
     ];
     assert_eq!(names(&addresses, &[]), ["of x", "of a", "of y"]);
+    // Numbers of another dataset, some of which are ids here.
+    let foreign: File = ("entity2text.txt", b"1\tToy Story\n3\tHeat\n260\tStar Wars\n");
+    refused(&OPENKE, &[foreign], &["line 3: id 260 is out of range 0..4", "ids of another dataset"]);
+    let wikidata: File = ("train.tsv", b"Q5\tr\tQ30\nQ30\tr\tQ42\nQ42\tr\tQ1\n");
+    let numbers: File = ("entity2text.txt", b"0\thuman\n1\tUnited States\n2\tAdams\n3\tuniverse\n");
+    assert_eq!(names(&[wikidata, numbers, NAMED[1], NAMED[2]], &[])[3], "none");
+    let entries = r#"{"0": {"entity": "d", "text": "of d"}, "1": {"entity": "c", "text": "of c"}}"#;
+    let set = |more: &str| format!("import.names=[{{file=\"d.json\", field=\"text\"{more}}}]");
+    let files = [OPENKE.as_slice(), &[("d.json", entries.as_bytes())]].concat();
+    case(&files, &[], &["--set", &set("")], 65, &["may be ids of the graph", "`key_field`"]);
+    assert_eq!(names(&files, &["--set", &set(", key_field=\"entity\"")])[2..], ["of c", "of d"]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn uneven(line: &str, found: usize) -> Error {
     }
 }
 
-/// The lines of a file of keys, without the comments of N-Triples.
+/// The lines of a file of keys, without the comments of N-Triples, and without the dots where every line ends in one.
 ///
 /// # Errors
 /// [`stage::Kind::Data`] for CSV; and for a line with blanks between its keys where other lines have tabs or are statements
@@ -34,7 +34,10 @@ pub(super) fn rows(lines: &Lines) -> Result<impl Iterator<Item = (u64, &str)>> {
     refuse_separated(lines)?;
     let tabs = lines.numbered().any(|(_, line)| line.contains('\t'));
     let statements = lines.numbered().any(|(_, line)| is_statement(line));
-    let rows = move || lines.numbered().filter(move |(_, line)| !(statements && line.starts_with('#')));
+    // Three keys between tabs are a triple, whatever the first begins with.
+    let is_comment = |line: &str| line.starts_with('#') && !(line.contains('\t') && keys(line).is_ok());
+    let rows = move || lines.numbered().filter(move |(_, line)| !(statements && is_comment(line)));
+    let dotted = rows().all(|(_, line)| [" .", "\t."].iter().any(|end| line.trim_end().ends_with(end)));
     // Where a line has no three keys either, what is wrong is said better elsewhere.
     let mut odd =
         rows().filter(|(_, line)| !line.contains('\t') && !is_statement(line) && keys(line).is_ok());
@@ -45,11 +48,14 @@ pub(super) fn rows(lines: &Lines) -> Result<impl Iterator<Item = (u64, &str)>> {
     };
     match odd.next().filter(|_| tabs || statements) {
         Some((number, line)) => Err(lines.error(number, format!("{lacks}: `{line:.60}`"))),
-        None => Ok(rows()),
+        None => Ok(rows().map(move |(number, line)| match line.trim_end().strip_suffix(" .") {
+            Some(rest) if dotted && line.contains('\t') => (number, rest),
+            _ => (number, line),
+        })),
     }
 }
 
-/// The three keys of a line, without the dot that ends it in N-Triples and some datasets.
+/// The three keys of a line, without a dot behind them.
 pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
     let line = line.trim_start_matches(BLANK).trim_end();
     if is_directive(line) {
@@ -66,9 +72,7 @@ pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
     }
     let filled = cells.iter().filter(|cell| !cell.is_empty()).count();
     match cells[..] {
-        [head, relation, tail] if filled == 3 => {
-            Ok([head, relation, if tabs { tail.strip_suffix(" .").unwrap_or(tail) } else { tail }])
-        }
+        [head, relation, tail] if filled == 3 => Ok([head, relation, tail]),
         [_, _, _] => Err(uneven(line, filled)),
         _ => Err(uneven(line, cells.len())),
     }
@@ -107,7 +111,8 @@ fn statement(line: &str) -> Option<Result<[&str; 3]>> {
         }
         more if resource(more).is_some() => {
             let error = Error::data("a fourth term: N-Quads, not N-Triples");
-            Some(Err(error.hint("leave the graph's name out: a triple has three terms")))
+            Some(Err(error
+                .hint("leave out what is no part of a triple: a graph's name behind it, or an id before it")))
         }
         _ => None,
     }
@@ -132,7 +137,8 @@ fn resource(text: &str) -> Option<(&str, &str)> {
 pub(super) fn is_header(line: &str) -> bool {
     let separators: &[char] = if line.contains('\t') { &['\t'] } else { &[',', ';', '|', ' '] };
     let cells: Vec<String> = line.split(separators).map(bare).filter(|cell| !cell.is_empty()).collect();
-    (3..=6).contains(&cells.len())
+    !line.starts_with(['{', '['])
+        && (3..=6).contains(&cells.len())
         && ROLES.iter().all(|role| cells.iter().any(|cell| role.split(' ').any(|word| is_word(cell, word))))
 }
 
@@ -153,12 +159,8 @@ pub(super) fn hint(line: &str) -> Option<String> {
     if is_header(line) {
         return Some("is it a header? triple files have none: take it out".to_owned());
     }
-    if cells == 1 {
-        for (separator, name) in SEPARATORS {
-            if line.split(separator).count() > 2 || line.starts_with('"') && line.contains(separator) {
-                return Some(separated(name));
-            }
-        }
+    if let Some(hint) = separated(line, 3) {
+        return Some(hint);
     }
     if trimmed(line).parse::<u64>().is_ok() {
         return Some("is it a count line? only OpenKE's files of ids have one".to_owned());
@@ -172,10 +174,20 @@ pub(super) fn hint(line: &str) -> Option<String> {
     }
 }
 
-fn separated(name: &str) -> String {
-    format!(
-        "is it CSV, with {name} and perhaps quotes? write tabs: in pandas to_csv(path, sep=\"\\t\", header=False, index=False)"
-    )
+/// A guess at a line without tabs that should have so many columns: JSON, or CSV.
+pub(super) fn separated(line: &str, columns: usize) -> Option<String> {
+    if line.starts_with(['{', '[']) {
+        return Some("is it JSON? write columns, with tabs between them".to_owned());
+    }
+    let fits = |separator| {
+        line.split(separator).count() >= columns || line.starts_with('"') && line.contains(separator)
+    };
+    let separator = SEPARATORS.iter().find(|(separator, _)| fits(*separator) && !line.contains('\t'));
+    separator.map(|(_, name)| {
+        format!(
+            "is it CSV, with {name} and perhaps quotes? write tabs: in pandas to_csv(path, sep=\"\\t\", header=False, index=False)"
+        )
+    })
 }
 
 /// Refuses a file without a tab whose every line has the same three or more fields between commas, semicolons or bars:
@@ -189,9 +201,9 @@ fn refuse_separated(lines: &Lines) -> Result<()> {
         let first = counts.next().unwrap_or(0);
         first > 2 && counts.all(|count| count == first)
     });
-    let (Some((_, name)), Some((number, _))) = (separator, lines.numbered().next()) else { return Ok(()) };
+    let (Some((_, name)), Some((number, line))) = (separator, lines.numbered().next()) else { return Ok(()) };
     let message = format!("the fields are separated by {name}, not tabs");
-    Err(lines.error(number, message).hint(separated(name)))
+    Err(lines.error(number, message).hint(separated(line, 3).unwrap_or_default()))
 }
 
 /// The number of fields between separators, of which those within quotes are none.
@@ -221,7 +233,7 @@ mod tests {
             assert_eq!(read(line).unwrap(), ["<a>", "<r>", "<b>"], "{line}");
         }
         assert_eq!(read("_:x <r> _:y.").unwrap(), ["_:x", "<r>", "_:y"]);
-        assert_eq!(read("<http://a b>\t<r>\tNew York .").unwrap(), ["<http://a b>", "<r>", "New York"]);
+        assert_eq!(read("<http://a b>\t<r>\tNew York .").unwrap(), ["<http://a b>", "<r>", "New York ."]);
         assert_eq!(read("<3\tlikes\tcats").unwrap(), ["<3", "likes", "cats"]);
     }
 

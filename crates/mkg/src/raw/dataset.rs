@@ -7,12 +7,12 @@ use std::path::PathBuf;
 
 use super::columns;
 use super::images::{ImageFile, ImageReport, elsewhere, read_images};
-use super::join::{TextKind, TextReport, gather};
-use super::keys::{Listing, Listings, entity_name, look, relation_name};
+use super::join::{PLACEHOLDERS, TextKind, TextReport, gather};
+use super::keys::{KeyMap, Listing, Listings, entity_name, look, relation_name};
 use super::lines::Lines;
 use super::plan::Plan;
 use super::triples::{decide, read_triples};
-use crate::{Entity, Relation, Split, Triple, Vocabulary};
+use crate::{Entity, EntityId, Relation, Split, Triple, Vocabulary};
 
 /// A published split.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -70,6 +70,8 @@ impl Dataset {
             unread(&entities),
             unread(&relations),
             misplaced(&entities, &relations),
+            missing_values(&entities),
+            splits.get(&Split::Train).and_then(|train| glued(train, &entities.keys)),
             plan.left_out()?,
         ];
         let notes = notes.into_iter().flatten().collect();
@@ -156,7 +158,10 @@ fn read_splits(
         let triples = read_triples(lines, format, listings)?;
         splits.insert(*split, PublishedSplit::new(triples));
     }
-    let note = if format == TripleFormat::Named { lonely_first_lines(&files, &splits)? } else { None };
+    let note = match format {
+        TripleFormat::Named => lonely_first_lines(&files, &splits)?.or(header_within(&files, &splits)?),
+        _ => None,
+    };
     Ok((splits, note))
 }
 
@@ -193,17 +198,8 @@ fn lonely_first_lines(
     files: &[(Split, Lines)],
     splits: &BTreeMap<Split, PublishedSplit>,
 ) -> Result<Option<String>> {
-    let all = || splits.values().flat_map(|split| &split.lines);
-    let is_lonely = |first: &Triple| {
-        let met = all().filter(|other| *other != first).any(|other| {
-            let ends = [other.head, other.tail];
-            other.relation == first.relation || ends.contains(&first.head) || ends.contains(&first.tail)
-        });
-        !met && all().any(|other| other != first)
-    };
-    let Some((split, lines)) = files.iter().find(|(split, _)| is_lonely(&splits[split].lines[0])) else {
-        return Ok(None);
-    };
+    let lonely = files.iter().find(|(split, _)| is_lonely(&splits[split].lines[0], splits));
+    let Some((split, lines)) = lonely else { return Ok(None) };
     let (number, line) = columns::rows(lines)?.next().unwrap_or_default();
     if splits.values().all(|other| other.lines[0] == splits[split].lines[0]) {
         let message =
@@ -213,6 +209,32 @@ fn lonely_first_lines(
     Ok(Some(format!(
         "nothing of the first line of {split}, `{line:.60}`, stands on another: is it a header?"
     )))
+}
+
+/// Tells whether no other triple has a key of this one.
+fn is_lonely(triple: &Triple, splits: &BTreeMap<Split, PublishedSplit>) -> bool {
+    let others = || splits.values().flat_map(|split| &split.lines).filter(|other| *other != triple);
+    let met = others().any(|other| {
+        let ends = [other.head, other.tail];
+        other.relation == triple.relation || ends.contains(&triple.head) || ends.contains(&triple.tail)
+    });
+    !met && others().next().is_some()
+}
+
+/// A sentence about a header behind the first line.
+fn header_within(
+    files: &[(Split, Lines)],
+    splits: &BTreeMap<Split, PublishedSplit>,
+) -> Result<Option<String>> {
+    for (split, lines) in files {
+        let mut rows = columns::rows(lines)?.zip(&splits[split].lines).skip(1);
+        let header = rows.find(|((_, line), triple)| columns::is_header(line) && is_lonely(triple, splits));
+        if let Some(((number, line), _)) = header {
+            let said = "is it the header of one of several files that were put together?";
+            return Ok(Some(format!("line {number} of {split} is `{line}`: {said}")));
+        }
+    }
+    Ok(None)
 }
 
 fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String) -> Option<String> {
@@ -225,6 +247,22 @@ fn misplaced(entities: &Listing, relations: &Listing) -> Option<String> {
     let both = relations.keys.all.iter().filter(|key| entities.keys.id(key).is_some()).count();
     (2 * both > all).then(|| {
         format!("{both} of {all} relations are entities, too: are the columns head, relation, tail?")
+    })
+}
+
+/// A sentence about an entity that is a word for a missing value.
+fn missing_values(entities: &Listing) -> Option<String> {
+    let word = PLACEHOLDERS.iter().find(|word| entities.keys.id(word).is_some())?;
+    Some(format!("one entity is `{word}`: where that is a missing value, leave the triple out"))
+}
+
+/// A sentence about a mark that every tail ends in, and no head.
+fn glued(train: &PublishedSplit, keys: &KeyMap) -> Option<String> {
+    let end = |id: EntityId| keys.all[id.index()].chars().next_back();
+    let mark = end(train.triples.first()?.tail).filter(|mark| ['.', ';', ','].contains(mark))?;
+    let is_glued = |triple: &Triple| end(triple.tail) == Some(mark) && end(triple.head) != Some(mark);
+    train.triples.iter().all(is_glued).then(|| {
+        format!("all tails end in `{mark}`, and no head does: is it part of the keys? put a blank before it, or take it out")
     })
 }
 

@@ -15,7 +15,7 @@ use super::texts::{TextRow, read_source};
 use super::triples::is_number;
 
 /// Words that programs write where there is no text.
-const PLACEHOLDERS: [&str; 12] =
+pub(super) const PLACEHOLDERS: [&str; 12] =
     ["nan", "NaN", "NAN", "None", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A", "undefined"];
 
 /// The meaning of a text for its entity or relation.
@@ -127,6 +127,11 @@ impl Joined {
             Join::Id if listing.open => return Err(without_ids(path, listing.called)),
             way => join(path, &rows, keys, way)?,
         };
+        if source.join == Join::Auto && joined.report.join == Join::Id && source.field.is_some() {
+            let message = "its keys may be ids of the graph, or the numbers of its entries";
+            let hint = "say which: `join = \"id\"`, or `key_field` for the field that names the entity";
+            return Err(Error::data(message).at(path).hint(hint));
+        }
         joined.report.rows = rows.len() + repeated.len();
         joined.report.repeated += repeated.len();
         if let Some(key) = repeated.first() {
@@ -227,7 +232,7 @@ fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
         return Ok(spelled);
     }
     if ids >= FAR_MORE * found {
-        refuse_from_one(path, rows, keys.all.len())?;
+        refuse_beyond(path, rows, keys.all.len())?;
         return Ok(by_id);
     }
     let message = format!("its keys may be those of {found} entities, or the ids of {ids}");
@@ -235,16 +240,18 @@ fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
     Err(Error::data(message).at(path).hint(hint))
 }
 
-/// Refuses rows that have one id too high and not the lowest: each text would go to the neighbour of its entity.
-fn refuse_from_one(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
-    let row_of = |id| rows.iter().find(|row| row.key.parse() == Ok(id));
-    match (row_of(count), row_of(0)) {
-        (Some(row), None) => {
-            let error = row.error(path, format!("id {count} is out of range 0..{count}, and there is no 0"));
-            Err(error.hint("do the ids begin at 1? those of this graph begin at 0: subtract 1"))
-        }
-        _ => Ok(()),
-    }
+/// Refuses numbers beyond the graph's ids: they are the ids of something else, or begin at 1, and each of the others would
+/// take its text to a wrong entity.
+fn refuse_beyond(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
+    let ids = || rows.iter().filter_map(|row| Some((row, row.key.parse::<usize>().ok()?)));
+    let Some((row, id)) = ids().find(|(_, id)| *id >= count) else { return Ok(()) };
+    let from_one = ids().all(|(_, id)| (1..=count).contains(&id));
+    let (no_0, hint) = if from_one {
+        (", and there is no 0", "do the ids begin at 1? those of this graph begin at 0: subtract 1")
+    } else {
+        ("", "are they the ids of another dataset? `ids` in the recipe names its map")
+    };
+    Err(row.error(path, format!("id {id} is out of range 0..{count}{no_0}")).hint(hint))
 }
 
 fn by_spelling(rows: &[TextRow], keys: &KeyMap) -> Joined {
@@ -254,7 +261,9 @@ fn by_spelling(rows: &[TextRow], keys: &KeyMap) -> Joined {
     for way in [Some(Join::LastSegment), numbers.then_some(Join::WithoutFirstLetter)].into_iter().flatten() {
         let other = join_by(rows, keys, way);
         let (found, more) = (best.named.len(), other.named.len());
-        if more > 0 && more >= FAR_MORE * found {
+        // A few hits are chance.
+        let many = 2 * more > rows.len().min(keys.all.len());
+        if many && more >= FAR_MORE * found {
             best = other;
         } else if more > found {
             let (used, unused) = (word(best.report.join), word(other.report.join));
@@ -308,17 +317,11 @@ fn join_by(rows: &[TextRow], keys: &KeyMap, join: Join) -> Joined {
 }
 
 fn check_ids(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
-    for row in rows {
-        match row.key.parse::<usize>() {
-            Ok(id) if id < count => {}
-            Ok(id) => return Err(row.error(path, format!("id {id} is out of range 0..{count}"))),
-            Err(_) => {
-                let error = row.error(path, format!("expected an id, found `{}`", row.key));
-                return Err(error.hint("leave `join` out to take the way that finds most"));
-            }
-        }
+    if let Some(row) = rows.iter().find(|row| row.key.parse::<usize>().is_err()) {
+        let error = row.error(path, format!("expected an id, found `{}`", row.key));
+        return Err(error.hint("leave `join` out to take the way that finds most"));
     }
-    Ok(())
+    refuse_beyond(path, rows, count)
 }
 
 #[cfg(test)]

@@ -82,14 +82,16 @@ impl KeyMap {
 fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, u64)> {
     let line = trimmed(line);
     let (key, id) = line.rsplit_once('\t').or_else(|| line.rsplit_once(' ')).ok_or_else(|| {
-        let hint = columns::hint(line);
+        let hint = columns::separated(line, 2);
         let hint = hint.unwrap_or_else(|| "an id map holds `key<TAB>id` or `key id`".to_owned());
         lines.error(number, "expected a key and an id, found one column").hint(hint)
     })?;
     let (key, id) = (trimmed(key), trimmed(id));
     if key.contains('\t') {
         let error = lines.error(number, "expected a key and an id, found more columns");
-        return Err(error.hint("an id map holds `key<TAB>id`"));
+        return Err(
+            error.hint("an id map holds `key<TAB>id`; the header of a readable table begins with `key`")
+        );
     }
     let parsed = id.parse().map_err(|_| {
         let hint = "an id map has the key first, the id last, and no header; a readable table begins with a header \
@@ -158,8 +160,9 @@ impl Listing {
 
 /// `key<TAB>0` is the first line of an id map that has an entity called "key".
 fn is_header(line: &str) -> bool {
-    let mut cells = line.split('\t');
-    cells.next() == Some("key") && cells.next().is_none_or(|second| second.parse::<u32>().is_err())
+    let mut cells = line.split('\t').map(trimmed);
+    cells.next().is_some_and(|first| first.eq_ignore_ascii_case("key"))
+        && cells.next().is_none_or(|second| second.parse::<u32>().is_err())
 }
 
 fn read_table(lines: &Lines, header: &str) -> Result<(KeyMap, Columns)> {
@@ -183,7 +186,24 @@ fn read_table(lines: &Lines, header: &str) -> Result<(KeyMap, Columns)> {
             column.push(filled(cell));
         }
     }
-    Ok((keys, names.into_iter().skip(1).zip(columns).collect()))
+    let columns = names.into_iter().skip(1).zip(columns).collect();
+    refuse_other_ids(&columns).map_err(|error| error.at(lines.path()))?;
+    Ok((keys, columns))
+}
+
+/// Refuses a column of ids that are not those of the lines' order.
+fn refuse_other_ids(columns: &Columns) -> Result<()> {
+    let Some(cells) = columns.get("id") else { return Ok(()) };
+    let ids: Option<Vec<usize>> = cells.iter().map(|cell| cell.as_ref()?.parse().ok()).collect();
+    let ids = ids.filter(|ids| ids.iter().all(|id| *id < ids.len())).unwrap_or_default();
+    match (0..).zip(ids).find(|(place, id)| place != id) {
+        Some((place, id)) => {
+            let message = format!("the column `id` has {id} where the order of the lines gives {place}");
+            Err(Error::data(message)
+                .hint("sort the table by `id`, or leave that column out if it is another's"))
+        }
+        None => Ok(()),
+    }
 }
 
 /// The part behind the last `/` or `#` of a key, without a closing `>`; the whole key where that is nothing.

@@ -34,8 +34,8 @@ impl Plan {
         }
         let mut import = import.clone();
         import.name.get_or_insert_with(|| folder_name(root));
-        find(root, &mut import.entities, ENTITIES);
-        find(root, &mut import.relations, RELATIONS);
+        find_listing(root, &mut import.entities, ENTITIES, "entities")?;
+        find_listing(root, &mut import.relations, RELATIONS, "relations")?;
         find_split(root, &mut import.train, Split::Train)?;
         find(root, &mut import.valid, &split_names(Split::Valid));
         find_split(root, &mut import.test, Split::Test)?;
@@ -113,6 +113,18 @@ fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) {
         files.extend(others);
         *file = files.into_iter().next();
     }
+}
+
+/// Takes the one file that lists the keys: of two, each in an order of its own, either may be the one that ids count by.
+fn find_listing(root: &Path, file: &mut Option<PathBuf>, usual: &[&str], called: &str) -> Result<()> {
+    if file.is_none()
+        && let [one, other, ..] = &there(root, usual).collect::<Vec<_>>()[..]
+    {
+        let message = format!("{} and {} both list the {called}", one.display(), other.display());
+        return Err(Error::data(message).at(root).hint(format!("name the one to read in `import.{called}`")));
+    }
+    find(root, file, usual);
+    Ok(())
 }
 
 /// Those of the names that something in the folder has.

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::columns;
-use super::keys::{KeyMap, decode_percents};
+use super::keys::{Listing, decode_percents};
 use super::lines::{Lines, filled, trimmed};
 
 /// A key with its text; `None` where the text is empty.
@@ -75,8 +75,10 @@ fn read_rows(path: &Path) -> Result<Vec<TextRow>> {
     }
     let rows = lines.body()?.map(|(number, line)| {
         let (key, text) = line.split_once('\t').ok_or_else(|| {
-            let csv = columns::hint(line).filter(|hint| hint.contains("CSV"));
-            let hint = csv.unwrap_or_else(|| "is a text broken over two lines?".to_owned());
+            let hint = columns::separated(line, 3);
+            let hint = hint.unwrap_or_else(|| {
+                "is a text broken over two lines, or are there commas for tabs?".to_owned()
+            });
             lines.error(number, "expected key<TAB>text, found no tab").hint(hint)
         })?;
         Ok(TextRow::new(Some(number), key, text))
@@ -202,7 +204,7 @@ fn text<'a>(key: &str, entry: &'a Value, field: &Option<String>) -> Result<Optio
 }
 
 fn fields(entry: &Value) -> String {
-    let names = entry.as_object().map(|fields| fields.keys().map(|name| format!("`{name}`")));
+    let names = entry.as_object().map(|fields| fields.keys().take(8).map(|name| format!("`{name}`")));
     names.map_or("no fields".to_owned(), |names| names.collect::<Vec<_>>().join(", "))
 }
 
@@ -210,7 +212,7 @@ fn fields(entry: &Value) -> String {
 /// links. A key without a translation finds nothing, one with several finds them all.
 fn translate(root: &Path, source: &TextSource, mut rows: Vec<TextRow>) -> Result<Vec<TextRow>> {
     if let Some(ids) = &source.ids {
-        let keys = KeyMap::of(&Lines::read(&root.join(ids))?)?.all;
+        let keys = Listing::read("keys", Some(&root.join(ids)))?.keys.all;
         for row in &mut rows {
             let key = row.key.parse::<usize>().ok().and_then(|id| keys.get(id)).ok_or_else(|| {
                 let (key, count) = (&row.key, keys.len());

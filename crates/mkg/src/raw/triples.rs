@@ -19,12 +19,13 @@ const SET: &str = "set `import.format` to \"named\" (keys), \"ids\" (head relati
 /// The format of all `files`: the one that is asked for, or the one that they can be read in.
 pub(super) fn decide(asked: TripleFormat, files: &[&Lines], listings: &Listings) -> Result<TripleFormat> {
     files.iter().try_for_each(|file| refuse_header(file, listings))?;
+    refuse_numbered_columns(files)?;
     if asked != TripleFormat::Auto {
         return Ok(asked);
     }
     let Some(numbers) = files.iter().find(|file| is_of_numbers(file)) else { return Ok(TripleFormat::Named) };
     let counted = files.iter().find(|file| file.count_line().is_some());
-    let uncounted = files.iter().find(|file| file.count_line().is_none());
+    let uncounted = files.iter().find(|file| file.count_line().is_none() && file.first().is_some());
     if let (Some(counted), Some(uncounted)) = (counted, uncounted) {
         let other = counted.path().display();
         let message = format!("no count line, as {other} has one: the files are in different formats");
@@ -54,6 +55,22 @@ fn refuse_header(lines: &Lines, Listings { entities, relations }: &Listings) -> 
     let hint =
         "triple files have no header, and columns in the order head, relation, tail: take the line out";
     Err(lines.error(number, format!("a header, not a triple: `{line:.60}`")).hint(hint))
+}
+
+/// Refuses the header that pandas writes for columns without names.
+fn refuse_numbered_columns(files: &[&Lines]) -> Result<()> {
+    let numbers = |file: &Lines| {
+        file.first().is_some_and(|line| columns::three(line).is_ok_and(|of| of == ["0", "1", "2"]))
+    };
+    match files {
+        [first, _, ..] if files.iter().all(|file| numbers(file)) => {
+            let error = first.error(1, "all splits begin with `0 1 2`: numbers of columns, not a triple");
+            Err(error.hint(
+                "write them without a header: in pandas to_csv(path, sep=\"\\t\", header=False, index=False)",
+            ))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Refuses ids without a map of them, or keys that are numbers.
@@ -130,6 +147,7 @@ pub(super) fn read_triples(
     listings: &mut Listings,
 ) -> Result<Vec<Triple>> {
     let triples = match format {
+        _ if lines.first().is_none() => Vec::new(),
         TripleFormat::Openke if lines.count_line().is_none() => {
             let hint = "without one the format is `ids` (head relation tail) or `named`";
             return Err(lines.error(1, "expected a count line").hint(hint));
@@ -197,7 +215,12 @@ fn range_hint(name: &str, id: usize, entities: usize, relations: usize) -> Strin
 fn by_key(lines: &Lines, Listings { entities, relations }: &mut Listings) -> Result<Vec<Triple>> {
     let triples = columns::rows(lines)?.map(|(number, line)| {
         let triple = columns::keys(line).and_then(|[head, relation, tail]| {
-            let (head, relation) = (entities.id("head", head)?, relations.id("relation", relation)?);
+            let head = entities.id("head", head)?;
+            let relation =
+                relations.id("relation", relation).map_err(|error| match entities.keys.id(relation) {
+                    Some(_) => error.hint("it is an entity: are the columns head, relation, tail?"),
+                    None => error,
+                })?;
             Ok(Triple::new(head, relation, entities.id("tail", tail)?))
         });
         triple.map_err(|error| lines.locate(number, error))
