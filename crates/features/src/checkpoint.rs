@@ -326,6 +326,18 @@ mod tests {
             (true, json!({ "vocab_size": 0 }), "vocab_size is 0"),
             (true, json!({ "num_hidden_layers": 1_u64 << 60 }), "num_hidden_layers is 1152"),
             (true, json!({ "hidden_act": "wave" }), "hidden_act: unknown variant `wave`"),
+            (true, json!({ "is_decoder": true }), "is_decoder true is not supported"),
+            (true, json!({ "model_type": "roberta", "is_decoder": true }), "is_decoder true"),
+            (
+                true,
+                json!({ "model_type": "modernbert", "pad_token_id": 0, "rope_parameters": { "full_attention": { "rope_type": "linear" } } }),
+                "rope_type \"linear\" is not supported",
+            ),
+            (
+                true,
+                json!({ "model_type": "nomic_bert", "rotary_emb_fraction": 0.5 }),
+                "rotary_emb_fraction 0.5",
+            ),
             (true, json!({ "num_attention_heads": 0 }), "num_attention_heads is 0"),
             (true, json!({ "num_attention_heads": 3 }), "no multiple"),
             (false, json!({ "model_type": "deit" }), "unknown variant `deit`, expected one of `vit`"),

@@ -69,7 +69,7 @@ struct Tensors {
     /// Names and shapes, sorted by name.
     pub list: Vec<(String, Vec<usize>)>,
     /// Lists and dictionaries beside the tensors, with their number of items.
-    pub lists: Vec<(String, usize, Array)>,
+    pub lists: Vec<(String, Option<usize>, Array)>,
     pub read: ReadArray,
 }
 
@@ -123,12 +123,17 @@ fn rows(tensors: Tensors, wanted: Wanted) -> Result<GivenRows> {
         let (name, shape) = found.ok_or_else(missing)?;
         return matrix(tensors, name, shape, wanted.keyed);
     }
-    let matrices: Vec<&(String, Vec<usize>)> = list.iter().filter(|(_, shape)| shape.len() == 2).collect();
+    let matrices: Vec<&(String, Vec<usize>)> = list.iter().filter(|(_, shape)| shape.len() >= 2).collect();
     match (list.as_slice(), matrices.as_slice()) {
-        (_, [(name, shape)]) | ([(name, shape)], _) => matrix(tensors, name, shape, wanted.keyed),
+        (_, [(name, shape)]) | ([(name, shape)], _) => {
+            if list.len() > 1 {
+                tracing::info!("of {} tensors `{name}` is read: it has two axes", list.len());
+            }
+            matrix(tensors, name, shape, wanted.keyed)
+        }
         _ if list.iter().all(|(_, shape)| matches!(shape.as_slice(), [_] | [1, _])) => by_key(tensors),
         _ => {
-            let message = format!("{} tensors with two axes among {}", matrices.len(), names(&list));
+            let message = format!("{} tensors with two axes or more among {}", matrices.len(), names(&list));
             Err(Error::data(message).hint("name one with `tensor` in the recipe"))
         }
     }
@@ -170,17 +175,18 @@ fn numbers(read: &mut ReadArray, name: &str) -> Result<Vec<f32>> {
 fn keys_beside(tensors: &mut Tensors, rows: &str, count: usize) -> Result<Vec<String>> {
     let lists = std::mem::take(&mut tensors.lists).into_iter();
     let mut labels: Vec<(String, Array)> =
-        lists.filter(|list| list.1 == count).map(|(name, _, list)| (name, list)).collect();
+        lists.filter(|list| list.1.is_none_or(|n| n == count)).map(|(name, _, list)| (name, list)).collect();
     for (name, shape) in &tensors.list {
-        let is_list = matches!(shape.as_slice(), [n] | [n, 1] | [1, n] if *n == count);
-        if is_list && name != rows {
+        let is_beside = matches!(shape.as_slice(), [n] | [n, _] | [1, n] if *n == count);
+        if is_beside && name != rows {
             labels.push((name.clone(), (tensors.read)(name)?));
         }
     }
     labels.retain(|(_, array)| array.may_name_rows());
     let (name, holds) = match labels.as_slice() {
         [] => return Ok(Vec::new()),
-        [(_, Array::Texts(keys))] => return Ok(keys.clone()),
+        [(_, Array::Texts(keys))] if keys.len() == count => return Ok(keys.clone()),
+        [(name, Array::Texts(keys))] if keys.len() > count => (name, "several texts for each"),
         [(name, Array::Numbers(_)), ..] => (name, "a whole number for each"),
         [(name, Array::Unread(_)), ..] => (name, "something that is not read"),
         [(name, Array::Texts(_)), ..] => (name, "a text for each, and something else does, too"),
@@ -207,7 +213,9 @@ impl Array {
 fn wrong_shape(name: &str, shape: &[usize]) -> Error {
     let error = Error::data(format!("tensor `{name}` has shape {shape:?}, expected (entity, width)"));
     match shape {
-        [_] => error.hint("in Python: one number for each entity is features.reshape(-1, 1)"),
+        [_] => error.hint(
+            "in Python: one number for each entity is features.reshape(-1, 1), one entity's vector features.reshape(1, -1)",
+        ),
         [_, _, _, ..] => error.hint("in Python: features.reshape(len(features), -1)"),
         _ => error,
     }
@@ -288,7 +296,7 @@ fn open_safetensors(path: &Path) -> Result<Tensors> {
 }
 
 /// The lists and objects that a safetensors file has as JSON in its metadata.
-fn metadata(bytes: &[u8]) -> Vec<(String, usize, Array)> {
+fn metadata(bytes: &[u8]) -> Vec<(String, Option<usize>, Array)> {
     let header = SafeTensors::read_metadata(bytes).ok();
     let texts = header.and_then(|(_, header)| header.metadata().clone()).unwrap_or_default();
     let lists = texts.into_iter().filter_map(|(name, text)| {
@@ -297,7 +305,7 @@ fn metadata(bytes: &[u8]) -> Vec<(String, usize, Array)> {
             Value::Object(items) => items.len(),
             _ => return None,
         };
-        Some((name, count, Array::Unread(Error::data("metadata"))))
+        Some((name, Some(count), Array::Unread(Error::data("metadata"))))
     });
     lists.collect()
 }

@@ -271,7 +271,7 @@ impl ImageEncoder {
     /// where it has not that output.
     pub fn load(checkpoint: &Checkpoint, output: ImageOutput, device: &Device) -> Result<ImageEncoder> {
         let (config, weights) = checkpoint.load::<ImageArchitecture>(output, device)?;
-        let preparation = config.preparation(checkpoint.optional(preparation::FILE).as_deref())?;
+        let preparation = config.preparation(preparation::file(checkpoint)?.as_deref())?;
         let loaded = config.head(output, &weights).and_then(|head| {
             let model = config.model(preparation.size()[0], output == ImageOutput::Pooler, weights)?;
             let (width, device) = (config.size("hidden_size"), device.clone());

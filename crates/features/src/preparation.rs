@@ -1,5 +1,5 @@
-//! A decoded image becomes the numbers that an encoder sees, as the checkpoint's `preprocessor_config.json` says: resized,
-//! cropped to its centre where it says so, rescaled and normalised.
+//! A decoded image becomes the numbers that an encoder sees, as the checkpoint's `preprocessor_config.json` says, or the
+//! `image_processor` in its `processor_config.json`, which newer versions of transformers write and read first: resized, cropped to its centre where it says so, rescaled and normalised.
 //!
 //! Resizing is PIL's: 8-bit, with the filter widened where the image shrinks. `shortest_edge` sizes need a centre crop,
 //! because the encoder takes images of one size only. An image longer than `MAX_RATIO` times its width is cut to that
@@ -10,12 +10,18 @@ use fast_image_resize::pixels::U8x3;
 use fast_image_resize::{FilterType, ImageView, ResizeAlg, ResizeOptions, Resizer};
 use image::RgbImage;
 use serde::Deserialize;
+use serde_json::Value;
 use stage::files::read_json;
 use stage::{Error, Result};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::Checkpoint;
 
 /// File in which a checkpoint says how its images are prepared.
 pub const FILE: &str = "preprocessor_config.json";
+
+/// File that may say so in its place.
+pub(crate) const PROCESSOR: &str = "processor_config.json";
 
 /// The longest image that is resized by its shortest edge, as length over width.
 const MAX_RATIO: u32 = 8;
@@ -38,6 +44,15 @@ enum Size {
     Exact([u32; 2]),
     /// The shorter of the two; the ratio is kept.
     ShortestEdge(u32),
+}
+
+/// The file of a checkpoint in which it says how its images are prepared.
+pub(crate) fn file(checkpoint: &Checkpoint) -> Result<Option<PathBuf>> {
+    let usual = checkpoint.optional(FILE);
+    let Some(path) = checkpoint.optional(PROCESSOR) else { return Ok(usual) };
+    // Older ones are about other things alone.
+    let is_of_images = !read_json::<Value>(&path)?["image_processor"].is_null();
+    Ok(if is_of_images { Some(path) } else { usual })
 }
 
 impl Preparation {
@@ -81,7 +96,8 @@ impl Preparation {
 
     /// Reads what the file at `path` says; the rest is as `usual`. What is damaged or cannot be followed is an error.
     pub fn read(path: &Path, usual: Preparation) -> Result<Preparation> {
-        let config: PreparationFile = read_json(path)?;
+        let file: PreparationFile = read_json(path)?;
+        let config = file.image_processor.as_deref().unwrap_or(&file);
         config.preparation(usual).map_err(|message| Error::data(message).at(path))
     }
 
@@ -162,6 +178,7 @@ fn by_shortest_edge(width: u32, height: u32, edge: u32) -> (u32, u32) {
 
 #[derive(Deserialize)]
 struct PreparationFile {
+    image_processor: Option<Box<PreparationFile>>,
     do_resize: Option<bool>,
     size: Option<SizeConfig>,
     resample: Option<u8>,
@@ -175,7 +192,7 @@ struct PreparationFile {
 }
 
 #[derive(Clone, Copy, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, deny_unknown_fields)]
 enum SizeConfig {
     Both { height: u32, width: u32 },
     Shortest { shortest_edge: u32 },

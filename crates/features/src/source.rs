@@ -35,7 +35,7 @@ pub const TEXT: EncoderKind = EncoderKind {
 pub const IMAGES: EncoderKind = EncoderKind {
     default: "google/vit-base-patch16-224@3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3",
     required: &[],
-    optional: &[preparation::FILE],
+    optional: &[preparation::FILE, preparation::PROCESSOR],
     random: weights::random_images,
 };
 

@@ -116,6 +116,9 @@ impl Unseen {
             (Unseen::Vector(path), _) => {
                 let rows = read(path, Wanted { tensor: None, keyed: true })?;
                 match rows.count {
+                    1 if rows.values.iter().all(|number| *number == 0.0) => {
+                        Err(Error::data("a vector of zeros stands for no features at all").at(path))
+                    }
                     1 => Ok(rows.values),
                     count => Err(Error::data(format!("{count} rows, but one entity has one")).at(path)),
                 }

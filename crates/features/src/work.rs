@@ -196,7 +196,8 @@ impl Context<'_> {
     /// All images with their sizes, and with their digests where the graph's stage took them: reading a folder of photographs
     /// twice would double the work. Times are not in it, so that a copied folder is the same.
     fn listing(&self, images_root: &Path) -> String {
-        let inputs = self.graph.inputs.iter();
+        // Digests are of the graph's own folder.
+        let inputs = self.graph.inputs.iter().filter(|_| self.args.images.is_none());
         let digests: HashMap<&str, &str> =
             inputs.map(|record| (record.path.as_str(), record.sha256.as_str())).collect();
         let folder = Path::new(self.graph.parameters["images"].as_str().unwrap_or("images"));

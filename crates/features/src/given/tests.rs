@@ -258,7 +258,14 @@ fn refused_torch() -> Vec<Refused> {
     vec![
         (torch_file(&listed, &VALUES), "a list", "torch.stack"),
         (torch_file(&rebuild_as("LongStorage", &[1, 3], &[3, 1], 0, b""), &VALUES), "holds i64", ".float()"),
+        (torch_file(&by_id, &VALUES), "whole numbers", "{str(key): row for"),
         (torch_file(&by_id, &VALUES), "whole numbers", "torch.stack([features[i]"),
+        (
+            torch_file(&[b"}(".to_vec(), whole(), b"Nu".to_vec()].concat(), &VALUES),
+            "a key that is no text",
+            "str(key)",
+        ),
+        (torch_file(b"\x95junk", &VALUES), "damaged", "without pickle_protocol"),
         (torch_file(&alien, &VALUES), "`optimiser` is no plain tensor", "torch.save"),
         (torch_file(&both, &VALUES), "`ids` beside the rows holds a whole number", "`keys`"),
         (beside(&ids_of), not_read, "`keys`"),
@@ -280,6 +287,7 @@ fn refused_torch() -> Vec<Refused> {
 #[test]
 fn refusals_name_the_file_and_say_what_would_be_read() {
     let [long, short] = [0, 1].map(|i| tensor().get(i).unwrap());
+    let deep = ("tokens", tensor().reshape((2, 1, 3)).unwrap());
     let widths = [("Q2", long), ("Q1", short.narrow(0, 0, 2).unwrap())];
     let ids = ("ids", Tensor::new(&[7i64, 3], &Device::Cpu).unwrap());
     let header = r#"{"__metadata__":{"ids":"[\"Q2\",\"Q1\"]"},"a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]}}"#;
@@ -289,13 +297,15 @@ fn refusals_name_the_file_and_say_what_would_be_read() {
         (with_metadata, "`ids` beside the rows holds something that is not read", "`keys`"),
         (safetensors_of(&[("a", tensor()), ids]), "`ids` beside the rows", "`keys`"),
         (safetensors_of(&widths), "`Q2` has 3 numbers, but `Q1` has 2", ""),
-        (safetensors_of(&[("a", tensor()), ("b", tensor())]), "two axes among a, b", "`tensor`"),
+        (safetensors_of(&[("a", tensor()), ("b", tensor())]), "two axes or more among a, b", "`tensor`"),
+        (safetensors_of(&[("mask", tensor()), deep]), "two axes or more among mask, tokens", "`tensor`"),
         (safetensors_of(&[]), "no tensors at all", ""),
     ];
-    let [whole, objects] = [array("'<i8'", "2,", &bytes_of(&[5i64, 0])), array("'|O'", "2,", b"\x80\x03N.")];
+    let [numbers, objects] =
+        [array("'<i8'", "2,", &bytes_of(&[5i64, 0])), array("'|O'", "2,", b"\x80\x03N.")];
     let npz = vec![
         (with_ids(npy_of("2,", &[5.0, 0.0])), "`ids` beside the rows holds a whole number", "`keys`"),
-        (with_ids(whole), "`ids` beside the rows holds a whole number", "`keys`"),
+        (with_ids(numbers), "`ids` beside the rows holds a whole number", "`keys`"),
         (with_ids(objects), "`ids` beside the rows holds something that is not read", "`keys`"),
     ];
     let files = [
@@ -319,6 +329,23 @@ fn refusals_name_the_file_and_say_what_would_be_read() {
         let error = read_file(name, &npy_of("2, 3", &VALUES), tensor).unwrap_err();
         assert!(error.kind() == Kind::Usage && error.to_string().contains(message), "{error}");
     }
+    for (table, said) in [
+        (
+            array("'<U2'", "2, 2", &texts(&["Q2", "0", "Q1", "1"], 2)),
+            "`ids` beside the rows holds several texts for each",
+        ),
+        (
+            array("'<i8'", "2, 2", &bytes_of(&[5i64, 0, 7, 1])),
+            "`ids` beside the rows holds a whole number for each",
+        ),
+    ] {
+        let message = read_file("x.npz", &with_ids(table), Some("features")).unwrap_err().to_string();
+        assert!(message.contains(said), "{message}");
+    }
+    let names = b"cnumpy.core.multiarray\n_reconstruct\n)R".as_slice();
+    let named = torch_file(&dictionary(&[("a", &whole()), ("names", names)]), &VALUES);
+    let message = read_file("x.pt", &named, Some("a")).unwrap_err().to_string();
+    assert!(message.contains("`names` beside the rows holds something that is not read"), "{message}");
     let files = safetensors_of(&[("a", tensor()), ("mask", tensor().get(0).unwrap())]);
     let message = read_file("x.safetensors", &files, Some("b")).unwrap_err().to_string();
     assert!(message.ends_with("no tensor `b`, but a, mask"), "{message}");
@@ -386,6 +413,11 @@ fn features_are_the_mean_of_words_without_padding() {
         let error = read_words(name, bytes, said.contains("no id")).unwrap_err();
         assert!(error.kind() == Kind::Data && error.to_string().contains(said), "{error}");
     }
+    let by_word = [("10.npy", npy_of("3,", &VALUES[..3])), ("2.npy", npy_of("3,", &VALUES[3..]))];
+    let (_dir, vectors) = file("v.npz", &zipped(&by_word, CompressionMethod::Stored));
+    let (_dir, lists) = file("x.json", br#"{"a": [1]}"#);
+    let error = words(&lists, &vectors, None).unwrap_err();
+    assert!(error.to_string().ends_with("names its rows, such as `10`, but word i has row i"), "{error}");
 }
 
 fn entities() -> Vec<Entity> {

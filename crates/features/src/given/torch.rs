@@ -12,7 +12,12 @@ use std::io::{Cursor, Read};
 use std::path::Path;
 use zip::result::ZipError;
 
+use crate::plain;
+
 use super::{Archive, Array, Tensors, Wanted, little_endian, member, members, open_archive, tensor, unread};
+
+const SAVE: &str =
+    "in Python: torch.save({str(key): torch.as_tensor(row) for key, row in features.items()}, path)";
 
 /// The largest description that is read, in bytes: about a million tensors.
 const MAX_PICKLE: u64 = 256 << 20;
@@ -20,7 +25,7 @@ const MAX_PICKLE: u64 = 256 << 20;
 #[derive(Default)]
 struct Described {
     tensors: BTreeMap<String, StoredTensor>,
-    lists: Vec<(String, usize, Array)>,
+    lists: Vec<(String, Option<usize>, Array)>,
     /// The error of the first value that is no tensor, list, number or text.
     other: Option<Error>,
 }
@@ -111,7 +116,12 @@ fn describe(bytes: &[u8], folder: &Path) -> Result<Described> {
     let mut stack = Stack::empty();
     let read = stack.read_loop(&mut Cursor::new(bytes)).and_then(|()| stack.finalize());
     let mut described = Described::default();
-    match read.map_err(|e| broken().because(e))? {
+    let unread = |e| {
+        let hint =
+            "if PyTorch reads it, in Python: torch.save(torch.load(path), path), without pickle_protocol";
+        broken().because(plain(e)).hint(hint)
+    };
+    match read.map_err(unread)? {
         Object::Dict(entries) => described.add_all("", entries, folder)?,
         Object::List(_) | Object::Tuple(_) => {
             let error = Error::data("a list, not a tensor or a dictionary of tensors");
@@ -132,11 +142,12 @@ impl Described {
                 Object::Unicode(name) => self.add(format!("{within}{name}"), value, folder)?,
                 Object::Int(_) | Object::Long(_) => {
                     let error =
-                        Error::data("its keys are whole numbers, not the keys of entities: are they ids?");
-                    let hint = "in Python: torch.save(torch.stack([features[i] for i in range(len(features))]), path)";
+                        Error::data("its keys are whole numbers: the keys of entities, or their ids?");
+                    let hint = "in Python, keys: torch.save({str(key): row for key, row in features.items()}, path); \
+                                ids: torch.save(torch.stack([features[i] for i in range(len(features))]), path)";
                     self.other.get_or_insert(error.hint(hint));
                 }
-                other => return Err(Error::data(format!("a tensor whose name is {other:?}"))),
+                _ => return Err(Error::data("a dictionary with a key that is no text").hint(SAVE)),
             }
         }
         Ok(())
@@ -146,15 +157,15 @@ impl Described {
         match value {
             Object::Dict(entries) if entries.iter().all(|(key, value)| is_plain(key) && is_plain(value)) => {
                 let unread = Array::Unread(in_tensor(&name, "is a dictionary"));
-                self.lists.push((name, entries.len(), unread))
+                self.lists.push((name, Some(entries.len()), unread))
             }
             Object::Dict(entries) => self.add_all(&format!("{name}."), entries, folder)?,
             Object::List(items) | Object::Tuple(items) => {
-                self.lists.push((name, items.len(), labels(&items)))
+                self.lists.push((name, Some(items.len()), labels(&items)))
             }
             value if is_plain(&value) => {}
             value => {
-                let negated = is_negated(&value);
+                let (negated, is_array) = (is_negated(&value), is_of_numpy(&value));
                 let error = match value.into_tensor_info(Object::Unicode(name.clone()), folder) {
                     Ok(Some(info)) if info.layout.dims().len() != info.layout.stride().len() => {
                         return Err(in_tensor(&name, "has another number of strides than of axes"));
@@ -164,12 +175,24 @@ impl Described {
                         return Ok(());
                     }
                     Ok(None) => in_tensor(&name, "is no plain tensor, and nothing else is read"),
-                    Err(error) => in_tensor(&name, "cannot be read").because(error),
+                    Err(error) => in_tensor(&name, "cannot be read").because(plain(error)),
                 };
+                if is_array {
+                    self.lists.push((name, None, Array::Unread(Error::data("an array of NumPy"))));
+                }
                 self.other.get_or_insert(error);
             }
         }
         Ok(())
+    }
+}
+
+fn is_of_numpy(value: &Object) -> bool {
+    match value {
+        Object::Reduce { callable, .. } => is_of_numpy(callable),
+        Object::Build { callable, .. } => is_of_numpy(callable),
+        Object::Class { module_name, .. } => module_name.starts_with("numpy"),
+        _ => false,
     }
 }
 
@@ -208,8 +231,7 @@ fn is_negated(object: &Object) -> bool {
 }
 
 fn in_tensor(name: &str, message: &str) -> Error {
-    Error::data(format!("`{name}` {message}"))
-        .hint("in Python: torch.save({key: torch.as_tensor(row) for key, row in features.items()}, path)")
+    Error::data(format!("`{name}` {message}")).hint(SAVE)
 }
 
 /// The count of numbers that lie between the first and the last of a tensor, both counted.

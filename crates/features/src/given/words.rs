@@ -14,7 +14,13 @@ use super::{GivenRows, Wanted, member, members, open_archive, read, require_memo
 /// Rows of the mean of each key's words' vectors, a word as often as it stands there. A list of padding alone gives zeros.
 /// Keys are those of `entities`' ids, if these are given.
 pub(crate) fn words(file: &Path, vectors: &Path, entities: Option<&[Entity]>) -> Result<GivenRows> {
-    let table = read(vectors, Wanted { tensor: None, keyed: true })?;
+    let table = read(vectors, Wanted::default())?;
+    if let Some(key) = table.keys.first() {
+        let error = Error::data(format!("names its rows, such as `{key}`, but word i has row i")).at(vectors);
+        return Err(
+            error.hint("save the vectors as one matrix, (word, width), in the order of the words' ids")
+        );
+    }
     let lists = lists(file).map_err(|e| e.at(file))?;
     let mut rows = GivenRows { keys: Vec::new(), count: lists.len(), width: table.width, values: Vec::new() };
     for (key, ids) in lists {

@@ -90,8 +90,8 @@ impl Config<ImageArchitecture> {
     pub(crate) fn preparation(&self, file: Option<&Path>) -> stage::Result<Preparation> {
         let (size, side) = (self.size("image_size"), self.number("image_size"));
         let usual = match self.architecture {
-            ImageArchitecture::Vit | ImageArchitecture::Beit => Preparation::vit(side),
-            ImageArchitecture::Siglip => Preparation::siglip(side),
+            ImageArchitecture::Vit => Preparation::vit(side),
+            ImageArchitecture::Beit | ImageArchitecture::Siglip => Preparation::siglip(side),
             ImageArchitecture::Clip => Preparation::clip(side),
             ImageArchitecture::Dinov2 => Preparation::dinov2(),
         };
@@ -122,6 +122,7 @@ impl Config<ImageArchitecture> {
                 func(move |states| norm.forward(&class(states)?))
             }
             (ImageOutput::Pooler, ImageArchitecture::Vit) => {
+                self.require("pooler_act", &["tanh".into()])?;
                 let dense = linear(hidden, hidden, weights.pp("pooler.dense"))?;
                 func(move |states| dense.forward(&class(states)?)?.tanh())
             }

@@ -72,6 +72,8 @@ fn what_a_file_leaves_out_is_as_the_architectures_own_processor_does() {
         "size": {"shortest_edge": 256}}"#;
     assert_eq!(read(published, 224).unwrap(), Preparation::dinov2());
     assert_eq!(read_as("{}", Preparation::dinov2()).unwrap(), Preparation::dinov2());
+    let nested = format!(r#"{{"image_processor": {published}, "processor_class": "CLIPProcessor"}}"#);
+    assert_eq!(read(&nested, 224).unwrap(), Preparation::dinov2());
     let uncropped = r#"{"do_center_crop": false, "size": {"height": 9, "width": 9}}"#;
     let uncropped = read_as(uncropped, Preparation::clip(8)).unwrap();
     assert_eq!((uncropped.crop, uncropped.size()), (None, [9, 9]));
@@ -97,6 +99,7 @@ fn what_cannot_be_followed_is_refused() {
         (r#"{"image_mean": [0.5, 0.5]}"#, "`image_mean` has 2 numbers"),
         (r#"{"image_std": [0.5, 0, 0.5]}"#, "`image_std` has 0"),
         (r#"{"size": "large"}"#, "line 1"),
+        (r#"{"size": {"shortest_edge": 224, "longest_edge": 300}}"#, "line 1"),
         ("junk", "line 1"),
     ];
     for (json, reason) in refused {

@@ -83,19 +83,34 @@ impl Config<TextArchitecture> {
             TextArchitecture::DistilBert => self.bert(translated(weights, of_distilbert))?,
             TextArchitecture::Roberta => {
                 self.require("position_embedding_type", &["absolute".into()])?;
+                self.require("is_decoder", &[false.into()])?;
                 let model = XLMRobertaModel::new(&self.of::<xlm_roberta::Config>()?, weights)?;
                 Box::new(move |ids, mask| model.forward(ids, mask, &ids.zeros_like()?, None, None, None))
             }
             TextArchitecture::ModernBert => self.modernbert(weights)?,
             TextArchitecture::NomicBert => {
                 self.require("hidden_act", &["swiglu".into(), "silu".into()])?;
+                self.require("rotary_emb_fraction", &[1.into(), 1.0.into()])?;
+                self.require_plain_rotations()?;
                 let model = NomicBertModel::load(weights, &self.of::<nomic_bert::Config>()?)?;
                 Box::new(move |ids, mask| model.forward(ids, None, Some(mask)))
             }
         })
     }
 
+    /// Refuses rotations by position that are scaled, of all layers or of some.
+    fn require_plain_rotations(&self) -> Result<()> {
+        let of_all = self.value("rope_parameters");
+        let of_some = of_all.as_object().into_iter().flat_map(|parts| parts.values());
+        let mut kinds = of_some.chain([of_all]).map(|part| &part["rope_type"]);
+        match kinds.find(|kind| !kind.is_null() && *kind != "default") {
+            Some(kind) => candle_core::bail!("config.json: rope_type {kind} is not supported"),
+            None => Ok(()),
+        }
+    }
+
     fn bert(&self, weights: VarBuilder<'static>) -> Result<TextModel> {
+        self.require("is_decoder", &[false.into()])?;
         let known = match self.activation()? {
             Activation::Gelu => "gelu",
             Activation::NewGelu | Activation::GeluPytorchTanh => "geluapproximate",
@@ -109,6 +124,7 @@ impl Config<TextArchitecture> {
 
     fn modernbert(&self, weights: VarBuilder<'static>) -> Result<TextModel> {
         self.require("hidden_act", &["gelu".into()])?;
+        self.require_plain_rotations()?;
         for bias in ["attention_bias", "mlp_bias", "norm_bias"] {
             self.require(bias, &[false.into()])?;
         }
