@@ -1,7 +1,7 @@
 //! Bad input gets an error that names the place, the documented exit code, and leaves earlier artifacts whole.
 
 use dsom_tests::readers::UntrustedFile;
-use dsom_tests::{Run, root};
+use dsom_tests::{Run, ends, interrupted_at, root};
 
 /// Writes the file called `name` anew, as `change` makes it.
 fn change(run: &Run, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
@@ -64,11 +64,31 @@ fn a_file_of_the_right_size_with_wrong_content_is_found() {
     change(&run, "teachers/visual/model.safetensors", |bytes| bytes.fill(b'x'));
     let words = ["visual/model.safetensors", "changed since `dsom-teachers` wrote it"];
     run.fails("dsom-soft-labels", &["--force"], 65, &words);
+    run.fails("dsom-predict", &["France", "borders", "--model", "visual"], 65, &words);
     run.are_whole(&["soft-labels"]);
     change(&run, "soft-labels/part-00000.parquet", |bytes| bytes.fill(b'x'));
     run.fails("dsom-soft-labels", &["--verify"], 65, &["part-00000.parquet", "its digest is not"]);
     run.fails("dsom-distill", &["--force"], 65, &["part-00000.parquet", "changed since"]);
     run.are_whole(&["student"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn the_best_model_of_an_interrupted_training_is_checked() {
+    let run = Run::finished();
+    let still = ["--set=distill.epochs=40", "--set=distill.patience=40", "--set=distill.learning_rate=1e-30"];
+    interrupted_at(&run.path("student/checkpoint.safetensors"), &mut run.command("dsom-distill", &still));
+    change(&run, "student/model.safetensors", |bytes| bytes.fill(b'x'));
+    run.fails("dsom-distill", &still, 65, &["student/model.safetensors", "damaged", "--force"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn answers_that_cannot_be_written_are_an_error() {
+    let run = Run::finished();
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let output = run.command("dsom-predict", &["France", "borders"]).stdout(full).output().unwrap();
+    ends(&output, 74, &["standard output"]);
 }
 
 #[test]

@@ -104,6 +104,9 @@ fn a_cell_that_fails_leaves_the_others_alone() {
     assert_eq!(problems.count(), 2);
     report("--experiment", lab.out(""));
     assert!(std::fs::read_to_string(lab.out("report.html")).unwrap().contains("Not complete"));
+    // A part that gives nothing leaves the tables of the whole.
+    lab.ends(&["--variant", "bad"], 70, &["2 of 2 cells are missing"]);
+    assert_eq!(lab.record(), record);
 }
 
 #[test]

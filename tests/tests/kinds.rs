@@ -224,7 +224,19 @@ fn an_ensemble_is_a_stage_like_any_other() {
     }
     run.fails("dsom-ensemble", &["--name", "students"], 2, &["`ensemble-…`"]);
     run.fails("dsom-ensemble", &["--set=ensemble.folds=3"], 2, &["`ensemble.folds`", "there are: kind"]);
+    run.succeeds("dsom-evaluate", &[]);
+    // Its teachers are not those that it weighs any more.
+    let ask = ["France", "borders", "--model", "ensemble"];
+    assert!(!run.succeeds("dsom-predict", &ask).contains("stale"));
+    run.succeeds("dsom-teachers", &["--modality", "visual", "--set=teachers.epochs=2"]);
+    assert!(run.succeeds("dsom-predict", &ask).contains("its input stage `ensemble` is stale"));
+    std::fs::remove_dir_all(run.path("teachers/visual")).unwrap();
+    for model in ["ensemble", "structural+visual"] {
+        run.fails("dsom-evaluate", &["--model", model], 66, &["has not finished", "dsom-teachers"]);
+    }
     // One that is damaged is an error, and never left out.
+    let run = Run::finished();
+    run.succeeds("dsom-ensemble", &[]);
     run.succeeds("dsom-evaluate", &[]);
     let file = run.path("ensemble/ensemble.safetensors");
     let bytes = std::fs::read(&file).unwrap();

@@ -9,7 +9,7 @@ use device::Terms;
 use dsom_soft_labels::SoftLabels;
 use kge::{Initial, Model, StepLoss, Trainer};
 use mkg::QuerySet;
-use recipe::{Distill, Selection};
+use recipe::{Distill, PolicyState, Selection};
 use stage::{Result, resources};
 use training::{Data, Engine, Place, on_cpu};
 
@@ -106,7 +106,13 @@ pub(crate) fn require_memory(
     labels: Option<&SoftLabels>,
     teachers: Option<&[Model<f32>]>,
 ) -> Result<()> {
-    let knob = "lower `distill.selection.hidden`, `distill.batch` or `distill.rank`, or set `distill.selection.state = \"query\"`";
+    let knob = match distill.selection.policy().map(|policy| policy.state) {
+        None => "lower `distill.batch` or `distill.rank`",
+        Some(PolicyState::Query) => "lower `distill.selection.hidden`, `distill.batch` or `distill.rank`",
+        Some(PolicyState::Scores) => {
+            "set `distill.selection.state = \"query\"`, or lower `distill.batch` or `distill.rank`"
+        }
+    };
     let of_model = place.training_memory(&distill.training, data, 0);
     let of_teaching = labels.map_or(0, |labels| of_teaching(data, distill, labels));
     match place {

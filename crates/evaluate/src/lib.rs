@@ -73,11 +73,11 @@ fn run(common: &Common, recipe: &Recipe) -> Result<()> {
         evaluate(work, &graph, &models, &place, &splits, recipe)?;
     }
     if !common.is_status() && !common.is_quiet() {
-        print_line(&report::render(&read_json(&run.evaluation().join(METRICS))?));
+        print_line(&report::render(&read_json(&run.evaluation().join(METRICS))?))?;
         if examples > 0 {
             let examples: Vec<Example> = read_json(&run.evaluation().join(EXAMPLES))?;
-            print_line("");
-            examples.iter().for_each(|example| print_line(&example.render()));
+            print_line("")?;
+            examples.iter().try_for_each(|example| print_line(&example.render()))?;
         }
     }
     Ok(())

@@ -182,13 +182,15 @@ impl Catalogue {
 
     /// Tells whether a model that is not there could be: its folder was begun, or it is one that runs have.
     fn is_expected(&self, name: &ModelName, folder: &Path) -> bool {
+        let has_features =
+            |modality: &Modality| modality.is_structural() || self.run.features(modality).is_dir();
         let runs_have_it = match name {
             ModelName::Student(name) => name == STUDENT,
-            ModelName::Ensemble(name) => name == ENSEMBLE,
-            ModelName::Teacher(modality) => modality.is_structural() || self.run.features(modality).is_dir(),
+            ModelName::Ensemble(name) => name == ENSEMBLE || self.run.ensemble(name).is_dir(),
+            ModelName::Teacher(modality) => has_features(modality),
             // Its teachers are those of the soft labels.
             ModelName::Average => true,
-            ModelName::Mean(_) => false,
+            ModelName::Mean(teachers) => teachers.iter().all(has_features),
         };
         runs_have_it || folder.is_dir()
     }

@@ -108,7 +108,7 @@ pub(crate) fn render(metrics: &Value) -> String {
     format!("{table}\n{legend}{notes}{}", verdict(metrics).unwrap_or_default())
 }
 
-/// Compares the first student's test MRR with its best teacher's and with every other student's.
+/// Compares the first student's test MRR with the best teacher's and with every other student's.
 fn verdict(metrics: &Value) -> Option<String> {
     let mut figures: Vec<(ModelName, f64)> = Vec::new();
     for (name, splits) in object(&metrics["models"]) {
@@ -118,7 +118,8 @@ fn verdict(metrics: &Value) -> Option<String> {
     let teachers = figures.iter().filter(|(name, _)| matches!(name, ModelName::Teacher(_)));
     let best = teachers.max_by(|a, b| a.1.total_cmp(&b.1)).into_iter();
     let students = figures[1..].iter().filter(|(name, _)| matches!(name, ModelName::Student(_)));
-    let others = best.map(|other| ("its best teacher, ", other)).chain(students.map(|other| ("", other)));
+    let others =
+        best.map(|other| ("the best teacher here, ", other)).chain(students.map(|other| ("", other)));
     let sides = others.map(|(lead, (name, other))| {
         let points = 100.0 * (mrr - other);
         let side = if points < 0.0 { "below" } else { "above" };
@@ -182,7 +183,7 @@ mod tests {
             "student": figures(0.5), "student-alone": figures(0.55), "average": figures(0.9),
             "structural": figures(0.25), "textual": figures(0.375),
         } });
-        let said = "\nOn test, the MRR of student is 12.50 points above its best teacher, textual, 5.00 points below student-alone.";
+        let said = "\nOn test, the MRR of student is 12.50 points above the best teacher here, textual, 5.00 points below student-alone.";
         assert_eq!(verdict(&models).unwrap(), said);
         assert_eq!(verdict(&json!({ "models": { "student": figures(0.5) } })), None);
     }

@@ -38,10 +38,9 @@ pub(crate) fn dry_run(grid: &Grid, programs: &Programs, out: &Path) -> Result<()
                 format!("{why}, {}", time.unwrap_or("time unknown".to_owned()))
             }
         };
-        print_line(&format!("$ {}\n    {words}", command_line(step.program, &arguments)));
+        print_line(&format!("$ {}\n    {words}", command_line(step.program, &arguments)))?;
     }
-    print_line(&total(grid, &open));
-    Ok(())
+    print_line(&total(grid, &open))
 }
 
 /// The last line; `open` has the seconds that each step to run may take, where they are known.

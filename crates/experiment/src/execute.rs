@@ -138,7 +138,7 @@ pub(crate) fn command_line(program: &str, arguments: &[String]) -> String {
 }
 
 pub(crate) fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outcome> {
-    program::print_line(&format!("$ {}", command_line(program, arguments)));
+    program::print_line(&format!("$ {}", command_line(program, arguments)))?;
     let mut command = programs.command(program);
     // A group of its own: a terminal's interruption reaches this program alone, which passes it on once.
     command.args(arguments).env_remove("DSOM_RUN").process_group(0);

@@ -72,8 +72,9 @@ pub(crate) fn run(arguments: &Arguments, programs: &Programs) -> Result<()> {
     }
     let outcomes = grid.execute(programs, *finished)?;
     let measured = measure::read(&grid, &outcomes)?;
-    if measured.is_empty() && *finished {
+    if measured.is_empty() {
         // Tables of an earlier call are not written over with empty ones.
+        conclude(&grid, &outcomes, &measured, *finished)?;
         let error = Error::missing(format!("none of {} cells has figures", grid.cells.len())).at(out);
         return Err(error.hint("run the experiment without --finished first"));
     }
@@ -83,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments, programs: &Programs) -> Result<()> {
     write_bytes(&out.join("table.md"), markdown.as_bytes())?;
     write_bytes(&out.join("table.tex"), table::latex(&table).as_bytes())?;
     Record::of(&spec, &grid, out, &outcomes, &measured, &table).write(out)?;
-    print_line(&markdown);
+    print_line(&markdown)?;
     // Whatever could be measured is worth a report, even if something failed.
     let reported = if arguments.report { report(programs, out) } else { Ok(()) };
     conclude(&grid, &outcomes, &measured, *finished).and(reported)

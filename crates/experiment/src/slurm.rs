@@ -95,7 +95,7 @@ pub(crate) fn submit(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<(
 }
 
 pub(crate) fn dry_run(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
-    script(jobs, call, out).map(|script| print_line(&script))
+    script(jobs, call, out).and_then(|script| print_line(&script))
 }
 
 fn script(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<String> {

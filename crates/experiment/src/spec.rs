@@ -302,6 +302,10 @@ impl Spec {
         ] {
             require(holds, || message.to_owned())?;
         }
+        for Sweep { name, keys, values, models, .. } in &self.sweep {
+            let is_whole = !keys.is_empty() && !values.is_empty() && !models.is_empty();
+            require(is_whole, || format!("the sweep `{name}` needs keys, values and models"))?;
+        }
         if let Some(baseline) = &self.baseline {
             let is_there = variants.iter().any(|variant| variant.name == *baseline);
             require(is_there, || format!("the baseline `{baseline}` is no variant"))?;
@@ -451,6 +455,7 @@ mod tests {
         let variant = "[[variant]]\nname = \"a\"\n";
         for (more, words) in [
             ("", "needs a dataset and a variant"),
+            ("[[sweep]]\nname = \"s\"\nlabel = \"s\"\nkeys = []\nvalues = [1]\n", "`s` needs keys, values"),
             ("[[variant]]\nname = \"a/b\"\n", "`a/b` is no name of a variant"),
             (&format!("{variant}{variant}"), "two variants are called `a`"),
             (&format!("{variant}set = {{ seed = 1 }}\n"), "must not have `seed`"),

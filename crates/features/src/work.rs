@@ -129,7 +129,7 @@ impl Context<'_> {
             }
             Err(Lack::Nothing(reason)) => tracing::warn!("{modality}: skipped, {reason}"),
             Err(Lack::Unfetched(encoder)) => {
-                self.args.common.say(&folder, &format!("unknown until {encoder} is fetched"));
+                self.args.common.say(&folder, &format!("unknown until {encoder} is fetched"))?;
             }
         }
         Ok(None)

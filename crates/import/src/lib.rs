@@ -51,11 +51,10 @@ pub(crate) fn import(args: &Arguments) -> Result<()> {
     write_json(&work.path(audit::FILE), &audit)?;
     work.finish(summary(images, &dataset, &parts, &audit))?;
     if args.common.is_quiet() {
-        audit.warnings.iter().for_each(|warning| tracing::warn!("{warning}"))
-    } else {
-        print_line(&render(&audit))
+        audit.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        return Ok(());
     }
-    Ok(())
+    print_line(&render(&audit))
 }
 
 /// Adds the images: one by one, or their listing where there are many.

@@ -99,11 +99,12 @@ impl TensorReader {
 
     /// Reads a file that [`NamedTensors::write_checked`] wrote; an error if anything in it has changed since.
     pub fn open_checked(path: &Path) -> Result<TensorReader> {
-        let reader = TensorReader::open(path)?;
+        const REMEDY: &str = "rerun with --force";
+        let reader = TensorReader::open(path).map_err(|error| error.hint(REMEDY))?;
         if reader.text(DIGEST)? == reader.digest() {
             return Ok(reader);
         }
-        Err(Error::data("damaged: its digest is another one").at(path).hint("rerun with --force"))
+        Err(Error::data("damaged: its digest is another one").at(path).hint(REMEDY))
     }
 
     fn digest(&self) -> String {

@@ -119,8 +119,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let mut session = Session::open(&run, task, &data, &model, arguments.why)?;
     if let Some(folder) = &arguments.export {
         export::export(folder, session.model()?, &data.vocabulary)?;
-        print_line(&format!("written to {}", folder.display()));
-        return Ok(());
+        return print_line(&format!("written to {}", folder.display()));
     }
     let mut replies = match &unseen {
         Some(unseen) => session.answer_unseen(unseen, arguments.encoder.as_deref(), &questions, &listing)?,
@@ -149,10 +148,11 @@ fn write(vocabulary: &Vocabulary, replies: &[Reply], format: Format, path: Optio
         _ => output::lines(&rows, format)?,
     };
     match path {
-        Some(path) => files::write_bytes(path, text.as_bytes())?,
+        Some(path) => files::write_bytes(path, text.as_bytes()),
+        // An empty line is no JSON.
+        None if text.is_empty() => Ok(()),
         None => print_line(text.trim_end_matches('\n')),
     }
-    Ok(())
 }
 
 /// The format that the name of the output says.

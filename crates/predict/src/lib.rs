@@ -65,6 +65,7 @@ impl<'a> Session<'a> {
             }
         }
         let models = catalogue.open(&names, &mut task, &data.vocabulary)?;
+        task.verify()?;
         let mut entities = vec![false; data.entities()];
         let [mut relations, mut loops] = [(); 2].map(|()| vec![false; data.relations()]);
         for (i, query) in data.queries.queries().iter().enumerate() {

@@ -76,16 +76,16 @@ impl Common {
     /// may still fail before anything is touched: see [`Task::begin`].
     pub fn begin<T>(&self, task: Task, ready: impl FnOnce() -> Result<T>) -> Result<Option<(Work, T)>> {
         if self.status {
-            self.say(task.folder(), &task.status());
+            self.say(task.folder(), &task.status())?;
             return Ok(None);
         }
         task.begin(self.force, ready)
     }
 
     /// Prints how a stage's folder stands.
-    pub fn say(&self, folder: &Path, status: &impl Display) {
+    pub fn say(&self, folder: &Path, status: &impl Display) -> Result<()> {
         let folder = folder.strip_prefix(&self.run).unwrap_or(folder);
-        print_line(&format!("{:24} {status}", folder.display()));
+        print_line(&format!("{:24} {status}", folder.display()))
     }
 
     /// Tells whether `-q` was given: results are not printed then.
@@ -101,9 +101,17 @@ impl Common {
 
 /// Writes a line of results to standard output, what names hold of control characters escaped; a closed pipe is not an
 /// error.
-pub fn print_line(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(std::io::stdout(), "{}", printable(line));
+///
+/// # Errors
+/// [`Kind::Io`] where the output takes no more, as on a full disk.
+pub fn print_line(line: &str) -> Result<()> {
+    use std::io::{ErrorKind, Write};
+    match writeln!(std::io::stdout(), "{}", printable(line)) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(stage::Error::io("standard output", error))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Runs a program's body: logging, threads and signals before it, error message and exit code after it.
@@ -117,8 +125,7 @@ pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
     match body() {
         // Then an input that is missing is an answer and no failure.
         Err(error) if common.status && error.kind() == Kind::Missing => {
-            print_line(&format!("{:24} waits: {error}", ""));
-            ExitCode::SUCCESS
+            exit(print_line(&format!("{:24} waits: {error}", "")))
         }
         result => exit(result),
     }

@@ -162,16 +162,15 @@ impl Task {
             Status::Absent | Status::Fresh => {}
             other => tracing::info!("{name} is {other}"),
         }
-        for reason in self.stale_inputs() {
-            tracing::warn!("{reason}");
-        }
         self.verify()?;
         let ready = ready()?;
         Ok(Work::claim(self, force)?.map(|work| (work, ready)))
     }
 
-    /// Refuses inputs that are no longer what the stage that wrote them recorded, and stages of another graph.
-    fn verify(&self) -> Result<()> {
+    /// Refuses inputs that are no longer what the stage that wrote them recorded, and stages of another graph; warns of stages
+    /// that are stale.
+    pub fn verify(&self) -> Result<()> {
+        self.stale_inputs().iter().for_each(|reason| tracing::warn!("{reason}"));
         for folder in stages_of(&self.run, &self.inputs) {
             Manifest::read(&folder)?.require_same_graph(&self.run, &folder)?;
         }

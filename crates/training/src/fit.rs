@@ -8,7 +8,7 @@ use rand::seq::SliceRandom;
 use recipe::Training;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use stage::files::write_bytes;
+use stage::files::{digest, write_bytes};
 use stage::manifest::CHECKPOINT;
 use stage::work::Work;
 use stage::{Error, Result, interrupt, seed};
@@ -17,7 +17,7 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::{Data, Engine};
+use crate::{Data, Engine, MODEL};
 
 /// A model in training.
 pub trait Learner {
@@ -69,7 +69,7 @@ pub fn fit(
     data: &Data,
     learner: &mut impl Learner,
 ) -> Result<Fitted> {
-    let mut fitted = resume(work, name, learner)?;
+    let (mut fitted, mut kept) = resume(work, name, learner)?;
     let log = work.path("events.jsonl");
     let mut events = resume_events(&log, fitted.epochs as u64)?;
     let progress = Progress::new(name, training.epochs as u64, "epochs");
@@ -83,6 +83,9 @@ pub fn fit(
         let is_validated = epoch % training.validate_every == 0 || epoch == training.epochs;
         if is_validated {
             event.insert("valid_mrr".into(), json!(validate(work, data, learner, &mut fitted)?));
+            if fitted.best_epoch == epoch {
+                kept = Kept::of(work)?;
+            }
             progress.message(format!("MRR {:.4}", fitted.valid_mrr));
         }
         tracing::debug!("{name}: {}", json!(event));
@@ -94,23 +97,46 @@ pub fn fit(
             learner
                 .state()?
                 .text("progress", json!(fitted).to_string())
+                .text("kept", json!(kept).to_string())
                 .write_checked(&work.path(CHECKPOINT))?;
         }
         progress.advance(1);
     }
+    kept.require_unchanged(work)?;
     let Fitted { epochs, best_epoch, valid_mrr, .. } = fitted;
     tracing::info!("{name}: validation MRR {valid_mrr:.4} at epoch {best_epoch} of {epochs}");
     Ok(fitted)
 }
 
-fn resume(work: &Work, name: &str, learner: &mut impl Learner) -> Result<Fitted> {
-    let Some(path) = work.checkpoint() else { return Ok(Fitted::default()) };
+fn resume(work: &Work, name: &str, learner: &mut impl Learner) -> Result<(Fitted, Kept)> {
+    let Some(path) = work.checkpoint() else { return Ok(Default::default()) };
     let state = TensorReader::open_checked(&path)?;
-    let fitted: Fitted = serde_json::from_str(&state.text("progress")?)
-        .map_err(|e| Error::data(e.to_string()).at(&path).hint("rerun with --force"))?;
+    let unread = |e: serde_json::Error| Error::data(e.to_string()).at(&path).hint(FORCE);
+    let fitted: Fitted = serde_json::from_str(&state.text("progress")?).map_err(unread)?;
+    let kept = serde_json::from_str(&state.text("kept")?).map_err(unread)?;
     learner.restore(&state)?;
     tracing::info!("{name}: continues after epoch {}", fitted.epochs);
-    Ok(fitted)
+    Ok((fitted, kept))
+}
+
+const FORCE: &str = "rerun with --force";
+
+/// The digest of the best model's file, which lies on disk while training goes on, perhaps in another process.
+#[derive(Default, Serialize, Deserialize)]
+struct Kept(String);
+
+impl Kept {
+    fn of(work: &Work) -> Result<Kept> {
+        Ok(Kept(digest(&work.path(MODEL))?.0))
+    }
+
+    fn require_unchanged(&self, work: &Work) -> Result<()> {
+        let path = work.path(MODEL);
+        match Kept::of(work) {
+            Ok(Kept(digest)) if digest == self.0 => Ok(()),
+            _ => Err(Error::data("damaged: not the model that training wrote").at(path).hint(FORCE)),
+        }
+    }
 }
 
 fn run_epoch(
