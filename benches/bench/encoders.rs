@@ -74,7 +74,7 @@ fn time<I: Sync>(
     let batches: Vec<&[I]> = inputs.chunks(encoding.batch.max(1)).collect();
     // Pages and caches are warm after it.
     encode(&inputs[..1])?;
-    print_line(&json!({ "ready": true, "cached": 0 }).to_string());
+    print_line(&json!({ "ready": true, "cached": 0 }).to_string())?;
     let (mut seconds, mut sum) = (Vec::new(), 0.0);
     for _ in 0..encoding.rounds {
         let started = Instant::now();

@@ -79,7 +79,7 @@ fn teacher(
     let objective = CrossEntropy { queries };
     // What is in files is no part of what training takes.
     drop(workload);
-    ready(0);
+    ready(0)?;
     timed(batches, case.steps, |batch| Ok(trainer.step(queries, batch, &objective)?.0))
 }
 
@@ -113,7 +113,7 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     let teaching = Teaching::new(&data, &labels, models, &recipe, 0)?;
     let mut student = Student::new(&place, initial, &data, Some(teaching), None, &recipe)?;
     student.begin_epoch(1);
-    ready(cached);
+    ready(cached)?;
     timed(batches, case.steps, |batch| student.step(batch))
 }
 
@@ -150,8 +150,8 @@ fn soft_labels(workload: &Workload, queries: &QuerySet, rank: usize) -> Result<S
 }
 
 /// Says that work begins now, and how much of the memory is the cache, which a real run maps from a file.
-fn ready(cached: usize) {
-    print_line(&json!({ "ready": true, "cached": cached }).to_string());
+fn ready(cached: usize) -> Result<()> {
+    print_line(&json!({ "ready": true, "cached": cached }).to_string())
 }
 
 fn timed(

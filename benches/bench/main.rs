@@ -103,8 +103,7 @@ fn run(command: Command) -> Result<()> {
             products::run(queries, entities, width)
         }
     };
-    print_line(&report.to_string());
-    Ok(())
+    print_line(&report.to_string())
 }
 
 fn limit_threads(threads: usize) {

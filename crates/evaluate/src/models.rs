@@ -46,7 +46,12 @@ impl FromStr for ModelName {
             _ if Run::is_one_of(STUDENT, name) => ModelName::Student(name.to_owned()),
             _ if Run::is_one_of(ENSEMBLE, name) => ModelName::Ensemble(name.to_owned()),
             _ if name.contains('+') => {
-                ModelName::Mean(name.split('+').map(str::parse).collect::<Result<_>>()?)
+                let teachers: Vec<Modality> = name.split('+').map(str::parse).collect::<Result<_>>()?;
+                if let Some(twice) = teachers.iter().enumerate().find(|(i, one)| teachers[..*i].contains(one))
+                {
+                    return Err(Error::usage(format!("`{name}` names the teacher `{}` twice", twice.1)));
+                }
+                ModelName::Mean(teachers)
             }
             _ => ModelName::Teacher(name.parse()?),
         })
@@ -289,7 +294,9 @@ mod tests {
             assert_eq!(text.parse::<ModelName>().unwrap(), name);
             assert_eq!(name.to_string(), text);
         }
-        for wrong in ["", "student-../x", "student/x", "structural+", "Average", "../student"] {
+        for wrong in
+            ["", "student-../x", "student/x", "structural+", "visual+visual", "Average", "../student"]
+        {
             assert!(wrong.parse::<ModelName>().is_err(), "{wrong}");
         }
     }

@@ -87,7 +87,7 @@ pub struct Arguments {
     /// Short for --format json: a JSON object per answer
     #[arg(long, conflicts_with = "format")]
     json: bool,
-    /// Write the answers to a file
+    /// Write the answers to a file; `-` is standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// The question: HEAD RELATION, or HEAD RELATION TAIL with one '?'
@@ -131,7 +131,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     }
     let entities = &mut data.vocabulary.entities;
     entities.extend(unseen.map(|unseen| Entity { name: Some(unseen.label()), ..Entity::default() }));
-    write(&data.vocabulary, &replies, format, arguments.output.as_deref())
+    write(&data.vocabulary, &replies, format, arguments.output())
 }
 
 /// Writes the answers to a file or prints them; what is left out is said below a table, else in the log.
@@ -177,10 +177,15 @@ impl Arguments {
         text.or(images).or(self.vector.clone().map(Unseen::Vector))
     }
 
+    /// The file to write; none for standard output.
+    fn output(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| *path != Path::new("-"))
+    }
+
     fn format(&self) -> Result<Format> {
         let chosen = if self.json { Some(Format::Json) } else { self.format };
-        match chosen.map_or_else(|| by_name(self.output.as_deref()), Ok)? {
-            Format::Parquet if self.output.is_none() => {
+        match chosen.map_or_else(|| by_name(self.output()), Ok)? {
+            Format::Parquet if self.output().is_none() => {
                 Err(Error::usage("Parquet is not for a terminal").hint("name a file with --output"))
             }
             Format::Tsv | Format::Parquet if self.why => {

@@ -325,6 +325,7 @@ fn image_folders_in_other_layouts_are_told_with_an_example() {
             "2 image folders have no image that is read, such as `b/`",
         ],
     );
+    told(&["images/a/1.png", "images/a/._1.png"], &["(1 images)", "1 files are skipped for their ending"]);
     told(&["pictures/a/1.png"], &["`pictures/` holds images, but is not read: set `import.images`"]);
     told(&["images.zip"], &["`images.zip` is not read: unpack it"]);
     told(&["entity_images.zip"], &["unpack it"]);

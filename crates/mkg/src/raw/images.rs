@@ -242,9 +242,11 @@ fn stranger(shown: &str, keys: &KeyMap, entities: &[Entity]) -> String {
     }
 }
 
+/// Tells whether a file has an image's ending and is none of those (`._x`) that macOS writes beside others.
 fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str);
     path.to_str().is_some()
+        && !name(path).starts_with("._")
         && path.is_file()
         && extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
 }

@@ -107,6 +107,9 @@ fn parquet_has_the_same_rows() {
     .unwrap();
     assert_eq!(rows, expected.len());
     ends(&lab.predict(&["Q0", "P0", "--format", "parquet"]), 2, &["--output"]);
+    let printed = [&["Q0", "P0", "--json"][..], &["Q0", "P0", "--json", "--output", "-"]];
+    let [plain, dashed] = printed.map(|arguments| succeeds(&lab.predict(arguments)));
+    assert_eq!(plain, dashed, "standard output");
     let call = lab.predict(&["Q0", "P0", "--output", &lab.name("out.csv")]);
     ends(&call, 2, &["no format has names in .csv", "give --format"]);
     assert!(!lab.path("out.csv").exists());
