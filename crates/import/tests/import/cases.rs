@@ -139,6 +139,9 @@ fn columns_in_another_order_and_files_left_out() {
         &tails_first,
         &["relation `b` is not among the relations", "are the columns head, relation, tail?"],
     );
+    let bought: String = (0..30).map(|i| format!("u{}\ti{i}\tlikes\n", i % 5)).collect();
+    let bought: File = ("train.tsv", bought.as_bytes());
+    case(&NAMED, &[bought], &[], 0, &["31 relations are many for"]);
     let others: [File; 2] = [("dev.txt", b"a\tr\tb\n"), ("Makefile", b"")];
     case(&NAMED, &others, &[], 0, &["not read: dev.txt; to read one"]);
 }
@@ -267,6 +270,7 @@ fn texts_that_are_odd_are_told() {
     told("d.json", "[\"a\",\n", 65, &["write one object"]);
     let none = "none of its 2 texts belongs to this graph, which has no key `Alpha`";
     told("d.txt", "Alpha\tx\nQ7\ty\n", 0, &[none]);
+    told("d.txt", "a\t\"Alpha, the \"\"first\"\"\"\n", 0, &["1 texts are quoted as in CSV"]);
     told("d.txt", "a,b,A town.\n", 65, &["found no tab", "CSV"]);
     told("d.jsonl", "{\"key\": \"a\", \"text\": \"x\"}\n", 65, &["found no tab", "JSON"]);
     let nan: File = ("train.tsv", b"a\tr\tnan\nb\tr\td\n");

@@ -241,13 +241,19 @@ fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String
     name.or_else(|| plan.import.names_from_keys.then(|| spell(key)).filter(|name| !name.is_empty()))
 }
 
-/// A sentence about relations of which more than half are entities, too.
+/// A sentence about relations of which more than half are entities, too, or which are more than half as many as these.
 fn misplaced(entities: &Listing, relations: &Listing) -> Option<String> {
-    let all = relations.keys.all.len();
+    const FEW: usize = 20;
+    let (all, others) = (relations.keys.all.len(), entities.keys.all.len());
     let both = relations.keys.all.iter().filter(|key| entities.keys.id(key).is_some()).count();
-    (2 * both > all).then(|| {
-        format!("{both} of {all} relations are entities, too: are the columns head, relation, tail?")
-    })
+    let what = if 2 * both > all {
+        format!("{both} of {all} relations are entities, too")
+    } else if all > FEW && 2 * all > others {
+        format!("{all} relations are many for {others} entities")
+    } else {
+        return None;
+    };
+    Some(format!("{what}: are the columns head, relation, tail?"))
 }
 
 /// A sentence about an entity that is a word for a missing value.

@@ -178,6 +178,13 @@ impl Joined {
             let all = found.len();
             format!("{count} of its {all} texts are `{text:.60}`: where that says nothing, leave it empty")
         }));
+        let is_quoted = |text: &&&str| {
+            text.len() > 2 && text.starts_with('"') && text.ends_with('"') && text.contains("\"\"")
+        };
+        let quoted = found.iter().filter(is_quoted).count();
+        if quoted > 0 {
+            notes.push(format!("{quoted} texts are quoted as in CSV, and keep their quotes"));
+        }
         let words: Vec<&str> = found.into_iter().filter(|text| PLACEHOLDERS.contains(text)).collect();
         // Somebody may be called Nan.
         let least = if matches!(kind, TextKind::Name | TextKind::RelationName) { 2 } else { 1 };
