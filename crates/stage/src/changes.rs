@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::manifest::{FILE, FileRecord, Manifest};
 use crate::{Error, Result, Run};
 
-/// The stage folders inside the run that hold any of `inputs`.
+/// The stage folders inside the run that hold at least one of `inputs`.
 pub(crate) fn stages_of(run: &Run, inputs: &[FileRecord]) -> BTreeSet<PathBuf> {
     let paths = inputs.iter().map(|record| run.root().join(&record.path));
     paths
@@ -16,7 +16,7 @@ pub(crate) fn stages_of(run: &Run, inputs: &[FileRecord]) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// The stages that wrote any of `inputs` and are stale, each with the reason.
+/// The stages that wrote at least one of `inputs` and are stale, each with the reason.
 pub(crate) fn stale_stages(run: &Run, inputs: &[FileRecord]) -> impl Iterator<Item = String> {
     stages_of(run, inputs).into_iter().filter_map(move |folder| {
         let name = folder.strip_prefix(run.root()).unwrap_or(&folder).display();
@@ -26,7 +26,7 @@ pub(crate) fn stale_stages(run: &Run, inputs: &[FileRecord]) -> impl Iterator<It
 }
 
 impl Manifest {
-    /// The reason why its inputs are out of date, if they are: one changed since, or the stage that wrote it is stale itself.
+    /// The reason why this stage is out of date, if it is: an input changed, or the stage that wrote an input is stale.
     pub fn stale(&self, run: &Run) -> Option<String> {
         for record in &self.inputs {
             let path = run.root().join(&record.path);
@@ -39,11 +39,11 @@ impl Manifest {
         stale_stages(run, &self.inputs).next()
     }
 
-    /// Refuses the stage in `folder` if it was made from another graph than the run has now, itself or by way of the
-    /// stages that it read: its ids would be taken for those of other entities. A stage that recorded no file of a graph passes.
+    /// Refuses the stage in `folder` if the stage, or a stage that it read, was made from another graph than the run
+    /// has now: its ids would name wrong entities. A stage that recorded no file of a graph passes.
     ///
     /// # Errors
-    /// [`crate::Kind::Data`] if the digest of a file of the graph is not the one that was read;
+    /// [`crate::Kind::Data`] if the digest of a file of the graph is not the digest that the stage recorded;
     /// [`crate::Kind::Missing`] if the run has no graph.
     pub fn require_same_graph(&self, run: &Run, folder: &Path) -> Result<()> {
         let Some(input) = self.foreign_graph(run, &Manifest::read(&run.graph())?) else { return Ok(()) };
@@ -52,7 +52,7 @@ impl Manifest {
         Err(Error::data(message).at(folder).hint(hint))
     }
 
-    /// The input, or that of a stage that it came from, that lies in the graph's folder and is not what `graph` wrote.
+    /// The first input, of this stage or a stage that it read, in the graph's folder that `graph` did not write.
     fn foreign_graph(&self, run: &Run, graph: &Manifest) -> Option<String> {
         self.inputs.iter().find_map(|record| {
             let path = run.root().join(&record.path);
@@ -60,13 +60,13 @@ impl Manifest {
             if above == run.graph() {
                 return (!graph.wrote(record, name)).then(|| record.path.clone());
             }
-            // What a stage wrote anew since then tells nothing of what was read.
+            // A stage that was written anew since then does not show which graph its old outputs came from.
             let above = Manifest::read(above).ok().filter(|above| above.wrote(record, name))?;
             above.foreign_graph(run, graph)
         })
     }
 
-    /// Tells whether its output `name` has the bytes of `record`.
+    /// Tells whether this stage's output `name` has the bytes of `record`.
     fn wrote(&self, record: &FileRecord, name: &str) -> bool {
         self.outputs.iter().any(|output| output.path == name && output.sha256 == record.sha256)
     }
@@ -92,7 +92,7 @@ pub(crate) fn changed_parameters(before: &Value, now: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The keys that two maps do not agree on, with what each has of them.
+/// The keys whose values differ between the two maps, each with its value in both maps.
 fn differences<'a, V: PartialEq>(
     before: &'a BTreeMap<String, V>,
     now: &'a BTreeMap<String, V>,
@@ -101,7 +101,7 @@ fn differences<'a, V: PartialEq>(
     keys.into_iter().map(|key| (key, before.get(key), now.get(key))).filter(|(_, was, is)| was != is)
 }
 
-/// `{"a": {"b": 1}}` as `{"a.b": 1}`; what is null is left out.
+/// Flattens `{"a": {"b": 1}}` to `{"a.b": 1}` and leaves out null values.
 fn flatten(value: &Value) -> BTreeMap<String, Value> {
     let mut flat = BTreeMap::new();
     for (name, value) in value.as_object().into_iter().flatten() {

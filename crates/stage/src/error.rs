@@ -1,4 +1,4 @@
-//! One error type for all stages: what happened, where, what to do, and which exit code that is.
+//! One error type for all stages, with the message, the place, the remedy and the exit code.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// The sort of a failure; its number is the exit code of the process, as documented in `docs/stages.md`.
+/// The kind of a failure; its number is the exit code of the process, as documented in `docs/stages.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A bug, or anything not foreseen.
+    /// A bug, or any failure that was not foreseen.
     Unexpected = 1,
     /// The command line or the recipe is wrong.
     Usage = 2,
@@ -17,18 +17,18 @@ pub enum Kind {
     Data = 65,
     /// An input file is missing or its stage has not finished.
     Missing = 66,
-    /// Numbers stopped being finite.
+    /// A number is no longer finite.
     Diverged = 70,
-    /// Memory or disk would not suffice.
+    /// Memory or disk is too small.
     Resource = 71,
     /// Reading or writing failed, on the disk or over a connection.
     Io = 74,
-    /// The user or the cluster asked the program to stop, or another process is at the same work.
+    /// The user or the cluster asked the program to stop, or another process does the same work.
     Interrupted = 75,
 }
 
 impl Kind {
-    /// The kind of failure that an exit code other than 0 tells of.
+    /// The kind of failure of an exit code other than 0.
     ///
     /// ```
     /// use stage::Kind;

@@ -1,4 +1,4 @@
-//! Files that are either whole or absent, and their digests.
+//! Files that are either complete or absent, and their digests.
 
 use serde::{Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 use crate::{Error, Kind, Result};
 
-/// First bytes of files that are no text, what such a file is, and how it becomes one.
+/// The first bytes of files that are not text, the kind of each file, and the way to convert it.
 const BINARY: [(&[u8], &str, &str); 12] = [
     (b"\xff\xfe\0\0", "UTF-32 text", "convert it: iconv -f UTF-32 -t UTF-8 OLD > NEW"),
     (b"\xff\xfe", "UTF-16 text", "convert it: iconv -f UTF-16 -t UTF-8 OLD > NEW"),
@@ -25,7 +25,7 @@ const BINARY: [(&[u8], &str, &str); 12] = [
     (b"\x80\x04", "a pickle of Python", "write it as text: one line per row, tabs between columns"),
 ];
 
-/// First words of texts that stand in the place of the file that was meant.
+/// The first words of texts that a server or Git LFS gives in place of the real file.
 const STAND_INS: [(&str, &str, &str); 7] = [
     ("version https://git-lfs", "a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull"),
     ("<!doctype html", "a web page, not the file itself", "download the file again"),
@@ -48,15 +48,15 @@ const STAND_INS: [(&str, &str, &str); 7] = [
     ),
 ];
 
-/// Writes `path` through a temporary sibling that is renamed into place once `write` has succeeded and its content has
-/// reached the disk, so that a killed program or machine never leaves a file that looks whole.
+/// Writes `path` through a temporary sibling. The sibling is renamed to `path` after `write` has succeeded and the
+/// content has reached the disk, so a killed program or machine never leaves a file that only looks complete.
 ///
-/// The sibling is called `.NAME.tmp`: the one that a killed program left goes with the stage's next start or the next write.
+/// The sibling is called `.NAME.tmp`. The stage's next start or the next write removes one that a killed program left.
 ///
 /// # Errors
-/// Those of `write`, failed writes, and [`Kind::Interrupted`] while another process writes the same file.
+/// The errors of `write`, failed writes, and [`Kind::Interrupted`] while another process writes the same file.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> Result<()>) -> Result<()> {
-    // A link stays one, and a device or a pipe is written as it is.
+    // A link stays a link; a device or a pipe is written directly.
     let path = &path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if path.metadata().is_ok_and(|of| !of.is_file() && !of.is_dir()) {
         let file = File::options().write(true).open(path).map_err(|e| Error::io(path, e))?;
@@ -66,7 +66,7 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -
     let emptied = temporary.file.set_len(0).map_err(|e| Error::io(path, e));
     let written = emptied.and_then(|()| fill(&temporary.file, path, write)).and_then(|()| temporary.rename());
     if written.is_err() {
-        // The first error is the one to tell of.
+        // The caller gets the first error, not an error of this removal.
         let _ = std::fs::remove_file(&temporary.path);
     }
     written
@@ -78,20 +78,20 @@ fn fill(file: &File, path: &Path, write: impl FnOnce(&mut BufWriter<&File>) -> R
     writer.flush().map_err(|e| Error::io(path, e))
 }
 
-/// A file that is not whole yet, under a temporary name beside the one that it is to get.
+/// An unfinished file, under a temporary name beside its final name.
 pub struct Temporary {
-    /// Place of the temporary file.
+    /// The path of the temporary file.
     pub path: PathBuf,
-    /// Its content so far; writes go to its end.
+    /// The temporary file's content so far; writes go to its end.
     pub file: File,
     target: PathBuf,
 }
 
 impl Temporary {
-    /// Opens `.NAME.ENDING` beside `target`, with what an earlier start left there; another process cannot until it is dropped.
+    /// Opens `.NAME.ENDING` beside `target`, with the content of an earlier start, and locks it until it is dropped.
     ///
     /// # Errors
-    /// Failed writes, and [`Kind::Interrupted`] while another process has it open.
+    /// Failed writes, and [`Kind::Interrupted`] while another process has the temporary file open.
     pub fn open(target: &Path, ending: &str) -> Result<Temporary> {
         let folder = folder_of(target);
         std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
@@ -103,16 +103,16 @@ impl Temporary {
                 let error = Error::new(Kind::Interrupted, "another process is writing this file").at(target);
                 Err(error.hint("run the same command again when that has ended"))
             }
-            // Whoever held it has given it its name in the meantime.
+            // The process that held the lock has renamed the file in the meantime.
             Ok(()) if !is_at(&file, &path) => Temporary::open(target, ending),
             _ => Ok(Temporary { path, file, target: target.to_owned() }),
         }
     }
 
-    /// Gives the file its name, once its content has reached the disk.
+    /// Renames the file to its final name, once its content has reached the disk.
     ///
     /// # Errors
-    /// If the system fails.
+    /// Failed writes and a failed rename.
     pub fn rename(&self) -> Result<()> {
         let moved = self.file.sync_all().and_then(|()| std::fs::rename(&self.path, &self.target));
         moved.map_err(|e| Error::io(&self.target, e))?;
@@ -120,7 +120,7 @@ impl Temporary {
     }
 }
 
-/// Tells whether `file` is still the one at `path`.
+/// Tells whether `file` is still the file at `path`.
 pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     #[cfg(unix)]
     {
@@ -139,7 +139,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."))
 }
 
-/// Makes renames and removals in `folder` outlast a power failure, where the system can.
+/// Makes renames and removals in `folder` survive a power failure, where the system can.
 pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     #[cfg(unix)]
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(|e| Error::io(folder, e))?;
@@ -147,12 +147,12 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what killed programs left of unfinished writes in `folder` and the folders below it.
+/// Removes temporary files that killed programs left in `folder` and the folders below it.
 pub(crate) fn sweep(folder: &Path) -> Result<()> {
     remove_files(folder, &|name| name.starts_with('.') && name.ends_with(".tmp"))
 }
 
-/// Removes the files in `folder` and below it whose name `is_meant`.
+/// Removes the files in `folder` and below it whose name satisfies `is_meant`.
 pub(crate) fn remove_files(folder: &Path, is_meant: &impl Fn(&str) -> bool) -> Result<()> {
     for path in below(folder)? {
         if is_meant(&path.file_name().unwrap_or_default().to_string_lossy()) {
@@ -162,7 +162,7 @@ pub(crate) fn remove_files(folder: &Path, is_meant: &impl Fn(&str) -> bool) -> R
     Ok(())
 }
 
-/// All files in `folder` and the folders below it, but not in those that links lead to.
+/// All files in `folder` and the folders below it; links to folders are not followed.
 pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
@@ -172,7 +172,7 @@ pub(crate) fn below(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The folders in `parent` that are called so, by name; none where it does not exist.
+/// The names of the folders in `parent` that parse as `T`, sorted by name; empty if `parent` does not exist.
 pub fn folders<T: FromStr>(parent: &Path) -> Result<Vec<T>> {
     let entries = match std::fs::read_dir(parent) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -186,8 +186,8 @@ pub fn folders<T: FromStr>(parent: &Path) -> Result<Vec<T>> {
 }
 
 /// Writes a safetensors file, atomically: its `header` (every tensor's `dtype`, `shape` and `data_offsets`), then the
-/// tensors' bytes. The `safetensors` crate puts texts in the order of a hash map, but the same tensors have to be the
-/// same bytes.
+/// tensors' bytes. The `safetensors` crate writes texts in the order of a hash map, but here the same tensors must give
+/// the same bytes.
 pub fn write_tensors<'a>(
     path: &Path,
     header: &serde_json::Value,
@@ -215,7 +215,7 @@ pub fn read_bytes(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|e| Error::io(path, e))
 }
 
-/// Reads all of `path` as UTF-8 text, without a byte order mark; an error says what it is instead.
+/// Reads all of `path` as UTF-8 text, without a byte order mark; an error names the format of a file that is not text.
 pub fn read_text(path: &Path) -> Result<String> {
     text(read_bytes(path)?).map_err(|e| e.at(path))
 }
@@ -223,9 +223,9 @@ pub fn read_text(path: &Path) -> Result<String> {
 /// The text in a file's bytes, without a byte order mark.
 ///
 /// # Errors
-/// [`Kind::Data`] for anything but UTF-8 without NUL, named as what it looks like.
+/// [`Kind::Data`] for anything but UTF-8 without NUL; the message names the likely format.
 pub fn text(bytes: Vec<u8>) -> Result<String> {
-    // Also a text may begin so; only what is none is something else.
+    // A text may also begin with these bytes, so they count only if the file is not valid text.
     let binary = BINARY.iter().find(|(magic, ..)| bytes.starts_with(magic));
     let binary = binary.map(|(_, what, remedy)| Error::data(format!("{what}, not UTF-8 text")).hint(*remedy));
     if let Some(at) = bytes.iter().position(|byte| *byte == 0) {
@@ -249,7 +249,7 @@ pub fn text(bytes: Vec<u8>) -> Result<String> {
     }
 }
 
-/// The line that byte number `at` stands on, counted from 1.
+/// The line of the byte at index `at`, counted from 1.
 fn line_of(bytes: &[u8], at: usize) -> usize {
     1 + bytes[..at].iter().filter(|byte| **byte == b'\n').count()
 }

@@ -1,4 +1,4 @@
-//! Stopping when asked: SIGINT, SIGTERM and SIGUSR1, which batch systems send ahead of a time limit, set a flag that long loops look at between steps.
+//! Orderly stops. SIGINT, SIGTERM and SIGUSR1 (sent by batch systems before a time limit) set a flag for long loops.
 
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +9,10 @@ use crate::{Error, Kind, Result};
 
 static REQUESTED: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
-/// Listens for SIGINT, SIGTERM and SIGUSR1: they ask for an orderly stop. A second SIGINT, from someone who cannot wait, ends
-/// the process at once; batch systems send the others twice, and mean once.
+/// Listens for SIGINT, SIGTERM and SIGUSR1, which ask for an orderly stop. A second SIGINT comes from an impatient user
+/// and ends the process at once. The other signals never do, because batch systems send them twice for one stop.
 pub fn listen() {
-    // Registered first, so it sees the flag as it was before this signal set it.
+    // This handler is registered first, so it sees the flag from before this signal.
     let code = i32::from(Kind::Interrupted.exit_code());
     let mut listening = signal_hook::flag::register_conditional_shutdown(SIGINT, code, REQUESTED.clone());
     for signal in [SIGINT, SIGTERM, SIGUSR1] {
@@ -23,7 +23,7 @@ pub fn listen() {
     }
 }
 
-/// An error of [`Kind::Interrupted`] once a stop was asked for; call it between steps, after a checkpoint.
+/// Returns an error of [`Kind::Interrupted`] once a stop was requested; call it between steps, after a checkpoint.
 pub fn check() -> Result<()> {
     if REQUESTED.load(Ordering::Relaxed) {
         return Err(
@@ -33,7 +33,7 @@ pub fn check() -> Result<()> {
     Ok(())
 }
 
-/// Does `work` in a thread that a signal leaves behind, to end with the process: for waiting that cannot be stopped.
+/// Runs `work`, which cannot be stopped, in a thread. A signal ends the wait; the thread then ends with the process.
 pub fn until_stopped<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let worker = std::thread::spawn(work);
     while !worker.is_finished() {

@@ -1,9 +1,9 @@
 //! The frame of every pipeline stage.
 //!
-//! A stage is one program that reads files earlier stages finished and writes one directory of its own.
-//! This crate holds the parts that must be the same everywhere: the [run](run::Run) directory that says where, the
-//! [`stage.json`](manifest) that says what was done, [errors](error) that become exit codes, [seeds](seed), files that
-//! are written whole, and interruption. Nothing here knows of recipes, command lines, graphs or tensors.
+//! A stage is one program that reads files of finished earlier stages and writes one directory of its own. This crate
+//! holds the parts that are the same in all stages: the [run](run::Run) directory with the place of each stage, the
+//! [`stage.json`](manifest) with the record of the work, [errors](error) that become exit codes, [seeds](seed), files
+//! that are either complete or absent, and interruption. Nothing here knows recipes, command lines, graphs or tensors.
 
 mod changes;
 pub mod error;

@@ -1,8 +1,8 @@
-//! `stage.json`: what a stage did, from what, and whether that still holds.
+//! `stage.json`: the record of a stage's work and inputs, and the checks that the record still holds.
 //!
-//! The file is removed before a stage starts writing and written after its last output, so its presence means
-//! that the folder is whole. Files ending in `.jsonl` are logs: kept, not digested, because they hold wall-clock
-//! times while outputs must be the same bytes for the same inputs and seed.
+//! A stage removes the file before it starts writing and writes it after its last output, so the file's presence means
+//! that the folder is complete. Files ending in `.jsonl` are logs. They are kept but not digested: they hold wall-clock
+//! times, while outputs must have the same bytes for the same inputs and seed.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -15,9 +15,9 @@ use crate::{Error, Result};
 
 /// The name of the manifest in every stage's folder.
 pub const FILE: &str = "stage.json";
-/// Marks a folder whose stage has begun and not ended; holds what it was asked for, and a lock while it runs.
+/// Marks a folder whose stage has begun and not ended; holds the task, and a lock while the stage runs.
 pub(crate) const INCOMPLETE: &str = "incomplete.json";
-/// Saved state of unfinished work; removed when the stage ends.
+/// Saved state of unfinished work; the end of the stage removes it.
 pub const CHECKPOINT: &str = "checkpoint.safetensors";
 /// Version of the layout of the run directory and of this file.
 pub(crate) const FORMAT: u32 = 1;
@@ -25,7 +25,7 @@ pub(crate) const FORMAT: u32 = 1;
 /// One file, by its digest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileRecord {
-    /// Inputs: relative to the run where it lies inside, else a label such as `raw/train.txt`. Outputs: relative to the stage's folder.
+    /// For an input, relative to the run, or a label such as `raw/train.txt`. For an output, relative to its folder.
     pub path: String,
     /// SHA-256 as hexadecimal digits.
     pub sha256: String,
@@ -34,10 +34,10 @@ pub struct FileRecord {
 }
 
 impl FileRecord {
-    /// Refuses the file at `path` if it has not the bytes that `program` wrote.
+    /// Refuses the file at `path` if its bytes differ from those that `program` wrote.
     ///
     /// # Errors
-    /// [`crate::Kind::Data`] if its digest is another one.
+    /// [`crate::Kind::Data`] if the digests differ.
     pub(crate) fn require(&self, path: &Path, program: &str) -> Result<()> {
         let (sha256, _) = digest(path)?;
         if sha256 == self.sha256 {
@@ -55,23 +55,23 @@ pub struct Manifest {
     pub format: u32,
     /// The program that wrote the folder.
     pub program: String,
-    /// Its version and source revision.
+    /// The program's version and source revision.
     pub version: String,
     /// Everything in the recipe that the outputs depend on.
     pub parameters: Value,
     /// The run's seed.
     pub seed: u64,
-    /// The files it read.
+    /// The files that the stage read.
     pub inputs: Vec<FileRecord>,
-    /// The files it wrote.
+    /// The files that the stage wrote.
     pub outputs: Vec<FileRecord>,
     /// Start, RFC 3339.
     pub started: String,
     /// End, RFC 3339.
     pub finished: String,
-    /// Seconds between start and end of the process that finished it (an interrupted start is not counted).
+    /// Seconds between start and end of the process that finished the stage (interrupted starts are not counted).
     pub wall_seconds: f64,
-    /// The largest resident memory of the process, where the system tells.
+    /// The largest resident memory of the process, where the system reports it.
     pub peak_memory_bytes: Option<u64>,
     /// Worker threads; the outputs do not depend on them.
     pub threads: usize,
@@ -80,7 +80,7 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Reads the manifest of a stage's `folder`; missing if that stage has not finished.
+    /// Reads the manifest of a stage's `folder`; [`crate::Kind::Missing`] if that stage has not finished.
     pub fn read(folder: &Path) -> Result<Manifest> {
         let path = folder.join(FILE);
         if !path.is_file() {
@@ -97,7 +97,7 @@ impl Manifest {
         Err(Error::data(message).at(path).hint(hint))
     }
 
-    /// A field of the summary, of the stage in `folder`.
+    /// Reads the field `name` of the summary; errors name the stage's `folder`.
     pub fn summary_field<T: DeserializeOwned>(&self, folder: &Path, name: &str) -> Result<T> {
         serde_json::from_value(self.summary[name].clone()).map_err(|e| {
             let error = Error::data(format!("the summary's `{name}` is not readable")).at(folder.join(FILE));
@@ -105,14 +105,14 @@ impl Manifest {
         })
     }
 
-    /// The outputs in `folder` that are not as they were written, in words.
+    /// Messages about the outputs in `folder` that differ from their records.
     pub fn damages(&self, folder: &Path) -> impl Iterator<Item = String> {
         let outputs = self.outputs.iter().map(|record| self.output(folder, &record.path));
         outputs.filter_map(|output| output.err().map(|error| format!("output {error}")))
     }
 
-    /// The record of an output, checked against the file that is there: by its size, and by its digest where the file
-    /// was touched after the stage had finished.
+    /// The record of an output, checked against the file: by its size, and by its digest if the file was modified after
+    /// the stage had finished.
     pub(crate) fn output(&self, folder: &Path, name: &str) -> Result<&FileRecord> {
         let path = folder.join(name);
         let Some(record) = self.outputs.iter().find(|record| record.path == name) else {
@@ -158,7 +158,7 @@ pub fn verify(folder: &Path) -> Result<Manifest> {
     Ok(manifest)
 }
 
-/// The version of the programs with the source revision they were built from.
+/// The version of the programs, with the source revision that they were built from.
 pub fn version() -> String {
     match env!("DSOM_REVISION") {
         "" => env!("CARGO_PKG_VERSION").to_owned(),

@@ -6,8 +6,8 @@ use std::str::FromStr;
 
 use crate::Error;
 
-/// A source of evidence about entities, by name: `structural` (the graph itself), `visual`, `textual`, or any
-/// further one a recipe defines. Names become folders and column names, so they are short lower-case words.
+/// A source of evidence about entities, by name: `structural` (the graph itself), `visual`, `textual`, or another one
+/// that a recipe defines. Names become folders and column names, so they are short lower-case words.
 ///
 /// ```
 /// use stage::Modality;
@@ -19,23 +19,23 @@ use crate::Error;
 pub struct Modality(String);
 
 impl Modality {
-    /// The graph itself: entity embeddings are a free table.
+    /// The graph itself: the entity embeddings are a free table.
     pub fn structural() -> Self {
         Modality("structural".into())
     }
 
-    /// Returns whether this is the structural modality, which needs no features.
+    /// Tells whether this is the structural modality, which needs no features.
     pub fn is_structural(&self) -> bool {
         self.0 == "structural"
     }
 
-    /// The name, as in folders, columns and recipes.
+    /// The name in folders, columns and recipes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// Structural first, the others by name: the order of teachers wherever there is one.
+/// Structural first, then the others by name: teachers always have this order.
 impl Ord for Modality {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
         (!self.is_structural(), &self.0).cmp(&(!other.is_structural(), &other.0))

@@ -1,4 +1,4 @@
-//! Readers of other people's formats that panic where a file is damaged.
+//! Calls of readers in libraries that panic on damaged files.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
@@ -8,8 +8,8 @@ thread_local! {
     static IS_EXPECTED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `read`, and returns `None` if it panics, without the message and the backtrace. Nothing that it wrote to may be used
-/// then. For code of libraries alone: a panic of our own is a bug that must be seen.
+/// Runs `read`, and returns `None` if it panics, without the message and the backtrace. After a panic, nothing that
+/// `read` wrote to may be used. Only for code of libraries: a panic of our own code is a bug and must be seen.
 pub fn caught<T>(read: impl FnOnce() -> T) -> Option<T> {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {

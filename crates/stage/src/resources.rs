@@ -1,21 +1,21 @@
-//! Memory and disk: what the machine has, and what the process used.
+//! Memory and disk: the amounts that the machine has, and the amounts that the process used.
 
 use std::path::Path;
 
 use crate::{Error, Kind, Result};
 
-/// The largest resident memory of this process so far, in bytes, where the system tells (Linux).
+/// The largest resident memory of this process so far, in bytes, where the system reports it (Linux).
 pub(crate) fn peak_memory() -> Option<u64> {
     kilobytes("/proc/self/status", "VmHWM:")
 }
 
-/// Memory that a new allocation could get without swapping, in bytes, where the system tells (Linux): what the machine
-/// has, or the least that control groups, the limit of the address space or the batch system leave of it.
+/// Memory that a new allocation can get without swapping, in bytes, where the system reports it (Linux). The least of
+/// the machine's available memory and the rest under control groups, the address-space limit and the batch system.
 fn available_memory() -> Option<u64> {
     let groups = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let groups = left_in_groups(Path::new("/sys/fs/cgroup"), &groups);
     let used = |field: &str| kilobytes("/proc/self/status", field).unwrap_or(0);
-    // `ulimit -v`; without one it says "unlimited", which is no number.
+    // The limit of `ulimit -v`. Without a limit the file says "unlimited", which does not parse as a number.
     let space = number(Path::new("/proc/self/limits"), "Max address space");
     let space = space.map(|limit| limit.saturating_sub(used("VmSize:")));
     let job = std::env::var("SLURM_MEM_PER_NODE").ok().and_then(|megabytes| megabytes.parse::<u64>().ok());
@@ -23,7 +23,7 @@ fn available_memory() -> Option<u64> {
     [kilobytes("/proc/meminfo", "MemAvailable:"), groups, space, job].into_iter().flatten().min()
 }
 
-/// Memory that the limits of control groups below `root` leave; `groups` is the process's list of them, of version 2
+/// Memory left by the limits of control groups below `root`. `groups` is the process's list of its groups, of version 2
 /// (`0::/path`) or of version 1 (`4:memory:/path`).
 fn left_in_groups(root: &Path, groups: &str) -> Option<u64> {
     let left = groups.lines().filter_map(|line| {
@@ -41,11 +41,11 @@ fn left_in_groups(root: &Path, groups: &str) -> Option<u64> {
     left.min()
 }
 
-/// The least that `group` and the groups above it, up to `root`, leave: their limit, less what is used, less files that
-/// could be dropped.
+/// The least memory that `group` or a group above it, up to `root`, leaves: its limit, minus used memory, not counting
+/// file pages that the system can drop.
 fn least_left(root: &Path, group: &Path, [limit, used]: [&str; 2]) -> Option<u64> {
     let left = group.ancestors().take_while(|folder| folder.starts_with(root)).filter_map(|folder| {
-        // A group without a limit says "max", which is no number.
+        // A group without a limit says "max", which does not parse as a number.
         let (limit, used) = (number(&folder.join(limit), "")?, number(&folder.join(used), "")?);
         let unused = ["inactive_file ", "total_inactive_file "];
         let unused = unused.iter().find_map(|name| number(&folder.join("memory.stat"), name)).unwrap_or(0);
@@ -54,7 +54,7 @@ fn least_left(root: &Path, group: &Path, [limit, used]: [&str; 2]) -> Option<u64
     left.min()
 }
 
-/// The number behind `name` on a line of a file.
+/// The number after `name` on a line of a file.
 fn number(file: &Path, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(file).ok()?;
     let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
@@ -65,7 +65,7 @@ fn kilobytes(file: &str, name: &str) -> Option<u64> {
     Some(number(Path::new(file), name)? * 1024)
 }
 
-/// Refuses work whose estimate exceeds the memory that is there; `knob` says what would make it smaller.
+/// Refuses work whose estimate exceeds the available memory; `knob` says how to make the work smaller.
 pub fn require_memory(bytes: u64, what: &str, knob: &str) -> Result<()> {
     tracing::debug!("{what}: about {} of memory", human(bytes));
     match available_memory() {
@@ -78,7 +78,7 @@ pub fn require_memory(bytes: u64, what: &str, knob: &str) -> Result<()> {
     }
 }
 
-/// Refuses work whose output would not fit on the disk that holds `folder`.
+/// Refuses work whose output does not fit on the disk that holds `folder`.
 pub fn require_disk(folder: &Path, bytes: u64, what: &str, knob: &str) -> Result<()> {
     let existing = folder.ancestors().find(|path| path.exists()).unwrap_or(Path::new("."));
     let disk = rustix::fs::statvfs(existing).map_err(|e| Error::io(existing, e.into()))?;
@@ -91,13 +91,13 @@ pub fn require_disk(folder: &Path, bytes: u64, what: &str, knob: &str) -> Result
     Ok(())
 }
 
-/// Bytes of the files in `folder` and below it; 0 if there is none.
+/// The size in bytes of all files in `folder` and below it; 0 if there are none.
 pub fn occupied(folder: &Path) -> u64 {
     let files = crate::files::below(folder).unwrap_or_default();
     files.iter().filter_map(|path| path.symlink_metadata().ok()).map(|file| file.len()).sum()
 }
 
-/// `1536` as `1.5 KiB`.
+/// Formats `1536` as `1.5 KiB`.
 pub fn human(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut value = bytes as f64;
@@ -109,7 +109,7 @@ pub fn human(bytes: u64) -> String {
     if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
 }
 
-/// A time: `0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`.
+/// Formats a time: `0.8 s`, `42 s`, `3 min 20 s`, `2 h 05 min`.
 pub fn duration(seconds: f64) -> String {
     let whole = seconds.round() as u64;
     match whole {

@@ -23,7 +23,7 @@ pub struct Run {
 }
 
 impl Run {
-    /// The run in `root`, which need not exist yet.
+    /// The run in `root`. The folder need not exist yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Run { root: root.into() }
     }
@@ -58,12 +58,12 @@ impl Run {
         self.root.join(name)
     }
 
-    /// The folder beside stage 5; `name` is `ensemble` unless several ensembles share the run.
+    /// The folder of the ensemble, beside stage 5; `name` is `ensemble` unless several ensembles share the run.
     pub fn ensemble(&self, name: &str) -> PathBuf {
         self.root.join(name)
     }
 
-    /// Returns whether `name` is that of one of several folders of a kind: `student`, or `student-…`.
+    /// Tells whether `name` is a folder of the given kind: `student`, or `student-…`.
     ///
     /// ```
     /// use stage::Run;
@@ -83,7 +83,7 @@ impl Run {
     /// The modalities whose folder under `parent` (`features` or `teachers`) holds a finished stage, in order.
     ///
     /// # Errors
-    /// Failed reads: a stage that cannot be seen is not one that is absent.
+    /// Failed reads: an unreadable stage does not count as absent.
     pub fn finished(&self, parent: &str) -> Result<Vec<Modality>> {
         let parent = self.root.join(parent);
         let mut modalities = Vec::new();

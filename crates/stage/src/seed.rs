@@ -1,13 +1,12 @@
-//! One seed per run, split by name, so that no two uses share a stream and none depends on another's length.
+//! One seed per run, split by name: no two uses share a stream, and no use depends on the length of another.
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sha2::{Digest, Sha256};
 
-/// The generator for one purpose: `name` says which (`"teacher/visual/batches"`), `index` which time (the epoch).
+/// The generator for one purpose. `name` is the purpose (`"teacher/visual/batches"`), `index` the occasion (the epoch).
 ///
-/// A resumed run asks for the same name and index and gets the same stream, so nothing of the generator's state
-/// needs saving.
+/// A resumed run asks for the same name and index and gets the same stream, so the generator's state is never saved.
 ///
 /// ```
 /// use rand::Rng;

@@ -12,19 +12,19 @@ use crate::manifest::{FILE, FileRecord, INCOMPLETE, Manifest};
 use crate::work::{self, Work};
 use crate::{Result, Run};
 
-/// The state of a folder beside what is asked for.
+/// The state of a folder compared with its task.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Nothing is there.
+    /// The folder holds no stage.
     Absent,
-    /// Work was begun and not finished.
+    /// The work began and did not finish.
     Incomplete {
-        /// True if it was asked for exactly the same, so that it can be continued.
+        /// True if the unfinished work is the same task, so that it can continue.
         resumable: bool,
     },
-    /// It is whole, but not what is asked for; each line is a reason.
+    /// The folder is complete, but differs from the task; each line is a reason.
     Stale(Vec<String>),
-    /// It is what is asked for.
+    /// The folder is complete and matches the task.
     Fresh,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Status {
     }
 }
 
-/// The task of a program: with these parameters, from these inputs, into this folder.
+/// The task of a program: its parameters, its inputs, and the folder that it writes.
 #[derive(Clone, Debug)]
 pub struct Task {
     pub(crate) run: Run,
@@ -51,12 +51,12 @@ pub struct Task {
     pub(crate) parameters: Value,
     pub(crate) seed: u64,
     pub(crate) inputs: Vec<FileRecord>,
-    /// The inputs that other stages wrote: where each lies, and the program.
+    /// The inputs that other stages wrote: the path, the record and the program of each.
     written: Vec<(PathBuf, FileRecord, String)>,
 }
 
 impl Task {
-    /// A task of `program` that writes `folder`. `parameters` is everything the outputs depend on beside the
+    /// A task of `program` that writes `folder`. `parameters` holds everything that the outputs depend on, except the
     /// inputs and the seed.
     pub fn new(
         run: &Run,
@@ -69,14 +69,14 @@ impl Task {
         Task { run: run.clone(), program, folder, parameters, seed, inputs: Vec::new(), written: Vec::new() }
     }
 
-    /// The same task with one parameter more, in another folder: a part of the work.
+    /// A part of this task's work: the same task with one more parameter, in another folder.
     pub fn part(&self, folder: PathBuf, name: &str, value: impl Into<Value>) -> Task {
         let mut parameters = self.parameters.clone();
         parameters[name] = value.into();
         Task { folder, parameters, ..self.clone() }
     }
 
-    /// Adds a file another stage wrote, by that stage's own record of it.
+    /// Adds a file that another stage wrote, with the record from that stage's manifest.
     pub fn stage_input(&mut self, folder: &Path, name: &str) -> Result<PathBuf> {
         let manifest = Manifest::read(folder)?;
         let record = manifest.output(folder, name)?;
@@ -86,16 +86,16 @@ impl Task {
         Ok(path)
     }
 
-    /// Adds a file from outside the run, by its digest. It is recorded as `label` (`raw/train.txt`), so that a
-    /// folder that moved is still the same input.
+    /// Adds a file from outside the run, by its digest. The record has the path `label` (`raw/train.txt`), so a moved
+    /// folder is still the same input.
     pub fn external_input(&mut self, path: &Path, label: impl Into<String>) -> Result<()> {
         let (sha256, bytes) = digest(path)?;
         self.inputs.push(FileRecord { path: label.into(), sha256, bytes });
         Ok(())
     }
 
-    /// Adds something from outside the run that is no single file, by text that changes when it does: a listing
-    /// of a large folder.
+    /// Adds an input from outside the run that is not a single file, by text that changes when the input does: a
+    /// listing of a large folder.
     pub fn external_listing(&mut self, listing: &str, label: impl Into<String>) {
         let (sha256, bytes) = (files::digest_of(listing.as_bytes()), listing.len() as u64);
         self.inputs.push(FileRecord { path: label.into(), sha256, bytes });
@@ -110,7 +110,7 @@ impl Task {
         &self.folder
     }
 
-    /// The state of the folder beside this task.
+    /// The state of the folder compared with this task.
     pub fn status(&self) -> Status {
         if !self.folder.join(FILE).is_file() {
             return match self.folder.join(INCOMPLETE).is_file() {
@@ -146,11 +146,10 @@ impl Task {
         stale_stages(&self.run, &self.inputs).map(|stage| format!("its input stage {stage}")).collect()
     }
 
-    /// Starts the work, or answers `None` if the folder is fresh and `force` is not given.
+    /// Starts the work, or returns `None` if the folder is fresh and `force` is false.
     ///
-    /// `ready` does what may still fail before anything is touched: checking and reading inputs, memory, disk. Only
-    /// after it is whatever the folder held removed, except for the checkpoint of an interrupted start that was
-    /// asked for exactly the same.
+    /// `ready` does the steps that may fail before anything is changed: checking and reading inputs, memory, disk. Only
+    /// then is the folder's old content removed, except the checkpoint of an interrupted start of the same task.
     pub fn begin<T>(self, force: bool, ready: impl FnOnce() -> Result<T>) -> Result<Option<(Work, T)>> {
         let name = self.relative(&self.folder);
         match self.status() {
@@ -167,8 +166,8 @@ impl Task {
         Ok(Work::claim(self, force)?.map(|work| (work, ready)))
     }
 
-    /// Refuses inputs that are no longer what the stage that wrote them recorded, and stages of another graph; warns of stages
-    /// that are stale.
+    /// Refuses inputs that differ from the record of the stage that wrote them, and stages of another graph. Warns of
+    /// stale stages.
     pub fn verify(&self) -> Result<()> {
         self.stale_inputs().iter().for_each(|reason| tracing::warn!("{reason}"));
         for folder in stages_of(&self.run, &self.inputs) {
@@ -177,7 +176,7 @@ impl Task {
         self.written.par_iter().try_for_each(|(path, record, program)| record.require(path, program))
     }
 
-    /// The content of the marker of an unfinished start.
+    /// The content of the marker file of unfinished work.
     pub(crate) fn identity(&self) -> Value {
         serde_json::json!({
             "program": self.program, "parameters": self.parameters, "seed": self.seed, "inputs": self.inputs,
@@ -221,7 +220,7 @@ mod tests {
             task
         }
 
-        /// A task of a stage that reads what another one wrote.
+        /// A task that reads the output of another stage.
         fn after(&self, above: &Path, program: &'static str, folder: PathBuf) -> Task {
             let mut task = Task::new(&self.run(), program, folder, &json!({}), 1);
             task.stage_input(above, "out").unwrap();
@@ -270,7 +269,7 @@ mod tests {
         assert_eq!(fixture.soft_labels().status(), Status::Stale(vec![reason.to_owned()]));
         let reason = format!("its input stage `soft-labels` is stale: its {reason}");
         assert_eq!(fixture.distill().status(), Status::Stale(vec![reason]));
-        // Ids of another graph would be taken for those of this one.
+        // The ids of another graph would name wrong entities of this one.
         let error = fixture.distill().begin(true, || Ok(())).err().unwrap();
         assert!(error.kind() == Kind::Data && error.to_string().contains("another graph"), "{error}");
         let same_graph = |folder: PathBuf| {
@@ -282,10 +281,10 @@ mod tests {
             let message = same_graph(folder).unwrap_err();
             assert!(message.contains("another graph: `graph/out`"), "{message}");
         }
-        // Whatever the labels are made from now, the student's were others.
+        // The labels are made anew, so the student's record no longer shows which graph its old labels came from.
         finish(fixture.soft_labels(), "new labels");
         assert_eq!([labels, student].map(same_graph), [Ok(()), Ok(())]);
-        // The same bytes as before: nothing further down has to run.
+        // The bytes are the same as before, so no later stage has to run.
         finish(fixture.import(1), "once more");
         finish(fixture.soft_labels(), "b");
         assert_eq!(fixture.distill().status(), Status::Fresh);
@@ -339,7 +338,7 @@ mod tests {
     #[test]
     fn the_second_of_two_starts_does_not_touch_what_the_first_finished() {
         let fixture = Fixture::new();
-        // The first ends while the second makes ready.
+        // The first start ends while the second prepares.
         let second = fixture.import(1).begin(false, || {
             finish(fixture.import(1), "a");
             Ok(())
@@ -355,10 +354,10 @@ mod tests {
         finish(fixture.import(1), "a");
         let marker = fixture.graph(INCOMPLETE);
         let mark = || std::fs::write(&marker, fixture.import(1).identity().to_string()).unwrap();
-        // Killed after `stage.json` was written: nothing is left to do but to tidy up.
+        // A process was killed after it wrote `stage.json`: only the marker is left to remove.
         mark();
         assert!(begun(fixture.import(1)).is_none() && !marker.exists());
-        // An output is lost beside: the work begins anew, and nothing passes for whole meanwhile.
+        // An output is lost as well: the work begins anew, and meanwhile no process takes the folder for complete.
         mark();
         std::fs::remove_file(fixture.graph("out")).unwrap();
         let work = begun(fixture.import(1)).unwrap();
@@ -375,7 +374,7 @@ mod tests {
         std::fs::write(&out, "CONTENT").unwrap();
         File::options().write(true).open(&out).unwrap().set_modified(later).unwrap();
         assert!(matches!(fixture.import(1).status(), Status::Stale(_)));
-        // Even where the time of the change does not tell, nothing is made of it.
+        // Even if the modification time does not show the change, no stage uses the file.
         let before = std::time::SystemTime::UNIX_EPOCH;
         File::options().write(true).open(&out).unwrap().set_modified(before).unwrap();
         let error = fixture.soft_labels().begin(true, || Ok(())).err().unwrap();

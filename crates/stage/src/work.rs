@@ -1,4 +1,4 @@
-//! A stage at work on its folder: claimed at the beginning, made whole at the end.
+//! A stage at work on its folder: it claims the folder at the beginning and completes the folder at the end.
 
 use serde_json::Value;
 use std::fs::{File, TryLockError};
@@ -15,14 +15,14 @@ use crate::{Error, Kind, Result};
 pub struct Work {
     task: Task,
     started: (Instant, String),
-    /// True if this continues an interrupted start of the same task.
+    /// True if this work continues an interrupted start of the same task.
     pub(crate) resumes: bool,
     _lock: File,
 }
 
-/// Finished files of unfinished work, one record a line; removed when the stage ends.
+/// The list of finished files while the work is unfinished, one record a line; the end of the stage removes it.
 const KEPT: &str = "kept.tmp";
-/// The process that works on the folder, for whoever comes second; removed when the stage ends.
+/// Names the process that works on the folder, for a second process to report; the end of the stage removes it.
 const HOLDER: &str = "holder.tmp";
 
 /// The time in RFC 3339, to the microsecond.
@@ -31,8 +31,8 @@ fn now() -> String {
 }
 
 impl Work {
-    /// Takes the folder of `task`: nothing in it passes for whole from here on. None if another process has finished the
-    /// same work in the meantime.
+    /// Claims the folder of `task`: from here on, no process takes its content for complete. None if another process
+    /// has finished the same work in the meantime.
     pub(crate) fn claim(task: Task, force: bool) -> Result<Option<Work>> {
         let marker = task.folder.join(INCOMPLETE);
         refuse_foreign(&task.folder)?;
@@ -46,7 +46,7 @@ impl Work {
             files::sweep(&task.folder)?;
         } else {
             clear(&task.folder)?;
-            // Written in place, not renamed, so that the lock stays with the file.
+            // The marker is written in place and not renamed, because the lock belongs to this file.
             std::fs::write(&marker, task.identity().to_string()).map_err(|e| Error::io(&marker, e))?;
         }
         let started = (Instant::now(), now());
@@ -55,7 +55,7 @@ impl Work {
         Ok(Some(Work { task, started, resumes, _lock: lock }))
     }
 
-    /// Records that the file called `name` is finished, so that [`Work::keeps`] can tell it from one that was damaged since.
+    /// Records that the file `name` is finished. [`Work::keeps`] uses the record to detect later damage.
     ///
     /// # Errors
     /// If the file cannot be read or the record cannot be written.
@@ -68,7 +68,7 @@ impl Work {
         file.and_then(|mut file| file.write_all(line.as_bytes())).map_err(|e| Error::io(&path, e))
     }
 
-    /// Tells whether an interrupted start of the same task has finished the file called `name`, and it is unchanged.
+    /// Tells whether an interrupted start of the same task finished the file `name` and the file is unchanged.
     pub fn keeps(&self, name: &str) -> bool {
         let records = std::fs::read_to_string(self.path(KEPT)).unwrap_or_default();
         let records = records.lines().filter_map(|line| serde_json::from_str::<FileRecord>(line).ok());
@@ -86,7 +86,7 @@ impl Work {
         Some(self.path(CHECKPOINT)).filter(|path| self.resumes && path.is_file())
     }
 
-    /// Ends the stage: removes the checkpoint, digests the outputs, writes `stage.json` last.
+    /// Ends the stage: removes the checkpoint, digests the outputs and writes `stage.json` last.
     pub fn finish(self, summary: Value) -> Result<()> {
         let folder = &self.task.folder;
         remove(&folder.join(CHECKPOINT))?;
@@ -114,8 +114,8 @@ impl Work {
     }
 }
 
-/// Removes what a process left that was killed after it had finished `folder`, unless another one is at work there or the
-/// folder cannot be written.
+/// Removes the leftovers of a process that was killed after it had finished `folder`. Does nothing if another process
+/// is at work there or the folder cannot be written.
 pub(crate) fn tidy(folder: &Path) {
     let marker = folder.join(INCOMPLETE);
     if marker.is_file() && lock(&marker).is_ok() {
@@ -130,7 +130,7 @@ fn remove(path: &Path) -> Result<()> {
     }
 }
 
-/// The records of all files in the folder that are no logs, sorted.
+/// The records of all files in the folder except logs, sorted.
 fn outputs(folder: &Path) -> Result<Vec<FileRecord>> {
     let mut outputs = Vec::new();
     for path in files::below(folder)? {
@@ -144,7 +144,7 @@ fn outputs(folder: &Path) -> Result<Vec<FileRecord>> {
     Ok(outputs)
 }
 
-/// A folder that holds files but neither a manifest nor our marker is somebody else's.
+/// Refuses a folder that holds files but neither a manifest nor our marker: another program wrote it.
 fn refuse_foreign(folder: &Path) -> Result<()> {
     let ours = folder.join(FILE).is_file() || folder.join(INCOMPLETE).is_file();
     let holds_files = std::fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
@@ -159,14 +159,14 @@ fn refuse_foreign(folder: &Path) -> Result<()> {
 /// Opens the marker and locks it.
 ///
 /// # Errors
-/// [`Kind::Interrupted`] while another process holds it.
+/// [`Kind::Interrupted`] while another process holds the lock.
 fn lock(marker: &Path) -> Result<File> {
     let folder = marker.parent().expect("the marker lies in a folder");
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     let file = File::options().create(true).truncate(false).write(true).open(marker);
     let file = file.map_err(|e| Error::io(marker, e))?;
     match file.try_lock() {
-        // Whoever held it may have finished and removed it in the meantime.
+        // The process that held the lock may have finished and removed the file in the meantime.
         Ok(()) if files::is_at(&file, marker) => Ok(file),
         Ok(()) => lock(marker),
         Err(TryLockError::WouldBlock) => {
@@ -183,9 +183,9 @@ fn lock(marker: &Path) -> Result<File> {
     }
 }
 
-/// Removes everything in the folder but the marker.
+/// Removes everything in the folder except the marker.
 fn clear(folder: &Path) -> Result<()> {
-    // The manifest goes first: from then on nothing in the folder passes for whole.
+    // The manifest goes first: from then on, no process takes the folder's content for complete.
     let mut paths = vec![folder.join(FILE)];
     let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
     paths.extend(entries.flatten().map(|entry| entry.path()).filter(|path| !path.ends_with(INCOMPLETE)));
