@@ -1,4 +1,4 @@
-//! Values that no stage could work with: numbers out of range, and modalities that nobody declares.
+//! Checks of values that no stage can use: numbers out of range, and undeclared modalities.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -10,12 +10,12 @@ use crate::{Distill, Ensemble, Features, Import, Recipe, Selection, Softening, T
 /// An error of a recipe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Problem {
-    /// The key, with its tables; empty while it is not known.
+    /// The key, with its tables; empty while it is unknown.
     pub(crate) key: String,
     pub(crate) message: String,
 }
 
-/// A value, or the problem with it.
+/// A value, or the problem with the value.
 pub(crate) type Valid<T = ()> = Result<T, Problem>;
 
 impl Problem {
@@ -34,11 +34,11 @@ impl fmt::Display for Problem {
     }
 }
 
-/// The largest width of a model or a network. Products of a few such numbers fit 64 bits, so estimates of memory are right.
+/// The largest width of a model or a network: products of a few such numbers fit 64 bits in memory estimates.
 const WIDEST: usize = 1 << 20;
-/// The largest number of anything that is counted, not multiplied.
+/// The largest value of numbers that are counts and not factors.
 const MOST: usize = 1 << 30;
-/// The most tokens of a text: a position each is a row of an encoder's table.
+/// The largest number of tokens of a text: each position is a row of an encoder's table.
 const TOKENS: usize = 1 << 16;
 
 fn require(holds: bool, key: &str, message: &str) -> Valid {
@@ -64,7 +64,7 @@ fn share(key: &str, value: f64) -> Valid {
 }
 
 impl Recipe {
-    /// Refuses values that no stage could work with.
+    /// Refuses values that no stage can use.
     pub(crate) fn check(&self) -> Valid {
         self.import.check()?;
         for (modality, features) in &self.features {

@@ -1,19 +1,19 @@
-//! `[distill]`: the student, the distillation term and the selection of teachers; `[ensemble]`: how the teachers answer
-//! together, without a student.
+//! `[distill]`: the student, the distillation term and the selection of teachers; `[ensemble]`: the combination of the
+//! teachers' answers, without a student.
 
 use serde::{Deserialize, Serialize};
 
 use crate::Training;
 use stage::Modality;
 
-/// Stage 5. The symbols are the paper's.
+/// Stage 5. The symbols are those of the paper.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Distill {
     /// The training of the student.
     #[serde(flatten)]
     pub training: Training,
-    /// The comparison with its teachers.
+    /// The comparison of the student with its teachers.
     pub term: Term,
     /// The selection of the teachers.
     pub selection: Selection,
@@ -23,9 +23,9 @@ pub struct Distill {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Term {
-    /// Over the neighbours and over the rest, apart (Eq. 12).
+    /// A divergence over the neighbours and another over the rest (Eq. 12).
     Ndkd {
-        /// Its weight and temperature.
+        /// The term's weight and temperature.
         #[serde(flatten)]
         softening: Softening,
         /// Weight of the neighbours' part.
@@ -34,44 +34,44 @@ pub enum Term {
         /// Weight of the rest's part.
         #[serde(default = "one")]
         beta: f64,
-        /// The way from the neighbours' probabilities to `p_N`.
+        /// The combination of the neighbours' probabilities into `p_N`.
         #[serde(default)]
         neighbours: Neighbours,
     },
-    /// The neighbours' part of NDKD alone.
+    /// Only the neighbours' part of NDKD.
     Nekd {
-        /// Its weight and temperature.
+        /// The term's weight and temperature.
         #[serde(flatten)]
         softening: Softening,
         /// A further weight.
         #[serde(default = "one")]
         alpha: f64,
-        /// The way from the neighbours' probabilities to `p_N`.
+        /// The combination of the neighbours' probabilities into `p_N`.
         #[serde(default)]
         neighbours: Neighbours,
     },
-    /// The rest's part of NDKD alone.
+    /// Only the rest's part of NDKD.
     Nnkd {
-        /// Its weight and temperature.
+        /// The term's weight and temperature.
         #[serde(flatten)]
         softening: Softening,
         /// A further weight.
         #[serde(default = "one")]
         beta: f64,
     },
-    /// Over the target and over all others, apart.
+    /// A divergence over the target and another over all other entities.
     Dkd {
-        /// Its weight and temperature.
+        /// The term's weight and temperature.
         #[serde(flatten)]
         softening: Softening,
         /// Weight of the target's part.
         #[serde(default = "one")]
         alpha: f64,
-        /// Weight of the others' part.
+        /// Weight of the other entities' part.
         #[serde(default = "one")]
         beta: f64,
     },
-    /// Over all entities (Eq. 2).
+    /// A divergence over all entities (Eq. 2).
     Kd(Softening),
     /// No distillation: the student learns alone.
     None,
@@ -89,7 +89,7 @@ impl Default for Term {
 }
 
 impl Term {
-    /// Weight and temperature; a student alone has none.
+    /// The term's weight and temperature; `None` without a distillation term.
     pub fn softening(&self) -> Option<&Softening> {
         match self {
             Term::Ndkd { softening, .. }
@@ -101,7 +101,7 @@ impl Term {
         }
     }
 
-    /// `(α, β)`: the weights of the group's part and the rest's. NEKD and NNKD are NDKD without the other part.
+    /// `(α, β)`: the weights of the group's part and of the rest's. NEKD and NNKD are NDKD with the other weight 0.
     pub fn parts(&self) -> (f64, f64) {
         match *self {
             Term::Ndkd { alpha, beta, .. } | Term::Dkd { alpha, beta, .. } => (alpha, beta),
@@ -120,7 +120,7 @@ pub struct Softening {
     pub gamma: f64,
     /// Temperature.
     pub tau: f64,
-    /// Multiply the term by tau squared (Hinton's scaling; the paper's equations leave it out).
+    /// True to multiply the term by tau squared (Hinton's scaling; the paper's equations leave it out).
     pub tau_squared: bool,
 }
 
@@ -131,51 +131,51 @@ impl Default for Softening {
 }
 
 impl Softening {
-    /// The factor of the term: `γ`, times `τ²` if asked for.
+    /// The factor of the term: `γ`, multiplied by `τ²` if `tau_squared` is set.
     pub fn weight(&self) -> f64 {
         if self.tau_squared { self.gamma * self.tau * self.tau } else { self.gamma }
     }
 }
 
-/// The way from the neighbours' probabilities to `p_N`.
+/// The combination of the neighbours' probabilities into `p_N`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Neighbours {
-    /// Their mean, as the paper has it.
+    /// Their mean, as in the paper.
     #[default]
     Mean,
     /// Their sum.
     Sum,
 }
 
-/// The selector of a query's teachers.
+/// The method that selects a query's teachers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Selection {
     /// The policy network, rewarded by the student (Eq. 5 to 10).
     Policy(PolicyKeys),
-    /// All teachers, always.
+    /// All teachers, for every query.
     All,
-    /// The teachers that add something to the others on the validation triples, always.
+    /// The teachers that improve the others' answers on the validation triples, for every query.
     Useful,
-    /// The named teachers, always.
+    /// The named teachers, for every query.
     Fixed {
-        /// Their modalities.
+        /// The teachers' modalities.
         teachers: Vec<Modality>,
     },
-    /// A strategy drawn by chance, each as likely as any other: the control.
+    /// A strategy drawn at random, all strategies with the same probability: the control.
     Random {
-        /// The occasion on which a strategy is drawn.
+        /// The occasion of each draw.
         #[serde(default)]
         action: Action,
     },
-    /// The one teacher whose first entity has the highest probability (Table 2's ConfTeacher).
+    /// The one teacher whose top entity has the highest probability (Table 2's ConfTeacher).
     Conf,
-    /// The one teacher with the lowest cross-entropy of the query's tails.
+    /// The one teacher with the lowest cross-entropy on the query's tails.
     BestTeacher,
-    /// The strategy with the lowest cross-entropy of the query's tails.
+    /// The strategy with the lowest cross-entropy on the query's tails.
     BestStrategy,
-    /// All teachers, weighed by MulDE's Senior (Table 2).
+    /// All teachers, weighted by MulDE's Senior (Table 2).
     Mulde,
 }
 
@@ -186,7 +186,7 @@ impl Default for Selection {
 }
 
 impl Selection {
-    /// The keys of the policy, if one chooses.
+    /// The keys of the policy, if the selection uses one.
     pub fn policy(&self) -> Option<&PolicyKeys> {
         match self {
             Selection::Policy(policy) => Some(policy),
@@ -194,7 +194,7 @@ impl Selection {
         }
     }
 
-    /// The occasion on which an action is drawn, where any is.
+    /// The occasion of drawing an action; the default for a selection without draws.
     pub fn action(&self) -> Action {
         match self {
             Selection::Policy(PolicyKeys { action, .. }) | Selection::Random { action } => *action,
@@ -207,17 +207,17 @@ impl Selection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct PolicyKeys {
-    /// The occasion on which an action is sampled.
+    /// The occasion of drawing an action.
     pub action: Action,
-    /// The part of a query that the policy sees.
+    /// The policy's input for a query.
     pub state: PolicyState,
     /// Width of the hidden layer.
     pub hidden: usize,
     /// Adam's learning rate.
     pub learning_rate: f64,
-    /// Reward when the chosen teachers' cross-entropy is below the student's (Eq. 8).
+    /// The reward when the chosen teachers' cross-entropy is below the student's (Eq. 8).
     pub reward: f64,
-    /// Reward otherwise.
+    /// The reward otherwise.
     pub penalty: f64,
 }
 
@@ -234,42 +234,42 @@ impl Default for PolicyKeys {
     }
 }
 
-/// The occasion on which an action is sampled.
+/// The occasion of drawing an action.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Action {
-    /// Once per query and step: one combination of teachers for all its triples.
+    /// Once per query and step: all triples of a query share one combination of teachers.
     #[default]
     Query,
     /// Once per triple and step.
     Triple,
 }
 
-/// The part of a query that a policy sees.
+/// The policy's input for a query.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyState {
-    /// All teachers' scores of all entities (Eq. 5), each teacher's with mean 0 and variance 1.
+    /// All teachers' scores of all entities (Eq. 5), scaled to mean 0 and variance 1 for each teacher.
     Scores,
-    /// The teachers' query vectors, of which those scores are a linear image, each with mean square 1.
+    /// The teachers' query vectors, each scaled to mean square 1. The scores are a linear function of these vectors.
     #[default]
     Query,
 }
 
-/// Beside stage 5: the weights of the teachers' scores in their sum.
+/// Beside stage 5: the weights of the teachers' scores in the ensemble's sum.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Ensemble {
-    /// All teachers count alike: Table 4's "Teacher Avg.".
+    /// Equal weights for all teachers: Table 4's "Teacher Avg.".
     Average,
-    /// A weight for each relation and teacher, of the greatest likelihood on the validation triples (for MoSE-MI, Table 4's
-    /// "w/ ML on val.").
+    /// A weight for each relation and teacher that maximises the likelihood of the validation triples (for MoSE-MI,
+    /// Table 4's "w/ ML on val.").
     #[default]
     ByRelation,
-    /// A weight for each relation and teacher by boosting, which looks at the order of scores alone (MoSE-BI).
+    /// A weight for each relation and teacher by boosting, which uses only the order of the scores (MoSE-BI).
     Boosting,
-    /// The mean of a strategy that a policy chooses for each query, learned on the validation triples (Table 4's "w/ RC on
-    /// val.").
+    /// The mean of a strategy that a policy chooses for each query; the policy learns on the validation triples (Table
+    /// 4's "w/ RC on val.").
     Policy(EnsemblePolicy),
 }
 
@@ -277,13 +277,13 @@ pub enum Ensemble {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct EnsemblePolicy {
-    /// Width of the hidden layer of its network, which sees the teachers' query vectors.
+    /// Width of the policy network's hidden layer; the network's input is the teachers' query vectors.
     pub hidden: usize,
     /// Adam's learning rate.
     pub learning_rate: f64,
-    /// Passes over the validation queries, at most.
+    /// The largest number of passes over the validation queries.
     pub epochs: usize,
-    /// Folds of the cross-validation that decides how many passes it learns, and whether it is kept.
+    /// Folds of the cross-validation that decides the number of passes and whether the ensemble keeps the policy.
     pub folds: usize,
 }
 

@@ -1,39 +1,39 @@
-//! `[features.NAME]`: one modality each.
+//! `[features.NAME]`: a table for each modality.
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Stage 2: where one modality's feature vectors come from.
+/// Stage 2: the source of one modality's feature vectors.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "from", rename_all = "lowercase")]
 pub enum Features {
-    /// An encoder over texts.
+    /// A text encoder.
     Text {
-        /// Texts, joined by `. `: `name`, `description`, `caption`.
+        /// The texts to join with `. `: `name`, `description`, `caption`.
         #[serde(default = "default_fields")]
         fields: Vec<TextField>,
         /// Checkpoint directory, `owner/name` on the Hugging Face hub, or `random` for a small encoder with seeded
-        /// random weights; `--text-model` where it is left out.
+        /// random weights; `--text-model` if this key is left out.
         encoder: Option<String>,
-        /// Branch, tag or commit of an encoder on the hub; `main` where it is left out.
+        /// Branch, tag or commit of an encoder on the hub; `main` if this key is left out.
         revision: Option<String>,
-        /// The feature among the encoder's outputs; of random weights it is the mean.
+        /// The encoder output to use as the feature; for random weights it is the mean.
         output: Option<TextOutput>,
-        /// Longer texts are cut after this many tokens.
+        /// The number of tokens after which a text is cut.
         #[serde(default = "default_tokens")]
         max_tokens: usize,
         /// Texts per batch.
         #[serde(default = "default_batch")]
         batch: usize,
     },
-    /// An encoder over images, whose mean over an entity's images is its row.
+    /// An image encoder. An entity's feature is the mean over its images.
     Images {
         /// Checkpoint directory, `owner/name` on the Hugging Face hub, or `random` for a small encoder with seeded
-        /// random weights; `--image-model` where it is left out.
+        /// random weights; `--image-model` if this key is left out.
         encoder: Option<String>,
-        /// Branch, tag or commit of an encoder on the hub; `main` where it is left out.
+        /// Branch, tag or commit of an encoder on the hub; `main` if this key is left out.
         revision: Option<String>,
-        /// The feature among the encoder's outputs; one with random weights has an output of its own.
+        /// The encoder output to use as the feature; an encoder with random weights has its own.
         output: Option<ImageOutput>,
         /// Images per batch.
         #[serde(default = "default_batch")]
@@ -43,33 +43,33 @@ pub enum Features {
     File {
         /// The rows: a matrix `(entity, width)`, or one vector per entity key.
         file: PathBuf,
-        /// The tensor among several; the only one with two axes by default.
+        /// The name of the tensor, if the file holds several; by default the only tensor with two axes.
         tensor: Option<String>,
-        /// One entity key per line, naming the rows; without it row i is entity i.
+        /// A file with the entity key of each row on a line; without it, row i belongs to entity i.
         keys: Option<PathBuf>,
-        /// The meaning of a key that no entity has.
+        /// The handling of a key that no entity has.
         #[serde(default)]
         unknown_keys: UnknownKeys,
-        /// An all-zero row means that the entity has no features.
+        /// True if an all-zero row means that the entity has no features.
         #[serde(default = "default_true")]
         zero_is_absent: bool,
     },
-    /// Visual words, as MyGO publishes them: the mean of an entity's words' vectors is its feature.
+    /// Visual words, as MyGO publishes them: an entity's feature is the mean of its words' vectors.
     Words {
-        /// A JSON object of entity key to list of word ids, perhaps in a zip archive.
+        /// A JSON object from entity key to list of word ids; it may be inside a zip archive.
         file: PathBuf,
-        /// The words' vectors, `(word, width)`, in any format of given features; the id behind the last is padding.
+        /// The words' vectors, `(word, width)`, in any format of given features; the id after the last word is padding.
         vectors: PathBuf,
-        /// True if the keys are the entities' ids.
+        /// True if the keys are entity ids.
         #[serde(default)]
         by_id: bool,
-        /// The meaning of a key that no entity has.
+        /// The handling of a key that no entity has.
         #[serde(default)]
         unknown_keys: UnknownKeys,
     },
 }
 
-/// The feature among a text encoder's outputs.
+/// The output of a text encoder to use as the feature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TextOutput {
@@ -78,11 +78,11 @@ pub enum TextOutput {
     Mean,
     /// The last layer's hidden state of the first token.
     Cls,
-    /// The pooler: a layer with tanh over that.
+    /// The pooler: a layer with tanh over the first token's hidden state.
     Pooler,
 }
 
-/// The feature among an image encoder's outputs.
+/// The output of an image encoder to use as the feature.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageOutput {
@@ -91,18 +91,18 @@ pub enum ImageOutput {
     Cls,
     /// The mean of the patches' hidden states.
     Patches,
-    /// The architecture's pooler over them.
+    /// The output of the architecture's own pooler.
     Pooler,
 }
 
-/// The meaning of a key of given features that no entity has.
+/// The handling of a key of given features that no entity has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownKeys {
-    /// An error: the features belong to another graph.
+    /// Reports an error: the features belong to another graph.
     #[default]
     Refuse,
-    /// Passed over: the features are of more entities than the graph has.
+    /// Skips the key: the features cover more entities than the graph has.
     Skip,
 }
 
@@ -110,11 +110,11 @@ pub enum UnknownKeys {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TextField {
-    /// Its name.
+    /// The entity's name.
     Name,
-    /// Its description.
+    /// The entity's description.
     Description,
-    /// The caption of its images.
+    /// The caption of the entity's images.
     Caption,
 }
 

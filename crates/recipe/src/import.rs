@@ -3,16 +3,16 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Stage 1: where the raw dataset's parts lie and how they are joined. Paths are relative to the raw folder;
-/// what is left out is detected.
+/// Stage 1: the parts of the raw dataset and the way to join them. Paths are relative to the raw folder; import detects
+/// parts that are left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Import {
-    /// Name for tables and reports; the raw folder's name by default.
+    /// The name in tables and reports; by default the raw folder's name.
     pub name: Option<String>,
     /// Format of the triple files.
     pub format: TripleFormat,
-    /// Id map of the entities (or a table with a `key` column).
+    /// Id map of the entities, or a table with a `key` column.
     pub entities: Option<PathBuf>,
     /// Id map of the relations.
     pub relations: Option<PathBuf>,
@@ -22,24 +22,24 @@ pub struct Import {
     pub valid: Option<PathBuf>,
     /// Test triples.
     pub test: Option<PathBuf>,
-    /// Entity names; the first file that has one wins.
+    /// Entity names; the first file with a name for the entity wins.
     pub names: Vec<TextSource>,
-    /// Entity descriptions; the first file that has one wins.
+    /// Entity descriptions; the first file with a description of the entity wins.
     pub descriptions: Vec<TextSource>,
     /// Sentences that a vision-language model wrote from an entity's images.
     pub captions: Vec<TextSource>,
     /// Relation names.
     pub relation_names: Vec<TextSource>,
-    /// Takes the key for a name where no source has one: `http://dbpedia.org/resource/Mountain_View` is `Mountain View`.
+    /// True to take missing names from keys: `http://dbpedia.org/resource/Mountain_View` becomes `Mountain View`.
     pub names_from_keys: bool,
-    /// Folder with one image or one sub-folder of images per entity.
+    /// Folder with one image or one subfolder of images per entity.
     pub images: Option<PathBuf>,
     /// The source of validation triples.
     pub validation: Validation,
-    /// `validation = "auto"` holds out part of train when more than this share of the published validation
-    /// triples also stand in train or test.
+    /// `validation = "auto"` holds out part of train if more than this share of the published validation triples are
+    /// also in train or test.
     pub overlap_threshold: f64,
-    /// The share of train that `auto` holds out then.
+    /// The share of train that `auto` then holds out.
     pub holdout_fraction: f64,
 }
 
@@ -70,8 +70,8 @@ impl Default for Import {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TripleFormat {
-    /// Decided from all files and what lists their keys: a count line means `openke`, three ids of the maps `ids`, keys
-    /// `named`; what may be two of them is refused.
+    /// Detected from all files and their key lists: a count line means `openke`, three ids of the maps `ids`, keys
+    /// `named`; import refuses a file that fits two formats.
     #[default]
     Auto,
     /// A count line, then `head tail relation` ids.
@@ -86,10 +86,10 @@ pub enum TripleFormat {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Validation {
-    /// Published, unless it overlaps train or test by more than `overlap_threshold`.
+    /// The published split, unless it overlaps train or test by more than `overlap_threshold`.
     #[default]
     Auto,
-    /// The published split, whatever it overlaps with.
+    /// The published split, whatever its overlap.
     Published,
     /// This share of train, drawn with the run's seed; the published split is not used.
     Holdout(f64),
@@ -121,7 +121,7 @@ impl From<Validation> for String {
     }
 }
 
-/// A file with texts of entities or relations, and how its lines find theirs.
+/// A file with texts of entities or relations, and the way to match its lines to them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct TextSource {
     /// Two columns (`key<TAB>text`, perhaps after a count line), or a JSON object by key; relative to the raw folder.
@@ -131,18 +131,18 @@ pub struct TextSource {
     pub join: Join,
     /// JSON: the field of each entry that holds the text.
     pub field: Option<String>,
-    /// JSON: the field of each entry that stands in the place of its key.
+    /// JSON: the field of each entry that replaces its key.
     pub key_field: Option<String>,
-    /// The text to cut off the front of the file's keys (`https://en.wikipedia.org/wiki/`); keys without it find
-    /// nothing, and `%2C` in the rest reads as a comma.
+    /// The text to remove from the front of the file's keys (`https://en.wikipedia.org/wiki/`). Keys without this
+    /// prefix match nothing, and `%2C` in the rest becomes a comma.
     pub key_prefix: Option<String>,
-    /// The id map of another dataset: the file's keys are its ids, and are translated to its keys.
+    /// The id map of another dataset: the file's keys are ids in it, and import translates them to the map's keys.
     pub ids: Option<PathBuf>,
     /// A file of links `other-key <SameAs> key .` that translates the file's keys to the dataset's.
     pub via: Option<PathBuf>,
-    /// The text holds name and description as `name, description`; take this part.
+    /// The part to take from a text that holds name and description as `name, description`.
     pub part: Option<TextPart>,
-    /// JSON: the entries are lists of token ids, and this file has the token of each id on a line (BERT's `vocab.txt`).
+    /// JSON: the entries are lists of token ids; this file has one token per line, in id order (BERT's `vocab.txt`).
     pub vocabulary: Option<PathBuf>,
 }
 
@@ -150,14 +150,14 @@ pub struct TextSource {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Join {
-    /// The entity's key; another spelling of it, or its id, where that finds far more entities.
+    /// The entity's key, or another spelling or the id if that matches far more entities.
     #[default]
     Auto,
     /// The entity's id.
     Id,
     /// The entity's key.
     Key,
-    /// The part behind the last `/` or `#` of the entity's key, without a closing `>`.
+    /// The part after the last `/` or `#` of the entity's key, without a closing `>`.
     LastSegment,
     /// The entity's key without its first letter (WordNet's `n00004475` and `00004475`).
     WithoutFirstLetter,

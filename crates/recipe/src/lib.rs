@@ -1,8 +1,8 @@
-//! The recipe: one TOML file with everything that decides what the stages compute.
+//! The recipe: one TOML file with all parameters of the stages' results.
 //!
-//! `pipelines/default.toml` lists every key with its default and is checked against this module. Every program
-//! reads the whole recipe, so a misspelt key of the last stage is refused before the first one starts. A choice is a table
-//! whose `kind` brings the keys that go with it and no others, so a stage's table is what the stage depends on.
+//! `pipelines/default.toml` lists every key with its default, and a test checks the file against this module. Every
+//! program reads the whole recipe, so a misspelt key of the last stage is refused before the first stage starts. A
+//! choice is a table with only the keys of its `kind`, so a stage depends on exactly the keys in its table.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -29,11 +29,11 @@ pub use teachers::{Absent, Backbone, Precision, TeacherOverride, Teachers, Train
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Recipe {
-    /// Seed of everything random in the run.
+    /// Seed of all random draws in the run.
     pub seed: u64,
     /// Stage 1.
     pub import: Import,
-    /// Stage 2: one table per modality; the name is free.
+    /// Stage 2: one table per modality, with a name of the user's choice.
     pub features: BTreeMap<Modality, Features>,
     /// Stage 3.
     pub teachers: Teachers,
@@ -41,7 +41,7 @@ pub struct Recipe {
     pub soft_labels: SoftLabels,
     /// Stage 5.
     pub distill: Distill,
-    /// Beside stage 5: the teachers' common answer, without a student.
+    /// Beside stage 5: the combined answer of the teachers, without a student.
     pub ensemble: Ensemble,
     /// Stage 6.
     pub evaluate: Evaluate,
@@ -51,11 +51,11 @@ pub struct Recipe {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct SoftLabels {
-    /// The teachers; empty means all that are finished.
+    /// The teachers; empty means all finished teachers.
     pub teachers: Vec<Modality>,
     /// Queries per Parquet file.
     pub rows_per_file: usize,
-    /// The number of entities whose scores are kept of a row beside its neighbours'; 0 keeps all of them.
+    /// The number of entities per row, in addition to the neighbours, whose scores are kept; 0 keeps all scores.
     pub top: usize,
 }
 
@@ -69,12 +69,12 @@ impl Default for SoftLabels {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evaluate {
-    /// The models: `student` (or another student's folder), a teacher's modality, `average` for the mean of all
-    /// teachers' scores. The first is the one whose figures stand at the top. Empty means all there are.
+    /// The models: `student` (or another student's folder), a teacher's modality, or `average` for the mean of all
+    /// teachers' scores. The first model's figures are the headline. Empty means all finished models.
     pub models: Vec<String>,
     /// The splits.
     pub splits: Vec<String>,
-    /// Predictions to print by name, drawn from the last split's queries.
+    /// The number of predictions to print by name, drawn from the last split's queries.
     pub examples: usize,
 }
 

@@ -1,4 +1,4 @@
-//! Reading a recipe: the defaults, files over them, `--set` over all; and errors that name a key, its file and its line.
+//! Reading a recipe: defaults, then files, then `--set`. Errors name a key, its file and its line.
 
 use std::path::PathBuf;
 
@@ -11,14 +11,14 @@ use crate::check::{Problem, Valid};
 
 /// Keys whose value decides which other keys their table has.
 const TAGS: [&str; 2] = ["kind", "from"];
-/// Hint of every error about a key or a value.
+/// The hint of every error about a key or a value.
 const HINT: &str = "pipelines/default.toml lists every key";
 
 impl Recipe {
-    /// Reads recipe files, later ones over earlier ones, then `KEY=VALUE` overrides.
+    /// Reads recipe files, each overriding the files before it, then the `KEY=VALUE` overrides.
     ///
     /// # Errors
-    /// [`stage::Kind::Usage`] for a key that does not exist and a value that no stage could work with.
+    /// [`stage::Kind::Usage`] for a key that does not exist or a value that no stage can use.
     pub fn load(paths: &[PathBuf], sets: &[String]) -> Result<Recipe> {
         let mut table = Table::try_from(Recipe::default()).expect("a recipe is plain data");
         for path in paths {
@@ -27,7 +27,7 @@ impl Recipe {
                 let line = e.span().map(|span| line_at(&text, span.start));
                 Error::usage(e.message()).at(path).hint(HINT).maybe_line(line)
             })?;
-            // Each file on its own, so that an error is of this one.
+            // Each file is read separately, so that an error names the right file.
             read_over(&mut table, &overlay).map_err(|problem| {
                 let error = Error::usage(problem.to_string()).at(path).hint(HINT);
                 error.maybe_line(line_of(&text, &problem.key))
@@ -41,8 +41,8 @@ impl Recipe {
     }
 }
 
-/// Lays a recipe's table over another one, key by key. A table of another `kind` (or `from`) takes the place of the one
-/// that was there, since its keys are others.
+/// Merges a recipe's table into another one, key by key. A table with another `kind` (or `from`) replaces the old
+/// table, because its keys differ.
 pub fn merge(into: &mut Table, from: Table) {
     for (key, value) in from {
         match (into.get_mut(&key), value) {
@@ -60,7 +60,7 @@ fn is_other_kind(below: &Table, above: &Table) -> bool {
     TAGS.iter().any(|tag| matches!((below.get(*tag), above.get(*tag)), (Some(a), Some(b)) if a != b))
 }
 
-/// Lays `overlay` over `table` and reads the recipe.
+/// Merges `overlay` into `table` and reads the recipe.
 fn read_over(table: &mut Table, overlay: &Table) -> Valid<Recipe> {
     let base = table.clone();
     merge(table, overlay.clone());
@@ -75,7 +75,7 @@ fn read_over(table: &mut Table, overlay: &Table) -> Valid<Recipe> {
 fn read(table: &Table) -> Valid<Recipe> {
     let recipe: Recipe =
         table.clone().try_into().map_err(|e: toml::de::Error| Problem::new("", e.message()))?;
-    // The recipe as JSON has every key that was read, also those without a value; any other key does not exist.
+    // The recipe as JSON has every known key, also keys without a value; any other key does not exist.
     let known = serde_json::to_value(&recipe).expect("a recipe is plain data");
     refuse_unknown_keys(&Value::Table(table.clone()), &known, "")?;
     recipe.check()?;
@@ -104,8 +104,8 @@ fn names(known: &serde_json::Value) -> String {
     known.as_object().into_iter().flat_map(|keys| keys.keys()).cloned().collect::<Vec<_>>().join(", ")
 }
 
-/// The key of `overlay` without which the recipe would not fail with this message; of several such keys the first whose
-/// table alone makes it fail so, or else the first.
+/// The key of `overlay` that causes this message: without it, the recipe does not fail with the message. Of several
+/// such keys, the first whose table alone causes the message, or else the first.
 fn culprit(base: &Table, overlay: &Table, message: &str) -> Option<String> {
     let mut keys = keys_of(overlay, "");
     keys.retain(|key| {
@@ -123,14 +123,14 @@ fn fails_alike(base: &Table, overlay: Table, message: &str) -> bool {
     read(&table).is_err_and(|problem| problem.message == message)
 }
 
-/// `table` without anything but the table that holds `key`.
+/// A copy of `table` with only the inner table that holds `key`.
 fn table_of(table: &Table, key: &str) -> Table {
     let Some((name, rest)) = key.split_once('.') else { return table.clone() };
     let inner = table.get(name).and_then(Value::as_table);
     inner.map(|inner| (name.to_owned(), Value::Table(table_of(inner, rest)))).into_iter().collect()
 }
 
-/// The keys of a table, tags last, and each table in it behind its own keys.
+/// The keys of a table, tags last; the keys of an inner table come before the inner table's own key.
 fn keys_of(table: &Table, prefix: &str) -> Vec<String> {
     let (tags, others): (Vec<_>, Vec<_>) = table.iter().partition(|(name, _)| TAGS.contains(&name.as_str()));
     let keys = others.into_iter().chain(tags).flat_map(|(name, value)| {
@@ -152,7 +152,7 @@ fn remove(table: &mut Table, key: &str) {
     }
 }
 
-/// The line of a key, or of the innermost table on its path.
+/// The line of a key, or of the innermost existing table on its path.
 fn line_of(text: &str, key: &str) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
     let (mut table, mut start) = (document.get_ref(), None);
@@ -169,13 +169,13 @@ fn line_at(text: &str, byte: usize) -> usize {
     1 + text[..byte].matches('\n').count()
 }
 
-/// `a.b=1` as `{ a: { b: 1 } }`; what is no TOML value is taken as a string.
+/// Parses `a.b=1` as `{ a: { b: 1 } }`; a value that is not valid TOML becomes a string.
 fn assignment(text: &str) -> Result<Table> {
     let (key, value) = text.split_once('=').ok_or_else(|| {
         Error::usage(format!("`--set {text}`: expected KEY=VALUE"))
             .hint("for example --set distill.term.gamma=4")
     })?;
-    // A second line would be another key.
+    // A second line of the value would define another key.
     let parsed = format!("v = {value}").parse::<Table>().ok().filter(|table| table.len() == 1);
     let parsed = parsed.and_then(|mut table| table.remove("v"));
     let value = parsed.unwrap_or_else(|| Value::String(value.to_owned()));

@@ -1,4 +1,4 @@
-//! `[teachers]`, and how any model is trained.
+//! `[teachers]`, and the training keys that all models share.
 
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -6,7 +6,7 @@ use std::fmt;
 
 use stage::Modality;
 
-/// The scorer of a model; its equations are in the crate `kge`.
+/// The scorer of a model; the crate `kge` has the equations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Backbone {
@@ -28,7 +28,7 @@ impl Backbone {
     pub const ALL: [Backbone; 5] =
         [Backbone::ComplEx, Backbone::DistMult, Backbone::TransE, Backbone::RotatE, Backbone::TuckER];
 
-    /// Its word in recipes and in files of models.
+    /// The backbone's word in recipes and in model files.
     pub fn word(self) -> &'static str {
         match self {
             Backbone::ComplEx => "complex",
@@ -39,12 +39,12 @@ impl Backbone {
         }
     }
 
-    /// The backbone that a word names.
+    /// The backbone with this word.
     pub fn of_word(word: &str) -> Option<Backbone> {
         Backbone::ALL.into_iter().find(|backbone| backbone.word() == word)
     }
 
-    /// Returns whether it scores by a distance, so that no embedding scores nothing.
+    /// Tells whether the backbone scores by a distance, in which a zero embedding does not score zero.
     pub fn is_distance(self) -> bool {
         matches!(self, Backbone::TransE | Backbone::RotatE)
     }
@@ -64,9 +64,9 @@ pub struct Training {
     pub backbone: Backbone,
     /// Complex rank k: an entity's embedding is 2k reals, whatever the backbone.
     pub rank: usize,
-    /// Passes over the training queries, at most.
+    /// The largest number of passes over the training queries.
     pub epochs: usize,
-    /// Triples per step (a query brings all its triples).
+    /// Triples per step (each query is in a step with all its triples).
     pub batch: usize,
     /// Adagrad's learning rate.
     pub learning_rate: f64,
@@ -74,22 +74,22 @@ pub struct Training {
     pub n3: f64,
     /// Epochs between validations.
     pub validate_every: usize,
-    /// Validations without a better MRR after which training stops.
+    /// Number of validations without a better MRR after which training stops.
     pub patience: usize,
     /// The precision of matrix products with scores.
     pub precision: Precision,
 }
 
-/// The precision of matrix products: those with scores, an encoder's on a device.
+/// The precision of matrix products: products with scores, and an encoder's products on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// Single precision.
     #[default]
     F32,
-    /// Factors rounded to 11 bits on a CUDA device (Ampere or later); on the CPU as `F32`.
+    /// Factors rounded to 11 bits on a CUDA device (Ampere or later); the CPU computes `F32` instead.
     Tf32,
-    /// Factors rounded to bf16, sums in single precision, where the processor can; else as `F32`.
+    /// Factors rounded to bf16, sums in single precision, if the processor supports it; otherwise `F32`.
     Bf16,
 }
 
@@ -109,20 +109,20 @@ impl Default for Training {
     }
 }
 
-/// The meaning of an entity without features for a modality's teacher.
+/// The handling of an entity without features by a modality's teacher.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Absent {
-    /// Nothing: its embedding is zero, so it scores zero, and so does every answer to its queries.
+    /// A zero embedding: the entity's score is zero, and all scores of its queries are zero.
     #[default]
     Zero,
-    /// One embedding, learned, that all such entities share.
+    /// One learned embedding that all such entities share.
     Learned,
-    /// Features drawn from N(0, 1): MoSE's way, a baseline.
+    /// Features drawn from N(0, 1), as in MoSE: a baseline.
     Noise,
 }
 
-/// Differences of one modality's teacher; what is left out is as in [`Teachers`].
+/// The keys of one modality's teacher that differ; a missing key has its value from [`Teachers`].
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct TeacherOverride {
@@ -151,18 +151,18 @@ pub struct Teachers {
     /// The training of each teacher.
     #[serde(flatten)]
     pub training: Training,
-    /// The meaning of an entity without features.
+    /// The handling of an entity without features.
     pub absent: Absent,
-    /// Share of the entities whose features are hidden, in each modality others of them (0: none).
+    /// Share of entities whose features are hidden, with a separate draw for each modality (0: none).
     pub missing_rate: f64,
-    /// The seed that decides which ones.
+    /// The seed that decides which entities are hidden.
     pub missing_seed: u64,
-    /// Differences by modality.
+    /// The differing keys of each modality's teacher.
     pub modality: BTreeMap<Modality, TeacherOverride>,
 }
 
 impl Teachers {
-    /// The table of the teacher of `modality`: the same, with its differences in their place.
+    /// The table of the teacher of `modality`: this table with the teacher's differing keys applied.
     pub fn of(&self, modality: &Modality) -> Teachers {
         let mut teachers = self.clone();
         if let Some(own) = self.modality.get(modality) {

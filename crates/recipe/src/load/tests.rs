@@ -14,13 +14,13 @@ fn load(sets: &[&str]) -> Result<Recipe> {
     load_over("", sets)
 }
 
-/// Reads a recipe of this text, then the overrides.
+/// Loads a recipe with this text, then the overrides.
 fn load_over(text: &str, sets: &[&str]) -> Result<Recipe> {
     let (_dir, path) = written(text);
     Recipe::load(&[path], &sets.iter().map(|set| (*set).to_owned()).collect::<Vec<_>>())
 }
 
-/// The message of a call that must be refused, with exit code 2.
+/// The error message of a load that must fail with exit code 2.
 fn refused(recipe: Result<Recipe>) -> String {
     let error = recipe.expect_err("refused");
     assert_eq!(error.kind().exit_code(), 2);
@@ -33,7 +33,7 @@ fn manual() -> (PathBuf, String) {
     (path, text)
 }
 
-/// Asserts that the manual's `text` assigns each key that `table` has, below `[section]`.
+/// Asserts that the manual's `text` assigns each key of `table`, below `[section]`.
 fn assert_lists(text: &str, section: &str, table: &serde_json::Value) {
     let header = text.lines().position(|line| line == format!("[{section}]"));
     let header = header.unwrap_or_else(|| panic!("pipelines/default.toml lacks [{section}]"));
@@ -57,7 +57,7 @@ fn the_manual_lists_every_key_with_its_default() {
     }
 }
 
-/// The manual's examples: every block of comments that begins with a table's header, without the comment signs.
+/// The manual's examples: every comment block that begins with a table's header, without the comment signs.
 fn examples(text: &str) -> Vec<String> {
     let mut examples: Vec<String> = Vec::new();
     let mut inside = false;
@@ -175,7 +175,7 @@ fn another_kind_takes_the_place_of_a_table_and_the_same_one_keeps_its_keys() {
     assert_eq!(kept, PolicyKeys { action: Action::Triple, hidden: 64, reward: 2.0, ..PolicyKeys::default() });
     let kd = load(&["distill.term.kind=kd"]).unwrap().distill.term;
     assert_eq!(kd, Term::Kd(crate::Softening::default()));
-    // In any order, and as one table.
+    // The two keys may come in any order, or as one table.
     let fixed = Selection::Fixed { teachers: vec![Modality::structural()] };
     for sets in [
         &["distill.selection.teachers=[\"structural\"]", "distill.selection.kind=fixed"][..],
@@ -183,7 +183,7 @@ fn another_kind_takes_the_place_of_a_table_and_the_same_one_keeps_its_keys() {
     ] {
         assert_eq!(load(sets).unwrap().distill.selection, fixed);
     }
-    // What was said of the kind that was there does not hold for another one.
+    // The keys of the old kind do not apply to the new kind.
     let message = refused(load(&["distill.selection.kind=all", "distill.selection.reward=2"]));
     assert!(message.contains("`distill.selection.reward`: no such key; there are: kind"), "{message}");
     let ((_a, path), (_b, other)) = (written(text), written("[distill.selection]\nkind = \"mulde\"\n"));
