@@ -1,4 +1,4 @@
-//! The command line that every program shares, and the frame around its `main`.
+//! The command line that all programs share, and the code around each program's `main`.
 
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgAction, Args};
@@ -34,10 +34,10 @@ pub struct Common {
     /// Device to compute on: auto, cpu, cuda or cuda:N (from 0), metal, candle (for tests); see docs/gpu.md
     #[arg(long, value_name = "DEVICE", env = "DSOM_DEVICE", default_value = "auto")]
     device: Device,
-    /// Do the work even if it is fresh
+    /// Do the work even if its result is fresh
     #[arg(long)]
     pub(crate) force: bool,
-    /// Say whether the stage is fresh, and why not, and do nothing
+    /// Print whether the stage is fresh, or why it is not, and do nothing
     #[arg(long)]
     status: bool,
     /// Say less (repeatable)
@@ -54,12 +54,12 @@ impl Common {
         Run::new(&self.run)
     }
 
-    /// The recipe files in order, with `--set` and `--seed` on top.
+    /// Reads the recipe files in order, then applies `--set` and `--seed`.
     pub fn recipe(&self) -> Result<Recipe> {
         self.recipe_with(&[])
     }
 
-    /// The same with a program's own flags, as `KEY=VALUE`, on top of all.
+    /// Reads the recipe like [`Common::recipe`], then applies a program's own flags, as `KEY=VALUE`.
     pub fn recipe_with(&self, flags: &[String]) -> Result<Recipe> {
         let mut sets = self.set.clone();
         sets.extend(self.seed.map(|seed| format!("seed={seed}")));
@@ -67,13 +67,13 @@ impl Common {
         Recipe::load(&self.recipe, &sets)
     }
 
-    /// Device to compute on.
+    /// The device to compute on.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Begins `task` unless it is fresh; with `--status`, prints how it stands and begins nothing. `ready` does what
-    /// may still fail before anything is touched: see [`Task::begin`].
+    /// Begins `task` unless it is fresh. With `--status`, prints the task's state and begins nothing. `ready` does the
+    /// steps that may fail before anything is changed: see [`Task::begin`].
     pub fn begin<T>(&self, task: Task, ready: impl FnOnce() -> Result<T>) -> Result<Option<(Work, T)>> {
         if self.status {
             self.say(task.folder(), &task.status())?;
@@ -82,28 +82,27 @@ impl Common {
         task.begin(self.force, ready)
     }
 
-    /// Prints how a stage's folder stands.
+    /// Prints the state of a stage's folder.
     pub fn say(&self, folder: &Path, status: &impl Display) -> Result<()> {
         let folder = folder.strip_prefix(&self.run).unwrap_or(folder);
         print_line(&format!("{:24} {status}", folder.display()))
     }
 
-    /// Tells whether `-q` was given: results are not printed then.
+    /// Tells whether `-q` was given: then no results are printed.
     pub fn is_quiet(&self) -> bool {
         self.quiet > 0
     }
 
-    /// Tells whether `--status` was given: nothing is done then.
+    /// Tells whether `--status` was given: then no work is done.
     pub fn is_status(&self) -> bool {
         self.status
     }
 }
 
-/// Writes a line of results to standard output, what names hold of control characters escaped; a closed pipe is not an
-/// error.
+/// Writes a line of results to standard output and escapes control characters in names. A closed pipe is not an error.
 ///
 /// # Errors
-/// [`Kind::Io`] where the output takes no more, as on a full disk.
+/// [`Kind::Io`] for a failed write, as on a full disk.
 pub fn print_line(line: &str) -> Result<()> {
     use std::io::{ErrorKind, Write};
     match writeln!(std::io::stdout(), "{}", printable(line)) {
@@ -114,7 +113,7 @@ pub fn print_line(line: &str) -> Result<()> {
     }
 }
 
-/// Runs a program's body: logging, threads and signals before it, error message and exit code after it.
+/// Runs a program's body: sets up logging, threads and signals before it, and reports its error and exit code after it.
 pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
     init_logging(common.verbose.min(3).cast_signed() - common.quiet.min(3).cast_signed());
     interrupt::listen();
@@ -123,7 +122,7 @@ pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
         tracing::warn!("cannot set the number of threads: {error}");
     }
     match body() {
-        // Then an input that is missing is an answer and no failure.
+        // With `--status`, a missing input is an answer and not a failure.
         Err(error) if common.status && error.kind() == Kind::Missing => {
             exit(print_line(&format!("{:24} waits: {error}", "")))
         }
@@ -131,10 +130,10 @@ pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
     }
 }
 
-/// Logs the error, if there is one, and gives the exit code: the end of programs that are no stage.
+/// Logs the error, if there is one, and returns the exit code. Programs that are not stages call this last.
 pub fn exit(result: Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    // The chain of causes on one line, the remedy on the next.
+    // The chain of causes is on one line, the remedy on the next.
     let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
     let message = causes.fold(error.to_string(), |message, cause| format!("{message}: {cause}"));
     match error.kind() {

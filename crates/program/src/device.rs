@@ -1,11 +1,11 @@
-//! Device for the arithmetic, as the command line names it.
+//! The device for the arithmetic, as named on the command line.
 
 use std::fmt::{self, Display, Formatter};
 use std::str::FromStr;
 
 use stage::Error;
 
-/// `--device`.
+/// The value of `--device`.
 ///
 /// ```
 /// use program::Device;
@@ -14,16 +14,16 @@ use stage::Error;
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Device {
-    /// A CUDA or Metal device if the program was built with either and there is one, else the CPU.
+    /// A CUDA or Metal device if the program was built with one of them and there is one, else the CPU.
     #[default]
     Auto,
     /// The CPU.
     Cpu,
-    /// The CUDA device of this number, from 0.
+    /// The CUDA device with this number, from 0.
     Cuda(usize),
-    /// The Metal device of this number, from 0.
+    /// The Metal device with this number, from 0.
     Metal(usize),
-    /// Candle's tensors on the CPU: what a device computes, without one; slow, for tests and comparisons.
+    /// Candle's tensors on the CPU: the computation of a device without a device. Slow, for tests and comparisons.
     Candle,
 }
 

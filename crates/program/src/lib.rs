@@ -1,4 +1,4 @@
-//! Everything that makes a stage a program: its arguments, its log, progress, tables, and the device flag.
+//! The parts that make a stage a program: its arguments, its log, progress, tables, and the device flag.
 
 mod args;
 mod device;

@@ -1,9 +1,9 @@
-//! Texts of others on a terminal: a name must not move the cursor, change colours, or turn the reading direction.
+//! Foreign texts on a terminal: a name must not move the cursor, change colours, or turn the reading direction.
 
 use std::borrow::Cow;
 
-/// The text with its control characters, turns of reading direction and invisible marks written as `\u001b`; line ends
-/// and tabs stay. Inside the strings of a JSON line that is the same JSON.
+/// Escapes control characters, marks of reading direction and invisible marks as `\u001b`; keeps line ends and tabs.
+/// Inside the strings of a JSON line, the escapes leave the JSON's value the same.
 ///
 /// ```
 /// assert_eq!(program::printable("a\u{1b}[2Jb\n"), "a\\u001b[2Jb\n");
@@ -13,7 +13,7 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     escape(text, |_| false)
 }
 
-/// The same of a line that a logger coloured: it has escaped the escapes of the message itself.
+/// Escapes a line that a logger coloured, but keeps the escape character: the logger escapes it in the message itself.
 pub(crate) fn printable_log(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\u{1b}')
 }
@@ -33,7 +33,7 @@ fn escape(text: &str, stays: fn(char) -> bool) -> Cow<'_, str> {
     escaped.into()
 }
 
-/// Tells whether a character acts on what is around it instead of being seen. Joiners are not among them: scripts need them.
+/// Tells whether a character is invisible and acts on its surroundings. Joiners do not count: scripts need them.
 fn is_unseen(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
         || c == '\u{feff}'

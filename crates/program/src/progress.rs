@@ -1,4 +1,4 @@
-//! The log, and progress of long work: a bar with the time left on a terminal, a plain log line now and then elsewhere.
+//! The log and the progress of long work: a bar with the time left on a terminal, otherwise a log line now and then.
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use std::io::{IsTerminal, Write};
@@ -16,13 +16,13 @@ use stage::resources::human;
 
 use crate::printable::printable_log;
 
-/// Seconds between a log's lines about the same work, without a terminal.
+/// Seconds between log lines about the same work, without a terminal.
 const LOG_INTERVAL: u64 = 20;
 
 static BARS: OnceLock<MultiProgress> = OnceLock::new();
 
-/// Sends log lines to standard error, at a level from `-q` (negative) to `-vv`; `RUST_LOG` overrides it.
-/// Bars are drawn only on a terminal, and not with `-q`; colours only there, and not where `NO_COLOR` is set.
+/// Sends log lines to standard error, at a level from `-q` (negative) to `-vv`; `RUST_LOG` overrides it. Draws bars
+/// only on a terminal and without `-q`; uses colours only on a terminal and without `NO_COLOR`.
 pub fn init_logging(verbosity: i8) {
     let level = match verbosity {
         i8::MIN..=-2 => "error",
@@ -38,16 +38,16 @@ pub fn init_logging(verbosity: i8) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let is_coloured = is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = Lines { is_timed: !is_terminal || verbosity > 0 };
-    // A log that cannot be written, on a full disk or to a reader that went away, stops nothing.
+    // A failed write of the log, on a full disk or to a closed reader, does not stop the program.
     let log = tracing_subscriber::fmt().log_internal_errors(false).with_ansi(is_coloured);
     let log = log.with_env_filter(filter).event_format(lines).with_writer(|| AboveBars);
     // A second call in one process (tests do that) keeps the first logger.
     let _ = log.try_init();
 }
 
-/// Log lines as people read them: `error: …`, `warning: …`, and news without a word before them.
+/// Log lines for people: `error: …`, `warning: …`, and news without a word in front.
 struct Lines {
-    /// True if each begins with its time: in a log, and for whoever asks for more.
+    /// True if each line begins with its time: in a log file, and with `-v`.
     is_timed: bool,
 }
 
@@ -82,7 +82,7 @@ where
     }
 }
 
-/// Writes log lines above the bars instead of through them.
+/// Writes log lines above the bars, not through them.
 struct AboveBars;
 
 impl Write for AboveBars {
@@ -105,26 +105,26 @@ impl Write for AboveBars {
 pub struct Progress {
     title: String,
     total: u64,
-    /// Writes a count for log lines.
+    /// Formats a count for log lines.
     written: fn(u64) -> String,
     done: AtomicU64,
     /// The count at which resumed work began.
     first: AtomicU64,
     started: Instant,
-    /// Seconds from the beginning to the last line.
+    /// Seconds from the beginning to the last log line.
     last_line: AtomicU64,
     bar: Option<ProgressBar>,
 }
 
 impl Progress {
-    /// Begins; `unit` is the plural of what is counted (`"epochs"`, `"queries"`).
+    /// Begins to count units; `unit` is their plural (`"epochs"`, `"queries"`).
     pub fn new(title: impl Into<String>, total: impl TryInto<u64>, unit: &str) -> Self {
         Progress::with(title.into(), count(total), &format!("{{pos}}/{{len}} {unit} {{msg}}"), |n| {
             n.to_string()
         })
     }
 
-    /// Begins to count bytes, shown in KiB, MiB and so on, with their rate.
+    /// Begins to count bytes; shows KiB, MiB and so on, with the rate.
     pub fn of_bytes(title: impl Into<String>, total: u64) -> Self {
         let counted = "{binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec}";
         Progress::with(title.into(), total, counted, human)

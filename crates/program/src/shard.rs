@@ -1,4 +1,4 @@
-//! A share of a stage's work, for array jobs: each in a folder of its own, which one call then puts together.
+//! Shares of a stage's work for array jobs: each shard writes a separate folder, and one last call merges the shards.
 
 use clap::Args;
 use stage::manifest::{self, FILE, Manifest};
@@ -11,18 +11,18 @@ use std::str::FromStr;
 
 use crate::Common;
 
-/// Arguments of a stage whose work can be shared.
+/// Arguments of a stage whose work can be split into shards.
 #[derive(Args, Clone, Copy, Debug)]
 pub struct Sharing {
-    /// Do only every N-th part of the work, from the I-th on, in a folder of its own, for array jobs; then --merge N
+    /// Do only every N-th part of the work, starting with part I, in a separate folder, for array jobs; then --merge N
     #[arg(long, value_name = "I/N", conflicts_with = "merge")]
     pub shard: Option<Shard>,
-    /// Put N finished shards together, and remove their folders: the same bytes as without shards
+    /// Merge N finished shards and remove their folders; the result has the same bytes as without shards
     #[arg(long, value_name = "N")]
     pub merge: Option<NonZeroUsize>,
 }
 
-/// Shard `index`, from 1, of so many.
+/// Shard number `index`, from 1, of `of` shards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
     index: usize,
@@ -30,12 +30,12 @@ pub struct Shard {
 }
 
 impl Shard {
-    /// Tells whether part `number` of the work, from 0, belongs to it.
+    /// Tells whether part `number` of the work, from 0, belongs to this shard.
     pub fn has(self, number: usize) -> bool {
         number % self.of == self.index - 1
     }
 
-    /// Its share of a task, in a folder beside that of the `whole`.
+    /// The shard's part of a task, in a folder beside that of the `whole`.
     fn of_task(self, whole: &Task) -> Task {
         let mut folder = whole.folder().as_os_str().to_owned();
         folder.push(format!(".shard-{}-of-{}", self.index, self.of));
@@ -48,15 +48,15 @@ impl Shard {
     }
 }
 
-/// Finished shards of a task: folders and manifests.
+/// The finished shards of a task: folders and manifests.
 pub struct Shards(Vec<(PathBuf, Manifest)>);
 
 impl Shards {
     /// The `count` shards of a task.
     ///
     /// # Errors
-    /// [`stage::Kind::Missing`] where one is not finished, or was asked for something else; [`stage::Kind::Data`] where a
-    /// file is not the one that it wrote.
+    /// [`stage::Kind::Missing`] if a shard is not finished or belongs to another task; [`stage::Kind::Data`] if a file
+    /// differs from the shard's record of it.
     pub fn of(whole: &Task, count: NonZeroUsize) -> Result<Shards> {
         Shard::all(count.get())
             .map(|shard| finished(&shard.of_task(whole)))
@@ -64,7 +64,7 @@ impl Shards {
             .map(Shards)
     }
 
-    /// The first one's manifest, whose summary is that of all.
+    /// The manifest of the first shard; its summary is the same in all shards.
     pub fn manifest(&self) -> &Manifest {
         &self.0[0].1
     }
@@ -76,7 +76,7 @@ impl Shards {
 }
 
 impl Common {
-    /// The task itself, or a shard of it in a folder beside; no shard where the `whole` is done and `--force` is not given.
+    /// The task itself, or a shard of it in a folder beside. `None` for a shard if the `whole` is fresh and not forced.
     pub fn share(&self, whole: Task, shard: Option<Shard>) -> Option<Task> {
         let Some(shard) = shard else { return Some(whole) };
         if !self.force && !self.is_status() && whole.status() == Status::Fresh {
@@ -86,11 +86,11 @@ impl Common {
         Some(shard.of_task(&whole))
     }
 
-    /// Removes the folders of the `count` shards of a task that is done, also those that a killed call left; with
-    /// `--status`, nothing.
+    /// Removes the folders of the `count` shards of a finished task, also those that a killed call left. With
+    /// `--status`, removes nothing.
     ///
     /// # Errors
-    /// [`stage::Kind::Io`] where one cannot be removed.
+    /// [`stage::Kind::Io`] if a folder cannot be removed.
     pub fn after_merging(&self, whole: &Task, count: NonZeroUsize) -> Result<()> {
         let folders = Shard::all(count.get()).map(|shard| shard.of_task(whole).folder().to_owned());
         let mut folders = folders.filter(|folder| !self.is_status() && folder.join(FILE).is_file());
@@ -99,7 +99,7 @@ impl Common {
 }
 
 fn remove(folder: &Path) -> Result<()> {
-    // The manifest last: without one a folder would pass for somebody else's.
+    // The manifest goes last: without it, the folder would count as written by another program.
     let files = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?.flatten();
     let others = files.map(|file| file.path()).filter(|path| !path.ends_with(FILE));
     others

@@ -1,6 +1,6 @@
 use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
 
-/// A table for people, whose columns after the first `texts` hold numbers.
+/// A table for people. The first `texts` columns hold texts, the others numbers.
 pub fn table(header: &[&str], texts: usize) -> Table {
     let rule = LineStyle::none().fill('─').junction('─');
     let mut table = Table::new();
