@@ -1,19 +1,19 @@
 //! Checkpoints from the Hugging Face hub: an adapter over [hf-hub](hf_hub), whose cache other tools share.
 //!
-//! [`Hub::fetch`] brings files of a [`Repository`] at a revision into the cache. hf-hub downloads and, where a connection broke,
-//! continues; added here are the digest (a blob is named after the one that the hub promised, and what comes is compared with
-//! it), one download of a repository at a time, interruption, and errors that say what to do.
+//! [`Hub::fetch`] brings files of a [`Repository`] at a revision into the cache. hf-hub downloads a file and continues
+//! after a broken connection. This crate adds a check of the digest (the digest that the hub promised is the name of
+//! the blob), one download of a repository at a time, interruption, and errors with a remedy.
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
 //! | `HF_ENDPOINT` | the hub's address, of a mirror for example | `https://huggingface.co` |
 //! | `HF_HUB_CACHE` | the folder of the cache | `hub` in `HF_HOME` |
 //! | `HF_HOME` | the folder of cache and token | `~/.cache/huggingface` |
-//! | `HF_TOKEN` | the token for private and gated repositories | the content of `HF_TOKEN_PATH`, or of `HF_HOME/token` |
+//! | `HF_TOKEN` | a token for private and gated repositories | the content of `HF_TOKEN_PATH`, or of `HF_HOME/token` |
 //! | `HF_HUB_OFFLINE` | `1`: only cached files are used | |
 //! | `HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY` | a proxy, and the hosts that need none | no proxy |
 //!
-//! hf-hub sends the token also to the host that the hub redirects large files to.
+//! hf-hub also sends the token to the host to which the hub redirects large files.
 
 use hf_hub::api::RepoInfo;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
@@ -30,14 +30,14 @@ use std::str::FromStr;
 /// A model repository at a revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Repository {
-    /// `owner/name`, or the name alone of the few that have no owner.
+    /// `owner/name`, or only the name of one of the few repositories without an owner.
     pub name: String,
     /// A branch, a tag or a commit.
     pub revision: String,
 }
 
 impl Repository {
-    /// A repository at a revision; a usage error where one of them cannot be a name on the hub.
+    /// A repository at a revision; a usage error if the name or the revision is not valid on the hub.
     pub fn new(name: impl Into<String>, revision: impl Into<String>) -> Result<Self> {
         let (name, revision) = (name.into(), revision.into());
         if !is_path(&name) || name.matches('/').count() > 1 || name.contains("--") || !is_path(&revision) {
@@ -47,7 +47,7 @@ impl Repository {
         Ok(Repository { name, revision })
     }
 
-    /// Tells whether the revision is a whole commit hash, whose files never change.
+    /// Tells whether the revision is a complete commit hash, whose files never change.
     pub fn is_pinned(&self) -> bool {
         is_commit(&self.revision)
     }
@@ -74,7 +74,7 @@ impl fmt::Display for Repository {
     }
 }
 
-/// A file that is wanted, under one of several names.
+/// A file that a caller wants, under one of several names.
 #[derive(Clone, Debug)]
 pub struct Want {
     any_of: Vec<&'static str>,
@@ -82,7 +82,7 @@ pub struct Want {
 }
 
 impl Want {
-    /// A file that must be there, under the first of these names that the repository has.
+    /// A required file, under the first of these names that the repository has.
     pub fn required(any_of: impl Into<Vec<&'static str>>) -> Self {
         Want { any_of: any_of.into(), required: true }
     }
@@ -93,21 +93,21 @@ impl Want {
     }
 }
 
-/// Tells whether this is a whole commit hash.
+/// Tells whether the text is a complete commit hash.
 fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-/// Tells whether a path stays inside the folder that it is put into.
+/// Tells whether a path stays inside its folder.
 fn is_path(path: &str) -> bool {
     let is_plain = path.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte));
     is_plain && path.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
 }
 
-/// Files of a repository, as they lie in the cache.
+/// The files of a repository in the cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The folder that holds them, and perhaps others of the same commit.
+    /// The folder of the files, perhaps with other files of the same commit.
     pub folder: PathBuf,
     /// The commit, 40 hexadecimal digits.
     pub commit: String,
@@ -119,7 +119,7 @@ impl Snapshot {
     }
 }
 
-/// The hub's address, its cache, and who asks.
+/// The hub's address and cache, the user's token, and the offline mode.
 #[derive(Clone)]
 pub struct Hub {
     /// The address, without a slash at its end.
@@ -133,7 +133,7 @@ pub struct Hub {
 }
 
 impl Hub {
-    /// The hub as the environment of this process describes it (see the table of [this crate](crate)).
+    /// The hub that the environment of this process describes (see the table of [this crate](crate)).
     pub fn from_environment() -> Self {
         Hub::read(|name| std::env::var(name).ok())
     }
@@ -155,18 +155,18 @@ impl Hub {
         }
     }
 
-    /// The files of a repository, downloaded where they are not cached yet.
+    /// Returns the files of a repository and downloads those that are not cached yet.
     ///
-    /// Errors are [`Missing`](stage::Kind::Missing) (no such repository, revision or file, no access, or not cached while
-    /// offline), [`Data`](stage::Kind::Data) (not the digest that was promised), [`Io`](stage::Kind::Io) (the connection, the
-    /// disk), [`Resource`](stage::Kind::Resource) (the disk is too small) or [`Interrupted`](stage::Kind::Interrupted).
+    /// Errors are [`Missing`](stage::Kind::Missing) (no such repository, revision or file, no access, not cached while
+    /// offline), [`Data`](stage::Kind::Data) (a wrong digest), [`Io`](stage::Kind::Io) (the connection, the disk),
+    /// [`Resource`](stage::Kind::Resource) (the disk is too small) or [`Interrupted`](stage::Kind::Interrupted).
     pub fn fetch(&self, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
         let is_whole = |snapshot: &Snapshot| wants.iter().all(|want| snapshot.holds(want));
         match self.cached(repository, wants) {
             Some(snapshot) if self.offline || repository.is_pinned() && is_whole(&snapshot) => Ok(snapshot),
             _ if self.offline => Err(self.not_cached(repository, wants)),
             _ => {
-                // In a thread that a signal leaves behind, to end with the process: hf-hub's waiting cannot be stopped.
+                // hf-hub cannot be stopped: a signal leaves its thread behind, which ends with the process.
                 let (hub, repository, wants) = (self.clone(), repository.clone(), wants.to_vec());
                 interrupt::until_stopped(move || hub.download(&repository, &wants))
             }
@@ -182,8 +182,8 @@ impl Hub {
         Error::missing(message).at(&self.cache).hint(format!("unset it to download, {ELSEWHERE}"))
     }
 
-    /// The files of a repository, if the cache holds all that are required; the network is not touched. A branch or tag is at
-    /// the commit where it was when it was last fetched.
+    /// The files of a repository, if the cache holds all required ones; does not use the network. A branch or tag has
+    /// the commit of its last fetch.
     pub fn cached(&self, repository: &Repository, wants: &[Want]) -> Option<Snapshot> {
         let snapshot = self.snapshot(repository)?;
         wants.iter().all(|want| !want.required || snapshot.holds(want)).then_some(snapshot)
@@ -242,7 +242,7 @@ impl Hub {
         let file = File::create(folder.join("dsom.lock")).map_err(|e| Error::io(&folder, e))?;
         if file.try_lock().is_err() {
             tracing::info!("waiting for another process that downloads from `{repository}`");
-            // Where a file system has no locks, hf-hub says so.
+            // On a file system without locks, hf-hub reports the failure.
             let _ = file.lock();
         }
         Ok(file)
@@ -257,7 +257,7 @@ impl Hub {
         }
         let (size, part) = (file.size() as u64, cache.blob_path(file.etag()).with_extension("part"));
         require_disk(&self.cache, size, "the download", "set HF_HOME to a folder on a larger disk")?;
-        // Of a part that is whole hf-hub would ask for the bytes after the last one, in vain.
+        // For a complete part, hf-hub would request the bytes after its end, in vain.
         if part.metadata().is_ok_and(|part| part.len() >= size) {
             std::fs::remove_file(&part).map_err(|e| Error::io(&part, e))?;
         }
@@ -286,7 +286,7 @@ impl Hub {
 const DENIED: &str = "check the name (the hub denies what does not exist, too); if it is private or gated, accept its \
     terms on its page and set HF_TOKEN";
 
-/// The status with which the server refused, if it answered.
+/// The HTTP status of a refusal, if the server answered.
 fn status(error: &ApiError) -> Option<u16> {
     match error {
         ApiError::RequestError(error) => match **error {
@@ -298,8 +298,8 @@ fn status(error: &ApiError) -> Option<u16> {
     }
 }
 
-/// Compares a file with the digest that its blob is named after, and removes it if it is another: the SHA-256 of what lies
-/// in large storage, git's object id (the SHA-1 of a header and the content) of what git keeps itself.
+/// Compares a file with the digest in its blob's name, and removes the file if they differ. The digest is the SHA-256
+/// for files in large storage, and git's object id (the SHA-1 of a header and the content) for files in git.
 fn verify(path: &Path) -> Result<()> {
     let blob = path.canonicalize().map_err(|e| Error::io(path, e))?;
     let promised = blob.file_name().and_then(|name| name.to_str()).unwrap_or_default();

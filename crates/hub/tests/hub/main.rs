@@ -1,4 +1,4 @@
-//! Against a server on loopback that speaks the hub's protocol and misbehaves at will.
+//! Tests against a server on loopback that speaks the hub's protocol and answers with faults on request.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
@@ -9,7 +9,7 @@ use server::{COMMIT, FakeHub, Fault, NAME};
 use stage::files::digest_of;
 use stage::{Kind, Result};
 
-/// A cache of its own, and a server with a small file that git keeps and a large one that it does not.
+/// A hub with an empty cache, and a server with a small file in git and a large file in large storage.
 struct Client {
     _cache: tempfile::TempDir,
     server: FakeHub,
@@ -37,7 +37,7 @@ impl Client {
         self.hub.fetch(&Repository::new(NAME, revision).unwrap(), &[&wants[..], &[optional]].concat())
     }
 
-    /// The message and the hint of an error of this kind that names repository and server, after which nothing is cached.
+    /// Asserts that a fetch fails with this kind and caches nothing; returns the error's message and hint.
     fn fails(&self, kind: Kind) -> String {
         let error = self.fetch("main").unwrap_err();
         let said = format!("{error}: {}", error.hint_text().unwrap());
@@ -58,7 +58,7 @@ fn files_are_whole_and_downloaded_once() {
     let requests = client.server.requests().len();
     assert_eq!(client.fetch("main").unwrap(), snapshot);
     assert_eq!(client.server.requests().len(), requests + 1, "where the branch is");
-    // A pinned commit that is cached asks nobody.
+    // A cached pinned commit needs no request.
     let pinned = Repository::new(NAME, COMMIT).unwrap();
     assert_eq!(client.hub.fetch(&pinned, &[Want::required(["model.bin"])]).unwrap(), snapshot);
     assert_eq!(client.server.requests().len(), requests + 1);

@@ -1,19 +1,19 @@
-//! A server on loopback that speaks the hub's protocol, with faults at will.
+//! A server on loopback that speaks the hub's protocol and answers with faults on request.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-/// The commit that `main` is at.
+/// The commit of the branch `main`.
 pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 pub(crate) const NAME: &str = "owner/model";
 
-/// Fault of a server's answer.
+/// A fault in a server's answer.
 #[derive(Clone, Copy)]
 pub(crate) enum Fault {
     Status(u16),
-    /// The last byte of a file is another.
+    /// The last byte of a file is wrong.
     Corrupt,
     /// The connection ends in the middle of a file.
     Break,
@@ -27,7 +27,7 @@ type Files = BTreeMap<String, (String, Vec<u8>)>;
 pub(crate) struct FakeHub {
     pub(crate) address: String,
     files: Arc<Mutex<Files>>,
-    /// One for each of the next answers that it can be a fault of.
+    /// The faults of the next answers; each waits for the next answer that it fits.
     faults: Arc<Mutex<VecDeque<Fault>>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
@@ -82,7 +82,7 @@ impl FakeHub {
         }
         let head =
             format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n");
-        // A client that has gone is no failure of the server.
+        // A client that disconnected is not a failure of the server.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     }
 
