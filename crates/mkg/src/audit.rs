@@ -1,8 +1,8 @@
-//! The content of a graph, and what is odd about it.
+//! The content of a graph, and its oddities.
 //!
-//! All figures are of the splits as published; [`Audit::validation`] says what became of them. Most oddities of
-//! benchmark graphs (a validation split copied from train, test triples that are inverses of training triples,
-//! test entities never trained) do not show in any score, so they are counted here once and put into words.
+//! All figures describe the splits as published; [`Audit::validation`] describes the validation that is used. Most
+//! oddities of benchmark graphs (a validation split copied from train, test triples that are inverses of training
+//! triples, test entities never trained) do not show in any score, so the audit counts them and puts them into words.
 
 mod warnings;
 
@@ -14,7 +14,7 @@ use crate::{EntityId, Query, QuerySet, RelationId, Split, Triple, Vocabulary};
 
 /// The file of the audit in the graph's folder.
 pub const FILE: &str = "audit.json";
-/// A relation with fewer training triples is rare.
+/// The number of training triples below which a relation is rare.
 const RARE: usize = 5;
 
 /// Counts and findings about a dataset.
@@ -22,13 +22,13 @@ const RARE: usize = 5;
 pub struct Audit {
     /// The dataset's name.
     pub name: String,
-    /// Entities.
+    /// Number of entities.
     pub entities: usize,
-    /// Relations, without inverses.
+    /// Number of relations, without inverses.
     pub relations: usize,
     /// The published splits, in the order train, valid, test.
     pub splits: Vec<SplitCounts>,
-    /// Triples that stand in two published splits, and validation triples that stand in no other.
+    /// Triples that are in two published splits, and validation triples that are in no other split.
     pub overlaps: Vec<Overlap>,
     /// The content of train.
     pub train: Train,
@@ -36,13 +36,13 @@ pub struct Audit {
     pub neighbours: NeighbourCounts,
     /// The largest number of known answers of a query over all published splits.
     pub known_answers_max: usize,
-    /// The part of the test split that train gives away, or knows nothing about.
+    /// The part of the test split that train gives away, and the part that train does not cover.
     pub leakage: Leakage,
-    /// Texts and images.
+    /// Coverage by texts and images.
     pub coverage: Coverage,
     /// The validation that is used, and the reason.
     pub validation: ValidationReport,
-    /// Everything to know before trusting a score, in words.
+    /// Everything that a reader must know before trusting a score, in words.
     pub warnings: Vec<String>,
 }
 
@@ -62,13 +62,13 @@ pub struct Train {
 pub struct SplitCounts {
     /// The split.
     pub split: Split,
-    /// Lines of its file, without a count line.
+    /// Lines of the split's file, without a count line.
     pub lines: usize,
     /// Distinct triples.
     pub triples: usize,
-    /// Lines whose triple an earlier line holds; later stages do not see them.
+    /// Lines that repeat the triple of an earlier line; later stages do not see them.
     pub duplicate_lines: usize,
-    /// Triples whose head is their tail.
+    /// Triples whose head is also their tail.
     pub self_loops: usize,
 }
 
@@ -77,11 +77,11 @@ pub struct SplitCounts {
 pub struct Overlap {
     /// The split whose triples are counted.
     pub of: Split,
-    /// The split in which they also stand; with none, those that stand in no other split.
+    /// The other split that also has these triples; without one, the triples are in no other split.
     pub within: Option<Split>,
-    /// Lines of `of`.
+    /// Such lines of `of`.
     pub lines: usize,
-    /// Distinct triples of `of`.
+    /// Such distinct triples of `of`.
     pub triples: usize,
 }
 
@@ -90,42 +90,42 @@ pub struct Overlap {
 pub struct NeighbourCounts {
     /// Distinct queries.
     pub queries: usize,
-    /// Twice the training triples: what would be computed without grouping by query.
+    /// Twice the training triples: the number of computations without grouping by query.
     pub directed_triples: usize,
-    /// Queries by directed triples.
+    /// Queries divided by directed triples.
     pub ratio: f64,
     /// The largest N.
     pub max: usize,
-    /// The largest N of a query whose relation is no inverse.
+    /// The largest N of a query whose relation is not an inverse.
     pub forward_max: usize,
     /// The mean N.
     pub mean: f64,
     /// The mean N over triples: each query counts once for each of its tails.
     pub mean_per_triple: f64,
-    /// The median N (of an even number, the lower of the middle two).
+    /// The median N (for an even number of queries, the lower of the two middle values).
     pub median: usize,
     /// The share of queries with N = 1.
     pub single: f64,
 }
 
-/// Test triples `(h, r, t)` by what train holds between h and t. All but the last field count test triples.
+/// Test triples `(h, r, t)` by the triples of train between h and t. All fields except the last count test triples.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Leakage {
     /// All test triples.
     pub test: usize,
-    /// `(t, r', h)` is in train for some r'.
+    /// Triples with `(t, r', h)` in train for some r'.
     pub inverse: usize,
-    /// `(t, r, h)` is in train: r is symmetric here.
+    /// Triples with `(t, r, h)` in train: r is symmetric here.
     pub inverse_same_relation: usize,
-    /// `(h, r', t)` is in train for some r' other than r.
+    /// Triples with `(h, r', t)` in train for some r' other than r.
     pub parallel: usize,
-    /// Any of these.
+    /// Triples with any of these links.
     pub any_link: usize,
-    /// Head or tail stands in no training triple.
+    /// Triples whose head or tail is in no training triple.
     pub unseen_entity: usize,
-    /// The relation stands in no training triple.
+    /// Triples whose relation is in no training triple.
     pub unseen_relation: usize,
-    /// The share of test queries (both directions, one per triple and direction) that train has tails for.
+    /// The share of test queries (both directions, one per triple and direction) with at least one tail in train.
     pub queries_seen: f64,
 }
 
@@ -142,16 +142,16 @@ pub struct Coverage {
     pub relation_names: usize,
     /// Entities with at least one image.
     pub entities_with_images: usize,
-    /// Images, counted once per entity they belong to.
+    /// Images, counted once for each entity that has them.
     pub images: usize,
-    /// The fate of every text source.
+    /// The results of every text source.
     pub sources: Vec<TextReport>,
-    /// The content of the image folder beside the entities' images.
+    /// The content of the image folder other than the entities' images.
     pub image_folder: Option<ImageReport>,
 }
 
 impl Audit {
-    /// Audits the published splits of `dataset`, whose triples were divided into `parts`.
+    /// Audits the published splits of `dataset`; `parts` are the triples of each split in use.
     pub fn new(dataset: &Dataset, parts: &SplitTriples) -> Audit {
         let (entities, relations) = (dataset.vocabulary.entities.len(), dataset.vocabulary.relations.len());
         let (train, published) = (dataset.triples(Split::Train), &dataset.splits);
@@ -183,7 +183,7 @@ impl SplitCounts {
     }
 }
 
-/// Valid with train, with test and with neither; test with train.
+/// The overlaps of valid with train, with test and with neither, and of test with train.
 fn overlaps(published: &BTreeMap<Split, PublishedSplit>) -> Vec<Overlap> {
     use Split::{Test, Train, Valid};
     let sets: BTreeMap<Split, HashSet<&Triple>> =
@@ -284,7 +284,7 @@ fn seen_entities(triples: &[Triple]) -> HashSet<EntityId> {
     triples.iter().flat_map(|triple| [triple.head, triple.tail]).collect()
 }
 
-/// The share that a part is of the whole; 0 of nothing.
+/// The share of a part in the whole; 0 if the whole is 0.
 pub fn share(part: usize, whole: usize) -> f64 {
     part as f64 / whole.max(1) as f64
 }
@@ -294,7 +294,7 @@ pub fn part(share: f64, whole: usize) -> usize {
     (share * whole as f64).round() as usize
 }
 
-/// A share in percent with so many digits; only nothing reads `0 %`, and only all `100 %`.
+/// A share in percent with `digits` decimals; only an exact 0 reads `0 %`, and only an exact 1 reads `100 %`.
 ///
 /// ```
 /// use mkg::audit::percent;
@@ -360,7 +360,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_star_worked_by_hand() {
-        // 0 has three tails; each tail has one head: sizes 3, 1, 1, 1.
+        // Entity 0 has three tails and each tail has one head: sizes 3, 1, 1, 1.
         let star = [Triple::new(0, 0, 1), Triple::new(0, 0, 2), Triple::new(0, 0, 3)];
         let expected = NeighbourCounts {
             queries: 4,

@@ -1,12 +1,12 @@
-//! The graph's folder: Parquet files that ordinary tools open.
+//! The graph's folder: Parquet files that ordinary tools can open.
 //!
 //! | file | columns |
 //! |---|---|
-//! | `entities.parquet` | `id` u32, `key`, `name`, `description`, `caption` (text, may be null), `images` (list of paths) |
+//! | `entities.parquet` | `id` u32, `key`, `name`, `description`, `caption` (nullable text), `images` (list of paths) |
 //! | `relations.parquet` | `id` u32, `key`, `name` |
 //! | `train.parquet`, `valid.parquet`, `test.parquet` | `head`, `relation`, `tail` u32 |
 //!
-//! The splits are files of their own so that a stage can be seen not to open the test split.
+//! Each split is a separate file, so that a stage's inputs show that it does not open the test split.
 
 use arrow::array::{
     Array as _, ArrayRef, ArrowPrimitiveType, AsArray, ListBuilder, PrimitiveArray, RecordBatch, StringArray,
@@ -31,12 +31,12 @@ pub const ENTITIES: &str = "entities.parquet";
 /// The file of the relation table.
 pub const RELATIONS: &str = "relations.parquet";
 
-/// An entity with what is known of it beside its triples. Absent text is `None`, never empty.
+/// An entity with its texts and images. An absent text is `None`, never empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entity {
     /// The dataset's own identifier.
     pub key: String,
-    /// A name for people.
+    /// A human-readable name.
     pub name: Option<String>,
     /// A description.
     pub description: Option<String>,
@@ -47,7 +47,7 @@ pub struct Entity {
 }
 
 impl Entity {
-    /// The name, or the key where there is none.
+    /// The name, or the key if there is no name.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.key)
     }
@@ -58,12 +58,12 @@ impl Entity {
 pub struct Relation {
     /// The dataset's own identifier.
     pub key: String,
-    /// A name for people.
+    /// A human-readable name.
     pub name: Option<String>,
 }
 
 impl Relation {
-    /// The name, or the key where there is none.
+    /// The name, or the key if there is no name.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.key)
     }
@@ -79,7 +79,7 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// The label of a relation or inverse; an inverse's ends in `⁻¹`.
+    /// The label of a relation or an inverse; an inverse's label ends in `⁻¹`.
     pub fn relation_label(&self, relation: RelationId) -> String {
         let (base, inverted) = relation.base(self.relations.len());
         let label = self.relations[base.index()].label();
@@ -170,7 +170,7 @@ pub fn write_triples(path: &Path, triples: &[Triple]) -> Result<()> {
     write_table(path, columns)
 }
 
-/// Reads one split's triples and checks that every id lies in a graph of so many `entities` and `relations`.
+/// Reads one split's triples and checks that every id is in a graph of `entities` entities and `relations` relations.
 pub fn read_triples(path: &Path, entities: usize, relations: usize) -> Result<Vec<Triple>> {
     let mut triples = Vec::new();
     for_each_batch(path, |batch| {
@@ -189,7 +189,7 @@ pub fn write_table(path: &Path, columns: Vec<(&str, ArrayRef, bool)>) -> Result<
     write_batches(path, [batch.map_err(|e| in_table(path, e))])
 }
 
-/// Writes one Parquet file of record batches of one schema, compressed, atomically; none where there is no batch.
+/// Writes one Parquet file of record batches with one schema, compressed, atomically; no file if there is no batch.
 pub fn write_batches(path: &Path, batches: impl IntoIterator<Item = Result<RecordBatch>>) -> Result<()> {
     let mut batches = batches.into_iter();
     let Some(first) = batches.next().transpose()? else { return Ok(()) };
@@ -206,20 +206,20 @@ pub fn write_batches(path: &Path, batches: impl IntoIterator<Item = Result<Recor
     })
 }
 
-/// Hands every record batch of a Parquet file to `each`; errors name the file.
+/// Passes every record batch of a Parquet file to `each`; errors name the file.
 pub fn for_each_batch(path: &Path, each: impl FnMut(&RecordBatch) -> Result<()>) -> Result<()> {
-    // As a whole, so that a failed read is told from a file that is no table.
+    // The whole file is read first, so that a failed read gives another error than a file that is not a table.
     for_each_batch_of(Bytes::from(read_bytes(path)?), path, None, each)
 }
 
-/// The same for a file at `path` whose bytes are at hand, with `columns` alone.
+/// The same as [`for_each_batch`] for the `bytes` of the file at `path`, with only `columns`.
 pub fn for_each_batch_of(
     bytes: Bytes,
     path: &Path,
     columns: Option<&[&str]>,
     mut each: impl FnMut(&RecordBatch) -> Result<()>,
 ) -> Result<()> {
-    // The reader panics at some damaged files.
+    // The reader panics on some damaged files.
     let panicked = || ParquetError::General("its reader panicked".to_owned());
     let opened = caught(|| {
         let builder = ParquetRecordBatchReaderBuilder::try_new(bytes)?;
@@ -274,7 +274,7 @@ fn ids<'a>(batch: &'a RecordBatch, name: &str, count: usize) -> Result<&'a UInt3
     }
 }
 
-/// Refuses ids that are not the next after `first` others.
+/// Refuses ids that do not continue after the `first` ids of earlier batches.
 fn ids_continue(batch: &RecordBatch, first: usize) -> Result<()> {
     let ids: &UInt32Array = numbers(batch, "id")?;
     match (first..).zip(ids.values()).find(|(row, id)| **id as usize != *row) {
@@ -283,7 +283,7 @@ fn ids_continue(batch: &RecordBatch, first: usize) -> Result<()> {
     }
 }
 
-/// The type of a list column's items, as all our tables write it.
+/// The type of a list column's items in all our tables.
 pub fn list_item(data_type: arrow::datatypes::DataType) -> Arc<Field> {
     Arc::new(Field::new("item", data_type, false))
 }

@@ -1,16 +1,16 @@
-//! Ids, triples and splits; distinct queries with their tails, and the filter of known answers.
+//! Ids, triples and splits; distinct queries with their tails; and known answers for filtered ranking.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// An entity, by its position in the graph's entity table.
+/// An entity: its position in the graph's entity table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EntityId(pub u32);
 
-/// A relation, by its position in the graph's relation table; from `R` on, the inverses.
+/// A relation: its position in the graph's relation table. Ids from `R` on are the inverses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RelationId(pub u32);
@@ -28,7 +28,7 @@ impl RelationId {
         self.0 as usize
     }
 
-    /// The inverse, in a graph of `relations` relations; `inverse(inverse(r)) == r`.
+    /// The inverse of this relation in a graph of `relations` relations; `inverse(inverse(r)) == r`.
     ///
     /// ```
     /// use mkg::RelationId;
@@ -40,7 +40,7 @@ impl RelationId {
         RelationId(if self.0 < relations { self.0 + relations } else { self.0 - relations })
     }
 
-    /// The relation itself and whether this is its inverse.
+    /// The relation without inversion, and whether this id is its inverse.
     pub fn base(self, relations: usize) -> (RelationId, bool) {
         if self.index() < relations { (self, false) } else { (self.inverse(relations), true) }
     }
@@ -51,7 +51,7 @@ impl RelationId {
 pub struct Triple {
     /// The subject of the statement.
     pub head: EntityId,
-    /// The statement; never an inverse.
+    /// The predicate of the statement; never an inverse.
     pub relation: RelationId,
     /// The object of the statement.
     pub tail: EntityId,
@@ -89,9 +89,9 @@ pub struct Query {
 pub enum Split {
     /// Triples that models learn from.
     Train,
-    /// Triples that choices (early stopping, parameters) are made on.
+    /// Triples on which choices (early stopping, parameters) are based.
     Valid,
-    /// Triples that only the evaluation opens.
+    /// Triples that only evaluation opens.
     Test,
 }
 
@@ -130,9 +130,9 @@ impl FromStr for Split {
     }
 }
 
-/// The distinct queries of a set of triples, both directions, each with all its tails.
+/// The distinct queries of a set of triples, in both directions, each with all its tails.
 ///
-/// A model's scores depend on the query alone, so work is done once per query and weighted by its tails.
+/// A model's scores depend only on the query, so a stage computes once per query and weights the result by its tails.
 /// Queries are sorted by head, then relation; a query's position is its index everywhere.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct QuerySet {
@@ -143,7 +143,7 @@ pub struct QuerySet {
 }
 
 impl QuerySet {
-    /// The queries of `triples` in a graph of `relations` relations; a triple given twice counts once.
+    /// The queries of `triples` in a graph of `relations` relations; a repeated triple counts once.
     ///
     /// ```
     /// use mkg::{EntityId, QuerySet, Triple};
@@ -157,7 +157,7 @@ impl QuerySet {
         QuerySet::from_pairs(pairs.collect())
     }
 
-    /// The set of given queries with a tail each, in any order; a pair given twice counts once.
+    /// The set of these queries, each with one tail, in any order; a repeated pair counts once.
     pub fn from_pairs(mut pairs: Vec<(Query, EntityId)>) -> Self {
         pairs.sort_unstable();
         pairs.dedup();
@@ -178,12 +178,12 @@ impl QuerySet {
         self.queries.len()
     }
 
-    /// Returns whether there is no query.
+    /// Tells whether there is no query.
     pub fn is_empty(&self) -> bool {
         self.queries.is_empty()
     }
 
-    /// The number of pairs of query and tail: twice the number of distinct triples.
+    /// The number of pairs of query and tail: for a set of triples, twice the number of distinct triples.
     pub fn pairs(&self) -> usize {
         self.tails.len()
     }
@@ -198,7 +198,7 @@ impl QuerySet {
         &self.tails[self.pairs_of(index)]
     }
 
-    /// The pairs of the query at `index`, of all pairs of query and tail counted query by query.
+    /// The range of the pairs of the query at `index` when all pairs of query and tail are numbered query by query.
     pub fn pairs_of(&self, index: usize) -> Range<usize> {
         self.starts[index]..self.starts[index + 1]
     }
@@ -209,18 +209,18 @@ impl QuerySet {
     }
 }
 
-/// The known answers of queries over several splits: what filtered ranking leaves out.
+/// The known answers of queries over several splits, which filtered ranking leaves out.
 #[derive(Clone, Debug, Default)]
 pub struct KnownAnswers(QuerySet);
 
 impl KnownAnswers {
-    /// Collects both directions of all `splits`' triples.
+    /// Collects the queries of all `splits`' triples in both directions.
     pub fn new<'a>(splits: impl IntoIterator<Item = &'a [Triple]>, relations: usize) -> Self {
         let triples: Vec<Triple> = splits.into_iter().flatten().copied().collect();
         KnownAnswers(QuerySet::new(&triples, relations))
     }
 
-    /// The known answers of `query`, ascending; none for a query never seen.
+    /// The known answers of `query`, ascending; empty for a query in no split.
     pub fn of(&self, query: Query) -> &[EntityId] {
         self.0.queries.binary_search(&query).map_or(&[], |index| self.0.tails(index))
     }

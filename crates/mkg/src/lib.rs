@@ -1,7 +1,7 @@
-//! Multimodal knowledge graphs: ids, triples, queries, published formats, audit. No tensors.
+//! Multimodal knowledge graphs: ids, triples, queries, published formats, audit. The crate has no tensors.
 //!
-//! There is one direction to reason about: predicting the head of `(?, r, t)` is predicting the tail of
-//! `(t, r⁻¹, ?)`, with the inverse relation `r⁻¹ = r + R`. Everything downstream sees [queries](Query) only.
+//! All code predicts in one direction: predicting the head of `(?, r, t)` is the same as predicting the tail of
+//! `(t, r⁻¹, ?)`, with the inverse relation `r⁻¹ = r + R`. Later stages see only [queries](Query).
 
 pub mod audit;
 #[cfg(test)]

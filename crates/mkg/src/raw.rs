@@ -1,9 +1,9 @@
 //! Datasets as their authors published them.
 //!
-//! No two published copies agree on anything: ids or keys, relation in the middle or last, tabs or spaces, a count
-//! line or none, CRLF in one file and LF in the next. So reading has three steps. A [`Plan`] finds the files and
-//! says which are missing before anything is read; [`Dataset::read`] reads them into ids, and every
-//! complaint names file and line; [`SplitTriples::choose`] decides which triples are validation.
+//! Published copies differ in everything: ids or keys, relation in the middle or last, tabs or spaces, a count line or
+//! none, CRLF in one file and LF in the next. So reading has three steps. A [`Plan`] finds the files and reports
+//! missing ones before any file is read. [`Dataset::read`] reads the files into ids; its errors name file and line.
+//! [`SplitTriples::choose`] decides which triples are validation.
 
 mod columns;
 mod dataset;

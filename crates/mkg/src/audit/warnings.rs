@@ -6,12 +6,12 @@ use super::{Audit, Leakage, percent, share};
 use crate::Split;
 use crate::raw::{Dataset, ValidationReport};
 
-/// Shares of a split above which a finding is worth a warning.
+/// The share of a split above which a finding is worth a warning.
 const WORTH_SAYING: f64 = 0.01;
-/// Share of the validation triples that are known above which they are no measure of anything.
+/// The share of validation triples also in other splits above which validation measures nothing.
 const NO_MEASURE: f64 = 0.05;
 
-/// Everything worth knowing before trusting a score on this dataset.
+/// All findings that a reader must know before trusting a score on this dataset.
 pub(super) fn of(audit: &Audit, dataset: &Dataset) -> Vec<String> {
     let mut warnings = Vec::new();
     warnings.extend(validation(audit));
@@ -50,14 +50,14 @@ fn validation(audit: &Audit) -> Option<String> {
     }
 }
 
-/// Names the splits in which published validation triples also stand.
+/// Names the splits that also have published validation triples.
 fn valid_elsewhere(audit: &Audit) -> String {
     let all = audit.splits.iter().find(|counts| counts.split == Split::Valid);
     let mut said = Vec::new();
     for split in [Split::Train, Split::Test] {
         let count = overlap(audit, Split::Valid, split);
         let share = percent(share(count, all.map_or(1, |counts| counts.triples)), 0);
-        // A share alone would hide how few they are.
+        // A share alone would hide how small the number is.
         let share = if share.starts_with("under") { format!("{count} ({share})") } else { share };
         let of = if said.is_empty() { " of the published validation triples stand" } else { "" };
         said.extend((count > 0).then(|| format!("{share}{of} in {split}")));

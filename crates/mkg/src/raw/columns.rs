@@ -1,16 +1,16 @@
-//! The columns of a line of keys, and guesses at a line that has other columns.
+//! The columns of a line of keys, and guesses about a line with other columns.
 
 use stage::{Error, Result};
 
 use super::lines::{Lines, trimmed};
 
-/// Separators of files that are no triples of ours, with their names.
+/// Separators of files that are not triple files of ours, with their names.
 const SEPARATORS: [(char, &str); 3] = [(',', "commas"), (';', "semicolons"), ('|', "bars")];
 
-/// Characters before the first key that are no part of it. A tab there is a column.
+/// Characters before the first key that do not belong to the key. A tab there is a column.
 const BLANK: [char; 2] = [' ', '\u{feff}'];
 
-/// Words that headers have for head, relation and tail.
+/// Words for head, relation and tail in headers.
 const ROLES: [&str; 3] = [
     "head subject subj source src entity1 entity_1 e1 h s from start node1",
     "relation predicate pred property edge rel link type label r p",
@@ -25,20 +25,20 @@ fn uneven(line: &str, found: usize) -> Error {
     }
 }
 
-/// The lines of a file of keys, without the comments of N-Triples, and without the dots where every line ends in one.
+/// The lines of a file of keys, without comments of N-Triples, and without the final dots if every line has one.
 ///
 /// # Errors
-/// [`stage::Kind::Data`] for CSV; and for a line with blanks between its keys where other lines have tabs or are statements
-/// of N-Triples, since it is a comment or has lost its tabs.
+/// [`stage::Kind::Data`] for CSV, and for a line with blanks between its keys if other lines have tabs or are
+/// statements of N-Triples: such a line is a comment or has lost its tabs.
 pub(super) fn rows(lines: &Lines) -> Result<impl Iterator<Item = (u64, &str)>> {
     refuse_separated(lines)?;
     let tabs = lines.numbered().any(|(_, line)| line.contains('\t'));
     let statements = lines.numbered().any(|(_, line)| is_statement(line));
-    // Three keys between tabs are a triple, whatever the first begins with.
+    // Three keys between tabs are a triple, even if the first key begins with `#`.
     let is_comment = |line: &str| line.starts_with('#') && !(line.contains('\t') && keys(line).is_ok());
     let rows = move || lines.numbered().filter(move |(_, line)| !(statements && is_comment(line)));
     let dotted = rows().all(|(_, line)| [" .", "\t."].iter().any(|end| line.trim_end().ends_with(end)));
-    // Where a line has no three keys either, what is wrong is said better elsewhere.
+    // A line without three keys gets a better message elsewhere.
     let mut odd =
         rows().filter(|(_, line)| !line.contains('\t') && !is_statement(line) && keys(line).is_ok());
     let lacks = if tabs {
@@ -55,7 +55,7 @@ pub(super) fn rows(lines: &Lines) -> Result<impl Iterator<Item = (u64, &str)>> {
     }
 }
 
-/// The three keys of a line, without a dot behind them.
+/// The three keys of a line, without a dot after them.
 pub(super) fn keys(line: &str) -> Result<[&str; 3]> {
     let line = line.trim_start_matches(BLANK).trim_end();
     if is_directive(line) {
@@ -87,14 +87,14 @@ fn is_statement(line: &str) -> bool {
     statement(line.trim_start_matches(BLANK)).is_some()
 }
 
-/// `@prefix ex: <http://example.org/> .`, and the same in SPARQL's spelling.
+/// Tells whether a line is `@prefix ex: <http://example.org/> .` or a directive in SPARQL's spelling.
 fn is_directive(line: &str) -> bool {
     let word = line.split_whitespace().next().unwrap_or_default();
     let sparql = ["prefix", "base"].iter().any(|directive| word.eq_ignore_ascii_case(directive));
     ["@prefix", "@base"].contains(&word) || (sparql && line.contains('<') && !line.contains('\t'))
 }
 
-/// The keys of a statement `subject predicate object .`, perhaps with a comment; none for what is no statement.
+/// The keys of a statement `subject predicate object .`, perhaps with a comment; `None` for any other line.
 fn statement(line: &str) -> Option<Result<[&str; 3]>> {
     let (subject, rest) = resource(line)?;
     let (predicate, rest) = resource(rest)?;
@@ -118,7 +118,7 @@ fn statement(line: &str) -> Option<Result<[&str; 3]>> {
     }
 }
 
-/// An address in angle brackets, with them, or a blank node at the front of a text, and what follows it.
+/// An address with its angle brackets, or a blank node, at the front of a text, and the text after it.
 fn resource(text: &str) -> Option<(&str, &str)> {
     let end = match text.strip_prefix('<') {
         Some(address) => {
@@ -142,18 +142,18 @@ pub(super) fn is_header(line: &str) -> bool {
         && ROLES.iter().all(|role| cells.iter().any(|cell| role.split(' ').any(|word| is_word(cell, word))))
 }
 
-/// A cell without quotes, brackets and marks around it, in lower case.
+/// A cell in lower case, without the quotes, brackets and marks around it.
 fn bare(cell: &str) -> String {
     cell.trim_matches(|c: char| !c.is_alphanumeric()).to_lowercase().replace(' ', "_")
 }
 
-/// `relation`, or a word made of it: `relation_type`.
+/// Tells whether a cell is `word` or begins with it and a mark: `relation` or `relation_type`.
 fn is_word(cell: &str, word: &str) -> bool {
     let rest = cell.strip_prefix(word);
     rest.is_some_and(|rest| rest.is_empty() || (word.len() > 2 && rest.starts_with(['_', '-', '.'])))
 }
 
-/// A guess at a line that does not have the columns it should have: a header, CSV, a count.
+/// A guess about a line with wrong columns: a header, CSV, or a count.
 pub(super) fn hint(line: &str) -> Option<String> {
     let cells = line.split('\t').count();
     if is_header(line) {
@@ -174,7 +174,7 @@ pub(super) fn hint(line: &str) -> Option<String> {
     }
 }
 
-/// A guess at a line without tabs that should have so many columns: JSON, or CSV.
+/// A guess about a line without tabs that should have `columns` columns: JSON or CSV.
 pub(super) fn separated(line: &str, columns: usize) -> Option<String> {
     if line.starts_with(['{', '[']) {
         return Some("is it JSON? write columns, with tabs between them".to_owned());
@@ -190,8 +190,8 @@ pub(super) fn separated(line: &str, columns: usize) -> Option<String> {
     })
 }
 
-/// Refuses a file without a tab whose every line has the same three or more fields between commas, semicolons or bars:
-/// blanks would divide them elsewhere.
+/// Refuses a file without tabs if all lines have the same number of fields, three or more, between commas, semicolons
+/// or bars: splitting at blanks would give wrong keys.
 fn refuse_separated(lines: &Lines) -> Result<()> {
     if lines.numbered().any(|(_, line)| line.contains('\t')) {
         return Ok(());
@@ -206,7 +206,7 @@ fn refuse_separated(lines: &Lines) -> Result<()> {
     Err(lines.error(number, message).hint(separated(line, 3).unwrap_or_default()))
 }
 
-/// The number of fields between separators, of which those within quotes are none.
+/// The number of fields between separators; separators within quotes do not count.
 fn count_fields(line: &str, separator: char) -> usize {
     let mut quoted = false;
     let separators = line.chars().filter(|c| {

@@ -1,4 +1,4 @@
-//! A whole dataset, read and joined.
+//! A complete dataset, read and joined.
 
 use recipe::TripleFormat;
 use stage::Result;
@@ -19,7 +19,7 @@ use crate::{Entity, EntityId, Relation, Split, Triple, Vocabulary};
 pub struct PublishedSplit {
     /// The triples of all lines, in order and with repetitions.
     pub lines: Vec<Triple>,
-    /// Each triple once, in the order of its first line.
+    /// Each triple once, in the order of first lines.
     pub triples: Vec<Triple>,
 }
 
@@ -34,17 +34,17 @@ impl PublishedSplit {
 /// A dataset as published: entities and relations with their texts and images, and the splits.
 #[derive(Clone, Debug, Default)]
 pub struct Dataset {
-    /// Its name.
+    /// The dataset's name.
     pub name: String,
     /// Entities and relations.
     pub vocabulary: Vocabulary,
     /// The splits: train, test, and valid if it is published.
     pub splits: BTreeMap<Split, PublishedSplit>,
-    /// True if a file lists the entities; else their ids are in the order of first appearance.
+    /// True if a file lists the entities; otherwise their ids follow the order of first appearance.
     pub listed: bool,
-    /// Everything odd about the keys, in words.
+    /// All oddities of the keys and files, in words.
     pub notes: Vec<String>,
-    /// The fate of every text source.
+    /// The results of every text source.
     pub texts: Vec<TextReport>,
     /// The content of the image folder, if there is one.
     pub images: Option<ImageReport>,
@@ -53,7 +53,7 @@ pub struct Dataset {
 }
 
 impl Dataset {
-    /// Reads everything that the plan names.
+    /// Reads all files of the plan.
     pub fn read(plan: &Plan) -> Result<Dataset> {
         let list = |called, file: &Option<PathBuf>| {
             Listing::read(called, file.as_ref().map(|file| plan.path(file)).as_deref())
@@ -82,7 +82,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// The triples of a split, each once; none of a split that is not published.
+    /// The distinct triples of a split; empty for an unpublished split.
     pub fn triples(&self, split: Split) -> &[Triple] {
         self.splits.get(&split).map_or(&[], |published| &published.triples)
     }
@@ -165,7 +165,7 @@ fn read_splits(
     Ok((splits, note))
 }
 
-/// A sentence about a table that has columns beside its keys, but none that texts are taken from.
+/// A note about a table whose columns beside the keys are all unread.
 fn unread(Listing { called, columns, .. }: &Listing) -> Option<String> {
     let read = ["name", "description", "caption"];
     let is_read = columns.keys().any(|column| read.contains(&column.as_str()));
@@ -177,9 +177,9 @@ fn unread(Listing { called, columns, .. }: &Listing) -> Option<String> {
     })
 }
 
-/// A sentence about keys that look the same in other bytes.
+/// A note about keys that look the same but differ in bytes.
 fn twins(Listing { called, keys, .. }: &Listing) -> Option<String> {
-    // Only where one of two is not ASCII can they look the same.
+    // Two keys can look the same only if one of them is not ASCII.
     let odd: HashSet<String> = keys.all.iter().filter(|key| !key.is_ascii()).map(|key| look(key)).collect();
     let mut looks: HashMap<String, &str> = HashMap::new();
     let looking = keys.all.iter().map(|key| (look(key), key)).filter(|(look, _)| odd.contains(look));
@@ -192,8 +192,8 @@ fn twins(Listing { called, keys, .. }: &Listing) -> Option<String> {
     ))
 }
 
-/// A sentence about a split's first line whose words no other line has: it may be a header in words of its own, and is
-/// refused as one where all splits begin with it.
+/// A note about a split's first line whose keys are on no other line: it may be a header with unknown words. An error
+/// if all splits begin with this line.
 fn lonely_first_lines(
     files: &[(Split, Lines)],
     splits: &BTreeMap<Split, PublishedSplit>,
@@ -211,7 +211,7 @@ fn lonely_first_lines(
     )))
 }
 
-/// Tells whether no other triple has a key of this one.
+/// Tells whether no other triple has a key of this triple.
 fn is_lonely(triple: &Triple, splits: &BTreeMap<Split, PublishedSplit>) -> bool {
     let others = || splits.values().flat_map(|split| &split.lines).filter(|other| *other != triple);
     let met = others().any(|other| {
@@ -221,7 +221,7 @@ fn is_lonely(triple: &Triple, splits: &BTreeMap<Split, PublishedSplit>) -> bool 
     !met && others().next().is_some()
 }
 
-/// A sentence about a header behind the first line.
+/// A note about a header after the first line.
 fn header_within(
     files: &[(Split, Lines)],
     splits: &BTreeMap<Split, PublishedSplit>,
@@ -241,7 +241,7 @@ fn named(name: Option<String>, key: &str, plan: &Plan, spell: fn(&str) -> String
     name.or_else(|| plan.import.names_from_keys.then(|| spell(key)).filter(|name| !name.is_empty()))
 }
 
-/// A sentence about relations of which more than half are entities, too, or which are more than half as many as these.
+/// A note about relations: more than half are also entities, or there are more than half as many as entities.
 fn misplaced(entities: &Listing, relations: &Listing) -> Option<String> {
     const FEW: usize = 20;
     let (all, others) = (relations.keys.all.len(), entities.keys.all.len());
@@ -256,13 +256,13 @@ fn misplaced(entities: &Listing, relations: &Listing) -> Option<String> {
     Some(format!("{what}: are the columns head, relation, tail?"))
 }
 
-/// A sentence about an entity that is a word for a missing value.
+/// A note about an entity whose key is a word for a missing value.
 fn missing_values(entities: &Listing) -> Option<String> {
     let word = PLACEHOLDERS.iter().find(|word| entities.keys.id(word).is_some())?;
     Some(format!("one entity is `{word}`: where that is a missing value, leave the triple out"))
 }
 
-/// A sentence about a mark that every tail ends in, and no head.
+/// A note about a mark at the end of every tail and of no head.
 fn glued(train: &PublishedSplit, keys: &KeyMap) -> Option<String> {
     let end = |id: EntityId| keys.all[id.index()].chars().next_back();
     let mark = end(train.triples.first()?.tail).filter(|mark| ['.', ';', ','].contains(mark))?;

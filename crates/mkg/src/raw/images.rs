@@ -1,4 +1,4 @@
-//! Image folders: one image or one sub-folder per entity.
+//! Image folders: one image or one subfolder per entity.
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -20,25 +20,25 @@ const EXTENSIONS: [&str; 5] = ["gif", "jpeg", "jpg", "png", "webp"];
 /// One image file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImageFile {
-    /// Relative to the image folder, with `/` between its parts.
+    /// The path relative to the image folder, with `/` between its parts.
     pub path: String,
-    /// Its size in bytes.
+    /// The file's size in bytes.
     pub bytes: u64,
 }
 
-/// The content of an image folder beside the images of entities.
+/// The content of an image folder other than the images of entities.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageReport {
-    /// Sub-folders and images whose name belongs to no entity, or may mean several.
+    /// Number of subfolders and images whose name fits no entity, or several.
     pub unknown: usize,
-    /// Files and folders that are not read, by the ending of their name.
+    /// Numbers of files and folders that are not read, by the ending of their name.
     pub skipped: BTreeMap<String, usize>,
     /// Everything odd about the folder, in words.
     pub notes: Vec<String>,
 }
 
-/// Lists the images in `root` by entity, sorted. A sub-folder, or a single image, is named like the entity's key, like the key
-/// with its slashes as dots (`m.027rn` for `/m/027rn`), or like what follows the last slash of a URI or a path.
+/// Lists the images in `root` by entity, sorted. The name of a subfolder or single image is the entity's key, the key
+/// with dots for slashes (`m.027rn` for `/m/027rn`), or the part after the last slash of a URI or a path.
 pub(super) fn read_images(
     root: &Path,
     keys: &KeyMap,
@@ -65,11 +65,11 @@ pub(super) fn read_images(
     Ok((images, ImageReport { unknown: folder.unknown.len() + folder.shared.len(), skipped, notes }))
 }
 
-/// The entities that a folder's name may belong to; an exact name goes before a derived one.
+/// The entities that a folder's name may mean; an exact name goes before a derived one.
 fn holders(keys: &KeyMap) -> HashMap<Cow<'_, str>, Vec<usize>> {
     let mut holders = keys.spelled(|_, key| key.into());
     let dotted = keys.spelled(|_, key| key.trim_start_matches('/').replace('/', ".").into());
-    // `AC/DC` is a name.
+    // `AC/DC` is a name and not a path.
     let is_path = |key: &str| key.starts_with('/') || key.contains("://");
     let last = keys.spelled(|_, key| if is_path(key) { last_segment(key) } else { key }.into());
     for (name, ids) in dotted.into_iter().chain(last) {
@@ -78,22 +78,22 @@ fn holders(keys: &KeyMap) -> HashMap<Cow<'_, str>, Vec<usize>> {
     holders
 }
 
-/// The image folder, of which nothing outside is read, and what was passed over in it.
+/// The image folder and the entries that were skipped in it. Nothing outside the folder is read.
 #[derive(Default)]
 struct Folder {
     root: PathBuf,
     real: PathBuf,
-    /// Sub-folders and images that are named like no entity.
+    /// Subfolders and images whose name fits no entity.
     unknown: Vec<String>,
-    /// One of them that holds folders of entities.
+    /// An unknown subfolder that itself holds folders of entities.
     outer: Option<String>,
-    /// Sentences about those that may be several entities'.
+    /// Sentences about subfolders and images that fit several entities.
     shared: Vec<String>,
     /// Files and folders that are not read.
     skipped: Vec<PathBuf>,
-    /// Links that lead nowhere.
+    /// Broken links.
     broken: Vec<String>,
-    /// Sub-folders without a file that is read.
+    /// Subfolders without a readable image.
     empty: Vec<String>,
 }
 
@@ -103,7 +103,7 @@ impl Folder {
         Ok(Folder { root: root.to_owned(), real, ..Folder::default() })
     }
 
-    /// The entries of a folder, sorted, without links that lead nowhere.
+    /// The entries of a folder, sorted, without broken links.
     fn entries(&mut self, folder: &Path) -> Result<Vec<PathBuf>> {
         let entries = std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))?;
         let mut sorted = Vec::new();
@@ -117,8 +117,8 @@ impl Folder {
         Ok(sorted)
     }
 
-    /// Returns whether an entry is no link, or one that leads to something; a dataset from elsewhere must not make us read
-    /// files that it does not hold.
+    /// Tells whether an entry is not a broken link. Refuses a link out of the folder: a dataset from elsewhere must not
+    /// make us read files that it does not hold.
     fn leads_somewhere(&mut self, entry: &DirEntry) -> Result<bool> {
         let path = entry.path();
         if !entry.file_type().map_err(|e| Error::io(&path, e))?.is_symlink() {
@@ -138,7 +138,7 @@ impl Folder {
         }
     }
 
-    /// The images of one entity: those in its sub-folder, or the one that lies there by itself.
+    /// The images of one entity: the images in its subfolder, or its single image.
     fn images(&mut self, path: &Path) -> Result<Vec<ImageFile>> {
         let inside = if path.is_dir() { self.entries(path)? } else { vec![path.to_owned()] };
         let (images, others): (Vec<_>, Vec<_>) = inside.into_iter().partition(|path| is_image(path));
@@ -154,7 +154,7 @@ impl Folder {
         images.collect()
     }
 
-    /// Notes a folder or image that belongs to no entity, and whether it holds what is named like one.
+    /// Records a folder or image that fits no entity, and whether it holds entries with names of entities.
     fn meet(&mut self, path: &Path, holders: &HashMap<Cow<str>, Vec<usize>>) {
         let shown = self.shown(path);
         if self.outer.is_none() && paths(path).iter().any(|inside| holders.contains_key(&*name(inside))) {
@@ -163,7 +163,7 @@ impl Folder {
         self.unknown.push(shown);
     }
 
-    /// A path in the image folder, as messages show it: a folder ends with a slash.
+    /// A path in the image folder for messages: a folder ends with a slash.
     fn shown(&self, path: &Path) -> String {
         let end = if path.is_dir() { "/" } else { "" };
         format!("{}{end}", path.strip_prefix(&self.root).unwrap_or(path).display())
@@ -214,7 +214,7 @@ impl Folder {
     }
 }
 
-/// The most frequent endings: `12 .tif, 3 folders`.
+/// The most frequent endings with their counts: `12 .tif, 3 folders`.
 fn most(skipped: &BTreeMap<String, usize>) -> String {
     let mut counts: Vec<_> = skipped.iter().collect();
     counts.sort_by_key(|(_, count)| Reverse(**count));
@@ -222,12 +222,12 @@ fn most(skipped: &BTreeMap<String, usize>) -> String {
     counts.collect::<Vec<_>>().join(", ")
 }
 
-/// A sentence made of the number of examples and the first of them.
+/// A sentence from the number of examples and the first example; `None` without examples.
 fn told(examples: &[String], say: impl Fn(usize, &str) -> String) -> Option<String> {
     examples.first().map(|first| say(examples.len(), first))
 }
 
-/// A guess, for messages, why folders or files of such a name belong to no entity.
+/// A guess, for messages, why a folder or file of this name fits no entity.
 fn stranger(shown: &str, keys: &KeyMap, entities: &[Entity]) -> String {
     let name = match shown.strip_suffix('/') {
         Some(folder) => folder,
@@ -242,7 +242,7 @@ fn stranger(shown: &str, keys: &KeyMap, entities: &[Entity]) -> String {
     }
 }
 
-/// Tells whether a file has an image's ending and is none of those (`._x`) that macOS writes beside others.
+/// Tells whether a file has an image's ending. Files like `._x`, which macOS writes beside others, do not count.
 fn is_image(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str);
     path.to_str().is_some()
@@ -251,7 +251,7 @@ fn is_image(path: &Path) -> bool {
         && extension.is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
 }
 
-/// The ending of a file's name, as `.tif`; in words for a folder, and for a name without one or not in UTF-8.
+/// The ending of a file's name, such as `.tif`; words for a folder, a name without an ending, or a name not in UTF-8.
 fn ending(path: &Path) -> String {
     match path.extension() {
         _ if path.is_dir() => "folders".to_owned(),
@@ -261,7 +261,7 @@ fn ending(path: &Path) -> String {
     }
 }
 
-/// The paths in a folder, sorted; none in what cannot be read.
+/// The paths in a folder, sorted; empty if the folder cannot be read.
 fn paths(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
@@ -286,7 +286,7 @@ fn is_archive_of_images(path: &Path) -> bool {
         && ["image", "img", "picture", "photo"].iter().any(|word| name.contains(word))
 }
 
-/// A folder of a raw dataset that may hold its images under another name than `images`, or an archive that does.
+/// A note about a folder of images with another name than `images`, or about an archive of images.
 pub(super) fn elsewhere(root: &Path) -> Option<String> {
     let all = paths(root);
     if let Some(folder) = all.iter().find(|path| path.is_dir() && holds_images(path)) {

@@ -1,7 +1,7 @@
-//! Bringing texts to the entities or relations they belong to.
+//! Matching of texts to the entities or relations that they describe.
 //!
-//! A text whose key is one of the graph's belongs there, whatever else its key may mean. A key that may mean several
-//! entities brings its text to none of them, and numbers that may be ids as well as keys are refused: both are told.
+//! A text whose key is a key of the graph goes there, even if the key could mean something else. A key that may mean
+//! several entities gives its text to none, with a note. Numbers that may be both ids and keys are refused.
 
 use recipe::{Join, TextPart, TextSource};
 use serde::{Deserialize, Serialize};
@@ -14,11 +14,11 @@ use super::lines::filled;
 use super::texts::{TextRow, read_source};
 use super::triples::is_number;
 
-/// Words that programs write where there is no text.
+/// Words that programs write in place of a missing text.
 pub(super) const PLACEHOLDERS: [&str; 12] =
     ["nan", "NaN", "NAN", "None", "null", "NULL", "NA", "N/A", "n/a", "<NA>", "#N/A", "undefined"];
 
-/// The meaning of a text for its entity or relation.
+/// The kind of a text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TextKind {
@@ -33,14 +33,14 @@ pub enum TextKind {
     RelationName,
 }
 
-/// The fate of one text source.
+/// The results of one text source.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextReport {
-    /// The kind of its texts.
+    /// The kind of the source's texts.
     pub kind: TextKind,
-    /// Its file, relative to the raw folder.
+    /// The source's file, relative to the raw folder.
     pub file: String,
-    /// The way in which its keys were joined.
+    /// The way in which the source's keys were joined.
     pub join: Join,
     /// Rows, after translation through links.
     pub rows: usize,
@@ -48,20 +48,20 @@ pub struct TextReport {
     pub unknown: usize,
     /// Rows without a text.
     pub empty: usize,
-    /// Rows whose key, or whose entity, has a text from another row already.
+    /// Rows whose key or entity already has a text from another row.
     pub repeated: usize,
     /// Rows whose key may mean several entities.
     pub ambiguous: usize,
-    /// Entities (or relations) that it has a text for.
+    /// Entities (or relations) with a text from this source.
     pub found: usize,
-    /// Those among them that no earlier source had a text for.
+    /// Entities among `found` without a text from an earlier source.
     pub used: usize,
-    /// Everything odd about it, in words.
+    /// All oddities of the source, in words.
     pub notes: Vec<String>,
 }
 
-/// Gathers the texts of one kind: of the sources in order, then of a column of the table that lists the keys. The first that
-/// has a text wins; the fate of each is told.
+/// Gathers the texts of one kind: from the sources in order, then from a column of the table that lists the keys. An
+/// entity's first text wins. Reports the results of each source.
 pub(super) fn gather(
     root: &Path,
     listing: &Listing,
@@ -93,7 +93,7 @@ fn without_ids(path: &Path, called: &str) -> Error {
     error.hint(format!("name the file that does in `import.{called}`, or set `join = \"key\"` for this one"))
 }
 
-/// A part of a text that holds `name, description`.
+/// The part of a text that holds `name, description`.
 fn part(text: &str, part: TextPart) -> Option<String> {
     let split = text.split_once(',');
     let text = match part {
@@ -103,14 +103,14 @@ fn part(text: &str, part: TextPart) -> Option<String> {
     filled(text)
 }
 
-/// Texts by entity, and the fate of the rows that they come from.
+/// Texts by entity, and a report on their rows.
 #[derive(Debug, Default)]
 struct Joined {
     report: TextReport,
     texts: Vec<Option<String>>,
     /// The entities that rows name, with or without a text.
     named: HashSet<usize>,
-    /// The first key that is no entity's.
+    /// The first key that fits no entity.
     stranger: Option<String>,
 }
 
@@ -123,7 +123,7 @@ impl Joined {
         let (path, keys) = (&root.join(&source.file), &listing.keys);
         let mut joined = match source.join {
             Join::Auto if listing.open => by_spelling(&rows, keys),
-            // Ids of ours, in the order of first appearance, are nobody else's.
+            // Ids in the order of first appearance are ours alone, so no file can know them.
             Join::Id if listing.open => return Err(without_ids(path, listing.called)),
             way => join(path, &rows, keys, way)?,
         };
@@ -186,7 +186,7 @@ impl Joined {
             notes.push(format!("{quoted} texts are quoted as in CSV, and keep their quotes"));
         }
         let words: Vec<&str> = found.into_iter().filter(|text| PLACEHOLDERS.contains(text)).collect();
-        // Somebody may be called Nan.
+        // A single name may really be "Nan".
         let least = if matches!(kind, TextKind::Name | TextKind::RelationName) { 2 } else { 1 };
         if words.len() >= least {
             let (count, first) = (words.len(), words[0]);
@@ -198,7 +198,7 @@ impl Joined {
     }
 }
 
-/// The text that more than half of the entities share, with their number; a placeholder is no text.
+/// The text that more than half of the texts repeat, at least three times, and its count; placeholders do not count.
 fn most<'a>(texts: &[&'a str]) -> Option<(&'a str, usize)> {
     let mut counts: HashMap<&str, usize> = HashMap::new();
     texts.iter().for_each(|text| *counts.entry(text).or_default() += 1);
@@ -207,7 +207,7 @@ fn most<'a>(texts: &[&'a str]) -> Option<(&'a str, usize)> {
     most.filter(|(_, count)| *count > 2)
 }
 
-/// Joins rows as told, or in the way that `choose` takes; the first text of a key wins.
+/// Joins rows in the given way, or in the way that `choose` finds; the first text of a key wins.
 fn join(path: &Path, rows: &[TextRow], keys: &KeyMap, join: Join) -> Result<Joined> {
     match join {
         Join::Auto => return choose(path, rows, keys),
@@ -225,10 +225,10 @@ fn join(path: &Path, rows: &[TextRow], keys: &KeyMap, join: Join) -> Result<Join
     Ok(joined)
 }
 
-/// The factor by which a way to join must find more entities than the one before it to be chosen.
+/// The factor by which another way to join must find more entities than the previous way to replace it.
 const FAR_MORE: usize = 10;
 
-/// Joins rows by key; in another way only where that finds far more, which chance does not.
+/// Joins rows by key. Uses another way only if it finds far more entities than chance would.
 fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
     let spelled = by_spelling(rows, keys);
     let by_id = join_by(rows, keys, Join::Id);
@@ -247,8 +247,8 @@ fn choose(path: &Path, rows: &[TextRow], keys: &KeyMap) -> Result<Joined> {
     Err(Error::data(message).at(path).hint(hint))
 }
 
-/// Refuses numbers beyond the graph's ids: they are the ids of something else, or begin at 1, and each of the others would
-/// take its text to a wrong entity.
+/// Refuses numbers beyond the graph's ids: they are ids of something else or begin at 1, so even the numbers in range
+/// would give their texts to wrong entities.
 fn refuse_beyond(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
     let ids = || rows.iter().filter_map(|row| Some((row, row.key.parse::<usize>().ok()?)));
     let Some((row, id)) = ids().find(|(_, id)| *id >= count) else { return Ok(()) };
@@ -263,12 +263,12 @@ fn refuse_beyond(path: &Path, rows: &[TextRow], count: usize) -> Result<()> {
 
 fn by_spelling(rows: &[TextRow], keys: &KeyMap) -> Joined {
     let mut best = join_by(rows, keys, Join::Key);
-    // Words without their first letter are other words; numbers without a letter are WordNet's.
+    // A word without its first letter is another word; a number without its letter is WordNet's key.
     let numbers = rows.iter().all(|row| is_number(&row.key));
     for way in [Some(Join::LastSegment), numbers.then_some(Join::WithoutFirstLetter)].into_iter().flatten() {
         let other = join_by(rows, keys, way);
         let (found, more) = (best.named.len(), other.named.len());
-        // A few hits are chance.
+        // A few matches may be chance.
         let many = 2 * more > rows.len().min(keys.all.len());
         if many && more >= FAR_MORE * found {
             best = other;
@@ -371,7 +371,7 @@ mod tests {
                 Join::Key,
                 ["", "second"],
             ),
-            // A first letter of two bytes, and a key of one letter.
+            // The first letter has two bytes, and one key is a single letter.
             (&[("b", "x")], &["éb", "a"], Join::WithoutFirstLetter, ["x", ""]),
         ] {
             let texts = joined(pairs, map, way).unwrap().1.into_iter().map(Option::unwrap_or_default);
@@ -396,7 +396,7 @@ mod tests {
         assert_eq!(error.to_string(), "file.txt: its keys may be those of 3 entities, or the ids of 10");
         assert!(error.hint_text().unwrap().contains("join"));
         assert_eq!(joined(&pairs, &map, Join::Id).unwrap().2, 0);
-        // As ids, or as Wikidata's without their letter.
+        // The numbers may be ids, or Wikidata's keys without their letter.
         assert!(joined(&pairs[..3], &["Q2", "Q0", "Q1"], Join::Auto).is_err());
     }
 

@@ -1,4 +1,4 @@
-//! Keys and their ids, from an id map, a readable table, or whatever the triples mention; and names for people, made from keys.
+//! Keys and their ids, from an id map, a readable table or the triples; and human-readable names made from keys.
 
 use percent_encoding::percent_decode_str;
 use stage::{Error, Result};
@@ -19,8 +19,8 @@ pub(super) struct KeyMap {
 }
 
 impl KeyMap {
-    /// The id map that these lines are: `key id`, with or without a count line before them. What separates the two is
-    /// a tab, or else the last space, so that keys may hold spaces. Ids must be all of `0..n`, in whatever order.
+    /// Reads an id map: lines `key id`, perhaps after a count line. The separator is a tab, or else the last space, so
+    /// that keys may hold spaces. The ids must be all of `0..n`, in any order.
     pub(super) fn of(lines: &Lines) -> Result<KeyMap> {
         let pairs = lines.body()?.map(|(number, line)| pair(lines, number, line));
         let pairs = pairs.collect::<Result<Vec<_>>>()?;
@@ -35,7 +35,7 @@ impl KeyMap {
                 return Err(lines.error(*number, format!("id {id} was given on line {before} already")));
             }
         }
-        // As many ids as places, none twice, none out of range: every place is taken.
+        // There are as many ids as places, none twice and none out of range, so every place is taken.
         let mut map = KeyMap::default();
         for (number, key) in holders.into_iter().flatten() {
             map.push(key).map_err(|error| lines.locate(number, error))?;
@@ -43,7 +43,7 @@ impl KeyMap {
         Ok(map)
     }
 
-    /// Adds a key with the next id; a key must not come twice.
+    /// Adds a key with the next id; a repeated key is an error.
     pub(super) fn push(&mut self, key: &str) -> Result<usize> {
         let id = self.all.len();
         if let Some(before) = self.ids.insert(key.to_owned(), id) {
@@ -57,7 +57,7 @@ impl KeyMap {
         self.ids.get(key).copied()
     }
 
-    /// The ids of all keys, by the name that `spell` makes of a key.
+    /// The ids of all keys, grouped by the name that `spell` makes from each key.
     pub(super) fn spelled<'a>(
         &'a self,
         spell: impl Fn(usize, &'a str) -> Cow<'a, str>,
@@ -69,7 +69,7 @@ impl KeyMap {
         ids
     }
 
-    /// `one` or `other`: the first two keys that a name may mean.
+    /// The text `one` or `other` with the first two keys that a name may mean.
     pub(super) fn either(&self, ids: &[usize]) -> String {
         format!("`{}` or `{}`", self.all[ids[0]], self.all[ids[1]])
     }
@@ -104,14 +104,14 @@ fn pair<'a>(lines: &Lines, number: u64, line: &'a str) -> Result<(u64, &'a str, 
 /// Columns of a table other than `key`, by name, with one cell per key.
 type Columns = HashMap<String, Vec<Option<String>>>;
 
-/// Keys, and the texts that stand beside them in a readable table.
+/// Keys, and their texts in a readable table.
 #[derive(Debug, Default)]
 pub(super) struct Listing {
     /// `entities` or `relations`.
     pub(super) called: &'static str,
     pub(super) keys: KeyMap,
     pub(super) columns: Columns,
-    /// No file lists the keys: the triples do, in order of first appearance.
+    /// True if no file lists the keys: the triples do, in order of first appearance.
     pub(super) open: bool,
 }
 
@@ -122,8 +122,8 @@ pub(super) struct Listings {
 }
 
 impl Listing {
-    /// Reads an id map, or a table whose header begins with `key` and whose line order gives the ids; without a file the
-    /// listing is open.
+    /// Reads an id map, or a table whose header begins with `key` and whose line order gives the ids. Without a file,
+    /// the listing is open.
     pub(super) fn read(called: &'static str, path: Option<&Path>) -> Result<Listing> {
         let Some(path) = path else {
             return Ok(Listing { called, open: true, ..Listing::default() });
@@ -139,12 +139,12 @@ impl Listing {
         Ok(Listing { called, keys, columns, open: false })
     }
 
-    /// The id that a cell of digits means.
+    /// The id of a cell of digits, if it is in range.
     pub(super) fn id_in(&self, cell: &str) -> Option<usize> {
         cell.parse().ok().filter(|id| is_number(cell) && *id < self.keys.all.len())
     }
 
-    /// The id of a triple's key, `what` in there; an open listing gives a new key the next id.
+    /// The id of a triple's key; `what` is its place in the triple. An open listing gives a new key the next id.
     pub(super) fn id(&mut self, what: &str, key: &str) -> Result<u32> {
         let id = match self.keys.id(key) {
             None if self.open => self.keys.push(key).ok(),
@@ -158,7 +158,7 @@ impl Listing {
     }
 }
 
-/// `key<TAB>0` is the first line of an id map that has an entity called "key".
+/// Tells whether a line is a table's header. `key<TAB>0` is not: it is a line of an id map with an entity called "key".
 fn is_header(line: &str) -> bool {
     let mut cells = line.split('\t').map(trimmed);
     cells.next().is_some_and(|first| first.eq_ignore_ascii_case("key"))
@@ -191,7 +191,7 @@ fn read_table(lines: &Lines, header: &str) -> Result<(KeyMap, Columns)> {
     Ok((keys, columns))
 }
 
-/// Refuses a column of ids that are not those of the lines' order.
+/// Refuses a column `id` whose ids differ from the order of the lines.
 fn refuse_other_ids(columns: &Columns) -> Result<()> {
     let Some(cells) = columns.get("id") else { return Ok(()) };
     let ids: Option<Vec<usize>> = cells.iter().map(|cell| cell.as_ref()?.parse().ok()).collect();
@@ -206,7 +206,7 @@ fn refuse_other_ids(columns: &Columns) -> Result<()> {
     }
 }
 
-/// The part behind the last `/` or `#` of a key, without a closing `>`; the whole key where that is nothing.
+/// The part after the last `/` or `#` of a key, without a closing `>`; the whole key if that part is empty.
 pub(super) fn last_segment(key: &str) -> &str {
     let key = key.strip_suffix('>').unwrap_or(key);
     match key.rsplit(['/', '#']).next() {
@@ -215,14 +215,14 @@ pub(super) fn last_segment(key: &str) -> &str {
     }
 }
 
-/// An entity's name as its key spells it: the end of a URI, with spaces for underscores.
+/// An entity's name from its key: the end of a URI, with spaces for underscores.
 pub(super) fn entity_name(key: &str) -> String {
-    // A slash separates only in a URI: `AC/DC` is a name.
+    // A slash separates only in a URI; `AC/DC` is a name.
     let name = if key.contains("://") { last_segment(key) } else { key };
     decode_escapes(&decode_percents(name)).replace('_', " ").trim().to_owned()
 }
 
-/// A relation's name as its key spells it: as for an entity, and `wasBornIn` reads `was born in`.
+/// A relation's name from its key: as for an entity, but `wasBornIn` becomes `was born in`.
 pub(super) fn relation_name(key: &str) -> String {
     let letters: Vec<char> = entity_name(key).chars().collect();
     let mut name = String::new();
@@ -242,12 +242,12 @@ pub(super) fn relation_name(key: &str) -> String {
     name
 }
 
-/// `%2C` as a comma; what is no such code, or decodes to no UTF-8, stays as it is.
+/// Decodes `%2C` to a comma; keeps text that is not such a code or does not decode to UTF-8.
 pub(super) fn decode_percents(text: &str) -> String {
     percent_decode_str(text).decode_utf8().map_or_else(|_| text.to_owned(), Cow::into_owned)
 }
 
-/// `\u00E9` of N-Triples as the letter; what is no such code stays as it is.
+/// Decodes `\u00E9` of N-Triples to its letter; keeps text that is not such a code.
 fn decode_escapes(text: &str) -> String {
     let mut parts = text.split("\\u");
     let mut decoded = parts.next().unwrap_or_default().to_owned();
@@ -261,8 +261,8 @@ fn decode_escapes(text: &str) -> String {
     decoded
 }
 
-/// The look of a key: the same for two keys that differ in bytes alone, as `é` of one character and of two do, or a
-/// space that does not break and one that does.
+/// The look of a key, equal for keys that differ only in bytes: `é` as one character or as two, a non-breaking space or
+/// an ordinary one.
 pub(super) fn look(key: &str) -> String {
     let key = decode_escapes(key);
     let seen =
@@ -270,15 +270,15 @@ pub(super) fn look(key: &str) -> String {
     seen.map(|c| if c.is_whitespace() { ' ' } else { c }).collect()
 }
 
-/// A key without what people leave out or add when they copy one: case, quotes, brackets, underscores, the front of an
-/// address.
+/// A key without the parts that people leave out or add when they copy it: case, quotes, brackets, underscores, the
+/// front of an address.
 fn gist(key: &str) -> String {
     let name = if key.contains("://") { last_segment(key) } else { key };
     let name = look(&decode_percents(name)).replace('_', " ");
     name.trim_matches(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '<' | '>')).to_lowercase()
 }
 
-/// A sentence about a key that none of `keys` is: which one it may mean, or what they are like.
+/// A sentence about a key that is not in `keys`: the key that it may mean, or an example of the keys.
 pub fn unlike<'a>(key: &str, mut keys: impl Iterator<Item = &'a str> + Clone) -> String {
     let (shape, meaning) = (look(trimmed(key)), gist(key));
     if let Some(twin) = keys.clone().find(|other| look(other) == shape) {
@@ -320,7 +320,7 @@ pub(super) mod tests {
         }
         let odd = read("<http://dbpedia.org/resource/Naga,_Sur> 0\nAC/DC 1\n... 2\n").unwrap().keys;
         assert_eq!(odd.all, ["<http://dbpedia.org/resource/Naga,_Sur>", "AC/DC", "..."]);
-        // An entity called key makes no table.
+        // An entity with the key `key` does not make the file a table.
         assert_eq!(read("key\t0\nlock\t1\n").unwrap().keys.all, ["key", "lock"]);
     }
 

@@ -1,12 +1,12 @@
-//! Lines of a text file, whatever its line ends.
+//! The lines of a text file with any line ends.
 
 use stage::{Error, Result};
 use std::path::{Path, PathBuf};
 
 /// A text file with its path, for errors that name both.
 ///
-/// Lines are counted from 1. CRLF and LF both end one, a byte order mark is no part of the first, and blank lines are
-/// passed over.
+/// Lines are counted from 1. CRLF and LF both end a line. A byte order mark does not belong to the first line, and
+/// blank lines are skipped.
 #[derive(Debug)]
 pub struct Lines {
     path: PathBuf,
@@ -17,7 +17,7 @@ impl Lines {
     /// Reads a text file.
     ///
     /// # Errors
-    /// [`stage::Kind::Data`] for what is no UTF-8 text, or where a carriage return stands within a line.
+    /// [`stage::Kind::Data`] if the file is not UTF-8 text or a carriage return is within a line.
     pub fn read(path: &Path) -> Result<Lines> {
         let lines = Lines { path: path.to_owned(), text: stage::files::read_text(path)? };
         let mut ends = (1..).zip(lines.text.split('\n'));
@@ -38,12 +38,12 @@ impl Lines {
         self.numbered().next().map(|(_, line)| line)
     }
 
-    /// The number of lines that are said to follow, where the first line is nothing but a number.
+    /// The number of following lines that the first line states, if the first line is only a number.
     pub(super) fn count_line(&self) -> Option<usize> {
         trimmed(self.first()?).parse().ok()
     }
 
-    /// The lines after the count line, if there is one, which must then be right.
+    /// The lines after the count line, if there is one; an error if the count is wrong.
     pub(super) fn body(&self) -> Result<impl Iterator<Item = (u64, &str)>> {
         let count = self.count_line();
         if let Some(count) = count {
@@ -71,12 +71,12 @@ impl Lines {
     }
 }
 
-/// A cell without space around it, or the byte order marks of files that were put together.
+/// A cell without the space around it, or the byte order marks that joined files leave.
 pub fn trimmed(cell: &str) -> &str {
     cell.trim_matches(|c: char| c.is_whitespace() || c == '\u{feff}')
 }
 
-/// A text without space around it, if anything is left of it.
+/// A text without the space around it; `None` if it is then empty.
 pub(super) fn filled(text: &str) -> Option<String> {
     Some(text.trim().to_owned()).filter(|text| !text.is_empty())
 }

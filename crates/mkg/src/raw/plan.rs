@@ -1,4 +1,4 @@
-//! The files of a raw folder that will be read.
+//! The files of a raw folder that import reads.
 
 use recipe::{Import, Join, TextSource};
 use stage::{Error, Result};
@@ -8,25 +8,25 @@ use std::path::{Path, PathBuf};
 use super::images::name;
 use crate::Split;
 
-/// The files of a dataset, all of which exist.
+/// The files of a dataset; all of them exist.
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The raw folder, to which all paths are relative.
     pub root: PathBuf,
-    /// The recipe's table, where the files that were found stand in the place of those that it leaves out.
+    /// The recipe's table, completed with the files that were found.
     pub import: Import,
 }
 
 const ENTITIES: &[&str] = &["entities.tsv", "entity2id.txt", "ent_id", "entity2id.tsv", "ent_id.txt"];
 const RELATIONS: &[&str] = &["relations.tsv", "relation2id.txt", "rel_id", "relation2id.tsv", "rel_id.txt"];
-/// Beginnings of the names of files that hold a split.
+/// The beginnings of the names of split files.
 const SPLITS: [&str; 4] = ["train", "val", "dev", "test"];
 const NAMES: &[&str] = &["entityid2name.txt", "entity2name.txt", "ent_name.txt", "entity2text.txt"];
 const DESCRIPTIONS: &[&str] = &["entity2textlong.txt", "ent_dscp.txt"];
 const RELATION_NAMES: &[&str] = &["relationid2name.txt", "relation2name.txt", "relation2text.txt"];
 
 impl Plan {
-    /// Finds every part of the dataset in `root`: what the recipe names, or else what lies there under a usual name.
+    /// Finds every part of the dataset in `root`: the file that the recipe names, or else a file with a usual name.
     pub fn resolve(root: &Path, import: &Import) -> Result<Plan> {
         if !root.is_dir() {
             let error = Error::missing("no such folder").at(root);
@@ -54,12 +54,12 @@ impl Plan {
         }
     }
 
-    /// The place of a file.
+    /// The path of a file.
     pub fn path(&self, file: &Path) -> PathBuf {
         self.root.join(file)
     }
 
-    /// Every file that will be read except images, each once.
+    /// All files that import reads except images, each once.
     pub fn files(&self) -> BTreeSet<PathBuf> {
         let Import { entities, relations, train, valid, test, .. } = &self.import;
         let Import { names, descriptions, captions, relation_names, .. } = &self.import;
@@ -71,7 +71,7 @@ impl Plan {
         parts.into_iter().chain(texts).flatten().cloned().collect()
     }
 
-    /// A sentence about files that are named like those of a split and are not read.
+    /// A note about files that are named like a split but not read.
     pub(super) fn left_out(&self) -> Result<Option<String>> {
         let (read, failed) = (self.files(), |e| Error::io(&self.root, e));
         let mut names = Vec::new();
@@ -105,7 +105,7 @@ fn split_names(split: Split) -> [String; 4] {
     [format!("{split}.tsv"), format!("{split}2id.txt"), format!("{split}.txt"), split.to_string()]
 }
 
-/// Takes the first file that is there; what is there and no file is not absent, but refused with all that is to be read.
+/// Takes the first existing file. An entry that is not a file still counts: the check of all files refuses it later.
 fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) {
     if file.is_none() {
         let (mut files, others): (Vec<_>, Vec<_>) =
@@ -115,7 +115,7 @@ fn find(root: &Path, file: &mut Option<PathBuf>, usual: &[impl AsRef<str>]) {
     }
 }
 
-/// Takes the one file that lists the keys: of two, each in an order of its own, either may be the one that ids count by.
+/// Takes the only file that lists the keys. Refuses two files: their orders may differ, and either may define the ids.
 fn find_listing(root: &Path, file: &mut Option<PathBuf>, usual: &[&str], called: &str) -> Result<()> {
     if file.is_none()
         && let [one, other, ..] = &there(root, usual).collect::<Vec<_>>()[..]
@@ -127,7 +127,7 @@ fn find_listing(root: &Path, file: &mut Option<PathBuf>, usual: &[&str], called:
     Ok(())
 }
 
-/// Those of the names that something in the folder has.
+/// The names that exist in the folder.
 fn there(root: &Path, usual: &[impl AsRef<str>]) -> impl Iterator<Item = PathBuf> {
     let usual = usual.iter().map(|name| PathBuf::from(name.as_ref()));
     usual.filter(|name| root.join(name).symlink_metadata().is_ok())

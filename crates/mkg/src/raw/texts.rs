@@ -1,4 +1,4 @@
-//! Files with one text per key: two columns, or a JSON object; and files that say which keys of two datasets mean the same.
+//! Files with one text per key (two columns, or a JSON object), and files that link the keys of two datasets.
 
 use recipe::TextSource;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -12,13 +12,13 @@ use super::columns;
 use super::keys::{Listing, decode_percents};
 use super::lines::{Lines, filled, trimmed};
 
-/// A key with its text; `None` where the text is empty.
+/// A key with its text; `None` for an empty text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct TextRow {
-    /// The line it stands on, which JSON does not tell.
+    /// The row's line, which JSON does not give.
     pub(super) line: Option<u64>,
     pub(super) key: String,
-    /// The text, without space around it.
+    /// The text, without the space around it.
     pub(super) text: Option<String>,
 }
 
@@ -32,8 +32,8 @@ impl TextRow {
     }
 }
 
-/// The rows of a source with keys of the dataset, and the keys of the texts that are left out since an earlier row of the
-/// same key has one.
+/// The rows of a source with keys of the dataset, and the keys of the texts that are left out because an earlier row of
+/// the same key has a text.
 pub(super) fn read_source(root: &Path, source: &TextSource) -> Result<(Vec<TextRow>, Vec<String>)> {
     let path = &root.join(&source.file);
     let is_json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
@@ -68,7 +68,7 @@ fn read_rows(path: &Path) -> Result<Vec<TextRow>> {
     let lines = Lines::read(path)?;
     let wide = lines.body()?.filter(|(_, line)| line.matches('\t').count() > 1).count();
     let all = lines.body()?.count();
-    // A tab may stand in a text.
+    // A text may contain a tab.
     if 2 * wide > all {
         let message = format!("{wide} of {all} lines have three columns or more, expected key<TAB>text");
         return Err(Error::data(message).at(path).hint("leave the key and the text in it"));
@@ -86,7 +86,7 @@ fn read_rows(path: &Path) -> Result<Vec<TextRow>> {
     rows.collect()
 }
 
-/// Reads the entries of a JSON object in the file's order, also those whose key comes again.
+/// Reads the entries of a JSON object in the file's order, also entries with a repeated key.
 struct Entries;
 
 impl<'de> Visitor<'de> for Entries {
@@ -118,8 +118,8 @@ fn read_entries(path: &Path) -> Result<Vec<(String, Value)>> {
     })
 }
 
-/// Puts into the place of the entries' ids, as MyGO publishes them, the texts that they stand for: words between spaces, `##`
-/// glued to what stands before it, without `[CLS]` and its kin. The tokenizer that made the ids makes them of this text again.
+/// Replaces the entries' token ids, as MyGO publishes them, by texts: words between spaces, `##` pieces joined to the
+/// word before, no special tokens such as `[CLS]`. The ids' tokenizer turns these texts into the same ids.
 fn decode(tokens: &[&str], entries: &mut [(String, Value)]) -> Result<()> {
     for (key, entry) in entries {
         let ids = entry.as_array().ok_or_else(|| {
@@ -152,15 +152,15 @@ fn joined(tokens: &[&str]) -> String {
     text
 }
 
-/// `[CLS]`, `[SEP]`, `[PAD]`, `[UNK]`, `[MASK]`, `[unused7]`.
+/// Tells whether a token is `[CLS]`, `[SEP]`, `[PAD]`, `[UNK]`, `[MASK]`, `[unused7]` or of their form.
 fn is_special(token: &str) -> bool {
     token.len() > 2 && token.starts_with('[') && token.ends_with(']')
 }
 
-/// The entries' texts, by the key or the field that the source joins on.
+/// The entries' texts, by the key or by the field that the source joins on.
 fn select(entries: &[(String, Value)], source: &TextSource) -> Result<Vec<TextRow>> {
     if let Some((_, first)) = entries.first() {
-        // A field that no entry has is a misspelt one; most entries may lack it.
+        // A field that no entry has is misspelt; most entries may lack a correct one.
         for field in [&source.field, &source.key_field].into_iter().flatten() {
             if !entries.iter().any(|(_, entry)| entry.get(field).is_some()) {
                 let error = Error::data(format!("no entry has a field `{field}`"));
@@ -174,13 +174,13 @@ fn select(entries: &[(String, Value)], source: &TextSource) -> Result<Vec<TextRo
             None => Some(key.as_str()),
         };
         let text = text(key, entry, &source.field)?.unwrap_or_default();
-        // An entry without the field to join on has no place to go.
+        // An entry without the field to join on is left out.
         Ok(joined_on.map(|key| TextRow::new(None, key, text)))
     });
     rows.filter_map(Result::transpose).collect()
 }
 
-/// The text of the entry called `key`: itself, or one of its fields; null is no text.
+/// The text of the entry `key`: the entry itself, or one of its fields; null means no text.
 fn text<'a>(key: &str, entry: &'a Value, field: &Option<String>) -> Result<Option<&'a str>> {
     let (value, name) = match field {
         Some(field) => {
@@ -208,8 +208,8 @@ fn fields(entry: &Value) -> String {
     names.map_or("no fields".to_owned(), |names| names.collect::<Vec<_>>().join(", "))
 }
 
-/// Translates the rows' keys into the dataset's own: first from another dataset's ids to its keys, then through
-/// links. A key without a translation finds nothing, one with several finds them all.
+/// Translates the rows' keys to the dataset's keys: first from another dataset's ids to its keys, then through links. A
+/// key without a translation is left out; a key with several gives its text to all of them.
 fn translate(root: &Path, source: &TextSource, mut rows: Vec<TextRow>) -> Result<Vec<TextRow>> {
     if let Some(ids) = &source.ids {
         let keys = Listing::read("keys", Some(&root.join(ids)))?.keys.all;
@@ -236,7 +236,7 @@ fn translate(root: &Path, source: &TextSource, mut rows: Vec<TextRow>) -> Result
     Ok(translated)
 }
 
-/// Reads lines `other-key <SameAs> key .`, or `other-key key`.
+/// Reads lines of the form `other-key <SameAs> key .` or `other-key key`.
 fn read_links(path: &Path) -> Result<HashMap<String, Vec<String>>> {
     let lines = Lines::read(path)?;
     let mut links: HashMap<String, Vec<String>> = HashMap::new();
@@ -262,7 +262,7 @@ mod tests {
     use super::*;
     use crate::fixture::folder;
 
-    /// The keys and texts of a file of this name and content, as a source with these keys reads and translates it.
+    /// The keys and texts of a file with this name and content, read and translated by the recipe's keys in `source`.
     fn read(name: &str, content: &str, source: &str) -> Result<Vec<(String, String)>> {
         let folder = folder(&[
             (name, content),

@@ -1,8 +1,8 @@
 //! Triple files in their three formats.
 //!
-//! The format is decided once, from all files of a dataset and what lists its keys. Three whole numbers on a line may be
-//! ids or keys, and in which order the columns are shows in the first line of OpenKE's files alone. What can be read in
-//! two ways is refused: the recipe's `import.format` decides.
+//! The format is decided once, from all files of a dataset and the lists of its keys. Three whole numbers on a line may
+//! be ids or keys, and only OpenKE's files show the order of their columns, by their first line. Files that can be read
+//! in two ways are refused: the recipe's `import.format` decides.
 
 use recipe::TripleFormat;
 use stage::{Error, Result};
@@ -12,11 +12,11 @@ use super::keys::Listings;
 use super::lines::Lines;
 use crate::Triple;
 
-/// The remedy where files can be read in two ways.
+/// The remedy for files that can be read in two ways.
 const SET: &str = "set `import.format` to \"named\" (keys), \"ids\" (head relation tail) or \"openke\" (head tail relation), \
     or use --format";
 
-/// The format of all `files`: the one that is asked for, or the one that they can be read in.
+/// The format of all `files`: the requested one, or the only one that fits them.
 pub(super) fn decide(asked: TripleFormat, files: &[&Lines], listings: &Listings) -> Result<TripleFormat> {
     files.iter().try_for_each(|file| refuse_header(file, listings))?;
     refuse_numbered_columns(files)?;
@@ -42,7 +42,7 @@ pub(super) fn decide(asked: TripleFormat, files: &[&Lines], listings: &Listings)
     ids_or_keys(files, listings)
 }
 
-/// Refuses a first line that names the columns, unless files list its words as keys.
+/// Refuses a header as first line, unless files list its words as keys.
 fn refuse_header(lines: &Lines, Listings { entities, relations }: &Listings) -> Result<()> {
     let Some((number, line)) = lines.numbered().next() else { return Ok(()) };
     let is_listed = columns::keys(line).is_ok_and(|[head, relation, tail]| {
@@ -57,7 +57,7 @@ fn refuse_header(lines: &Lines, Listings { entities, relations }: &Listings) -> 
     Err(lines.error(number, format!("a header, not a triple: `{line:.60}`")).hint(hint))
 }
 
-/// Refuses the header that pandas writes for columns without names.
+/// Refuses the header that pandas writes for unnamed columns.
 fn refuse_numbered_columns(files: &[&Lines]) -> Result<()> {
     let numbers = |file: &Lines| {
         file.first().is_some_and(|line| columns::three(line).is_ok_and(|of| of == ["0", "1", "2"]))
@@ -73,7 +73,7 @@ fn refuse_numbered_columns(files: &[&Lines]) -> Result<()> {
     }
 }
 
-/// Refuses ids without a map of them, or keys that are numbers.
+/// Refuses whole numbers without a list of the keys: they may be ids, or keys that are numbers.
 fn require_maps(file: &Lines, Listings { entities, relations }: &Listings) -> Result<()> {
     for (listing, example) in [(entities, "entity2id.txt"), (relations, "relation2id.txt")] {
         if listing.open {
@@ -88,7 +88,7 @@ fn require_maps(file: &Lines, Listings { entities, relations }: &Listings) -> Re
     Ok(())
 }
 
-/// Returns whether at least half of the lines hold three whole numbers.
+/// Tells whether at least half of the lines hold three whole numbers.
 fn is_of_numbers(file: &Lines) -> bool {
     let lines = file.numbered().skip(usize::from(file.count_line().is_some()));
     let are_numbers = |line| columns::three(line).is_ok_and(|cells| cells.into_iter().all(is_number));
@@ -104,10 +104,10 @@ fn is_named_like_openke(file: &Lines) -> bool {
     file.path().file_stem().is_some_and(|stem| stem.to_string_lossy().ends_with("2id"))
 }
 
-/// The way to read lines without a count line, if there is one.
+/// The way to read lines without a count line: ids or keys.
 fn ids_or_keys(files: &[&Lines], Listings { entities, relations }: &Listings) -> Result<TripleFormat> {
     let listings = [entities, relations, entities];
-    // The first line that is another triple by key than by id, and the first that are no ids, and no keys.
+    // The first line with different triples by id and by key, the first line that is not ids, and the first not keys.
     let (mut contested, mut no_ids, mut no_keys, mut any_keys) = (None, None, None, false);
     for file in files {
         for (number, line) in file.numbered() {
@@ -135,12 +135,12 @@ fn ids_or_keys(files: &[&Lines], Listings { entities, relations }: &Listings) ->
             let message = format!("the triples are neither all ids nor all keys: {no_ids}; {no_keys}");
             Err(Error::data(message).hint(SET))
         }
-        // Where lines are no ids, the reader says what is wrong with the first.
+        // If lines are not ids, the reader reports the first wrong line.
         _ => Ok(TripleFormat::Ids),
     }
 }
 
-/// Reads the triples of all lines, in order and with repetitions. Keys that no file lists are added to the listings.
+/// Reads the triples of all lines, in order and with repetitions. Adds keys that no file lists to the listings.
 pub(super) fn read_triples(
     lines: &Lines,
     format: TripleFormat,

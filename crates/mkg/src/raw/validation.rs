@@ -15,9 +15,9 @@ use crate::{Split, Triple, Vocabulary};
 pub struct SplitTriples {
     /// Triples that models learn from.
     pub train: Vec<Triple>,
-    /// Triples that choices are made on.
+    /// Triples on which choices are based.
     pub valid: Vec<Triple>,
-    /// Triples that only the evaluation opens; as published.
+    /// Triples that only evaluation opens, as published.
     pub test: Vec<Triple>,
     /// The source of the validation triples.
     pub validation: ValidationReport,
@@ -26,25 +26,25 @@ pub struct SplitTriples {
 /// The validation that is used, and the reason.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ValidationReport {
-    /// The validation that the recipe asks for.
+    /// The validation that the recipe requests.
     pub asked: Validation,
     /// The validation that is used: `published` or `holdout:FRACTION`.
     pub used: Validation,
-    /// The reason.
+    /// The reason for this validation.
     pub reason: String,
-    /// The share of the published validation triples that also stand in train or test.
+    /// The share of the published validation triples that are also in train or test.
     pub published_overlap: Option<f64>,
-    /// Training triples that are left.
+    /// Number of remaining training triples.
     pub train: usize,
-    /// Validation triples that are used.
+    /// Number of validation triples in use.
     pub valid: usize,
-    /// Validation triples that a holdout should have had.
+    /// Number of validation triples that were wanted.
     pub wanted: usize,
 }
 
 impl SplitTriples {
-    /// Chooses the validation triples as `import` asks. A holdout draws with the run's seed and takes no triple
-    /// whose entities or relation would then be without any in train; the published split is not used then.
+    /// Chooses the validation triples that `import` requests. A holdout draws with the run's seed and never takes the
+    /// last training triple of an entity or relation. With a holdout, the published split is not used.
     pub fn choose(dataset: &Dataset, import: &Import, seed: u64) -> Result<SplitTriples> {
         let overlap = published_overlap(dataset);
         let (used, reason) = decide(import, overlap)?;
@@ -68,7 +68,7 @@ impl SplitTriples {
     }
 }
 
-/// The share of the published validation triples that also stand in train or test.
+/// The share of the published validation triples that are also in train or test.
 fn published_overlap(dataset: &Dataset) -> Option<f64> {
     let valid = &dataset.splits.get(&Split::Valid)?.triples;
     let others = [Split::Train, Split::Test].map(|split| dataset.triples(split));
@@ -99,7 +99,7 @@ fn decide(import: &Import, overlap: Option<f64>) -> Result<(Validation, String)>
     }
 }
 
-/// The rest of train, the triples that are held out, and how many should have been, in the order of train.
+/// The remaining triples of train, the held-out ones, both in train's order, and the number to hold out.
 fn hold_out(dataset: &Dataset, fraction: f64, seed: u64) -> Result<(Vec<Triple>, Vec<Triple>, usize)> {
     let (train, Vocabulary { entities, relations }) = (dataset.triples(Split::Train), &dataset.vocabulary);
     let wanted = part(fraction, train.len()).max(1);
@@ -121,7 +121,7 @@ fn hold_out(dataset: &Dataset, fraction: f64, seed: u64) -> Result<(Vec<Triple>,
     Ok((rest, valid, wanted))
 }
 
-/// All indices, in an order that the seed's stream alone decides.
+/// All indices, in an order that depends only on the seed's stream.
 fn shuffled(count: usize, seed: u64) -> impl Iterator<Item = usize> {
     let mut generator = stage::seed::generator(seed, "import/holdout", 0);
     let mut drawn: Vec<(u64, usize)> = (0..count).map(|index| (generator.next_u64(), index)).collect();
@@ -129,7 +129,7 @@ fn shuffled(count: usize, seed: u64) -> impl Iterator<Item = usize> {
     drawn.into_iter().map(|(_, index)| index)
 }
 
-/// Head, tail and relation as places in a table of `entities` and then of relations; of a self-loop the entity once.
+/// Positions of head, tail and relation in a table of `entities` entities, then relations; a self-loop's entity once.
 fn places(triple: Triple, entities: usize) -> impl Iterator<Item = usize> {
     let tail = Some(triple.tail.index()).filter(|_| triple.tail != triple.head);
     let relation = entities + triple.relation.index();
@@ -159,7 +159,7 @@ mod tests {
         SplitTriples::choose(dataset, &Import { validation, ..Import::default() }, seed)
     }
 
-    /// Every pair of ten entities, in both relations.
+    /// All pairs of ten entities, in both relations.
     fn dense() -> Vec<Triple> {
         let pairs = (0..10).flat_map(|head| (0..10).map(move |tail| (head, tail)));
         pairs.flat_map(|(head, tail)| [Triple::new(head, 0, tail), Triple::new(head, 1, tail)]).collect()
@@ -190,7 +190,7 @@ mod tests {
         let drawn = [3, 3, 4, 0].map(|seed| choose(&whole, Validation::Auto, seed).unwrap().valid);
         assert_eq!(drawn[0].len(), 20);
         assert!(drawn[0] == drawn[1] && drawn[0] != drawn[2]);
-        // The stream is fixed by its specification: a new version of a library must not move it.
+        // The stream is fixed by its specification: a new version of a library must not change it.
         assert_eq!(drawn[3][..2], [Triple::new(0, 0, 5), Triple::new(0, 0, 9)]);
         let error = choose(&whole, Validation::Published, 0).unwrap_err();
         assert_eq!(error.kind(), stage::Kind::Missing);
