@@ -11,23 +11,23 @@ use crate::{Manifest, Options, PUBLISHED, fetch};
 
 /// Fetch the raw files of a published dataset
 ///
-/// Takes them from their publishers' repositories at pinned commits and compares each with its SHA-256. Files that are in
-/// place and right are left alone, without a connection; what was interrupted goes on with the same call. A failed connection is
-/// tried four times within some seconds. HTTPS_PROXY, ALL_PROXY and NO_PROXY are heeded.
+/// Downloads the files from their publishers' repositories at pinned commits and compares each file with its SHA-256.
+/// Correct files in place are left alone, without a connection. The same call continues an interrupted download. A
+/// failed connection is tried four times within some seconds. HTTPS_PROXY, ALL_PROXY and NO_PROXY apply.
 #[derive(Args)]
 pub struct Arguments {
     /// Dataset: db15k, fb15k-237, mkg-w, mkg-y, wn18 or wn9
     dataset: String,
-    /// Folder that gets the folder DATASET, and those of datasets that it shares files with
+    /// Folder for the folder DATASET, and for the folders of datasets that share files with it
     #[arg(long, value_name = "DIR", default_value = "data/raw")]
     out: PathBuf,
     /// Mirror, such as `https://mirror.example/github`: replaces the scheme and the host of every address
     #[arg(long, value_name = "URL", env = "DSOM_MIRROR")]
     mirror: Option<String>,
-    /// Fetch token ids of texts too, where there are any; no digest of them is known
+    /// Also fetch token ids of texts, if there are any; their digests are not known
     #[arg(long)]
     tokens: bool,
-    /// Datasets of your own, described as in data/datasets.toml
+    /// File that describes datasets of your own, like data/datasets.toml
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
     /// Say less (repeatable)

@@ -1,4 +1,4 @@
-//! The download of one file: resumed, tried again, and compared with its digest.
+//! The download of one file: continued, tried again, and compared with its digest.
 
 use program::Progress;
 use stage::files::{Temporary, digest};
@@ -10,7 +10,7 @@ use ureq::Agent;
 
 use crate::Wanted;
 
-/// The number of times that a file is asked for before its failure is told.
+/// The number of attempts to download a file before its failure is reported.
 const ATTEMPTS: u32 = 4;
 
 pub(crate) struct Client {
@@ -19,7 +19,7 @@ pub(crate) struct Client {
 }
 
 enum Failure {
-    /// Another attempt may go better.
+    /// Another attempt may succeed.
     Passing(String),
     /// The publisher will not give the file.
     Final(String),
@@ -93,13 +93,13 @@ impl Client {
         self.attempt(wanted, part)
     }
 
-    /// Asks for what the part lacks.
+    /// Requests the bytes that the part lacks.
     fn attempt(&self, wanted: &Wanted, part: &mut Part) -> Result<(), Failure> {
         let have = part.length()?;
         if wanted.bytes == Some(have) {
             return Ok(());
         }
-        // A server that packs would count other bytes than ours.
+        // A server that compresses would count other bytes than we do.
         let mut request = self.agent.get(&wanted.address).header("Accept-Encoding", "identity");
         if have > 0 {
             request = request.header("Range", format!("bytes={have}-"));
@@ -109,13 +109,13 @@ impl Client {
             part.restart()?;
         }
         let mut response = answer?;
-        // A server that knows no ranges sends the whole file.
+        // A server without support for ranges sends the whole file.
         let have = if response.status() == 206 { have } else { part.restart()? };
         let total = response.body().content_length().map(|rest| have + rest);
         let progress =
             Progress::of_bytes(wanted.place.to_string_lossy(), wanted.bytes.or(total).unwrap_or(0));
         progress.start_at(have);
-        // One byte too many is enough to tell that the file is another.
+        // One byte too many is enough to show that the file is wrong.
         let most = wanted.bytes.map_or(u64::MAX, |bytes| bytes - have.min(bytes) + 1);
         let length = part.append(response.body_mut().as_reader().take(most), &progress)?;
         match total.or(wanted.bytes) {
@@ -137,7 +137,7 @@ fn other_than_published(wanted: &Wanted, (sha256, bytes): &(String, u64)) -> Err
     ))
 }
 
-/// The part of a file that has come so far, under a temporary name that later starts know.
+/// The downloaded part of a file, under a temporary name that later starts find again.
 struct Part(Temporary);
 
 impl Part {
@@ -149,13 +149,13 @@ impl Part {
         self.0.file.metadata().map(|part| part.len()).map_err(|e| self.failure(e))
     }
 
-    /// Forgets what has come; returns 0, the length that is left.
+    /// Discards the downloaded bytes; returns 0, the new length.
     fn restart(&mut self) -> Result<u64, Failure> {
         self.0.file.set_len(0).map_err(|e| self.failure(e))?;
         Ok(0)
     }
 
-    /// Appends what comes, and returns the length then.
+    /// Appends the received bytes and returns the new length.
     fn append(&mut self, mut from: impl Read, progress: &Progress) -> Result<u64, Failure> {
         let mut buffer = vec![0; 1 << 16];
         loop {

@@ -1,8 +1,8 @@
 //! Raw files of the published datasets, taken from their publishers' repositories at pinned commits.
 //!
-//! The [`Manifest`] knows every file's address, size and SHA-256. [`fetch`] leaves alone what is in place and right, without
-//! touching the network; else a file comes to a temporary name, goes on where a connection broke, and gets its own name
-//! once its digest is right.
+//! The [`Manifest`] knows every file's address, size and SHA-256. [`fetch`] leaves alone files that are in place and
+//! correct, without using the network. Other files go to a temporary name, continue after a broken connection, and get
+//! their final name once the digest is right.
 
 pub mod command;
 mod download;
@@ -22,23 +22,23 @@ use download::Client;
 /// The manifest of this project, `data/datasets.toml`.
 pub const PUBLISHED: &str = include_str!("../../../data/datasets.toml");
 
-/// The options of a call of [`fetch`].
+/// The options of [`fetch`].
 #[derive(Debug)]
 pub struct Options {
-    /// The folder that gets a folder for each dataset.
+    /// The folder for the folders of all datasets.
     pub out: PathBuf,
-    /// Scheme and host in place of those of every address.
+    /// The scheme and host that replace those of every address.
     pub mirror: Option<String>,
-    /// True to fetch files of token ids too, whose digests nobody knows.
+    /// True to fetch also files of token ids, whose digests are unknown.
     pub with_tokens: bool,
-    /// The wait before a second attempt; it doubles for each further one.
+    /// The wait before a second attempt; it doubles for each further attempt.
     pub pause: Duration,
 }
 
 /// Fetches the files of a dataset that are not in place yet.
 ///
-/// Errors are [`Usage`](stage::Kind::Usage) (no such dataset), [`Data`](stage::Kind::Data) (another digest than was
-/// published), [`Io`](stage::Kind::Io) (the connection, the publisher, the disk), [`Resource`](stage::Kind::Resource) (the disk is
+/// Errors are [`Usage`](stage::Kind::Usage) (no such dataset), [`Data`](stage::Kind::Data) (not the published digest),
+/// [`Io`](stage::Kind::Io) (the connection, the publisher, the disk), [`Resource`](stage::Kind::Resource) (the disk is
 /// too small) or [`Interrupted`](stage::Kind::Interrupted).
 pub fn fetch(manifest: &Manifest, name: &str, options: Options) -> Result<()> {
     let (dataset, all) = (manifest.dataset(name)?, manifest.wanted(name, options.with_tokens)?);
@@ -64,7 +64,7 @@ pub fn fetch(manifest: &Manifest, name: &str, options: Options) -> Result<()> {
     Ok(())
 }
 
-/// The files that are absent, or are not what was published.
+/// The files that are absent or differ from the published ones.
 fn lacking(all: &[Wanted], out: &Path) -> Result<Vec<Wanted>> {
     let mut lacking = Vec::new();
     for file in all {

@@ -1,4 +1,4 @@
-//! The manifest `data/datasets.toml`: which files a dataset has, where they are published, and their digests.
+//! The manifest `data/datasets.toml`: the files of each dataset, their addresses and their digests.
 
 use serde::Deserialize;
 use stage::{Error, Result};
@@ -10,7 +10,7 @@ use std::path::{Component, Path, PathBuf};
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     source: BTreeMap<String, Source>,
-    /// The datasets by name, which is also their folder's.
+    /// The datasets by name; a dataset's folder has the same name.
     pub dataset: BTreeMap<String, Dataset>,
 }
 
@@ -22,13 +22,13 @@ struct Source {
     licence: String,
 }
 
-/// A dataset's files, and what is to be known about them.
+/// A dataset's files, and notes about them.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dataset {
     /// The publication to cite.
     pub citation: String,
-    /// A sentence for each thing that only a person can fetch.
+    /// A sentence for each part that only a person can fetch.
     pub elsewhere: Vec<String>,
     #[serde(default)]
     shares: Vec<String>,
@@ -47,30 +47,30 @@ struct File {
     sha256: Option<String>,
 }
 
-/// A file that is wanted: where it is published, where it goes, and what it must be.
+/// A wanted file: its address, its place and its digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
-    /// The place below the folder of all datasets, such as `mkg-w/train.txt`.
+    /// The path below the folder of all datasets, such as `mkg-w/train.txt`.
     pub place: PathBuf,
-    /// The address that it is published at.
+    /// The published address.
     pub address: String,
     /// The licence, as its publisher states it.
     pub licence: String,
-    /// The size in bytes, where it is known.
+    /// The size in bytes, if it is known.
     pub bytes: Option<u64>,
-    /// The SHA-256 in hexadecimal digits, where it is known.
+    /// The SHA-256 in hexadecimal digits, if it is known.
     pub sha256: Option<String>,
 }
 
 impl Manifest {
-    /// Reads a manifest and checks all that it names.
+    /// Reads a manifest and checks every file that it names.
     pub fn parse(text: &str) -> Result<Self> {
         let manifest: Manifest = toml::from_str(text).map_err(|e| Error::data(e.to_string()))?;
         manifest.dataset.keys().try_for_each(|name| manifest.wanted(name, true).map(drop))?;
         Ok(manifest)
     }
 
-    /// Returns the dataset of this name; an error lists the names that there are.
+    /// Returns the dataset of this name; an error lists the known names.
     pub fn dataset(&self, name: &str) -> Result<&Dataset> {
         self.dataset.get(name).ok_or_else(|| {
             let names: Vec<&str> = self.dataset.keys().map(String::as_str).collect();
@@ -79,7 +79,7 @@ impl Manifest {
         })
     }
 
-    /// Lists the files of a dataset and those that it shares with others, and its tokens if they are asked for.
+    /// Lists a dataset's own files, the files that it shares with other datasets, and with `with_tokens` its token ids.
     pub fn wanted(&self, name: &str, with_tokens: bool) -> Result<Vec<Wanted>> {
         let dataset = self.dataset(name)?;
         let tokens = dataset.tokens.iter().filter(|_| with_tokens);
@@ -87,7 +87,7 @@ impl Manifest {
         own.chain(dataset.shares.iter().map(|place| self.shared(place))).collect()
     }
 
-    /// Returns the file of another dataset that `place` names.
+    /// Returns the file of another dataset at `place`.
     fn shared(&self, place: &str) -> Result<Wanted> {
         let (owner, name) = place.split_once('/').unwrap_or_default();
         let file = self.dataset.get(owner).and_then(|of| of.files.iter().find(|file| file.name == name));
@@ -124,7 +124,7 @@ impl Wanted {
         self
     }
 
-    /// Returns whether a digest and a size are those of this file, as far as they are known.
+    /// Tells whether a digest and a size match this file, as far as its own are known.
     pub fn is(&self, (sha256, bytes): &(String, u64)) -> bool {
         self.bytes.is_none_or(|known| known == *bytes)
             && self.sha256.as_ref().is_none_or(|known| known == sha256)

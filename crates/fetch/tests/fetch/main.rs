@@ -1,4 +1,4 @@
-//! Against a server on loopback that misbehaves at will; and the manifest of the published datasets.
+//! Tests against a server on loopback that answers with faults on request, and of the manifest of published datasets.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
@@ -12,16 +12,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// A fault that a server gives instead of the right answer.
+/// A fault that a server gives in place of the right answer.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
-    /// This status.
+    /// The answer has this status.
     Status(u16),
-    /// The last byte is another.
+    /// The last byte is wrong.
     Corrupt,
     /// The connection ends in the middle.
     Break,
-    /// The whole file, whatever part was asked for.
+    /// The answer is the whole file, even if a part was requested.
     NoRange,
 }
 
@@ -30,7 +30,7 @@ enum Fault {
 struct Server {
     address: String,
     files: Arc<BTreeMap<String, Vec<u8>>>,
-    /// One for each of the next answers.
+    /// The faults of the next answers, one for each.
     faults: Arc<Mutex<VecDeque<Option<Fault>>>>,
     requests: Arc<Mutex<Vec<String>>>,
 }
@@ -49,7 +49,7 @@ impl Server {
         server
     }
 
-    /// Path and range (`-` where none was asked for) of all requests so far.
+    /// Path and range (`-` for none) of all requests so far.
     fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
@@ -63,7 +63,7 @@ impl Server {
         let fault = self.faults.lock().unwrap().pop_front().flatten();
         let from = range.trim_end_matches('-').parse().unwrap_or(0);
         let (head, body) = self.answer(path, from, fault);
-        // A client that has gone is no failure of the server.
+        // A client that disconnected is not a failure of the server.
         let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     }
 
@@ -90,7 +90,7 @@ fn large() -> Vec<u8> {
     (0..100_000_u32).flat_map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
 }
 
-/// A publisher of a dataset of two files and one of token ids, and a folder for them.
+/// A publisher of a dataset with two files and one file of token ids, and a folder for the dataset.
 struct Publisher {
     server: Server,
     folder: tempfile::TempDir,
@@ -130,7 +130,7 @@ impl Publisher {
         self.folder.path().join("d").join(name)
     }
 
-    /// A fetch after which everything is in place, and nothing else is.
+    /// Asserts that a fetch puts all files in place and leaves no others.
     #[track_caller]
     fn succeeds(&self) {
         self.fetch().unwrap();
@@ -138,7 +138,7 @@ impl Publisher {
         assert!(read(&self.path("large.bin")) == large() && read(&self.path("small.txt")) == SMALL);
     }
 
-    /// The program itself, which must end with exit code `code` and say every one of `words`.
+    /// Runs the program and asserts that it ends with exit code `code` and prints all `words`.
     #[track_caller]
     fn ends(&self, arguments: &[&str], mirror: Option<&str>, code: i32, words: &[&str]) {
         let manifest = self.folder.path().join("datasets.toml");
@@ -149,7 +149,7 @@ impl Publisher {
         dsom_tests::ends(&command.output().unwrap(), code, words);
     }
 
-    /// A fetch that fails in this way, and says every one of `words`.
+    /// Asserts that a fetch fails with this kind of error and reports all `words`.
     #[track_caller]
     fn fails(&self, kind: Kind, words: &[&str]) {
         let error = self.fetch().unwrap_err();
@@ -237,7 +237,7 @@ fn a_mirror_replaces_the_host_of_every_address() {
     let words = ["to be cited: One: A paper", "MIT", "not fetched: The pictures are on a drive."];
     publisher.ends(&["d"], Some(&format!("{}/", publisher.server.address)), 0, &words);
     assert_eq!(publisher.server.requests(), ["/o/r/c/large -", "/o/r/c/data/small -"]);
-    // Without a mirror nobody is asked.
+    // The files are in place: without the mirror, the program requests nothing.
     publisher.ends(&["d"], None, 0, &["fresh"]);
 }
 
@@ -246,7 +246,7 @@ fn token_ids_are_fetched_when_asked_for_and_their_digest_is_told() {
     let publisher = publisher(&[]);
     publisher.ends(&["d", "--tokens"], None, 0, &["no digest is known", &digest_of(b"[101, 102]")]);
     assert_eq!(read(&publisher.path("tokens/t.json")), b"[101, 102]");
-    // An unknown dataset is a wrong call.
+    // An unknown dataset is a usage error.
     publisher.ends(&["e"], None, 2, &["no dataset `e`", "known are d"]);
 }
 
