@@ -9,26 +9,26 @@ use std::process::ExitCode;
 
 /// Read a published multimodal knowledge graph and write it into the run's `graph` folder
 #[derive(Args)]
-// Nothing here is computed on a device: the option stands for calls that give all stages the same arguments.
+// Import computes nothing on a device: the option exists for calls that give all stages the same arguments.
 #[command(after_long_help = HELP, mut_arg("device", |device| device.hide(true)))]
 pub struct Arguments {
     /// Arguments of every stage.
     #[command(flatten)]
     pub(crate) common: program::Common,
-    /// Folder of the dataset as it was published
+    /// Folder of the published dataset
     #[arg(long, value_name = "DIR")]
     pub(crate) raw: PathBuf,
-    /// Where validation triples come from: auto, published, or holdout:FRACTION (of train)
+    /// Source of validation triples: auto, published, or holdout:FRACTION (of train)
     ///
-    /// "auto" takes the published split unless many of its triples also stand in train or test (see
-    /// `overlap_threshold` in the recipe) or there is none; then part of train is held out. Overrides the recipe.
+    /// "auto" takes the published split, but holds out part of train if there is no such split or many of its triples
+    /// are also in train or test (see `overlap_threshold` in the recipe). Overrides the recipe.
     #[arg(long, value_name = "HOW", value_parser = |text: &str| Validation::try_from(text.to_owned()))]
     pub(crate) validation: Option<Validation>,
     /// Format of the triple files: auto, openke, ids or named
     ///
-    /// "openke": a count line, then `head tail relation` ids. "ids": `head relation tail` ids. "named": keys,
-    /// separated by tabs or spaces, or N-Triples. "auto" decides from all files and what lists their keys, and refuses
-    /// what may be ids as well as keys. Overrides the recipe.
+    /// "openke": a count line, then `head tail relation` ids. "ids": `head relation tail` ids. "named": keys, separated
+    /// by tabs or spaces, or N-Triples. "auto" decides from all files and the lists of their keys, and refuses triples
+    /// that may be both ids and keys. Overrides the recipe.
     #[arg(long, value_name = "FORMAT", value_parser = format)]
     pub(crate) format: Option<TripleFormat>,
 }

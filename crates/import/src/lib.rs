@@ -1,7 +1,7 @@
-//! Stage 1: a published dataset becomes a graph.
+//! Stage 1: makes a graph from a published dataset.
 //!
-//! Reads a raw folder in whatever format it was published ([`mkg::raw`]), decides which triples are validation,
-//! [audits](mkg::audit) what is odd about it, and writes `graph/`: Parquet tables of entities, relations and
+//! Reads a raw folder in any published format ([`mkg::raw`]), decides which triples are validation,
+//! [audits](mkg::audit) the oddities of the dataset, and writes `graph/`: Parquet tables of entities, relations and
 //! triples, and `audit.json`.
 
 pub mod command;
@@ -21,10 +21,10 @@ use std::path::Path;
 use command::Arguments;
 use report::render;
 
-/// Up to so many image files are inputs of their own; beyond, a listing with their sizes stands for all.
+/// The largest number of image files that are separate inputs; a larger folder is one input, a listing with sizes.
 const SINGLE_IMAGES: usize = 2000;
 
-/// Reads the raw folder that `args` name and writes the graph, unless it is fresh.
+/// Reads the raw folder of `args` and writes the graph, unless it is fresh.
 pub(crate) fn import(args: &Arguments) -> Result<()> {
     let recipe = args.common.recipe()?;
     let mut import = recipe.import.clone();
@@ -33,7 +33,7 @@ pub(crate) fn import(args: &Arguments) -> Result<()> {
     let plan = Plan::resolve(&args.raw, &import)?;
     let run = args.common.run();
     let mut task = Task::new(&run, "dsom-import", run.graph(), &import, recipe.seed);
-    // Before they are read: a file that changes meanwhile makes the graph stale.
+    // The digests come before the reading, so a file that changes in between makes the graph stale.
     for file in plan.files() {
         task.external_input(&plan.path(&file), label(&file))?;
     }
@@ -57,7 +57,7 @@ pub(crate) fn import(args: &Arguments) -> Result<()> {
     print_line(&render(&audit))
 }
 
-/// Adds the images: one by one, or their listing where there are many.
+/// Adds the images as inputs: one by one, or as a listing if there are many.
 fn add_images(plan: &Plan, images: &[ImageFile], task: &mut Task) -> Result<()> {
     let folder = plan.import.images.as_deref().unwrap_or("images".as_ref());
     if images.len() > SINGLE_IMAGES {
@@ -71,12 +71,12 @@ fn add_images(plan: &Plan, images: &[ImageFile], task: &mut Task) -> Result<()> 
     Ok(())
 }
 
-/// A raw file's name relative to the raw folder, so that a folder that moved is the same input.
+/// A raw file's name relative to the raw folder, so that a moved folder is still the same input.
 fn label(file: &Path) -> String {
     format!("raw/{}", file.display())
 }
 
-/// The folder of images, by the whole path that later stages find it by.
+/// The absolute path of the image folder, for later stages.
 fn images_root(plan: &Plan) -> Result<Option<String>> {
     let Some(folder) = &plan.import.images else { return Ok(None) };
     let path = plan.path(folder);

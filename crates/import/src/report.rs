@@ -1,11 +1,11 @@
-//! The audit as tables that people read.
+//! The audit as human-readable tables.
 
 use mkg::audit::{self, Audit, Coverage, SplitCounts, percent};
 use mkg::raw::{TextKind, TextReport};
 use program::table;
 use recipe::Join;
 
-/// The audit in tables and words, without a line end after the last line.
+/// The audit in tables and sentences, without a line end after the last line.
 pub fn render(audit: &Audit) -> String {
     let Audit { name, validation, coverage, warnings, .. } = audit;
     let [entities, relations] = [audit.entities, audit.relations].map(grouped);
@@ -37,7 +37,7 @@ fn split_row(counts: &SplitCounts) -> impl Iterator<Item = String> {
 /// The header of [`finding_rows`].
 pub const FINDINGS: [&str; 3] = ["finding", "count", "share"];
 
-/// The findings, each with its count, and the share of its whole, if it is one.
+/// The findings, each with its count and, if it is a part of something, its share.
 pub fn finding_rows(audit: &Audit) -> Vec<[String; 3]> {
     let Audit { entities, relations, ref train, ref neighbours, ref leakage, ref coverage, .. } = *audit;
     let rows = [
@@ -95,7 +95,7 @@ fn overlap_rows(audit: &Audit) -> impl Iterator<Item = Finding> {
 pub const SOURCES: [&str; 9] =
     ["texts", "from", "joined by", "rows", "unknown keys", "empty", "repeated", "found", "used"];
 
-/// The fate of every text source.
+/// The results of every text source.
 pub fn source_rows(coverage: &Coverage) -> Vec<[String; 9]> {
     let rows = coverage.sources.iter().map(|source| {
         let TextReport { rows, unknown, empty, repeated, ambiguous, found, used, .. } = *source;
@@ -126,7 +126,7 @@ fn join_name(join: Join) -> &'static str {
     }
 }
 
-/// `12345` as `12,345`.
+/// Formats `12345` as `12,345`.
 pub fn grouped(number: usize) -> String {
     let digits = number.to_string();
     let groups = digits.as_bytes().rchunks(3).rev().map(String::from_utf8_lossy);

@@ -1,6 +1,6 @@
-//! The six published datasets against the figures that were measured independently (`data/README.md` beside them).
+//! Compares the six published datasets with figures that were measured independently (see `data/README.md`).
 //!
-//! They lie outside the repository, where `DSOM_DATA` says: `DSOM_DATA=… cargo test --workspace --test published -- --ignored`.
+//! They are in `DSOM_DATA`, outside the repository: `DSOM_DATA=… cargo test --workspace --test published -- --ignored`.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -10,9 +10,9 @@ use mkg::{Split, Vocabulary};
 use recipe::{Recipe, Validation};
 use std::path::{Path, PathBuf};
 
-/// The places in the audit's file, and each dataset's figures there. That of `leakage` are test triples; of `single` and
-/// `queries_seen` shares. The README finds 1,532 descriptions of MKG-Y: it leaves percent codes in Wikipedia's titles as they
-/// are, and takes a title to begin after its last slash.
+/// Each row has a place in the audit's file and each dataset's figure there. Figures under `leakage` count test
+/// triples; those of `single` and `queries_seen` are shares. The README finds 1,532 descriptions of MKG-Y, because it
+/// keeps percent codes in Wikipedia's titles and lets a title begin after its last slash.
 const FIGURES: &str = "\
 audit.json                      mkg-w   mkg-y   db15k fb15k-237    wn18     wn9
 /entities                       15000   15000   12842     14541   40943    6555
@@ -64,7 +64,7 @@ fn read(name: &str, raw: &Path, sets: &[String]) -> (Audit, SplitTriples, Vocabu
     (Audit::new(&dataset, &parts), parts, dataset.vocabulary)
 }
 
-/// Reads a published dataset, whose figures must be those of the table.
+/// Reads a published dataset and asserts that its figures are those of the table.
 fn check(name: &str) -> (Audit, SplitTriples, Vocabulary) {
     let read = read(name, &raw(name), &[]);
     let audit = serde_json::to_value(&read.0).unwrap();
@@ -73,7 +73,7 @@ fn check(name: &str) -> (Audit, SplitTriples, Vocabulary) {
     for row in rows {
         let (place, expected) = (row[0], row[column]);
         let found = audit.pointer(place).unwrap().as_f64().unwrap();
-        // Rounded: equal to its last digit.
+        // The expected value is rounded, so the values must agree to its last digit.
         let digits = expected.split_once('.').map_or(0, |(_, digits)| digits.len() as i32);
         let tolerance = if digits > 0 { 0.5005 * 0.1f64.powi(digits) } else { 0.0 };
         let difference = (found - expected.parse::<f64>().unwrap()).abs();
@@ -84,7 +84,7 @@ fn check(name: &str) -> (Audit, SplitTriples, Vocabulary) {
     read
 }
 
-/// The same, of splits as published: used whole, and disjoint.
+/// Does the same as `check` for splits as published: used whole, and disjoint.
 fn check_clean(name: &str) -> (Audit, Vocabulary) {
     let (audit, _, vocabulary) = check(name);
     assert_eq!(audit.validation.used, Validation::Published);
@@ -131,7 +131,7 @@ fn db15k_holds_out_part_of_train() {
     assert_eq!(vocabulary.relations[0].label(), "see also");
 }
 
-/// The demo that lies in this repository.
+/// The demo in this repository.
 #[test]
 fn nations() {
     let audit = read("nations", &workspace().join("data/nations"), &[]).0;
@@ -141,7 +141,7 @@ fn nations() {
     assert_eq!((audit.coverage.entities_with_images, audit.coverage.images), (195, 195));
 }
 
-/// RSME's copy of wn9 differs in its line ends only.
+/// RSME's copy of wn9 differs only in its line ends.
 #[test]
 #[ignore = "reads a published dataset"]
 fn line_ends_change_nothing() {

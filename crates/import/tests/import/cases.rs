@@ -1,19 +1,19 @@
-//! Inputs as people publish and spoil them: for each kind the exit code, and what must be said of it.
+//! Inputs as people publish and damage them: the exit code and the message for each kind.
 
 use mkg::graph::{Vocabulary, read_triples};
 
 use crate::{File, Lab};
 
-/// A small graph of keys: what the cases change.
+/// A small graph of keys, which the cases change.
 const NAMED: [File; 3] = [
     ("train.tsv", b"a\tr\tb\nb\tr\tc\nc\tr\ta\na\tr\tc\nb\tr\td\n"),
     ("valid.tsv", b"d\tr\ta\n"),
     ("test.tsv", b"c\tr\td\n"),
 ];
-/// Readable tables of its keys.
+/// Readable tables of the graph's keys.
 const TABLES: [File; 2] =
     [("entities.tsv", b"key\tname\na\tAlpha\nb\tBeta\nc\tGamma\nd\tDelta\n"), ("relations.tsv", b"key\nr\n")];
-/// The same graph as OpenKE's ids.
+/// The same graph with OpenKE's ids.
 const OPENKE: [File; 5] = [
     ("entity2id.txt", b"4\na\t0\nb\t1\nc\t2\nd\t3\n"),
     ("relation2id.txt", b"1\nr\t0\n"),
@@ -30,7 +30,7 @@ fn text((_, content): File<'static>) -> &'static str {
     std::str::from_utf8(content).unwrap()
 }
 
-/// With `changes` to the files of `base`, the import ends with `code` and says each of `says`.
+/// Asserts that the import of `base` with `changes` ends with `code` and prints each of `says`.
 #[track_caller]
 fn case(base: &[File], changes: &[File], more: &[&str], code: i32, says: &[&str]) {
     Lab::of(&[base, changes].concat()).ends(more, code, says);
@@ -41,7 +41,7 @@ fn refused(base: &[File], changes: &[File], says: &[&str]) {
     case(base, changes, &[], 65, says);
 }
 
-/// The graph's training triples in keys, and its vocabulary.
+/// Imports the files and returns the training triples as keys, and the vocabulary.
 fn imported(files: &[File], more: &[&str]) -> (Vec<[String; 3]>, Vocabulary) {
     let lab = Lab::of(files);
     lab.ends(&[&["-qq"], more].concat(), 0, &[]);
@@ -54,7 +54,7 @@ fn imported(files: &[File], more: &[&str]) -> (Vec<[String; 3]>, Vocabulary) {
     (spelled.collect(), vocabulary)
 }
 
-/// The changed files are read as the base graph is.
+/// Asserts that the changed files give the same graph as the base files.
 #[track_caller]
 fn reads_alike(base: &[File], changes: &[File]) {
     let keys = |files: &[File]| {
@@ -69,14 +69,14 @@ fn headers() {
     let header: &[u8] = b"head\trelation\ttail\na\tr\tb\nb\tr\tc\n";
     refused(&both(), &[("train.tsv", header)], &["train.tsv: line 1", "header"]);
     refused(&NAMED, &[("train.tsv", header)], &["train.tsv: line 1", "header"]);
-    // In words that no list has, but in every file.
+    // The words are in no list of header words, but every file has them.
     let others: [File; 3] = [
         ("train.tsv", b"Kopf\tArt\tEnde\na\tr\tb\nb\tr\tc\n"),
         ("valid.tsv", b"Kopf\tArt\tEnde\nc\tr\ta\n"),
         ("test.tsv", b"Kopf\tArt\tEnde\nc\tr\tb\n"),
     ];
     refused(&NAMED, &others, &["train.tsv: line 1", "a header, not a triple"]);
-    // Pandas numbers columns that have no names.
+    // Pandas writes numbers as the header of unnamed columns.
     let numbered = OPENKE[2..].iter().map(|(name, _)| (name.replace("2id", ""), "0\t1\t2\n1\t0\t3\n"));
     let numbered: Vec<(String, &str)> = numbered.collect();
     let numbered: Vec<File> = numbered.iter().map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
@@ -194,7 +194,7 @@ fn encodings_are_named_or_read() {
     let files: [File; 3] =
         [("entities.tsv", &entities), ("relations.tsv", &relations), ("train.tsv", &windows)];
     reads_alike(&both(), &files);
-    // Files that were put together keep the marks of each.
+    // Joined files keep the byte order marks of each file.
     let joined = train.replace("b\tr\tc", "\u{feff}b\tr\tc");
     reads_alike(&both(), &[("train.tsv", joined.as_bytes())]);
     let captions = r#"import.captions=[{file="c.json"}]"#;
@@ -211,11 +211,11 @@ fn numbers_are_ids_or_keys_but_never_guessed() {
     let own: Vec<File> = [table, relations].into_iter().chain(lines).collect();
     refused(&[], &own, &["is one triple by id and another by key", "import.format"]);
     assert_eq!(imported(&own, &["--format", "named"]).0, [["1", "0", "0"], ["0", "1", "1"]]);
-    // One split by key and another by id.
+    // One split fits only as keys, another only as ids.
     let mixed: [File; 2] = [("train.tsv", b"2000\t0\t0\n"), ("test.tsv", b"0\t0\t2\n")];
     let mixed: Vec<File> = own.iter().copied().chain(mixed).collect();
     refused(&[], &mixed, &["neither all ids nor all keys", "import.format"]);
-    // A map whose keys are numbers of eight digits, in range as ids.
+    // A map whose keys are numbers of eight digits that are in range as ids.
     let padded: [File; 5] = [
         ("entity2id.txt", b"00000002 0\n00000000 1\n00000001 2\n"),
         ("relation2id.txt", b"7 0\n1 1\n0 2\n"),
@@ -224,7 +224,7 @@ fn numbers_are_ids_or_keys_but_never_guessed() {
         ("test.txt", b"00000000\t1\t00000001\n"),
     ];
     refused(&[], &padded, &["import.format"]);
-    // The ids of a map that says what they say are no question.
+    // A map from each number to itself leaves no question.
     let same: [File; 5] = [
         ("entity2id.txt", b"0 0\n1 1\n2 2\n"),
         ("relation2id.txt", b"0 0\n1 1\n"),
@@ -233,7 +233,7 @@ fn numbers_are_ids_or_keys_but_never_guessed() {
         ("test.txt", b"2 0 0\n"),
     ];
     case(&[], &same, &[], 0, &["3 entities, 2 relations"]);
-    // Without a map.
+    // There is no map.
     case(&[], &lines, &[], 66, &["--format named", "import.entities"]);
     let half: File = ("valid.tsv", b"a1\t1\t1\n");
     case(&[], &[lines[0], half, lines[2]], &[], 66, &["--format named"]);
@@ -297,7 +297,7 @@ fn texts_go_to_the_key_they_name() {
         ("entity2text.txt", b"a\tof a\nhttp://x/a\tof x\nhttp://y/a\tof y\n"),
     ];
     assert_eq!(names(&addresses, &[]), ["of x", "of a", "of y"]);
-    // Numbers of another dataset, some of which are ids here.
+    // The numbers belong to another dataset, but some of them are ids here.
     let foreign: File = ("entity2text.txt", b"1\tToy Story\n3\tHeat\n260\tStar Wars\n");
     refused(&OPENKE, &[foreign], &["line 3: id 260 is out of range 0..4", "ids of another dataset"]);
     let wikidata: File = ("train.tsv", b"Q5\tr\tQ30\nQ30\tr\tQ42\nQ42\tr\tQ1\n");

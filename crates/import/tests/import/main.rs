@@ -1,4 +1,4 @@
-//! The real binary on tiny datasets: one that is right, and every way to be wrong with its exit code.
+//! Runs the real binary on tiny datasets: one correct dataset, and every kind of error with its exit code.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -17,7 +17,7 @@ struct Lab {
 }
 
 impl Lab {
-    /// A raw folder of these files, later ones in the place of earlier ones.
+    /// A raw folder with these files; a later file replaces an earlier one.
     fn of(files: &[File]) -> Lab {
         let lab = Lab { dir: tempfile::tempdir().unwrap() };
         files.iter().for_each(|(name, content)| lab.write(name, content));
@@ -44,7 +44,7 @@ impl Lab {
         program(&[&own, more].concat())
     }
 
-    /// The import ends with `code` and says each of `says`; returns everything it printed.
+    /// Asserts that the import ends with `code` and prints each of `says`; returns everything that it printed.
     #[track_caller]
     fn ends(&self, more: &[&str], code: i32, says: &[&str]) -> String {
         ends(&self.import(more), code, says)
@@ -65,7 +65,7 @@ const RING: [File; 6] = [
     ("entity2text.txt", b"a\tAlpha\nb\tBeta\nzzz\tnobody\n"),
 ];
 
-/// The ring, whose files `changes` replace or add to.
+/// The ring, with the files of `changes` replaced or added.
 fn ring(changes: &[File]) -> Lab {
     Lab::of(&[&RING, changes].concat())
 }
@@ -74,7 +74,7 @@ fn json(lab: &Lab, name: &str) -> Value {
     stage::files::read_json(&lab.graph().join(name)).unwrap()
 }
 
-/// With these files changed and arguments added, fails with this code and says this; nothing is written.
+/// Asserts that the import with these changes and arguments ends with this code, prints `says` and writes nothing.
 #[track_caller]
 fn fails(changes: &[File], more: &[&str], code: i32, says: &str) {
     let lab = ring(changes);
@@ -131,7 +131,7 @@ fn the_same_call_writes_the_same_bytes() {
     let (first, second) = (outputs(ring(&[])), outputs(ring(&[])));
     assert_eq!(first.as_array().unwrap().len(), 6);
     assert_eq!(first[0]["path"], "audit.json");
-    // The audit names the raw folder's own files only, so that even it is the same.
+    // The audit names only files of the raw folder itself, so even the audit is the same.
     assert_eq!(first, second);
 }
 
