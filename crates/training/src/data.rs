@@ -1,4 +1,4 @@
-//! Inputs of training: the graph without its test split, and models that earlier stages trained.
+//! The inputs of training: the graph without its test split, and models of earlier stages.
 
 use kge::checkpoint::TensorReader;
 use kge::model::{even, normal};
@@ -12,7 +12,7 @@ use stage::{Error, Result, Run, seed};
 use std::f64::consts::PI;
 use std::path::Path;
 
-/// The graph as training sees it.
+/// The part of the graph that training sees.
 pub struct Data {
     /// Entities and relations.
     pub vocabulary: Vocabulary,
@@ -25,7 +25,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Reads the graph's folder and records what was read as inputs of `task`.
+    /// Reads the graph's folder and records the files as inputs of `task`.
     pub fn open(run: &Run, task: &mut Task) -> Result<Data> {
         let vocabulary = open_vocabulary(run, task)?;
         let train = open_triples(run, task, &vocabulary, Split::Train)?;
@@ -39,7 +39,7 @@ impl Data {
         Ok(Data::new(vocabulary, &train, valid))
     }
 
-    /// The data of these triples.
+    /// The data with these triples.
     pub fn new(vocabulary: Vocabulary, train: &[Triple], valid: Vec<Triple>) -> Data {
         let relations = vocabulary.relations.len();
         let known = KnownAnswers::new([train, valid.as_slice()], relations);
@@ -56,7 +56,7 @@ impl Data {
         self.vocabulary.relations.len()
     }
 
-    /// The most queries a batch of about `pairs` pairs can hold.
+    /// The largest number of queries in a batch of about `pairs` pairs.
     pub fn largest_batch(&self, pairs: usize) -> usize {
         pairs.min(self.queries.len())
     }
@@ -66,12 +66,12 @@ impl Data {
         (0..self.queries.len() as u32).collect()
     }
 
-    /// The training query of this number.
+    /// The training query with this number.
     pub fn query(&self, number: u32) -> Query {
         self.queries.query(number as usize)
     }
 
-    /// Its tails.
+    /// The tails of the training query with this number.
     pub fn tails(&self, number: u32) -> &[EntityId] {
         self.queries.tails(number as usize)
     }
@@ -96,8 +96,8 @@ pub fn open_triples(
     read_triples(&path, vocabulary.entities.len(), vocabulary.relations.len())
 }
 
-/// Reads the model in a finished stage's `folder` and records it as an input of `task`; an error if it is broken, of another
-/// graph, or not of the backbone that the stage's manifest names.
+/// Reads the model in a finished stage's `folder` and records it as an input of `task`. An error if the model is
+/// broken, of another graph, or not of the backbone in the stage's manifest.
 pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Result<Model<f32>> {
     let path = task.stage_input(folder, crate::MODEL)?;
     let (entities, relations) = (vocabulary.entities.len(), vocabulary.relations.len());
@@ -113,17 +113,17 @@ pub fn open_model(task: &mut Task, folder: &Path, vocabulary: &Vocabulary) -> Re
     }
 }
 
-/// Reals of a relation's embedding in TuckER, whose core has so many times 2k times 2k.
+/// The number of reals of a relation's embedding in TuckER; the core has `RELATION_WIDTH` · 2k · 2k reals.
 const RELATION_WIDTH: usize = 32;
 /// Standard deviation of the initial embeddings.
 const DEVIATION: f64 = 1e-3;
 
-/// The shape of the model that these keys ask for.
+/// The shape of the model that these recipe keys define.
 pub fn shape(training: &Training) -> Shape {
     Shape { backbone: training.backbone, rank: training.rank, relation_width: RELATION_WIDTH }
 }
 
-/// Initial parameters of the model called `name`: entities (a free table, or a Xavier-initialised projection of
+/// The initial parameters of the model `name`: entities (a free table, or a Xavier-initialised projection of
 /// `features`), relations, and the core, if there is one.
 pub fn initial(
     name: &str,
@@ -137,20 +137,20 @@ pub fn initial(
     let mut generator = seed::generator(seed, &format!("{name}/initial"), 0);
     let (relations, columns) = (2 * data.relations(), shape.relation_columns());
     let relation = match training.backbone {
-        // No phase is nearer to where it belongs than another.
+        // Every phase is equally likely, because none is nearer to its final value than another.
         Backbone::RotatE => even(relations, columns, PI, &mut generator),
         _ => normal(relations, columns, DEVIATION, &mut generator),
     };
     let embedding = match features {
         None => Embedding::Table(normal(data.entities(), width, DEVIATION, &mut generator)),
         Some(features) => {
-            // Glorot and Bengio (2010), the normal form.
+            // Glorot and Bengio (2010), the normal variant.
             let deviation = (2.0 / (features.columns() + width) as f64).sqrt();
             let projection = normal(features.columns(), width, deviation, &mut generator);
             Embedding::Projected { features, projection }
         }
     };
-    // Of unit variance where relation and head are: the core alone must not make queries large.
+    // A query has unit variance if relation and head have it: the core alone must not make queries large.
     let core = match shape.core_rows() {
         0 => Matrix::zeros(0, 0),
         rows => normal(rows, width, (rows as f64).sqrt().recip(), &mut generator),

@@ -1,4 +1,4 @@
-//! Place of the arithmetic: the CPU, by the hand-written engine, or a device; and a model in training there.
+//! The place of the arithmetic: the CPU with the hand-written engine, or a device; and a model in training there.
 
 use device::{BatchCrossEntropy, Device, DeviceModel, DeviceTrainer};
 use kge::checkpoint::{NamedTensors, TensorReader};
@@ -11,8 +11,8 @@ use stage::{Result, interrupt, resources};
 
 use crate::{Data, shape};
 
-/// A model in training. Parameters cross between its implementations by checkpoints, in mid-training. Whatever a device may
-/// fail at is an error.
+/// A model in training. A checkpoint of one implementation can continue in another in mid-training. Every possible
+/// failure of a device is an error.
 pub trait Engine {
     /// One step on the queries numbered `batch`, by cross-entropy alone (Eq. 3); an error if the loss is not finite.
     fn step(&mut self, queries: &QuerySet, batch: &[u32]) -> Result<StepLoss>;
@@ -20,16 +20,16 @@ pub trait Engine {
     /// The ranks of tail and head of each validation triple; an error if a score is not finite.
     fn valid_ranks(&mut self, data: &Data) -> Result<Vec<[Rank; 2]>>;
 
-    /// The model as it stands, and the trained projection, if there is one.
+    /// The model's current parameters, and the trained projection, if there is one.
     fn parts(&mut self) -> Result<(&Model<f32>, Option<&Matrix<f32>>)>;
 
-    /// Everything needed to go on.
+    /// The state that a later start needs to continue.
     fn state(&mut self) -> Result<NamedTensors<'_>>;
 
-    /// Takes up a state saved under `prefix.`; an error if the file has other tensors than this model's.
+    /// Restores a state saved under `prefix.`; an error if the file's tensors are not those of this model.
     fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()>;
 
-    /// Refuses parameters that are no longer finite.
+    /// Refuses parameters that are not finite.
     fn require_finite(&mut self) -> Result<()> {
         self.parts()?.0.require_finite()
     }
@@ -82,17 +82,17 @@ impl Engine for DeviceTrainer<f32> {
     }
 }
 
-/// Place of the arithmetic, with the precision of its products. Only code that makes an engine looks inside.
+/// The place of the arithmetic, with the precision of its products. Only code that makes an engine looks inside.
 pub enum Place {
-    /// The CPU, by the hand-written engine.
+    /// The CPU, with the hand-written engine.
     Cpu(ProductPrecision),
-    /// A device, by tensors.
+    /// A device, with tensors.
     Device(Device, Precision),
 }
 
 impl Place {
-    /// The place that was asked for, with products in `asked_precision`; an error if a device is not there, or this program was
-    /// built without it.
+    /// Chooses the requested place, with products in `asked_precision`. An error if the device does not exist or this
+    /// program was built without it.
     pub fn choose(asked: program::Device, asked_precision: Precision) -> Result<Place> {
         Ok(match device::choose(asked)? {
             Some(device) => Place::Device(device, asked_precision),
@@ -100,7 +100,7 @@ impl Place {
         })
     }
 
-    /// Name of the products in a summary.
+    /// The name of the products in a summary.
     pub fn products(&self) -> String {
         match self {
             Place::Cpu(precision) => precision.to_string(),
@@ -108,8 +108,8 @@ impl Place {
         }
     }
 
-    /// Bytes that a training takes, with all that it multiplies in another precision; `features` are the columns of those that
-    /// are projected, 0 for a free table.
+    /// Bytes of memory that training needs, with copies in another precision. `features` is the number of columns of
+    /// projected features, 0 for a free table.
     pub fn training_memory(&self, training: &Training, data: &Data, features: usize) -> u64 {
         let (shape, entities, pairs) = (shape(training), data.entities(), training.batch);
         let queries = data.largest_batch(pairs);
@@ -122,7 +122,7 @@ impl Place {
         }
     }
 
-    /// Refuses work that needs more bytes than there are; `knob` says what would make it smaller.
+    /// Refuses work that needs more bytes than are available; `knob` says how to make the work smaller.
     pub fn require_memory(&self, bytes: u64, what: &str, knob: &str) -> Result<()> {
         match self {
             Place::Cpu(_) => resources::require_memory(bytes, what, knob),
@@ -130,7 +130,7 @@ impl Place {
         }
     }
 
-    /// A model that starts from `initial` parameters; an error if a device's memory does not hold it.
+    /// A model that starts from the `initial` parameters; an error if a device's memory is too small.
     pub fn engine(&self, initial: Initial<f32>, training: &Training) -> Result<Box<dyn Engine>> {
         Ok(match self {
             Place::Cpu(precision) => Box::new(on_cpu(initial, training, *precision)),
@@ -138,7 +138,7 @@ impl Place {
         })
     }
 
-    /// The engine that computes the scores of a model; an error if a device's memory does not hold it.
+    /// The engine that computes the scores of a model; an error if a device's memory is too small.
     pub fn scorer<'a>(&self, model: &'a Model<f32>) -> Result<Box<dyn Scorer + 'a>> {
         Ok(match self {
             Place::Cpu(_) => Box::new(model),
@@ -146,8 +146,8 @@ impl Place {
         })
     }
 
-    /// Refuses models that a device's memory does not hold side by side, with the scores of so many queries. On the CPU they
-    /// are there.
+    /// Refuses models that do not fit a device's memory together, with the scores of `queries` queries. On the CPU, the
+    /// models are already in memory.
     pub fn require_scoring(&self, models: &[&Model<f32>], queries: usize, what: &str) -> Result<()> {
         match self {
             Place::Cpu(_) => Ok(()),
@@ -158,9 +158,9 @@ impl Place {
         }
     }
 
-    /// The ranks of tail and head of each triple, and the confidences: see [`kge::judge_triples`]. They are by `scorer`, on a
-    /// device by the mean of the scores of the models that it `averages`, if it does that. An error if a score is not finite, a
-    /// device fails, or `progress` says so.
+    /// The ranks of tail and head of each triple, and the confidences: see [`kge::judge_triples`]. The scores come from
+    /// `scorer`; on a device with `averages`, they are the mean of those models' scores. An error if a score is not
+    /// finite, a device fails, or `progress` returns an error.
     pub fn judge_triples(
         &self,
         scorer: &dyn Scorer,
@@ -179,13 +179,13 @@ impl Place {
     }
 }
 
-/// A model in training by the hand-written engine.
+/// A model in training with the hand-written engine.
 pub fn on_cpu(initial: Initial<f32>, training: &Training, precision: ProductPrecision) -> kge::Trainer<f32> {
     let n3 = N3 { weight: training.n3 };
     kge::Trainer::new(initial, training.learning_rate, n3).with_precision(precision)
 }
 
-/// The products that a recipe's precision means on this machine: full precision and a warning where the processor has none other.
+/// The products for a recipe's precision on this machine: full precision with a message if the CPU lacks the other.
 pub fn precision(asked: Precision) -> ProductPrecision {
     match (asked, Kernel::fastest()) {
         (Precision::Bf16, Some(kernel)) => return ProductPrecision::Bf16(kernel),
@@ -198,7 +198,7 @@ pub fn precision(asked: Precision) -> ProductPrecision {
     ProductPrecision::Full
 }
 
-/// A model in training on a device; an error if its memory does not hold it.
+/// A model in training on a device; an error if the device's memory is too small.
 pub fn on_device(
     device: &Device,
     initial: &Initial<f32>,

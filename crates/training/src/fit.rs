@@ -1,4 +1,4 @@
-//! Epochs until validation stops improving.
+//! The epochs of a training, until validation stops improving.
 
 use kge::StepLoss;
 use kge::checkpoint::{NamedTensors, TensorReader};
@@ -21,46 +21,46 @@ use crate::{Data, Engine, MODEL};
 
 /// A model in training.
 pub trait Learner {
-    /// Epoch number `epoch` (from 1) begins.
+    /// Begins epoch number `epoch` (from 1).
     fn begin_epoch(&mut self, _epoch: usize) {}
-    /// One step on the training queries numbered `batch`.
+    /// Runs one step on the training queries with the numbers `batch`.
     fn step(&mut self, batch: &[u32]) -> Result<StepLoss>;
-    /// The epoch ends; figures of its own for the event log.
+    /// Ends the epoch; returns the learner's own figures for the event log.
     fn end_epoch(&mut self) -> Map<String, Value> {
         Map::new()
     }
     /// The model itself.
     fn engine(&mut self) -> &mut dyn Engine;
-    /// Refuses parameters that are no longer finite.
+    /// Refuses parameters that are not finite.
     fn require_finite(&mut self) -> Result<()> {
         self.engine().require_finite()
     }
-    /// Everything needed to go on.
+    /// The state that a later start needs to continue.
     fn state(&mut self) -> Result<NamedTensors<'_>>;
-    /// Takes up a saved state.
+    /// Restores a saved state.
     fn restore(&mut self, state: &TensorReader) -> Result<()>;
-    /// Writes the model's files: it is the best so far.
+    /// Writes the files of the model, which is the best so far.
     fn write_best(&mut self, work: &Work) -> Result<()>;
 }
 
-/// Course of a training.
+/// The course of a training.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Fitted {
-    /// Epochs run.
+    /// The number of finished epochs.
     pub epochs: usize,
-    /// The epoch whose model was kept.
+    /// The epoch of the model that was kept.
     pub best_epoch: usize,
-    /// Its filtered validation MRR.
+    /// The filtered validation MRR of that model.
     pub valid_mrr: f64,
-    /// Validations since the best epoch.
+    /// The number of validations since the best epoch.
     #[serde(rename = "validations_without_gain")]
     pub without_gain: usize,
 }
 
-/// Trains `learner` until `training` says to stop; the best model by validation MRR is on disk then.
+/// Trains `learner` until `training` says to stop. Then the best model by validation MRR is on disk.
 ///
-/// Continues the checkpoint of an interrupted start to the same result: every random stream is derived from the
-/// seed, `name` and the epoch's number.
+/// Continues from the checkpoint of an interrupted start and reaches the same result: every random stream depends only
+/// on the seed, `name` and the epoch's number.
 pub fn fit(
     work: &Work,
     name: &str,
@@ -89,8 +89,8 @@ pub fn fit(
             progress.message(format!("MRR {:.4}", fitted.valid_mrr));
         }
         tracing::debug!("{name}: {}", json!(event));
-        // Before the checkpoint: what comes after it would be lost if the process were killed between them.
-        // One call: a line is there as a whole or not at all.
+        // The log is written before the checkpoint: a process killed between the two must not lose the line of a
+        // finished epoch. One call writes a line, so a line is complete or absent.
         let line = format!("{}\n", Value::Object(event));
         events.write_all(line.as_bytes()).map_err(|e| Error::io(&log, e))?;
         if is_validated {
@@ -121,7 +121,7 @@ fn resume(work: &Work, name: &str, learner: &mut impl Learner) -> Result<(Fitted
 
 const FORCE: &str = "rerun with --force";
 
-/// The digest of the best model's file, which lies on disk while training goes on, perhaps in another process.
+/// The digest of the best model's file. Training may continue in another process, so the file may change meanwhile.
 #[derive(Default, Serialize, Deserialize)]
 struct Kept(String);
 
@@ -166,7 +166,7 @@ fn run_epoch(
     Ok(event)
 }
 
-/// The training queries in a random order, cut where a batch has its `pairs` pairs of query and tail.
+/// The training queries in a random order; a batch ends once it has at least `pairs` pairs of query and tail.
 fn batches(data: &Data, pairs: usize, name: &str, seed: u64, epoch: usize) -> Vec<Vec<u32>> {
     let mut order = data.numbers();
     order.shuffle(&mut seed::generator(seed, &format!("{name}/batches"), epoch as u64));
@@ -185,7 +185,7 @@ fn batches(data: &Data, pairs: usize, name: &str, seed: u64, epoch: usize) -> Ve
     batches
 }
 
-/// Measures the model's MRR and keeps the model if it is the best.
+/// Measures the model's MRR and writes the model if it is the best so far.
 fn validate(work: &Work, data: &Data, learner: &mut impl Learner, fitted: &mut Fitted) -> Result<f64> {
     learner.require_finite()?;
     let mrr = mean_reciprocal_rank(&learner.engine().valid_ranks(data)?);
@@ -198,8 +198,8 @@ fn validate(work: &Work, data: &Data, learner: &mut impl Learner, fitted: &mut F
     Ok(mrr)
 }
 
-/// Opens `events.jsonl`, one JSON object per line about each epoch, and drops lines about epochs after `epoch`, which will be
-/// run again. A log, not an artifact: it holds wall-clock times.
+/// Opens `events.jsonl`, one JSON object per epoch and line, and drops lines about epochs after `epoch`, which will run
+/// again. The file is a log and not an artifact: it holds wall-clock times.
 fn resume_events(path: &Path, epoch: u64) -> Result<File> {
     let text = match std::fs::read_to_string(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(Error::io(path, error)),

@@ -1,6 +1,6 @@
-//! The epoch loop that teachers and student share: batches, validation, early stopping, checkpoints, events.
+//! The epoch loop of teachers and students: batches, validation, early stopping, checkpoints, events.
 //!
-//! Choices are made on the validation split; nothing here opens the test split, not even for the filter.
+//! Choices are based on the validation split; nothing here opens the test split, not even for the filter.
 
 mod data;
 mod engine;
