@@ -9,9 +9,9 @@ use crate::train;
 
 /// Stage 3: pre-train one teacher per modality
 ///
-/// Reads graph/ (train and valid) and features/MODALITY/, writes teachers/MODALITY/: the model of the epoch
-/// with the best validation MRR, and events.jsonl with every epoch's losses. A teacher that is fresh is left
-/// alone; an interrupted one continues. Teachers are independent: one job per modality runs them side by side.
+/// Reads graph/ (train and valid) and features/MODALITY/, writes teachers/MODALITY/: the model of the epoch with the
+/// best validation MRR, and events.jsonl with every epoch's losses. A fresh teacher is left alone; an interrupted one
+/// continues. Teachers are independent: jobs for single modalities can run side by side.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -22,7 +22,7 @@ pub struct Arguments {
     /// Hide the features of this share of the entities, for experiments [default: teachers.missing_rate]
     #[arg(long, value_name = "R")]
     missing_rate: Option<f64>,
-    /// Seed of the choice of hidden entities [default: teachers.missing_seed]
+    /// Seed of the draw of hidden entities [default: teachers.missing_seed]
     #[arg(long, value_name = "N")]
     missing_seed: Option<u64>,
 }

@@ -1,8 +1,8 @@
 //! Stage 3: one model per modality, pre-trained alone (Eq. 3).
 //!
-//! Teachers are independent of each other, so each is a stage folder of its own and can be a job of its own. A
-//! teacher is saved with its entity embeddings as they score, so later stages read a plain model and no
-//! features; the trained projection and which entities had features (`present`) are kept beside them.
+//! Teachers are independent of each other, so each teacher is a separate stage folder and can be a separate job. A
+//! saved teacher has its entity embeddings as they enter the scores, so later stages read a plain model and no
+//! features. The file also holds the trained projection and the mask of entities with features (`present`).
 
 use dsom_features::{FeatureTable, table};
 use kge::checkpoint::{NamedTensors, TensorReader};
@@ -19,8 +19,8 @@ pub mod command;
 mod missing;
 pub mod unseen;
 
-/// Parameters of the teacher of `modality`, as in the recipe; the keys about features do not concern the structural one, and
-/// those of what is hidden are absent where nothing is.
+/// Parameters of the teacher of `modality`, as in the recipe. The structural teacher has no keys about features, and
+/// the keys about hidden entities are absent if nothing is hidden.
 fn parameters(modality: &Modality, teachers: &Teachers) -> Value {
     let Teachers { training, absent, missing_rate, missing_seed, .. } = teachers;
     let projected = !modality.is_structural();
@@ -65,8 +65,8 @@ fn train(common: &Common, recipe: &Recipe, modality: &Modality) -> Result<()> {
     work.finish(Value::Object(summary))
 }
 
-/// A modality's features as its teacher sees and projects them, `(entity, width)`. The table loses those that are hidden; the
-/// summary gets the number of entities that have features, and of those that are hidden.
+/// A modality's features as its teacher sees and projects them, `(entity, width)`. Clears hidden rows in the table, and
+/// adds the numbers of entities with features and of hidden entities to the summary.
 fn features_of(
     table: &mut FeatureTable,
     modality: &Modality,

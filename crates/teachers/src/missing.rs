@@ -1,8 +1,8 @@
-//! Missing modalities: hiding some for experiments, and what an entity without features is to a teacher.
+//! Missing modalities: hiding features for experiments, and a teacher's handling of entities without features.
 //!
-//! The choice of hidden entities depends on the seed, the modality and the entity's key alone: every program that asks
-//! [`is_hidden`] gets the same answer, features need not be made again, and what is hidden at one rate is hidden at
-//! every higher one.
+//! The choice of hidden entities depends only on the seed, the modality and the entity's key. So every program that
+//! calls [`is_hidden`] gets the same answer, features need not be made again, and entities that are hidden at one rate
+//! are hidden at every higher rate.
 
 use dsom_features::FeatureTable;
 use kge::Matrix;
@@ -12,13 +12,13 @@ use rand::RngExt;
 use recipe::{Absent, Teachers};
 use stage::{Error, Modality, Result, seed};
 
-/// Tells whether an experiment at this `rate` hides the entity's modality.
+/// Tells whether an experiment with this `rate` hides the entity's modality.
 fn is_hidden(rate: f64, seed: u64, modality: &Modality, key: &str) -> bool {
     seed::generator(seed, &format!("missing/{modality}/{key}"), 0).random::<f64>() < rate
 }
 
-/// Clears the rows of entities whose modality the recipe hides, and returns their number. Nobody with features left is an
-/// error, unless noise takes their place.
+/// Clears the rows of entities whose modality the recipe hides, and returns their number. An error if no entity keeps
+/// its features, unless noise replaces them.
 pub(crate) fn hide(
     table: &mut FeatureTable,
     teachers: &Teachers,
@@ -39,8 +39,8 @@ pub(crate) fn hide(
     Ok(before - table.count_present())
 }
 
-/// Refuses entities without a place in a distance: an embedding of zeros is neutral in a product, but a point like any
-/// other, and the nearest to all that is small, where the distance counts.
+/// Refuses entities without features if the backbone scores by a distance and their embedding is zero. A zero embedding
+/// is neutral in a product, but in a distance it is a point like any other, and the nearest to all small embeddings.
 pub(crate) fn require_place(table: &FeatureTable, teachers: &Teachers, modality: &Modality) -> Result<()> {
     let (backbone, absent) = (teachers.training.backbone, table.entities() - table.count_present());
     if !backbone.is_distance() || teachers.absent != Absent::Zero || absent == 0 {
@@ -53,9 +53,9 @@ pub(crate) fn require_place(table: &FeatureTable, teachers: &Teachers, modality:
 
 /// The rows to project, `(entity, width)`, of Euclidean norm 1.
 ///
-/// An absent entity's row is zero, or noise of variance 1 before it is divided by its norm. The embedding that absent entities
-/// share when it is learned is the projection of a feature of their own: a last column that is 1 for them and 0 for all
-/// others. `seed` is the run's: noise depends on it, on the modality and on the entity's id.
+/// An absent entity's row is zero, or noise of variance 1 before the division by its norm. The learned embedding that
+/// absent entities share is the projection of a separate feature: a last column that is 1 for them and 0 for all
+/// others. `seed` is the run's: noise depends on the seed, the modality and the entity's id.
 pub(crate) fn feature_matrix(
     table: &FeatureTable,
     teachers: &Teachers,
@@ -81,7 +81,7 @@ pub(crate) fn feature_matrix(
     features
 }
 
-/// Divides a row by its Euclidean norm; a zero row stays zero. In f64, where no square of an f32 is infinite or lost.
+/// Divides a row by its Euclidean norm; a zero row stays zero. In f64, no square of an f32 overflows or becomes 0.
 pub(crate) fn normalise(row: &mut [f32]) {
     let norm = row.iter().map(|x| f64::from(*x).powi(2)).sum::<f64>().sqrt();
     if norm > 0.0 {
@@ -89,14 +89,14 @@ pub(crate) fn normalise(row: &mut [f32]) {
     }
 }
 
-/// Tells whether the rows of all entities with features are as good as one: a teacher could not tell two of them apart.
+/// Tells whether all entities with features have nearly the same row, so that a teacher cannot tell them apart.
 pub(crate) fn is_collapsed(features: &Matrix<f32>, table: &FeatureTable) -> bool {
     let mut rows = (0..table.entities()).filter(|i| table.present[*i]).map(|i| features.row(i));
     let Some(first) = rows.next() else { return false };
     table.count_present() > 1 && rows.all(|row| row.iter().zip(first).all(|(x, y)| (x - y).abs() < 1e-6))
 }
 
-/// Tells whether each entity has features, `(entity, 1)` of 1 and 0, as it is saved beside the model.
+/// The presence of each entity's features, `(entity, 1)` of 1 and 0, as saved beside the model.
 pub(crate) fn presence(table: &FeatureTable) -> Matrix<f32> {
     let values = table.present.iter().map(|present| f32::from(*present));
     Matrix::from_values(table.entities(), 1, values.collect())
@@ -162,7 +162,7 @@ mod tests {
             feature_matrix(&FeatureTable::absent(500, 20), &teachers, &modality.parse().unwrap(), seed)
         };
         assert!(of(1, "visual") != of(2, "visual") && of(1, "visual") != of(1, "textual"));
-        // Directions are even: the mean of 500 rows of norm 1 is short.
+        // All directions are equally likely: the mean of 500 rows of norm 1 is short.
         let wide = of(1, "visual");
         let column = |j: usize| (0..500).map(|i| f64::from(wide.row(i)[j])).sum::<f64>() / 500.0;
         let mean: Vec<f64> = (0..20).map(column).collect();
@@ -193,7 +193,7 @@ mod tests {
         assert!((share(&few) - 0.2).abs() < 0.03 && (share(&many) - 0.4).abs() < 0.03);
         assert!(few.iter().zip(&many).all(|(few, many)| *many || !few));
         assert!(few != hidden(0.2, 2, "visual") && few != hidden(0.2, 1, "textual"));
-        // Frozen: published experiments shall hide the same entities with later versions.
+        // This value is frozen: published experiments must hide the same entities in later versions.
         let first: Vec<usize> = (0..30).filter(|i| few[*i]).collect();
         assert_eq!(first, [2, 3, 19, 29]);
     }

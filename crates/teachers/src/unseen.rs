@@ -1,4 +1,4 @@
-//! The place of an entity that the graph does not have, in a teacher of features.
+//! The embedding of an entity outside the graph, from a teacher of features.
 
 use kge::backbone::distance::close_entity;
 use kge::checkpoint::TensorReader;
@@ -9,10 +9,10 @@ use training::MODEL;
 
 use crate::missing::normalise;
 
-/// The row `(1, width)` that the teacher of `modality`, which is `model`, gives to an entity with this feature: its projection.
+/// The embedding `(1, width)` of an entity with this feature in `model`, the teacher of `modality`: its projection.
 ///
 /// # Errors
-/// If the teacher was trained on other features than the run has now, or they are not of this width.
+/// If the teacher was trained on other features than the run has now, or the feature has another width.
 pub fn place(run: &Run, modality: &Modality, model: &Model<f32>, feature: &[f32]) -> Result<Matrix<f32>> {
     let folder = run.teacher(modality);
     let manifest = Manifest::read(&folder)?;
@@ -21,7 +21,7 @@ pub fn place(run: &Run, modality: &Modality, model: &Model<f32>, feature: &[f32]
         return Err(Error::data(message).at(folder).hint("rerun `dsom-teachers`"));
     }
     let projection = TensorReader::open(&folder.join(MODEL))?.matrix("projection")?;
-    // Where entities without features learn an embedding, the last row is theirs.
+    // If entities without features have a learned embedding, the last row of the projection is that embedding.
     let width = projection.rows() - usize::from(manifest.parameters["absent"] == "learned");
     if feature.len() != width {
         let message =
