@@ -1,4 +1,4 @@
-//! `dsom`: all programs as one file. A link to it called `dsom-import` is `dsom import`.
+//! `dsom`: all programs in one file. A link to this file with the name `dsom-import` runs `dsom import`.
 
 use clap::{Command, CommandFactory, Parser};
 use clap_complete::Shell;
@@ -7,7 +7,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-/// Shells, and where each looks for completions below a folder such as /usr/share.
+/// The shells, and the folder of each one's completions below a folder such as /usr/share.
 const COMPLETIONS: [(Shell, &str); 3] = [
     (Shell::Bash, "bash-completion/completions"),
     (Shell::Zsh, "zsh/site-functions"),
@@ -56,7 +56,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The command line, with a link's name as the command that it stands for.
+/// The words of the command line; the name of a link is replaced by `dsom` and the command.
 fn words(mut words: Vec<OsString>) -> Vec<OsString> {
     let link = words.first().and_then(|path| Path::new(path).file_stem()?.to_str()?.strip_prefix("dsom-"));
     if let Some(command) = link.map(OsString::from) {
