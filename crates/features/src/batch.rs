@@ -1,13 +1,13 @@
 //! Batches of texts or images, each kept in a file of its own as soon as it is encoded.
 //!
-//! The batches are decided for the whole graph. A process that is killed loses those in work and no other. A [`Shard`]
-//! takes every so many-th batch and has the finished ones as its outputs: so shards are of about the same work, and
+//! The division into batches is the same for the whole graph. A killed process loses only the batches in work. A
+//! [`Shard`] takes every n-th batch, and its finished batches are its outputs: so shards have about the same work, and
 //! together they give the same bytes as one process.
 //!
-//! A batch of an encoder is a chain of small matrix products and element-wise steps. Splitting each of them over the
-//! cores leaves the cores waiting for each other at every step; giving each core a batch of its own does not. Measured
-//! on two cores with MiniLM and 22 tokens per text: 122 texts/s, against 90 with each step split, and 93 with batches
-//! side by side whose steps are split as well. Memory is that of one batch per thread.
+//! A batch of an encoder is a chain of small matrix products and element-wise steps. Where each step is split over the
+//! cores, the cores wait for each other at every step; where each core has its own batch, they do not. Measured on two
+//! cores with MiniLM and 22 tokens per text: 122 texts/s with one batch per core, 90 with split steps, and 93 with
+//! both. Each thread needs the memory of one batch.
 
 use program::{Progress, Shard};
 use serde::{Deserialize, Serialize};
@@ -23,13 +23,13 @@ use crate::images::DecodeReport;
 /// Entities whose texts or images are encoded together.
 pub(crate) struct EntityBatch {
     pub entities: Vec<usize>,
-    /// The number of their texts or images.
+    /// The number of texts or images of these entities.
     pub size: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Encoded {
-    /// The entities that have features; those whose images cannot be decoded are missing.
+    /// The entities that have features; an entity whose images cannot be decoded is missing.
     pub entities: Vec<usize>,
     pub report: DecodeReport,
     /// The rows of `entities`, one after the other.
@@ -44,7 +44,7 @@ impl Encoded {
         write_bytes(path, &[digest_of(&body).as_bytes(), &body].concat())
     }
 
-    /// Reads a kept batch; none where there is none, or not as it was written.
+    /// Reads a kept batch; none where the file is missing or damaged.
     pub(crate) fn read(path: &Path) -> Option<Encoded> {
         let bytes = std::fs::read(path).ok()?;
         // The hexadecimal digits of the digest come first.
@@ -60,11 +60,11 @@ impl Encoded {
 }
 
 pub(crate) trait Encode: Sync {
-    /// The word for what is counted: `texts` or `images`.
+    /// The word for the things that are counted: `texts` or `images`.
     fn unit(&self) -> &'static str;
     /// Numbers per entity.
     fn width(&self) -> usize;
-    /// All batches; a batch's place among them is its number.
+    /// All batches; the position of a batch in the list is its number.
     fn batches(&self) -> Vec<EntityBatch>;
     fn encode(&self, batch: &EntityBatch) -> Result<Encoded>;
 }
@@ -77,7 +77,7 @@ pub(crate) struct EncodedFeatures {
 }
 
 impl EncodedFeatures {
-    /// The features of so many `entities` before any batch is added: all are absent.
+    /// The features of `entities` entities before any batch is added: all are absent.
     pub(crate) fn empty(entities: usize, width: usize) -> EncodedFeatures {
         let table = FeatureTable::absent(entities, width);
         EncodedFeatures { table, report: DecodeReport::default(), batches: 0 }
@@ -90,8 +90,8 @@ impl EncodedFeatures {
     }
 }
 
-/// Encodes a shard's batches, all of them where there is no shard, and puts them together for so many `entities`. Each is
-/// kept in `folder` as soon as it is encoded; those that are kept there already are read.
+/// Encodes the batches of a shard, or all batches without a shard, and joins them to the features of `entities`
+/// entities. Each batch is kept in `folder` as soon as it is encoded; batches that `folder` already has are read.
 pub(crate) fn encode_all(
     encode: &dyn Encode,
     entities: usize,
@@ -137,9 +137,9 @@ pub(crate) fn encode_all(
     Ok(outcome)
 }
 
-/// Computes `work` of every batch on so many `threads` and hands each batch with its result to `take`, one at a time,
-/// as soon as it is done, in no order: results that waited for a slow batch would be lost with a killed process. Begins
-/// no batch after the first error, nor when a stop was asked for.
+/// Computes `work` of every batch on `threads` threads and hands each batch with its result to `take`, one at a time,
+/// as soon as it is done, in no order: if results waited for a slow batch, a killed process would lose them. Begins no
+/// batch after the first error or after a request to stop.
 pub fn as_done<'b, B: Sync, R: Send>(
     batches: &'b [B],
     threads: usize,
@@ -148,7 +148,7 @@ pub fn as_done<'b, B: Sync, R: Send>(
 ) -> Result<()> {
     let (left, take) = (Mutex::new(batches.iter()), Mutex::new(take));
     let run = || {
-        // One thread per pool: whatever a batch would run in parallel stays on this core.
+        // Each pool has one thread: parallel steps of a batch stay on this core.
         let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build();
         let pool = pool.map_err(|e| Error::new(Kind::Unexpected, "cannot start a thread").because(e))?;
         while let Some(batch) = { lock(&left).next() } {
@@ -170,10 +170,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Has the tensor library use one thread per operation; to be called while there is one thread.
+/// Makes the tensor library use one thread per operation; call it while the program has one thread.
 ///
-/// It offers no call for that. Of its environment variables this one bounds matrix products and element-wise steps
-/// alike (and would pin threads of pools that we do not use to the first core).
+/// The library has no function for this. This one of its environment variables limits matrix products and element-wise
+/// steps alike (it also pins threads of pools that we do not use to the first core).
 #[expect(unsafe_code, reason = "changing the environment is unsafe while other threads run")]
 pub fn one_thread_per_operation() {
     const VARIABLE: &str = "CANDLE_CPU_MASK";

@@ -1,8 +1,8 @@
-//! A checkpoint as Hugging Face's libraries save it: a folder with a configuration, weights, and what else its encoder
-//! needs.
+//! A checkpoint as Hugging Face's libraries save it: a folder with a configuration, weights, and the other files that
+//! its encoder needs.
 //!
-//! Architectures have names of their own for the same sizes, and files leave out what was the default in their time. Both
-//! are made good in the JSON, before it becomes the configuration of a model of candle-transformers.
+//! Architectures use different names for the same sizes, and files leave out values that were defaults when they were
+//! written. Both are corrected in the JSON before it becomes the configuration of a model of candle-transformers.
 
 use candle_core::{DType, Device};
 use candle_nn::{Activation, VarBuilder};
@@ -16,31 +16,31 @@ use std::path::{Path, PathBuf};
 use crate::plain;
 use crate::text::TOKENIZER;
 
-/// The configuration of every checkpoint.
+/// The configuration file of every checkpoint.
 pub(crate) const CONFIG: &str = "config.json";
-/// The weights: the first of these that is there.
+/// The weights: the first of these files that exists.
 pub(crate) const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 
-/// The way to a checkpoint's missing tokenizer.
+/// The instruction to make a checkpoint's missing tokenizer.
 pub(crate) const MAKE_TOKENIZER: &str =
     "transformers writes it: AutoTokenizer.from_pretrained(ENCODER).save_pretrained(FOLDER)";
 
-/// Prefixes of an encoder's tensors in checkpoints that have more.
+/// Prefixes of an encoder's tensors in checkpoints that have more than the encoder.
 const PREFIXES: [&str; 9] =
     ["bert", "roberta", "distilbert", "nomic_bert", "model", "vit", "beit", "dinov2", "vision_model"];
 
-/// A folder that has what an encoder is made from.
+/// A folder with the files that an encoder is made from.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
     folder: PathBuf,
     pub(crate) weights: PathBuf,
-    /// Its name and commit on the hub, if it is of there.
+    /// The checkpoint's name and commit on the hub, if it comes from there.
     pub(crate) origin: Option<String>,
 }
 
 impl Checkpoint {
-    /// The checkpoint in `folder`, which has a configuration, weights, and the files called `others`; an error of the kind
-    /// [`Missing`](stage::Kind::Missing) where one of them is not there.
+    /// Opens the checkpoint in `folder`, which has a configuration, weights, and the files called `others`; a missing
+    /// file is an error of the kind [`Missing`](stage::Kind::Missing).
     pub fn open(folder: &Path, others: &[&str]) -> Result<Checkpoint> {
         let required = [CONFIG].iter().chain(others).map(|name| folder.join(name));
         if let Some(path) = required.into_iter().find(|path| !path.is_file()) {
@@ -59,8 +59,8 @@ impl Checkpoint {
         Some(self.path(name)).filter(|path| path.is_file())
     }
 
-    /// The configuration, complete, and the weights as `f32`, on a device. Tensors of an encoder have a prefix in a checkpoint
-    /// that has more than the encoder. An output that the architecture does not have is refused.
+    /// Loads the complete configuration, and the weights as `f32` on a device. In a checkpoint that has more than the
+    /// encoder, the encoder's tensors have a prefix. An output that the architecture does not have is refused.
     pub(crate) fn load<A: Architecture>(
         &self,
         output: A::Output,
@@ -74,7 +74,7 @@ impl Checkpoint {
             return Err(Error::usage(message).at(path).hint(format!("it has {}", json!(outputs))));
         }
         let bytes = std::fs::metadata(&self.weights).map_err(|e| Error::io(&self.weights, e))?.len();
-        // Tensors, and one at a time once more in another order.
+        // Memory for all tensors, and for a copy of one at a time in another order.
         stage::resources::require_memory(2 * bytes, "loading the encoder", "take a smaller encoder")?;
         let is_pickle = self.weights.extension().is_some_and(|extension| extension == "bin");
         let opened = if is_pickle { pickled(&self.weights, device) } else { mapped(&self.weights, device) };
@@ -106,21 +106,21 @@ fn missing(path: PathBuf, others: &[&str]) -> Error {
     reason = "candle reads a mapped file; mapping is unsafe while others could cut the file short"
 )]
 fn mapped(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'static>> {
-    // SAFETY: the map lives as long as the loading of a model does. Checkpoints are written once and not changed.
+    // SAFETY: the map lives as long as a model is being loaded. Checkpoints are written once and not changed.
     unsafe { VarBuilder::from_mmaped_safetensors(&[path], DType::F32, device) }
 }
 
-/// Reads what `torch.save` wrote, by candle's reader, which describes and never calls.
+/// Reads a file of `torch.save` with candle's reader, which only describes objects and never calls Python.
 fn pickled(path: &Path, device: &Device) -> candle_core::Result<VarBuilder<'static>> {
-    // It takes some lists of arguments apart without counting them first.
+    // candle's reader unpacks some lists of arguments without checking their length.
     let read = stage::caught(|| VarBuilder::from_pth(path, DType::F32, device));
     read.unwrap_or_else(|| candle_core::bail!("a damaged PyTorch file"))
 }
 
-/// The largest size that is believed: memory is reserved for it before the weights show that it is wrong.
+/// The largest accepted size: memory is reserved for a size before the weights show that it is wrong.
 const MAX_SIZE: u64 = 1 << 20;
 
-/// Keys, each with where else its value may stand; the first that is there counts.
+/// Keys, each with other places where its value may stand; the first that exists counts.
 const NAMES: [(&str, &[&str]); 16] = [
     ("hidden_size", &["/dim", "/n_embd"]),
     ("num_hidden_layers", &["/n_layers", "/n_layer"]),
@@ -132,7 +132,7 @@ const NAMES: [(&str, &[&str]); 16] = [
     ("global_rope_theta", &["/rope_parameters/full_attention/rope_theta"]),
     ("local_rope_theta", &["/rope_parameters/sliding_attention/rope_theta"]),
     ("rotary_emb_base", &["/rope_parameters/rope_theta"]),
-    // candle-transformers' NomicBERT has the older names.
+    // candle-transformers' NomicBERT uses the older names.
     ("n_embd", &["/hidden_size"]),
     ("n_layer", &["/num_hidden_layers"]),
     ("n_head", &["/num_attention_heads"]),
@@ -141,7 +141,7 @@ const NAMES: [(&str, &[&str]); 16] = [
     ("layer_norm_epsilon", &["/layer_norm_eps"]),
 ];
 
-/// Keys whose value is a whole number from 1 on, where they are there.
+/// Keys whose value, if it exists, is a whole number from 1.
 const SIZES: [&str; 9] = [
     "vocab_size",
     "hidden_size",
@@ -157,16 +157,16 @@ const SIZES: [&str; 9] = [
 /// The architectures of one kind of encoder, by their `model_type`.
 pub(crate) trait Architecture: Copy + DeserializeOwned {
     type Output: PartialEq + Serialize + 'static;
-    /// The one of a configuration that names none.
+    /// The architecture of a configuration that names none.
     const USUAL: &str;
-    /// The values of what a configuration leaves out, where they are not those of [`base`].
+    /// The values that a configuration leaves out, where they differ from those of [`base`].
     fn defaults(self) -> Value;
     /// A tensor that every checkpoint of this architecture has.
     fn probe(self) -> &'static str;
     fn outputs(self) -> &'static [Self::Output];
 }
 
-/// The values of a base-sized BERT or ViT, and keys that candle-transformers requires and does not use.
+/// The values of a base-sized BERT or ViT, and keys that candle-transformers requires but does not use.
 fn base() -> Value {
     json!({
         "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
@@ -176,7 +176,7 @@ fn base() -> Value {
     })
 }
 
-/// A configuration in which nothing is left out.
+/// A configuration in which no value is missing.
 #[derive(Clone, Debug)]
 pub(crate) struct Config<A> {
     pub(crate) architecture: A,
@@ -184,7 +184,7 @@ pub(crate) struct Config<A> {
 }
 
 impl<A: Architecture> Config<A> {
-    /// Completes what a file says; of a model of images and texts it takes the half that sees images.
+    /// Completes the values of a file; of a model of images and texts, it takes the half for images.
     pub(crate) fn new(file: &Value) -> Result<Self> {
         let name = file.get("model_type").cloned().unwrap_or(A::USUAL.into());
         let architecture: A = serde_json::from_value(name)
@@ -225,12 +225,12 @@ impl<A: Architecture> Config<A> {
         }
     }
 
-    /// A size; 0 where it is not there.
+    /// A size; 0 if the key is missing.
     pub(crate) fn size(&self, name: &str) -> usize {
         self.number(name)
     }
 
-    /// A number of any type; 0 where it is not there.
+    /// A number of any type; 0 if the key is missing.
     pub(crate) fn number<T: DeserializeOwned + Default>(&self, name: &str) -> T {
         T::deserialize(&self.values[name]).unwrap_or_default()
     }
@@ -255,7 +255,7 @@ impl<A: Architecture> Config<A> {
             .map_err(|e| candle_core::Error::msg(format!("{CONFIG}: hidden_act: {e}")))
     }
 
-    /// Refuses any other value than one of these, which the model of candle-transformers computes.
+    /// Refuses any value but the `known` ones, which the model of candle-transformers computes.
     pub(crate) fn require(&self, name: &str, known: &[Value]) -> candle_core::Result<()> {
         match &self.values[name] {
             value if value.is_null() || known.contains(value) => Ok(()),
@@ -274,7 +274,7 @@ mod tests {
     use recipe::{ImageOutput, TextOutput};
     use stage::Kind;
 
-    /// The error of a tiny encoder, of texts or of images, with changes to its configuration.
+    /// The error of loading a tiny text or image encoder with changes to its configuration.
     fn error_of(is_text: bool, changes: &Value, weights: &str) -> String {
         let dir = tempfile::tempdir().unwrap();
         let mut config = json!({
@@ -294,7 +294,7 @@ mod tests {
         format!("{error}: {}", std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default())
     }
 
-    /// Weights without a tensor.
+    /// A weights file without a tensor.
     const EMPTY: &str = "\u{8}\0\0\0\0\0\0\0{}      ";
 
     #[test]
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn what_a_published_file_leaves_out_is_as_its_architecture_has_it() {
-        // google/siglip-base-patch16-224, but for its texts.
+        // google/siglip-base-patch16-224, without its part for texts.
         let siglip =
             json!({ "model_type": "siglip", "vision_config": { "model_type": "siglip_vision_model" } });
         let config = Config::<ImageArchitecture>::new(&siglip).unwrap();
@@ -371,7 +371,7 @@ mod tests {
         let config = Config::<TextArchitecture>::new(&distilbert).unwrap();
         assert_eq!((config.size("num_hidden_layers"), config.size("type_vocab_size")), (6, 1));
         assert_eq!(config.value("layer_norm_eps"), 1e-12);
-        // FacebookAI/roberta-base: positions behind the padding's.
+        // FacebookAI/roberta-base: positions begin after the padding's.
         let roberta = json!({ "model_type": "roberta", "max_position_embeddings": 514, "pad_token_id": 1 });
         assert_eq!(Config::<TextArchitecture>::new(&roberta).unwrap().max_tokens(), 512);
     }

@@ -14,16 +14,16 @@ pub struct Arguments {
     /// Only this modality of the recipe's [features] (repeatable) [default: all]
     #[arg(long, value_name = "M")]
     pub(crate) modality: Vec<Modality>,
-    /// Text encoder where the recipe names none: a folder with config.json, tokenizer.json and model.safetensors of a BERT,
-    /// RoBERTa, DistilBERT, ModernBERT or NomicBERT, OWNER/NAME[@REVISION] on the Hugging Face hub, or `random` [default:
-    /// google-bert/bert-base-uncased]
+    /// Text encoder where the recipe names none: a folder with config.json, tokenizer.json and model.safetensors of a
+    /// BERT, RoBERTa, DistilBERT, ModernBERT or NomicBERT, OWNER/NAME[@REVISION] on the Hugging Face hub, or `random`
+    /// [default: google-bert/bert-base-uncased]
     #[arg(long, value_name = "MODEL", env = "DSOM_TEXT_MODEL")]
     pub(crate) text_model: Option<String>,
-    /// Image encoder where the recipe names none: the same of a ViT, BEiT, DINOv2, CLIP or SigLIP, without a tokenizer
-    /// [default: google/vit-base-patch16-224]
+    /// Image encoder where the recipe names none: as for --text-model, but a ViT, BEiT, DINOv2, CLIP or SigLIP and
+    /// without a tokenizer [default: google/vit-base-patch16-224]
     #[arg(long, value_name = "MODEL", env = "DSOM_IMAGE_MODEL")]
     pub(crate) image_model: Option<String>,
-    /// Image folder, where it is not the one that the graph's stage.json names
+    /// Image folder, if it is not the one that the graph's stage.json names
     #[arg(long, value_name = "DIR")]
     pub(crate) images: Option<PathBuf>,
     /// Shares of the work.
@@ -32,12 +32,12 @@ pub struct Arguments {
     /// Write the features to DIR/MODALITY.parquet as well, for other programs
     #[arg(long, value_name = "DIR", conflicts_with = "shard")]
     pub(crate) export: Option<PathBuf>,
-    /// Refuse an image that cannot be decoded; without it, it is named and counted as absent
+    /// Refuse an image that cannot be decoded; without --strict, the image is named and counted as absent
     #[arg(long)]
     pub(crate) strict: bool,
 }
 
-/// Runs the program, and gives its exit code.
+/// Runs the program and returns its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     crate::batch::one_thread_per_operation();
     program::main(&arguments.common, || crate::work::run(&arguments))

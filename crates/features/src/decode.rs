@@ -1,11 +1,11 @@
-//! Image files become upright RGB images, whatever the web has put into them.
+//! Image files become upright RGB images, whatever kind of file the web delivers.
 //!
-//! Colours are converted as Pillow's `convert("RGB")` does, on which the published encoders' preparation rests: grey is
-//! repeated, alpha is dropped (nothing is laid under it), a palette is looked up, CMYK is multiplied out, a colour
-//! profile is ignored. Of an animation the first frame counts. Two things are unlike there: of 16 bits the upper 8 are
-//! kept, where Pillow takes what is above 255 for white; and an image is turned upright as its EXIF orientation says.
+//! Colours are converted as Pillow's `convert("RGB")` does, which published encoders rely on: grey is repeated, alpha
+//! is dropped (no background is put under it), a palette is looked up, CMYK is multiplied out, a colour profile is
+//! ignored. Only the first frame of an animation counts. Two things differ from Pillow: the upper 8 of 16 bits are
+//! kept, where Pillow takes values above 255 as white; and an image is turned upright as its EXIF orientation says.
 //!
-//! A file that cannot be decoded gets a reason, never a panic and never an allocation that the limits do not bound:
+//! A file that cannot be decoded gets a reason. It never causes a panic or an allocation beyond the limits:
 //!
 //! | file | gets |
 //! |---|---|
@@ -49,11 +49,11 @@ use std::path::{Path, PathBuf};
 const MAX_FILE: u64 = 256 << 20;
 /// The largest height or width of an image that is decoded, in pixels.
 const MAX_SIDE: u32 = 20_000;
-/// The most pixels of an image that is decoded.
+/// The largest number of pixels of an image that is decoded.
 const MAX_PIXELS: u64 = 1 << 26;
 /// The system's number for a loop of links (`ELOOP`), which has no [`std::io::ErrorKind`] yet.
 const LOOP: i32 = if cfg!(target_os = "linux") { 40 } else { 62 };
-/// The formats that are decoded; the workspace's `image` is built with these.
+/// The formats that are decoded; the workspace builds `image` with them.
 const FORMATS: [ImageFormat; 4] = [ImageFormat::Jpeg, ImageFormat::Png, ImageFormat::WebP, ImageFormat::Gif];
 
 /// The folder of a dataset's images; nothing outside it is read.
@@ -64,14 +64,14 @@ pub struct ImageFolder {
 }
 
 impl ImageFolder {
-    /// The folder `path`; an error where it cannot be resolved.
+    /// Opens the folder `path`; a path that cannot be resolved is an error.
     pub fn open(path: &Path) -> Result<ImageFolder> {
         let real = path.canonicalize().map_err(|e| Error::io(path, e))?;
         Ok(ImageFolder { path: path.to_owned(), real })
     }
 
-    /// Reads the file at `relative`; the inner error says why it is not an image of this folder. Where reading fails, it is not
-    /// known what the image would have been: an error of the kind [`Io`](stage::Kind::Io).
+    /// Reads the file at `relative`; the inner error says why it is not an image of this folder. If reading fails, the
+    /// content stays unknown: the outer error is of the kind [`Io`](stage::Kind::Io).
     pub fn read(&self, relative: &str) -> Result<Result<Vec<u8>, String>> {
         use std::io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
         let path = self.path.join(relative);
@@ -89,7 +89,7 @@ impl ImageFolder {
         if !real.starts_with(&self.real) {
             return Ok(Err("a link that leads out of the image folder".to_owned()));
         }
-        // Asked before opening: opening a pipe waits for somebody to write to it.
+        // The type is checked before opening: opening a pipe waits until another program writes to it.
         let metadata = std::fs::metadata(&real)?;
         if !metadata.is_file() {
             return Ok(Err("not a file".to_owned()));
@@ -103,7 +103,7 @@ impl ImageFolder {
     }
 }
 
-/// The image in `bytes`, turned by its EXIF orientation; or why it cannot be decoded.
+/// Decodes the image in `bytes`, turned by its EXIF orientation; the error is the reason why it cannot be decoded.
 pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     if bytes.is_empty() {
         return Err("an empty file".to_owned());
@@ -115,13 +115,13 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, String> {
     if format == ImageFormat::Jpeg && !jpeg_ends(bytes) {
         return Err("a JPEG file that ends before the image does".to_owned());
     }
-    // A panic in a decoder is one unreadable file.
+    // A panic in a decoder makes only this file unreadable.
     stage::caught(|| decode_as(format, bytes)).unwrap_or_else(|| Err("the decoder panicked".to_owned()))
 }
 
 fn decode_as(format: ImageFormat, bytes: &[u8]) -> Result<RgbImage, String> {
     let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
-    // Only memory, 8 bytes for every pixel: the sides are compared here, where both are at hand for the message.
+    // Only memory is limited, to 8 bytes per pixel. The sides are compared here, where the message can name both.
     let mut limits = Limits::no_limits();
     limits.max_alloc = Some(8 * MAX_PIXELS);
     reader.limits(limits);
@@ -141,10 +141,10 @@ fn decode_as(format: ImageFormat, bytes: &[u8]) -> Result<RgbImage, String> {
     Ok(image.into_rgb8())
 }
 
-/// Returns whether a JPEG file has the marker of its end. Decoders fill up what is missing with grey and say nothing.
+/// Returns whether a JPEG file has its end marker. Decoders fill missing parts with grey and report nothing.
 ///
-/// Segments are skipped by their lengths (a thumbnail in one has an end of its own); in the coded data after a start
-/// of scan, an `ff` that is not the first byte of a marker is followed by 0.
+/// Segments are skipped by their lengths (a thumbnail in a segment has an end marker of its own). In the coded data
+/// after a start of scan, an `ff` that does not begin a marker is followed by 0.
 fn jpeg_ends(bytes: &[u8]) -> bool {
     const RESTARTS: std::ops::RangeInclusive<u8> = 0xd0..=0xd7;
     let mut rest = bytes.get(2..).unwrap_or_default();
@@ -162,7 +162,7 @@ fn jpeg_ends(bytes: &[u8]) -> bool {
                 rest = after.get(length.max(2)..).unwrap_or_default();
             }
             _ if scanning => rest = &rest[1..],
-            // Neither a marker nor coded data: the decoder shall judge.
+            // Neither a marker nor coded data: the decoder decides.
             _ => return true,
         }
     }

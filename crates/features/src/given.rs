@@ -1,4 +1,4 @@
-//! Given features: rows that somebody else made find their entities.
+//! Given features: rows from another program are assigned to entities.
 //!
 //! | file | rows |
 //! |---|---|
@@ -6,12 +6,12 @@
 //! | `.npz`, `.safetensors` | the array with two axes, or one array per entity key |
 //! | `.pth`, `.pt`, `.pkl` | what `torch.save` writes of a tensor or a dictionary with tensors; nothing is executed |
 //!
-//! Lists of visual words (module `words`) become rows by the words' vectors.
+//! Lists of visual words (module `words`) become rows through the words' vectors.
 //!
-//! Texts beside a matrix, one for each row, are its keys; whole numbers beside it, which may be ids of another graph, and
-//! anything else of as many items, are refused.
+//! Texts beside a matrix, one for each row, are the keys of the rows. Whole numbers beside it, which may be ids of
+//! another graph, are refused, and so is any other array or list with one item per row.
 //!
-//! HDF5 is not read: the pure Rust readers of it are young, and the C library is a dependency we do without.
+//! HDF5 is not read: its readers in pure Rust are young, and this crate avoids the dependency on the C library.
 
 use candle_core::safetensors::{BufferedSafetensors, Load};
 use candle_core::{DType, Device, Tensor};
@@ -43,32 +43,32 @@ const FORMATS: &str = ".npy, .npz, .safetensors, and .pth, .pt or .pkl as torch.
 /// The rows that a file holds.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GivenRows {
-    /// The rows' entities by key; where it is empty, rows are in an order that somebody else knows.
+    /// The key of each row's entity; if empty, the file does not name the rows' entities.
     pub keys: Vec<String>,
     /// The number of rows.
     pub count: usize,
-    /// Numbers in each.
+    /// The count of numbers in each row.
     pub width: usize,
     /// `(row, width)`, all finite.
     pub values: Vec<f32>,
 }
 
-/// The rows of a file that are asked for.
+/// The selection of rows from a file.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wanted<'a> {
-    /// The tensor's name; the only one with two axes where it is left out.
+    /// The tensor's name; without a name, the only tensor with two axes.
     pub tensor: Option<&'a str>,
-    /// True if the recipe names the rows' entities: then nothing beside the rows is taken for their keys.
+    /// True if the recipe names the rows' entities: then nothing else in the file is taken for their keys.
     pub keyed: bool,
 }
 
 type ReadArray = Box<dyn FnMut(&str) -> Result<Array>>;
 
-/// An open file, of whose tensors only the names and shapes have been read.
+/// An open file; only the names and shapes of its tensors have been read.
 struct Tensors {
     /// Names and shapes, sorted by name.
     pub list: Vec<(String, Vec<usize>)>,
-    /// Lists and dictionaries beside the tensors, with their number of items.
+    /// Lists and dictionaries beside the tensors, with their numbers of items.
     pub lists: Vec<(String, Option<usize>, Array)>,
     pub read: ReadArray,
 }
@@ -76,11 +76,11 @@ struct Tensors {
 enum Array {
     Numbers(Tensor),
     Texts(Vec<String>),
-    /// Anything else, with the error that it is where it is needed.
+    /// Anything else, with the error to report if the array is needed.
     Unread(Error),
 }
 
-/// Reads the rows in `path`; its extension says the format, and others are errors of the kind [`Usage`](stage::Kind::Usage).
+/// Reads the rows in `path` by its extension; others are errors of the kind [`Usage`](stage::Kind::Usage).
 pub fn read(path: &Path, wanted: Wanted) -> Result<GivenRows> {
     open(path, wanted).and_then(|tensors| rows(tensors, wanted)).and_then(finite).map_err(|e| e.at(path))
 }
@@ -110,8 +110,8 @@ fn require_memory(bytes: u64) -> Result<()> {
     stage::resources::require_memory(bytes, "reading the features", knob)
 }
 
-/// The rows of the tensor that is wanted; without its name those of the only one with two axes, or one row from each where
-/// all have one axis and are named like entities. Texts that stand beside a matrix, one for each row, are its keys.
+/// The rows of the wanted tensor. Without a name, the rows of the only tensor with two axes, or one row from each
+/// tensor if all have one axis and are named like entities. Texts beside a matrix, one for each row, are its keys.
 fn rows(tensors: Tensors, wanted: Wanted) -> Result<GivenRows> {
     let list = tensors.list.clone();
     if list.is_empty() {
@@ -152,7 +152,7 @@ fn matrix(mut tensors: Tensors, name: &str, shape: &[usize], keyed: bool) -> Res
     Ok(GivenRows { keys, count, width, values: numbers(&mut tensors.read, name)? })
 }
 
-/// The numbers of a tensor, its last axis fastest.
+/// The numbers of a tensor; the last axis varies fastest.
 fn numbers(read: &mut ReadArray, name: &str) -> Result<Vec<f32>> {
     let numbers = match read(name)? {
         Array::Numbers(numbers) => numbers,
@@ -171,7 +171,7 @@ fn numbers(read: &mut ReadArray, name: &str) -> Result<Vec<f32>> {
     flat.map_err(unread)
 }
 
-/// The keys of the `count` rows in the tensor `rows` that stand beside it; none where nothing there names them.
+/// The keys beside the tensor `rows`, which has `count` rows; empty if nothing beside it names the rows.
 fn keys_beside(tensors: &mut Tensors, rows: &str, count: usize) -> Result<Vec<String>> {
     let lists = std::mem::take(&mut tensors.lists).into_iter();
     let mut labels: Vec<(String, Array)> =
@@ -198,8 +198,8 @@ fn keys_beside(tensors: &mut Tensors, rows: &str, count: usize) -> Result<Vec<St
 }
 
 impl Array {
-    /// Tells whether these, one for each row, may say whose the rows are. Numbers with a fraction, ids that count up and masks
-    /// of zeros and ones do not.
+    /// Returns whether this array, with one item for each row, may name the rows' entities. Numbers with a fraction,
+    /// ids that count up, and masks of zeros and ones do not.
     fn may_name_rows(&self) -> bool {
         let Array::Numbers(numbers) = self else { return true };
         let numbers = numbers.to_dtype(DType::F64).and_then(|numbers| numbers.flatten_all()?.to_vec1());
@@ -251,14 +251,14 @@ fn finite(rows: GivenRows) -> Result<GivenRows> {
     })
 }
 
-/// Requires the memory for tensors of these shapes: 64 bits for each number as stored and again in a tensor, 32 bits twice.
+/// Requires memory for tensors of these shapes: 64 bits per number as stored, 64 more in a tensor, and 32 bits twice.
 fn require_memory_for<'a>(shapes: impl IntoIterator<Item = &'a [usize]>) -> Result<()> {
     let counts =
         shapes.into_iter().map(|shape| shape.iter().fold(1, |count, axis| axis.saturating_mul(count)));
     require_memory(counts.fold(0, usize::saturating_add).saturating_mul(24) as u64)
 }
 
-/// The bytes of numbers of `size` bytes each, the lowest first.
+/// The bytes of numbers of `size` bytes each, lowest byte first.
 fn little_endian(bytes: &[u8], size: usize, is_big_endian: bool) -> Cow<'_, [u8]> {
     if !is_big_endian {
         return bytes.into();
@@ -266,7 +266,7 @@ fn little_endian(bytes: &[u8], size: usize, is_big_endian: bool) -> Cow<'_, [u8]
     bytes.chunks_exact(size).flat_map(|one| one.iter().rev()).copied().collect()
 }
 
-/// The tensor of these bytes, the lowest of each number first.
+/// The tensor of these bytes; the lowest byte of each number comes first.
 fn tensor(bytes: &[u8], dtype: DType, shape: &[usize]) -> Result<Tensor> {
     Tensor::from_raw_buffer(bytes, dtype, shape, &Device::Cpu).map_err(unread)
 }
@@ -312,7 +312,7 @@ fn metadata(bytes: &[u8]) -> Vec<(String, Option<usize>, Array)> {
 
 type Archive = ZipArchive<BufReader<File>>;
 
-/// Opens the zip archive at `path`; `damaged` is the error where it is none.
+/// Opens the zip archive at `path`; `damaged` makes the error if the file is not one.
 fn open_archive(path: &Path, damaged: impl Fn() -> Error) -> Result<Archive> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
     ZipArchive::new(BufReader::new(file)).map_err(|e| damaged().because(e))
@@ -323,31 +323,31 @@ fn members(archive: &Archive) -> Vec<String> {
     archive.file_names().filter_map(|name| Some(name.ok()?.into_owned())).collect()
 }
 
-/// The content of a member of an archive, up to so many bytes.
+/// The content of an archive's member, up to `most` bytes.
 fn member(archive: &mut Archive, name: &str, most: u64) -> ZipResult<Vec<u8>> {
     let mut bytes = Vec::new();
     archive.by_name(name)?.take(most).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 
-/// The way from rows to their entities.
+/// The rules that assign rows to entities.
 #[derive(Clone, Copy, Debug)]
 pub struct Mapping<'a> {
     /// The file that names the rows: line i has the key of row i's entity.
     pub keys: Option<&'a Path>,
-    /// The treatment of a key that no entity has.
+    /// The treatment of a key that belongs to no entity.
     pub unknown: UnknownKeys,
-    /// True if a row of zeros says that its entity has no features.
+    /// True if a row of zeros means that its entity has no features.
     pub zero_is_absent: bool,
 }
 
-/// Gives entities the rows that were read from `file`.
+/// Assigns the rows of `file` to entities.
 ///
-/// Rows are named by their file (one tensor per key), by `mapping.keys`, or by nobody: then row i is entity i. Entities
-/// that nobody names are absent.
+/// The keys of the rows come from their file (one tensor per key) or from `mapping.keys`; without keys, row i belongs
+/// to entity i. Entities without a row are absent.
 ///
 /// # Errors
-/// [`stage::Kind::Data`] where the numbers of rows differ, a key is unknown or twice there, or no entity has features.
+/// [`stage::Kind::Data`] if the number of rows is wrong, a key is unknown or repeated, or no entity has features.
 pub fn join(rows: &GivenRows, file: &Path, mapping: Mapping, entities: &[Entity]) -> Result<FeatureTable> {
     let owners = owners(rows, file, mapping, entities)?;
     let mut table = FeatureTable::absent(entities.len(), rows.width);
@@ -400,7 +400,7 @@ fn require_same(rows: &GivenRows, file: &Path, count: usize, whose: &str) -> Res
     Err(error.hint("name the rows' entities with `keys` in the recipe"))
 }
 
-/// The entity of each key; `place` says where key number i stands.
+/// Finds the entity of each key; `place` says where key number i stands.
 fn find(
     keys: &[impl AsRef<str>],
     entities: &[Entity],

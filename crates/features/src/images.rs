@@ -1,8 +1,8 @@
 //! Images of entities become features.
 //!
-//! An entity's row is the mean over its images that can be decoded; without one it is absent. The same bytes twice
-//! among its images are one image, and entities that have nothing but the same image are counted: a placeholder that a
-//! site shows where it has no picture is found this way.
+//! An entity's row is the mean over its images that can be decoded; an entity without such an image is absent. Files
+//! with the same bytes among an entity's images count as one image. Entities whose only image is shared with others are
+//! counted: this finds a placeholder that a site shows where it has no picture.
 
 use candle_core::{Device, Module, Tensor};
 use candle_nn::{Func, func};
@@ -27,7 +27,7 @@ pub(crate) mod models;
 
 use models::{ImageArchitecture, cells};
 
-/// Refuses images that lie outside the image folder; names the entity's row.
+/// Refuses images that lie outside the image folder; the error names the entity's row.
 pub(crate) fn require_inside(entities: &[Entity]) -> Result<()> {
     for (i, entity) in (0..).zip(entities) {
         if let Some(path) = entity.images.iter().find(|path| !stays_inside(path)) {
@@ -41,7 +41,7 @@ fn stays_inside(path: &str) -> bool {
     Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
-/// Entities in groups of at least `batch` images, but for the last; an entity's images stay together.
+/// Groups of entities with at least `batch` images each, except the last group; an entity's images stay together.
 fn batches(entities: &[Entity], batch: usize) -> Vec<EntityBatch> {
     let mut batches: Vec<EntityBatch> = Vec::new();
     for (i, Entity { images, .. }) in entities.iter().enumerate().filter(|(_, e)| !e.images.is_empty()) {
@@ -60,7 +60,7 @@ pub(crate) struct ImageWork<'a> {
     pub entities: &'a [Entity],
     pub folder: ImageFolder,
     pub encoder: ImageEncoder,
-    /// Images that are encoded together, at most.
+    /// The largest number of images that are encoded together.
     pub batch: usize,
     /// Makes an image that cannot be decoded an error.
     pub strict: bool,
@@ -81,7 +81,7 @@ impl Encode for ImageWork<'_> {
 
     fn encode(&self, batch: &EntityBatch) -> Result<Encoded> {
         let mut report = DecodeReport::default();
-        // The entities of images, of which the last ones wait to be encoded together.
+        // The entity of each image; the last images wait to be encoded together.
         let (mut owners, mut waiting, mut vectors) = (Vec::new(), Vec::new(), Vec::new());
         for entity in &batch.entities {
             let mut seen = HashSet::new();
@@ -116,16 +116,16 @@ impl Encode for ImageWork<'_> {
     }
 }
 
-/// The digest of a file and, where it is not among those `seen`, the image in it.
+/// The digest of a file, and the decoded image if the digest is not among those `seen`.
 fn once(bytes: &[u8], seen: &mut HashSet<String>) -> Result<(String, Option<RgbImage>), String> {
-    // Half of it: enough to tell files apart, and many are kept.
+    // Half of the digest is enough to tell files apart, and saves memory where there are many.
     let digest = stage::files::digest_of(bytes)[..32].to_owned();
     let image = if seen.contains(&digest) { None } else { Some(decode(bytes)?) };
     seen.insert(digest.clone());
     Ok((digest, image))
 }
 
-/// The mean of so many vectors, which lie one after the other.
+/// The mean of `count` vectors, which lie one after the other.
 pub(crate) fn mean(vectors: &[f32], count: usize) -> Vec<f32> {
     let width = vectors.len() / count;
     let columns = (0..width).map(|column| vectors.iter().skip(column).step_by(width));
@@ -135,7 +135,7 @@ pub(crate) fn mean(vectors: &[f32], count: usize) -> Vec<f32> {
 /// The number of unreadable images that are named in the log and in `stage.json`.
 const MAX_NAMED: usize = 20;
 
-/// The error that an image which cannot be decoded is with `--strict`.
+/// The error that `--strict` makes of an image that cannot be decoded.
 pub(crate) fn unreadable(reason: &str) -> Error {
     Error::data(format!("unreadable image: {reason}"))
         .hint("replace or remove it and import again; without --strict it is counted as absent")
@@ -143,9 +143,9 @@ pub(crate) fn unreadable(reason: &str) -> Error {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct DecodeReport {
-    /// Files that were decoded: the entity, the digest, the path.
+    /// The entity, digest and path of each decoded file.
     pub read: Vec<(usize, String, String)>,
-    /// Files that cannot be decoded: paths and reasons.
+    /// The path of each file that cannot be decoded, and the reason.
     pub unreadable: Vec<(String, String)>,
 }
 
@@ -155,7 +155,7 @@ impl DecodeReport {
         self.unreadable.extend(other.unreadable);
     }
 
-    /// The digests of each entity's images, each once.
+    /// The digests of each entity's images without repetition, and a path of each.
     fn own(&self) -> BTreeMap<usize, BTreeMap<&str, &str>> {
         let mut own: BTreeMap<usize, BTreeMap<&str, &str>> = BTreeMap::new();
         for (entity, digest, path) in &self.read {
@@ -164,8 +164,8 @@ impl DecodeReport {
         own
     }
 
-    /// The entities that have no image but one, which others have as well: how many, how many of them have the most frequent
-    /// one, and its path.
+    /// The entities whose only image is also the only image of others: their number, the number of those that have the
+    /// most frequent such image, and a path of that image.
     fn shared(&self) -> Option<(usize, usize, &str)> {
         let own = self.own();
         let mut owners: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
@@ -177,7 +177,7 @@ impl DecodeReport {
         Some((owners.values().map(Vec::len).sum(), most.len(), most[0]))
     }
 
-    /// Refuses images of which not one can be decoded; where it is `strict`, those of which any cannot.
+    /// Refuses a list of images of which none can be decoded; if `strict`, a list of which any cannot be decoded.
     pub(crate) fn require(&self, root: &Path, strict: bool) -> Result<()> {
         if self.read.is_empty() {
             let message = format!("none of {} images could be read", self.unreadable.len());
@@ -190,7 +190,7 @@ impl DecodeReport {
         }
     }
 
-    /// The first of the images that cannot be decoded, with their reasons.
+    /// The first images that cannot be decoded, with their reasons.
     fn named(&self) -> Vec<String> {
         let sorted = BTreeSet::from_iter(&self.unreadable);
         sorted.into_iter().take(MAX_NAMED).map(|(path, reason)| format!("{path}: {reason}")).collect()
@@ -209,7 +209,7 @@ impl DecodeReport {
         })
     }
 
-    /// Warns of entities that have nothing but the same image, and names the images that cannot be decoded: the first in
+    /// Warns of entities that have only the same image, and names the images that cannot be decoded: the first ones in
     /// the log, all of them in `unreadable.tsv`.
     pub(crate) fn write(&self, work: &Work, modality: &Modality) -> Result<()> {
         if let Some((entities, most, example)) = self.shared() {
@@ -226,7 +226,7 @@ impl DecodeReport {
         if count > MAX_NAMED {
             tracing::warn!("{modality}: {count} images are unreadable, see {}", path.display());
         }
-        // Each is one field of one line, whatever a decoder says.
+        // Each text is one field of one line, whatever characters a decoder's message has.
         let lines = BTreeSet::from_iter(&self.unreadable).into_iter().map(|(path, reason)| {
             [path, reason].map(|text| text.replace(['\t', '\n', '\r'], " ")).join("\t") + "\n"
         });
@@ -235,7 +235,7 @@ impl DecodeReport {
     }
 }
 
-/// Images that go through the layers together on the CPU: more no longer fit the caches.
+/// The number of images that go through the layers together on the CPU: more images no longer fit the caches.
 const CPU_IMAGES: usize = 2;
 
 /// An image encoder in `f32`, with the preparation that it was trained with. It never changes, so threads share it.
@@ -248,7 +248,7 @@ pub struct ImageEncoder {
 }
 
 impl ImageEncoder {
-    /// The encoder of a checkpoint, or else a small one with weights drawn from `seed`.
+    /// The encoder of a checkpoint, or without one a small encoder with weights drawn from `seed`.
     pub(crate) fn open(
         checkpoint: Option<&Checkpoint>,
         output: ImageOutput,
@@ -267,8 +267,8 @@ impl ImageEncoder {
         Ok(ImageEncoder { model, head, preparation, width, device: device.clone() })
     }
 
-    /// The encoder of a checkpoint, and what of it shall be the feature; an error of the kind [`Usage`](stage::Kind::Usage)
-    /// where it has not that output.
+    /// Loads the encoder of a checkpoint; `output` says which of its outputs is the feature. An output that the encoder
+    /// lacks is an error of the kind [`Usage`](stage::Kind::Usage).
     pub fn load(checkpoint: &Checkpoint, output: ImageOutput, device: &Device) -> Result<ImageEncoder> {
         let (config, weights) = checkpoint.load::<ImageArchitecture>(output, device)?;
         let preparation = config.preparation(preparation::file(checkpoint)?.as_deref())?;
@@ -280,7 +280,7 @@ impl ImageEncoder {
         loaded.map_err(|e| checkpoint.damaged(e))
     }
 
-    /// Encodes [prepared](crate::preparation) `pixels`, `(image, channel, row, column)`: `(image, width)`, row after row.
+    /// Encodes [prepared](crate::preparation) `pixels`, `(image, channel, row, column)`, to rows `(image, width)`.
     pub fn encode(&self, pixels: &[f32]) -> Result<Vec<f32>> {
         let [rows, columns] = self.preparation.size();
         let one = 3 * rows * columns;

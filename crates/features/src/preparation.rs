@@ -1,9 +1,9 @@
-//! A decoded image becomes the numbers that an encoder sees, as the checkpoint's `preprocessor_config.json` says, or the
-//! `image_processor` in its `processor_config.json`, which newer versions of transformers write and read first: resized, cropped to its centre where it says so, rescaled and normalised.
+//! Decoded images become an encoder's numbers: resized, cropped if the checkpoint says so, rescaled and normalised. The
+//! rules stand in `preprocessor_config.json`, or in the newer `image_processor` of `processor_config.json`, read first.
 //!
-//! Resizing is PIL's: 8-bit, with the filter widened where the image shrinks. `shortest_edge` sizes need a centre crop,
-//! because the encoder takes images of one size only. An image longer than `MAX_RATIO` times its width is cut to that
-//! first, so that a strip of pixels does not grow into gigabytes.
+//! Images are resized as PIL does: in 8 bits, with a wider filter where the image shrinks. `shortest_edge` sizes need a
+//! centre crop, because the encoder takes images of one size only. An image longer than `MAX_RATIO` times its width is
+//! first cut to that length, so that a strip of pixels does not grow into gigabytes.
 
 use fast_image_resize::images::{TypedImage, TypedImageRef};
 use fast_image_resize::pixels::U8x3;
@@ -17,21 +17,21 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::Checkpoint;
 
-/// File in which a checkpoint says how its images are prepared.
+/// The file in which a checkpoint says how its images are prepared.
 pub const FILE: &str = "preprocessor_config.json";
 
-/// File that may say so in its place.
+/// The newer file, which may say how images are prepared in place of `FILE`.
 pub(crate) const PROCESSOR: &str = "processor_config.json";
 
-/// The longest image that is resized by its shortest edge, as length over width.
+/// The largest ratio of length to width of an image that is resized by its shortest edge.
 const MAX_RATIO: u32 = 8;
 
-/// The way from images to pixels.
+/// The steps that turn images into pixels.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preparation {
     resized: Size,
     algorithm: ResizeAlg,
-    /// Height and width of what is cut from the centre.
+    /// Height and width of the part that is cut from the centre.
     crop: Option<[u32; 2]>,
     factor: f32,
     mean: [f32; 3],
@@ -40,17 +40,17 @@ pub struct Preparation {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Size {
-    /// Height and width, whatever the image's own ratio.
+    /// Height and width; the image's own ratio is not kept.
     Exact([u32; 2]),
-    /// The shorter of the two; the ratio is kept.
+    /// The shorter of height and width; the ratio is kept.
     ShortestEdge(u32),
 }
 
-/// The file of a checkpoint in which it says how its images are prepared.
+/// The file of a checkpoint that says how its images are prepared.
 pub(crate) fn file(checkpoint: &Checkpoint) -> Result<Option<PathBuf>> {
     let usual = checkpoint.optional(FILE);
     let Some(path) = checkpoint.optional(PROCESSOR) else { return Ok(usual) };
-    // Older ones are about other things alone.
+    // Older files of this name do not describe images.
     let is_of_images = !read_json::<Value>(&path)?["image_processor"].is_null();
     Ok(if is_of_images { Some(path) } else { usual })
 }
@@ -68,12 +68,12 @@ impl Preparation {
         }
     }
 
-    /// SigLIP's: bicubic.
+    /// The preparation of SigLIP: bicubic.
     pub(crate) fn siglip(size: u32) -> Preparation {
         Preparation { algorithm: ResizeAlg::Convolution(FilterType::CatmullRom), ..Preparation::vit(size) }
     }
 
-    /// CLIP's: resized by the shorter side, cropped to the centre, with the colours of its training images.
+    /// The preparation of CLIP: resized by the shorter side, cropped to the centre, with its training images' colours.
     pub(crate) fn clip(size: u32) -> Preparation {
         Preparation {
             resized: Size::ShortestEdge(size),
@@ -84,7 +84,7 @@ impl Preparation {
         }
     }
 
-    /// DINOv2's: cropped to a smaller part of the centre, with the colours of ImageNet.
+    /// The preparation of DINOv2: cropped to a smaller part of the centre, with the colours of ImageNet.
     pub(crate) fn dinov2() -> Preparation {
         Preparation {
             resized: Size::ShortestEdge(256),
@@ -94,7 +94,7 @@ impl Preparation {
         }
     }
 
-    /// Reads what the file at `path` says; the rest is as `usual`. What is damaged or cannot be followed is an error.
+    /// Reads the file at `path`; `usual` has the missing values. A damaged or unusable file is an error.
     pub fn read(path: &Path, usual: Preparation) -> Result<Preparation> {
         let file: PreparationFile = read_json(path)?;
         let config = file.image_processor.as_deref().unwrap_or(&file);
@@ -106,13 +106,13 @@ impl Preparation {
         self.crop.unwrap_or(self.resized.least()).map(|side| side as usize)
     }
 
-    /// The image as `(channel, row, column)`, as the encoder takes it.
+    /// The pixels of the image as `(channel, row, column)`, the encoder's input.
     pub fn pixels(&self, image: &RgbImage) -> Vec<f32> {
         let (resized, [rows, columns]) = (self.resize(image), self.size());
         let above = (resized.height() as usize - rows) / 2;
         let mut pixels = Vec::with_capacity(3 * rows * columns);
         for channel in 0..3 {
-            // Through a table: a channel has no more than 256 different values.
+            // A table saves work: a channel has no more than 256 different values.
             let table: Vec<f32> = (0..=u8::MAX)
                 .map(|byte| (f32::from(byte) * self.factor - self.mean[channel]) / self.deviation[channel])
                 .collect();
@@ -124,8 +124,8 @@ impl Preparation {
         pixels
     }
 
-    /// The image before it is cropped. Rows come first, then columns, as PIL has it: where a filter overshoots, what lies
-    /// between is cut to 8 bits.
+    /// The resized image before the crop. Rows are resized first, then columns, as PIL does: where the filter
+    /// overshoots, the intermediate values are cut to 8 bits.
     fn resize(&self, image: &RgbImage) -> TypedImage<'static, U8x3> {
         let (width, height) = image.dimensions();
         let (shown_width, shown_height, new_width, new_height) = match self.resized {
@@ -144,10 +144,10 @@ impl Preparation {
             f64::from(shown_width),
             f64::from(shown_height),
         );
-        // Typed, so that code is generated for this kind of pixel alone and not for all twenty: two thirds of this crate's build.
+        // A named type generates code for one kind of pixel, not all twenty: two thirds of this crate's build.
         let mut narrowed = TypedImage::<U8x3>::new(new_width, shown_height);
         let mut resized = TypedImage::<U8x3>::new(new_width, new_height);
-        // It fails for images whose bytes do not fit their size, and for a crop outside: there are none here.
+        // An image fails if its bytes do not fit its size or the crop lies outside it: neither happens here.
         if let Ok(image) = TypedImageRef::<U8x3>::from_buffer(width, height, image.as_raw()) {
             let mut outcome = Resizer::new().resize_typed(&image, &mut narrowed, Some(&rows));
             outcome =
@@ -159,7 +159,7 @@ impl Preparation {
 }
 
 impl Size {
-    /// The height and width that any image has at least.
+    /// The smallest height and width that a resized image can have.
     fn least(self) -> [u32; 2] {
         match self {
             Size::Exact(sides) => sides,
@@ -168,7 +168,7 @@ impl Size {
     }
 }
 
-/// Width and height once the shorter is `edge`: the longer is rounded down, as the processors do.
+/// Width and height after the shorter one becomes `edge`: the longer one is rounded down, as the processors do.
 fn by_shortest_edge(width: u32, height: u32, edge: u32) -> (u32, u32) {
     let (long, short) = (width.max(height), width.min(height).max(1));
     let longer = u64::from(edge) * u64::from(long) / u64::from(short);
@@ -254,7 +254,7 @@ impl PreparationFile {
     }
 }
 
-/// A number per channel; one number stands for all three.
+/// One number for each channel; a single number counts for all three.
 fn channels(name: &str, values: Option<&[f32]>, default: [f32; 3]) -> Result<[f32; 3], String> {
     match values {
         None => Ok(default),
@@ -264,7 +264,7 @@ fn channels(name: &str, values: Option<&[f32]>, default: [f32; 3]) -> Result<[f3
     }
 }
 
-/// PIL's number of a filter.
+/// The filter with PIL's number `resample`.
 fn algorithm(resample: u8) -> Result<ResizeAlg, String> {
     let filter = match resample {
         0 => return Ok(ResizeAlg::Nearest),

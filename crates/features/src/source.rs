@@ -1,7 +1,7 @@
 //! Sources of encoders: a folder, a repository on the Hugging Face hub, or random weights.
 //!
-//! A recipe or a flag names it. `random` is random; what is a folder, begins with `.`, `/` or `~`, or has no or several
-//! slashes is a path; and `owner/name` is on the hub, at the `@revision` that follows it, at `main` without one.
+//! A recipe or a flag names the source. `random` means random weights. An existing folder, and a name that begins with
+//! `.`, `/` or `~` or has no or several slashes, is a path. `owner/name` is on the hub, at `@revision` or else `main`.
 
 use hub::{Hub, Repository, Snapshot, Want};
 use serde::Serialize;
@@ -12,18 +12,18 @@ use std::path::{Path, PathBuf};
 use crate::checkpoint::{CONFIG, Checkpoint, MAKE_TOKENIZER, WEIGHTS};
 use crate::{preparation, text, weights};
 
-/// A kind of encoder, by its input: what those of texts have in common, or those of images.
+/// A kind of encoder by its input: the properties that all text encoders, or all image encoders, share.
 pub struct EncoderKind {
-    /// The default: the paper's encoder, at the commit that its branch has been at since 2024.
+    /// The default: the paper's encoder, at the commit of its branch since 2024.
     pub default: &'static str,
-    /// Files that a checkpoint has beside its configuration and weights.
+    /// Files that a checkpoint has in addition to its configuration and weights.
     required: &'static [&'static str],
     optional: &'static [&'static str],
-    /// The configuration of one with random weights.
+    /// The configuration of an encoder with random weights.
     pub(crate) random: fn() -> Value,
 }
 
-/// Encoders of texts.
+/// The kind of text encoders.
 pub const TEXT: EncoderKind = EncoderKind {
     default: "google-bert/bert-base-uncased@86b5e0934494bd15c9632b12f734a8a67f723594",
     required: &[text::TOKENIZER],
@@ -31,7 +31,7 @@ pub const TEXT: EncoderKind = EncoderKind {
     random: weights::random_text,
 };
 
-/// Encoders of images.
+/// The kind of image encoders.
 pub const IMAGES: EncoderKind = EncoderKind {
     default: "google/vit-base-patch16-224@3f49326eb077187dfe1c2a2bb15fbd74e6ab91e3",
     required: &[],
@@ -60,9 +60,9 @@ impl Named {
 /// A reason why there is nothing to do.
 pub(crate) enum Lack {
     Failed(Error),
-    /// No entity has what the modality is made from.
+    /// No entity has the data that the modality is made from.
     Nothing(&'static str),
-    /// It depends on an encoder of this name, which has not been fetched from the hub.
+    /// The work depends on an encoder of this name, which has not been fetched from the hub.
     Unfetched(String),
 }
 
@@ -73,8 +73,8 @@ impl From<Error> for Lack {
 }
 
 impl EncoderKind {
-    /// The encoder that a modality's section names by `encoder` and `revision`, or else the command line by a flag.
-    /// Where it names an output, the weights cannot be random.
+    /// The encoder that the modality's section names by `encoder` and `revision`, else the encoder of the command
+    /// line's flag. Where the section names an output, the weights cannot be random.
     fn named(
         &self,
         modality: &Modality,
@@ -101,8 +101,8 @@ impl EncoderKind {
         Err(Error::usage(format!("`features.{modality}.revision` {wrong}")))
     }
 
-    /// The checkpoint of the encoder with these names, none where its weights are random. Files that the hub's cache lacks
-    /// are fetched if `fetch` says so; else they are an error.
+    /// Opens the checkpoint of the named encoder; none where its weights are random. Files that the hub's cache lacks
+    /// are fetched if `fetch` is true; else they are an error.
     pub(crate) fn open(
         &self,
         modality: &Modality,
@@ -134,8 +134,8 @@ impl EncoderKind {
         required.chain([Want::required(WEIGHTS)]).chain(optional).collect()
     }
 
-    /// The files that features depend on, with their names in the stage's inputs. The task's `parameters` get what features
-    /// depend on beside these.
+    /// The files that the features depend on, with their names in the stage's inputs. Adds everything else that the
+    /// features depend on to the task's `parameters`.
     pub(crate) fn describe(
         &self,
         checkpoint: Option<&Checkpoint>,
@@ -150,7 +150,7 @@ impl EncoderKind {
         checkpoint.map_or_else(Vec::new, |checkpoint| self.files(checkpoint))
     }
 
-    /// A checkpoint's files, with their names in a stage's inputs.
+    /// The files of a checkpoint, with their names in a stage's inputs.
     pub(crate) fn files(&self, checkpoint: &Checkpoint) -> Vec<(PathBuf, String)> {
         let others = self.required.iter().chain(self.optional).filter_map(|name| checkpoint.optional(name));
         let files = [checkpoint.path(CONFIG), checkpoint.weights.clone()].into_iter().chain(others);
@@ -158,13 +158,13 @@ impl EncoderKind {
     }
 }
 
-/// A file, and its name `within` a stage's inputs.
+/// A file with its name `within` a stage's inputs.
 pub(crate) fn labelled(within: &str, path: PathBuf) -> (PathBuf, String) {
     let label = format!("{within}/{}", path.file_name().unwrap_or_default().display());
     (path, label)
 }
 
-/// Fetches files of a repository; without a connection, those that are cached of a branch will do.
+/// Fetches files of a repository; without a connection, the cached files of a branch are enough.
 fn fetched(hub: &Hub, repository: &Repository, wants: &[Want]) -> Result<Snapshot> {
     match hub.fetch(repository, wants) {
         Err(error) if error.kind() == Kind::Io => {

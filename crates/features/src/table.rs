@@ -1,6 +1,6 @@
-//! The features of one modality: a row per entity, and whether the entity has any.
+//! The features of one modality: a row per entity, and a mark for each entity that has features.
 //!
-//! On disk it is a safetensors file with `features`, f32 `(entity, width)`, and `present`, u8 `(entity)`.
+//! On disk, a table is a safetensors file with `features`, f32 `(entity, width)`, and `present`, u8 `(entity)`.
 
 use arrow::array::{ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, StringArray, UInt32Array};
 use arrow::datatypes::DataType;
@@ -19,28 +19,28 @@ pub const FILE: &str = "features.safetensors";
 /// Feature vectors of all entities.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FeatureTable {
-    /// Numbers per entity.
+    /// The count of numbers per entity.
     pub width: usize,
     /// `(entity, width)`, row after row; zeros where the entity is absent.
     pub values: Vec<f32>,
-    /// `(entity)`: whether the entity has features.
+    /// `(entity)`: true if the entity has features.
     pub present: Vec<bool>,
 }
 
 impl FeatureTable {
-    /// A table in which every one of so many `entities` is absent.
+    /// A table of `entities` entities that are all absent.
     pub fn absent(entities: usize, width: usize) -> Self {
         FeatureTable { width, values: vec![0.0; entities * width], present: vec![false; entities] }
     }
 
-    /// Gives entity `i` its features; `row` has as many numbers as the table is wide.
+    /// Sets the features of entity `i`; `row` has as many numbers as the table is wide.
     pub fn set(&mut self, i: usize, row: &[f32]) {
         self.values[i * self.width..(i + 1) * self.width].copy_from_slice(row);
         self.present[i] = true;
     }
 
-    /// Gives entities their features, `rows` one after the other; an error where there are too few or too many numbers, or an
-    /// entity is beyond the table.
+    /// Sets the features of several entities; `rows` has their rows one after the other. A wrong count of numbers and
+    /// an entity beyond the table are errors.
     pub(crate) fn take(&mut self, entities: &[usize], rows: &[f32]) -> Result<()> {
         if rows.len() != entities.len() * self.width || entities.iter().any(|i| *i >= self.entities()) {
             let message =
@@ -79,7 +79,7 @@ impl FeatureTable {
         present / all
     }
 
-    /// Refuses numbers that are not finite and absent entities whose row is not zero, naming the row.
+    /// Refuses numbers that are not finite and absent entities whose row is not zero; the error names the row.
     pub fn check(&self) -> Result<()> {
         let rows = self.values.chunks_exact(self.width.max(1));
         for (i, (row, present)) in (0..).zip(rows.zip(&self.present)) {
@@ -94,7 +94,7 @@ impl FeatureTable {
         Ok(())
     }
 
-    /// Writes the table to `path`, atomically; the same table gives the same bytes.
+    /// Writes the table to `path` atomically; the same table always gives the same bytes.
     pub fn write(&self, path: &Path, modality: &Modality) -> Result<()> {
         self.check().map_err(|e| e.at(path))?;
         let (entities, bytes) = (self.entities(), self.values.len() * 4);
@@ -107,15 +107,15 @@ impl FeatureTable {
         write_tensors(path, &header, [bytemuck::cast_slice(&self.values), present.as_slice()])
     }
 
-    /// Reads the table of a graph with so many `entities`. A number that is not finite, and the row of an absent entity that is
-    /// not zero, are errors.
+    /// Reads the table of a graph with `entities` entities. A number that is not finite is an error, and so is an
+    /// absent entity whose row is not zero.
     pub fn read(path: &Path, entities: usize) -> Result<FeatureTable> {
         let bytes = read_bytes(path)?;
         parse(&bytes, entities).and_then(|table| table.check().map(|()| table)).map_err(|e| e.at(path))
     }
 
-    /// Writes it to `path` as Parquet, for people and tools: columns `id` (u32), `key`, `name` (may be null), `present`
-    /// (boolean) and `features` (a fixed-size list of f32, zeros where the entity is absent).
+    /// Writes the table to `path` as Parquet, for people and tools: columns `id` (u32), `key`, `name` (may be null),
+    /// `present` (boolean) and `features` (a fixed-size list of f32, zeros where the entity is absent).
     pub(crate) fn export(&self, path: &Path, entities: &[Entity]) -> Result<()> {
         let width = i32::try_from(self.width).unwrap_or(i32::MAX);
         let values = Arc::new(Float32Array::from(self.values.clone()));
@@ -149,7 +149,7 @@ fn parse(bytes: &[u8], entities: usize) -> Result<FeatureTable> {
         );
         return Err(Error::data(message).hint("were they made for another graph? rerun dsom-features"));
     }
-    // The numbers may lie at an odd address, so they are copied, not cast.
+    // The numbers may begin at an odd address, so they are copied, not cast.
     let values = features.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
     Ok(FeatureTable { width, values, present: present.data().iter().map(|byte| *byte != 0).collect() })
 }

@@ -1,4 +1,4 @@
-//! Texts of entities become features: token ids become rows.
+//! Texts of entities become features: an encoder turns token ids into rows.
 
 use candle_core::{Device, IndexOp, Module, Tensor};
 use candle_nn::{Linear, VarBuilder, linear};
@@ -18,7 +18,7 @@ pub(crate) mod models;
 
 use models::{TextArchitecture, TextModel};
 
-/// Every entity's text: the `fields` that it has, joined by `. `; empty where it has none.
+/// The text of every entity: those of the `fields` that it has, joined by `. `; empty if it has none.
 pub(crate) fn texts_of(entities: &[Entity], fields: &[TextField]) -> Vec<String> {
     let texts = entities.iter().map(|entity| {
         let parts = fields.iter().filter_map(|field| match field {
@@ -34,13 +34,13 @@ pub(crate) fn texts_of(entities: &[Entity], fields: &[TextField]) -> Vec<String>
 pub(crate) struct TextReader {
     pub encoder: TextEncoder,
     tokenizer: Tokenizer,
-    /// Tokens of the longest text that it takes whole.
+    /// The number of tokens of the longest text that the encoder takes whole.
     pub max_tokens: usize,
 }
 
 impl TextReader {
-    /// The encoder of a checkpoint, or else a small one with weights drawn from `seed`, for the words and the length of the
-    /// graph's `texts`.
+    /// The encoder of a checkpoint. Without a checkpoint, a small encoder with weights drawn from `seed`, whose
+    /// vocabulary and length fit the graph's `texts`.
     pub(crate) fn open(
         checkpoint: Option<&Checkpoint>,
         output: TextOutput,
@@ -70,9 +70,9 @@ impl TextReader {
     }
 }
 
-/// Texts, and what encodes them, in batches of about the same length.
+/// Texts and their encoder, in batches of texts of similar length.
 ///
-/// Lengths alone decide which texts share a batch, so a continued run and one on more threads give the same bytes.
+/// Only the lengths decide which texts share a batch, so a continued run and a run on more threads give the same bytes.
 pub(crate) struct TextWork {
     pub encoder: TextEncoder,
     pub tokens: Tokens,
@@ -80,7 +80,7 @@ pub(crate) struct TextWork {
 }
 
 impl TextWork {
-    /// Refuses batches that the memory does not suffice for.
+    /// Refuses batches that do not fit into memory.
     pub(crate) fn require_memory(&self, modality: &Modality) -> Result<()> {
         let texts = self.tokens.ids.len();
         let batch = self.encoder.batch_numbers(self.batch.min(texts), longest(&self.tokens.ids));
@@ -100,7 +100,7 @@ impl Encode for TextWork {
         self.encoder.width()
     }
 
-    /// Entities by the length of their texts, the longest first, so that the last batches to end are short ones.
+    /// The entities by the length of their texts, longest first, so that the last batches to finish are short.
     fn batches(&self) -> Vec<EntityBatch> {
         let ids = &self.tokens.ids;
         let mut order: Vec<usize> = (0..ids.len()).filter(|i| !ids[*i].is_empty()).collect();
@@ -116,11 +116,11 @@ impl Encode for TextWork {
     }
 }
 
-/// The file that a checkpoint of texts has beside its configuration and weights.
+/// The file that a text checkpoint has in addition to its configuration and weights.
 pub const TOKENIZER: &str = "tokenizer.json";
 
-/// Tokens that go through the layers together on the CPU, if a single text is not longer. More no longer fit the
-/// caches and would take more memory.
+/// The number of tokens that go through the layers together on the CPU, unless a single text is longer. More tokens no
+/// longer fit the caches and take more memory.
 const CPU_TOKENS: usize = 512;
 
 /// A text encoder in `f32`. It never changes, so threads share it.
@@ -128,14 +128,14 @@ pub struct TextEncoder {
     model: TextModel,
     config: Config<TextArchitecture>,
     output: TextOutput,
-    /// Over the first token's state, where that is the output.
+    /// The layer over the first token's state, where the output is the pooler's.
     pooler: Option<Linear>,
     device: Device,
 }
 
 impl TextEncoder {
-    /// The encoder of a checkpoint, and what of it shall be the feature; an error of the kind [`Usage`](stage::Kind::Usage)
-    /// where it has not that output.
+    /// Loads the encoder of a checkpoint; `output` says which of its outputs is the feature. An output that the encoder
+    /// lacks is an error of the kind [`Usage`](stage::Kind::Usage).
     pub fn load(checkpoint: &Checkpoint, output: TextOutput, device: &Device) -> Result<TextEncoder> {
         let (config, weights) = checkpoint.load(output, device)?;
         TextEncoder::new(config, output, weights).map_err(|e| checkpoint.damaged(e))
@@ -158,17 +158,17 @@ impl TextEncoder {
         Ok(TextEncoder { model: config.model(weights)?, config, output, pooler, device })
     }
 
-    /// Numbers per text.
+    /// The count of numbers per text.
     pub fn width(&self) -> usize {
         self.config.size("hidden_size")
     }
 
-    /// The longest text it can take, in tokens.
+    /// The largest number of tokens of a text.
     pub fn max_tokens(&self) -> usize {
         self.config.max_tokens()
     }
 
-    /// Encodes texts, given as token ids, none of them empty: `(text, width)`, row after row. A token outside the encoder's
+    /// Encodes non-empty texts, given as token ids, to `(text, width)`, row after row. A token outside the encoder's
     /// vocabulary is an error.
     pub fn encode(&self, texts: &[&[u32]]) -> Result<Vec<f32>> {
         let known: u32 = self.config.number("vocab_size");
@@ -183,7 +183,7 @@ impl TextEncoder {
         Ok(rows)
     }
 
-    /// Shorter texts are padded to the longest; padding is masked in the attention and left out of the mean.
+    /// Encodes texts, padded to the longest; the attention masks the padding, and the mean leaves it out.
     fn rows(&self, texts: &[&[u32]]) -> candle_core::Result<Vec<f32>> {
         let longest = longest(texts);
         let shape = (texts.len(), longest);
@@ -204,13 +204,13 @@ impl TextEncoder {
         rows.flatten_all()?.to_vec1()
     }
 
-    /// The number of texts of a batch that go through the layers together, where the longest has so many `tokens`.
+    /// The number of texts of a batch that go through the layers together if the longest has `tokens` tokens.
     fn at_once(&self, batch: usize, tokens: usize) -> usize {
         let most = if self.device.is_cpu() { CPU_TOKENS / tokens.max(1) } else { batch };
         most.clamp(1, batch.max(1))
     }
 
-    /// An estimate of the 32-bit numbers that one batch takes at its peak in this program's memory.
+    /// An estimate of the count of 32-bit numbers that one batch needs at its peak in this program's memory.
     fn batch_numbers(&self, batch: usize, tokens: usize) -> usize {
         if !self.device.is_cpu() {
             return batch * (tokens + self.width());
@@ -232,7 +232,7 @@ fn mean(states: &Tensor, mask: &Tensor) -> candle_core::Result<Tensor> {
 pub fn tokenizer(checkpoint: &Checkpoint) -> Result<Tokenizer> {
     let path = checkpoint.path(TOKENIZER);
     let bytes = read_bytes(&path)?;
-    // Not every reader of a part expects that it may be damaged.
+    // Some parts of the reader panic on damaged files.
     let read =
         stage::caught(|| Tokenizer::from_bytes(bytes)).unwrap_or_else(|| Err("its reader panicked".into()));
     read.map_err(|e| Error::data("not a tokenizer").at(path).because(e))

@@ -11,32 +11,32 @@ use tokenizers::{
     PreTokenizer, Tokenizer, TruncationParams,
 };
 
-/// The most words a vocabulary made from the texts gets; rarer ones are unknown.
+/// The largest number of words of a vocabulary made from the texts; rarer words are unknown.
 const MAX_WORDS: usize = 60_000;
-/// Stands for padding in a vocabulary made from the texts, with id 0.
+/// The token for padding in a vocabulary made from the texts, with id 0.
 const PADDING: &str = "[PAD]";
-/// Stands for a word that is not in the vocabulary.
+/// The token for a word that is not in the vocabulary.
 const UNKNOWN: &str = "[UNK]";
 
 /// Token ids of texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// For each text its tokens; none where there is no text.
+    /// The tokens of each text; empty where there is no text.
     pub ids: Vec<Vec<u32>>,
-    /// The number of texts that were longer than allowed.
+    /// The number of texts that were longer than the limit.
     pub truncated: usize,
 }
 
 impl Tokens {
-    /// Tokenises `texts`, an empty one meaning none, into at most `max_tokens` tokens each, the special ones included, beside
-    /// which there has to be room for one.
+    /// Tokenises `texts`, in which an empty text means none, into at most `max_tokens` tokens each. The limit includes
+    /// the special tokens and must leave room for one other.
     pub fn new(texts: &[String], tokenizer: &Tokenizer, max_tokens: usize) -> Result<Tokens> {
         let special = tokenizer.get_post_processor().map_or(0, |processor| processor.added_tokens(false));
         if max_tokens <= special {
             let message = format!("`max_tokens` is {max_tokens}, of which {special} are special tokens");
             return Err(Error::usage(message).hint("set it to 128, for example"));
         }
-        // The tokenizer stops at its limit without saying so: a limit of one more token shows which texts go on.
+        // The tokenizer stops at its limit silently: a second limit, one token higher, shows which texts go on.
         let (exact, beyond) = (limited(tokenizer, max_tokens)?, limited(tokenizer, max_tokens + 1)?);
         let encoded = texts.par_iter().map(|text| match ids(&beyond, text)? {
             longer if longer.len() > max_tokens => Ok((ids(&exact, text)?, true)),
@@ -48,12 +48,12 @@ impl Tokens {
     }
 }
 
-/// The number of tokens of the longest of these texts.
+/// The number of tokens of the longest text.
 pub(crate) fn longest(texts: &[impl AsRef<[u32]>]) -> usize {
     texts.iter().map(|ids| ids.as_ref().len()).max().unwrap_or(0)
 }
 
-/// The tokenizer with our limit in the place of its own, and without padding.
+/// The tokenizer with `max_tokens` in place of its own limit, and without padding.
 fn limited(tokenizer: &Tokenizer, max_tokens: usize) -> Result<Tokenizer> {
     let mut tokenizer = tokenizer.clone();
     let truncation = TruncationParams { max_length: max_tokens, ..TruncationParams::default() };
@@ -72,10 +72,10 @@ fn failed(error: tokenizers::Error) -> Error {
     Error::new(Kind::Unexpected, "tokenising failed").because(error)
 }
 
-/// A tokeniser whose vocabulary is the words of `texts` in lower case, the most frequent first, those of the same
-/// frequency by alphabet.
+/// A tokeniser whose vocabulary is the words of `texts` in lower case, the most frequent first; words of the same
+/// frequency are in alphabetical order.
 pub fn word_level(texts: &[String]) -> Result<Tokenizer> {
-    // Lower case, without accents and control characters.
+    // Converts to lower case, and removes accents and control characters.
     let normalizer = BertNormalizer::new(true, true, None, true);
     let mut counts = HashMap::<String, usize>::new();
     for text in texts {
@@ -90,7 +90,7 @@ pub fn word_level(texts: &[String]) -> Result<Tokenizer> {
     let mut counts: Vec<(String, usize)> = counts.into_iter().collect();
     counts.sort_by(|(a, many), (b, few)| few.cmp(many).then_with(|| a.cmp(b)));
     counts.truncate(MAX_WORDS);
-    // Words are in lower case, so none of them is one of the two special tokens.
+    // Words are in lower case, so no word equals one of the two special tokens.
     let words = counts.into_iter().map(|(word, _)| word);
     let vocabulary = [PADDING.to_owned(), UNKNOWN.to_owned()].into_iter().chain(words).zip(0..).collect();
     let model = WordLevel::builder().vocab(vocabulary).unk_token(UNKNOWN.to_owned()).build();

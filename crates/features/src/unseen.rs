@@ -1,7 +1,7 @@
-//! The feature of an entity that the graph does not have, made as the features of its entities were.
+//! The feature of an entity that the graph does not have, made like the features of the graph's entities.
 //!
-//! A modality's `stage.json` says how: the encoder's digests, its output, the tokens of the longest text, or the seed of
-//! random weights. Where the encoder lay is not in there, unless it was on the hub.
+//! A modality's `stage.json` records how its features were made: the encoder's digests, its output, the longest text's
+//! tokens, or the seed of random weights. It names an encoder from the hub, but not the folder of any other.
 
 use candle_core::Device;
 use mkg::Vocabulary;
@@ -23,16 +23,16 @@ use crate::text::{TextReader, texts_of};
 /// The description of an entity that the graph does not have.
 #[derive(Clone, Debug)]
 pub enum Unseen {
-    /// Its text.
+    /// The entity's text.
     Text(String),
-    /// The files of its images, whose vectors' mean is its feature.
+    /// The files of the entity's images; the mean of their vectors is the feature.
     Images(Vec<PathBuf>),
-    /// The file with its vector, in any format of given features.
+    /// The file with the entity's vector, in any format of given features.
     Vector(PathBuf),
 }
 
 impl Unseen {
-    /// The teacher that can place it: the only finished one whose features are made of such things. None or several are an
+    /// The teacher that can place the entity: the only finished one with features of this kind. None or several are an
     /// error, of the kind [`Missing`](stage::Kind::Missing) if no teacher has finished.
     pub fn teacher(&self, run: &Run) -> Result<Modality> {
         let (mut fit, mut others) = (Vec::new(), Vec::new());
@@ -53,7 +53,7 @@ impl Unseen {
         fit.pop().ok_or_else(|| self.unfit(&others.join(", ")))
     }
 
-    /// Its name in answers.
+    /// The entity's name in answers.
     pub fn label(&self) -> String {
         match self {
             Unseen::Text(text) => text.clone(),
@@ -64,7 +64,7 @@ impl Unseen {
         }
     }
 
-    /// The error of teachers that cannot place it, or of none.
+    /// The error if the `teachers` cannot place the entity, or there are none.
     fn unfit(&self, teachers: &str) -> Error {
         let kind = match self {
             Unseen::Text(_) => "a text",
@@ -79,8 +79,8 @@ impl Unseen {
         )
     }
 
-    /// Its feature among those of `modality`. `encoder` is the checkpoint that they were made with, if that lay in a folder.
-    /// Another encoder, and a modality that is made of other things, are errors.
+    /// Makes the entity's feature for `modality`. `encoder` is the checkpoint that made the modality's features, if it
+    /// lay in a folder. Another encoder is an error, and so is a modality made from another kind of data.
     pub fn feature(&self, run: &Run, modality: &Modality, encoder: Option<&str>) -> Result<Vec<f32>> {
         let made = Made::open(run, modality)?;
         let seed = made.manifest.seed;
@@ -133,7 +133,7 @@ struct Made<'a> {
     run: &'a Run,
     modality: &'a Modality,
     manifest: Manifest,
-    /// The modality's table of the recipe, without the encoder's name.
+    /// The modality's table in the recipe, without the encoder's name.
     section: Features,
 }
 
@@ -147,7 +147,7 @@ impl Made<'_> {
         Ok(Made { run, modality, manifest, section })
     }
 
-    /// The things that they were made of, for messages.
+    /// The kind of data that the features were made from, for messages.
     fn about(&self) -> String {
         let modality = self.modality;
         match &self.section {
@@ -159,7 +159,7 @@ impl Made<'_> {
         }
     }
 
-    /// The checkpoint that they were made with, the same files; none where they were made with the same random weights.
+    /// The checkpoint with the same files as the one that made the features; none if random weights made them.
     fn checkpoint(&self, kind: &EncoderKind, encoder: Option<&str>) -> Result<Option<Checkpoint>> {
         let (modality, recorded) = (self.modality, &self.manifest.parameters["encoder"]);
         if recorded.is_object() {
@@ -175,7 +175,7 @@ impl Made<'_> {
             let error = Error::usage(format!("`{modality}` was not made with random weights"));
             return Err(error.hint("--encoder names the encoder it was made with"));
         }
-        // The repository on the hub and its commit, if the encoder was there.
+        // The encoder's repository on the hub and its commit, if it came from there.
         let summary = self.manifest.summary["encoder"].as_str().unwrap_or_default();
         let of_hub = summary.split_once(" at ").map(|(name, commit)| format!("{name}@{commit}"));
         let named = encoder.map(str::to_owned).or(of_hub).ok_or_else(|| {
@@ -208,7 +208,7 @@ impl Made<'_> {
     }
 }
 
-/// The error of a record that this version cannot follow.
+/// The error for a record that this version cannot use.
 fn unlike(run: &Run, modality: &Modality, message: &str) -> Error {
     let hint = format!("rerun `dsom-features` with --modality {modality} and --force");
     Error::data(message).at(run.features(modality).join(FILE)).hint(hint)

@@ -1,18 +1,18 @@
-//! Sources of tensors beside a checkpoint's own files: a checkpoint of another architecture, and a seed.
+//! Sources of tensors other than a checkpoint's own files: a checkpoint of another architecture, and a seed.
 //!
-//! A model whose layers another model of candle-transformers computes is loaded as that one, from tensors that are renamed,
-//! and changed where need be, as it asks for them.
+//! Some architectures have the same layers as another model of candle-transformers. They are loaded as that model:
+//! their tensors get the names, and where necessary the values, that the model asks for.
 //!
-//! Encoders that were never trained are small ones, with weights drawn from the run's seed. candle's own initialisation
-//! cannot be seeded on the CPU. Here every tensor has a stream of its own, by name, so its numbers depend neither on the
-//! order in which a model asks for its tensors nor on the other tensors. Numbers are uniform, which needs no transcendental
-//! function: the same bits on every machine.
+//! Untrained encoders are small and have weights drawn from the run's seed. candle's own initialisation cannot be
+//! seeded on the CPU. Here every tensor has its own stream, chosen by its name, so its numbers depend neither on the
+//! order in which a model asks for its tensors nor on the other tensors. The numbers are uniform, which needs no
+//! transcendental function: every machine gets the same bits.
 //!
-//! A random ViT does not gather in its class token what a trained one does: its attention is nearly uniform, so the class
-//! token, like the mean over all patches, knows which colours an image has and not where. The flags of France, the
-//! Netherlands and Russia come out nearly the same (cosine 0.98 and more after centring). So the feature is the mean over the
-//! patches of each cell of a grid of [`GRID`] x [`GRID`], side by side: the flags that look alike are then the near ones, and
-//! the mean over all patches is still a linear image of it.
+//! The class token of a random ViT does not gather what a trained one gathers: the attention is nearly uniform, so the
+//! class token, like the mean over all patches, knows which colours an image has but not where they are. The flags of
+//! France, the Netherlands and Russia come out nearly the same (cosine 0.98 and more after centring). So the feature is
+//! the mean over the patches of each cell of a grid of [`GRID`] x [`GRID`], side by side: then flags that look alike
+//! are near each other, and the mean over all patches is still a linear image of the feature.
 
 use candle_core::{DType, Device, Result, Shape, Tensor};
 use candle_nn::var_builder::SimpleBackend;
@@ -20,10 +20,10 @@ use candle_nn::{Init, VarBuilder};
 use rand::Rng;
 use serde_json::{Value, json};
 
-/// Gives the tensor that is asked for by name and shape from a checkpoint that calls it otherwise.
+/// Returns the tensor of the requested name and shape from a checkpoint that has another name for it.
 type Translate = fn(&VarBuilder, &Shape, &str) -> Result<Tensor>;
 
-/// A checkpoint for the model of another architecture.
+/// The tensors of a checkpoint for the model of another architecture.
 pub(crate) fn translated(weights: VarBuilder<'static>, translate: Translate) -> VarBuilder<'static> {
     let (dtype, device) = (weights.dtype(), weights.device().clone());
     VarBuilder::from_backend(Box::new(Translated { weights, translate }), dtype, device)
@@ -48,18 +48,18 @@ impl SimpleBackend for Translated {
     }
 }
 
-/// The tensor `name` of a product, so that it comes out times the vector `scale`: each row of a weight, and each number of a
-/// bias, makes one number of what is scaled.
+/// The tensor `name` of a product, changed so that the product is multiplied by the vector `scale`: each row of a
+/// weight, and each number of a bias, gives one number of the product.
 pub(crate) fn scaled(weights: &VarBuilder, shape: &Shape, name: &str, scale: &str) -> Result<Tensor> {
     let (tensor, scale) = (weights.get(shape, name)?, weights.get(shape.dims()[0], scale)?);
     tensor.broadcast_mul(&if tensor.rank() == 2 { scale.unsqueeze(1)? } else { scale })
 }
 
-/// Cells along each side of an image.
+/// The number of cells along each side of an image.
 pub(crate) const GRID: usize = 3;
 
-/// The configuration of the text encoder with random weights: small enough for a laptop's CPU, wide enough that different
-/// words stay different.
+/// The configuration of the text encoder with random weights: small enough for a laptop's CPU, wide enough to keep
+/// different words different.
 pub(crate) fn random_text() -> Value {
     json!({
         "model_type": "bert", "hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
@@ -75,15 +75,15 @@ pub(crate) fn random_images() -> Value {
     })
 }
 
-/// Standard deviation of position, segment and class embeddings beside content of about 1: enough to tell
-/// positions apart, too little to drown the content.
+/// The standard deviation of position, segment and class embeddings, where the content has about 1: large enough to
+/// tell positions apart, too small to drown the content.
 const PLACE_SCALE: f64 = 0.1;
 
-/// The share of the deviation that a linear layer passes on (a patch projection passes all). What a layer without training
-/// adds to the content is noise: at 1, texts without a common word have a cosine of 0.35, at 0.5 of 0.15.
+/// The share of the deviation that a linear layer passes on (a patch projection passes all). An untrained layer only
+/// adds noise to the content: at 1, texts without a common word have a cosine of 0.35, at 0.5 of 0.15.
 const LAYER_GAIN: f64 = 0.5;
 
-/// Random weights called `name` as a source for a model's constructor; `f32`.
+/// Random `f32` weights, called `name`, as a source for a model's constructor.
 pub(crate) fn random(seed: u64, name: &'static str, device: &Device) -> VarBuilder<'static> {
     VarBuilder::from_backend(Box::new(RandomWeights { seed, name }), DType::F32, device.clone())
 }
@@ -98,7 +98,7 @@ impl SimpleBackend for RandomWeights {
         let (mean, deviation) = distribution(name, shape.dims());
         let mut generator = stage::seed::generator(self.seed, &format!("{}/{name}", self.name), 0);
         let range = deviation * 12f64.sqrt();
-        // 24 bits are what an f32 holds.
+        // An f32 holds 24 bits.
         let units = std::iter::repeat_with(|| f64::from(generator.next_u32() >> 8) / f64::from(1 << 24));
         let values = units.map(|unit| (mean + (unit - 0.5) * range) as f32).take(shape.elem_count());
         Tensor::from_vec(values.collect(), shape, device)?.to_dtype(dtype)
@@ -108,13 +108,13 @@ impl SimpleBackend for RandomWeights {
         candle_core::bail!("random weights of `{name}` need a shape")
     }
 
-    /// There is no file, so no tensor lies under any particular prefix.
+    /// There is no file, so no tensor has any particular prefix.
     fn contains_tensor(&self, _: &str) -> bool {
         false
     }
 }
 
-/// Mean and standard deviation of a tensor of this name. `shape` is `(out, in, ...)`.
+/// The mean and standard deviation of the tensor `name`. `shape` is `(out, in, ...)`.
 fn distribution(name: &str, shape: &[usize]) -> (f64, f64) {
     let name = name.to_ascii_lowercase();
     if name.contains("layernorm") && name.ends_with("weight") {

@@ -1,5 +1,5 @@
-//! The stage: every modality's plan is made, then done. All that can be wrong with the request is found before any stage
-//! folder is touched.
+//! The stage: it makes the plans of all modalities, then carries them out. Every error in the request is found before
+//! the program touches a stage folder.
 
 use mkg::Vocabulary;
 use mkg::graph::{ENTITIES, Entity};
@@ -23,7 +23,7 @@ use crate::source::{self, Lack};
 use crate::text::{TextReader, TextWork, texts_of};
 use crate::{FeatureTable, encoder_device, given, table};
 
-/// Makes the features of the modalities that are asked for.
+/// Makes the features of the requested modalities.
 pub(crate) fn run(args: &Arguments) -> Result<()> {
     let recipe = args.common.recipe()?;
     let modalities = selected(&recipe, &args.modality)?;
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// The modalities asked for, or all that the recipe has.
+/// The requested modalities, or all modalities of the recipe.
 fn selected<'a>(recipe: &'a Recipe, asked: &[Modality]) -> Result<Vec<(&'a Modality, &'a Features)>> {
     asked.iter().try_for_each(|modality| require_section(recipe, modality))?;
     let features = recipe.features.iter();
@@ -71,7 +71,7 @@ pub fn require_section(recipe: &Recipe, modality: &Modality) -> Result<()> {
     Err(error.hint(format!("the recipe has {known}")))
 }
 
-/// The graph, and what the command line says beside the recipe.
+/// The graph, and the settings that the command line adds to the recipe.
 struct Context<'a> {
     args: &'a Arguments,
     run: Run,
@@ -84,18 +84,18 @@ struct Context<'a> {
 struct Plan<'a> {
     modality: &'a Modality,
     section: &'a Features,
-    /// Texts for an encoder of texts: one per entity, empty where there is none.
+    /// Texts for a text encoder: one per entity, empty where the entity has none.
     texts: Vec<String>,
     /// The folder of the entities' images, for an encoder of images.
     images_root: PathBuf,
-    /// The encoder's; none where its weights are random or features are given.
+    /// The encoder's checkpoint; none where the weights are random or the features are given.
     checkpoint: Option<Checkpoint>,
     task: Task,
 }
 
 /// Inputs that were read and checked.
 enum Ready<'a> {
-    /// Something to encode, and what the summary tells of it.
+    /// Something to encode, and the encoder's part of the summary.
     Encode(Box<dyn Encode + 'a>, Value),
     Given(FeatureTable),
 }
@@ -103,7 +103,7 @@ enum Ready<'a> {
 impl Context<'_> {
     /// The plan of one modality's work; none, with the reason in the log, where there is nothing to do.
     ///
-    /// The first plan is with the encoder that the hub's cache holds. The hub is asked only where that leaves work to do.
+    /// The first plan uses the encoder in the hub's cache. The hub is asked only if that plan leaves work to do.
     fn plan<'a>(&self, modality: &'a Modality, section: &'a Features) -> Result<Option<Plan<'a>>> {
         let mut plan = self.plan_with(modality, section, false);
         let may_change = match &plan {
@@ -121,7 +121,7 @@ impl Context<'_> {
         match plan {
             Ok(plan) => return Ok(Some(plan)),
             Err(Lack::Failed(error)) => return Err(error),
-            // The stages after this one would take them for this modality's.
+            // Later stages would take the old features for this modality's features.
             Err(Lack::Nothing(reason)) if folder.join(stage::manifest::FILE).is_file() && !is_status => {
                 let message = format!("{reason}, so these features are of another graph or other parameters");
                 let error = Error::data(message).at(folder);
@@ -135,7 +135,7 @@ impl Context<'_> {
         Ok(None)
     }
 
-    /// The plan with a task that depends on the digests of files, not on their paths.
+    /// The plan, with a task that depends on the digests of files, not on their paths.
     fn plan_with<'a>(
         &self,
         modality: &'a Modality,
@@ -193,10 +193,10 @@ impl Context<'_> {
         Ok(Some(root))
     }
 
-    /// All images with their sizes, and with their digests where the graph's stage took them: reading a folder of photographs
-    /// twice would double the work. Times are not in it, so that a copied folder is the same.
+    /// All images with their sizes, and with their digests where the graph's stage computed them: reading a folder of
+    /// photographs twice would double the work. Times are left out, so that a copied folder is the same.
     fn listing(&self, images_root: &Path) -> String {
-        // Digests are of the graph's own folder.
+        // These digests belong to the graph's own folder.
         let inputs = self.graph.inputs.iter().filter(|_| self.args.images.is_none());
         let digests: HashMap<&str, &str> =
             inputs.map(|record| (record.path.as_str(), record.sha256.as_str())).collect();
@@ -211,7 +211,7 @@ impl Context<'_> {
         lines.collect()
     }
 
-    /// Does one modality's task, or a shard of it, or puts its shards together.
+    /// Does the task of one modality or one of its shards, or merges the shards.
     fn make(&self, plan: &Plan) -> Result<()> {
         let (common, sharing, whole) = (&self.args.common, self.args.sharing, &plan.task);
         let is_given = matches!(plan.section, Features::File { .. } | Features::Words { .. });
@@ -235,7 +235,7 @@ impl Context<'_> {
         }
     }
 
-    /// Makes features, all of them or a shard's, unless they are fresh.
+    /// Makes all features or those of one shard, unless they are fresh.
     fn encode(&self, plan: &Plan, task: Task) -> Result<()> {
         let (modality, folder) = (plan.modality, task.folder().to_owned());
         let Some((work, ready)) = self.args.common.begin(task, || self.ready(plan))? else {
@@ -255,7 +255,7 @@ impl Context<'_> {
         work.finish(json!({ "batches": batches, "of": of, "width": width, "about": about }))
     }
 
-    /// Reads and checks what the work needs, before the stage's folder is touched.
+    /// Reads and checks the inputs of the work before the stage's folder is touched.
     fn ready(&self, plan: &Plan) -> Result<Ready<'_>> {
         let (modality, checkpoint) = (plan.modality, plan.checkpoint.as_ref());
         match plan.section {
@@ -309,12 +309,12 @@ impl Context<'_> {
         }
     }
 
-    /// Tells whether a file of the dataset says which entity has which id.
+    /// Returns whether a file of the dataset lists the ids of entities.
     fn lists_entities(&self) -> bool {
         self.graph.summary["entities_listed"] != false
     }
 
-    /// Logs the order in which rows without keys are taken for entities.
+    /// Logs the order of entities in which rows without keys are taken.
     fn say_order(&self, modality: &Modality) {
         let first = self.entities.iter().take(3).map(|entity| format!("`{}`", entity.key));
         let first = first.collect::<Vec<_>>().join(", ");
@@ -328,7 +328,7 @@ impl Context<'_> {
         }
     }
 
-    /// The weights' origin for the summary; warns where they are random.
+    /// The origin of the weights for the summary; warns where the weights are random.
     fn origin(&self, plan: &Plan, kind: &str) -> String {
         if let Some(checkpoint) = &plan.checkpoint {
             return checkpoint.origin.as_deref().unwrap_or("checkpoint").to_owned();
@@ -348,7 +348,7 @@ impl Context<'_> {
         write(plan.modality, &table, about, work)
     }
 
-    /// Refuses what is fresh but was made without `--strict`.
+    /// With `--strict`, refuses fresh features that leave out an unreadable image.
     fn left_alone(&self, folder: &Path) -> Result<()> {
         if !self.args.strict || self.args.common.is_status() {
             return Ok(());
@@ -383,7 +383,7 @@ fn extend(to: &mut Value, from: Value) {
     }
 }
 
-/// The finished shards together, of a graph with so many `entities`, and what their summaries tell of the encoder.
+/// The finished shards of a graph with `entities` entities, merged, and the encoder's part of their summaries.
 fn merged(shards: &Shards, entities: usize) -> Result<(EncodedFeatures, Value)> {
     let summary = &shards.manifest().summary;
     let [width, of] = ["width", "of"].map(|name| usize::deserialize(&summary[name]).unwrap_or_default());
@@ -399,7 +399,7 @@ fn merged(shards: &Shards, entities: usize) -> Result<(EncodedFeatures, Value)> 
     Ok((outcome, summary["about"].clone()))
 }
 
-/// The files that the recipe has under these keys, with what they are called in the stage's inputs and `parameters`.
+/// The files under these keys of the recipe, with their names in the stage's inputs and `parameters`.
 fn given_files(
     modality: &Modality,
     named: [(&str, Option<&PathBuf>); 2],

@@ -1,7 +1,7 @@
-//! Encoders and preparation give what Hugging Face's transformers gives, for the same weights and inputs.
+//! Encoders and preparation give the results of Hugging Face's transformers for the same weights and inputs.
 //!
-//! `tests/slow/encoders.py` makes the checkpoints and what they are to give: tiny ones, which lie in
-//! `tests/golden/encoders`, and those of true size, to which `DSOM_PARITY` leads in `make check-slow`.
+//! `tests/slow/encoders.py` makes the checkpoints and the expected results: tiny ones in `tests/golden/encoders`, and
+//! those of true size, which `make check-slow` names by `DSOM_PARITY`.
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests")]
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-/// The largest difference that is let pass, over the largest number.
+/// The largest accepted difference, divided by the largest number.
 const TOLERANCE: f32 = 1e-4;
 
 const TEXT_ARCHITECTURES: [&str; 6] =
@@ -44,8 +44,8 @@ fn load_images(folder: &Path, output: ImageOutput) -> stage::Result<ImageEncoder
     ImageEncoder::load(&Checkpoint::open(folder, &[])?, output, &Device::Cpu)
 }
 
-/// An output that transformers gives is ours, where the largest difference is small beside the largest number; one that it
-/// does not give is refused.
+/// Asserts that an output equals that of transformers: the largest difference is small compared to the largest number.
+/// An output that transformers does not give must be refused.
 fn assert_output(
     folder: &Path,
     output: &Value,
@@ -70,7 +70,7 @@ fn assert_output(
     }
 }
 
-/// Every output of the text encoder in `folder` is what `expected` says.
+/// Asserts that every output of the text encoder in `folder` is as in `expected`.
 fn check_texts(folder: &Path, expected: &HashMap<String, Tensor>) {
     let ids: Vec<Vec<u32>> = expected["ids"].to_dtype(DType::U32).unwrap().to_vec2().unwrap();
     let lengths: Vec<i64> = expected["lengths"].to_vec1().unwrap();
@@ -81,7 +81,7 @@ fn check_texts(folder: &Path, expected: &HashMap<String, Tensor>) {
     }
 }
 
-/// Every output of the image encoder in `folder` is what `expected` says.
+/// Asserts that every output of the image encoder in `folder` is as in `expected`.
 fn check_images(folder: &Path, expected: &HashMap<String, Tensor>) {
     let pixels = numbers(&expected["pixels"]);
     for output in [ImageOutput::Cls, ImageOutput::Patches, ImageOutput::Pooler] {
@@ -98,7 +98,7 @@ fn preparation_differences(folder: &Path) -> (f32, f32) {
         let image = decode(&std::fs::read(folder.join(&name)).unwrap()).unwrap();
         let (ours, theirs) = (preparation.pixels(&image), numbers(&theirs));
         assert_eq!(ours.len(), theirs.len());
-        // One level of ViT's is 2 / 255 of the range from -1 to 1; of CLIP's, nearly twice as much.
+        // One of ViT's levels is 2 / 255 of the range from -1 to 1; one of CLIP's is nearly twice as much.
         for levels in ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs() * 127.5) {
             (largest, sum, count) = (largest.max(levels), sum + levels, count + 1);
         }
@@ -106,8 +106,8 @@ fn preparation_differences(folder: &Path) -> (f32, f32) {
     (largest, sum / count as f32)
 }
 
-/// A copy of the golden checkpoint `from` with changes to its configuration, whose tensors have other names; a tensor
-/// without a name is left out.
+/// A copy of the golden checkpoint `from` with a changed configuration and renamed tensors; a tensor that gets an empty
+/// name is left out.
 fn changed(from: &str, config: impl Fn(&mut Value), rename: impl Fn(&str) -> String) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     let tensors = safetensors::load(golden(from).join("model.safetensors"), &Device::Cpu).unwrap();
@@ -128,7 +128,7 @@ fn renamed(from: &str, rename: impl Fn(&str) -> String) -> tempfile::TempDir {
     changed(from, |_| (), rename)
 }
 
-/// The encoder in `folder` is as good as the golden checkpoint `name`.
+/// Asserts that the encoder in `folder` gives the results of the golden checkpoint `name`.
 fn check(folder: &Path, name: &str) {
     if TEXT_ARCHITECTURES.contains(&name) {
         check_texts(folder, &expected(&golden(name)))
@@ -168,7 +168,7 @@ fn encoders_are_found_in_checkpoints_that_have_more() {
 fn names_of_older_checkpoints_are_known() {
     let older = |name: &str| name.replace("Norm.weight", "Norm.gamma").replace("Norm.bias", "Norm.beta");
     check(renamed("bert", older).path(), "bert");
-    // As nomic-ai publishes it, beside values that the model never gets.
+    // The configuration as nomic-ai publishes it, without the values that the model never gets.
     let nomic = |config: &mut Value| {
         *config = json!({
             "model_type": "nomic_bert", "activation_function": "swiglu", "vocab_size": 40, "n_embd": 16, "n_head": 2,
@@ -208,7 +208,7 @@ fn weights_of_torch_save_are_read() {
     }
 }
 
-/// The whole chain of causes in one line.
+/// The error and its cause in one line.
 fn told(error: &stage::Error) -> String {
     format!("{error}: {}", std::error::Error::source(error).unwrap())
 }
@@ -302,7 +302,7 @@ fn mini_lm_gives_what_transformers_gives_from_texts_on() {
 #[test]
 #[ignore = "needs the folder that tests/slow/encoders.py writes, in DSOM_PARITY"]
 fn photographs_are_prepared_as_transformers_prepares_them() {
-    // JPEG decoders may round differently; what ours and Pillow's differ by stays below this.
+    // JPEG decoders may round differently; the difference between ours and Pillow's stays below these bounds.
     for (kind, most, most_mean) in [("images-png", 2.0, 0.5), ("images-jpeg", 8.0, 0.5)] {
         assert!(slow(kind).is_dir(), "{} was made without photographs (--images)", slow("").display());
         let (largest, mean) = preparation_differences(&slow(kind));

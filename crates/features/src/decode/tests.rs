@@ -1,4 +1,4 @@
-//! Kinds of files in the module's table, made here, and those that Pillow made.
+//! The kinds of files in the module's table; these tests make some, Pillow made the others.
 
 use super::*;
 use image::{Frame, Rgb, Rgba, RgbaImage, codecs};
@@ -7,7 +7,7 @@ use std::path::Path;
 const RED: [u8; 3] = [220, 30, 20];
 const BLUE: [u8; 3] = [10, 20, 230];
 
-/// Two halves, so that turning shows: red on the left, blue on the right.
+/// Two halves, red on the left and blue on the right, so that a turned image shows.
 fn picture() -> RgbImage {
     RgbImage::from_fn(32, 16, |x, _| Rgb(if x < 16 { RED } else { BLUE }))
 }
@@ -41,7 +41,7 @@ fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Two frames, each the picture data of a still WebP file.
+/// An animation of two frames, each the picture data of a still WebP file.
 fn animated_webp() -> Vec<u8> {
     let frame = |colour: [u8; 3]| {
         let still = encoded(RgbImage::from_pixel(32, 16, Rgb(colour)), ImageFormat::WebP);
@@ -54,7 +54,7 @@ fn animated_webp() -> Vec<u8> {
     chunk(b"RIFF", &body)
 }
 
-/// Adobe's inverted CMYK, as photo agencies ship it.
+/// The picture in Adobe's inverted CMYK, as photo agencies ship it.
 fn cmyk() -> Vec<u8> {
     let pixels: Vec<u8> =
         picture().pixels().flat_map(|Rgb([r, g, b])| [255 - r, 255 - g, 255 - b, 0]).collect();
@@ -64,7 +64,7 @@ fn cmyk() -> Vec<u8> {
     bytes
 }
 
-/// A PNG whose header says so many pixels, with a check sum that fits.
+/// A PNG whose header states this size, with a matching check sum.
 fn png_of(width: u32, height: u32) -> Vec<u8> {
     let mut bytes = png();
     bytes[16..20].copy_from_slice(&width.to_be_bytes());
@@ -90,9 +90,9 @@ fn edited(mut bytes: Vec<u8>, at: usize) -> Vec<u8> {
 }
 
 enum Gets {
-    /// The picture, within so much for each colour.
+    /// The picture, with at most this difference for each colour.
     Picture(u8),
-    /// Its left half alone, all over.
+    /// Only the picture's left half, everywhere.
     Red,
     Refused(&'static str),
 }
@@ -100,7 +100,7 @@ use Gets::{Picture, Red, Refused};
 
 const DECODER: Gets = Refused("");
 
-/// The kinds of files by content: the row of the module's table, the content, and what it gets.
+/// The kinds of files by content: the row of the module's table, the content, and the expected result.
 fn contents() -> Vec<(&'static str, Vec<u8>, Gets)> {
     let page = b"<!DOCTYPE html><html><body>404 Not Found</body></html>".to_vec();
     let deep = DynamicImage::from(picture()).to_rgb16();
@@ -160,7 +160,7 @@ fn check(kind: &str, found: Result<RgbImage, String>, gets: &Gets) {
     };
     let image = found.unwrap_or_else(|reason| panic!("{kind}: {reason}"));
     assert_eq!(image.dimensions(), (32, 16));
-    // A pixel of each half.
+    // One pixel of each half.
     let halves = [image.get_pixel(4, 8).0, image.get_pixel(28, 8).0];
     let far = halves.as_flattened().iter().zip(wanted.as_flattened()).map(|(a, b)| a.abs_diff(*b)).max();
     assert!(far <= Some(within), "{kind}: {halves:?}");
@@ -225,7 +225,7 @@ fn files_that_are_absent_or_no_files_are_refused() {
     }
 }
 
-/// The process's own memory is a file whose beginning cannot be read.
+/// A file whose beginning cannot be read: the process's own memory.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_file_that_cannot_be_read_is_an_error_with_its_path() {
@@ -239,7 +239,7 @@ fn from_hex(digits: &serde_json::Value) -> Vec<u8> {
     digits.iter().map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()
 }
 
-/// In the file that `tests/slow/pillow.py` wrote.
+/// The colours in the file that `tests/slow/pillow.py` wrote.
 #[test]
 fn colours_are_converted_as_pillow_does() {
     let golden = include_str!("../../../../tests/golden/pillow.json");

@@ -1,8 +1,8 @@
 //! NumPy's `.npy`, versions 1 to 3 (a magic string, the header's length, the header as a Python literal, the numbers),
-//! and `.npz`, a zip archive of them.
+//! and `.npz`, a zip archive of `.npy` files.
 //!
-//! Files are checked before anything is allocated for them, so that a damaged one is an error with a place. (candle
-//! reads both too, but trusts the sizes in a header and knows only C order and no texts.)
+//! Files are checked before memory is allocated for them, so that a damaged file is an error with a place. (candle
+//! reads both formats too, but it trusts the sizes in a header and knows only C order and no texts.)
 
 use candle_core::DType;
 use stage::files::read_bytes;
@@ -12,11 +12,11 @@ use std::path::Path;
 
 use super::{Array, Tensors, little_endian, member, members, open_archive, tensor, unread};
 
-/// Enough of a member of an archive to hold any header that NumPy writes for an array of numbers.
+/// The bytes of a member that are read first: enough for any header that NumPy writes for an array of numbers.
 const HEADER: u64 = 4096;
 
 struct Header {
-    /// NumPy's word for what the array holds: `<f4`.
+    /// NumPy's name for the type of the items: `<f4`.
     kind: String,
     fortran: bool,
     shape: Vec<usize>,
@@ -33,16 +33,16 @@ impl Header {
         Ok(Header { kind, fortran, shape })
     }
 
-    /// The letter of what is held, and the bytes of each.
+    /// The letter of the items' type, and the number of bytes per item.
     fn letter(&self) -> (char, usize) {
         let kind = self.kind.trim_start_matches(['<', '>', '=', '|']);
         let letter = kind.chars().next().unwrap_or(' ');
         let size = kind[letter.len_utf8().min(kind.len())..].parse().unwrap_or(0);
-        // The size of texts is a number of letters in UTF-32.
+        // NumPy gives the size of texts in letters of UTF-32.
         (letter, if letter == 'U' { size * 4 } else { size })
     }
 
-    /// The bytes of the whole array; none where they are beyond any number.
+    /// The number of bytes of the whole array; none if it overflows.
     fn bytes(&self) -> Option<usize> {
         self.shape.iter().try_fold(self.letter().1, |product, axis| product.checked_mul(*axis))
     }
@@ -115,7 +115,7 @@ fn utf_32(bytes: &[u8]) -> String {
     letters.filter_map(char::from_u32).filter(|letter| *letter != '\0').collect()
 }
 
-/// A whole number of up to eight bytes, the lowest first.
+/// A whole number of up to eight bytes, lowest byte first.
 fn integer(bytes: &[u8], signed: bool) -> i64 {
     let negative = signed && bytes.last().is_some_and(|byte| byte & 0x80 != 0);
     let mut whole = [if negative { 0xff } else { 0 }; 8];
@@ -132,7 +132,7 @@ fn parts(bytes: &[u8]) -> Option<(&str, &[u8])> {
     Some((std::str::from_utf8(header).ok()?, data))
 }
 
-/// The value of a key in `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`, a tuple without its brackets.
+/// The value of a key in `{'descr': '<f4', 'fortran_order': False, 'shape': (2, 3), }`; a tuple without its brackets.
 fn field<'a>(header: &'a str, key: &str) -> Option<&'a str> {
     let (_, after) = header.split_once(&format!("'{key}'"))?;
     let value = after.trim_start().strip_prefix(':')?.trim_start();
@@ -159,7 +159,7 @@ pub(super) fn array(path: &Path) -> Result<Tensors> {
     Ok(Tensors { list: vec![("array".to_owned(), header.shape)], lists: Vec::new(), read })
 }
 
-/// Opens a `.npz` archive, and reads its members' headers.
+/// Opens a `.npz` archive and reads the headers of its members.
 pub(super) fn archive(path: &Path) -> Result<Tensors> {
     let mut archive = open_archive(path, || Error::data(BROKEN))?;
     let mut headers = BTreeMap::new();
@@ -172,7 +172,7 @@ pub(super) fn archive(path: &Path) -> Result<Tensors> {
     }
     let list = headers.iter().map(|(name, header)| (name.clone(), header.shape.clone())).collect();
     let read = Box::new(move |name: &str| {
-        // Not more than the header needs, which is what memory was asked for, and one byte that then is too many.
+        // Memory was requested for the size in the header. One more byte shows a member that is too long.
         let size = headers.get(name).and_then(Header::bytes).map_or(u64::MAX, |size| size as u64);
         let bytes = member(&mut archive, &format!("{name}.npy"), size.saturating_add(HEADER + 1))
             .map_err(|e| Error::data(BROKEN).because(e))?;

@@ -1,4 +1,4 @@
-//! Every format with what can be wrong with it, in files that are made here.
+//! Every format, and the errors that each can have, in files that these tests make.
 
 use super::*;
 use stage::Kind;
@@ -8,7 +8,7 @@ use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
 const VALUES: [f32; 6] = [1.0, 2.0, 3.0, 0.5, -0.25, 0.0];
-/// The same, column by column.
+/// The same numbers, column by column.
 const TURNED: [f32; 6] = [1.0, 0.5, 2.0, -0.25, 3.0, 0.0];
 
 fn tensor() -> Tensor {
@@ -31,7 +31,7 @@ fn read_file(name: &str, bytes: &[u8], tensor: Option<&str>) -> Result<GivenRows
     read(&path, Wanted { tensor, keyed: false })
 }
 
-/// The bytes that candle writes to a file of this name.
+/// The bytes that candle writes to a file with this name.
 fn written(name: &str, write: impl FnOnce(&Path)) -> Vec<u8> {
     let (_dir, path) = file(name, b"");
     write(&path);
@@ -52,7 +52,7 @@ fn array(kind: &str, shape: &str, data: &[u8]) -> Vec<u8> {
     npy(&format!("{{'descr': {kind}, 'fortran_order': False, 'shape': ({shape}), }}\n"), data)
 }
 
-/// Texts as NumPy stores them, of so many letters each.
+/// Texts as NumPy stores them, `letters` letters each.
 fn texts(texts: &[&str], letters: usize) -> Vec<u8> {
     let padded = texts.iter().flat_map(|text| text.chars().map(u32::from).chain([0; 9]).take(letters));
     padded.flat_map(u32::to_le_bytes).collect()
@@ -76,12 +76,12 @@ fn safetensors_of(tensors: &[(&str, Tensor)]) -> Vec<u8> {
     written("x.safetensors", |path| candle_core::safetensors::save(&tensors, path).unwrap())
 }
 
-/// A pickle as `torch.save` writes it, protocol 2, of one float tensor in storage `0`.
+/// A pickle of one float tensor in storage `0`, as `torch.save` writes it with protocol 2.
 fn rebuild(shape: &[u8], strides: &[u8], offset: u8) -> Vec<u8> {
     rebuild_as("FloatStorage", shape, strides, offset, b"")
 }
 
-/// The same of another storage, and with one more argument.
+/// The same pickle for another storage, and with one more argument.
 fn rebuild_as(storage: &str, shape: &[u8], strides: &[u8], offset: u8, more: &[u8]) -> Vec<u8> {
     let tuple = |numbers: &[u8]| {
         [b"(".to_vec(), numbers.iter().flat_map(|n| [b'K', *n]).collect(), b"t".to_vec()].concat()
@@ -113,12 +113,12 @@ fn dictionary(entries: &[(&str, &[u8])]) -> Vec<u8> {
     [b"}(".to_vec(), entries.flatten().collect(), b"u".to_vec()].concat()
 }
 
-/// The matrix as a tensor of its own.
+/// The pickle of the whole matrix as one tensor.
 fn whole() -> Vec<u8> {
     rebuild(&[2, 3], &[3, 1], 0)
 }
 
-/// Three of its numbers as one.
+/// The pickle of one tensor with three numbers of the matrix.
 fn row(offset: u8) -> Vec<u8> {
     rebuild(&[3], &[1], offset)
 }
@@ -129,12 +129,12 @@ fn torch_file_with(object: &[u8], members: &[(&str, Vec<u8>)]) -> Vec<u8> {
     zipped(&members, CompressionMethod::Stored)
 }
 
-/// An archive of the matrix and an array beside it.
+/// An archive with the matrix and another array.
 fn with_ids(ids: Vec<u8>) -> Vec<u8> {
     zipped(&[("features.npy", npy_of("2, 3", &VALUES)), ("ids.npy", ids)], CompressionMethod::Stored)
 }
 
-/// PyTorch files of the matrix in every layout: what, content, and the name of its tensor where it needs one.
+/// PyTorch files of the matrix in every layout: description, content, and the tensor's name where it is needed.
 fn torch_files() -> Vec<(&'static str, Vec<u8>, Option<&'static str>)> {
     let sparse: Vec<f32> = [9.0, 9.0].into_iter().chain(VALUES.iter().flat_map(|x| [*x, 9.0])).collect();
     let neg = [b"}".to_vec(), unicode("neg"), b"\x88s".to_vec()].concat();
@@ -218,7 +218,7 @@ fn keys_are_read_beside_a_matrix_or_as_names() {
     }
 }
 
-/// A file that is refused: content, a part of the message, and one of the hint.
+/// A refused file: its content, a part of the message, and a part of the hint.
 type Refused = (Vec<u8>, &'static str, &'static str);
 
 fn refused_npy() -> Vec<Refused> {
@@ -274,7 +274,7 @@ fn refused_torch() -> Vec<Refused> {
         (beside(b"](G@\x14\0\0\0\0\0\0K\x00e"), "`ids` beside the rows holds a whole number", "`keys`"),
         (torch_file_with(&whole(), &order), "byte order is `middle`", ""),
         (torch_file(&rebuild(&[200, 3], &[3, 1], 0), &VALUES), "needs 2400 bytes of numbers, there", ""),
-        // Too few arguments, strides that do not fit the axes, none at all.
+        // Too few arguments, strides that do not fit the axes, no arguments.
         (torch_file(b"ctorch._utils\n_rebuild_tensor_v2\n)R", &VALUES), "", ""),
         (torch_file(&rebuild(&[2, 3], &[3], 0), &VALUES), "", ""),
         (torch_file(&rebuild(&[], &[], 0), &VALUES), "", ""),
@@ -382,7 +382,7 @@ fn a_pickle_that_asks_for_more_than_tensors_is_refused_and_does_nothing() {
     assert!(!witness.exists());
 }
 
-/// Three words of width 2; 3 is padding.
+/// Reads words from three vectors of width 2; id 3 is padding.
 fn read_words(name: &str, bytes: &[u8], by_id: bool) -> Result<GivenRows> {
     let (dir, path) = file(name, bytes);
     let table = Tensor::new(&[[1f32, 0.0], [0.0, 4.0], [8.0, -4.0]], &Device::Cpu).unwrap();

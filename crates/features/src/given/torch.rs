@@ -1,7 +1,7 @@
-//! Files that `torch.save` writes: a zip archive with a pickle that describes tensors, and their numbers.
+//! Files that `torch.save` writes: zip archives with a pickle, which describes tensors, and the numbers of the tensors.
 //!
-//! The pickle is read by candle's reader, which knows the few instructions that tensors need and calls nothing: what a
-//! pickle asks Python to do is read as a description and refused if it is no tensor.
+//! candle's reader reads the pickle. It knows the few instructions that tensors need and calls nothing: a call to
+//! Python in the pickle is read as a description, and refused if it describes no tensor.
 
 use candle_core::pickle::{Object, Stack, TensorInfo};
 use candle_core::{Device, Layout, Tensor};
@@ -32,7 +32,7 @@ struct Described {
 
 struct StoredTensor {
     info: TensorInfo,
-    /// True if the numbers are stored with the other sign, as PyTorch's negative views are.
+    /// True if the numbers are stored with the opposite sign, as in PyTorch's negative views.
     negated: bool,
 }
 
@@ -42,7 +42,7 @@ pub(super) fn open(path: &Path, wanted: Wanted) -> Result<Tensors> {
     let pickle = pickle.ok_or_else(|| not_torch(path))?;
     let bytes = member(&mut archive, &pickle, MAX_PICKLE).map_err(|e| broken().because(e))?;
     let folder = Path::new(&pickle).with_extension("");
-    // candle takes some lists of arguments apart without counting them first.
+    // candle's reader unpacks some lists of arguments without checking their length.
     let Described { tensors, lists, other } =
         stage::caught(|| describe(&bytes, &folder)).unwrap_or_else(|| Err(broken()))?;
     if let Some(other) = other
@@ -80,7 +80,7 @@ impl StoredTensor {
     }
 }
 
-/// Tells whether the highest byte of a number comes first, as archives say since PyTorch 2.1.
+/// Returns whether the highest byte of a number comes first; archives state this since PyTorch 2.1.
 fn is_big_endian(archive: &mut Archive, folder: &Path) -> Result<bool> {
     let word = match member(archive, &folder.with_file_name("byteorder").to_string_lossy(), 16) {
         Err(ZipError::FileNotFound) => return Ok(false),
@@ -93,7 +93,7 @@ fn is_big_endian(archive: &mut Archive, folder: &Path) -> Result<bool> {
     }
 }
 
-/// The error of a file that is no archive of PyTorch; its first bytes tell what it is.
+/// The error of a file that is not a PyTorch archive; its first bytes show what it is.
 fn not_torch(path: &Path) -> Error {
     let mut start = [0; 2];
     let is_pickle =
@@ -111,7 +111,7 @@ fn broken() -> Error {
     Error::data("a damaged PyTorch file")
 }
 
-/// Reads what a pickle describes: one tensor, or a dictionary with tensors.
+/// Reads the description in a pickle: one tensor, or a dictionary with tensors.
 fn describe(bytes: &[u8], folder: &Path) -> Result<Described> {
     let mut stack = Stack::empty();
     let read = stack.read_loop(&mut Cursor::new(bytes)).and_then(|()| stack.finalize());
@@ -133,11 +133,11 @@ fn describe(bytes: &[u8], folder: &Path) -> Result<Described> {
 }
 
 impl Described {
-    /// Adds the entries of a dictionary called `within`; those of a dictionary in it are called `within.name`.
+    /// Adds the entries of a dictionary called `within`; those of a nested dictionary are called `within.name`.
     fn add_all(&mut self, within: &str, entries: Vec<(Object, Object)>, folder: &Path) -> Result<()> {
         for (key, value) in entries {
             match key {
-                // The dictionary of a module's parameters has it beside them.
+                // A dictionary of a module's parameters has this entry beside them.
                 Object::Unicode(name) if name == "_metadata" => {}
                 Object::Unicode(name) => self.add(format!("{within}{name}"), value, folder)?,
                 Object::Int(_) | Object::Long(_) => {
@@ -210,7 +210,7 @@ fn number(value: &Object) -> Option<f64> {
     }
 }
 
-/// A list of texts, or of numbers; any other is not read.
+/// A list of texts or of numbers; any other list is not read.
 fn labels(items: &[Object]) -> Array {
     if let Some(texts) = items.iter().map(|item| item.clone().unicode().ok()).collect() {
         return Array::Texts(texts);
@@ -220,7 +220,7 @@ fn labels(items: &[Object]) -> Array {
     numbers.map_or_else(|| Array::Unread(Error::data("a list")), Array::Numbers)
 }
 
-/// Returns whether the arguments that rebuild a tensor say that its numbers are stored with the other sign.
+/// Returns whether the arguments that rebuild a tensor say that its numbers are stored with the opposite sign.
 fn is_negated(object: &Object) -> bool {
     match object {
         Object::Reduce { args, .. } => is_negated(args),
@@ -234,7 +234,7 @@ fn in_tensor(name: &str, message: &str) -> Error {
     Error::data(format!("`{name}` {message}")).hint(SAVE)
 }
 
-/// The count of numbers that lie between the first and the last of a tensor, both counted.
+/// The count of stored numbers from the first to the last number of a tensor, both included.
 fn span(layout: &Layout) -> Option<usize> {
     if layout.dims().contains(&0) {
         return Some(0);
@@ -243,7 +243,7 @@ fn span(layout: &Layout) -> Option<usize> {
     axes.try_fold(1usize, |sum, (axis, stride)| sum.checked_add((axis - 1).checked_mul(*stride)?))
 }
 
-/// The tensor whose numbers lie where the layout says, the first of them first.
+/// The tensor with the numbers at the places of the layout; the first stored number is the tensor's first.
 fn gather(stored: &Tensor, layout: &Layout) -> candle_core::Result<Tensor> {
     if layout.is_contiguous() {
         return stored.reshape(layout.dims());

@@ -1,4 +1,4 @@
-//! Visual words of entities, as MyGO publishes them: ids of a vocabulary that has a vector for each.
+//! Visual words of entities, as MyGO publishes them: ids in a vocabulary that has a vector for each word.
 
 use mkg::graph::Entity;
 use serde::Deserializer;
@@ -11,8 +11,8 @@ use std::path::Path;
 
 use super::{GivenRows, Wanted, member, members, open_archive, read, require_memory};
 
-/// Rows of the mean of each key's words' vectors, a word as often as it stands there. A list of padding alone gives zeros.
-/// Keys are those of `entities`' ids, if these are given.
+/// Returns for each key the mean of its words' vectors; a repeated word counts each time. A list of only padding gives
+/// zeros. If `entities` are given, the keys in the file are their ids.
 pub(crate) fn words(file: &Path, vectors: &Path, entities: Option<&[Entity]>) -> Result<GivenRows> {
     let table = read(vectors, Wanted::default())?;
     if let Some(key) = table.keys.first() {
@@ -36,7 +36,7 @@ pub(crate) fn words(file: &Path, vectors: &Path, entities: Option<&[Entity]>) ->
     Ok(rows)
 }
 
-/// The mean of the words' vectors without padding, which has the id behind the last; or the first id beyond that.
+/// The mean of the words' vectors without padding, whose id is the number of vectors; or the first higher id.
 fn mean(table: &GivenRows, ids: &[usize]) -> Result<Vec<f32>, usize> {
     let (mut sum, mut words) = (vec![0.0; table.width], 0.0);
     for &id in ids.iter().filter(|id| **id != table.count) {
@@ -59,7 +59,7 @@ fn by_id(key: &str, entities: &[Entity]) -> Result<String> {
 fn lists(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
     let is_zip = path.extension().is_some_and(|extension| extension == "zip");
     let bytes = if is_zip { unzipped(path)? } else { read_bytes(path)? };
-    // A number of two bytes or more with its comma becomes eight.
+    // A number of two bytes or more, with its comma, takes eight bytes in memory.
     require_memory(4 * bytes.len() as u64)?;
     let hint = "visual words are one object: {\"key\": [17, 8191, ...], ...}";
     let text = text(bytes)?;
@@ -68,7 +68,7 @@ fn lists(path: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
     lists.map_err(|e| Error::data(e.to_string()).hint(hint))
 }
 
-/// Reads lists by key; a key that comes twice is an error.
+/// Reads lists by key; a repeated key is an error.
 struct Lists;
 
 impl<'de> Visitor<'de> for Lists {

@@ -1,10 +1,10 @@
-//! Image encoders: models of candle-transformers, composed of their public parts where a whole one gives class logits.
+//! Image encoders: models of candle-transformers, built from public parts where the whole model gives class logits.
 //!
-//! DINOv2 is a ViT whose residuals are scaled: the scales are multiplied into the products before them as the weights are
-//! read, and positions are interpolated for the size of the images. candle-transformers' own DINOv2 and BEiT take one image
-//! at a time, with a classifier, of the size of one checkpoint each, and the tangent's approximation of GELU; so BEiT's
-//! layers are written here. They are a ViT's with, in the attention, a bias for each head that depends on how far two patches
-//! are from each other, which cannot be put into candle-transformers' ViT. CLIP and SigLIP are candle-transformers' own.
+//! DINOv2 is a ViT with scaled residuals: the scales are multiplied into the preceding products when the weights are
+//! read, and positions are interpolated to the size of the images. candle-transformers' own DINOv2 and BEiT take one
+//! image at a time, have a classifier, fit the size of one checkpoint each, and use the tanh approximation of GELU. So
+//! this module has its own BEiT layers: a ViT's with a bias in each attention head that depends on the distance of two
+//! patches, which candle-transformers' ViT lacks. CLIP and SigLIP are candle-transformers' own.
 
 use candle_core::{D, Error, IndexOp, Module, Result, Shape, Tensor};
 use candle_nn::ops::softmax_last_dim;
@@ -66,17 +66,17 @@ impl Architecture for ImageArchitecture {
     }
 }
 
-/// The class token's state, of states `(image, token, hidden)`.
+/// The state of the class token in states `(image, token, hidden)`.
 fn class(states: &Tensor) -> Result<Tensor> {
     states.i((.., 0))?.contiguous()
 }
 
-/// The mean of the states behind the class token.
+/// The mean of the states after the class token.
 fn patches(states: &Tensor) -> Result<Tensor> {
     states.i((.., 1..))?.mean(1)
 }
 
-/// The mean of each cell of a grid of patches behind the class token, side by side.
+/// The mean of each cell of a grid of the patches after the class token; the means stand side by side.
 pub(super) fn cells(states: &Tensor) -> Result<Tensor> {
     let (images, tokens, hidden) = states.dims3()?;
     let cell = (tokens - 1).isqrt() / GRID;
@@ -85,8 +85,8 @@ pub(super) fn cells(states: &Tensor) -> Result<Tensor> {
 }
 
 impl Config<ImageArchitecture> {
-    /// The preparation of images: as the file says, if there is one, for what it leaves out as the architecture's own
-    /// processor does.
+    /// The preparation of images that the file describes, if there is one. The architecture's own processor gives the
+    /// values that the file leaves out.
     pub(crate) fn preparation(&self, file: Option<&Path>) -> stage::Result<Preparation> {
         let (size, side) = (self.size("image_size"), self.number("image_size"));
         let usual = match self.architecture {
@@ -105,13 +105,13 @@ impl Config<ImageArchitecture> {
         Err(stage::Error::data(message).at(path))
     }
 
-    /// The way from states to rows `(image, width)`.
+    /// The function from states to rows `(image, width)`.
     pub(crate) fn head(&self, output: ImageOutput, weights: &VarBuilder) -> Result<Func<'static>> {
         let hidden = self.size("hidden_size");
         Ok(match (output, self.architecture) {
             (ImageOutput::Patches, ImageArchitecture::Siglip) => func(|states| states.mean(1)),
             (ImageOutput::Patches, _) => func(patches),
-            // The model does it, with weights that only it can read.
+            // The model pools by itself, with weights that only it can read.
             (ImageOutput::Pooler, ImageArchitecture::Siglip) => func(|rows| Ok(rows.clone())),
             (ImageOutput::Pooler, ImageArchitecture::Beit) if self.pools_patches() => {
                 let norm = self.norm(weights.pp("pooler.layernorm"))?;
@@ -130,8 +130,8 @@ impl Config<ImageArchitecture> {
         })
     }
 
-    /// The model with these weights, for images of `size` pixels along a side, of whose pixels `(image, channel, row, column)`
-    /// it gives the states `(image, token, hidden)`; with its own pooler, if that is private.
+    /// The model with these weights, for images of `size` pixels along a side: from pixels `(image, channel, row,
+    /// column)` it computes states `(image, token, hidden)`. With `pools`, a model whose pooler is private also pools.
     pub(crate) fn model(
         &self,
         size: usize,
@@ -154,7 +154,7 @@ impl Config<ImageArchitecture> {
             ImageArchitecture::Beit => beit(self, weights)?,
             ImageArchitecture::Clip => {
                 let model = ClipVisionTransformer::new(weights, &self.clip()?)?;
-                // The last is the pooler's row; before it are the states before the norm that only the pooler has.
+                // The last entry is the pooler's row; the one before is the states without the pooler's norm.
                 func(move |pixels| match model.output_hidden_states(pixels)?.as_slice() {
                     [.., states, _] => Ok(states.clone()),
                     _ => Err(Error::msg("no layer")),
@@ -171,7 +171,7 @@ impl Config<ImageArchitecture> {
         layer_norm(self.size("hidden_size"), self.number::<f64>("layer_norm_eps"), weights)
     }
 
-    /// Returns whether BEiT's pooler is over the patches; then it has the last norm.
+    /// Returns whether BEiT's pooler averages the patches; the last norm is then part of the pooler.
     fn pools_patches(&self) -> bool {
         self.value("use_mean_pooling") == true
     }
@@ -200,7 +200,7 @@ fn vit(config: &vit::Config, weights: VarBuilder) -> Result<Func<'static>> {
     Ok(func(move |pixels| embeddings.forward(pixels, None, false)?.apply(&encoder)?.apply(&norm)))
 }
 
-/// BEiT, up to the states that its pooler sees.
+/// BEiT, up to the states that its pooler takes.
 fn beit(config: &Config<ImageArchitecture>, weights: VarBuilder<'static>) -> Result<Func<'static>> {
     config.require("use_shared_relative_position_bias", &[false.into()])?;
     let weights = translated(weights, scaled_or_not);
@@ -208,7 +208,7 @@ fn beit(config: &Config<ImageArchitecture>, weights: VarBuilder<'static>) -> Res
     let layers = (0..config.size("num_hidden_layers"))
         .map(|i| beit_layer(config, weights.pp("encoder.layer").pp(i)))
         .collect::<Result<Vec<_>>>()?;
-    // After the last layer, where the pooler has none.
+    // The norm comes after the last layer if the pooler has none.
     let norm = (!config.pools_patches()).then(|| config.norm(weights.pp("layernorm"))).transpose()?;
     Ok(func(move |pixels| {
         let states = embeddings.forward(pixels, None, false)?;
@@ -217,7 +217,7 @@ fn beit(config: &Config<ImageArchitecture>, weights: VarBuilder<'static>) -> Res
     }))
 }
 
-/// Positions are 0 where there are none, and residuals' scales, if there are any, are in the products before them.
+/// The tensor `name`; missing positions are 0, and scales of residuals are multiplied into the products before them.
 fn scaled_or_not(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> {
     if name == "embeddings.position_embeddings" && !weights.contains_tensor(name) {
         return Tensor::zeros(shape, weights.dtype(), weights.device());
@@ -248,7 +248,7 @@ fn beit_layer(config: &Config<ImageArchitecture>, weights: VarBuilder) -> Result
     let (side, table) =
         (config.size("image_size") / config.size("patch_size"), own.pp("relative_position_bias"));
     let has_bias = table.contains_tensor("relative_position_bias_table");
-    // `(1, head, token, token)`.
+    // The shape is `(1, head, token, token)`.
     let bias = has_bias.then(|| bias(side, heads, &table)).transpose()?;
     let up = linear(hidden, inner, weights.pp("intermediate.dense"))?;
     let down = linear(inner, hidden, weights.pp("output.dense"))?;
@@ -270,8 +270,8 @@ fn beit_layer(config: &Config<ImageArchitecture>, weights: VarBuilder) -> Result
     }))
 }
 
-/// The entry of a bias between two tokens in its table, which has one for each distance of two patches of a square of
-/// `side` patches, and behind them three: from the class token, to it, and from it to itself.
+/// The row of the bias table for two tokens. The table has a row for each distance of two patches in a square of `side`
+/// patches, then three more: from the class token, to the class token, and from the class token to itself.
 fn entry(side: usize, from: usize, to: usize) -> usize {
     let span = 2 * side - 1;
     match (from.checked_sub(1), to.checked_sub(1)) {
@@ -285,7 +285,7 @@ fn entry(side: usize, from: usize, to: usize) -> usize {
     }
 }
 
-/// Each head's bias between any two tokens.
+/// The bias of each head between any two tokens.
 fn bias(side: usize, heads: usize, weights: &VarBuilder) -> Result<Tensor> {
     let span = 2 * side - 1;
     let tokens = side * side + 1;
@@ -296,7 +296,7 @@ fn bias(side: usize, heads: usize, weights: &VarBuilder) -> Result<Tensor> {
     table.index_select(&entries, 0)?.reshape((1, tokens, tokens, heads))?.permute((0, 3, 1, 2))?.contiguous()
 }
 
-/// DINOv2's name for a tensor of ViT, and the scale that is a layer of its own there.
+/// The tensor of DINOv2 that has another name in ViT, times the scale that is a layer of its own in DINOv2.
 fn of_dinov2(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> {
     if name == "embeddings.position_embeddings" {
         return interpolated(&weights.get_unchecked(name)?, shape.dims()[1] - 1);
@@ -317,8 +317,8 @@ fn of_dinov2(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> 
     }
 }
 
-/// Positions `(1, 1 + patch, hidden)` for so many `patches` of a square, from those of another square; the class token's
-/// stays. Bicubic, as PyTorch does it without antialiasing.
+/// Positions `(1, 1 + patch, hidden)` for `patches` patches in a square, interpolated from the positions of another
+/// square; the class token's position stays. Bicubic, as in PyTorch without antialiasing.
 fn interpolated(positions: &Tensor, patches: usize) -> Result<Tensor> {
     let (_, tokens, hidden) = positions.dims3()?;
     let (old, new) = ((tokens - 1).isqrt(), patches.isqrt());
@@ -327,7 +327,7 @@ fn interpolated(positions: &Tensor, patches: usize) -> Result<Tensor> {
     }
     let weights = Tensor::from_vec(cubic(old, new), (new, old), positions.device())?;
     let mut grid = positions.i((0, 1..))?.reshape((old, old, hidden))?;
-    // The first axis each time: rows, then columns.
+    // Each pass interpolates the first axis: rows, then columns.
     for _ in 0..2 {
         let along = weights.matmul(&grid.contiguous()?.flatten_from(1)?)?;
         grid = along.reshape((new, (), hidden))?.transpose(0, 1)?;
@@ -335,12 +335,12 @@ fn interpolated(positions: &Tensor, patches: usize) -> Result<Tensor> {
     Tensor::cat(&[positions.i((.., ..1))?, grid.reshape((1, patches, hidden))?], 1)
 }
 
-/// The weights of the `old` places along a side in each of the `new` ones, `(new, old)`.
+/// The weights of the `old` places along a side for each of the `new` places, `(new, old)`.
 fn cubic(old: usize, new: usize) -> Vec<f32> {
     let mut weights = vec![0.0; new * old];
     let [from, to] = [old, new].map(|places| places as f64);
     for (i, row) in (0u32..).zip(weights.chunks_exact_mut(old)) {
-        // Centres of places lie half a place from the edges.
+        // The centre of a place lies half a place from its edges.
         let at = (f64::from(i) + 0.5) * from / to - 0.5;
         for tap in -1..=2 {
             let place = at.floor() + f64::from(tap);
@@ -350,7 +350,7 @@ fn cubic(old: usize, new: usize) -> Vec<f32> {
     weights
 }
 
-/// Keys's cubic convolution of a distance in places, with a = -0.75.
+/// The cubic convolution of Keys for a distance in places, with a = -0.75.
 fn kernel(x: f64) -> f64 {
     const A: f64 = -0.75;
     match x {

@@ -97,7 +97,7 @@ const BLUE: [f32; 3] = [-1.0, -0.4, 0.3];
 const GREEN: [f32; 3] = [-1.0, 0.1, -0.5];
 const YELLOW: [f32; 3] = [1.0, 0.7, -0.9];
 
-/// Three bands, from the top or from the left, of as many pixels as the random encoder takes.
+/// Three bands, one below the other or side by side, with as many pixels as the random encoder takes.
 fn bands(upright: bool, colours: [[f32; 3]; 3]) -> Vec<f32> {
     const SIZE: usize = 48;
     let pixels = (0..3 * SIZE * SIZE).map(|i| {
@@ -147,6 +147,6 @@ fn flags_that_look_alike_are_near_each_other_whatever_the_batch() {
         others.max_by(|a, b| cosine(i, *a).total_cmp(&cosine(i, *b))).map(|j| flags[j].0).unwrap()
     };
     assert_eq!([0, 1, 2, 3].map(nearest), ["italy", "france", "hungary", "netherlands"]);
-    // The same colours the other way round are another flag.
+    // The same colours in the other direction are another flag.
     assert!(cosine(0, 1) > 0.5 && cosine(0, 2) < 0.2, "{} {}", cosine(0, 1), cosine(0, 2));
 }

@@ -61,7 +61,7 @@ fn the_centre_is_cropped() {
 
 #[test]
 fn what_a_file_leaves_out_is_as_the_architectures_own_processor_does() {
-    // OpenAI's, in which a size is that of the shorter side.
+    // OpenAI's file, in which `size` is the length of the shorter side.
     let published = r#"{"crop_size": 224, "do_center_crop": true, "do_normalize": true, "do_resize": true,
         "feature_extractor_type": "CLIPFeatureExtractor", "image_mean": [0.48145466, 0.4578275, 0.40821073],
         "image_std": [0.26862954, 0.26130258, 0.27577711], "resample": 3, "size": 224}"#;

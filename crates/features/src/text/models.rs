@@ -1,8 +1,8 @@
-//! Text encoders: the models of candle-transformers, each behind what they have in common.
+//! Text encoders: the models of candle-transformers behind one common interface.
 //!
-//! DistilBERT is BERT under other names and without token types, and so it is read: candle-transformers' own DistilBERT
-//! takes the tangent's approximation of GELU, a thousandth off. RoBERTa and XLM-RoBERTa are one model, whose positions begin
-//! behind the padding's id and pass over padding within a text.
+//! DistilBERT is BERT with other names and without token types, and it is loaded as a BERT: candle-transformers' own
+//! DistilBERT uses the tanh approximation of GELU, which is wrong by a thousandth. RoBERTa and XLM-RoBERTa are one
+//! model. Its positions begin after the padding's id, and padding within a text gets no position.
 
 use candle_core::{Result, Shape, Tensor};
 use candle_nn::{Activation, VarBuilder};
@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use crate::checkpoint::{Architecture, Config};
 use crate::weights::translated;
 
-/// Gives the last layer's states `(text, token, hidden)` of token ids `(text, token)` and a mask, which is 1 where a text
-/// has a token and 0 behind its end.
+/// Returns the states `(text, token, hidden)` of the last layer for token ids `(text, token)` and a mask, which is 1
+/// where a text has a token and 0 after its end.
 pub(crate) type TextModel = Box<dyn Fn(&Tensor, &Tensor) -> Result<Tensor> + Send + Sync>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -98,7 +98,7 @@ impl Config<TextArchitecture> {
         })
     }
 
-    /// Refuses rotations by position that are scaled, of all layers or of some.
+    /// Refuses scaled rotary positions, of all layers or of some.
     fn require_plain_rotations(&self) -> Result<()> {
         let of_all = self.value("rope_parameters");
         let of_some = of_all.as_object().into_iter().flat_map(|parts| parts.values());
@@ -128,7 +128,7 @@ impl Config<TextArchitecture> {
         for bias in ["attention_bias", "mlp_bias", "norm_bias"] {
             self.require(bias, &[false.into()])?;
         }
-        // The model takes a norm that is missing for the first layer's, which has none.
+        // Only the first layer has no norm, but the model accepts any layer without one.
         for layer in 1..self.size("num_hidden_layers") {
             weights.get(self.size("hidden_size"), &format!("layers.{layer}.attn_norm.weight"))?;
         }
@@ -142,7 +142,7 @@ impl Config<TextArchitecture> {
         Ok(Box::new(move |ids, mask| model.forward(ids, mask)))
     }
 
-    /// The distance between layers that see the whole text. Newer configurations name each layer's kind instead.
+    /// The distance between layers that see the whole text. Newer configurations name the kind of each layer instead.
     fn global_every(&self) -> usize {
         let stated = self.size("global_attn_every_n_layers");
         let types = self.value("layer_types").as_array().map(Vec::as_slice).unwrap_or_default();
@@ -155,7 +155,7 @@ impl Config<TextArchitecture> {
     }
 }
 
-/// DistilBERT's name for a tensor of BERT.
+/// The tensor of DistilBERT that has another name in BERT.
 fn of_distilbert(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> {
     if name == "embeddings.token_type_embeddings.weight" {
         return Tensor::zeros(shape, weights.dtype(), weights.device());
@@ -175,7 +175,7 @@ fn of_distilbert(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tens
     weights.get(shape, &own)
 }
 
-/// The model asks for the names of a checkpoint with a head.
+/// The tensor of ModernBERT. The model asks for the names of a checkpoint with a head.
 fn of_modernbert(weights: &VarBuilder, shape: &Shape, name: &str) -> Result<Tensor> {
     weights.get(shape, name.trim_start_matches("model."))
 }

@@ -1,7 +1,7 @@
 use super::*;
 use stage::Kind;
 
-/// The encoder with random weights and the tokens of texts, whose words are its vocabulary.
+/// The encoder with random weights, whose vocabulary is the words of `texts`, and the tokens of `texts`.
 fn encoder_of(texts: &[String]) -> (TextEncoder, Tokens) {
     let reader = TextReader::open(None, TextOutput::Mean, texts, 32, 7, &Device::Cpu).unwrap();
     let tokens = reader.tokens(texts).unwrap();
@@ -58,7 +58,7 @@ fn a_damaged_tokenizer_is_an_error_wherever_it_is_cut() {
     for i in 0..whole.len() {
         let error = read(&whole[..i]).err().unwrap();
         assert!(error.kind() == Kind::Data && error.to_string().contains(TOKENIZER), "{error}");
-        // Where a letter is another one, it may be as good a tokenizer.
+        // A file with one changed letter may still be a valid tokenizer.
         if let Err(error) = read(&[&whole[..i], b"~", &whole[i + 1..]].concat()) {
             assert_eq!(error.kind(), Kind::Data);
         }

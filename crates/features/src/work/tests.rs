@@ -1,4 +1,4 @@
-//! The program in a run whose graph is made here.
+//! The stage in a run whose graph these tests make.
 
 use super::*;
 use clap::Parser;
@@ -27,7 +27,7 @@ impl Fixture {
         self.0.path().join(name)
     }
 
-    /// Writes the image, a file of the same size in any colour.
+    /// Writes the image; its file has the same size for every colour.
     fn paint(&self, colour: [u8; 3]) {
         let path = self.path("photos/a.png");
         image::RgbImage::from_pixel(8, 8, image::Rgb(colour)).save(&path).unwrap();
@@ -46,7 +46,7 @@ impl Fixture {
         work.finish(json!({ "images_root": self.path("photos"), "entities_listed": false })).unwrap();
     }
 
-    /// Makes the features of this recipe.
+    /// Makes the features that `recipe` asks for.
     fn make(&self, recipe: &str) -> Result<()> {
         std::fs::write(self.path("recipe.toml"), recipe).unwrap();
         let [run, recipe] = ["run", "recipe.toml"].map(|name| self.path(name));
@@ -68,7 +68,7 @@ fn an_image_of_the_same_size_with_other_colours_gets_other_features() {
     assert!(first == again && first != made());
 }
 
-/// Asserts that a recipe is refused as wrong data.
+/// Asserts that the stage refuses a recipe with an error of the kind `Data`.
 #[track_caller]
 fn refused(made: Result<()>, words: &str) {
     let error = made.unwrap_err();

@@ -11,7 +11,7 @@ mod server;
 /// The flags that choose the encoders of [`with_checkpoints`].
 const FLAGS: [&str; 4] = ["--text-model", "./bert", "--image-model", "./vit"];
 
-/// A fixture with the tiny checkpoints of the golden files in its folder. The BERT gets a tokenizer for the countries'
+/// A fixture whose folder has the tiny checkpoints of the golden files. The BERT gets a tokenizer for the countries'
 /// words.
 fn with_checkpoints() -> Fixture {
     let fixture = Fixture::new();
@@ -65,7 +65,7 @@ fn what_a_checkpoint_says_of_images_is_followed_and_an_input() {
     assert!(plain != fixture.bytes("visual"));
     fixture.write("vit/preprocessor_config.json", r#"{"size": 32}"#);
     fixture.says(&FLAGS, 65, &["gives images of 32 x 32, the encoder takes 16 x 16"]);
-    // Nothing was touched before that was found.
+    // The program found the error before it touched anything.
     assert!(fixture.folder("visual").join("stage.json").is_file());
 }
 
@@ -78,7 +78,7 @@ fn the_default_encoder_is_taken_from_the_cache_of_the_hub() {
         "visual          unknown until google/vit-base-patch16-224@3f49",
     ];
     fixture.says(&["--status"], 0, &unknown);
-    // In the hub's cache as other tools leave it there.
+    // The encoder lies in the hub's cache as other tools leave it there.
     let (name, commit) = dsom_features::source::TEXT.default.split_once('@').unwrap();
     let folder = fixture.path("hf/hub").join(format!("models--{}", name.replace('/', "--")));
     let snapshot = folder.join("snapshots").join(commit);
@@ -90,7 +90,7 @@ fn the_default_encoder_is_taken_from_the_cache_of_the_hub() {
     fixture.succeeds(&textual);
     let origin = fixture.summary("textual")["encoder"].as_str().unwrap().to_owned();
     assert!(origin.starts_with("google-bert/bert-base-uncased at 86b5e0934494bd"), "{origin}");
-    // The same files in a folder of one's own are the same encoder.
+    // The same files in another folder are the same encoder.
     let status = [&textual[..], &["--text-model", "./bert", "--status"]].concat();
     fixture.says(&status, 0, &["textual         fresh"]);
 }
@@ -100,7 +100,7 @@ fn an_encoder_is_fetched_once_and_asked_for_only_where_there_is_work() {
     let fixture = with_checkpoints();
     let [config, weights] = ["config.json", "model.safetensors"]
         .map(|file| std::fs::read(fixture.path("vit").join(file)).unwrap());
-    // ETags that are no digests: nothing is promised.
+    // These ETags are no digests, so they promise nothing about the content.
     let hub = FakeHub::start()
         .file("config.json", "config", &config)
         .file("preprocessor_config.json", "preprocessor", br#"{"size": 16}"#)

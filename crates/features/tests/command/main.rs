@@ -1,4 +1,4 @@
-//! The program itself: what it writes, refuses, skips and says.
+//! The program itself: what it writes, refuses, skips and logs.
 
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a test that fails")]
 
@@ -62,7 +62,7 @@ impl Fixture {
         fixture
     }
 
-    /// Does what `dsom-import` does, with the second image of this colour.
+    /// Does the work of `dsom-import`; the second image has this colour.
     fn import(&self, entities: Vec<Entity>, summary: Value, colour: [u8; 3]) {
         let task = Task::new(&self.run(), "dsom-import", self.run().graph(), &json!({ "colour": colour }), 0);
         let (work, ()) = task.begin(true, || Ok(())).unwrap().unwrap();
@@ -95,13 +95,13 @@ impl Fixture {
         for name in ["DSOM_TEXT_MODEL", "DSOM_IMAGE_MODEL", "HF_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH"] {
             command.env_remove(name);
         }
-        // The hub's cache is the test's own, and nothing goes to the network unless a test says where.
+        // The hub's cache belongs to the test, and nothing uses the network unless a test names a server.
         command.env("HF_HOME", self.path("hf")).env("HF_HUB_OFFLINE", "1");
         command.current_dir(self.dir.path()).args(arguments);
         command
     }
 
-    /// Asserts that it ends with this exit code and says all of this; returns everything that it says.
+    /// Asserts that the program ends with this exit code and prints all `words`; returns its whole output.
     #[track_caller]
     fn says(&self, arguments: &[&str], code: i32, words: &[&str]) -> String {
         ends(&self.prepared(arguments).output().unwrap(), code, words)
@@ -116,7 +116,7 @@ impl Fixture {
         self.run().features(&modality.parse().unwrap())
     }
 
-    /// The number of finished batches of unfinished work.
+    /// The number of finished batches that unfinished work has kept.
     fn kept(&self, modality: &str) -> usize {
         let files = std::fs::read_dir(self.folder(modality)).into_iter().flatten().flatten();
         files.filter(|file| file.file_name().to_string_lossy().starts_with("batch-")).count()
@@ -180,7 +180,7 @@ fn an_unreadable_image_is_listed_or_refused() {
     assert_eq!(fixture.summary("visual")["images_read"], 2);
 }
 
-/// The process's own memory is a file whose beginning cannot be read.
+/// A file whose beginning cannot be read: the process's own memory.
 #[cfg(target_os = "linux")]
 #[test]
 fn an_image_that_cannot_be_read_is_an_error_and_never_absent() {
@@ -299,7 +299,7 @@ fn given_features_are_joined_by_key() {
     fixture.says(&["--status"], 0, &["stale: input `given/keys.txt` changed"]);
     fixture.write("keys.txt", "Q3\nQ9\nQ2\n");
     fixture.says(&[], 65, &["keys.txt: line 2: no entity has the key `Q9`"]);
-    // A table that this program wrote is a given one, too.
+    // A table that this program wrote can be given features, too.
     fixture.write("recipe.toml", RECIPE);
     fixture.succeeds(&["--modality", "textual"]);
     let table = fixture.folder("textual").join("features.safetensors");
@@ -313,7 +313,7 @@ fn given_features_are_joined_by_key() {
     fixture.says(&[], 0, &["all 4 entities have the same features"]);
 }
 
-/// Signals the program as soon as it has kept some batches, and returns its exit code; none where the signal killed it.
+/// Signals the program after it has kept some batches, and returns its exit code; none if the signal killed it.
 fn stopped(fixture: &Fixture, modality: &str, arguments: &[&str], signal: &str) -> Option<i32> {
     let mut child = fixture.prepared(arguments).args(["--threads", "1"]).spawn().unwrap();
     wait_for(&fixture.folder(modality).join("batch-000002.tmp"), &mut child);
@@ -367,7 +367,7 @@ fn shards_merge_to_the_same_bytes() {
     sharded.says(&small(&["--merge", "3"]), 66, &["shard-2-of-3: this shard is absent"]);
     sharded.succeeds(&small(&["--shard", "2/3"]));
     sharded.says(&small(&["--shard", "2/3"]), 0, &["is fresh"]);
-    // A shard of another recipe is not one of these.
+    // A shard of another recipe does not belong to these shards.
     sharded.says(&["--merge", "3"], 66, &["this shard is stale"]);
     sharded.succeeds(&small(&["--merge", "3"]));
     for modality in ["textual", "visual"] {
