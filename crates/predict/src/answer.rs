@@ -13,7 +13,7 @@ use crate::Session;
 use crate::question::Question;
 use crate::why::Explanation;
 
-/// The most scores that are held at once.
+/// The largest number of scores in memory at once.
 const SCORES: usize = 1 << 25;
 
 pub(crate) struct Listing {
@@ -22,19 +22,19 @@ pub(crate) struct Listing {
     pub(crate) include_known: bool,
     /// True if an entity may answer a question about itself even where the relation has no such fact in train.
     pub(crate) loops: bool,
-    /// The only entities that may answer, ascending.
+    /// The only entities that may answer, in ascending order; all if none.
     pub(crate) candidates: Option<Vec<EntityId>>,
-    /// True if only entities may answer that the relation has had there in train.
+    /// True if only those entities may answer that stand in this place of the relation in train.
     pub(crate) range: bool,
 }
 
 pub(crate) struct Answer {
-    /// The question with its place filled.
+    /// The question's triple with the answer filled in.
     pub(crate) triple: Triple,
-    /// Position in the list, from 1. Of a given triple: the filtered rank of its tail, ties realistic.
+    /// The position in the list, from 1. For a given triple: the filtered rank of its tail, ties realistic.
     pub(crate) rank: f64,
     pub(crate) score: f32,
-    /// Softmax of the scores of everything that could stand in this place, listed or not.
+    /// The softmax over the scores of all candidates for this place, listed or not.
     pub(crate) probability: f64,
     /// True if train or valid has the triple.
     pub(crate) known: bool,
@@ -42,17 +42,17 @@ pub(crate) struct Answer {
 
 pub(crate) struct Reply {
     pub(crate) question: Question,
-    /// The best first.
+    /// The answers, best first.
     pub(crate) answers: Vec<Answer>,
-    /// Number of answers of train and valid that are not listed.
+    /// The number of answers in train and valid that are not listed.
     pub(crate) known: usize,
-    /// True if the entity asked about is left out of the list.
+    /// True if the list leaves out the entity asked about.
     pub(crate) itself: bool,
-    /// Evidence for the answers, if that was asked for.
+    /// The evidence for the answers, if requested.
     pub(crate) explanation: Option<Explanation>,
 }
 
-/// Scores of what could stand in a place, and their softmax.
+/// The scores of all candidates for a place, and their softmax.
 struct Scores<'a> {
     scores: &'a [f32],
     largest: f32,
@@ -69,7 +69,7 @@ impl<'a> Scores<'a> {
         self.scores[id as usize]
     }
 
-    /// The `top` best of the candidates, the best first; equal scores by id.
+    /// The `top` best candidates, best first; equal scores in the order of ids.
     fn best(&self, mut ids: Vec<u32>, top: usize) -> Vec<u32> {
         let order = |a: &u32, b: &u32| self.of(*b).total_cmp(&self.of(*a)).then(a.cmp(b));
         if ids.len() > top {
@@ -94,14 +94,14 @@ impl Question {
 }
 
 impl Session<'_> {
-    /// Answers questions, and ranks the tails of whole triples.
+    /// Answers questions and ranks the tails of whole triples.
     pub(crate) fn answer(&self, questions: &[Question], listing: &Listing) -> Result<Vec<Reply>> {
         self.answer_by(&self.models.scorer(0), questions, listing)
     }
 
-    /// Answers questions about an entity that the graph does not have: in them its id is the one behind the last, and a
-    /// teacher of texts or images places it by its feature alone. `encoder` is the checkpoint of its modality's features,
-    /// where their record does not tell.
+    /// Answers questions about an entity that the graph does not have. In the questions, its id is the number of
+    /// entities. A teacher of texts or images places it by its feature alone. `encoder` is the checkpoint that made the
+    /// teacher's features, if their record does not name it.
     pub(crate) fn answer_unseen(
         &self,
         unseen: &Unseen,
@@ -140,7 +140,7 @@ impl Session<'_> {
         let (mut replies, mut scores) = (Vec::with_capacity(questions.len()), Matrix::zeros(0, 0));
         for block in questions.chunks(at_once) {
             let mut queries: Vec<Query> = block.iter().filter_map(|q| q.query(relations)).collect();
-            // A product of one row sums in another order: with two, one question has the digits of many.
+            // A product of one row sums in another order: two rows give one question the digits of many.
             if let [only] = *queries {
                 queries.push(only);
             }
@@ -161,7 +161,7 @@ impl Session<'_> {
         Ok(replies)
     }
 
-    /// The tails that train has of each relation and inverse, ascending.
+    /// The tails in train of each relation and inverse, ascending.
     fn ranges(&self) -> Vec<Vec<EntityId>> {
         let relations = self.data.relations();
         let mut ranges = vec![Vec::new(); 2 * relations];
@@ -198,7 +198,7 @@ impl Session<'_> {
         ids.retain(|id| listing.include_known || !is_known(*id));
         let known = before - ids.len();
         let scores = Scores::new(scores);
-        // One more than is listed, for the case that one of them is the entity itself.
+        // One more than the list needs, in case the entity itself is among them.
         let mut best = scores.best(ids, listing.top.saturating_add(1));
         let itself = best.iter().position(|id| no_loop && *id == query.head.0 && !is_known(*id));
         itself.map(|position| best.remove(position));
@@ -234,15 +234,15 @@ impl Session<'_> {
         Reply { question, answers: answers.collect(), known, itself: false, explanation: None }
     }
 
-    /// Tells whether train or valid has a triple.
+    /// Returns whether train or valid has a triple.
     fn is_known(&self, triple: Triple) -> bool {
         self.data.known.of(triple.tail_query()).binary_search(&triple.tail).is_ok()
     }
 }
 
-/// Scores of a model's entities for an entity that is not one of them.
+/// A scorer of a model's entities for an entity that the model does not have.
 struct Placed<'a> {
-    /// The model with that entity alone.
+    /// The model with only that entity.
     asked: Model<f32>,
     model: &'a Model<f32>,
 }

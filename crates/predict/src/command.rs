@@ -19,10 +19,10 @@ use crate::{Session, export, task};
 /// Ask a model of a run: which entities complete (HEAD, RELATION, ?)
 ///
 /// HEAD and RELATION are names or keys, in any case where that is unambiguous. With TAIL, a `?` (in quotes, for the
-/// shell) stands for what is asked: `'?' borders France`, `France '?' Spain`. Answers that train or valid already have
-/// are left out unless asked for, and so is an entity as the answer about itself; the test split is never read. The
-/// probability is the softmax over all entities. An entity that the graph does not have is asked about by its --text or
-/// --image and a --relation. docs/predict.md has the columns and examples.
+/// shell) marks the place that is asked for: `'?' borders France`, `France '?' Spain`. Answers that train or valid
+/// already have are left out unless requested, and so is an entity as the answer about itself; the test split is never
+/// read. The probability is the softmax over all entities. To ask about an entity that the graph does not have, give
+/// its --text or --image and a --relation. docs/predict.md has the columns and examples.
 #[derive(Args)]
 #[command(group = ArgGroup::new("unseen")
     .args(["text", "image", "vector"]).requires("relation")
@@ -38,7 +38,7 @@ pub struct Arguments {
     /// Number of answers
     #[arg(long, value_name = "N", default_value = "10")]
     top: NonZeroUsize,
-    /// List known answers too, marked
+    /// List known answers too, with a mark
     #[arg(long)]
     include_known: bool,
     /// List an entity as the answer about itself, even where the relation has no such fact in train
@@ -47,35 +47,35 @@ pub struct Arguments {
     /// Ask for (?, RELATION, HEAD): who has this relation to HEAD
     #[arg(long, conflicts_with_all = ["questions", "score", "export"])]
     inverse: bool,
-    /// Let only these entities answer: a key or name a line
+    /// Let only these entities answer: a file with one key or name per line
     #[arg(long, value_name = "FILE", conflicts_with = "range")]
     candidates: Option<PathBuf>,
-    /// Let only entities answer that the relation has in that place in train
+    /// Let only those entities answer that stand in that place of the relation in train
     #[arg(long)]
     range: bool,
-    /// Say what speaks for each answer: ranks by the teachers, the policy, known facts that resemble it
+    /// Show the evidence for each answer: the teachers' ranks, the policy, and known facts that resemble the answer
     #[arg(long, conflicts_with_all = ["questions", "score", "export"])]
     why: bool,
-    /// Answer all questions of a file: TSV `head relation` or `head relation tail` with one cell empty or `?`, or
-    /// JSON lines (.jsonl, .json) with these fields; `-` is standard input
+    /// Answer all questions of a file: TSV `head relation` or `head relation tail` with one cell empty or `?`, or JSON
+    /// lines (.jsonl, .json) with these fields; `-` is standard input
     #[arg(long, value_name = "FILE")]
     questions: Option<PathBuf>,
     /// Score and rank the triples of a file: TSV `head relation tail`, or JSON lines; `-` is standard input
     #[arg(long, value_name = "FILE", conflicts_with_all = ["questions", "candidates", "range", "include_known", "loops"])]
     score: Option<PathBuf>,
-    /// Write the model into a folder as .npy, word2vec text and, of ComplEx, PyKEEN's weights
+    /// Write the model into a folder as .npy, as word2vec text and, for ComplEx, as PyKEEN's weights
     #[arg(long, value_name = "DIR", conflicts_with_all = ["questions", "score", "format", "json", "output"])]
     export: Option<PathBuf>,
-    /// Ask about an entity that the graph does not have, by its text, as the graph's are: the name, a full stop, the description
+    /// Ask about an entity that the graph does not have, by its text in the graph's form: name, full stop, description
     #[arg(long, value_name = "TEXT")]
     text: Option<String>,
-    /// The same by an image (repeatable: the mean of several)
+    /// Ask about such an entity by an image (repeatable: the mean of several)
     #[arg(long, value_name = "FILE")]
     image: Vec<PathBuf>,
-    /// The same by a vector, one row: .npy, .npz, .safetensors, or PyTorch
+    /// Ask about such an entity by a vector, one row: .npy, .npz, .safetensors, or PyTorch
     #[arg(long, value_name = "FILE", conflicts_with = "encoder")]
     vector: Option<PathBuf>,
-    /// The relation of that entity to what is asked for
+    /// The relation between that entity and the answer
     #[arg(long, value_name = "RELATION", requires = "unseen")]
     relation: Option<String>,
     /// The encoder that the features were made with, if it is a folder
@@ -97,7 +97,7 @@ pub struct Arguments {
     words: Vec<String>,
 }
 
-/// Runs the program, and gives its exit code.
+/// Runs the program and returns its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     program::init_logging(0);
     program::exit(run(&arguments))
@@ -108,7 +108,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     let run = Run::new(&arguments.run);
     let mut task = task(&run);
     let mut data = Data::open(&run, &mut task)?;
-    // What cannot be understood is said before a model is read.
+    // Questions that cannot be understood are reported before a model is read.
     let (questions, listing) = arguments.asked(&data.vocabulary)?;
     let unseen = arguments.unseen();
     let model = match (&arguments.model, &unseen) {
@@ -134,7 +134,7 @@ fn run(arguments: &Arguments) -> Result<()> {
     write(&data.vocabulary, &replies, format, arguments.output())
 }
 
-/// Writes the answers to a file or prints them; what is left out is said below a table, else in the log.
+/// Writes the answers to a file or prints them; notes on missing answers stand below a table, else in the log.
 fn write(vocabulary: &Vocabulary, replies: &[Reply], format: Format, path: Option<&Path>) -> Result<()> {
     let (rows, notes) = (output::rows(vocabulary, replies), output::notes(vocabulary, replies));
     if format != Format::Table {
@@ -149,13 +149,13 @@ fn write(vocabulary: &Vocabulary, replies: &[Reply], format: Format, path: Optio
     };
     match path {
         Some(path) => files::write_bytes(path, text.as_bytes()),
-        // An empty line is no JSON.
+        // JSON lines have no empty line.
         None if text.is_empty() => Ok(()),
         None => print_line(text.trim_end_matches('\n')),
     }
 }
 
-/// The format that the name of the output says.
+/// The format that matches the ending of the output's name.
 fn by_name(output: Option<&Path>) -> Result<Format> {
     let ending = output.map(output::ending).unwrap_or_default();
     match ending.as_str() {
@@ -195,7 +195,7 @@ impl Arguments {
         }
     }
 
-    /// The questions, and the answers that may be listed.
+    /// The questions, and the rules for the answers to list.
     fn asked(&self, vocabulary: &Vocabulary) -> Result<(Vec<Question>, Listing)> {
         let reader = Reader::new(vocabulary);
         let questions = match (&self.questions, &self.score, self.words.as_slice()) {
@@ -217,7 +217,7 @@ impl Arguments {
         Ok((questions, listing))
     }
 
-    /// The question about the entity that the graph does not have, which stands behind the last.
+    /// The question about the entity that the graph does not have; its id is the number of entities.
     fn about_unseen(&self, vocabulary: &Vocabulary, reader: &Reader) -> Result<Option<Question>> {
         let Some(word) = &self.relation else { return Ok(None) };
         let (relation, id) = (Some(reader.relation(word)?), EntityId(vocabulary.entities.len() as u32));

@@ -1,7 +1,7 @@
-//! A model for other programs, in the files that `docs/elsewhere.md` lists.
+//! Writes a model for other programs, in the files that `docs/elsewhere.md` lists.
 //!
-//! Words of word2vec end at white space: there `%` and white space in a key are written as URLs have them (`%25`, `%20`).
-//! PyKEEN pairs real and imaginary parts, and with `create_inverse_triples` relation `r` and its inverse are rows `2r` and
+//! White space ends a word of word2vec: there `%` and white space in a key are written as in URLs (`%25`, `%20`).
+//! PyKEEN pairs real and imaginary parts. With `create_inverse_triples`, relation `r` and its inverse are rows `2r` and
 //! `2r + 1`.
 
 use kge::checkpoint::NamedTensors;
@@ -54,7 +54,7 @@ pub(crate) fn export(folder: &Path, model: &Model<f32>, vocabulary: &Vocabulary)
     write_json(&folder.join(ABOUT), &about)
 }
 
-/// Removes what an older export has of its backbone alone.
+/// Removes the files of an older export that depend on its backbone.
 fn remove_older(folder: &Path) -> Result<()> {
     if !folder.join(ABOUT).is_file() {
         return Ok(());
@@ -66,7 +66,7 @@ fn remove_older(folder: &Path) -> Result<()> {
             _ => {}
         }
     }
-    // Somebody else's files may lie there.
+    // The folder may have files of other programs.
     let _ = std::fs::remove_dir(folder.join("pykeen"));
     Ok(())
 }
@@ -90,11 +90,11 @@ fn write_tsv(path: &Path, header: &str, rows: impl Iterator<Item = String>) -> R
     write_bytes(path, (format!("id\t{header}\n") + &lines.collect::<String>()).as_bytes())
 }
 
-/// NumPy's format 1.0.
+/// Writes a matrix in NumPy's format 1.0.
 fn write_npy(path: &Path, matrix: &Matrix<f32>) -> Result<()> {
     let (rows, columns) = (matrix.rows(), matrix.columns());
     let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({rows}, {columns}), }}");
-    // The magic bytes and this header are a multiple of 64 bytes, the last of which ends a line.
+    // The magic bytes and this header take a multiple of 64 bytes, and the last byte ends a line.
     header.push_str(&" ".repeat((header.len() + 11).next_multiple_of(64) - header.len() - 11));
     header.push('\n');
     let length = (header.len() as u16).to_le_bytes();
@@ -107,7 +107,7 @@ fn write_npy(path: &Path, matrix: &Matrix<f32>) -> Result<()> {
     })
 }
 
-/// A line with the counts of words and columns, then a line a word; numbers are such that they read back exactly.
+/// Writes a line with the counts of words and columns, then one line per word; the numbers read back exactly.
 fn write_word2vec(path: &Path, labels: &Labels, table: &Matrix<f32>) -> Result<()> {
     write_atomically(path, |file| {
         let mut line = format!("{} {}\n", table.rows(), table.columns());
@@ -124,7 +124,7 @@ fn write_word2vec(path: &Path, labels: &Labels, table: &Matrix<f32>) -> Result<(
     })
 }
 
-/// A key without white space, from which it can be told.
+/// A key without white space, from which the key can be restored.
 fn word(key: &str) -> String {
     let mut word = String::with_capacity(key.len());
     for c in key.chars() {
@@ -151,7 +151,7 @@ fn write_pykeen(folder: &Path, model: &Model<f32>, entities: &Labels, relations:
     Ok(())
 }
 
-/// These rows, each real part beside its imaginary one.
+/// The rows of `rows`, with each real part next to its imaginary part.
 fn interleaved(table: &Matrix<f32>, rows: impl Iterator<Item = usize>) -> Matrix<f32> {
     let rank = table.columns() / 2;
     let pairs =

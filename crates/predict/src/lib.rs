@@ -1,6 +1,6 @@
-//! Answers from a model of a run: by name, one question or many at a time, explained; scores of triples; export.
+//! Answers from a model of a run, by name: single or many questions, with explanations; scores of triples; export.
 //!
-//! Train and valid are what is known here; the test split is not opened.
+//! The known answers are those of train and valid; this program never opens the test split.
 
 mod answer;
 pub mod command;
@@ -23,32 +23,32 @@ use training::Data;
 use answer::Reply;
 use question::Question;
 
-/// Number of unknown entities or relations that are named one by one.
+/// The number of unknown entities or relations that are named one by one.
 const NAMED: usize = 5;
 
-/// A model that is asked, and what it was trained on.
+/// A model to ask, and the data that it was trained on.
 pub struct Session<'a> {
     data: &'a Data,
     task: Task,
     run: Run,
     models: Models,
-    /// True if train has an entity.
+    /// True for each entity that has a training triple.
     entities: Vec<bool>,
-    /// True if train has a relation, and a fact of it from an entity to itself.
+    /// True for each relation that has a training triple; `loops`, for each that has a fact from an entity to itself.
     relations: Vec<bool>,
     loops: Vec<bool>,
 }
 
-/// A task of this program. Nothing is written: it is there to check inputs against their stages' manifests.
+/// The task of this program. It writes nothing: it only checks inputs against the manifests of their stages.
 pub fn task(run: &Run) -> Task {
     Task::new(run, "dsom-predict", run.root().to_owned(), &(), 0)
 }
 
 impl<'a> Session<'a> {
-    /// Opens the model called `model`, and the finished teachers behind it if they are asked `why`.
+    /// Opens the model called `model`, and with `why` the finished teachers behind it.
     ///
     /// # Errors
-    /// If it is not there, not finished, damaged, or was trained on another graph.
+    /// If the model is missing, unfinished or damaged, or was trained on another graph.
     pub fn open(run: &Run, mut task: Task, data: &'a Data, model: &str, why: bool) -> Result<Session<'a>> {
         let catalogue = Catalogue::of(run)?;
         let mut names = catalogue.choose(&[model.to_owned()])?;
@@ -77,10 +77,10 @@ impl<'a> Session<'a> {
         Ok(Session { data, task, run: run.clone(), models, entities, relations, loops })
     }
 
-    /// The model itself.
+    /// The model of the session.
     ///
     /// # Errors
-    /// If it is a combination of several, which has no embeddings of its own.
+    /// If it combines several models and so has no embeddings of its own.
     pub fn model(&self) -> Result<&Model<f32>> {
         match self.models.models(0).as_slice() {
             [model] => Ok(model),
@@ -91,7 +91,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Warns of entities and relations that train knows nothing of: those asked about, and those among the answers.
+    /// Warns of entities and relations without a training triple, among those asked about and among the answers.
     fn warn(&self, questions: &[Question], replies: &[Reply]) {
         let basis = match &self.models.names()[0] {
             ModelName::Student(_) => "initial values",
@@ -116,7 +116,7 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Tells whether what answers a question is in any training triple.
+    /// Returns whether the answer to a question is in any training triple.
     fn is_trained(&self, question: Question, triple: Triple) -> bool {
         match question.asked() {
             _ if question.is_whole() => true,
@@ -125,11 +125,11 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// The labels of what is asked about and not in train, each once.
+    /// The labels of the entities and relations that are asked about but not in train, without repetition.
     fn untrained(&self, questions: &[Question]) -> Vec<&str> {
         let mut labels = Vec::new();
         for Question { head, relation, tail } in questions {
-            // An entity that the graph does not have is not meant.
+            // An entity that the graph does not have is not listed here.
             let entities = [head, tail].into_iter().flatten();
             let entities = entities.filter(|id| self.entities.get(id.index()) == Some(&false));
             let relation = relation.filter(|id| !self.relations[id.index()]);

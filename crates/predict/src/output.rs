@@ -1,4 +1,4 @@
-//! Answers as a table for people, TSV, JSON lines or Parquet, whose columns are those of `docs/predict.md`.
+//! Answers as a table for people, TSV, JSON lines or Parquet, with the columns that `docs/predict.md` lists.
 
 use arrow::array::{ArrayRef, BooleanArray, Float32Array, Float64Array, StringArray, UInt64Array};
 use mkg::{EntityId, RelationId, Triple, Vocabulary};
@@ -14,22 +14,22 @@ use crate::why::Explanation;
 
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Format {
-    /// Columns of text for people.
+    /// A table of text for people.
     Table,
-    /// A header, and a line per answer.
+    /// A header, and one line per answer.
     Tsv,
-    /// A JSON object per answer.
+    /// One JSON object per answer.
     Json,
-    /// A table with types.
+    /// A table with typed columns.
     Parquet,
 }
 
-/// The ending of a file's name without its dot, in small letters; empty where there is none.
+/// The ending of a file's name without its dot, in lower case; empty if the name has none.
 pub(crate) fn ending(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_lowercase()
 }
 
-/// One answer with all that names it.
+/// One answer with all keys and names that identify it.
 #[derive(Serialize)]
 pub(crate) struct Row<'a> {
     question: u64,
@@ -83,7 +83,7 @@ impl<'a> Why<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// Keys and names of head, relation, tail.
+    /// Keys and names of the head, the relation and the tail.
     fn labels(&self) -> [Label<'a>; 3] {
         [
             (self.head_key, self.head_name),
@@ -100,7 +100,7 @@ impl<'a> Row<'a> {
         format!("{question}\t{asked}\t{texts}\t{rank}\t{score}\t{probability}\t{known}\n")
     }
 
-    /// The cells of tables for people after the rank.
+    /// The cells after the rank in the table for people.
     fn figures(&self) -> [String; 3] {
         let known = if self.known { "known" } else { "" };
         [known.to_owned(), format!("{:.4}", self.score), format!("{:.2} %", 100.0 * self.probability)]
@@ -109,12 +109,12 @@ impl<'a> Row<'a> {
 
 const COLUMNS: &str = "question\tasked\thead_key\thead_name\trelation_key\trelation_name\ttail_key\ttail_name\trank\tscore\tprobability\tknown\n";
 
-/// A text that stays in its cell.
+/// A text in which tabs and line breaks are escaped, so that it fits one cell.
 pub fn cell(text: &str) -> String {
     printable(text).replace('\t', "\\t").replace('\n', "\\n")
 }
 
-/// All answers, question by question.
+/// The rows of all answers, question by question.
 pub(crate) fn rows<'a>(vocabulary: &'a Vocabulary, replies: &'a [Reply]) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     for (question, reply) in (1..).zip(replies) {
@@ -168,7 +168,7 @@ pub(crate) fn write_parquet(path: &Path, rows: &[Row]) -> Result<()> {
         Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.probability))),
         Arc::new(rows.iter().map(|row| Some(row.known)).collect::<BooleanArray>()),
     ];
-    // Names alone may be missing.
+    // Only names may be missing.
     let columns = COLUMNS.trim_end().split('\t').zip(columns);
     let columns = columns.map(|(name, values)| (name, values, name.ends_with("_name")));
     mkg::graph::write_table(path, columns.collect())
@@ -178,7 +178,7 @@ fn texts<'a>(rows: &[Row<'a>], get: fn(&Row<'a>) -> Option<&'a str>) -> ArrayRef
     Arc::new(rows.iter().map(get).collect::<StringArray>())
 }
 
-/// The answers for people: a table a question, or one of all given triples.
+/// The answers for people: one table per question, or one table of all triples if all are given.
 pub(crate) fn render(vocabulary: &Vocabulary, replies: &[Reply], rows: &[Row]) -> String {
     if replies.iter().all(|reply| reply.question.is_whole()) {
         return render_triples(rows);
@@ -224,7 +224,7 @@ fn render_triples(rows: &[Row]) -> String {
     table.to_string()
 }
 
-/// Sentences that say what the lists leave out.
+/// Sentences that name the answers missing from the lists.
 pub(crate) fn notes(vocabulary: &Vocabulary, replies: &[Reply]) -> Vec<String> {
     let known: usize = replies.iter().map(|reply| reply.known).sum();
     let itself: Vec<&Reply> = replies.iter().filter(|reply| reply.itself).collect();

@@ -1,5 +1,5 @@
-//! Questions and triples as people write them: on the command line, or many in a file. What they call an entity or a
-//! relation is found, or the nearest names are.
+//! Questions and triples as people write them, on the command line or in a file. The reader finds each named entity or
+//! relation, or suggests the nearest names.
 
 use mkg::{EntityId, Query, RelationId, Triple, Vocabulary};
 use serde::Deserialize;
@@ -11,23 +11,23 @@ use std::path::Path;
 
 use crate::output::{Label, ending};
 
-/// Number of rows that cannot be understood which a message shows.
+/// The number of unclear rows that a message shows.
 const SHOWN: usize = 5;
-/// Number of candidates or suggestions that a message names.
+/// The number of candidates or suggestions that a message names.
 const LISTED: usize = 8;
 
-/// A triple with one place that is asked for, and is none here; or with no such place: one that is to be scored.
+/// A triple in which the place that is asked for is none. Without such a place, it is a triple to score.
 #[derive(Clone, Copy)]
 pub(crate) struct Question {
     pub(crate) head: Option<EntityId>,
-    /// Never an inverse.
+    /// The relation itself, never its inverse.
     pub(crate) relation: Option<RelationId>,
     pub(crate) tail: Option<EntityId>,
 }
 
 impl Question {
-    /// The query whose answer is the tail, or the head if that is asked for; none of a relation. Of a whole triple it is
-    /// the tail's.
+    /// The query whose answer is the tail, or the head if the question asks for the head; none if it asks for a
+    /// relation. For a whole triple, the query of its tail.
     pub(crate) fn query(self, relations: usize) -> Option<Query> {
         match self {
             Question { head: Some(head), relation: Some(relation), .. } => Some(Query { head, relation }),
@@ -46,34 +46,34 @@ impl Question {
         }
     }
 
-    /// Tells whether nothing is asked for.
+    /// Returns whether no place is asked for.
     pub(crate) fn is_whole(self) -> bool {
         self.head.is_some() && self.relation.is_some() && self.tail.is_some()
     }
 
-    /// For a triple that answers it: the entity asked about, and the one that is the answer.
+    /// For a triple that answers the question: the entity asked about, and the answer.
     pub(crate) fn sides(self, Triple { head, tail, .. }: Triple) -> [EntityId; 2] {
         if self.head.is_some() { [head, tail] } else { [tail, head] }
     }
 }
 
-/// Kinds of rows of a file: in a question one place is asked for, in a triple none.
+/// The kinds of rows in a file: a question asks for one place, a triple for none.
 #[derive(Clone, Copy)]
 pub(crate) enum Rows {
     Questions,
     Triples,
 }
 
-/// Head, relation, tail as written; none where they are asked for.
+/// Head, relation and tail as written; none for a place that is asked for.
 type Words = [Option<String>; 3];
 
-/// A row that cannot be understood: its form, or a word of it.
+/// The reason why a row is unclear: its form, or one of its words.
 enum Problem<'a> {
     Form(String),
     Word(Unclear<'a>),
 }
 
-/// Finds the meaning of words in a graph.
+/// A reader that finds the entities and relations that words name.
 pub(crate) struct Reader<'a> {
     entities: Names<'a>,
     relations: Names<'a>,
@@ -96,7 +96,7 @@ impl<'a> Reader<'a> {
         Ok(RelationId(self.relations.find(word)?))
     }
 
-    /// All rows of a file of TSV or, by its extension, JSON lines; `-` is standard input.
+    /// Reads all rows of a file, as JSON lines if its extension says so, else as TSV; `-` is standard input.
     pub(crate) fn file(&self, path: &Path, rows: Rows) -> Result<Vec<Question>> {
         let json = ["json", "jsonl", "ndjson"].contains(&ending(path).as_str());
         let headers = if json { &[][..] } else { &["head\trelation", "head\trelation\ttail"] };
@@ -107,7 +107,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The entities of a file with a key or name a line, ascending, each once.
+    /// Reads the entities of a file with one key or name per line; ascending, without repetition.
     pub(crate) fn candidates(&self, path: &Path) -> Result<Vec<EntityId>> {
         let mut ids =
             understand(path, &[], |line| self.entities.find(line).map(EntityId).map_err(Problem::Word))?;
@@ -141,7 +141,7 @@ impl Problem<'_> {
     }
 }
 
-/// Reads every line of a file but empty ones and a header.
+/// Reads every line of a file except empty lines and a header.
 fn understand<'a, T>(
     path: &Path,
     headers: &[&str],
@@ -182,7 +182,7 @@ fn text_of(path: &Path) -> Result<String> {
     text(bytes).map_err(|e| e.at(standard))
 }
 
-/// The words of two or three cells; the tail is asked for where there is no third one.
+/// The words of two or three cells; without a third cell, the tail is asked for.
 fn split<'w>(cells: impl IntoIterator<Item = &'w str>) -> Result<Words, String> {
     let mut cells: Vec<Option<String>> = cells.into_iter().map(word).collect();
     let found = cells.len();
@@ -224,21 +224,21 @@ fn require(words: Words, rows: Rows) -> Result<Words, String> {
 struct Names<'a> {
     what: &'static str,
     labels: Vec<Label<'a>>,
-    /// The ids of a text by each rule: the key as written, the name as written, either in any case.
+    /// The ids of a text by each rule: the exact key, the exact name, key or name in any case.
     rules: [HashMap<String, Vec<u32>>; 3],
 }
 
-/// A text that is the name of nothing, or of several.
+/// A text that names nothing, or several things.
 struct Unclear<'a> {
     names: &'a Names<'a>,
     text: String,
     found: &'a [u32],
-    /// `head: ` and the like, before the reason in a list of rows.
+    /// The place of the text in a row, such as `head: `, which comes before the reason in a list of rows.
     place: &'static str,
 }
 
 impl<'a> Names<'a> {
-    /// The names of things with these labels, by id; `what` is the word for one of them in messages.
+    /// The names of the things with these labels, by id; messages call one of the things `what`.
     fn new(what: &'static str, labels: impl Iterator<Item = Label<'a>>) -> Self {
         let labels: Vec<Label> = labels.collect();
         let mut rules = <[HashMap<String, Vec<u32>>; 3]>::default();
@@ -255,7 +255,7 @@ impl<'a> Names<'a> {
         Names { what, labels, rules }
     }
 
-    /// The id of what `text` means, by the strictest rule that knows it.
+    /// The id of the thing that `text` names, by the strictest rule that finds one.
     fn find(&self, text: &str) -> Result<u32, Unclear<'_>> {
         let [keys, names, either] = &self.rules;
         let found = keys.get(text).or_else(|| names.get(text)).or_else(|| either.get(&text.to_lowercase()));
@@ -265,7 +265,7 @@ impl<'a> Names<'a> {
         }
     }
 
-    /// Labels for people: the names with the keys in brackets.
+    /// Labels for people: names, with the keys in brackets.
     fn shown(&self, ids: impl Iterator<Item = usize>) -> Vec<String> {
         let labels = ids.map(|id| match self.labels[id] {
             (key, Some(name)) => format!("{name} ({key})"),
@@ -275,7 +275,7 @@ impl<'a> Names<'a> {
     }
 }
 
-/// Lists the several things with their keys, or names that are near, for which it looks at every name.
+/// Lists the several things with their keys, or similar names, for which it compares every name.
 impl From<Unclear<'_>> for Error {
     fn from(Unclear { names, text, found, .. }: Unclear<'_>) -> Error {
         let what = names.what;
@@ -299,7 +299,7 @@ impl From<Unclear<'_>> for Error {
     }
 }
 
-/// Likeness of a label to `lower`, at most 2: containing it counts more than any likeness of letters.
+/// The similarity of a label to `lower`, at most 2: a label that contains `lower` beats any similarity of letters.
 fn likeness((key, name): &Label, lower: &str) -> f64 {
     let texts = [Some(*key), *name].into_iter().flatten().map(str::to_lowercase);
     let likeness = texts.map(|text| {

@@ -1,8 +1,8 @@
-//! Evidence for an answer: the teachers' ranks of it, whom the policy trusts, and known facts that resemble it.
+//! Evidence for an answer: its ranks by the teachers, the policy's strategies, and known facts that resemble it.
 //!
-//! The facts are training triples `(h', r, t')` of the same relation, the nearest first by
-//! `cos(h, h') · cos(t, t')` in the model's entity table. They show what the model could have learned the answer from; they
-//! are no proof, and no trace of what it computed.
+//! The facts are training triples `(h', r, t')` of the same relation, the nearest first by `cos(h, h') · cos(t, t')` in
+//! the model's entity table. They show facts that the model could have learned the answer from. They are no proof, and
+//! they do not trace the model's computation.
 
 use arrow::datatypes::{Float32Type, UInt32Type};
 use dsom_evaluate::models::ModelName;
@@ -16,43 +16,43 @@ use crate::Session;
 use crate::answer::Reply;
 use crate::output::cell;
 
-/// Number of facts that are shown for an answer.
+/// The number of facts that are shown for an answer.
 pub const FACTS: usize = 3;
-/// The least cosine of two entities that are near each other.
+/// The smallest cosine of two entities that are near each other.
 pub const NEAR: f32 = 0.3;
-/// Number of strategies of the policy that are shown.
+/// The number of strategies of the policy that are shown.
 const STRATEGIES: usize = 3;
-/// Number of columns of the policy's probabilities that are no strategies.
+/// The number of columns beside the strategies in the table of the policy's probabilities.
 const OTHERS: usize = 5;
 
 /// Evidence for the answers to one question.
 pub(crate) struct Explanation {
-    /// The policy's probabilities of all strategies, the likeliest first, if it was asked this in training.
+    /// The policy's probabilities of all strategies, the likeliest first, if training asked the policy this query.
     pub(crate) policy: Option<Vec<(String, f32)>>,
     pub(crate) answers: Vec<Evidence>,
 }
 
-/// Teachers by name, each with its rank and how many candidates it scores the same.
+/// The name of each teacher, its rank of the answer, and the number of candidates with the same score.
 type Ranks = Vec<(String, f64, u32)>;
 
 pub(crate) struct Evidence {
-    /// Each teacher's filtered rank of it, ties realistic. Many ties tell that the teacher has no view of its own.
+    /// Each teacher's filtered rank of the answer, ties realistic. Many ties show that a teacher has no view.
     pub(crate) ranks: Ranks,
-    /// The known facts that resemble it most.
+    /// The known facts that resemble the answer most.
     pub(crate) facts: Vec<Fact>,
 }
 
 /// A known fact that resembles an answer.
 pub(crate) struct Fact {
     pub(crate) triple: Triple,
-    /// The cosine of the entity asked about and the fact's.
+    /// The cosine between the entity asked about and the fact's entity in that place.
     asked: f32,
-    /// The cosine of the answer and the fact's.
+    /// The cosine between the answer and the fact's entity in that place.
     answer: f32,
 }
 
 impl Session<'_> {
-    /// Explains the answers to a question for an entity.
+    /// Explains the answers to a question that asks for an entity.
     pub(crate) fn explain(&mut self, reply: &mut Reply) -> Result<()> {
         let query = reply.question.query(self.data.relations());
         let query = query.ok_or_else(|| Error::usage("--why explains answers that are entities"))?;
@@ -82,7 +82,7 @@ impl Session<'_> {
         ranks
     }
 
-    /// The policy's probabilities, where the model is a student with a policy and the query one of training.
+    /// The policy's probabilities, if the model is a student with a policy and training asked this query.
     fn policy(&mut self, query: Query) -> Result<Option<Vec<(String, f32)>>> {
         let ModelName::Student(folder) = &self.models.names()[0] else { return Ok(None) };
         let path = match self.task.stage_input(&self.run.student(folder), "strategies.parquet") {
@@ -109,8 +109,8 @@ impl Session<'_> {
         Ok(found)
     }
 
-    /// The training triples of the query's relation that resemble `(query, answer)` most, by the cosines of all entities with
-    /// the head and with the answer.
+    /// The training triples of the query's relation that resemble `(query, answer)` most, by the cosines of all
+    /// entities with the head and with the answer.
     fn facts(&self, query: Query, answer: EntityId, near_head: &[f32], near_answer: &[f32]) -> Vec<Fact> {
         let (relation, inverted) = query.relation.base(self.data.relations());
         let queries = self.data.queries.queries().iter().enumerate();
@@ -143,7 +143,7 @@ fn cosines(model: &Model<f32>, entity: EntityId) -> Vec<f32> {
 }
 
 impl Explanation {
-    /// The explanation of a reply's answers on lines below the table.
+    /// The explanation of a reply's answers, for the lines below the table.
     pub(crate) fn render(&self, vocabulary: &Vocabulary, reply: &Reply) -> String {
         let mut text = match &self.policy {
             Some(strategies) => {
@@ -170,7 +170,7 @@ impl Explanation {
 }
 
 impl Fact {
-    /// `Germany · borders · Poland (Germany like France 0.61)`: entity asked about and answer, the question's and its own.
+    /// `Germany · borders · Poland (Germany like France 0.61)`; `own` and `other` are the asked entity and the answer.
     fn render(&self, vocabulary: &Vocabulary, own: [EntityId; 2], other: [EntityId; 2]) -> String {
         let Triple { head, relation, tail } = self.triple;
         let like = other.into_iter().zip(own).zip([self.asked, self.answer]);

@@ -14,7 +14,7 @@ fn a_question_by_name_leaves_out_what_is_known_and_who_is_asked_about() {
     let lines: Vec<&str> = printed.lines().collect();
     assert_eq!(lines[0], "France · borders · ?");
     let best: Vec<&str> = lines[3].split_whitespace().collect();
-    // The test split's answer, found without the test split: the softmax of 2, three 1, two 0 and -1.
+    // The test split's answer, found without the test split: the softmax of 2, three times 1, two times 0, and -1.
     assert_eq!(best[..5], ["1", "Georgia", "Q3", "1.0000", "15.18"], "{printed}");
     assert!(lines[5].starts_with("left out: 2 known"), "{printed}");
     assert!(lines[6].starts_with("left out: France itself") && lines.len() == 7, "{printed}");
@@ -22,7 +22,7 @@ fn a_question_by_name_leaves_out_what_is_known_and_who_is_asked_about() {
     assert!(printed.lines().nth(3).unwrap().contains("France") && !printed.contains("itself"), "{printed}");
 }
 
-/// The keys of answers that are tails.
+/// The keys of the answers, which are tails.
 fn tails(lab: &Lab, words: &[&str]) -> Vec<String> {
     lab.json(words).iter().map(|row| row["tail_key"].as_str().unwrap().to_owned()).collect()
 }
@@ -113,12 +113,12 @@ fn an_answer_is_explained_by_ranks_policy_and_like_facts() {
     lab.add_alike();
     let why = |words: &[&str]| lab.json(&[words, &["--why", "--model", "student-alike"]].concat());
     let row = &why(&["Q1", "P0"])[0];
-    // The blank teacher ties all six candidates. All facts of train but the answer itself are as like as any.
+    // The blank teacher ties all six candidates. All facts of train except the answer itself are equally similar.
     assert_eq!((&row["tail_key"], &row["why"]["ranks"]), (&json!("Q0"), &json!([["structural", 3.5, 5]])));
     let facts = json!([["Q0", "P0", "Q1"], ["Q0", "P0", "Q2"], ["Q6", "P0", "Q0"]]);
     assert_eq!(row["why"]["facts"], facts);
     assert_eq!(row["why"]["policy"], json!([["structural", 0.75], ["textual", 0.25]]));
-    // Of an inverse the facts are the same way round, and the policy was not asked.
+    // For an inverse, the facts have the same direction, and the policy was not asked this query.
     let row = &why(&["?", "P0", "Q2", "--include-known"])[0];
     assert_eq!((&row["head_key"], &row["known"]), (&json!("Q0"), &json!(true)));
     assert_eq!(row["why"]["facts"], json!([["Q6", "P0", "Q0"], ["Q0", "P0", "Q1"]]));

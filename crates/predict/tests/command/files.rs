@@ -1,4 +1,4 @@
-//! Many questions and triples to score in files; and the model in files for other programs, read back.
+//! Questions and triples from files; and the model in files for other programs, read back.
 
 use dsom_tests::ends;
 use kge::complex::compose;
@@ -60,7 +60,7 @@ fn rows_that_cannot_be_understood_are_counted_and_the_first_ones_shown() {
 #[test]
 fn given_triples_are_scored_and_ranked() {
     let lab = Lab::new();
-    // France itself scores highest. The first is known, and tied with the second; the third is tied with others.
+    // France itself scores highest. The first triple is known and tied with the second; the third is tied with others.
     let file = lab.file("triples.tsv", "France\tborders\tSpain\nQ0\tP0\tQ3\nQ3\tP1\tQ1\n");
     let rows = lab.json(&["--score", &file]);
     let figures = |row: &Value| (row["rank"].as_f64(), row["score"].as_f64(), row["known"].as_bool());
@@ -115,7 +115,7 @@ fn parquet_has_the_same_rows() {
     assert!(!lab.path("out.csv").exists());
 }
 
-/// A matrix from NumPy's format.
+/// Reads a matrix from NumPy's format.
 fn npy(bytes: &[u8]) -> Matrix<f32> {
     assert_eq!(&bytes[..8], b"\x93NUMPY\x01\x00");
     let start = 10 + usize::from(u16::from_le_bytes([bytes[8], bytes[9]]));
@@ -127,7 +127,7 @@ fn npy(bytes: &[u8]) -> Matrix<f32> {
     Matrix::from_values(shape[0], shape[1], values.collect())
 }
 
-/// Words and numbers from word2vec's text.
+/// Reads words and numbers from word2vec's text.
 fn word2vec(text: &str) -> (Vec<String>, Matrix<f32>) {
     let mut lines = text.lines();
     let shape: Vec<usize> = lines.next().unwrap().split(' ').map(|n| n.parse().unwrap()).collect();
@@ -171,13 +171,13 @@ fn pykeen_has_pairs_of_numbers_and_inverses_beside_their_relations() {
     };
     let (entity, relation, model) = (table("entity"), table("relation"), perfect());
     let width = model.width();
-    // Real parts, then imaginary ones, of a row.
+    // The real parts of a row, then its imaginary parts.
     let halves = |table: &[f32], row: usize| -> Vec<f32> {
         let row = &table[row * width..(row + 1) * width];
         row.iter().step_by(2).chain(row.iter().skip(1).step_by(2)).copied().collect()
     };
     assert_eq!(halves(&entity, 5), model.entity.row(5));
-    // Relation 1 and its inverse, number 4 here.
+    // Relation 1 and its inverse, whose number here is 4.
     for (theirs, ours) in [(2, 1), (3, 4)] {
         let mut vectors = [vec![0.0; width], vec![0.0; width]];
         compose(&halves(&entity, 5), &halves(&relation, theirs), &mut vectors[0]);
@@ -186,7 +186,7 @@ fn pykeen_has_pairs_of_numbers_and_inverses_beside_their_relations() {
     }
     let ids = std::fs::read_to_string(lab.path("export/pykeen/relation_to_id.tsv")).unwrap();
     assert_eq!(ids, "id\tlabel\n0\tP0\n1\tP1\n2\tP2\n");
-    // Another model takes its place as a whole.
+    // An export of another model replaces the first completely.
     lab.student("student-real", &Model { backbone: Backbone::DistMult, ..perfect() });
     succeeds(&lab.predict(&["--model", "student-real", "--export", &lab.name("export")]));
     assert!(!lab.path("export/pykeen").exists());

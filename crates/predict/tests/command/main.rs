@@ -1,4 +1,4 @@
-//! The real program on a run that the tests build: what comes out, and every way to be wrong with its exit code.
+//! The real program on a run that the tests build: its output, and every kind of error with its exit code.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -18,10 +18,10 @@ use std::sync::Arc;
 
 use lab::{Lab, finish, succeeds, write_model};
 
-/// The names of the entities; their keys are `Q0` to `Q6`. Nobody in train knows of Q5; Q6's name is hostile.
+/// The names of the entities, whose keys are `Q0` to `Q6`. Train does not have Q5; the name of Q6 is hostile.
 const NAMES: [&str; 7] =
     ["France", "Spain", "Belgium", "Georgia", "Georgia", "Laos", "tab\tline\nescape\u{1b}[31m %"];
-/// Train has no loop of `borders`, has one of `twin of`, and nothing of `rules`.
+/// Train has no loop of `borders`, one loop of `twin of`, and no triple of `rules`.
 const RELATIONS: [&str; 3] = ["borders", "twin of", "rules"];
 /// The highest score of all.
 const FRANCE: f32 = 2.0;
@@ -36,7 +36,7 @@ fn triples(split: Split) -> Vec<Triple> {
 }
 
 impl Lab {
-    /// Adds `student-alike`, to whom all entities are the same, and whose policy was asked one query: `(Q1, P0, ?)`.
+    /// Adds `student-alike`, which scores all entities alike and whose policy was asked one query: `(Q1, P0, ?)`.
     fn add_alike(&self) {
         let ones = |rows| Matrix::from_values(rows, 2, vec![1.0; 2 * rows]);
         let number = |id: u32| -> ArrayRef { Arc::new(UInt32Array::from_iter_values([id])) };
@@ -59,7 +59,7 @@ impl Lab {
         });
     }
 
-    /// A path beside the run as text.
+    /// The path of a file beside the run, as text.
     fn name(&self, name: &str) -> String {
         self.path(name).to_str().unwrap().to_owned()
     }

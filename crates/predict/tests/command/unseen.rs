@@ -13,7 +13,7 @@ use std::sync::LazyLock;
 use crate::NAMES;
 use crate::lab::{Lab, succeeds, text};
 
-/// Texts by a tiny BERT in a folder, and by random weights; images by random weights, for a distance.
+/// Texts through a tiny BERT in a folder and through random weights; images through random weights, for a distance.
 const RECIPE: &str = r#"
 [features.textual]
 from = "text"
@@ -64,7 +64,7 @@ fn bert(folder: &Path) -> String {
     folder.to_str().unwrap().to_owned()
 }
 
-/// Asserts that a description of the entity called `name` gets the answers about it, as heads or as tails.
+/// Asserts that a description of the entity called `name` gets the same answers as the entity, as heads or as tails.
 fn assert_same(teacher: &str, name: &str, words: &[&str], inverse: bool) {
     let all = ["--model", teacher, "--include-known", "--loops", "--top", "9", "--inverse"];
     let all = &all[..all.len() - usize::from(!inverse)];
@@ -96,7 +96,7 @@ fn what_describes_an_entity_of_the_graph_gets_its_answers() {
         assert_same("words", "Belgium", &["--text", "Belgium"], inverse);
         assert_same("visual", "France", &["--image", &first, "--image", &second], inverse);
     }
-    // One teacher learned from images, so it need not be named; and the graph's filter does not know the entity.
+    // Only one teacher learned from images, so it need not be named; and the graph's filter does not know the entity.
     let output = LAB.predict(&["--image", &first, "--relation", "borders", "--top", "1"]);
     let printed = succeeds(&output);
     assert!(
