@@ -11,9 +11,9 @@ use crate::grid::Places;
 /// Run a grid of variants, seeds and datasets, and write its table
 ///
 /// Reads an experiment in TOML (pipelines/experiments has examples) and calls the stages' programs, printing each
-/// command. What several cells share is run once; what is
-/// fresh is not run again; an interrupted experiment goes on. Writes results.parquet, table.md, table.tex and
-/// experiment.json. A cell that fails is reported and the others go on; the exit code is then that of the first failure.
+/// command. A stage that several cells share runs once; a fresh stage does not run again; an interrupted experiment
+/// continues. Writes results.parquet, table.md, table.tex and experiment.json. A failed cell is reported and the others
+/// continue; the exit code is then that of the first failure.
 #[derive(Args)]
 pub struct Arguments {
     /// The experiment, in TOML
@@ -21,20 +21,20 @@ pub struct Arguments {
     pub(crate) experiment: PathBuf,
     #[command(flatten)]
     pub(crate) places: Places,
-    /// List what would run, how it stands and how long it may take, and run nothing
+    /// List the steps that would run, their states and the time that they may take, and run nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
-    /// Train nothing: evaluate what is finished, and write its tables
+    /// Train nothing: evaluate the finished models, and write their tables
     #[arg(long, conflicts_with = "dry_run")]
     pub(crate) finished: bool,
-    /// Write report.html as well, by dsom-report
+    /// Also write report.html, with dsom-report
     #[arg(long)]
     pub(crate) report: bool,
-    /// Submit what is not done to Slurm, a job for each stage with the options of PROFILE (see pipelines/slurm.toml), and
-    /// the tables as the last one; with --dry-run print the script that does it
+    /// Submit the unfinished steps to Slurm, a job for each stage with the options of PROFILE (see
+    /// pipelines/slurm.toml), and the tables as the last job; with --dry-run print the script that submits them
     #[arg(long, value_name = "PROFILE", conflicts_with = "finished")]
     pub(crate) slurm: Option<PathBuf>,
-    /// Write the stages' commands, needs, inputs and outputs to a JSON file, and the options of --slurm; run nothing
+    /// Write the stages' commands, needs, inputs and outputs, and the options of --slurm, to a JSON file; run nothing
     #[arg(long, value_name = "FILE", conflicts_with_all = ["finished", "dry_run"])]
     pub(crate) plan: Option<PathBuf>,
     /// Say less (repeatable)
@@ -42,7 +42,7 @@ pub struct Arguments {
     quiet: u8,
 }
 
-/// Runs the program, and gives its exit code.
+/// Runs the program and returns its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     program::init_logging(-arguments.quiet.min(3).cast_signed());
     interrupt::listen();
@@ -54,7 +54,7 @@ fn run(mut arguments: Arguments) -> Result<()> {
     let out = Path::new("runs/experiments").join(name);
     let out = arguments.places.out.get_or_insert(out);
     if out.to_str().is_none() {
-        // The stages are called with paths of it.
+        // The stages are called with paths below this one.
         return Err(Error::usage("the experiment's path is not UTF-8")
             .at(out)
             .hint("give another with --out"));

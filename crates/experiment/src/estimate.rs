@@ -1,4 +1,4 @@
-//! Steps that would be run, their states, and how long they may take.
+//! The steps that would run, their states, and the time that they may take.
 
 use program::print_line;
 use stage::manifest::{FILE, Manifest};
@@ -12,7 +12,7 @@ use crate::execute::{Programs, command_line};
 use crate::grid::{Grid, Step};
 use crate::statistics::mean;
 
-/// Depth of the stages below the experiments' directory: experiment, dataset, run, `teachers`, modality.
+/// The depth of the stages below the experiments' directory: experiment, dataset, run, `teachers`, modality.
 const DEPTH: usize = 6;
 
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ struct Finished {
     seconds: f64,
 }
 
-/// Prints every step with its state and an estimate, and runs none of them.
+/// Prints every step with its state and an estimate, and runs no step.
 pub(crate) fn dry_run(grid: &Grid, programs: &Programs, out: &Path) -> Result<()> {
     let mut finished = Vec::new();
     collect(out.parent().unwrap_or(out), DEPTH, &mut finished);
@@ -43,7 +43,7 @@ pub(crate) fn dry_run(grid: &Grid, programs: &Programs, out: &Path) -> Result<()
     print_line(&total(grid, &open))
 }
 
-/// The last line; `open` has the seconds that each step to run may take, where they are known.
+/// The last line; `open` has the estimated seconds of each step that would run, if known.
 fn total(grid: &Grid, open: &[Option<f64>]) -> String {
     let known: f64 = open.iter().flatten().sum();
     let (unknown, open) = (open.iter().filter(|seconds| seconds.is_none()).count(), open.len());
@@ -59,7 +59,7 @@ fn total(grid: &Grid, open: &[Option<f64>]) -> String {
     }
 }
 
-/// The reason why a step is not done, if so: asks its own program, where there is a run to ask about.
+/// The reason why a step is not finished, if it is not: asks the step's own program if the run exists.
 pub(crate) fn open_because(
     grid: &Grid,
     programs: &Programs,
@@ -81,7 +81,7 @@ fn asked(command: &mut Command) -> Result<Option<String>> {
     command.arg("--status").env_remove("DSOM_RUN").stdin(std::process::Stdio::null());
     let output = command.output().map_err(|e| Error::io(command.get_program(), e))?;
     let text = String::from_utf8_lossy(&output.stdout);
-    // Every line is a folder and how it stands.
+    // Every line has a folder and its state.
     let stand = text.lines().filter_map(|line| line.trim_start().split_once(char::is_whitespace));
     let other = stand.map(|(_, state)| state.trim()).find(|state| *state != "fresh");
     let waits = (!output.status.success()).then_some("waits for what is before it");
@@ -99,14 +99,14 @@ fn collect(folder: &Path, depth: usize, found: &mut Vec<Finished>) {
         }));
     } else if depth > 0 {
         let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        // A link is another run's folder, and counts there.
+        // A link leads to another run's folder, which is counted there.
         let folders = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
         folders.for_each(|entry| collect(&entry.path(), depth - 1, found));
     }
 }
 
-/// Seconds that a step may take: the mean of those of its kind on its dataset, of the same student if there is one. A
-/// step that does several modalities takes as long as all of them.
+/// The seconds that a step may take: the mean of finished steps of its kind on its dataset, of the same student if
+/// there is one. A step for several modalities takes the sum of their times.
 fn estimate(step: &Step, finished: &[Finished]) -> Option<f64> {
     let mut chosen: Vec<&Finished> = finished.iter().filter(|of| of.program == step.program).collect();
     chosen.retain(|of| of.folder.iter().any(|part| *part == *step.dataset));

@@ -11,25 +11,25 @@ use crate::estimate::open_because;
 use crate::grid::{EVALUATE, Grid, RunPlan, SHARED, Step};
 use crate::overrides::quoted;
 
-/// Pause between looks at a running stage.
+/// The pause between two checks of a running stage.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// End of a step.
+/// The outcome of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
-    /// It is finished, now or before.
+    /// The step is finished, now or from an earlier call.
     Done,
     Failed(Kind, String),
-    /// It was left out, for this reason.
+    /// The step was left out, for this reason.
     Skipped(String),
 }
 
-/// The file of all programs, which runs this one.
+/// The executable file that contains all programs and runs this one.
 #[derive(Clone, Debug)]
 pub(crate) struct Programs(pub(crate) PathBuf);
 
 impl Programs {
-    /// The file as it is named now: a build may put another one in its place.
+    /// The file by its present name: a build may put another file in its place.
     pub(crate) fn of_this() -> Result<Programs> {
         std::env::current_exe().map(Programs).map_err(|e| Error::io("dsom", e))
     }
@@ -41,15 +41,15 @@ impl Programs {
         command
     }
 
-    /// The words of such a call.
+    /// The words of a call of `program`.
     pub(crate) fn words(&self, program: &str) -> [String; 2] {
         [self.0.display().to_string(), program.trim_start_matches("dsom-").to_owned()]
     }
 }
 
 impl Grid {
-    /// Runs the steps. One that fails takes those with it that need it; an interruption ends all. Where only what is
-    /// `finished` counts, models that are there are evaluated, and none is trained.
+    /// Runs the steps. A failed step skips the steps that need it; an interruption ends the whole run. With `finished`,
+    /// existing models are evaluated and none is trained.
     pub(crate) fn execute(&self, programs: &Programs, finished: bool) -> Result<Vec<Outcome>> {
         let mut outcomes: Vec<Outcome> = Vec::new();
         for step in &self.steps {
@@ -74,7 +74,7 @@ impl Grid {
         Ok(outcomes)
     }
 
-    /// The reason why a step cannot be, if there is one.
+    /// The reason why a step cannot run, if there is one.
     fn obstacle(&self, step: &Step, outcomes: &[Outcome]) -> Option<String> {
         if step.program == EVALUATE && self.evaluated(step, outcomes).next().is_none() {
             return Some("none of its models is there".to_owned());
@@ -83,13 +83,13 @@ impl Grid {
         Some(format!("it needs {}", self.steps[*missing].program))
     }
 
-    /// The models that an evaluation ranks: those whose steps went well.
+    /// The models that an evaluation ranks: those whose steps succeeded.
     fn evaluated<'a>(&'a self, step: &Step, outcomes: &'a [Outcome]) -> impl Iterator<Item = &'a str> {
         let models = self.runs[step.run].models.iter();
         models.filter(|(_, needed)| outcomes[*needed] == Outcome::Done).map(|(name, _)| name.as_str())
     }
 
-    /// The arguments of a step; an evaluation's end with its models.
+    /// The arguments of a step; those of an evaluation end with its models.
     pub(crate) fn arguments(&self, step: &Step, outcomes: &[Outcome]) -> Vec<String> {
         let mut arguments = step.arguments.clone();
         if step.program == EVALUATE {
@@ -99,7 +99,7 @@ impl Grid {
         arguments
     }
 
-    /// The arguments of a step if everything before it goes well.
+    /// The arguments of a step if all earlier steps succeed.
     pub(crate) fn expected_arguments(&self, step: &Step) -> Vec<String> {
         self.arguments(step, &vec![Outcome::Done; self.steps.len()])
     }
@@ -140,7 +140,7 @@ pub(crate) fn command_line(program: &str, arguments: &[String]) -> String {
 pub(crate) fn run(programs: &Programs, program: &str, arguments: &[String]) -> Result<Outcome> {
     program::print_line(&format!("$ {}", command_line(program, arguments)))?;
     let mut command = programs.command(program);
-    // A group of its own: a terminal's interruption reaches this program alone, which passes it on once.
+    // A separate process group: a terminal's interruption reaches only this program, which passes it on once.
     command.args(arguments).env_remove("DSOM_RUN").process_group(0);
     command.stdin(Stdio::null()).stdout(Stdio::null());
     die_together(&mut command);
@@ -148,7 +148,7 @@ pub(crate) fn run(programs: &Programs, program: &str, arguments: &[String]) -> R
     outcome(program, wait(child)?)
 }
 
-/// Has the stage asked to stop, too, when this program is killed without a chance to do so.
+/// Makes the system ask the stage to stop if this program is killed and cannot do it itself.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the only way to do something between fork and exec")]
 fn die_together(command: &mut Command) {
@@ -158,7 +158,7 @@ fn die_together(command: &mut Command) {
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(Signal::TERM))?;
-            // Killed before that could be asked for.
+            // The program was killed before this request took effect.
             if getppid() == parent { Ok(()) } else { Err(std::io::Error::other("its experiment was killed")) }
         })
     };
@@ -167,7 +167,7 @@ fn die_together(command: &mut Command) {
 #[cfg(not(target_os = "linux"))]
 fn die_together(_command: &mut Command) {}
 
-/// Waits for a stage; asks it to stop when that is asked of this program.
+/// Waits for a stage; asks it to stop when this program is asked to stop.
 fn wait(mut child: Child) -> Result<ExitStatus> {
     let mut asked = false;
     loop {

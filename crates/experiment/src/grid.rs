@@ -1,9 +1,9 @@
 //! The plan of an experiment: cells, runs, and the stages that several cells share.
 //!
-//! A run is one directory as every pipeline has it, for one dataset, one seed of its shared stages and one set of keys
-//! up to the soft labels. The students of all variants that agree on these lie in it side by side. Where two runs agree
-//! on the first stages only, the second has symbolic links to the first one's folders: stages find each other by
-//! digests, relative to the run, so a linked folder is as good as one of its own, and nothing is done or stored twice.
+//! A run is one directory, laid out as in every pipeline, for one dataset, one seed of its shared stages and one set of
+//! keys up to the soft labels. The students of all variants that agree on these lie in it side by side. If two runs
+//! agree only on the first stages, the second has symbolic links to the first one's folders. Stages find each other by
+//! digests, relative to the run, so a linked folder works like a real one, and nothing is computed or stored twice.
 
 use clap::Args;
 use dsom_evaluate::models::{AVERAGE, STUDENT};
@@ -18,10 +18,10 @@ use crate::spec::{Dataset, Level, Spec, Variant};
 /// Sources and targets of files, and the part of the experiment to run.
 #[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Places {
-    /// Directory of its runs and results [default: runs/experiments/ and the name of the file]
+    /// Directory for the runs and results [default: runs/experiments/ and the name of the file]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Raw folder of a dataset, over the experiment's own (repeatable)
+    /// Raw folder of a dataset; replaces the one in the experiment (repeatable)
     #[arg(long, value_name = "NAME=DIR", value_parser = pair)]
     pub data: Vec<(String, PathBuf)>,
     /// Only this dataset (repeatable) [default: all]
@@ -36,7 +36,7 @@ pub(crate) struct Places {
     /// Text encoder for recipes that name none: see dsom-features
     #[arg(long, value_name = "DIR", env = "DSOM_TEXT_MODEL")]
     pub text_model: Option<PathBuf>,
-    /// Worker threads of every stage [default: all cores]; results do not depend on it
+    /// Worker threads of every stage [default: all cores]; the results do not depend on their number
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
 }
@@ -51,7 +51,7 @@ impl Places {
         self.out.as_deref().unwrap_or(Path::new(""))
     }
 
-    /// The arguments that name the experiment in `file` and these places on a command line.
+    /// The command-line arguments that name the experiment in `file` and these places.
     pub(crate) fn arguments(&self, file: &Path) -> Vec<String> {
         let data = self.data.iter().map(|(name, raw)| format!("{name}={}", raw.display()));
         let words = [
@@ -71,32 +71,32 @@ impl Places {
 #[derive(Debug, Default)]
 pub(crate) struct Grid {
     pub runs: Vec<RunPlan>,
-    /// Calls of programs, in order; a step needs earlier ones alone.
+    /// The calls of programs, in order; a step needs only earlier steps.
     pub steps: Vec<Step>,
-    /// Models that become figures of the table.
+    /// The models that the table has figures of.
     pub cells: Vec<Cell>,
 }
 
 #[derive(Debug)]
 pub(crate) struct RunPlan {
     pub root: PathBuf,
-    /// Folders of earlier runs, by their names.
+    /// The links to folders of earlier runs, by the folders' names.
     pub links: Vec<(&'static str, PathBuf)>,
-    /// The models that its evaluation ranks, with the step that each needs.
+    /// The models that the run's evaluation ranks, with the step that each needs.
     pub models: Vec<(String, usize)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Step {
     pub program: &'static str,
-    /// The number of its run.
+    /// The number of the step's run.
     pub run: usize,
-    /// Its dataset's name, for estimates.
+    /// The name of the step's dataset, for estimates.
     pub dataset: String,
-    /// The folders in its run that it writes.
+    /// The folders in the run that the step writes.
     pub outputs: Vec<String>,
     pub arguments: Vec<String>,
-    /// The steps without which it cannot be.
+    /// The steps that this step needs.
     pub needs: Vec<usize>,
 }
 
@@ -106,14 +106,14 @@ pub(crate) struct Cell {
     pub dataset: String,
     pub variant: String,
     pub seed: u64,
-    /// The number of its run.
+    /// The number of the cell's run.
     pub run: usize,
     pub model: String,
 }
 
 pub(crate) const EVALUATE: &str = "dsom-evaluate";
 
-/// Level, program and folder of a stage.
+/// The level, program and folder of a stage.
 type Shared = (Level, &'static str, &'static str);
 
 /// The stages before the students.
@@ -124,18 +124,18 @@ pub(crate) const SHARED: [Shared; 4] = [
     (Level::SoftLabels, "dsom-soft-labels", "soft-labels"),
 ];
 
-/// Number of stages of [`SHARED`] that the measured model needs: the graph, the teachers, or all.
+/// The number of stages of [`SHARED`] that the measured model needs: the graph only, up to the teachers, or all.
 fn depth(variant: &Variant, recipe: &Recipe) -> usize {
     match variant.model() {
         STUDENT if recipe.distill.term == Term::None => 1,
-        // The average is of the soft labels' teachers.
+        // The average combines the teachers of the soft labels.
         STUDENT | AVERAGE => 4,
         _ => 3,
     }
 }
 
 impl Grid {
-    /// Plans an experiment; every cell's recipe is read, so that a misspelt key is refused before anything is run.
+    /// Plans an experiment. It reads every cell's recipe, so that a misspelt key is refused before any step runs.
     pub(crate) fn plan(spec: &Spec, places: &Places) -> Result<Grid> {
         places.text_model.iter().try_for_each(|model| require_folder(model))?;
         let (grid, runs, steps) = (Grid::default(), HashMap::new(), HashMap::new());
@@ -152,8 +152,8 @@ impl Grid {
         Ok(planner.grid)
     }
 
-    /// Leaves out the cells that are not of `variants` and `seeds`, and the steps that only they need. What remains lies
-    /// where it lies in the whole grid.
+    /// Leaves out the cells outside `variants` and `seeds`, and the steps that only those cells need. The other steps
+    /// keep their folders of the whole grid.
     pub(crate) fn keep(&mut self, variants: &[String], seeds: &[u64]) {
         self.cells.retain(|cell| variants.contains(&cell.variant) && seeds.contains(&cell.seed));
         for (number, run) in self.runs.iter_mut().enumerate() {
@@ -175,7 +175,7 @@ impl Grid {
     }
 }
 
-/// Refuses a path to an encoder that is not there; `random` and OWNER/NAME on the hub are none.
+/// Refuses a path to a missing encoder; `random` and OWNER/NAME on the hub are not paths.
 fn require_folder(model: &Path) -> Result<()> {
     let is_path = model.to_string_lossy().starts_with(['/', '.']) || model.components().count() > 2;
     if is_path && !model.is_dir() {
@@ -203,7 +203,7 @@ struct Planner<'a> {
     grid: Grid,
     /// The number of each run, by the identity of its last shared stage.
     runs: HashMap<String, usize>,
-    /// The step that does a shared stage, by the identity of that.
+    /// The step of each shared stage, by the identity of the stage.
     steps: HashMap<String, usize>,
 }
 
@@ -217,7 +217,7 @@ struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    /// The folders that a shared stage writes, in its run.
+    /// The folders that a shared stage writes in its run.
     fn outputs(&self, level: Level, folder: &str) -> Vec<String> {
         let given = self.recipe.features.keys().cloned();
         let modalities: Vec<Modality> = match level {
@@ -232,7 +232,7 @@ impl Planned<'_> {
 impl Planner<'_> {
     fn raw(&self, dataset: &Dataset) -> Result<PathBuf> {
         let name = &dataset.name;
-        // Of several that are given, the last.
+        // If the command line gives several folders, the last one counts.
         let given = self.places.data.iter().rev().find(|(of, _)| of == name);
         let error = match given.map(|(_, raw)| raw).or(dataset.raw.as_ref()) {
             Some(raw) if raw.is_dir() => return Ok(raw.clone()),
@@ -242,7 +242,7 @@ impl Planner<'_> {
         Err(error.hint(format!("give its raw folder with --data {name}=DIR, or leave it out with --dataset")))
     }
 
-    /// Ranks of a split that no evaluation opens make no table.
+    /// Refuses a table of a split whose ranks no evaluation makes.
     fn require_split(&self, recipe: &Recipe) -> Result<()> {
         let (split, opened) = (self.spec.split.as_str(), &recipe.evaluate.splits);
         if opened.iter().any(|opened| opened == split) {
@@ -280,14 +280,14 @@ impl Planner<'_> {
         if level < self.spec.varies_from { self.spec.seeds[0] } else { seed }
     }
 
-    /// Identity of a stage, from its dataset, its seeds and its keys of the recipe: cells where it is equal share the stage.
+    /// The identity of a stage: its dataset, seeds and keys of the recipe. Cells with equal identity share it.
     fn identity(&self, cell: &Planned, level: Level) -> String {
         let above = SHARED.iter().take_while(|(above, ..)| *above <= level);
         let seeds: Vec<u64> = above.map(|(above, ..)| self.seed_of(*above, cell.seed)).collect();
         format!("{level:?} {} {seeds:?} {:?}", cell.dataset.name, cell.overrides.up_to(level).sets())
     }
 
-    /// The run of a cell, made where no earlier cell has it.
+    /// The run of a cell; made if no earlier cell has it.
     fn run(&mut self, cell: &Planned) -> usize {
         let identity = self.identity(cell, Level::SoftLabels);
         if let Some(run) = self.runs.get(&identity) {
@@ -307,7 +307,7 @@ impl Planner<'_> {
         run
     }
 
-    /// The step that does a shared stage for `run`, in it or in the run that it is linked from.
+    /// The step that does a shared stage for `run`, in that run or in the run that it links to.
     fn shared(&mut self, cell: &Planned, run: usize, stage: Shared, needs: &[usize]) -> usize {
         let (level, program, folder) = stage;
         let identity = self.identity(cell, level);
@@ -331,7 +331,7 @@ impl Planner<'_> {
         step
     }
 
-    /// Has a run find the folder of an earlier one, which lies beside it.
+    /// Links a folder of an earlier run, which lies beside this one, into a run.
     fn link(&mut self, run: usize, owner: usize, folder: &'static str) {
         let owners_folder = self.grid.runs[owner].root.file_name().unwrap_or_default();
         let link = Path::new("..").join(owners_folder).join(folder);
@@ -341,7 +341,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A student or an ensemble of the variant's own, and the step that makes it.
+    /// The student or ensemble that belongs to this variant only, and the step that makes it.
     fn own(&mut self, cell: &Planned, run: usize, needs: &[usize]) -> Option<(String, usize)> {
         let program = cell.variant.program()?;
         let name = format!("{}-{}-{}", cell.variant.model(), cell.variant.name, cell.seed);
@@ -352,14 +352,14 @@ impl Planner<'_> {
         Some((name, self.push(step)))
     }
 
-    /// One evaluation for every run of a dataset, of all its models, after everything else.
+    /// Plans one evaluation of all models for every run of a dataset, after all other steps.
     fn evaluations(&mut self, dataset: &Dataset) {
         for run in 0..self.grid.runs.len() {
             let mut cells = self.grid.cells.iter();
             let cell = cells.find(|cell| cell.run == run && cell.dataset == dataset.name);
             let Some(seed) = cell.map(|cell| self.seed_of(Level::SoftLabels, cell.seed)) else { continue };
             let arguments = self.arguments(dataset, run, &Overrides::default(), seed);
-            // It ranks whatever models are there when its turn comes.
+            // The evaluation ranks all models that exist when it starts.
             let (dataset, outputs) = (dataset.name.clone(), vec!["evaluation".to_owned()]);
             self.push(Step { program: EVALUATE, run, dataset, outputs, arguments, needs: Vec::new() });
         }
@@ -380,7 +380,7 @@ impl Planner<'_> {
     }
 }
 
-/// An option before each of its values.
+/// The option, repeated before each of its values.
 fn options(option: &str, values: impl IntoIterator<Item = String>) -> Vec<String> {
     values.into_iter().flat_map(|value| [option.to_owned(), value]).collect()
 }
@@ -389,7 +389,7 @@ fn shown(path: impl AsRef<Path>) -> String {
     path.as_ref().display().to_string()
 }
 
-/// A teacher that the recipe has no features for cannot be measured.
+/// Refuses to measure a teacher that the recipe has no features for.
 fn require_model(variant: &Variant, recipe: &Recipe) -> Result<()> {
     let model = variant.model();
     let modality = model.parse::<Modality>().ok();

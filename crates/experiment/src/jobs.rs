@@ -1,4 +1,4 @@
-//! The steps as jobs that may run anywhere, each once others have ended: for Slurm, and for other engines as JSON.
+//! The steps as jobs that run anywhere, each after the jobs that it needs: for Slurm, and as JSON for other engines.
 
 use serde::Serialize;
 use stage::Result;
@@ -12,29 +12,29 @@ use crate::grid::{EVALUATE, Grid, Step};
 use crate::record;
 use crate::slurm::{ARRAYS, Profile, shards_of};
 
-/// The job that evaluates and tabulates what went well.
+/// The name of the job that evaluates and tabulates the successful steps.
 pub(crate) const TABLES: &str = "tables";
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct BatchJob {
-    /// Its folder below the experiment's directory, or [`TABLES`].
+    /// The job's folder below the experiment's directory, or [`TABLES`].
     pub name: String,
-    /// The program without `dsom-`, or [`TABLES`]: a table of the profile.
+    /// The program without `dsom-`, or [`TABLES`]; it names a table of the profile.
     pub stage: &'static str,
     pub command: Vec<String>,
-    /// The jobs that must have ended well.
+    /// The jobs that must have succeeded.
     pub needs: Vec<String>,
-    /// The jobs that must have ended.
+    /// The jobs that must have ended, successfully or not.
     pub after: Vec<String>,
-    /// The files whose presence tells that what it reads is finished.
+    /// The files whose presence shows that the job's inputs are finished.
     pub inputs: Vec<PathBuf>,
-    /// The files that it writes last; none where other jobs wrote them, and it only sees to what is left.
+    /// The files that the job writes last; none if other jobs write them, and this job only does the rest.
     pub outputs: Vec<PathBuf>,
-    /// Options of `sbatch`, from the profile.
+    /// The options of `sbatch`, from the profile.
     pub resources: Table,
 }
 
-/// The jobs of an experiment, those that others need first, the tables last; `call` is the command that names it.
+/// The jobs of an experiment, needed jobs first, the tables last; `call` is the command that names the experiment.
 pub(crate) fn jobs(
     grid: &Grid,
     call: &[String],
@@ -42,7 +42,7 @@ pub(crate) fn jobs(
     programs: &Programs,
     profile: &Profile,
 ) -> Vec<BatchJob> {
-    // The last job evaluates: it alone knows what there is to evaluate.
+    // The last job evaluates: only it knows which models exist.
     let steps = grid.steps.iter().filter(|step| step.program != EVALUATE);
     let mut jobs: Vec<BatchJob> =
         steps.flat_map(|step| parts(of_step(grid, out, programs, profile, step))).collect();
@@ -67,7 +67,7 @@ pub(crate) fn with<const N: usize>(command: &[String], more: [&str; N]) -> Vec<S
     command.iter().cloned().chain(more.map(str::to_owned)).collect()
 }
 
-/// Writes the jobs for other engines, and makes the runs' folders with the links that the jobs count on.
+/// Writes the jobs for other engines, and makes the runs' folders with the links that the jobs need.
 pub(crate) fn write_plan(grid: &Grid, jobs: &[BatchJob], to: &Path) -> Result<()> {
     grid.runs.iter().try_for_each(|run| run.link())?;
     write_json(to, &serde_json::json!({ "format": 1, "steps": jobs }))
@@ -88,7 +88,7 @@ fn of_step(grid: &Grid, out: &Path, programs: &Programs, profile: &Profile, step
     }
 }
 
-/// `nations/seed-0/teachers`.
+/// The name of a step's job, such as `nations/seed-0/teachers`.
 fn name(grid: &Grid, out: &Path, step: &Step) -> String {
     let run = &grid.runs[step.run].root;
     let folder = step.outputs.first().and_then(|output| output.split('/').next());
@@ -102,7 +102,7 @@ fn outputs<'a>(grid: &'a Grid, step: &'a Step) -> impl Iterator<Item = PathBuf> 
     step.outputs.iter().map(move |output| run.join(output).join(FILE))
 }
 
-/// Splits a job into those that can run at the same time.
+/// Splits a job into parts that can run at the same time.
 fn parts(job: BatchJob) -> Vec<BatchJob> {
     match job.stage {
         "teachers" => by_modality(job),
@@ -111,7 +111,7 @@ fn parts(job: BatchJob) -> Vec<BatchJob> {
     }
 }
 
-/// A job for each teacher, and one that trains whatever the recipe's other features make.
+/// One job for each teacher, and one that trains the teachers of the recipe's other features.
 fn by_modality(mut rest: BatchJob) -> Vec<BatchJob> {
     let mut jobs = Vec::new();
     for output in std::mem::take(&mut rest.outputs) {
@@ -125,7 +125,7 @@ fn by_modality(mut rest: BatchJob) -> Vec<BatchJob> {
     jobs
 }
 
-/// A job array of shards and what merges them, where the profile has `array = "1-N"`.
+/// A job array of shards and the job that merges them, if the profile has `array = "1-N"`; else the job itself.
 fn by_shard(mut merge: BatchJob) -> Vec<BatchJob> {
     let Some(array) = merge.resources.remove("array") else { return vec![merge] };
     let mut shards = BatchJob { name: format!("{}.shards", merge.name), ..merge.clone() };

@@ -1,8 +1,8 @@
-//! Experiments: a grid of variants, seeds and datasets from one file, to a table.
+//! Experiments: a table from a grid of variants, seeds and datasets, which one file describes.
 //!
-//! `dsom-experiment` calls the stages' programs, one after the other, with the arguments that a person would type, and
-//! prints them. It keeps no state of its own: stages that are fresh say so at once and interrupted ones go on, so the
-//! same call continues where it stopped, and another call of a finished experiment only writes its tables anew.
+//! `dsom-experiment` calls the stages' programs one after the other, with the arguments that a person would type, and
+//! prints the calls. It keeps no state of its own: fresh stages say so at once and interrupted stages continue. So the
+//! same call continues after an interruption, and another call of a finished experiment only writes its tables again.
 //!
 //! | file | content |
 //! |---|---|
@@ -43,11 +43,11 @@ use slurm::Profile;
 use spec::Spec;
 use table::Table;
 
-/// Does so much of an experiment as is asked for.
+/// Runs the requested part of an experiment.
 pub(crate) fn run(arguments: &Arguments, programs: &Programs) -> Result<()> {
     let Arguments { experiment: file, places, finished, .. } = arguments;
     let mut spec = Spec::read(file)?;
-    // The whole first: which run a stage belongs to does not depend on what is asked for.
+    // The whole grid is planned first: the run of a stage does not depend on the requested part.
     let mut grid = Grid::plan(&spec, places)?;
     spec.keep(&places.variant)?;
     spec.keep_seeds(&places.seed)?;
@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments, programs: &Programs) -> Result<()> {
     let outcomes = grid.execute(programs, *finished)?;
     let measured = measure::read(&grid, &outcomes)?;
     if measured.is_empty() {
-        // Tables of an earlier call are not written over with empty ones.
+        // Empty tables must not replace the tables of an earlier call.
         conclude(&grid, &outcomes, &measured, *finished)?;
         let error = Error::missing(format!("none of {} cells has figures", grid.cells.len())).at(out);
         return Err(error.hint("run the experiment without --finished first"));
@@ -85,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments, programs: &Programs) -> Result<()> {
     write_bytes(&out.join("table.tex"), table::latex(&table).as_bytes())?;
     Record::of(&spec, &grid, out, &outcomes, &measured, &table).write(out)?;
     print_line(&markdown)?;
-    // Whatever could be measured is worth a report, even if something failed.
+    // All measured cells go into the report, even if some step failed.
     let reported = if arguments.report { report(programs, out) } else { Ok(()) };
     conclude(&grid, &outcomes, &measured, *finished).and(reported)
 }
@@ -97,7 +97,7 @@ fn report(programs: &Programs, out: &Path) -> Result<()> {
     }
 }
 
-/// An error of the first failure's kind, or if a cell has no figures that is not left out for being unfinished.
+/// Returns an error of the first failure's kind, or an error if cells have no figures; `finished` allows missing cells.
 fn conclude(grid: &Grid, outcomes: &[Outcome], measured: &[Measured], finished: bool) -> Result<()> {
     let missing = grid.cells.len() - measured.len();
     let failed = outcomes.iter().find_map(|outcome| match outcome {

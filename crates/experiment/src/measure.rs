@@ -15,7 +15,7 @@ use crate::statistics::mean;
 #[derive(Clone, Debug)]
 pub(crate) struct Measured {
     pub cell: Cell,
-    /// Its ranks by split.
+    /// The model's ranks by split.
     pub ranks: Vec<RankTable>,
 }
 
@@ -30,7 +30,7 @@ impl Measured {
     }
 }
 
-/// Reads the ranks of all cells whose evaluation went well and has their model.
+/// Reads the ranks of all cells whose evaluation succeeded and has their model.
 pub(crate) fn read(grid: &Grid, outcomes: &[Outcome]) -> Result<Vec<Measured>> {
     let mut tables: HashMap<usize, Vec<RankTable>> = HashMap::new();
     for (step, outcome) in grid.steps.iter().zip(outcomes) {
@@ -50,7 +50,7 @@ pub(crate) fn read(grid: &Grid, outcomes: &[Outcome]) -> Result<Vec<Measured>> {
     Ok(measured)
 }
 
-/// The mean of a metric over several models that were asked the same, query by query.
+/// The mean of a metric over several models that answered the same queries, query by query.
 pub(crate) fn by_query(tables: &[&RankTable], metric: Metric) -> Vec<f64> {
     let sums = (0..tables[0].ranks.len())
         .map(|query| tables.iter().map(|table| metric.of(table.ranks[query])).sum::<f64>());

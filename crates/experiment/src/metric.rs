@@ -1,8 +1,8 @@
-//! The figures of a table, each a mean over queries.
+//! The figures of a table; each is a mean over queries.
 
 use serde::{Deserialize, Serialize};
 
-/// A figure that a rank contributes to.
+/// A figure that is computed from ranks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Metric {
@@ -10,19 +10,19 @@ pub enum Metric {
     Mrr,
     /// Mean rank.
     Mr,
-    /// Share of ranks of at most 1, in percent.
+    /// The share of ranks of at most 1, in percent.
     #[serde(rename = "hits_at_1")]
     HitsAt1,
-    /// Share of ranks of at most 3, in percent.
+    /// The share of ranks of at most 3, in percent.
     #[serde(rename = "hits_at_3")]
     HitsAt3,
-    /// Share of ranks of at most 10, in percent.
+    /// The share of ranks of at most 10, in percent.
     #[serde(rename = "hits_at_10")]
     HitsAt10,
 }
 
 impl Metric {
-    /// All of them, in the order of tables.
+    /// All metrics, in the order of tables.
     pub const ALL: [Metric; 5] =
         [Metric::Mrr, Metric::Mr, Metric::HitsAt1, Metric::HitsAt3, Metric::HitsAt10];
 
@@ -48,7 +48,7 @@ impl Metric {
         }
     }
 
-    /// Contribution of a rank; halves occur under the realistic rule.
+    /// The contribution of a rank to the metric; a rank may end in one half under the realistic rule.
     ///
     /// ```
     /// use dsom_experiment::Metric;
@@ -65,7 +65,7 @@ impl Metric {
         }
     }
 
-    /// Tells whether the first of two figures is the better one.
+    /// Returns whether figure `this` is better than figure `that`.
     pub fn better(self, this: f64, that: f64) -> bool {
         if self == Metric::Mr { this < that } else { this > that }
     }

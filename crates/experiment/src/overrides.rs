@@ -5,7 +5,7 @@ use toml::{Table, Value};
 use crate::spec::Level;
 
 impl Level {
-    /// The level of a section; one that does not exist is refused when the recipe is read.
+    /// The level of a section; an unknown section is refused when the recipe is read.
     fn of(key: &str) -> Level {
         match key {
             "import" => Level::Import,
@@ -22,7 +22,7 @@ impl Level {
 pub(crate) struct Overrides(Table);
 
 impl Overrides {
-    /// Merges some tables, later ones over earlier ones as recipes lie over each other.
+    /// Merges some tables; later tables override earlier ones, as recipes do.
     pub(crate) fn of<'a>(tables: impl IntoIterator<Item = &'a Table>) -> Overrides {
         let mut overrides = Table::new();
         tables.into_iter().for_each(|table| recipe::merge(&mut overrides, table.clone()));
@@ -51,7 +51,7 @@ fn list(table: &Table, prefix: &str, into: &mut Vec<String>) {
     }
 }
 
-/// A value as one types it: text without quotation marks where it cannot be mistaken for something else.
+/// A value as a person types it: text has no quotation marks unless it could be mistaken for another type.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) if format!("v = {text}").parse::<Table>().is_err() => text.clone(),
@@ -59,7 +59,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// An argument as a shell takes it.
+/// An argument as a shell accepts it.
 pub(crate) fn quoted(argument: &str) -> String {
     let is_plain = argument.chars().all(|c| c.is_ascii_alphanumeric() || "-_./=+:,@%".contains(c));
     if is_plain && !argument.is_empty() {

@@ -1,4 +1,4 @@
-//! `experiment.json`: what was run and what came of it, for reports and for whoever comes later.
+//! `experiment.json`: the commands, their outcomes and the results, for reports and later readers.
 
 use serde::{Deserialize, Serialize};
 use stage::files::{read_json, write_json};
@@ -14,7 +14,7 @@ use crate::table::Table;
 
 /// The file in the experiment's directory.
 pub const FILE: &str = "experiment.json";
-/// Version of its layout.
+/// The version of the file's layout.
 const FORMAT: u32 = 1;
 
 /// An experiment that was run.
@@ -24,11 +24,11 @@ pub struct Record {
     pub format: u32,
     /// The program's version and source revision.
     pub version: String,
-    /// The experiment as it was asked for.
+    /// The experiment as requested.
     pub experiment: Spec,
     /// All cells.
     pub cells: Vec<CellRecord>,
-    /// Every command, and what became of it.
+    /// Every command with its outcome.
     pub steps: Vec<StepRecord>,
     /// The tables.
     pub table: Table,
@@ -43,25 +43,25 @@ pub struct CellRecord {
     pub variant: String,
     /// The seed.
     pub seed: u64,
-    /// Its run, relative to the experiment's directory.
+    /// The cell's run, relative to the experiment's directory.
     pub run: PathBuf,
-    /// The model there.
+    /// The model's name in the run.
     pub model: String,
-    /// True if it was measured.
+    /// True if the model was measured.
     pub measured: bool,
 }
 
 /// A command.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// The command as one types it.
+    /// The command as a person would type it.
     pub command: String,
     /// The error, if it failed.
     pub problem: Option<String>,
 }
 
 impl Record {
-    /// The record of a grid, of its steps' outcomes, and of the cells that have figures.
+    /// The record of a grid, of the outcomes of its steps, and of the cells that have figures.
     pub(crate) fn of(
         spec: &Spec,
         grid: &Grid,

@@ -1,4 +1,4 @@
-//! Submission to Slurm: a script of `sbatch` calls, one for each job that is not done.
+//! Submission to Slurm: a script of `sbatch` calls, one for each unfinished job.
 
 use program::print_line;
 use stage::files::read_text;
@@ -13,17 +13,17 @@ use crate::estimate::is_fresh;
 use crate::jobs::{BatchJob, TABLES, with};
 use crate::overrides::quoted;
 
-/// Tables of a profile: the options of all jobs, and those of each stage's jobs.
+/// The tables of a profile: the options of all jobs, and the options of each stage's jobs.
 const SECTIONS: [&str; 8] =
     ["default", "import", "features", "teachers", "soft-labels", "distill", "ensemble", TABLES];
-/// Stages whose work an array can share.
+/// The stages whose work a job array can share.
 pub(crate) const ARRAYS: [&str; 2] = ["features", "soft-labels"];
-/// Options that this program decides.
+/// The options that this program sets itself.
 const DECIDED: [&str; 5] = ["comment", "dependency", "parsable", "test-only", "wrap"];
-/// Body of every script, after its first lines.
+/// The body of every script, after its first lines.
 const SCRIPT: &str = include_str!("submit.sh");
 
-/// Options of `sbatch` by stage, as `pipelines/slurm.toml` explains them.
+/// The options of `sbatch` by stage, as `pipelines/slurm.toml` explains them.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Profile(BTreeMap<String, Table>);
 
@@ -31,7 +31,7 @@ impl Profile {
     /// Reads a profile.
     ///
     /// # Errors
-    /// [`Kind::Usage`] where it is no such file, or names a stage or an option that it cannot.
+    /// [`Kind::Usage`] if the file is not a profile, or names an unknown stage or a forbidden option.
     pub(crate) fn read(path: &Path) -> Result<Profile> {
         let text = read_text(path)?;
         let tables: BTreeMap<String, Table> =
@@ -55,7 +55,7 @@ impl Profile {
     }
 }
 
-/// The fault of a table of a profile, if it has one.
+/// The error in a table of a profile, if there is one.
 fn problem(section: &str, table: &Table) -> Option<String> {
     if !SECTIONS.contains(&section) {
         return Some(format!("[{section}] is none of {}", SECTIONS.join(", ")));
@@ -73,7 +73,7 @@ fn problem(section: &str, table: &Table) -> Option<String> {
     })
 }
 
-/// The number of shards of an array's text: `1-8`, `1-8%2`.
+/// The number of shards in the text of an array: `1-8`, `1-8%2`.
 pub(crate) fn shards_of(array: &str) -> Option<u32> {
     let count = array.strip_prefix("1-")?.split('%').next()?;
     count.parse().ok().filter(|count| *count > 0)
@@ -82,7 +82,7 @@ pub(crate) fn shards_of(array: &str) -> Option<u32> {
 pub(crate) fn submit(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<()> {
     let script = script(jobs, call, out)?;
     let failed = |error| Error::io("bash", error);
-    // Through a pipe: arguments have a limit, and the script's own commands read nothing of it.
+    // The script goes through a pipe: arguments have a length limit, and the script's own commands do not read from it.
     let mut bash = Command::new("bash");
     let mut bash =
         bash.args(["-c", "eval \"$(cat)\" </dev/null"]).stdin(Stdio::piped()).spawn().map_err(failed)?;
@@ -101,7 +101,7 @@ pub(crate) fn dry_run(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<
 fn script(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<String> {
     let here = std::env::current_dir().map_err(|e| Error::io(".", e))?;
     let plan = out.join("plan.json").display().to_string();
-    // Without a slash at its end: the last part is the jobs' name.
+    // The path has no slash at its end: its last part is the jobs' name.
     let out: PathBuf = here.join(out).components().collect();
     let head = [
         "#!/usr/bin/env bash\nset -euo pipefail".to_owned(),
@@ -115,7 +115,7 @@ fn script(jobs: &[BatchJob], call: &[String], out: &Path) -> Result<String> {
     Ok(head.into_iter().chain(checks).chain(calls).collect::<Vec<_>>().join("\n"))
 }
 
-/// The jobs that are not done: those that are not fresh, and those that wait for one.
+/// The unfinished jobs: those that are not fresh, and those that wait for an unfinished job.
 fn open(jobs: &[BatchJob]) -> Result<Vec<&BatchJob>> {
     let mut open: Vec<&BatchJob> = Vec::new();
     for job in jobs {
@@ -139,7 +139,7 @@ fn submission(job: &BatchJob) -> String {
     format!("submit {} {} -- {}", job.name, words(&before), words(&job.command))
 }
 
-/// A job's own options of `sbatch`: `false` leaves one out that all others have.
+/// The `sbatch` options of a job; `false` leaves out an option that all other jobs have.
 fn options(job: &BatchJob) -> Vec<String> {
     let options = job.resources.iter().filter(|(key, _)| *key != "setup");
     let options = options.filter_map(|(key, value)| match value {

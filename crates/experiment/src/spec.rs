@@ -20,9 +20,9 @@
 //! paper.db15k = { mrr = 41.91, hits_at_1 = 33.69 }
 //! ```
 //!
-//! `set` holds keys of the recipe. What stands in `[set]` goes for all cells, a dataset's for its cells, a variant's for
-//! its own. Which stages a variant shares with the others follows from its keys: `distill.*` is a student beside others
-//! in one run, `soft_labels.*` takes a run of its own with the same teachers, and so on upwards.
+//! `set` holds keys of the recipe. `[set]` applies to all cells, a dataset's `set` to its cells, a variant's `set` to
+//! its own. A variant's keys decide which stages it shares: with `distill.*`, its student lies beside others in one
+//! run; with `soft_labels.*`, it needs its own run with the same teachers, and so on for earlier stages.
 
 use dsom_evaluate::models::STUDENT;
 use mkg::Split;
@@ -39,23 +39,23 @@ use crate::Metric;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
-    /// Title above the table.
+    /// The title above the table.
     pub title: String,
-    /// Text below the table: what to mind.
+    /// The text below the table, such as a caution.
     #[serde(default)]
     pub caption: String,
-    /// Every variant is run with each of them.
+    /// The seeds; every variant runs with each of them.
     pub seeds: Vec<u64>,
-    /// The first stage whose seed is the cell's; the stages before it are shared and have the first of the seeds.
+    /// The first stage with the cell's own seed; the stages before it are shared and have the first of the seeds.
     #[serde(default)]
     pub varies_from: Level,
     /// The variant that the others are compared with.
     #[serde(default)]
     pub baseline: Option<String>,
-    /// The split of the table.
+    /// The split that the table shows.
     #[serde(default = "test")]
     pub split: Split,
-    /// The table's columns; the first one is compared.
+    /// The table's columns; the first one is used for comparisons.
     #[serde(default = "metrics")]
     pub metrics: Vec<Metric>,
     /// Parameters of intervals and tests.
@@ -82,18 +82,18 @@ fn metrics() -> Vec<Metric> {
     vec![Metric::Mrr, Metric::HitsAt1, Metric::HitsAt3, Metric::HitsAt10]
 }
 
-/// A stage, and with it all after it: those that a section of the recipe reaches, or whose seed differs between cells.
+/// A stage and all stages after it: those that a section of the recipe affects, or whose seed differs between cells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
-    /// Everything: also which triples a holdout takes, and random encoders.
+    /// All stages; also the choice of triples in a holdout, and random encoders.
     Import,
     /// Random encoders, teachers, students.
     Features,
     /// Teachers and students.
     #[default]
     Teachers,
-    /// Soft labels and students; nothing there is drawn, so a seed does not vary from here.
+    /// Soft labels and students. The soft labels draw nothing at random, so seeds cannot vary from this stage.
     #[serde(skip)]
     SoftLabels,
     /// Students and ensembles.
@@ -104,13 +104,13 @@ pub enum Level {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Resampling {
-    /// Number of draws of the queries for the intervals.
+    /// The number of draws of the queries for the intervals.
     pub resamples: usize,
-    /// Number of draws of the signs for the test.
+    /// The number of draws of the signs for the test.
     pub rounds: u64,
-    /// Share of the draws that an interval covers.
+    /// The share of the draws that an interval covers.
     pub level: f64,
-    /// Seed of intervals and test.
+    /// The seed of the intervals and of the test.
     pub seed: u64,
 }
 
@@ -126,12 +126,12 @@ impl Default for Resampling {
 pub struct Dataset {
     /// A short word, for folders.
     pub name: String,
-    /// Label in the table; the name where it is left out.
+    /// The label in the table; the name if it is left out.
     #[serde(default)]
     pub title: Option<String>,
-    /// Recipes, relative to where the program is called.
+    /// The recipes, relative to the folder where the program is called.
     pub recipe: Vec<PathBuf>,
-    /// The raw folder, unless it is given with `--data`.
+    /// The raw folder, unless `--data` gives it.
     #[serde(default)]
     pub raw: Option<PathBuf>,
     /// Keys of the recipe for this dataset.
@@ -145,10 +145,10 @@ pub struct Dataset {
 pub struct Variant {
     /// A short word, for folders.
     pub name: String,
-    /// Label in the table; the name where it is left out.
+    /// The label in the table; the name if it is left out.
     #[serde(default)]
     pub label: Option<String>,
-    /// The model that is measured: `student` or `ensemble`, the variant's own; or `average` or a modality, a teacher of its run.
+    /// The measured model: the variant's own `student` or `ensemble`, or `average` or a modality, a teacher of its run.
     #[serde(default)]
     pub model: Option<String>,
     /// Keys of the recipe.
@@ -157,7 +157,7 @@ pub struct Variant {
     /// Figures that the paper reports, by dataset.
     #[serde(default)]
     pub paper: BTreeMap<String, BTreeMap<Metric, f64>>,
-    /// Place in a sweep.
+    /// The variant's place in a sweep.
     #[serde(skip)]
     pub place: Option<Place>,
 }
@@ -177,7 +177,7 @@ pub struct Sweep {
     /// True if the axis is logarithmic.
     #[serde(default)]
     pub logarithmic: bool,
-    /// The models that are measured at each value, each a line; as [`Variant::model`].
+    /// The models that are measured at each value, one line of the chart each; as in [`Variant::model`].
     #[serde(default = "student")]
     pub models: Vec<String>,
     /// Keys of the recipe for all values.
@@ -189,10 +189,10 @@ fn student() -> Vec<String> {
     vec![STUDENT.to_owned()]
 }
 
-/// The variant's own ensemble.
+/// The model name of the variant's own ensemble.
 const ENSEMBLE: &str = "ensemble";
 
-/// Place of a variant in a sweep.
+/// The place of a variant in a sweep.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Place {
     /// The sweep's name.
@@ -221,7 +221,7 @@ impl Variant {
         self.model.as_deref().unwrap_or(STUDENT)
     }
 
-    /// The program that makes a model for it alone, if one does.
+    /// The program that makes a model for this variant alone, if there is one.
     pub fn program(&self) -> Option<&'static str> {
         match self.model() {
             STUDENT => Some("dsom-distill"),
@@ -232,7 +232,7 @@ impl Variant {
 }
 
 impl Spec {
-    /// Reads an experiment and checks what can be checked without its datasets.
+    /// Reads an experiment and makes all checks that do not need its datasets.
     pub(crate) fn read(path: &Path) -> Result<Spec> {
         let text = read_text(path)?;
         let spec: Spec = toml::from_str(&text).map_err(|e| {
@@ -248,10 +248,10 @@ impl Spec {
         self.variant.iter().cloned().chain(self.sweep.iter().flat_map(Sweep::variants)).collect()
     }
 
-    /// Drops all variants and sweeps but these; none named keeps them all.
+    /// Keeps only the variants and sweeps in `names`; all of them if `names` is empty.
     ///
     /// # Errors
-    /// If a name is neither.
+    /// If a name is neither a variant nor a sweep.
     pub(crate) fn keep(&mut self, names: &[String]) -> Result<()> {
         if names.is_empty() {
             return Ok(());
@@ -264,16 +264,16 @@ impl Spec {
         }
         self.variant.retain(|variant| names.contains(&variant.name));
         self.sweep.retain(|sweep| names.contains(&sweep.name));
-        // Nobody is compared with what is not there.
+        // Without the baseline's row, nothing is compared with it.
         let kept = self.variants();
         self.baseline.take_if(|baseline| kept.iter().all(|variant| variant.name != *baseline));
         Ok(())
     }
 
-    /// Leaves out every seed but `seeds`; none means all.
+    /// Keeps only the seeds in `seeds`; all of them if `seeds` is empty.
     ///
     /// # Errors
-    /// If one is none of its seeds.
+    /// If a seed is not one of the experiment's.
     pub(crate) fn keep_seeds(&mut self, seeds: &[u64]) -> Result<()> {
         if let Some(other) = seeds.iter().find(|seed| !self.seeds.contains(seed)) {
             let error = Error::usage(format!("{other} is no seed of this experiment"));
@@ -350,7 +350,7 @@ impl Sweep {
     }
 }
 
-/// A number of TOML, an integer where it is whole: counts refuse anything else, and fractions take either.
+/// A number of TOML, an integer if it is whole: counts refuse any other number, and fractions accept both.
 fn number(value: f64) -> toml::Value {
     if value.fract() == 0.0 && value.abs() < 1e15 {
         toml::Value::Integer(value as i64)
@@ -374,7 +374,7 @@ fn assign(table: &mut Table, key: &str, value: toml::Value) {
     }
 }
 
-/// Names become folders, so they are plain words, each once.
+/// Refuses names that are not plain words or are repeated: names become folders.
 fn unique_words<'a>(what: &str, names: impl Iterator<Item = &'a String>) -> Result<()> {
     let mut seen = HashSet::new();
     for name in names {

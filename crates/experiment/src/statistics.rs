@@ -1,8 +1,8 @@
-//! Deviations over seeds, intervals over queries, paired tests. Everything random has its seed.
+//! Deviations over seeds, intervals over queries, paired tests. All random draws have a seed.
 //!
-//! A figure of a test split is a mean over queries, so its uncertainty has two sources: another seed would train
-//! another model, and another test split would ask other queries. The first is a standard deviation over seeds, the
-//! second a bootstrap over queries. Models answer the same queries, so they are compared query by query.
+//! A figure of a test split is a mean over queries, so its uncertainty has two sources: another seed trains another
+//! model, and another test split asks other queries. The standard deviation over seeds measures the first, a bootstrap
+//! over queries the second. All models answer the same queries, so they are compared query by query.
 
 use rand::{Rng, RngExt};
 use rayon::prelude::*;
@@ -18,12 +18,12 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// The arithmetic mean; 0 of none.
+/// The arithmetic mean; 0 if there are no values.
 pub fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len().max(1) as f64
 }
 
-/// The standard deviation of a sample (`n - 1`); nothing is known of a single value's.
+/// The standard deviation of a sample (`n - 1`); none for a single value.
 ///
 /// ```
 /// use dsom_experiment::statistics::deviation;
@@ -45,7 +45,7 @@ fn quantile(ascending: &[f64], share: f64) -> f64 {
     value(below) + part * (value(below + 1) - value(below))
 }
 
-/// The middle `level` of some values.
+/// The interval of the middle share `level` of some values.
 fn middle(mut values: Vec<f64>, level: f64) -> Interval {
     values.sort_by(f64::total_cmp);
     let tail = (1.0 - level) / 2.0;
@@ -59,11 +59,11 @@ pub struct Bootstrap {
 }
 
 impl Bootstrap {
-    /// Draws `resamples` times as many queries as there are. `columns[c][q]` is what column c has of query q; all
-    /// columns have one length.
+    /// Draws as many queries as there are, `resamples` times. `columns[c][q]` is the value of column c for query q; all
+    /// columns have the same length.
     pub fn draw(columns: &[impl AsRef<[f64]> + Sync], resamples: usize, seed: u64) -> Bootstrap {
         let queries = columns.first().map_or(0, |column| column.as_ref().len());
-        // By query, so that a draw touches one place.
+        // The values are stored by query, so that a draw reads one place in memory.
         let row = |query| columns.iter().map(move |column| column.as_ref()[query]);
         let rows: Vec<f64> = (0..queries).flat_map(row).collect();
         let means = (0..resamples as u64).into_par_iter();
@@ -88,12 +88,12 @@ fn resampled_means(rows: &[f64], columns: usize, queries: usize, seed: u64, b: u
     sums.iter().map(|sum| sum / queries.max(1) as f64).collect()
 }
 
-/// The two-sided p-value of paired differences by approximate randomisation (Noreen, 1989): how often a mean as far
-/// from 0 comes about when the sign of every difference is a coin's. At least `1 / (rounds + 1)`.
+/// The two-sided p-value of paired differences by approximate randomisation (Noreen, 1989): the share of draws in which
+/// random signs of the differences give a mean as far from 0. At least `1 / (rounds + 1)`.
 pub fn randomisation(differences: &[f64], rounds: u64, seed: u64) -> f64 {
     let apart: Vec<f64> = differences.iter().copied().filter(|difference| *difference != 0.0).collect();
     let observed = apart.iter().sum::<f64>().abs();
-    // Sums of the same numbers with other signs differ by rounding where they are equal by right.
+    // Equal sums of the same numbers with other signs may differ by rounding.
     let tolerance = 1e-12 * apart.iter().map(|difference| difference.abs()).sum::<f64>();
     let reached = (0..rounds).into_par_iter().filter(|round| {
         let mut generator = seed::generator(seed, "randomisation", *round);
@@ -102,7 +102,7 @@ pub fn randomisation(differences: &[f64], rounds: u64, seed: u64) -> f64 {
     (reached.count() + 1) as f64 / (rounds + 1) as f64
 }
 
-/// The sum with the sign of each number drawn.
+/// The sum of the numbers, each with a random sign.
 fn flipped_sum(numbers: &[f64], generator: &mut impl Rng) -> f64 {
     let mut sum = 0.0;
     for numbers in numbers.chunks(64) {
@@ -114,8 +114,8 @@ fn flipped_sum(numbers: &[f64], generator: &mut impl Rng) -> f64 {
     sum
 }
 
-/// P-values of several comparisons, adjusted so that any false alarm among them is as rare as it would be in a single
-/// one (Holm, 1979).
+/// The p-values of several comparisons, adjusted so that any false alarm among them is as rare as it would be in a
+/// single comparison (Holm, 1979).
 ///
 /// ```
 /// use dsom_experiment::statistics::holm;
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn columns_are_resampled_together() {
-        // Always one apart: so are the ends of their intervals, though each mean has its uncertainty.
+        // The two columns always differ by one, and so do the ends of their intervals, though each mean is uncertain.
         let first: Vec<f64> = (0..50).map(f64::from).collect();
         let second: Vec<f64> = first.iter().map(|x| x + 1.0).collect();
         let bootstrap = Bootstrap::draw(&[&first, &second], 200, 3);
@@ -176,14 +176,14 @@ mod tests {
 
     #[test]
     fn randomisation_of_a_few_equal_differences_worked_by_hand() {
-        // Of the 2^n signs only all alike reach the observed sum: 2 of 2^n.
+        // Only two of the 2^n choices of signs reach the observed sum: all plus or all minus.
         for (n, expected) in [(1, 1.0), (2, 0.5), (4, 0.125), (6, 0.03125)] {
             let p = randomisation(&vec![0.3; n], 20_000, 7);
             assert!((p - expected).abs() < 0.01, "{n}: {p}, expected {expected}");
         }
         assert_eq!(randomisation(&[0.0; 10], 100, 1), 1.0);
         assert_eq!(randomisation(&[1.0; 60], 999, 1), 0.001);
-        // A difference and its opposite: every sum reaches 0.
+        // The differences have opposite signs: every sum reaches 0.
         assert_eq!(randomisation(&[0.5, -0.5], 100, 1), 1.0);
     }
 }

@@ -1,4 +1,4 @@
-//! The table of an experiment: means, deviations, intervals and tests, as numbers; its text as Markdown and as LaTeX.
+//! The table of an experiment, as numbers (means, deviations, intervals and tests) and as text in Markdown and LaTeX.
 
 mod latex;
 mod markdown;
@@ -17,7 +17,7 @@ use crate::measure::{Measured, by_query};
 use crate::spec::{Dataset, Place, Resampling, Spec, Variant};
 use crate::statistics::{Bootstrap, Interval, deviation, holm, mean, randomisation};
 
-/// Adjusted p-value below which a difference gets a star.
+/// The adjusted p-value below which a difference gets a star.
 pub const SIGNIFICANT: f64 = 0.05;
 
 /// A table of an experiment's figures.
@@ -33,9 +33,9 @@ pub struct Table {
     pub metrics: Vec<Metric>,
     /// Parameters of intervals and tests.
     pub statistics: Resampling,
-    /// Name of the variant that the others are compared with.
+    /// The name of the variant that the others are compared with.
     pub baseline: Option<String>,
-    /// A part for each dataset.
+    /// One part for each dataset.
     pub datasets: Vec<OfDataset>,
 }
 
@@ -46,7 +46,7 @@ pub struct OfDataset {
     pub name: String,
     /// Title in the table.
     pub title: String,
-    /// Number of queries that means are over: one for every triple and direction.
+    /// The number of queries in each mean: one for every triple and direction.
     pub queries: usize,
     /// The variants that have a figure, in order.
     pub rows: Vec<Row>,
@@ -61,11 +61,11 @@ pub struct Row {
     pub label: String,
     /// Place in a sweep.
     pub place: Option<Place>,
-    /// The seeds that it has figures of.
+    /// The seeds that have figures.
     pub seeds: Vec<u64>,
-    /// Its figures.
+    /// The variant's figures.
     pub figures: BTreeMap<Metric, Figure>,
-    /// Its first metric beside the baseline's.
+    /// The comparison of the variant's first metric with the baseline's.
     pub comparison: Option<Comparison>,
     /// Figures that the paper reports.
     pub paper: BTreeMap<Metric, f64>,
@@ -76,22 +76,22 @@ pub struct Row {
 pub struct Figure {
     /// The mean over seeds.
     pub mean: f64,
-    /// The standard deviation over seeds, of at least two.
+    /// The standard deviation over seeds, if there are at least two.
     pub deviation: Option<f64>,
-    /// Interval of the mean over most draws of the queries; nothing if the seeds were not asked the same.
+    /// The interval of the mean over most draws of the queries; none if the seeds were evaluated on different queries.
     pub interval: Option<Interval>,
 }
 
 /// A paired comparison with the baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The mean minus the baseline's.
+    /// The variant's mean minus the baseline's.
     pub difference: f64,
-    /// Interval of the difference over most draws of the queries.
+    /// The interval of the difference over most draws of the queries.
     pub interval: Interval,
     /// The p-value of a paired randomisation test over queries.
     pub p: f64,
-    /// The same, adjusted for the number of comparisons on this dataset.
+    /// The p-value, adjusted for the number of comparisons on this dataset.
     pub adjusted: f64,
 }
 
@@ -109,7 +109,7 @@ impl Table {
         }
     }
 
-    /// The titles that Markdown and LaTeX have in common.
+    /// The headings that the Markdown and LaTeX tables share.
     fn header(&self, first: &str) -> Vec<String> {
         let mut header = vec![first.to_owned()];
         header.extend(self.metrics.iter().map(|metric| metric.title().to_owned()));
@@ -121,13 +121,13 @@ impl Table {
         self.datasets.iter().flat_map(|dataset| &dataset.rows)
     }
 
-    /// The metrics that the paper reports of any row, in order.
+    /// The metrics that the paper reports for any row, in order.
     pub fn paper_metrics(&self) -> Vec<Metric> {
         let metrics = self.metrics.iter().copied();
         metrics.filter(|metric| self.rows().any(|row| row.paper.contains_key(metric))).collect()
     }
 
-    /// Sentences that say how to read it.
+    /// Sentences that explain how to read the table.
     pub fn notes(&self) -> Vec<String> {
         let Resampling { resamples, rounds, level, .. } = self.statistics;
         let percent = (1000.0 * level).round() / 10.0;
@@ -178,12 +178,12 @@ impl OfDataset {
         OfDataset { name: dataset.name.clone(), title: dataset.title().to_owned(), queries, rows }
     }
 
-    /// The most seeds that a row has.
+    /// The largest number of seeds of a row.
     fn seeds(&self) -> usize {
         self.rows.iter().map(|row| row.seeds.len()).max().unwrap_or(0)
     }
 
-    /// Tells whether a row has all seeds, and no other that has them a better mean.
+    /// Returns whether a row has all seeds, and no other row with all seeds has a better mean.
     pub fn is_best(&self, metric: Metric, row: &Row) -> bool {
         let mean = |row: &Row| {
             row.figures.get(&metric).filter(|_| row.seeds.len() == self.seeds()).map(|of| of.mean)
@@ -192,7 +192,7 @@ impl OfDataset {
     }
 }
 
-/// A row with means and deviations over seeds.
+/// A row of means and deviations over seeds.
 fn row(spec: &Spec, dataset: &str, variant: &Variant, cells: &[&Measured]) -> Row {
     let figures = spec.metrics.iter().map(|metric| {
         let of_seeds: Vec<f64> = cells.iter().filter_map(|cell| cell.figure(spec.split, *metric)).collect();
@@ -209,7 +209,7 @@ fn row(spec: &Spec, dataset: &str, variant: &Variant, cells: &[&Measured]) -> Ro
     }
 }
 
-/// Adds intervals and comparisons. Rows that were asked the same are resampled together.
+/// Adds intervals and comparisons. Rows with the same queries are resampled together.
 fn intervals(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)]) {
     let baseline =
         spec.baseline.as_ref().and_then(|name| rows.iter().position(|(row, _)| row.variant == *name));
@@ -244,7 +244,7 @@ fn resampled(spec: &Spec, columns: &[Vec<f64>]) -> Vec<Interval> {
     (0..columns.len()).map(|column| bootstrap.interval(column, level)).collect()
 }
 
-/// Compares the first metric of the rows that are `alike` with the baseline's, over the seeds that both have.
+/// Compares the first metric of the rows `alike` with the baseline's, over the seeds that both rows have.
 fn compare(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)], baseline: usize, alike: &[usize]) {
     let shared = |this: usize, other: usize| -> Vec<&RankTable> {
         let ((row, tables), others) = (&rows[this], &rows[other].0.seeds);
@@ -270,7 +270,7 @@ fn compare(spec: &Spec, rows: &mut [(Row, Vec<&RankTable>)], baseline: usize, al
     }
 }
 
-/// The label with how many seeds it lacks of the most that a row has.
+/// The label of a row, with its number of seeds if another row has more.
 fn label_with_seeds(dataset: &OfDataset, row: &Row) -> String {
     let most = dataset.seeds();
     match row.seeds.len() {
@@ -279,12 +279,12 @@ fn label_with_seeds(dataset: &OfDataset, row: &Row) -> String {
     }
 }
 
-/// A p-value with as many digits as say something.
+/// A p-value, with only its meaningful digits.
 pub fn p_value(p: f64) -> String {
     if p < 0.001 { "< 0.001".to_owned() } else { format!("{p:.3}") }
 }
 
-/// A figure's digits: mean ranks need fewer than percentages.
+/// A figure with its digits: mean ranks need fewer than percentages.
 pub fn number(metric: Metric, value: f64) -> String {
     if metric == Metric::Mr { format!("{value:.1}") } else { format!("{value:.2}") }
 }

@@ -1,5 +1,5 @@
-//! Stages that are shared, and stages that are not; and the experiments in pipelines/experiments: each can be planned, and
-//! says what it should.
+//! Shared and separate stages; and the experiments in pipelines/experiments: each can be planned and has the expected
+//! content.
 
 use super::*;
 
@@ -25,7 +25,7 @@ fn plan(head: &str, variants: &[(&str, &str)]) -> Result<Grid> {
     Grid::plan(&Spec::read(&path).unwrap(), &Places { out: Some("out".into()), data, ..Places::default() })
 }
 
-/// The programs of the steps, without `dsom-`, behind the run that they are of.
+/// The programs of the steps without `dsom-`, after the name of their run.
 fn steps(grid: &Grid) -> Vec<String> {
     let of_run = |steps: &[Step]| {
         let run = grid.runs[steps[0].run].root.strip_prefix("out/nations").unwrap().display();
@@ -182,7 +182,7 @@ fn what_cannot_be_planned_is_named() {
     }
 }
 
-/// An experiment as it is read at the repository's root.
+/// An experiment, read at the repository's root.
 fn read(file: &Path) -> Spec {
     let mut spec = Spec::read(file).unwrap();
     for dataset in &mut spec.dataset {

@@ -1,4 +1,4 @@
-//! Submission with stand-ins for Slurm and for the stages' programs: what would be submitted, with which dependencies.
+//! Submission with stand-ins for Slurm and for the stages' programs: the submitted jobs and their dependencies.
 
 use super::*;
 use crate::execute::Programs;
@@ -7,7 +7,7 @@ use crate::jobs::{jobs, write_plan};
 use crate::spec::Spec;
 use std::os::unix::fs::PermissionsExt;
 
-/// A folder with stand-ins, and a plan of the demo's experiment: one seed and variant of it.
+/// A folder with stand-ins, and a plan of the demo's experiment: one seed and one variant of it.
 struct Site {
     dir: tempfile::TempDir,
     grid: Grid,
@@ -25,12 +25,12 @@ impl Site {
         let mut grid = Grid::plan(&spec, &places).unwrap();
         grid.keep(&["dsom".to_owned()], &[1]);
         let site = Site { grid, profile: toml::from_str(profile).map(Profile).unwrap(), dir };
-        // Whatever the file `fresh` names is done.
+        // Every stage that the file `fresh` names is finished.
         site.stand_in(
             "dsom",
             "case \" $(cat fresh) \" in *\" $1 \"*) echo x fresh ;; *) echo x absent ;; esac",
         );
-        // Numbers are lines of the log; `--test-only` is none.
+        // Job numbers are line numbers of the log; `--test-only` adds no line.
         let calls = "case \" $* \" in *--test-only*) ;; *) printf '<%s>' \"$@\" >>calls; echo >>calls; wc -l <calls ;; esac";
         site.stand_in("sbatch", &format!("cat >>jobs; {calls}"));
         site.stand_in("squeue", "cat queue");
@@ -57,7 +57,7 @@ impl Site {
         jobs(&self.grid, &programs.words("experiment"), &self.path("out"), &programs, profile)
     }
 
-    /// The calls of Slurm's commands where this is done already.
+    /// The calls of Slurm's commands if the stages in `fresh` are finished.
     fn submit(&self, fresh: &str) -> Vec<String> {
         self.write("fresh", fresh);
         let call = Programs(self.path("dsom")).words("experiment");
@@ -70,7 +70,7 @@ impl Site {
     }
 }
 
-/// A job as a call of `sbatch` has it: its name and its dependencies.
+/// The name and the dependencies of a job in a call of `sbatch`.
 fn depends(call: &str) -> (&str, &str) {
     let option = |name: &str| {
         let (_, rest) = call.split_once(&format!("<--{name}="))?;
@@ -127,7 +127,7 @@ fn what_is_fresh_or_in_the_queue_is_not_submitted() {
     std::fs::write(site.path("queue"), queue.concat() + "72 (null)\n73 \n").unwrap();
     let calls = site.submit("import features teachers");
     assert_eq!(depends(&calls[0]), ("nations/seed-1/student-dsom-1", "afterok:70"));
-    // The tables that are in the queue would not wait for the student.
+    // The tables job that is already in the queue would not wait for the student.
     assert_eq!(calls[1], "cancelled 71");
     assert_eq!(depends(&calls[2]), ("tables", "afterany:70:1"));
     std::fs::write(site.path("calls"), "").unwrap();
@@ -159,7 +159,7 @@ fn a_plan_has_every_step_once_with_what_it_reads() {
     let site = Site::new("[features]\narray = \"1-4\"\n[distill]\nmem = \"1G\"\n");
     let jobs = site.jobs(&site.profile.clone().without_arrays());
     write_plan(&site.grid, &jobs, &site.path("out/plan.json")).unwrap();
-    // The runs find each other.
+    // The links between the runs are in place.
     let link = std::fs::read_link(site.path("out/nations/seed-1/graph")).unwrap();
     assert_eq!(link, Path::new("../seed-0/graph"));
     let text = std::fs::read(site.path("out/plan.json")).unwrap();

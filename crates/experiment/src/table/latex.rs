@@ -77,7 +77,7 @@ fn line(cells: &[String]) -> String {
     format!("{} \\\\\n", cells.join(" & "))
 }
 
-/// Text as LaTeX sets it.
+/// Text with escapes, so that LaTeX shows it unchanged.
 fn escaped(text: &str) -> String {
     let mut set = String::new();
     for c in text.chars() {

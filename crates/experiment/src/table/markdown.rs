@@ -3,7 +3,7 @@
 use super::{Comparison, Figure, OfDataset, Row, SIGNIFICANT, Table, label_with_seeds, number, p_value};
 use crate::Metric;
 
-/// The whole text: title, a table for each dataset, notes.
+/// The whole text: the title, a table for each dataset, and notes.
 pub(crate) fn markdown(table: &Table) -> String {
     let mut text = format!("# {}\n", table.title);
     for dataset in &table.datasets {
@@ -91,7 +91,7 @@ fn of_paper(row: &Row, metrics: &[Metric]) -> String {
     values.collect::<Vec<_>>().join(" / ")
 }
 
-/// Text that Markdown leaves as it is.
+/// Text with escapes, so that Markdown shows it unchanged.
 fn escaped(text: &str) -> String {
     text.chars().flat_map(|c| "|*_`<>[]\\".contains(c).then_some('\\').into_iter().chain([c])).collect()
 }

@@ -1,4 +1,4 @@
-//! A table worked out by hand.
+//! A table that was computed by hand.
 
 use super::*;
 use crate::grid::Cell;
@@ -9,7 +9,7 @@ const SPEC: &str = "title = \"A & B\"\nseeds = [0, 1]\nbaseline = \"b\"\nmetrics
     [[dataset]]\nname = \"d\"\ntitle = \"D_1\"\nrecipe = []\n[[variant]]\nname = \"a\"\nlabel = \"with | a\"\n\
     paper.d = { mrr = 42.68 }\n[[variant]]\nname = \"b\"\n[[variant]]\nname = \"c\"\n";
 
-/// Eight queries whose ranks are these, over and over.
+/// Eight queries; their ranks repeat `ranks`.
 fn measured(variant: &str, seed: u64, ranks: &[f64]) -> Measured {
     let ranks: Vec<f64> = ranks.iter().copied().cycle().take(8).collect();
     let table = RankTable {
@@ -46,13 +46,13 @@ fn means_deviations_and_comparisons() {
     let table = table();
     let [a, b] = &table.datasets[0].rows[..] else { panic!("two rows") };
     let mrr = a.figures[&Metric::Mrr];
-    // 100 and 50; every query has 75 on average, so a draw of queries changes nothing.
+    // The two seeds have 100 and 50; every query has 75 on average, so a draw of queries changes nothing.
     assert_eq!((mrr.mean, mrr.deviation), (75.0, Some(1250f64.sqrt())));
     assert_eq!(mrr.interval, Some(Interval { low: 75.0, high: 75.0 }));
     assert_eq!((b.figures[&Metric::Mr].mean, b.comparison), (4.0, None));
     let Comparison { difference, p, adjusted, .. } = a.comparison.unwrap();
     assert_eq!((difference, adjusted), (50.0, p));
-    // All eight signs alike: 2 of 2^8 ways.
+    // All eight signs are equal in 2 of 2^8 cases.
     assert!((p - 2.0 / 256.0).abs() < 0.004, "{p}");
 }
 
@@ -97,7 +97,7 @@ fn a_missing_seed_is_told_and_other_queries_are_not_compared() {
     let table = Table::of(&toml::from_str(SPEC).unwrap(), &cells);
     let row = &table.datasets[0].rows[0];
     assert_eq!((row.comparison, row.figures[&Metric::Mrr].interval), (None, None));
-    // Not the best either: the seed that it lacks may be worse.
+    // This row is not the best either: its missing seed may be worse.
     assert!(markdown(&table).contains("| with \\| a (1 of 2 seeds) | 100.00 | – |"));
     assert!(
         markdown(&Table::of(&toml::from_str(SPEC).unwrap(), &[])).contains("Nothing has been measured yet.")
