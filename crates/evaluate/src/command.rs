@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 /// Stage 6: filtered ranks of the student, the teachers and their average
 ///
-/// Reads graph/ (all splits; no other program opens test) and the models, writes evaluation/metrics.json (MRR, MR
-/// and Hits@k by split, direction, relation, relation type and seen entities) and evaluation/ranks.parquet (every
-/// rank). Ties are realistic; optimistic and pessimistic figures stand beside.
+/// Reads graph/ (all splits; no other program opens test) and the models. Writes evaluation/metrics.json (MRR, MR and
+/// Hits@k by split, direction, relation, relation type and seen entities) and evaluation/ranks.parquet (every rank).
+/// The main figures use realistic ties; optimistic and pessimistic figures are listed as well.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -22,7 +22,7 @@ pub struct Arguments {
     split: Vec<String>,
 }
 
-/// Runs the program, and gives its exit code.
+/// Runs the program and returns its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     program::main(&arguments.common, || run(&arguments))
 }

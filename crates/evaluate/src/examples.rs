@@ -1,4 +1,4 @@
-//! A few predictions by name: what a model says, for people to judge.
+//! A few predictions of a model by name, for people to judge.
 
 use kge::rank::rank_in_row;
 use kge::{Matrix, Scorer, TieRule};
@@ -8,49 +8,49 @@ use stage::seed;
 
 use crate::graph::Graph;
 
-/// Number of candidates to name, and the largest number of known answers on the way to them.
+/// The number of candidates to name, and the largest number of known answers listed among them.
 const TOP: usize = 5;
 
-/// A query with the best predictions.
+/// A query with its best predictions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Example {
-    /// The known entity's name.
+    /// The name of the known entity.
     pub head: String,
-    /// The relation's name; an inverse's ends in `⁻¹`.
+    /// The relation's name; the name of an inverse ends in `⁻¹`.
     pub relation: String,
-    /// The first candidates that the filter leaves, among them the known answers that score as high.
+    /// The first candidates that the filter leaves, and the known answers that score as high.
     pub predictions: Vec<Prediction>,
-    /// The answers that the split has.
+    /// The query's answers in the split.
     pub answers: Vec<Answer>,
 }
 
-/// An entity that scores high.
+/// An entity with a high score.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Prediction {
     /// The dataset's own identifier.
     pub key: String,
-    /// The name, or the key where there is none.
+    /// The name, or the key if there is no name.
     pub name: String,
     /// The model's score.
     pub score: f32,
-    /// True if it is an answer in this split.
+    /// True if the entity is an answer in this split.
     pub answer: bool,
-    /// True if it is an answer in another split only; such do not count among the candidates.
+    /// True if the entity is an answer only in another split; it does not count as a candidate.
     pub known: bool,
 }
 
-/// An entity that the split has as an answer.
+/// An entity that is an answer in the split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Answer {
     /// The dataset's own identifier.
     pub key: String,
-    /// The name, or the key where there is none.
+    /// The name, or the key if there is no name.
     pub name: String,
-    /// Its filtered rank, ties realistic.
+    /// The entity's filtered rank, ties realistic.
     pub rank: f64,
 }
 
-/// Draws `count` of the split's distinct queries, answered by a scorer.
+/// Draws `count` of the split's distinct queries and answers them with a scorer.
 pub(crate) fn draw(graph: &Graph, by: &impl Scorer, split: Split, count: usize, seed: u64) -> Vec<Example> {
     let queries = QuerySet::new(graph.triples(split), graph.relations());
     let mut generator = seed::generator(seed, "evaluate/examples", 0);
@@ -63,7 +63,7 @@ pub(crate) fn draw(graph: &Graph, by: &impl Scorer, split: Split, count: usize, 
     examples.collect()
 }
 
-/// One query, answered; `answers` are its true tails in the split, ascending.
+/// Answers one query; `answers` are its true tails in the split, in ascending order.
 fn answer(graph: &Graph, split: Split, query: Query, answers: &[EntityId], scores: &[f32]) -> Example {
     let named = |id: EntityId| {
         let entity = &graph.vocabulary.entities[id.index()];
@@ -100,7 +100,7 @@ fn answer(graph: &Graph, split: Split, query: Query, answers: &[EntityId], score
     }
 }
 
-/// All entities, the highest score first; equal scores by id.
+/// All entities, highest score first; equal scores in the order of ids.
 fn by_score(scores: &[f32]) -> Vec<EntityId> {
     let mut ids: Vec<EntityId> = (0..).map(EntityId).take(scores.len()).collect();
     ids.sort_by(|a, b| scores[b.index()].total_cmp(&scores[a.index()]).then(a.cmp(b)));
@@ -108,7 +108,7 @@ fn by_score(scores: &[f32]) -> Vec<EntityId> {
 }
 
 impl Example {
-    /// The example on two lines.
+    /// The example as two lines of text.
     pub(crate) fn render(&self) -> String {
         let names = self.predictions.iter().map(|Prediction { name, answer, known, .. }| {
             let mark = match (answer, known) {

@@ -1,4 +1,4 @@
-//! The graph with all its splits: what only the evaluation reads.
+//! The graph with all its splits, which only the evaluation reads.
 
 use mkg::{KnownAnswers, Split, Triple, Vocabulary};
 use stage::task::Task;
@@ -7,14 +7,14 @@ use training::{open_triples, open_vocabulary};
 
 pub(crate) struct Graph {
     pub(crate) vocabulary: Vocabulary,
-    /// Known answers in train and valid, and over all splits.
+    /// The known answers in train and valid, and over all splits.
     known: [KnownAnswers; 2],
-    /// Splits, in the order of [`Split::ALL`].
+    /// The splits, in the order of [`Split::ALL`].
     splits: [Vec<Triple>; 3],
 }
 
 impl Graph {
-    /// Reads the graph's folder and records what was read as inputs of `task`.
+    /// Reads the graph's folder and records its files as inputs of `task`.
     pub(crate) fn open(run: &Run, task: &mut Task) -> Result<Graph> {
         let vocabulary = open_vocabulary(run, task)?;
         let mut read = |split| open_triples(run, task, &vocabulary, split);
@@ -36,8 +36,8 @@ impl Graph {
         Graph::new(Vocabulary { entities, relations: (0..relations).map(relation).collect() }, splits)
     }
 
-    /// The filter of a split's ranks: the known answers of all splits for test, else of train and valid,
-    /// so that no figure by which a setting is chosen depends on test.
+    /// The filter of a split's ranks: for test, the known answers of all splits, else those of train and valid. So no
+    /// figure that decides about a setting depends on test.
     pub(crate) fn known(&self, split: Split) -> &KnownAnswers {
         &self.known[usize::from(split == Split::Test)]
     }
@@ -55,7 +55,7 @@ impl Graph {
         self.vocabulary.relations.len()
     }
 
-    /// Refuses splits without a triple: no figure is defined on them.
+    /// Refuses splits without a triple, because no figure is defined on them.
     pub(crate) fn require(&self, splits: &[Split]) -> Result<()> {
         match splits.iter().find(|split| self.triples(**split).is_empty()) {
             Some(split) => Err(Error::data(format!("the {split} split is empty"))

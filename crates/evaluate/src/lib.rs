@@ -1,8 +1,8 @@
 //! Stage 6: filtered ranks of students, teachers and the teachers' average.
 //!
-//! `dsom-evaluate` is the one program that opens the test split: to rank its triples, and because the filter of
-//! known answers of test triples is over all splits. Ranks of train and valid are filtered by these two alone.
-//! `dsom-predict`, beside it, asks a model by name and sees train and valid.
+//! `dsom-evaluate` is the only program that opens the test split: it ranks the test triples, and it filters them by the
+//! known answers of all splits. The known answers of train and valid alone filter the ranks of these two splits.
+//! `dsom-predict` asks a model by name and sees only train and valid.
 //!
 //! | file | content |
 //! |---|---|
@@ -35,21 +35,21 @@ use graph::Graph;
 use metrics::Slicer;
 use models::{Catalogue, ModelName, Models};
 
-/// File of the figures.
+/// The file of the figures.
 pub const METRICS: &str = "metrics.json";
-/// File of every rank.
+/// The file of every rank.
 pub const RANKS: &str = "ranks.parquet";
-/// File of predictions by name.
+/// The file of predictions by name.
 pub const EXAMPLES: &str = "examples.json";
 
 struct Ranked {
     model: String,
     split: Split,
-    /// Ranks and confidences of the tail and the head of each of the split's triples.
+    /// The ranks and confidences of the tail and the head of each of the split's triples.
     judged: Vec<[Judged; 2]>,
 }
 
-/// Evaluates the recipe's models on its splits, unless that is fresh; prints the figures in either case.
+/// Evaluates the recipe's models on its splits, unless the evaluation is fresh; prints the figures in either case.
 fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let run = common.run();
     let splits = parse_splits(&recipe.evaluate.splits)?;
@@ -57,7 +57,7 @@ fn run(common: &Common, recipe: &Recipe) -> Result<()> {
     let catalogue = Catalogue::of(&run)?;
     let names = catalogue.choose(&recipe.evaluate.models)?;
     let examples = recipe.evaluate.examples;
-    // Whom `average` is of: the models' files alone would not show that it changed.
+    // The teachers of `average` are recorded: the models' files alone do not show that they changed.
     let average = names.contains(&ModelName::Average).then_some(catalogue.averaged.as_slice());
     let models: Vec<String> = names.iter().map(ModelName::to_string).collect();
     let parameters = json!({
@@ -91,7 +91,7 @@ fn parse_splits(names: &[String]) -> Result<Vec<Split>> {
     Ok(splits)
 }
 
-/// Every item once, in the order of their first places.
+/// Every item without repetition, in the order of first occurrence.
 fn once<T: PartialEq>(items: impl Iterator<Item = Result<T>>) -> Result<Vec<T>> {
     let mut once = Vec::new();
     for item in items {
@@ -137,7 +137,7 @@ fn rank_all(graph: &Graph, models: &Models, place: &Place, splits: &[Split]) -> 
                 progress.advance(queries);
                 interrupt::check()
             };
-            // An ensemble weighs its teachers on the CPU, wherever else work is done.
+            // An ensemble weighs its teachers on the CPU, even if the other work runs on a device.
             let (scorer, averages) = (models.scorer(i), models.averaged(i));
             let judged = place
                 .judge_triples(&scorer, averages, triples, relations, known, &mut advance)

@@ -1,5 +1,5 @@
-//! Mean ranks and hits, of a split and of parts of it that are worth looking at alone: relations, relation types, entities
-//! never trained on.
+//! Mean ranks and hits of a split and of its interesting parts: relations, relation types, and entities without
+//! training triples.
 
 use kge::{Judged, Rank, TieRule};
 use mkg::{EntityId, RelationId, Split, Triple};
@@ -9,10 +9,10 @@ use std::hash::Hash;
 
 use crate::graph::Graph;
 
-/// Average from which on an argument of a relation counts as many.
+/// The smallest average at which an argument of a relation counts as many.
 const MANY: f64 = 1.5;
 
-/// Place of a triple that is predicted.
+/// The place of a triple that is predicted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
     /// The tail of `(h, r, ?)`.
@@ -22,10 +22,10 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both, in the order of [`kge::rank_triples`].
+    /// Both directions, in the order of [`kge::rank_triples`].
     pub const BOTH: [Direction; 2] = [Direction::Tail, Direction::Head];
 
-    /// `tail` or `head`.
+    /// The word `tail` or `head`.
     pub fn as_str(self) -> &'static str {
         match self {
             Direction::Tail => "tail",
@@ -33,7 +33,7 @@ impl Direction {
         }
     }
 
-    /// The one of a triple's two that is of this direction.
+    /// The rank of this direction among the two ranks of a triple.
     pub(crate) fn of(self, [tail, head]: [Judged; 2]) -> Judged {
         match self {
             Direction::Tail => tail,
@@ -42,23 +42,23 @@ impl Direction {
     }
 }
 
-/// The figures of a set of ranks; all but the mean rank are fractions.
+/// The figures of a set of ranks; all except the mean rank are fractions.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figures {
     /// Mean reciprocal rank.
     pub mrr: f64,
     /// Mean rank.
     pub mr: f64,
-    /// Share of ranks of at most 1.
+    /// The share of ranks of at most 1.
     pub hits_at_1: f64,
-    /// Share of ranks of at most 3.
+    /// The share of ranks of at most 3.
     pub hits_at_3: f64,
-    /// Share of ranks of at most 10.
+    /// The share of ranks of at most 10.
     pub hits_at_10: f64,
 }
 
 impl Figures {
-    /// The figures of ranks under a tie rule; zeros if there is none.
+    /// The figures of ranks under a tie rule; zeros if there are no ranks.
     fn of(ranks: impl Iterator<Item = Rank>, rule: TieRule) -> Figures {
         let ranks: Vec<f64> = ranks.map(|rank| rank.by(rule)).collect();
         Figures {
@@ -75,13 +75,13 @@ fn mean(ranks: &[f64], value: impl Fn(f64) -> f64) -> f64 {
     ranks.iter().map(|rank| value(*rank)).sum::<f64>() / ranks.len().max(1) as f64
 }
 
-/// Figures under all tie rules; the realistic ones stand at the top.
+/// The figures under all tie rules; the realistic ones stand at the top.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AllRules {
     /// Under the realistic rule.
     #[serde(flatten)]
     pub realistic: Figures,
-    /// Number of triples that were ranked.
+    /// The number of triples that were ranked.
     pub triples: usize,
     /// Under the optimistic rule.
     pub optimistic: Figures,
@@ -90,7 +90,7 @@ pub struct AllRules {
 }
 
 impl AllRules {
-    /// The figures of some `directions` of triples, pooled.
+    /// The figures of triples in some `directions`, pooled.
     pub(crate) fn of(judged: &[[Judged; 2]], directions: &[Direction]) -> AllRules {
         let pooled =
             judged.iter().flat_map(|sides| directions.iter().map(|direction| direction.of(*sides).rank));
@@ -109,7 +109,7 @@ pub struct Slice {
     /// The figures.
     #[serde(flatten)]
     pub figures: Figures,
-    /// Number of triples in the slice.
+    /// The number of triples in the slice.
     pub triples: usize,
 }
 
@@ -122,11 +122,11 @@ pub struct Slices {
     pub relation_type: BTreeMap<String, Slice>,
     /// `unseen`: head or tail has no training triple. `seen`: both have one.
     pub entity: BTreeMap<String, Slice>,
-    /// `repeated`: the triple stands in an earlier split, too (train before valid before test). `new`: in none.
+    /// `repeated`: the triple is also in an earlier split (train before valid before test). `new`: it is in none.
     pub overlap: BTreeMap<String, Slice>,
 }
 
-/// Types of relations and entities seen, from the training triples.
+/// The types of relations and the seen entities, both from the training triples.
 pub(crate) struct Slicer<'a> {
     graph: &'a Graph,
     relation_types: Vec<&'static str>,
@@ -141,7 +141,7 @@ impl<'a> Slicer<'a> {
         Slicer { graph, relation_types: relation_types(train, graph.relations()), seen }
     }
 
-    /// Groups the triples of `split`, whose ranks are `judged`, by what they are.
+    /// Groups the triples of `split`, whose ranks are `judged`, into slices.
     pub(crate) fn slices(&self, split: Split, judged: &[[Judged; 2]]) -> Slices {
         let triples = self.graph.triples(split);
         let earlier = Split::ALL.into_iter().take_while(|earlier| *earlier != split);
@@ -173,11 +173,11 @@ fn group<'a>(
     slices.collect()
 }
 
-/// The type of each relation by what the `train` triples show; `unknown` for relations they lack.
+/// The type of each relation in the `train` triples; `unknown` for relations that `train` lacks.
 ///
-/// By the rule of Bordes et al. (2013), "Translating Embeddings for Modeling Multi-relational Data", section 4.2:
-/// an argument is `N` if the relation has on average at least 1.5 of it for each of the other argument, else `1`.
-/// `1-N` has one head per tail and many tails per head.
+/// The rule is from Bordes et al. (2013), "Translating Embeddings for Modeling Multi-relational Data", section 4.2: an
+/// argument is `N` if the relation has on average at least 1.5 entities there for each entity of the other argument,
+/// else `1`. `1-N` has one head per tail and many tails per head.
 fn relation_types(train: &[Triple], relations: usize) -> Vec<&'static str> {
     let triples = distinct(train, relations, |t| (t.head, t.tail));
     let (heads, tails) = (distinct(train, relations, |t| t.head), distinct(train, relations, |t| t.tail));
@@ -193,7 +193,7 @@ fn relation_types(train: &[Triple], relations: usize) -> Vec<&'static str> {
     types.collect()
 }
 
-/// Counts the different things that each relation comes with.
+/// Counts the distinct values of `of` for each relation.
 fn distinct<T: Hash + Eq>(train: &[Triple], relations: usize, of: impl Fn(&Triple) -> T) -> Vec<f64> {
     let pairs: HashSet<(RelationId, T)> = train.iter().map(|triple| (triple.relation, of(triple))).collect();
     let mut counts = vec![0.0; relations];
@@ -251,7 +251,7 @@ mod tests {
         );
     }
 
-    /// Relation 0: one capital each. 1: a country's cities. 2: a city's country. 3: borders. 4: never trained.
+    /// Relation 0: one capital each. 1: a country's cities. 2: a city's country. 3: borders. 4: no training triple.
     fn train() -> Vec<Triple> {
         let pairs = [
             &[(0, 3), (1, 4), (0, 3)][..],

@@ -15,21 +15,21 @@ use training::{MODEL, open_model};
 
 use crate::once;
 
-/// The student's name, unless a run has several.
+/// The student's name, unless a run has several students.
 pub const STUDENT: &str = "student";
-/// The ensemble's name, unless a run has several.
+/// The ensemble's name, unless a run has several ensembles.
 const ENSEMBLE: &str = "ensemble";
-/// The name of the model whose scores are the mean of the teachers'.
+/// The name of the model whose scores are the mean of the teachers' scores.
 pub const AVERAGE: &str = "average";
 
-/// The name of a model, as one gives it to `--model`.
+/// The name of a model, as a person gives it to `--model`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelName {
     /// A student, by its folder: `student`, `student-…`.
     Student(String),
     /// An ensemble, by its folder: `ensemble`, `ensemble-…`.
     Ensemble(String),
-    /// `average`: the mean of the soft labels' teachers, or of all.
+    /// `average`: the mean of the soft labels' teachers, or of all teachers.
     Average,
     /// The mean of some teachers: `structural+textual`.
     Mean(Vec<Modality>),
@@ -69,17 +69,17 @@ impl fmt::Display for ModelName {
     }
 }
 
-/// The models of a run, whether they are finished or not.
+/// The models of a run, finished or not.
 pub struct Catalogue {
     run: Run,
-    /// All models in the order of reports: students, ensembles, the average if it is one of several, teachers.
+    /// All models in the order of reports: students, ensembles, the average if there are several teachers, teachers.
     names: Vec<ModelName>,
-    /// The teachers whose mean `average` is: those of the soft labels, or all while there are none.
+    /// The teachers that `average` combines: those of the soft labels, or all teachers while there are no soft labels.
     pub(crate) averaged: Vec<Modality>,
 }
 
 impl Catalogue {
-    /// Looks through the run's folders.
+    /// Lists the models in the run's folders.
     ///
     /// # Errors
     /// If a folder cannot be read, or the soft labels' manifest is damaged.
@@ -98,10 +98,10 @@ impl Catalogue {
         Ok(Catalogue { run: run.clone(), names, averaged })
     }
 
-    /// The models `asked` for, each once, or all there are if none is named.
+    /// Returns the models in `asked`, without repetition, or all models of the run if `asked` is empty.
     ///
     /// # Errors
-    /// If one has not finished, or is damaged, or there is no such model.
+    /// If a model is unknown, unfinished or damaged.
     pub fn choose(&self, asked: &[String]) -> Result<Vec<ModelName>> {
         let mut names = once(asked.iter().map(|name| name.parse().map_err(|_| self.unknown(name))))?;
         if asked.is_empty() {
@@ -122,7 +122,7 @@ impl Catalogue {
         Ok(names)
     }
 
-    /// The folders of a model's parts: the trained models from whose scores its own are made.
+    /// The folders of a model's parts: the trained models whose scores it combines.
     ///
     /// # Errors
     /// As [`Catalogue::choose`].
@@ -170,7 +170,7 @@ impl Catalogue {
         Ok(Models { names: names.to_vec(), parts, weights, loaded })
     }
 
-    /// A part's `folder`, if `program` has finished it.
+    /// The `folder` of a part, if `program` has finished it.
     fn finished(&self, name: &ModelName, folder: PathBuf, program: &str) -> Result<PathBuf> {
         match Manifest::read(&folder) {
             Ok(manifest) if manifest.program == program => Ok(folder),
@@ -185,7 +185,7 @@ impl Catalogue {
         }
     }
 
-    /// Tells whether a model that is not there could be: its folder was begun, or it is one that runs have.
+    /// Returns whether a missing model is expected: its folder exists, or runs usually have a model of this name.
     fn is_expected(&self, name: &ModelName, folder: &Path) -> bool {
         let has_features =
             |modality: &Modality| modality.is_structural() || self.run.features(modality).is_dir();
@@ -193,7 +193,7 @@ impl Catalogue {
             ModelName::Student(name) => name == STUDENT,
             ModelName::Ensemble(name) => name == ENSEMBLE || self.run.ensemble(name).is_dir(),
             ModelName::Teacher(modality) => has_features(modality),
-            // Its teachers are those of the soft labels.
+            // The average combines the teachers of the soft labels.
             ModelName::Average => true,
             ModelName::Mean(teachers) => teachers.iter().all(has_features),
         };
@@ -225,7 +225,7 @@ impl Catalogue {
     }
 }
 
-/// The teachers that a finished stage has recorded as its own.
+/// The teachers that a finished stage recorded in its summary.
 fn teachers_of(folder: &Path) -> Result<Vec<Modality>> {
     Manifest::read(folder)?.summary_field(folder, "teachers")
 }
@@ -237,9 +237,9 @@ fn is_finished(folder: &Path) -> bool {
 /// Models in memory.
 pub struct Models {
     names: Vec<ModelName>,
-    /// For each name, the folders of its parts.
+    /// The folders of the parts of each model, in the order of the names.
     parts: Vec<Vec<PathBuf>>,
-    /// For each name, the weights of the parts.
+    /// The weights of the parts of each model, in the order of the names.
     weights: Vec<TeacherWeights>,
     loaded: BTreeMap<PathBuf, Model<f32>>,
 }
@@ -250,7 +250,7 @@ impl Models {
         &self.names
     }
 
-    /// The parts of model number `index`, if its scores are their mean; none of an ensemble, which weighs them.
+    /// The parts of model number `index`, if it averages their scores; none for an ensemble, which weighs them.
     pub(crate) fn averaged(&self, index: usize) -> Option<Vec<&Model<f32>>> {
         (!matches!(self.names[index], ModelName::Ensemble(_))).then(|| self.models(index))
     }
@@ -260,13 +260,13 @@ impl Models {
         WeightedTeachers { weights: &self.weights[index], models: self.models(index) }
     }
 
-    /// The parts of model number `index`: the trained models from whose scores its own are made.
+    /// The parts of model number `index`: the trained models whose scores it combines.
     pub fn models(&self, index: usize) -> Vec<&Model<f32>> {
         self.parts[index].iter().map(|part| &self.loaded[part]).collect()
     }
 }
 
-/// All models are held at once, and a file's bytes beside its matrices while it is read.
+/// Requires memory for all models at once, and for a file's bytes while its matrices are read.
 fn require_memory(parts: &[Vec<PathBuf>]) -> Result<()> {
     let folders: BTreeSet<&PathBuf> = parts.iter().flatten().collect();
     let files = folders.iter().map(|folder| folder.join(MODEL));

@@ -1,4 +1,4 @@
-//! `metrics.json` and the table printed from it.
+//! `metrics.json` and the table that is printed from it.
 //!
 //! ```text
 //! { "model": "student",
@@ -9,8 +9,8 @@
 //!   "models": { "student": { "test": { .. } }, "structural": { .. } } }
 //! ```
 //!
-//! The first model's splits stand at the top, so that a reader who wants one number finds it at `test.both.mrr`
-//! whatever the model is called. `tail` predicts the tail of `(h, r, ?)`, `head` the head.
+//! The first model's splits stand at the top, so that a reader who wants one number finds it at `test.both.mrr` under
+//! any model name. `tail` predicts the tail of `(h, r, ?)`, `head` predicts the head.
 
 use mkg::Split;
 use program::table;
@@ -27,13 +27,13 @@ use crate::models::ModelName;
 /// The figures of one model on one split.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SplitMetrics {
-    /// Both directions pooled.
+    /// The figures of both directions, pooled.
     pub both: AllRules,
-    /// Predicting heads.
+    /// The figures of head prediction.
     pub head: AllRules,
-    /// Predicting tails.
+    /// The figures of tail prediction.
     pub tail: AllRules,
-    /// Parts of the split.
+    /// The figures of parts of the split.
     pub slices: Slices,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn metrics(slicer: &Slicer, ranked: &[Ranked]) -> Result<Value> {
 /// The figures of one model by split, in the order of `metrics.json`.
 pub type OfModel = Vec<(Split, SplitMetrics)>;
 
-/// Reads `metrics.json`: every model's name with its figures, in the order of reports.
+/// Reads `metrics.json`: the name and figures of every model, in the order of reports.
 pub fn read(path: &Path) -> Result<Vec<(String, OfModel)>> {
     let metrics: Value = read_json(path)?;
     let mut models = Vec::new();
@@ -78,12 +78,12 @@ pub fn read(path: &Path) -> Result<Vec<(String, OfModel)>> {
     Ok(models)
 }
 
-/// The entries of an object; none of anything else.
+/// The entries of an object; none for any other value.
 fn object(value: &Value) -> impl Iterator<Item = (&String, &Value)> {
     value.as_object().into_iter().flatten()
 }
 
-/// The first model's figures on test, or on the last split if test was not asked for.
+/// The first model's figures on test, or on the last split if test was not evaluated.
 pub(crate) fn summary(metrics: &Value, splits: &[Split]) -> Value {
     let last = splits.last().copied().unwrap_or(Split::Test);
     let split = if splits.contains(&Split::Test) { Split::Test } else { last };
@@ -94,7 +94,7 @@ pub(crate) fn summary(metrics: &Value, splits: &[Split]) -> Value {
     summary
 }
 
-/// `metrics.json` as a table for people, one line per model and split.
+/// The table of `metrics.json` for people, one line per model and split.
 pub(crate) fn render(metrics: &Value) -> String {
     let mut table = table(&["model", "split", "MRR", "MR", "H@1", "H@3", "H@10", "head MRR", "tail MRR"], 2);
     let mut notes = String::new();
@@ -129,7 +129,7 @@ fn verdict(metrics: &Value) -> Option<String> {
     (!sides.is_empty()).then(|| format!("\nOn test, the MRR of {student} is {sides}."))
 }
 
-/// Tells the MRR of test triples that no earlier split has, where some stand in one.
+/// Reports the MRR of the test triples that no earlier split has, if some test triples are in an earlier split.
 fn overlap(model: &str, split: &str, slices: &Value) -> Option<String> {
     let repeated = slices["repeated"]["triples"].as_u64().filter(|_| split == Split::Test.as_str())?;
     let new = &slices["new"];

@@ -2,7 +2,7 @@
 //!
 //! | column | type | |
 //! |---|---|---|
-//! | `model`, `split`, `direction` | text | direction `head` or `tail`: what was predicted |
+//! | `model`, `split`, `direction` | text | direction `head` or `tail`: the predicted place |
 //! | `head`, `relation`, `tail` | u32 | ids; never an inverse |
 //! | `head_key`, `relation_key`, `tail_key` | text | the dataset's own identifiers |
 //! | `rank`, `optimistic`, `pessimistic` | f64 | filtered; `rank` is the realistic one |
@@ -20,15 +20,15 @@ use crate::Ranked;
 use crate::graph::Graph;
 use crate::metrics::Direction;
 
-/// Version of the table: 2 has `confidence`, 3 filters the ranks of train and valid without test.
+/// The version of the table: 2 has `confidence`, 3 filters the ranks of train and valid without test.
 pub(crate) const FORMAT: u32 = 3;
 
-/// Writes all ranks, atomically: model by model and split by split, a triple's tail before its head.
+/// Writes all ranks atomically: by model, then by split; a triple's tail comes before its head.
 pub(crate) fn write(path: &Path, graph: &Graph, ranked: &[Ranked]) -> Result<()> {
     write_batches(path, ranked.iter().map(|ranked| batch(graph, ranked)))
 }
 
-/// A row before it is spread over columns.
+/// A row before it is split into columns.
 type TableRow<'a> = (&'a Triple, Direction, Judged);
 
 fn batch(graph: &Graph, ranked: &Ranked) -> Result<RecordBatch> {
@@ -78,7 +78,7 @@ pub struct RankTable {
     pub model: String,
     /// The split.
     pub split: Split,
-    /// Triples with the place that was asked for.
+    /// The triples, with the place that was predicted.
     pub asked: Vec<(Triple, Direction)>,
     /// Ranks under the realistic rule.
     pub ranks: Vec<f64>,
@@ -86,11 +86,11 @@ pub struct RankTable {
     pub optimistic: Vec<f64>,
     /// Ranks under the pessimistic rule.
     pub pessimistic: Vec<f64>,
-    /// The softmax probability of the first candidate; empty if an earlier version wrote the file.
+    /// The softmax probability of the first candidate; empty if the file is from an earlier version.
     pub confidences: Vec<f32>,
 }
 
-/// Reads all of `ranks.parquet`, in its order.
+/// Reads all of `ranks.parquet` in the order of the file.
 pub fn read(path: &Path) -> Result<Vec<RankTable>> {
     let mut tables: Vec<RankTable> = Vec::new();
     for_each_batch(path, |batch| {
@@ -128,7 +128,7 @@ impl RankTable {
         RankTable { model: model.to_owned(), split, asked, ranks, optimistic, pessimistic, confidences }
     }
 
-    /// The chance that the model's first candidate is the answer, row by row: 1 or 0, and a share among ties.
+    /// The chance that the model's first candidate is the answer, row by row: 1 or 0, or a share among ties.
     pub fn hits_at_first(&self) -> impl Iterator<Item = f64> + '_ {
         let ranks = self.optimistic.iter().zip(&self.pessimistic);
         ranks.map(|(best, worst)| if *best == 1.0 { 1.0 / (worst - best + 1.0) } else { 0.0 })

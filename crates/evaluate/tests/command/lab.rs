@@ -1,6 +1,6 @@
-//! A tiny finished run: a graph, a student that knows everything, a teacher that knows nothing. The tests of `dsom-evaluate`
-//! and of `dsom-predict` share it; each say what their graph has by `NAMES`, `RELATIONS`, `triples`, and `FRANCE`, the score of
-//! France as the tail of the first relation.
+//! A tiny finished run: a graph, a student that knows everything, and a teacher that knows nothing. The tests of
+//! `dsom-evaluate` and of `dsom-predict` share it. Each defines its graph with `NAMES`, `RELATIONS`, `triples` and
+//! `FRANCE`, the score of France as the tail of the first relation.
 
 use kge::{Matrix, Model};
 use mkg::graph::write_triples;
@@ -15,7 +15,7 @@ use std::process::{Output, Stdio};
 
 use crate::{FRANCE, NAMES, RELATIONS, triples};
 
-/// A run in a folder of its own.
+/// A run in its own folder.
 pub(crate) struct Lab {
     dir: tempfile::TempDir,
 }
@@ -28,7 +28,7 @@ impl Lab {
         lab
     }
 
-    /// A run with a perfect student and the structural teacher, which scores all entities alike.
+    /// A run with a perfect student and the structural teacher, which gives all entities the same score.
     pub(crate) fn new() -> Lab {
         let lab = Lab::with_graph(Split::ALL.map(triples));
         lab.student("student", &perfect());
@@ -95,7 +95,7 @@ pub(crate) fn write_model(work: &Work, model: &Model<f32>) {
     model.tensors().write(&work.path(training::MODEL)).unwrap();
 }
 
-/// Entities `Q0`, `Q1`, ... of which the first has two images and the second one; relations `P0`, `P1`, ...
+/// Entities `Q0`, `Q1`, ..., of which the first has two images and the second one image; relations `P0`, `P1`, ...
 fn vocabulary() -> Vocabulary {
     let entities = NAMES.into_iter().enumerate().map(|(i, name)| Entity {
         key: format!("Q{i}"),
@@ -108,11 +108,11 @@ fn vocabulary() -> Vocabulary {
     Vocabulary { entities: entities.collect(), relations: relations.collect() }
 }
 
-/// A model that scores every triple of the graph about 1, in both directions, and every other one about 0 or less.
+/// A model that scores every triple of the graph about 1, in both directions, and every other triple about 0 or less.
 ///
-/// Triple number k has a complex dimension of its own, in which the head is 1, the tail i, the relation i and its
-/// inverse -i: `Re(1 · i · conj(i)) = 1`, while head and tail exchanged give -1, and twice the same 0. A last dimension
-/// scores France.
+/// Triple number k has its own complex dimension, in which the head is 1, the tail i, the relation i and its inverse
+/// -i: `Re(1 · i · conj(i)) = 1`. Exchanged head and tail give -1, and the same entity twice gives 0. The last
+/// dimension sets the score of France.
 pub(crate) fn perfect() -> Model<f32> {
     let all: Vec<Triple> = Split::ALL.into_iter().flat_map(triples).collect();
     let (rank, relations) = (all.len() + 1, RELATIONS.len());
@@ -137,7 +137,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Asserts success and gives what was printed.
+/// Asserts success and returns the printed text.
 pub(crate) fn succeeds(output: &Output) -> String {
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)

@@ -1,4 +1,4 @@
-//! The real binary on a run that the tests build: what comes out, and every way to be wrong with its exit code.
+//! The real binary on a run that the tests build: its output, and every kind of error with its exit code.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -12,7 +12,7 @@ use std::process::Output;
 
 use lab::{Lab, blank, finish, perfect, succeeds, text};
 
-/// The names of the entities; their keys are `Q0` to `Q5`. Nobody in train knows of Q5.
+/// The names of the entities, whose keys are `Q0` to `Q5`. Train has no triple with Q5.
 const NAMES: [&str; 6] = ["France", "Spain", "Belgium", "Georgia", "Georgia", "Laos"];
 const RELATIONS: [&str; 2] = ["borders", "twin of"];
 const FRANCE: f32 = 0.0;
@@ -31,7 +31,7 @@ impl Lab {
         finish(task, json!({ "teachers": teachers }), |_| {});
     }
 
-    /// Leaves a student behind whose training was cut short.
+    /// Leaves a student whose training was interrupted.
     fn cut_short(&self, name: &str) {
         let task = self.task("dsom-distill", self.run().student(name));
         drop(task.begin(false, || Ok(())).unwrap().unwrap());
@@ -61,7 +61,7 @@ fn a_perfect_student_and_a_blank_teacher_have_their_figures_and_every_rank_is_a_
     ] {
         assert_eq!(metrics.pointer(path), Some(&json!(1.0)), "{path}");
     }
-    // Of six equal candidates, (France, borders, ?) leaves out two known answers: pessimistic 4.
+    // (France, borders, ?) leaves out two known answers of six equal candidates: pessimistic 4.
     // (Laos, twin of, ?) has no other answer: pessimistic 6.
     let blank = &metrics["models"]["structural"]["test"];
     assert_eq!(blank["both"]["optimistic"]["mr"], 1.0);
@@ -120,7 +120,7 @@ fn all_models_in_the_order_of_reports() {
     let metrics = lab.evaluation("metrics.json");
     let names: Vec<&String> = metrics["models"].as_object().unwrap().keys().collect();
     assert_eq!(names, ["student", "student-alone", "average", "structural", "visual"]);
-    // Half of the perfect scores rank like the perfect scores.
+    // Halved perfect scores rank like perfect scores.
     assert_eq!(metrics["models"]["average"]["valid"]["both"]["mrr"], 1.0);
 }
 
