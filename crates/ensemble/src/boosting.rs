@@ -1,29 +1,29 @@
-//! MoSE's boosting inference (Zhao et al., 2022; RankBoost, Freund et al., 2003): weights from the order of scores alone.
+//! MoSE's boosting inference (Zhao et al., 2022; RankBoost, Freund et al., 2003): weights from the scores' order only.
 //!
-//! For each relation, a validation target and another candidate are a pair, which a teacher has right (`+1`) if it scores
-//! the target higher, and else wrong (`-1`). Pairs have weights `D`, at first even over each target's candidates. In each
-//! round the best teacher that has none yet gets
+//! For each relation, a validation target and another candidate are a pair. A teacher has the pair right (`+1`) if it
+//! scores the target higher, else wrong (`-1`). Pairs have weights `D`, at first equal over each target's candidates.
+//! In each round, the best teacher that has no weight yet gets
 //!
 //! ```text
 //! α_m = ½ ln(Σ D of right pairs / Σ D of wrong pairs)        D ← D · exp(-α_m · (±1)), normalised
 //! ```
 //!
-//! so the next one is judged by what those before it have wrong. As in MoSE, a relation with fewer than [`FEWEST`]
-//! targets keeps the average. Unlike there, pairs with filtered candidates do not count, a teacher that is wrong more often
-//! than right is not heard instead of subtracted, and the sum of the weights is 1, so that scores keep their size. A pair's `D`
-//! depends only on which teachers have it right, so it is kept for these `2^M` sets, not for pairs.
+//! so the next teacher is judged by the pairs that earlier ones have wrong. As in MoSE, a relation with fewer than
+//! [`FEWEST`] targets keeps the average. Unlike MoSE, pairs with filtered candidates do not count, a teacher that is
+//! wrong more often than right gets no weight instead of a negative one, and the weights have sum 1, so that scores
+//! keep their size. A pair's `D` depends on the set of teachers that have it right, so it is kept for `2^M` sets.
 
 use dsom_distill::likelihood::Triples;
 use kge::{Matrix, Real, row};
 use mkg::EntityId;
 use stage::Result;
 
-/// Targets that a relation needs for weights of its own.
+/// The number of targets that a relation needs for its own weights.
 const FEWEST: usize = 10;
-/// Added to both sums, so that a teacher without a mistake has a finite weight (MoSE's).
+/// The number that is added to both sums, as in MoSE, so that a teacher without a mistake has a finite weight.
 const EPSILON: f64 = 1e-10;
 
-/// Learns weights `(relation, teacher)` for so many `relations`, with inverses, from these queries.
+/// Learns weights `(relation, teacher)` for `relations` relations, inverses included, from these queries.
 pub(crate) fn learn(triples: &Triples<'_>, relations: usize, queries: &[usize]) -> Result<Matrix<f32>> {
     let teachers = triples.labels.teachers().len();
     let of_queries = triples.visit(queries, |query, scores, _| {
@@ -42,11 +42,11 @@ pub(crate) fn learn(triples: &Triples<'_>, relations: usize, queries: &[usize]) 
     Ok(Matrix::from_values(relations, teachers, weights.collect()))
 }
 
-/// Pairs of targets and candidates, by which teachers have them right.
+/// The pairs of targets and candidates, counted by the set of teachers that have them right.
 #[derive(Clone, Debug, PartialEq)]
 struct Tally {
     targets: usize,
-    /// The initial `D` of the pairs that just the teachers of a set have right, by set: bit `m` of its number is teacher `m`.
+    /// The initial `D` of the pairs that exactly a set of teachers has right; bit `m` of its index is teacher `m`.
     pairs: Vec<f64>,
 }
 
@@ -55,13 +55,13 @@ impl Tally {
         Tally { targets: 0, pairs: vec![0.0; 1 << teachers] }
     }
 
-    /// Adds a target's pairs, given the teachers' `scores (teacher, entity)`; the sum of their `D` is 1.
+    /// Adds a target's pairs from the teachers' `scores (teacher, entity)`; the sum of their `D` is 1.
     fn count(&mut self, scores: &Matrix<f32>, target: EntityId, known: &[EntityId]) {
         let mut counts = vec![0u32; self.pairs.len()];
         for entity in 0..scores.columns() {
             counts[right(scores, target.index(), entity)] += 1;
         }
-        // The target is in no pair with itself or another answer.
+        // The target forms no pair with itself or with another answer.
         for answer in known.iter().filter(|answer| **answer != target).chain([&target]) {
             counts[right(scores, target.index(), answer.index())] -= 1;
         }
@@ -72,7 +72,7 @@ impl Tally {
         }
     }
 
-    /// The teachers' weights, of sum 1.
+    /// The weights of the teachers, with sum 1.
     fn weights(&self, teachers: usize) -> Vec<f64> {
         let even = vec![1.0 / teachers as f64; teachers];
         if self.targets < FEWEST {
@@ -102,7 +102,7 @@ fn right(scores: &Matrix<f32>, target: usize, entity: usize) -> usize {
     (0..scores.rows()).fold(0, |set, m| set | usize::from(scores.row(m)[target] > scores.row(m)[entity]) << m)
 }
 
-/// A teacher's `α` by the pairs' current `D`.
+/// The `α` of a teacher under the current `D` of the pairs.
 fn alpha(pairs: &[f64], teacher: usize) -> f64 {
     let (mut right, mut wrong) = (EPSILON, EPSILON);
     for (set, pairs) in pairs.iter().enumerate() {
@@ -121,12 +121,12 @@ mod tests {
 
     #[test]
     fn pairs_are_counted_by_who_has_them_right() {
-        // Entity 1 is the target and 3 another answer: against 0, both are right; against 2, only the second.
+        // Entity 1 is the target and 3 another answer. Both teachers are right against 0, only the second against 2.
         let scores = Matrix::from_values(2, 4, vec![0.0, 1.0, 2.0, 9.0, 0.0, 3.0, 1.0, 9.0]);
         let mut found = Tally::new(2);
         found.count(&scores, EntityId(1), &[EntityId(1), EntityId(3)]);
         assert_eq!(found, tally(1, [0.0, 0.0, 0.5, 0.5]));
-        // A tie is no success.
+        // A tie does not count as right.
         let mut found = Tally::new(2);
         found.count(&Matrix::zeros(2, 3), EntityId(0), &[EntityId(0)]);
         assert_eq!(found, tally(1, [1.0, 0.0, 0.0, 0.0]));
@@ -134,11 +134,11 @@ mod tests {
 
     #[test]
     fn weights_worked_out_by_hand() {
-        // Nobody has 1 of 10 right, the first alone 4, the second alone 1, both 4.
+        // Of 10 pairs, no teacher has 1 right, only the first has 4, only the second has 1, and both have 4.
         let weights = tally(20, [1.0, 4.0, 1.0, 4.0]).weights(2);
-        // The first: 8 right, 2 wrong. Then the pairs are 1, 4, 1, 4 by 2, 1/2, 2, 1/2: for the second, right 4, wrong 4.
+        // First: 8 right, 2 wrong. Then pairs are 1, 4, 1, 4 times 2, 1/2, 2, 1/2: second: 4 right, 4 wrong.
         assert!((weights[0] - 1.0).abs() < 1e-9 && weights[1].abs() < 1e-9, "{weights:?}");
-        // With mistakes of its own kind, the second is heard: its pairs weigh more after the first round.
+        // If the second makes different mistakes, it gets a weight: its pairs weigh more after the first round.
         let weights = tally(20, [1.0, 4.0, 3.0, 4.0]).weights(2);
         let first = 0.5 * (8.0f64 / 4.0).ln();
         let (down, up) = ((-first).exp(), first.exp());
@@ -151,7 +151,7 @@ mod tests {
     fn who_is_wrong_is_not_heard_and_few_targets_say_nothing() {
         assert_eq!(tally(20, [0.0, 9.0, 0.5, 0.0]).weights(2), [1.0, 0.0]);
         assert_eq!(tally(9, [0.0, 9.0, 1.0, 0.0]).weights(2), [0.5, 0.5]);
-        // All are wrong more often than right.
+        // Both teachers are wrong more often than right.
         assert_eq!(tally(20, [9.0, 1.0, 1.0, 0.0]).weights(2), [0.5, 0.5]);
     }
 }

@@ -1,21 +1,21 @@
-//! A policy that learns from what every strategy is worth on the validation triples (Table 4's "RC on val.").
+//! A policy that learns from the worth of every strategy on the validation triples (Table 4's "RC on val.").
 //!
-//! REINFORCE samples one action and hears only its reward. Here the rewards of all strategies are had at once, since none
-//! depends on a student, and the gradient of the expected reward is exact ([`Policy::pursue`]). The worth of a strategy for
-//! a query is the reciprocal rank of its targets by the mean of the strategy's scores (Eq. 7), on average.
+//! REINFORCE samples one action and sees only its reward. Here no reward depends on a student, so all strategies'
+//! rewards are known, and the gradient of the expected reward is exact ([`Policy::pursue`]). A strategy's worth for a
+//! query is the mean reciprocal rank of the query's targets under the mean of the strategy's scores (Eq. 7).
 //!
-//! Validation splits are small, so one part of them held out says little. Every query is judged once by a policy that has
-//! not learned from it, in a cross-validation of `K` folds, and so is the constant choice `s` that is worth most in the
-//! other folds:
+//! Validation splits are small, so one held-out part says little. A cross-validation of `K` folds therefore judges
+//! every query once, by a policy that has not learned from it. It compares the policy with the constant choice `s`, the
+//! strategy with the highest worth in the other folds:
 //!
 //! ```text
 //! gain = Σ_q n_q (v(q, π_p(q)) - v(q, s)) / Σ_q n_q      error² = Σ_q n_q² (d_q - gain)² / (Σ_q n_q)²
 //! ```
 //!
-//! with `v(q, ·)` the worth of a strategy, `n_q` the query's targets, `d_q` the difference in the brackets and `p` the
-//! number of passes whose mean worth is the highest. If the gain exceeds its standard error, the policy learns `p` passes on
-//! all queries; if not, the strategy that is worth most over all of them is always taken. `p` is chosen on the same
-//! queries as the gain is measured, so the gain is a little flattered.
+//! where `v(q, ·)` is the worth of a strategy, `n_q` the number of the query's targets, `d_q` the difference in the
+//! brackets and `p` the number of passes with the highest mean worth. If the gain exceeds its standard error, the
+//! policy learns `p` passes on all queries; if not, the strategy with the highest worth over all queries is always
+//! taken. `p` is chosen on the same queries that measure the gain, so the gain is slightly too high.
 
 use dsom_distill::combine::Sources;
 use dsom_distill::likelihood::Triples;
@@ -32,31 +32,31 @@ use stage::{Modality, Result, interrupt, seed};
 use crate::Holdout;
 use crate::weights::{TeacherWeights, always, inputs};
 
-/// Queries per step.
+/// The number of queries per step.
 const BATCH: usize = 256;
 
-/// Course of the learning: means over the queries' targets of the worth of choices.
+/// The course of the learning: the mean worth of choices over the queries' targets.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Learned {
-    /// True if the policy is kept; else the constant choice is.
+    /// True if the policy is kept; otherwise the constant choice is kept.
     pub(crate) kept: bool,
-    /// Passes of the policy that did best.
+    /// The number of passes of the best policy.
     pub(crate) passes: usize,
-    /// Worth of that policy's choices for queries that it did not learn from.
+    /// The worth of that policy's choices for queries that it did not learn from.
     pub(crate) policy: f64,
-    /// The one strategy that is worth most on other queries.
+    /// The worth of the constant choice: for each query, the best single strategy of the other folds.
     pub(crate) constant: f64,
-    /// Standard error of the difference between these two.
+    /// The standard error of the difference between `policy` and `constant`.
     pub(crate) standard_error: f64,
-    /// The strategy that is worth most on all.
+    /// The strategy with the highest worth over all queries.
     pub(crate) constant_strategy: String,
-    /// Worth of all teachers, always.
+    /// The worth of always choosing all teachers.
     pub(crate) all: f64,
-    /// Worth of every query's best strategy: more is not to be had.
+    /// The worth of every query's best strategy: no choice can reach more.
     pub(crate) oracle: f64,
 }
 
-/// Teaches a policy, as far as cross-validation finds that worth while; for so many `relations`, with inverses.
+/// Teaches a policy if cross-validation finds it useful; for `relations` relations, inverses included.
 pub(crate) fn learn(
     triples: &Triples<'_>,
     keys: &EnsemblePolicy,
@@ -91,7 +91,7 @@ pub(crate) fn learn(
     Ok((weights, learned))
 }
 
-/// The mean reciprocal of the filtered ranks of `targets`, each without the other `known` answers.
+/// The mean reciprocal of the filtered ranks of `targets`; each rank leaves out the other `known` answers.
 fn reciprocal_rank(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> f64 {
     let ranks = targets.iter().map(|target| {
         let known = known.iter().map(|id| id.index());
@@ -100,13 +100,13 @@ fn reciprocal_rank(scores: &[f32], targets: &[EntityId], known: &[EntityId]) -> 
     ranks.map(f64::recip).sum::<f64>() / targets.len() as f64
 }
 
-/// Queries with the worth of every strategy.
+/// Queries and the worth of every strategy for them.
 struct ValuedQueries<'a> {
     /// Each teacher's query vectors `(query, width)`.
     vectors: &'a [Matrix<f32>],
-    /// `(query, strategy)`.
+    /// The worth `(query, strategy)`.
     values: Matrix<f32>,
-    /// A query counts as often as it has targets.
+    /// The number of targets of each query, which is its weight.
     weights: Vec<f64>,
     keys: &'a EnsemblePolicy,
     seed: u64,
@@ -119,7 +119,7 @@ impl<'a> ValuedQueries<'a> {
         Policy::new(inputs(self.vectors), hidden, self.values.columns(), rate, &mut generator)
     }
 
-    /// A policy that has learned so many passes from all queries.
+    /// A policy after `passes` passes over all queries.
     fn taught(&self, passes: usize) -> Result<Policy<'a, f32>> {
         let (mut policy, everything) = (self.untaught(), self.everything());
         (1..=passes).try_for_each(|number| self.pass(&mut policy, &everything, number))?;
@@ -136,7 +136,7 @@ impl<'a> ValuedQueries<'a> {
         weighted.sum::<f64>() / queries.iter().map(|query| self.weights[*query]).sum::<f64>()
     }
 
-    /// Pass number `number` over `queries`, in an order of its own.
+    /// Makes pass number `number` over `queries`, in its own random order.
     fn pass(&self, policy: &mut Policy<'_, f32>, queries: &[usize], number: usize) -> Result<()> {
         let mut order = queries.to_vec();
         order.shuffle(&mut seed::generator(self.seed, "ensemble/lessons", number as u64));
@@ -150,8 +150,8 @@ impl<'a> ValuedQueries<'a> {
         Ok(())
     }
 
-    /// The worth of choices for queries that they were not learned from: of the policy's after each pass from 0, `(pass,
-    /// query)`, and of the constant one.
+    /// The worth of choices for queries that they were not learned from: those of the policy after each pass from 0,
+    /// `(pass, query)`, and those of the constant strategy.
     fn cross_validate(&self) -> Result<(Matrix<f32>, Vec<f32>)> {
         let (count, passes) = (self.values.rows(), self.keys.epochs);
         let (mut of_policy, mut of_constant) = (Matrix::zeros(passes + 1, count), vec![0.0; count]);
@@ -171,14 +171,14 @@ impl<'a> ValuedQueries<'a> {
         Ok((of_policy, of_constant))
     }
 
-    /// The strategy that is worth most to `queries`; of equal ones the first.
+    /// The strategy with the highest worth for `queries`; the first of equal ones.
     fn best_constant(&self, queries: &[usize]) -> Strategy {
         let strategies = 0..self.values.columns();
         let values = strategies.map(|k| self.mean(queries, |query| f64::from(self.values.row(query)[k])));
         Strategy(row::argmax(&values.collect::<Vec<_>>()))
     }
 
-    /// Compares the policy with a constant choice, and returns the best of these.
+    /// Compares the policy with a constant choice, and returns the comparison and the best constant strategy.
     fn judge(&self, teachers: &[Modality]) -> Result<(Learned, Strategy)> {
         let (everything, (of_policy, of_constant)) = (self.everything(), self.cross_validate()?);
         let constant = self.best_constant(&everything);
@@ -212,7 +212,7 @@ mod tests {
 
     const QUERIES: usize = 400;
 
-    /// Learns the worth `of(query)` of three strategies; of a query one sees whether its number is even.
+    /// Learns the worth `of(query)` of three strategies; query vectors show only whether a query's number is even.
     fn learned(of: impl Fn(usize) -> [f32; 3]) -> (Learned, Vec<Strategy>) {
         let seen = |query: usize| if query.is_multiple_of(2) { [1.0, 0.0] } else { [0.0, 1.0] };
         let vectors = [Matrix::from_values(QUERIES, 2, (0..QUERIES).flat_map(seen).collect())];
@@ -229,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_policy_learns_what_depends_on_the_query() {
-        // The even ones are answered by the first strategy, the others by the second; the third comes between.
+        // The first strategy is best for even queries, the second for odd ones; the third has a middle worth.
         let of = |query: usize| if query.is_multiple_of(2) { [0.9, 0.1, 0.6] } else { [0.2, 0.7, 0.6] };
         let (learned, chosen) = learned(of);
         assert!((learned.all - 0.6).abs() < 1e-6 && (learned.constant - 0.6).abs() < 1e-6, "{learned:?}");
@@ -240,7 +240,7 @@ mod tests {
 
     #[test]
     fn what_is_no_better_than_a_constant_choice_is_not_kept() {
-        // Noise that a policy cannot see, and a strategy that is a little better on the whole.
+        // Random noise that a policy cannot see, and a strategy that is slightly better on average.
         let noise = |query: usize| (query as u64 * 2_654_435_761 % 1000) as f32 / 1000.0;
         let (learned, _) = learned(|query| [noise(query), noise(query + 400), noise(query + 800) + 0.2]);
         assert!(!learned.kept && learned.constant_strategy == "structural+textual", "{learned:?}");

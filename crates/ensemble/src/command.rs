@@ -5,11 +5,11 @@ use program::Common;
 use stage::{Error, Result, Run};
 use std::process::ExitCode;
 
-/// Beside stage 5: weigh the teachers' scores in a sum, without a student
+/// Beside stage 5: combine the teachers' scores in a weighted sum, without a student
 ///
 /// Reads graph/ (train and valid) and teachers/, writes ensemble/ensemble.safetensors: a weight for each relation and
-/// teacher, or a policy that chooses teachers query by query. `dsom-evaluate` and `dsom-predict` ask an ensemble by its
-/// folder's name.
+/// teacher, or a policy that chooses teachers for each query. `dsom-evaluate` and `dsom-predict` name an ensemble by
+/// its folder.
 #[derive(Args)]
 pub struct Arguments {
     #[command(flatten)]
@@ -19,7 +19,7 @@ pub struct Arguments {
     name: String,
 }
 
-/// Runs the program, and gives its exit code.
+/// Runs the program and returns its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     program::main(&arguments.common, || run(&arguments))
 }

@@ -1,14 +1,14 @@
-//! Beside stage 5: the teachers together, without a student.
+//! Beside stage 5: combining the teachers without a student.
 //!
-//! An ensemble gives each teacher of a query a weight, and scores by the sum:
+//! An ensemble gives each teacher a weight for each query, and its score is the sum:
 //!
 //! ```text
 //! F(h, r) = Σ_m w_m(h, r) F^m(h, r)
 //! ```
 //!
-//! The weights are all alike ("Teacher Avg." of Table 4), those of a relation by likelihood (module `likely`; "ML on val.") or
-//! by MoSE's boosting (module `boosting`), or the mean of the teachers that a policy chooses for the query (module `choice`;
-//! "RC on val."). What is learned is learned on the validation triples, which no teacher has seen.
+//! The weights are equal ("Teacher Avg." of Table 4), by relation from likelihood (module `likely`; "ML on val.") or
+//! MoSE's boosting (module `boosting`), or equal for the teachers that a policy chooses for the query (module `choice`;
+//! "RC on val."). Weights and policies learn from the validation triples, which no teacher has seen.
 
 mod boosting;
 mod choice;
@@ -54,7 +54,7 @@ fn run(common: &Common, recipe: &Recipe, name: &str) -> Result<()> {
     work.finish(summary)
 }
 
-/// The weights, and how they did on queries that they were not learned from.
+/// Learns the weights, and measures them on queries that they were not learned from.
 fn learn(
     ensemble: &Ensemble,
     data: &Data,
@@ -81,21 +81,21 @@ fn learn(
     Ok((TeacherWeights::ByRelation(weights), json!({ "weights": gain })))
 }
 
-/// Queries to learn from, and those held out.
+/// Queries to learn from, and queries that are held out.
 pub(crate) struct Holdout {
     pub(crate) held_out: Vec<usize>,
     pub(crate) rest: Vec<usize>,
 }
 
 impl Holdout {
-    /// Draws a fifth of so many queries.
+    /// Holds out a random fifth of `queries` queries.
     pub(crate) fn fifth(queries: usize, seed: u64) -> Holdout {
         let mut rest = shuffled(queries, seed);
         let held_out = rest.split_off(queries - (queries / 5).max(1));
         Holdout { held_out, rest }
     }
 
-    /// Draws folds: each query is held out once. Where there are fewer queries than `folds`, as many as queries.
+    /// Draws folds: each query is held out once. There are at most as many folds as queries.
     pub(crate) fn folds(queries: usize, folds: usize, seed: u64) -> impl Iterator<Item = Holdout> {
         let order = shuffled(queries, seed);
         let folds = folds.min(queries);

@@ -1,15 +1,15 @@
-//! Weights by relation, of the greatest likelihood.
+//! Weights by relation, with the greatest likelihood.
 //!
-//! A mean of raw scores listens most to the teacher with the largest ones, which need not be the best. This stands for MoSE's
-//! meta-learner (Zhao et al., 2022), a network of 32 hidden units from the teachers' scores of an entity to one score, the
-//! same for all relations, which also maximises the likelihood of validation triples:
+//! In a mean of raw scores, the teacher with the largest scores counts most, and it need not be the best. This module
+//! replaces MoSE's meta-learner (Zhao et al., 2022), a network of 32 hidden units from the teachers' scores of an
+//! entity to one score, the same for all relations, which also maximises the likelihood of validation triples:
 //!
 //! ```text
 //! ln w_m(r) = a_m + b_m(r) - ln M
 //! ```
 //!
-//! learned by maximum likelihood among the candidates that the filter leaves, with a normal prior on `b` that holds
-//! relations with few triples near the others. A fifth of the queries is held out, and the pass that does best there is kept.
+//! learned by maximum likelihood among the candidates that the filter leaves. A normal prior on `b` keeps relations
+//! with few triples near the others. A fifth of the queries is held out, and the best pass on these is kept.
 
 use dsom_distill::Strategy;
 use dsom_distill::adam::{Adam, rates};
@@ -23,26 +23,26 @@ use std::collections::BTreeMap;
 use crate::Holdout;
 use crate::weights::always;
 
-/// Passes over the triples.
+/// The number of passes over the triples.
 const PASSES: u64 = 80;
 /// Adam's learning rate.
 const RATE: f64 = 0.05;
-/// Standard deviation of the prior of `b`.
+/// The standard deviation of the prior of `b`.
 const PRIOR: f64 = 0.5;
 
-/// Quality of weights on queries that they were not learned from.
+/// The quality of weights on queries that they were not learned from.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct WeightGain {
-    /// Mean log-probability of the targets by the mean of all scores.
+    /// The mean log-probability of the targets under the mean of all scores.
     pub(crate) before: f64,
-    /// Mean log-probability of the targets by the weighted sum.
+    /// The mean log-probability of the targets under the weighted sum.
     pub(crate) after: f64,
-    /// Each teacher's mean weight over the relations.
+    /// The mean weight of each teacher over the relations.
     pub(crate) weights: BTreeMap<String, f64>,
 }
 
 impl WeightGain {
-    /// Quality of `weights (relation, teacher)` on `queries`, which it says in the log.
+    /// Measures the quality of `weights (relation, teacher)` on `queries`, and logs it.
     pub(crate) fn new(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[usize]) -> Result<WeightGain> {
         let (relations, teachers) = (weights.rows(), triples.labels.teachers());
         let even = always(Strategy::all(teachers.len()), relations, teachers.len());
@@ -58,7 +58,7 @@ impl WeightGain {
     }
 }
 
-/// Learns weights `(relation, teacher)` for so many `relations`, with inverses.
+/// Learns weights `(relation, teacher)` for `relations` relations, inverses included.
 pub(crate) fn learn(triples: &Triples<'_>, relations: usize, queries: &Holdout) -> Result<Matrix<f32>> {
     let mut logarithms = Logarithms::new(relations, triples.labels.teachers().len());
     let mut best = logarithms.weights();
@@ -75,7 +75,7 @@ pub(crate) fn learn(triples: &Triples<'_>, relations: usize, queries: &Holdout) 
     Ok(best)
 }
 
-/// `a (1, teacher)` and `b (relation, teacher)` with their optimiser.
+/// The parameters `a (1, teacher)` and `b (relation, teacher)`, with their optimisers.
 struct Logarithms {
     teachers: Adam<f64>,
     relations: Adam<f64>,
@@ -87,7 +87,7 @@ impl Logarithms {
         Logarithms { teachers, relations }
     }
 
-    /// `w (relation, teacher)`.
+    /// The weights `w (relation, teacher)`.
     fn weights(&self) -> Matrix<f32> {
         let (a, b) = (self.teachers.parameters.row(0), &self.relations.parameters);
         let share = 1.0 / a.len() as f64;
@@ -118,12 +118,12 @@ impl Logarithms {
 /// The mean log-probability of some queries' targets.
 struct Likelihood {
     value: f64,
-    /// The gradient of the summed log-probabilities by `ln w (relation, teacher)`.
+    /// The gradient of the summed log-probabilities with respect to `ln w (relation, teacher)`.
     gradient: Matrix<f64>,
     pairs: f64,
 }
 
-/// The likelihood of these queries' targets by `weights (relation, teacher)`.
+/// The likelihood of these queries' targets under `weights (relation, teacher)`.
 fn likelihood(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[usize]) -> Result<Likelihood> {
     let of_queries = triples.visit(queries, |query, scores, buffers| {
         let (asked, tails) = (triples.queries.query(query), triples.queries.tails(query));
@@ -132,7 +132,7 @@ fn likelihood(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[usize]) -
     })?;
     let gradient = Matrix::zeros(weights.rows(), weights.columns());
     let mut found = Likelihood { value: 0.0, gradient, pairs: 0.0 };
-    // In order: sums do not depend on the number of threads.
+    // The sum runs in the order of queries, so it does not depend on the number of threads.
     for (&query, (value, gradient)) in queries.iter().zip(&of_queries) {
         let relation = triples.queries.query(query).relation;
         found.value += value;
@@ -143,8 +143,8 @@ fn likelihood(triples: &Triples<'_>, weights: &Matrix<f32>, queries: &[usize]) -
     Ok(found)
 }
 
-/// The log-probability of the `targets`, summed, each among the candidates that are not `known`, by the sum of `scores
-/// (teacher, entity)` with these weights; and its gradient by the weights' logarithms.
+/// The summed log-probability of the `targets`, each among the candidates that are not `known`, under the weighted sum
+/// of `scores (teacher, entity)`; and its gradient with respect to the logarithms of the weights.
 fn log_likelihood(
     scores: &Matrix<f32>,
     weights: &[f32],
@@ -205,13 +205,13 @@ mod tests {
 
     #[test]
     fn who_knows_is_heard_and_who_does_not_is_not() {
-        // The first teacher knows the tails of relation 0, the second those of relation 1, timidly.
+        // The first teacher knows the tails of relation 0, the second those of relation 1, both with low scores.
         let triples = (0..60).map(|i| Triple::new(i, i % 2, (i + 1) % 60));
         let queries = QuerySet::from_pairs(triples.map(|t| (t.tail_query(), t.tail)).collect());
         let mut rows = vec![f16::ZERO; 60 * 2 * 60];
         for (row, scores) in rows.chunks_mut(60).enumerate() {
             let (query, teacher) = (row / 2, row % 2);
-            // Who does not know is sure of something else.
+            // A teacher that does not know the tail gives another entity a high score.
             let knows = query % 2 == teacher;
             let (entity, score) = if knows { ((query + 1) % 60, 1.0) } else { (query / 2, 3.0) };
             scores[entity] = f16::from_f32(score);

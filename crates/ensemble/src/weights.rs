@@ -1,9 +1,9 @@
-//! The weights of an ensemble's teachers, their file, and the sum of scores by them.
+//! The weights of an ensemble's teachers, their file, and the weighted sum of scores.
 //!
 //! | tensor of [`FILE`] | shape | |
 //! |---|---|---|
-//! | `weight` | `(relation and inverse, teacher)` | all there is, unless a policy chooses |
-//! | `first.<modality>`, `first_bias`, `second`, `second_bias` | as a student's `policy.safetensors` | the policy's network |
+//! | `weight` | `(relation and inverse, teacher)` | the only tensor, unless a policy chooses |
+//! | `first.<modality>`, `first_bias`, `second`, `second_bias` | as in a student's `policy.safetensors` | the policy |
 
 use dsom_distill::policy::{Dense, Input, Policy, layer_names, scale_to_one};
 use dsom_distill::{Strategy, strategies};
@@ -19,16 +19,16 @@ pub const FILE: &str = "ensemble.safetensors";
 
 const WEIGHT: &str = "weight";
 
-/// The weights of a query's teachers.
+/// The weights of the teachers for each query.
 #[derive(Clone, Debug, PartialEq)]
 pub enum TeacherWeights {
-    /// Weights of its relation, `(relation and inverse, teacher)`.
+    /// The weights of the query's relation, `(relation and inverse, teacher)`.
     ByRelation(Matrix<f32>),
-    /// Even weights of the strategy that a policy of these layers holds best, given the teachers' query vectors.
+    /// Equal weights for the teachers of the strategy that a policy with these layers prefers for their query vectors.
     Policy(Vec<Matrix<f32>>),
 }
 
-/// Weights `(relation, teacher)` that are always the mean of one strategy's teachers.
+/// Weights `(relation, teacher)` that always give the mean of one strategy's teachers.
 pub(crate) fn always(strategy: Strategy, relations: usize, teachers: usize) -> Matrix<f32> {
     Matrix::from_values(relations, teachers, strategy.weights(teachers).repeat(relations))
 }
@@ -38,7 +38,7 @@ fn shape(matrix: &Matrix<f32>) -> (usize, usize) {
 }
 
 impl TeacherWeights {
-    /// The same weight for every teacher: the mean of their scores.
+    /// Equal weights for all teachers: the mean of their scores.
     pub fn even(relations: usize, teachers: usize) -> TeacherWeights {
         TeacherWeights::ByRelation(always(Strategy::all(teachers), relations, teachers))
     }
@@ -53,8 +53,8 @@ impl TeacherWeights {
         }
     }
 
-    /// Reads the weights of the ensemble in `folder` and records them as an input of `task`. `models` are the teachers':
-    /// weights of other teachers or of another graph are an error.
+    /// Reads the weights of the ensemble in `folder` and records them as an input of `task`. `models` are the models of
+    /// its teachers: weights of other teachers or of another graph are an error.
     pub fn open(
         task: &mut Task,
         folder: &Path,
@@ -93,7 +93,7 @@ impl TeacherWeights {
         }
     }
 
-    /// The weights of these queries' teachers `(query, teacher)`, whose query vectors are `vectors`.
+    /// The weights `(query, teacher)` of the teachers for these queries, whose query vectors are `vectors`.
     fn of(&self, queries: &[Query], vectors: &[Matrix<f32>]) -> Matrix<f32> {
         let mut weights = Matrix::zeros(queries.len(), vectors.len());
         match self {
@@ -115,7 +115,7 @@ impl TeacherWeights {
     }
 }
 
-/// A policy's inputs: each teacher's query vectors `(query, width)`, scaled to mean square 1.
+/// The inputs of a policy: each teacher's query vectors `(query, width)`, scaled to mean square 1.
 pub(crate) fn inputs(vectors: &[Matrix<f32>]) -> Vec<Box<dyn Input<f32> + '_>> {
     let inputs = vectors.iter().map(|vectors| {
         let input = Dense::new(vectors.columns(), |query: usize, into: &mut [f32]| {
@@ -127,7 +127,7 @@ pub(crate) fn inputs(vectors: &[Matrix<f32>]) -> Vec<Box<dyn Input<f32> + '_>> {
     inputs.collect()
 }
 
-/// Teachers whose scores are weighed and added up.
+/// Teachers whose scores are weighed and summed.
 pub struct WeightedTeachers<'a> {
     /// The weights.
     pub weights: &'a TeacherWeights,
@@ -147,7 +147,7 @@ impl WeightedTeachers<'_> {
         scores
     }
 
-    /// Each teacher's query vectors, weighed: a score is their product with an entity, so this weighs scores.
+    /// The weighted query vectors of each teacher: a score is their product with an entity, so this weighs the scores.
     fn vectors(&self, queries: &[Query]) -> Vec<Matrix<f32>> {
         let mut vectors = vec![Matrix::default(); self.models.len()];
         self.models.iter().zip(&mut vectors).for_each(|(model, vectors)| model.queries(queries, vectors));
@@ -186,7 +186,7 @@ mod tests {
         Matrix::from_values(rows, columns, values.collect())
     }
 
-    /// Two teachers of rank 1 and 2, of 5 entities and 2 relations with inverses.
+    /// Two teachers of rank 1 and 2, with 5 entities and 2 relations and their inverses.
     fn models() -> [Model<f32>; 2] {
         [Model::complex(wave(5, 2, 1), wave(4, 2, 2)), Model::complex(wave(5, 4, 3), wave(4, 4, 4))]
     }
@@ -196,7 +196,7 @@ mod tests {
         (0..7).map(query).collect()
     }
 
-    /// The sum of the scores with weights `(query, teacher)`, one by one.
+    /// Asserts that the scores are sums with the weights `expected(query, teacher)`, computed one by one.
     fn assert_sums(weights: &TeacherWeights, expected: impl Fn(usize, usize) -> f32) {
         let models = models();
         let (mut found, mut scores) = (Matrix::default(), [Matrix::default(), Matrix::default()]);
