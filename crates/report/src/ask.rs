@@ -1,7 +1,7 @@
-//! A page that answers: a model, the graph's words and its known facts in one HTML file.
+//! A page that answers questions: a model, the graph's names and its known facts in one HTML file.
 //!
-//! The file works from a disk, without a server. Its script (`ask.js`) does what [`dsom_predict`] does by default, from the
-//! same numbers: the tables as f32, or in half precision if asked. Texts of the dataset stand in JSON and are shown as text.
+//! The file works from a disk, without a server. Its script (`ask.js`) does what [`dsom_predict`] does by default, with
+//! the same tables as f32, or in half precision if requested. Texts of the dataset are JSON and are shown as text.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,13 +26,13 @@ use crate::page::document;
 const SCRIPT: &str = include_str!("ask.js");
 const STYLE: &str = include_str!("ask.css");
 
-/// Characters of a description that are shown.
+/// The number of characters shown of a description.
 const DESCRIPTION: usize = 300;
-/// Pixels of a thumbnail's longer side, twice as many as it is shown with.
+/// The pixels of a thumbnail's longer side, twice as many as the page shows it with.
 const THUMBNAIL: u32 = 128;
-/// JPEG's quality of thumbnails.
+/// The JPEG quality of thumbnails.
 const QUALITY: u8 = 75;
-/// The most bytes of a table: browsers hold texts of half a gigabyte, and base64 takes a third more.
+/// The largest size of a table in bytes: browsers hold texts of half a gigabyte, and base64 adds a third.
 const LARGEST: usize = 256 << 20;
 
 #[derive(clap::Args)]
@@ -43,7 +43,7 @@ pub(crate) struct Ask {
     /// --ask: a student's folder or a teacher's modality
     #[arg(long, value_name = "NAME", default_value = dsom_evaluate::models::STUDENT, requires = "ask")]
     model: String,
-    /// --ask: store the model in half precision; the file is half as large, and answers that are nearly even may change places
+    /// --ask: store the model in half precision: half the file, but answers with nearly equal scores may change places
     #[arg(long, requires = "ask")]
     half: bool,
     /// --ask: show the first image of each entity; DIR if the images have moved
@@ -52,8 +52,8 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
-    /// The page about the run in `root`; an error if the model is not there, not finished, of another graph, made of several,
-    /// or larger than browsers hold.
+    /// Returns the page about the run in `root`. It is an error if the model is missing, unfinished, of another graph,
+    /// made of several models, or too large for browsers.
     pub(crate) fn page(&self, root: &Path) -> Result<String> {
         let run = Run::new(root);
         let mut task = dsom_predict::task(&run);
@@ -73,7 +73,7 @@ impl Ask {
         ];
         let body = html! {
             (frame(name, &self.about(model, &data)))
-            // Content that is no program, for the script to read.
+            // This content is data for the script to read, not a program.
             @for (id, content) in held { script id=(id) type="text/plain" { (PreEscaped(content)) } }
             script { (PreEscaped(SCRIPT)) }
         };
@@ -107,7 +107,7 @@ impl Ask {
         Ok(STANDARD.encode(bytes))
     }
 
-    /// The words of the graph, and what the script must know of the model.
+    /// The graph's names, and the properties of the model that the script needs.
     fn words(&self, model: &Model<f32>, data: &Data, thumbnails: &[Option<String>]) -> Value {
         let entities = data.vocabulary.entities.iter().zip(thumbnails);
         let entities = entities.map(|(entity, image)| {
@@ -125,7 +125,7 @@ impl Ask {
         })
     }
 
-    /// The address of each entity's thumbnail; none where it has no image that can be decoded.
+    /// The address of each entity's thumbnail; none if no image of the entity can be decoded.
     fn thumbnails(&self, run: &Run, graph: &Manifest, entities: &[Entity]) -> Result<Vec<Option<String>>> {
         let Some(moved) = &self.thumbnails else { return Ok(vec![None; entities.len()]) };
         let named = graph.summary["images_root"].as_str().map(|root| run.graph().join(root));

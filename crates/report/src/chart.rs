@@ -1,9 +1,9 @@
-//! Charts as inline SVG, drawn here and not by a library.
+//! Charts as inline SVG, drawn by this module without a library.
 //!
-//! A report is one file that must read well on a light and a dark screen, on paper and on a phone. So shapes take
-//! their colours from the page's style sheet by class (`s0` to `s7`), texts are set in the page's font, and a chart is
-//! 360 units wide, about a phone's width, so that its text keeps its size there. Every chart is named and described for
-//! screen readers, and every mark tells its numbers when it is pointed at.
+//! A report is one file that must be readable on a light and a dark screen, on paper and on a phone. So shapes take
+//! their colours from the page's style sheet by class (`s0` to `s7`), texts use the page's font, and a chart is 360
+//! units wide, about a phone's width, so that its text keeps its size there. Every chart has a name and a description
+//! for screen readers, and every mark shows its numbers under the pointer.
 
 mod lines;
 mod scale;
@@ -17,7 +17,7 @@ use maud::{Markup, html};
 /// The size of a chart in its own units.
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 230.0;
-/// The edges of the plot: numbers stand on its left, numbers and a name below.
+/// The edges of the plot: numbers stand to the left, numbers and a name below.
 const LEFT: f64 = 50.0;
 const RIGHT: f64 = WIDTH - 14.0;
 pub(crate) const TOP: f64 = 8.0;
@@ -37,7 +37,7 @@ pub(crate) enum Mark {
     Area,
 }
 
-/// Names beside the marks that stand for them.
+/// Names next to the marks that they explain.
 pub(crate) fn legend(mark: Mark, names: &[Named]) -> Markup {
     html! { ul.legend { @for (name, class) in names { li {
         svg viewBox="0 0 22 11" aria-hidden="true" { @match mark {
@@ -48,7 +48,7 @@ pub(crate) fn legend(mark: Mark, names: &[Named]) -> Markup {
     } } } }
 }
 
-/// A figure: its title, a legend if there are several names, and the drawing with words for who cannot see it.
+/// A figure: its title, a legend if there are several names, and the drawing with a description for screen readers.
 pub(crate) fn figure(id: &str, title: &str, note: &str, legend: Markup, words: &str, svg: Markup) -> Markup {
     html! {
         figure {
@@ -62,7 +62,7 @@ pub(crate) fn figure(id: &str, title: &str, note: &str, legend: Markup, words: &
     }
 }
 
-/// The area between the axes, where values have places.
+/// The area between the axes, in which values are drawn.
 pub(crate) struct Plot {
     pub(crate) x: Scale,
     pub(crate) y: Scale,
@@ -74,7 +74,7 @@ impl Plot {
         Plot { x: x.onto(LEFT, RIGHT), y: y.onto(BOTTOM, top) }
     }
 
-    /// Grid lines and numbers on both axes, and their names.
+    /// The grid lines and numbers of both axes, and the axes' names.
     pub(crate) fn axes(&self, x_name: &str, y_name: &str) -> Markup {
         html! {
             @for (value, text) in self.y.ticks() {
@@ -91,14 +91,14 @@ impl Plot {
         }
     }
 
-    /// The way through points, for a `path`.
+    /// The line through points, for a `path`.
     pub(crate) fn way(&self, points: impl Iterator<Item = (f64, f64)>) -> String {
         let places = points.map(|(x, y)| format!("{} {}", px(self.x.place(x)), px(self.y.place(y))));
         format!("M{}", places.collect::<Vec<_>>().join("L"))
     }
 }
 
-/// A bar of shares that add up to one or less: `(share, class, what to say when pointed at)`.
+/// A bar of shares with a sum of at most one: `(share, class, text under the pointer)`.
 pub(crate) fn share_bar<'a>(parts: impl Iterator<Item = (f64, &'a str, &'a str)>) -> Markup {
     let mut end = 0.0;
     let (mut words, mut placed) = (Vec::new(), Vec::new());
@@ -137,7 +137,7 @@ pub(crate) fn interval(of: Interval, value: f64, (from, to): (f64, f64), class: 
     }
 }
 
-/// The scale of several intervals: from the lowest to the highest end, with a little room.
+/// The range of several intervals: from the lowest to the highest end, with a small margin.
 pub(crate) fn around(intervals: impl Iterator<Item = Interval>) -> Option<(f64, f64)> {
     let ends = intervals.map(|i| (i.low, i.high));
     let (low, high) = ends.reduce(|this, that| (this.0.min(that.0), this.1.max(that.1)))?;
@@ -145,7 +145,7 @@ pub(crate) fn around(intervals: impl Iterator<Item = Interval>) -> Option<(f64, 
     Some((low - room, high + room))
 }
 
-/// A coordinate with as many digits as can be seen: files stay small, and the same everywhere.
+/// A coordinate with only the digits that are visible: files stay small, and are equal on every machine.
 pub(crate) fn px(value: f64) -> String {
     let text = format!("{value:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)

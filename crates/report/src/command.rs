@@ -12,14 +12,14 @@ use crate::{run_report, tensorboard};
 
 /// Write one self-contained HTML file about a run or an experiment
 ///
-/// Reads whatever finished in the directory and writes report.html into it: figures with three tie rules and slices,
-/// learning and reward curves, shares of strategies, calibration, coverage, audit, predictions by name, and where every
-/// file comes from. What is missing is left out with a sentence. The file needs no network and no script. With --ask the
-/// file is a page that answers questions as dsom-predict does (docs/predict.md).
+/// Reads the finished stages in the directory and writes report.html into it: figures with three tie rules and slices,
+/// learning and reward curves, shares of strategies, calibration, coverage, audit, predictions by name, and the origin
+/// of every file. A sentence replaces each missing part. The file needs no network and no script. With --ask the file
+/// is a page that answers questions as dsom-predict does (docs/predict.md).
 #[derive(Args)]
 #[command(group = ArgGroup::new("of").args(["run", "experiment"]))]
 pub struct Arguments {
-    // Not read by clap, to which a variable for runs would contradict --experiment.
+    // clap does not read this variable: it would make DSOM_RUN contradict --experiment.
     /// Directory of a run [env: DSOM_RUN]
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
@@ -28,10 +28,10 @@ pub struct Arguments {
     experiment: Option<PathBuf>,
     #[command(flatten)]
     ask: Ask,
-    /// Where to write the page [default: report.html or ask.html in the directory]
+    /// File to write the page to [default: report.html or ask.html in the directory]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Write the run's curves and figures as TensorBoard event files into DIR as well
+    /// Also write the run's curves and figures as TensorBoard event files into DIR
     #[arg(long, value_name = "DIR", conflicts_with = "experiment")]
     tensorboard: Option<PathBuf>,
     /// Say less (repeatable)
@@ -39,7 +39,7 @@ pub struct Arguments {
     quiet: u8,
 }
 
-/// Runs the program, and gives its exit code.
+/// Runs the program and returns its exit code.
 pub fn main(arguments: Arguments) -> ExitCode {
     program::init_logging(-(arguments.quiet.min(3) as i8));
     program::exit(run(&arguments))

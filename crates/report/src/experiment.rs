@@ -1,4 +1,4 @@
-//! The report of an experiment: its table, its sweeps, what the policies earned and whom they chose, its runs.
+//! The report of an experiment: its table, its sweeps, its runs, and the rewards and choices of its policies.
 
 mod figures;
 
@@ -20,7 +20,7 @@ struct Experiment {
     record: Record,
     values: Vec<Value>,
     students: Vec<Student>,
-    /// The runs, and whether they have reports of their own.
+    /// The runs; true for each that has its own report.
     runs: Vec<(String, bool)>,
 }
 
@@ -77,7 +77,7 @@ impl Experiment {
         parts.join(" · ")
     }
 
-    /// A variant as in the table.
+    /// The label of a variant in the table.
     fn label(&self, variant: &str) -> String {
         let variants = self.record.experiment.variants();
         variants.iter().find(|of| of.name == variant).map_or(variant, |of| of.label()).to_owned()
@@ -194,7 +194,7 @@ fn seeds(experiment: &Experiment) -> Markup {
     scroll(head, rows)
 }
 
-/// The folders of the cells, and every command.
+/// The folders of the cells, and all commands.
 fn runs(experiment: &Experiment) -> Markup {
     let record = &experiment.record;
     let head = html! { tr { th { "run" } th.n { "cells" } th.n { "measured" } th { "report" } } };

@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers in a form for people.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -6,12 +6,12 @@ use serde_json::Value;
 pub(crate) use dsom_import::report::grouped;
 pub(crate) use stage::resources::duration as seconds;
 
-/// A fraction in percent, two digits: `41.23`.
+/// A fraction in percent with two digits: `41.23`.
 pub(crate) fn percent(fraction: f64) -> String {
     format!("{:.2}", 100.0 * fraction)
 }
 
-/// A share in percent with its sign, one digit, never broken: `41.2 %`.
+/// A share in percent with one digit and the percent sign, without a line break: `41.2 %`.
 pub(crate) fn share(fraction: f64) -> String {
     format!("{:.1}\u{a0}%", 100.0 * fraction)
 }
@@ -33,17 +33,17 @@ pub(crate) fn minute(time: &str) -> String {
     time.get(..16).unwrap_or(time).replace('T', " ")
 }
 
-/// `1 triple`, `2 triples`.
+/// A count with its noun: `1 triple`, `2 triples`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     format!("{} {noun}{}", grouped(count), if count == 1 { "" } else { "s" })
 }
 
-/// A count in JSON.
+/// The count in a JSON value; none for any other value.
 pub(crate) fn count(value: &Value) -> Option<usize> {
     usize::deserialize(value).ok()
 }
 
-/// A text that may be missing.
+/// The text, or a dash if it is missing.
 pub(crate) fn or_dash(text: Option<String>) -> String {
     text.unwrap_or_else(|| "–".to_owned())
 }

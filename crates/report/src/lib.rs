@@ -1,9 +1,9 @@
-//! Reports: one HTML file about a run or an experiment, a page that answers, and TensorBoard event files.
+//! Reports: one HTML file about a run or an experiment, a page that answers questions, and TensorBoard event files.
 //!
-//! A report reads what stages wrote and computes nothing that another run would need, so it is no stage: it has no
-//! folder and is written anew each time, the same bytes from the same files. The page holds its style sheet and draws
-//! its charts as SVG; it has no script (the page that answers alone has one), and asks the network for
-//! nothing. Names come from datasets, so every text is escaped by the template ([`maud`]) on its way into the page.
+//! A report reads the stages' files and computes nothing that another run needs, so it is not a stage: it has no folder
+//! and is written again each time, with the same bytes from the same files. The page contains its style sheet, draws
+//! its charts as SVG, has no script (except the page that answers questions) and requests nothing from the network.
+//! Names come from datasets, so the template ([`maud`]) escapes every text on its way into the page.
 
 mod ask;
 mod chart;
@@ -23,15 +23,15 @@ use std::path::Path;
 
 use run::RunData;
 
-/// Number of times that test queries are drawn anew for an interval, the seed, and the share that it covers.
+/// The number of resamples of the test queries for an interval, their seed, and the share that the interval covers.
 const RESAMPLES: usize = 1000;
 const SEED: u64 = 0;
 const LEVEL: f64 = 0.95;
 
-/// A run with what is computed once for several sections.
+/// A run, with the values that several sections use.
 struct Report {
     data: RunData,
-    /// Interval of every model's MRR on the split that is shown, in percent.
+    /// The interval of every model's MRR on the split that is shown, in percent.
     intervals: BTreeMap<String, Interval>,
 }
 

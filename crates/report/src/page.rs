@@ -4,14 +4,14 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use stage::manifest::version;
 
 const STYLE: &str = include_str!("style.css");
-/// The policy that a browser holds a page to: nothing beyond its own file.
+/// The content policy that a browser enforces for a page: nothing outside its own file.
 const ALONE: &str =
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:";
 
-/// A part of a report: its anchor, its heading, which is also in the contents, and what it says.
+/// A part of a report: its anchor, its heading, which the contents repeat, and its body.
 pub(crate) type Section = (&'static str, &'static str, Markup);
 
-/// The whole file. `kind` says what it is about, `lead` stands below the heading.
+/// The whole file. `kind` names its subject, `lead` stands below the heading.
 pub(crate) fn page(kind: &str, heading: &str, lead: &str, sections: &[Section]) -> String {
     let body = html! {
         div.frame {
@@ -29,7 +29,7 @@ pub(crate) fn page(kind: &str, heading: &str, lead: &str, sections: &[Section]) 
     document(&format!("{heading} · {kind}"), "", &body)
 }
 
-/// The file around a body, with the style sheet and a `style` that goes beyond it.
+/// The file around a body, with the style sheet and an additional `style`.
 pub(crate) fn document(title: &str, style: &str, body: &Markup) -> String {
     let page = html! {
         (DOCTYPE)
@@ -40,7 +40,7 @@ pub(crate) fn document(title: &str, style: &str, body: &Markup) -> String {
                 meta name="color-scheme" content="light dark";
                 meta http-equiv="Content-Security-Policy" content=(ALONE);
                 title { (title) }
-                // The page asks for nothing, not even an icon.
+                // The page requests nothing, not even an icon.
                 link rel="icon" href="data:,";
                 style { (PreEscaped(STYLE)) (PreEscaped(style)) }
             }
@@ -50,12 +50,12 @@ pub(crate) fn document(title: &str, style: &str, body: &Markup) -> String {
     page.into_string()
 }
 
-/// A sentence in place of what is not there.
+/// A sentence in place of missing data.
 pub(crate) fn absent(sentence: &str) -> Markup {
     html! { p.absent { (sentence) } }
 }
 
-/// A table that scrolls where it is wider than the page.
+/// A table that scrolls if it is wider than the page.
 pub(crate) fn scroll(head: Markup, rows: Markup) -> Markup {
     html! { div.scroll tabindex="0" { table { thead { (head) } tbody { (rows) } } } }
 }

@@ -30,11 +30,11 @@ const PROGRAMS: [&str; 7] = [
 ];
 
 pub(crate) struct Stage {
-    /// Its folder, relative to the run.
+    /// The stage's folder, relative to the run.
     pub(crate) folder: String,
     path: PathBuf,
     pub(crate) manifest: Manifest,
-    /// The reason why its inputs are no longer there or its outputs no longer whole, if so.
+    /// The reason why the stage is stale, if its inputs are missing or its outputs are no longer complete.
     pub(crate) stale: Option<String>,
 }
 
@@ -56,7 +56,7 @@ impl Stage {
     }
 }
 
-/// Everything a report tells of. What a run lacks is empty.
+/// All data of a report. Data that the run lacks are empty.
 pub(crate) struct RunData {
     /// The directory's name.
     pub(crate) name: String,
@@ -71,7 +71,7 @@ pub(crate) struct RunData {
 }
 
 impl RunData {
-    /// Reads the run in `root`; a graph is the least it must have.
+    /// Reads the run in `root`, which must have at least a graph.
     pub(crate) fn read(root: &Path) -> Result<RunData> {
         let run = Run::new(root);
         if !root.is_dir() {
@@ -85,7 +85,7 @@ impl RunData {
             histories.extend(History::read(stage)?);
             choices.extend(Choices::read(stage)?);
         }
-        // The last part of the path, also of `.`.
+        // The last part of the path; the path may be `.`.
         let full = root.canonicalize().unwrap_or_else(|_| root.to_owned());
         let audit = run.graph().join(audit::FILE);
         Ok(RunData {
@@ -101,7 +101,7 @@ impl RunData {
         })
     }
 
-    /// The dataset's name, as its import has it.
+    /// The dataset's name from its import.
     pub(crate) fn dataset(&self) -> &str {
         self.stages.iter().find_map(|stage| stage.manifest.summary["name"].as_str()).unwrap_or(&self.name)
     }
@@ -110,18 +110,18 @@ impl RunData {
         self.stages.iter().filter(move |stage| stage.manifest.program == program)
     }
 
-    /// The split that results are shown of: test, or the last one that was evaluated.
+    /// The split that results are shown for: test, or the last evaluated split.
     pub(crate) fn shown(&self) -> Option<Split> {
         let splits = self.splits();
         splits.clone().find(|split| *split == Split::Test).or(splits.last())
     }
 
-    /// The splits that were evaluated, the same for all models.
+    /// The evaluated splits, which are the same for all models.
     pub(crate) fn splits(&self) -> impl Iterator<Item = Split> + Clone {
         self.models.first().into_iter().flat_map(|(_, splits)| splits).map(|(split, _)| *split)
     }
 
-    /// The models that have figures on a split, with these.
+    /// The models that have figures on a split, with their figures.
     pub(crate) fn figures_on(&self, split: Split) -> Vec<(&str, &SplitMetrics)> {
         let all = self.models.iter().flat_map(|(model, splits)| splits.iter().map(move |of| (model, of)));
         let on_split = all.filter(|(_, (of, _))| *of == split);
@@ -132,7 +132,7 @@ impl RunData {
         self.ranks.iter().filter(move |table| table.split == split)
     }
 
-    /// The class of a model's colour, the same in every chart: students, teachers in their order, the average.
+    /// The class of a model's colour in every chart: of a student, of a teacher by its order, or of the average.
     pub(crate) fn class(&self, model: &str) -> &'static str {
         for (program, colours) in [("dsom-distill", &[0, 4, 5][..]), ("dsom-teachers", &TEACHERS)] {
             if let Some(i) = self.of_program(program).position(|stage| stage.name() == model) {
@@ -143,13 +143,13 @@ impl RunData {
     }
 }
 
-/// The content of a file of the evaluation; nothing if that has not finished.
+/// The content of a file of the evaluation; empty if the evaluation has not finished.
 fn evaluated<T: Default>(stages: &[Stage], name: &str, read: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let evaluation = stages.iter().find(|stage| stage.manifest.program == "dsom-evaluate");
     evaluation.and_then(|stage| stage.file(name)).map_or(Ok(T::default()), |path| read(&path))
 }
 
-/// The finished stages of a run: folders with a manifest in the run or one below.
+/// The finished stages of a run: folders with a manifest, directly in the run or one level below.
 fn stages(run: &Run) -> Result<Vec<Stage>> {
     let mut stages = Vec::new();
     for folder in folders(run.root())? {
@@ -177,7 +177,7 @@ fn folders(parent: &Path) -> Result<Vec<PathBuf>> {
     paths.filter(|path| path.as_ref().map_or(true, |path| path.is_dir())).collect()
 }
 
-/// A policy's probabilities of every strategy, for every training query: a student's `strategies.parquet`.
+/// The probabilities of every strategy for every training query, from a student's `strategies.parquet`.
 pub(crate) struct Choices {
     pub(crate) student: String,
     /// The strategies, in the file's order; the last one is all teachers.
@@ -187,14 +187,14 @@ pub(crate) struct Choices {
 
 pub(crate) struct Asked {
     pub(crate) head: String,
-    /// The relation's name; an inverse's ends in `⁻¹`.
+    /// The relation's name; the name of an inverse ends in `⁻¹`.
     pub(crate) relation: String,
-    /// Number of training triples that ask it.
+    /// The number of training triples that ask the query.
     triples: f64,
     pub(crate) probabilities: Vec<f64>,
 }
 
-/// The share of each strategy among some training triples, and the number of these.
+/// The share of each strategy among some training triples, and the number of these triples.
 pub(crate) type Shares = (Vec<f64>, f64);
 
 impl Choices {
@@ -222,7 +222,7 @@ impl Choices {
         Ok((!strategies.is_empty()).then_some(Choices { student, strategies, queries }))
     }
 
-    /// The expected shares among the training triples that ask some queries.
+    /// The expected shares of strategies among the training triples that ask some queries.
     pub(crate) fn shares<'a>(&self, queries: impl IntoIterator<Item = &'a Asked>) -> Shares {
         let (mut shares, mut triples) = (vec![0.0; self.strategies.len()], 0.0);
         for asked in queries {
@@ -234,25 +234,25 @@ impl Choices {
     }
 }
 
-/// A model's history, epoch by epoch: its `events.jsonl`.
+/// A model's history by epoch, from its `events.jsonl`.
 pub(crate) struct History {
     pub(crate) model: String,
     /// The time at which its stage finished.
     pub(crate) finished: String,
-    /// The epoch whose model was kept.
+    /// The number of the epoch whose model was kept.
     pub(crate) best_epoch: Option<f64>,
     pub(crate) epochs: Vec<Epoch>,
 }
 
 /// One line of the log.
 pub(crate) struct Epoch {
-    /// Its number, from 1.
+    /// The number of the epoch, from 1.
     pub(crate) number: f64,
     figures: Map<String, Value>,
 }
 
 impl History {
-    /// The log of a stage's model, if the stage keeps one.
+    /// The log of a stage's model, if the stage has one.
     pub(crate) fn read(stage: &Stage) -> Result<Option<History>> {
         let Some(path) = stage.file("events.jsonl") else { return Ok(None) };
         let mut epochs = Vec::new();

@@ -1,4 +1,4 @@
-//! The sections of a run's report, each a function from the run to what it says. What a run lacks is a sentence.
+//! The sections of a run's report: each function turns the run into one section. A sentence replaces missing data.
 
 pub(crate) mod calibration;
 pub(crate) mod data;
@@ -7,5 +7,5 @@ pub(crate) mod results;
 pub(crate) mod strategies;
 pub(crate) mod summary;
 
-/// The sentence that stands where there is no evaluation.
+/// The sentence in place of a missing evaluation.
 const UNEVALUATED: &str = "Not evaluated yet: dsom-evaluate has not finished in this run.";

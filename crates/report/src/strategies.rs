@@ -2,25 +2,25 @@
 
 use crate::chart::{Named, series};
 
-/// Colours of the teachers in their order, wherever one is drawn.
+/// The colours of the teachers, in their order, in every chart.
 pub(crate) const TEACHERS: [usize; 4] = [1, 2, 3, 6];
-/// Colours of strategies of several teachers.
+/// The colours of strategies with several teachers.
 const MIXED: [usize; 4] = [5, 6, 4, 0];
-/// The colour of all teachers together, as of their average.
+/// The colour of all teachers together, as for their average.
 pub(crate) const ALL: usize = 7;
-/// The most strategies that are told apart; of more, the rarest are one.
+/// The largest number of strategies that a chart distinguishes; the rarest others form one group.
 const MOST: usize = 8;
 
-/// The strategies that are told apart.
+/// The strategies that a chart distinguishes.
 pub(crate) struct Shown {
-    /// Their names for people and the classes of their colours.
+    /// The names for people and the colour classes of the strategies.
     pub(crate) names: Vec<Named>,
-    /// For each strategy, its position in `names`.
+    /// The position in `names` for each strategy.
     places: Vec<usize>,
 }
 
 impl Shown {
-    /// Chooses among `strategies`, which stand in the order of their numbers; the rarest have the least `weights`.
+    /// Chooses among `strategies`, which are in the order of their numbers; the rarest have the smallest `weights`.
     pub(crate) fn of(strategies: &[String], weights: &[f64]) -> Shown {
         let mut order: Vec<usize> = (0..strategies.len()).collect();
         if strategies.len() > MOST {
@@ -30,7 +30,7 @@ impl Shown {
         }
         let (mut names, mut places, mut mixed) = (Vec::new(), vec![order.len(); strategies.len()], 0);
         for (place, &strategy) in order.iter().enumerate() {
-            // From 1 on, a strategy's number has the bits of its teachers.
+            // Counted from 1, a strategy's number has the bits of its teachers.
             let number = strategy + 1;
             let last = number == strategies.len();
             let colour = if number.is_power_of_two() {
@@ -57,7 +57,7 @@ impl Shown {
     }
 }
 
-/// `structural+textual` as `structural + textual`.
+/// A name for people: `structural+textual` becomes `structural + textual`.
 pub(crate) fn readable(strategy: &str, all: bool) -> String {
     if all && strategy.contains('+') { "all teachers".to_owned() } else { strategy.replace('+', " + ") }
 }

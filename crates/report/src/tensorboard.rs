@@ -1,12 +1,12 @@
 //! TensorBoard event files of a run: each model's curves, and its figures on the test split.
 //!
-//! A file is a sequence of records: length (u64), its checksum, the bytes of an `Event`, their checksum; numbers are
-//! little-endian and checksums are CRC-32C, rotated and shifted so that a checksum of a checksum is none. An `Event` is a
-//! message of Protocol Buffers with a time, a step, and a summary of named numbers. That is the whole of what is
-//! written here, so it is written by hand: <https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details>
-//! and `tensorflow/core/util/event.proto`. The library for it brings a compiler of such messages along.
+//! A file is a sequence of records: length (u64), its checksum, the bytes of an `Event`, their checksum. Numbers are
+//! little-endian. Checksums are CRC-32C, rotated and shifted so that a checksum of a checksum is none. An `Event` is a
+//! Protocol Buffers message with a time, a step, and a summary of named numbers. No more is needed, so this module uses
+//! no library, which would bring a compiler of messages along. See `tensorflow/core/util/event.proto` and
+//! <https://www.tensorflow.org/tutorials/load_data/tfrecord#tfrecords_format_details>.
 //!
-//! Times are the stages' own, spread over the epochs as these took, so that the same run gives the same bytes.
+//! Times are the stages' own, spread over their epochs, so that the same run gives the same bytes.
 
 use serde_json::Value;
 use stage::files::write_bytes;
@@ -15,7 +15,7 @@ use std::path::Path;
 
 use crate::run::{History, RunData};
 
-/// Writes the curves of every model of the run in `root` to a folder of its own in `into`; returns how many.
+/// Writes the curves of every model of the run in `root` to its own folder in `into`; returns the number of models.
 pub(crate) fn write(root: &Path, into: &Path) -> Result<usize> {
     let data = RunData::read(root)?;
     for history in &data.histories {
@@ -54,7 +54,7 @@ fn file_of(data: &RunData, history: &History) -> Vec<u8> {
     file
 }
 
-/// The model's figures by split, as of the epoch that was kept.
+/// The model's figures by split, at the epoch that was kept.
 fn figures(data: &RunData, model: &str) -> Vec<(String, f64)> {
     let mut figures = Vec::new();
     for (split, metrics) in data.models.iter().filter(|(name, _)| name == model).flat_map(|(_, of)| of) {
@@ -66,12 +66,12 @@ fn figures(data: &RunData, model: &str) -> Vec<(String, f64)> {
     figures
 }
 
-/// Seconds since 1970 of an RFC 3339 time; 0 if it is none.
+/// The seconds since 1970 of an RFC 3339 time; 0 for any other text.
 fn unix_seconds(time: &str) -> f64 {
     chrono::DateTime::parse_from_rfc3339(time).map_or(0.0, |time| time.timestamp_millis() as f64 / 1e3)
 }
 
-/// The bytes of a `tensorflow.Event`: named numbers, or in the first event of a file the format.
+/// The bytes of a `tensorflow.Event` with named numbers; the first event of a file has the format instead.
 fn event(time: f64, step: f64, values: Option<&[(String, f64)]>) -> Vec<u8> {
     let mut message = Vec::new();
     key(&mut message, 1, FIXED_64);
@@ -110,7 +110,7 @@ fn field(into: &mut Vec<u8>, number: u64, bytes: &[u8]) {
     into.extend(bytes);
 }
 
-/// Seven bits at a time, the lowest first.
+/// Writes a number in groups of seven bits, lowest first.
 fn varint(into: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         into.push(value as u8 | 0x80);
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_first_record_is_as_tensorboard_writes_it() {
-        // As tensorboard.summary.writer.record_writer.RecordWriter wrote Event(wall_time=1.5, file_version="brain.Event:2").
+        // RecordWriter of tensorboard.summary.writer wrote Event(wall_time=1.5, file_version="brain.Event:2").
         let event = event(1.5, 0.0, None);
         assert_eq!(event, b"\x09\0\0\0\0\0\0\xf8\x3f\x10\0\x1a\x0dbrain.Event:2");
         let file = record(&event);

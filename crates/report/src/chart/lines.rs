@@ -1,4 +1,4 @@
-//! Lines over numbers: learning curves, rewards, sweeps; and shares of a whole over epochs.
+//! Lines over numbers: learning curves, rewards and sweeps; and shares of a whole over epochs.
 
 use maud::{Markup, html};
 
@@ -9,30 +9,30 @@ use crate::format::short;
 pub(crate) struct Line {
     pub(crate) name: String,
     pub(crate) class: &'static str,
-    /// Its points, ascending in x.
+    /// The line's points, in ascending order of x.
     pub(crate) points: Vec<(f64, f64)>,
-    /// The lower and upper end of each point's interval; empty if it has none.
+    /// The lower and upper end of each point's interval; empty if there are no intervals.
     pub(crate) band: Vec<(f64, f64)>,
     /// The number of the point to mark, such as the best epoch.
     pub(crate) marked: Option<usize>,
-    /// True if every point gets a dot: for a few measured values, not for a curve.
+    /// True if every point gets a dot: for few measured values, not for a curve.
     pub(crate) dots: bool,
 }
 
 #[derive(Default)]
 pub(crate) struct LineChart<'a> {
-    /// Unique in the page.
+    /// The figure's id, unique in the page.
     pub(crate) id: &'a str,
     pub(crate) title: &'a str,
-    /// A sentence that says how to read it.
+    /// A sentence that explains how to read the chart.
     pub(crate) note: &'a str,
-    /// Names of the axes.
+    /// The names of the axes.
     pub(crate) x: &'a str,
     pub(crate) y: &'a str,
     pub(crate) logarithmic: bool,
     /// True if the vertical axis begins at zero.
     pub(crate) from_zero: bool,
-    /// True if marked points have their number beside them.
+    /// True if marked points show their numbers.
     pub(crate) labelled: bool,
     pub(crate) lines: Vec<Line>,
 }

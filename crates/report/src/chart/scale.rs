@@ -1,8 +1,8 @@
-//! Axes: values become places, with round ticks.
+//! Axes: they turn values into places, with round ticks.
 
 use std::iter::successors;
 
-/// Maps values onto a stretch of the drawing, evenly or by their logarithm.
+/// A map from values to a stretch of the drawing, linear or logarithmic.
 #[derive(Clone, Copy)]
 pub(crate) struct Scale {
     from: f64,
@@ -12,19 +12,19 @@ pub(crate) struct Scale {
     logarithmic: bool,
 }
 
-/// About how many ticks an axis has.
+/// The approximate number of ticks of an axis.
 const TICKS: f64 = 4.0;
 
 impl Scale {
-    /// Makes an axis from one value to another; equal ones are moved apart.
+    /// Makes an axis from one value to another; equal values are moved apart.
     pub(crate) fn exact(from: f64, to: f64) -> Scale {
         let to = if to > from { to } else { from + 1.0 };
         Scale { from, to, start: 0.0, end: 1.0, logarithmic: false }
     }
 
-    /// Makes an axis that reaches to the next round values, so that ticks stand at both ends.
+    /// Makes an axis that ends at the next round values, so that both ends have ticks.
     pub(crate) fn round(from: f64, to: f64) -> Scale {
-        // A wider range may have a wider step, whose ticks stand elsewhere.
+        // A wider range may have a wider step, which moves the ticks.
         (0..3).fold(Scale::exact(from, to), |Scale { from, to, .. }, _| {
             let step = step((to - from) / TICKS);
             let (first, last) = ((from / step + 1e-9).floor(), (to / step - 1e-9).ceil());
@@ -37,7 +37,7 @@ impl Scale {
         Scale { logarithmic: self.from > 0.0, ..self }
     }
 
-    /// Maps onto places from `start` to `end`, which may lie before it.
+    /// Maps onto places from `start` to `end`; `end` may be smaller.
     pub(crate) fn onto(self, start: f64, end: f64) -> Scale {
         Scale { start, end, ..self }
     }
@@ -51,8 +51,8 @@ impl Scale {
         self.start + share * (self.end - self.start)
     }
 
-    /// Round values in range with their texts; by logarithms doubled from tick to tick where the range is short, ten times
-    /// where it is long.
+    /// The round values in range, with their texts. On a logarithmic axis, each tick is twice the one before if the
+    /// range is short, and ten times if it is long.
     pub(crate) fn ticks(&self) -> Vec<(f64, String)> {
         if self.logarithmic {
             let base: f64 = if self.to / self.from < 100.0 { 2.0 } else { 10.0 };
@@ -62,19 +62,19 @@ impl Scale {
         let step = step((self.to - self.from) / TICKS);
         let digits = digits(step);
         let values = whole(self.from / step, self.to / step).map(|i| i * step);
-        // Zero has neither digits nor a sign.
+        // Zero has no digits after the point and no sign.
         let texts = values.map(|x| (x, if x == 0.0 { "0".to_owned() } else { format!("{x:.digits$}") }));
         texts.collect()
     }
 }
 
-/// The whole numbers between two, which rounding may have moved a little. Between two so large that one more is no other
-/// there would be no end.
+/// The whole numbers between two values that rounding may have changed a little. The count is limited, because for very
+/// large values one more is the same number and the sequence never ends.
 fn whole(from: f64, to: f64) -> impl Iterator<Item = f64> {
     successors(Some((from - 1e-9).ceil()), |i| Some(i + 1.0)).take_while(move |i| *i <= to + 1e-9).take(100)
 }
 
-/// Number of digits after the point that a multiple of `step` needs.
+/// The number of digits after the point that a multiple of `step` needs.
 fn digits(step: f64) -> usize {
     let mut scaled = successors(Some(step), |scaled| Some(10.0 * scaled)).take(12);
     scaled.position(|scaled| (scaled - scaled.round()).abs() < 1e-6 * scaled).unwrap_or(12)
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!([0.0, 2.5, 10.0].map(|value| scale.place(value)), [100.0, 75.0, 0.0]);
         let scale = Scale::exact(1.0, 100.0).logarithmic().onto(0.0, 2.0);
         assert!((scale.place(10.0) - 1.0).abs() < 1e-12);
-        // A single value is no trap.
+        // A range of a single value works.
         let scale = Scale::round(5.0, 5.0);
         assert!(scale.place(5.0).is_finite() && !scale.ticks().is_empty());
     }

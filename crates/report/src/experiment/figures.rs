@@ -13,7 +13,7 @@ use crate::run::{Choices, Shares};
 use crate::sections::strategies::{bars, student};
 use crate::strategies::Shown;
 
-/// The most lines of a chart of rewards.
+/// The largest number of lines in a chart of rewards.
 const LINES: usize = 8;
 
 pub(super) fn sweeps(experiment: &Experiment) -> Markup {
@@ -50,7 +50,7 @@ fn sweep_chart(sweep: &Sweep, dataset: &OfDataset, metric: Metric) -> Markup {
     chart.render()
 }
 
-/// A curve without a name: a model's figures by the values of a sweep.
+/// A line without a name: a model's figures at the values of a sweep.
 fn sweep_line(sweep: &Sweep, dataset: &OfDataset, metric: Metric, model: &str) -> Line {
     let placed = dataset.rows.iter().filter_map(|row| Some((row.place.as_ref()?, row)));
     let swept = placed.filter(|(place, _)| place.sweep == sweep.name && place.model == model);
@@ -77,7 +77,7 @@ fn with_policy<'a>(experiment: &'a Experiment, dataset: &str) -> Vec<WithPolicy<
     with_choices.filter(|(_, choices)| choices.strategies.len() > 1).collect()
 }
 
-/// Reward curves of all variants with a policy, a chart for each dataset.
+/// The reward curves of all variants with a policy, one chart for each dataset.
 pub(super) fn rewards(experiment: &Experiment) -> Markup {
     let mut charts = Vec::new();
     for dataset in &experiment.record.experiment.dataset {
@@ -103,7 +103,7 @@ pub(super) fn rewards(experiment: &Experiment) -> Markup {
     }
 }
 
-/// Strategies that the policies choose: all variants side by side, then the first one's by relation and entity.
+/// The strategies that the policies choose: all variants side by side, then the first one's by relation and entity.
 pub(super) fn strategies(experiment: &Experiment) -> Markup {
     let datasets = experiment.record.experiment.dataset.iter();
     let of = datasets.map(|dataset| (dataset.title(), with_policy(experiment, &dataset.name)));
@@ -121,7 +121,7 @@ pub(super) fn strategies(experiment: &Experiment) -> Markup {
     }
 }
 
-/// A bar for each student, below a legend wherever the strategies are others than before.
+/// A bar for each student; a new legend begins wherever the strategies change.
 fn side_by_side(experiment: &Experiment, students: &[WithPolicy]) -> Markup {
     html! { @for alike in students.chunk_by(|(_, this), (_, that)| this.strategies == that.strategies) {
         @let rows = alike.iter().map(|(student, choices)| (experiment.label(&student.cell.variant), choices.shares(&choices.queries)));

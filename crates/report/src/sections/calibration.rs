@@ -1,4 +1,4 @@
-//! Calibration: models are as sure as they are right, or not.
+//! Calibration: a comparison of the models' confidence with their share of right answers.
 
 use dsom_evaluate::table::RankTable;
 use maud::{Markup, html};
@@ -9,12 +9,12 @@ use crate::chart::{Plot, Scale, TOP, figure, px};
 use crate::format::share;
 use crate::page::{absent, table};
 
-/// Number of bins of confidence, of equal width.
+/// The number of bins of confidence, of equal width.
 const BINS: usize = 10;
-/// Height of the drawing's top, where the number of answers of each bin is shown.
+/// The height of the strip at the top of the drawing, which shows the number of answers in each bin.
 const STRIP: f64 = 26.0;
 
-/// Some answers: their number, their mean confidence, and the share of them that is right.
+/// Some answers: their number, their mean confidence, and their share of right answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Bin {
     count: f64,
@@ -22,21 +22,21 @@ pub(super) struct Bin {
     pub(super) right: f64,
 }
 
-/// A model's answers, all of them and by confidence.
+/// A model's answers, all together and in bins of confidence.
 pub(super) struct Calibration {
     pub(super) all: Bin,
     bins: [Bin; BINS],
 }
 
 impl Calibration {
-    /// Reads a model's answers; nothing if the evaluation did not write down how sure it was.
+    /// Reads a model's answers; none if the evaluation did not record confidences.
     pub(super) fn of(table: &RankTable) -> Option<Calibration> {
         let confidences = table.confidences.iter().map(|confidence| f64::from(*confidence));
         let calibration = Calibration::new(confidences.zip(table.hits_at_first()));
         (calibration.all.count > 0.0).then_some(calibration)
     }
 
-    /// Sorts answers into bins by confidence; each comes with how right it is, 1 or 0 or a share.
+    /// Sorts answers into bins by confidence; each has a confidence and a correctness, which is 1, 0 or a share.
     fn new(answers: impl Iterator<Item = (f64, f64)>) -> Calibration {
         let (mut all, mut bins) = (Bin::default(), [Bin::default(); BINS]);
         for (confidence, right) in answers {
@@ -54,14 +54,14 @@ impl Calibration {
         Calibration { all, bins }
     }
 
-    /// The expected calibration error: the mean distance of right and confidence over all answers.
+    /// The expected calibration error: the mean distance between correctness and confidence over all answers.
     pub(super) fn error(&self) -> f64 {
         let apart = self.bins.iter().map(|bin| bin.count * (bin.right - bin.confidence).abs());
         apart.sum::<f64>() / self.all.count.max(1.0)
     }
 
-    /// The reliability diagram (Guo et al., 2017): a bar up to each bin's share of right answers, the line of a model that
-    /// knows how sure to be, and on top the share of answers in each bin.
+    /// The reliability diagram (Guo et al., 2017): a bar up to each bin's share of right answers, the line of a
+    /// perfectly calibrated model, and at the top the share of answers in each bin.
     fn diagram(&self, id: &str, title: &str, class: &str) -> Markup {
         let plot = Plot::below(TOP + STRIP, Scale::exact(0.0, 100.0), Scale::exact(0.0, 100.0));
         let [left, right] = [0.0, 100.0].map(|confidence| plot.x.place(confidence));

@@ -1,4 +1,4 @@
-//! Origins of a run: the part of the graph that each modality knows, the graph's audit, the origin of every file.
+//! Origins of a run: each modality's coverage of the graph, the graph's audit, and the origin of every file.
 
 use dsom_import::report::{FINDINGS, SOURCES, finding_rows, source_rows};
 use maud::{Markup, html};
@@ -11,7 +11,7 @@ use crate::format::{count, counted, grouped, minute, or_dash, seconds, share};
 use crate::page::{absent, scroll, table};
 use crate::run::Stage;
 
-/// The most files of one stage that are listed.
+/// The largest number of files listed for one stage.
 const LISTED: usize = 40;
 
 pub(crate) fn coverage(report: &Report) -> Markup {
@@ -57,13 +57,13 @@ fn modalities(report: &Report, features: &[&Stage]) -> Markup {
     scroll(head, rows)
 }
 
-/// Number of entities that the teacher of a modality was not shown (`teachers.missing_rate`).
+/// The number of entities hidden from the teacher of a modality (`teachers.missing_rate`).
 fn hidden(report: &Report, modality: &str) -> String {
     let teacher = report.data.of_program("dsom-teachers").find(|stage| stage.name() == modality);
     or_dash(teacher.map(|stage| grouped(count(&stage.manifest.summary["hidden"]).unwrap_or_default())))
 }
 
-/// The images of a modality: numbers, sizes, faults.
+/// The images of a modality: their numbers, sizes and faults.
 fn images(stage: &Stage) -> Markup {
     let summary = &stage.manifest.summary;
     let Some(read) = count(&summary["images_read"]) else { return html! {} };

@@ -12,7 +12,7 @@ use crate::strategies::Shown;
 
 const MRR: &str = "valid_mrr";
 
-/// Curves of models that have a figure: what it is called in the log, its title, how to read it.
+/// The figures that get curves of models: the name in the log, the title, and a reading aid.
 const CURVES: [(&str, &str, &str); 6] = [
     (MRR, "Validation MRR", "in percent, filtered by train and valid"),
     ("loss", "Training loss", "a training triple's mean; a student's has its distillation term"),

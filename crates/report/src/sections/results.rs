@@ -1,5 +1,5 @@
-//! Every model's figures: with intervals, by direction, under the three tie rules, for every k, and on parts of the split;
-//! and predictions by name.
+//! The figures of every model: with intervals, by direction, under the three tie rules, for every k, and on parts of
+//! the split; and predictions by name.
 
 use dsom_evaluate::examples::{Answer, Example, Prediction};
 use dsom_evaluate::metrics::{Figures, Slice, Slices};
@@ -17,9 +17,9 @@ use crate::page::{absent, scroll};
 
 /// The largest k of the curve of Hits@k.
 const LARGEST_K: f64 = 1000.0;
-/// Relations that are shown at once; the others on demand.
+/// The number of relations shown at once; the others appear on demand.
 const SHOWN: usize = 15;
-/// Answers that are named with their ranks.
+/// The number of answers that are named with their ranks.
 const NAMED: usize = 5;
 
 pub(crate) fn body(report: &Report) -> Markup {
@@ -44,7 +44,7 @@ fn models(report: &Report, split: Split, with_intervals: bool) -> Markup {
     let rows = report.data.figures_on(split).into_iter().map(|(model, of)| {
         let Figures { mrr, mr, hits_at_1, hits_at_3, hits_at_10 } = of.both.realistic;
         let [heads, tails] = [&of.head, &of.tail].map(|of| of.realistic.mrr);
-        // The more the better, so the mean rank is negative.
+        // Larger values are better here, so the mean rank is negative.
         (model, [mrr, hits_at_1, hits_at_3, hits_at_10, -mr, heads, tails])
     });
     let rows: Vec<(&str, [f64; 7])> = rows.collect();
@@ -121,7 +121,7 @@ fn ties(report: &Report, split: Split) -> Markup {
 
 type OfSlices = fn(&Slices) -> &BTreeMap<String, Slice>;
 
-/// Parts of the split: relation types, entities never trained on, single relations.
+/// The parts of the split: relation types, entities without training triples, single relations.
 pub(crate) fn slices(report: &Report) -> Markup {
     let Some(split) = report.data.shown() else { return absent(UNEVALUATED) };
     let tables: [(&str, &str, OfSlices); 4] = [

@@ -1,6 +1,6 @@
-//! Choices of policies: overall, by relation, by entity, with examples by name. And other choices of
-//! teachers, as the `stage.json` of students and ensembles have them: useful teachers, the scales of MulDE's Senior, and the
-//! weights and policies of ensembles.
+//! Choices of policies: overall, by relation and by entity, with examples by name. Also other choices of teachers, from
+//! the `stage.json` of students and ensembles: useful teachers, the scales of MulDE's Senior, and the weights and
+//! policies of ensembles.
 
 use maud::{Markup, html};
 use serde_json::Value;
@@ -13,18 +13,18 @@ use crate::page::{absent, scroll, table};
 use crate::run::{Asked, Choices, Shares};
 use crate::strategies::{Shown, favourite, readable};
 
-/// Rows of a table that are shown at once, and on demand: a large graph has more entities than anybody reads.
+/// The numbers of rows shown at once and on demand: a large graph has more entities than a person reads.
 const SHOWN: usize = 16;
 const MORE: usize = 160;
 const NAMED: usize = 5;
 
-/// A field of the summaries of a program's stages, with a table of its own.
+/// A field in the summaries of a program's stages; it gets its own table.
 struct Part {
     program: &'static str,
     name: &'static str,
     title: &'static str,
     text: &'static str,
-    /// Columns of the table, the model's name before them.
+    /// The columns of the table, after the model's name.
     columns: &'static str,
     cells: fn(&Value) -> Vec<String>,
 }
@@ -96,7 +96,7 @@ fn cell(value: &Value) -> String {
     or_dash(number.or(value.as_str().map(str::to_owned)))
 }
 
-/// A number of each teacher's, with so many digits.
+/// The number of each teacher, with `digits` digits.
 fn by_teacher(value: &Value, digits: usize) -> String {
     let teachers = value.as_object().into_iter().flatten();
     let numbers = teachers.map(|(teacher, x)| format!("{teacher} {:.digits$}", x.as_f64().unwrap_or(0.0)));
@@ -139,7 +139,7 @@ pub(crate) fn student(choices: &Choices) -> Markup {
     }
 }
 
-/// Shares by some text of a query, the most frequent first.
+/// The shares for each text `of(query)` of the queries, the most frequent text first.
 fn grouped_bars(choices: &Choices, shown: &Shown, what: &str, of: fn(&Asked) -> &String) -> Markup {
     let mut groups: BTreeMap<&String, Vec<&Asked>> = BTreeMap::new();
     for asked in &choices.queries {
@@ -162,7 +162,7 @@ fn grouped_bars(choices: &Choices, shown: &Shown, what: &str, of: fn(&Asked) -> 
     }
 }
 
-/// A table with a bar for each row: its name, shares by strategy, and how many triples it stands for.
+/// A table with a bar for each row: its name, its shares by strategy, and its number of triples.
 pub(crate) fn bars(shown: &Shown, what: &str, rows: &[(String, Shares)]) -> Markup {
     let head = html! { tr { th { (what) } th { "strategies" } th { "favourite" } th.n { "triples" } } };
     let rows = html! { @for (name, (shares, triples)) in rows {

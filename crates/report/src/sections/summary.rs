@@ -13,7 +13,7 @@ use crate::page::absent;
 use crate::run::Choices;
 use crate::strategies::{favourite, readable};
 
-/// One line below the heading: which run, of what, from when.
+/// The line below the heading: the run, its dataset and its date.
 pub(crate) fn lead(report: &Report) -> String {
     let data = &report.data;
     let mut parts = vec![
