@@ -1,4 +1,4 @@
-//! Runs the real programs on the embedded dataset, small enough to take seconds; and what tests of several crates need.
+//! Runs the real programs on the small embedded dataset, which takes seconds; and helps the tests of several crates.
 
 pub mod readers;
 
@@ -26,7 +26,7 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// A program of this workspace such as `dsom-import`, never older than its sources.
+/// A program of this workspace such as `dsom-import`, built from the present sources.
 pub fn program(name: &str) -> Command {
     static FOLDER: LazyLock<PathBuf> = LazyLock::new(build);
     let mut command = Command::new(FOLDER.join(format!("dsom{}", std::env::consts::EXE_SUFFIX)));
@@ -35,8 +35,8 @@ pub fn program(name: &str) -> Command {
     command
 }
 
-/// Builds the programs as the running test was built, into `target/<profile>`, and returns that folder: `cargo test` alone
-/// would leave older ones there. `DSOM_PROGRAMS` names a folder of programs for a machine without cargo.
+/// Builds the programs with the profile of the running test, into `target/<profile>`, and returns that folder: `cargo
+/// test` alone leaves older programs there. `DSOM_PROGRAMS` names a folder of programs for a machine without cargo.
 fn build() -> PathBuf {
     if let Some(folder) = std::env::var_os("DSOM_PROGRAMS") {
         return folder.into();
@@ -48,7 +48,7 @@ fn build() -> PathBuf {
     let profile = if profile == "debug" { "dev".as_ref() } else { profile };
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     cargo.current_dir(root()).args(["build", "--workspace", "--bins", "--frozen"]);
-    // What cargo tells a test of its package, build scripts of dependencies would take for a change.
+    // Build scripts of dependencies would take cargo's variables about the test's package for a change.
     for (name, _) in std::env::vars() {
         if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
             cargo.env_remove(name);
@@ -70,7 +70,7 @@ pub fn wait_for(path: &Path, program: &mut Child) {
     }
 }
 
-/// Calls a program, asks it for an orderly stop, as a cluster does, once this file is there, and returns what it printed.
+/// Calls a program, asks it to stop in an orderly way when this file exists, as a cluster does, and returns its output.
 pub fn interrupted_at(path: &Path, command: &mut Command) -> String {
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
     wait_for(path, &mut child);
@@ -79,8 +79,8 @@ pub fn interrupted_at(path: &Path, command: &mut Command) -> String {
     ends(&child.wait_with_output().expect("it ends"), 75, &[])
 }
 
-/// Asserts that a program ended with exit code `code` and said every one of `words`, as an error if the code is one; returns
-/// everything it printed.
+/// Asserts that a program ended with exit code `code` and printed all `words`, as an error if the code is one; returns
+/// everything that it printed.
 #[track_caller]
 pub fn ends(output: &Output, code: i32, words: &[&str]) -> String {
     let said = [&output.stdout, &output.stderr].map(|said| String::from_utf8_lossy(said)).concat();
@@ -90,7 +90,7 @@ pub fn ends(output: &Output, code: i32, words: &[&str]) -> String {
     said
 }
 
-/// A run directory of its own, removed with the test.
+/// A separate run directory, removed with the test.
 pub struct Run {
     folder: tempfile::TempDir,
 }
@@ -107,7 +107,7 @@ impl Run {
         Run { folder: tempfile::tempdir().expect("a temporary folder") }
     }
 
-    /// A copy of a run in which all stages are finished; the original is made once per process.
+    /// A copy of a run with all stages finished; each process makes the original once.
     pub fn finished() -> Run {
         static ORIGINAL: OnceLock<Run> = OnceLock::new();
         let original = ORIGINAL.get_or_init(|| {
@@ -138,7 +138,7 @@ impl Run {
         serde_json::from_str(events.lines().last().expect("an epoch")).expect("JSON")
     }
 
-    /// A figure of a model in `metrics.json`, by its path in there.
+    /// A figure of a model in `metrics.json`, by its path in the model's part.
     #[track_caller]
     pub fn figure(&self, model: &str, path: &str) -> f64 {
         number(&self.json("evaluation/metrics.json"), &format!("/models/{model}{path}"))
@@ -154,7 +154,7 @@ impl Run {
         String::from_utf8(self.bytes(name)).expect("UTF-8")
     }
 
-    /// A program's call for this run.
+    /// The call of a program for this run.
     pub fn command(&self, stage: &str, arguments: &[&str]) -> Command {
         let mut command = program(stage);
         command.arg("--run").arg(self.path(""));
@@ -168,7 +168,7 @@ impl Run {
         command
     }
 
-    /// Records the file called `name` in a stage's folder as it is now, as if the stage had written it so.
+    /// Records the present state of the file called `name` in a stage's folder, as if the stage had written it.
     pub fn record_anew(&self, folder: &str, name: &str) {
         let path = self.path(folder).join("stage.json");
         let mut manifest: Value = stage::files::read_json(&path).expect("a manifest");
@@ -178,7 +178,7 @@ impl Run {
         stage::files::write_json(&path, &manifest).expect("it can be written");
     }
 
-    /// Runs a program and returns what it said.
+    /// Runs a program and returns its output.
     pub fn output(&self, stage: &str, arguments: &[&str]) -> Output {
         self.command(stage, arguments).output().expect("the program starts")
     }
@@ -197,13 +197,13 @@ impl Run {
         self.succeeds("dsom-distill", &[&["--name", name], more, &sets].concat());
     }
 
-    /// Runs a program that must fail with exit code `code` and say every one of `words`.
+    /// Runs a program that must fail with exit code `code` and print all `words`.
     #[track_caller]
     pub fn fails(&self, stage: &str, arguments: &[&str], code: i32, words: &[&str]) {
         ends(&self.output(stage, arguments), code, words);
     }
 
-    /// Answer of `--status` for every folder of a stage.
+    /// The answer of `--status` for every folder of a stage.
     #[track_caller]
     pub fn status(&self, stage: &str, arguments: &[&str]) -> String {
         let output = self.output(stage, &[arguments, &["--status"]].concat());
@@ -211,7 +211,7 @@ impl Run {
         String::from_utf8(output.stdout).expect("UTF-8")
     }
 
-    /// Asserts that these folders still hold what an earlier call has made.
+    /// Asserts that these folders still hold the complete outputs of an earlier call.
     #[track_caller]
     pub fn are_whole(&self, folders: &[&str]) {
         folders.iter().for_each(|folder| assert!(self.path(folder).join("stage.json").is_file(), "{folder}"));
@@ -226,13 +226,13 @@ impl Run {
     }
 }
 
-/// The number at this path in JSON.
+/// The number at `path` in a JSON value.
 #[track_caller]
 pub fn number(value: &Value, path: &str) -> f64 {
     value.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("no {path} in {value}"))
 }
 
-/// Asserts that float64 numbers are the golden ones, to 1e-12.
+/// Asserts that float64 numbers equal the golden numbers within 1e-12.
 pub fn assert_close(found: &[f64], expected: &[f64], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -240,7 +240,7 @@ pub fn assert_close(found: &[f64], expected: &[f64], what: &str) {
     }
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder with all its content.
 pub fn copy_folder(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).expect("a folder to copy to");
     for entry in std::fs::read_dir(from).expect("a folder to copy") {

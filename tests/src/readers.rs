@@ -1,5 +1,5 @@
-//! Every reader of files that others wrote or something damaged, for fuzzing and for what fuzzing found: bytes become a
-//! file, and what a stage calls reads it. Whatever the bytes are, it returns.
+//! The readers of all files that other programs wrote or that may be damaged, for fuzzing and for the files that
+//! fuzzing found. The bytes are written to a file, and a stage's reader reads it. The reader must return for all bytes.
 
 use dsom_features::checkpoint::Checkpoint;
 use dsom_features::decode::{ImageFolder, decode};
@@ -20,15 +20,15 @@ use training::{Data, Engine};
 
 /// A kind of file, and its reader.
 pub struct UntrustedFile {
-    /// Name of the kind, and of its folder in `fuzz/corpus`.
+    /// The name of the kind, and of its folder in `fuzz/corpus`.
     pub name: &'static str,
-    /// Names that the bytes get, one after the other.
+    /// The file names that the bytes get, one after the other.
     files: &'static [&'static str],
     read: fn(&Path) -> Result<()>,
 }
 
 impl UntrustedFile {
-    /// All of them.
+    /// All kinds of untrusted files.
     pub const ALL: [UntrustedFile; 14] = [
         UntrustedFile { name: "triples", files: &["train.tsv"], read: dataset_of_keys },
         UntrustedFile { name: "ids", files: &["train.tsv"], read: dataset_of_ids },
@@ -50,22 +50,22 @@ impl UntrustedFile {
         UntrustedFile { name: "soft-labels", files: &["part-00000.parquet"], read: soft_labels },
     ];
 
-    /// Reads `bytes` as such a file.
+    /// Reads `bytes` as a file of this kind.
     ///
     /// # Panics
-    /// If that is a bug.
+    /// If the reader has a bug.
     pub fn read(&self, bytes: &[u8]) {
         for name in self.files {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let path = folder.path().join(name);
             std::fs::write(&path, bytes).expect("a temporary file");
-            // An error is as good as an answer.
+            // An error is as acceptable as a result.
             let _ = (self.read)(&path);
         }
     }
 }
 
-/// Files of a small dataset with texts from everywhere.
+/// The files of a small dataset with texts from every kind of source.
 const DATASET: [(&str, &str); 11] = [
     ("train.tsv", "a\tr\tb\nb\ts\tc\nc\tr\ta\n"),
     ("valid.tsv", "b\tr\tc\n"),
@@ -79,7 +79,7 @@ const DATASET: [(&str, &str); 11] = [
     ("texts.json", r#"{"1": {"of": "a", "text": "A"}, "2": {"of": "b", "text": null}}"#),
     ("tokens.json", r#"{"a": [0, 1, 2]}"#),
 ];
-/// Those with texts, and the vocabulary that the token ids are of.
+/// The files with texts, and the vocabulary of the token ids.
 const TEXTS: [&str; 7] =
     ["names.txt", "other.txt", "other2id.txt", "links.txt", "texts.json", "tokens.json", "vocab.txt"];
 const TABLES: [(&str, &[u8]); 2] = [
@@ -118,7 +118,7 @@ fn dataset(path: &Path, import: &str, others: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Reads a recipe, which says the same when it is written and read again; and its lines as overrides.
+/// Reads a recipe, which must stay the same when it is written and read again; and its lines as overrides.
 fn recipe(path: &Path) -> Result<()> {
     let sets = files::read_text(path)?.lines().map(str::to_owned).collect::<Vec<_>>();
     let _ = Recipe::load(&[], &sets);
@@ -138,7 +138,7 @@ fn rows(path: &Path) -> Result<()> {
     given::join(&rows, path, mapping, &entities)?.check()
 }
 
-/// Reads the bytes as an array of an archive and as the pickle of one: an archive of random bytes is none.
+/// Reads the bytes as an array in an archive and as the pickle in one: random bytes alone are not an archive.
 fn rows_in_archive(path: &Path) -> Result<()> {
     let bytes = files::read_bytes(path)?;
     let numbers: Vec<u8> = (0..24u8).collect();
@@ -201,7 +201,7 @@ fn tensors(path: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Takes up a training. Who reads a checkpoint compares its digest first, which no random bytes have.
+/// Continues a training from a checkpoint. Stages check a checkpoint's digest first, which random bytes never match.
 fn checkpoint(path: &Path) -> Result<()> {
     let (reader, data) = (TensorReader::open(path)?, data());
     let _ = TensorReader::open_checked(path);

@@ -1,16 +1,16 @@
-//! Bad input gets an error that names the place, the documented exit code, and leaves earlier artifacts whole.
+//! Bad input gives an error with its place and the documented exit code, and leaves earlier artifacts complete.
 
 use dsom_tests::readers::UntrustedFile;
 use dsom_tests::{Run, ends, interrupted_at, root};
 
-/// Writes the file called `name` anew, as `change` makes it.
+/// Changes the content of the file called `name` with `change`.
 fn change(run: &Run, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
     let mut bytes = run.bytes(name);
     change(&mut bytes);
     std::fs::write(run.path(name), bytes).expect("the file can be written");
 }
 
-/// Overwrites the four bytes at `at` from the file's end, as if the stage had written them.
+/// Overwrites the four bytes that begin `at` bytes before the file's end, as if the stage had written them.
 fn patch_tail(run: &Run, folder: &str, name: &str, at: usize, value: f32) {
     change(run, &format!("{folder}/{name}"), |bytes| {
         let from = bytes.len() - at;
@@ -94,7 +94,7 @@ fn answers_that_cannot_be_written_are_an_error() {
 #[test]
 fn numbers_that_are_not_finite_are_named() {
     let run = Run::finished();
-    // The file ends with the mask of present entities, one byte each, or with the last feature row.
+    // The file ends with the last feature row, or with the mask of present entities, one byte each.
     patch_tail(&run, "features/visual", "features.safetensors", 4 * 1000, f32::NAN);
     let teacher = ["--force", "--modality", "visual"];
     run.fails("dsom-teachers", &teacher, 65, &["features/visual/features.safetensors", "row", "NaN"]);
@@ -128,7 +128,7 @@ fn a_folder_that_is_not_ours_is_left_alone() {
     assert!(run.path("student-notes/thesis.txt").is_file());
 }
 
-/// Files that fuzzing begins with, and the smallest of those that it found.
+/// The corpus has the initial files of the fuzzing, and the smallest files that it found.
 #[test]
 fn every_reader_survives_the_corpus() {
     for kind in &UntrustedFile::ALL {

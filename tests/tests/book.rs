@@ -1,4 +1,4 @@
-//! The book: its summary names every page, and the links of all pages lead somewhere.
+//! The book: its summary names every page, and all links have a target.
 
 use dsom_tests::root;
 use std::path::{Path, PathBuf};
@@ -7,12 +7,12 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Targets of the links of a page.
+/// The targets of the links of a page.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).filter(|link| !link.contains("://"))
 }
 
-/// Name of a heading in a link: lower case, with hyphens between words and without other marks.
+/// The name of a heading in a link: in lower case, with hyphens between words and without other marks.
 fn anchor(heading: &str) -> String {
     let kept = |c: char| c.is_alphanumeric() || "-_ ".contains(c);
     heading.to_lowercase().chars().filter(|c| kept(*c)).collect::<String>().replace(' ', "-")

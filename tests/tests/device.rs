@@ -1,5 +1,5 @@
-//! `--device`: the stages by candle's tensors, on candle's CPU device, beside the stages by the hand-written engine.
-//! `DSOM_TEST_DEVICE=cuda`, with programs built for it, runs the same on a GPU.
+//! `--device`: compares the stages on candle's tensors, on its CPU device, with the stages on the hand-written engine.
+//! `DSOM_TEST_DEVICE=cuda`, with programs built for it, makes the same comparison on a GPU.
 
 use dsom_tests::{Run, ends, number};
 use serde_json::Value;
@@ -10,13 +10,13 @@ fn device_name() -> String {
     std::env::var("DSOM_TEST_DEVICE").unwrap_or_else(|_| "candle".to_owned())
 }
 
-/// Trains the student anew on a device; returns its last epoch and its validation MRR.
+/// Trains the student again on a device; returns its last epoch and its validation MRR.
 fn student(run: &Run, device: &str, keys: &[&str]) -> (Value, f64) {
     run.distil("student", keys, &["--device", device, "--force", "--soft-labels", "cache"]);
     (run.last_event("student"), number(&run.json("student/stage.json"), "/summary/valid_mrr"))
 }
 
-/// Asserts that a figure on the device is that on the CPU, but for the order of additions.
+/// Asserts that a figure on the device equals that on the CPU, except for the order of additions.
 fn assert_near(found: f64, expected: f64, tolerance: f64, what: &str) {
     let near = (found - expected).abs() < tolerance;
     assert!(near, "{what}: {found} on the device, {expected} on the CPU");
@@ -29,7 +29,7 @@ fn the_pipeline_on_a_device_ends_where_it_does_on_the_cpu() {
         let said = device.succeeds(stage, &["--device", &device_name(), "--force"]);
         assert!(said.contains("device: ") && !said.contains("device: cpu"), "{stage}: {said}");
     }
-    // Training the same model in another order of additions: ranks of a few triples may change.
+    // The device trains the same model with another order of additions: ranks of a few triples may change.
     for folder in ["teachers/structural", "teachers/textual", "teachers/visual", "student"] {
         let [found, expected] = [&device, &cpu].map(|run| run.json(&format!("{folder}/stage.json")));
         let products = found["summary"]["products"].as_str().unwrap_or_default();
@@ -41,7 +41,7 @@ fn the_pipeline_on_a_device_ends_where_it_does_on_the_cpu() {
         let [found, expected] = [&device, &cpu].map(|run| run.figure(model, "/test/both/mrr"));
         assert_near(found, expected, 0.03, model);
     }
-    // Where it was computed is no reason to compute it again.
+    // Another device is no reason to compute the stages again.
     ON_DEVICE.iter().for_each(|stage| device.is_fresh(stage, &["--device", "cpu"]));
 }
 
@@ -63,13 +63,13 @@ fn a_student_takes_its_teachers_from_the_cache_or_their_models() {
     let (run, device) = (Run::finished(), device_name());
     let [cache, recompute, _] = [("cache", ""), ("recompute", "computed anew"), ("auto", "computed anew")]
         .map(|(from, words)| {
-            // One name: it decides where the student begins.
+            // All students have the same name, because the name decides their initial values.
             let arguments = ["--device", &device, "--force", "--soft-labels", from];
             let three = ["--set=distill.epochs=3", "--set=distill.selection.kind=all"];
             ends(&run.output("dsom-distill", &[&arguments[..], &three].concat()), 0, &[words]);
             number(&run.json("student/stage.json"), "/summary/valid_mrr")
         });
-    // Half precision is all they differ by.
+    // The two differ only by half precision.
     assert_near(recompute, cache, 2e-3, "recomputed teachers beside the cache");
     run.succeeds("dsom-soft-labels", &["--set=soft_labels.top=32"]);
     let arguments = ["--device", &device, "--soft-labels", "cache", "--name", "student-top"];

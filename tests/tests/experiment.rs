@@ -1,4 +1,4 @@
-//! `dsom-experiment` on the embedded dataset: shared stages, tables, resumption, cells that fail.
+//! `dsom-experiment` on the embedded dataset: shared stages, tables, resumption, failed cells.
 
 use dsom_tests::{ends, interrupted_at, program};
 use serde_json::Value;
@@ -39,7 +39,7 @@ impl Lab {
         command
     }
 
-    /// Runs the experiment, which must end with exit code `code` and say every one of `words`; returns what it said.
+    /// Runs the experiment, which must end with exit code `code` and print all `words`; returns its output.
     #[track_caller]
     fn ends(&self, more: &[&str], code: i32, words: &[&str]) -> String {
         ends(&self.command(more).output().expect("the program starts"), code, words)
@@ -79,7 +79,7 @@ fn shared_stages_are_done_once_and_again_means_fresh() {
     for link in links {
         assert!(lab.out(link).is_symlink(), "{link}");
     }
-    // Runs of an experiment are runs as any other.
+    // Runs of an experiment are ordinary runs.
     report("--run", lab.out("nations/seed-1-s"));
 
     let before = lab.manifest("student-dsom-1");
@@ -87,7 +87,7 @@ fn shared_stages_are_done_once_and_again_means_fresh() {
     lab.ends(&[], 0, &[]);
     assert_eq!(lab.manifest("student-dsom-1"), before);
     assert_eq!(lab.record(), record);
-    // One variant more is one student more.
+    // An additional variant is an additional student.
     let distilled = "[[variant]]\nname = \"kd\"\nset = { distill.term.kind = \"kd\" }\n";
     lab.write(&[DSOM, ALONE, STRUCTURAL, distilled]);
     lab.ends(&["--dry-run"], 0, &["16 fresh, 4 to run, about "]);
@@ -104,7 +104,7 @@ fn a_cell_that_fails_leaves_the_others_alone() {
     assert_eq!(problems.count(), 2);
     report("--experiment", lab.out(""));
     assert!(std::fs::read_to_string(lab.out("report.html")).unwrap().contains("Not complete"));
-    // A part that gives nothing leaves the tables of the whole.
+    // A part without results leaves the tables of the whole experiment.
     lab.ends(&["--variant", "bad"], 70, &["2 of 2 cells are missing"]);
     assert_eq!(lab.record(), record);
 }

@@ -1,8 +1,8 @@
-//! Every kind of backbone, selection and ensemble goes through the pipeline; and what is refused of them.
+//! Every kind of backbone, selection and ensemble goes through the pipeline; invalid combinations are refused.
 
 use dsom_tests::{Run, interrupted_at, number};
 
-/// Teachers of three backbones, one of them with a rank of its own.
+/// Teachers of three backbones; one teacher has its own rank.
 const TEACHERS: [&str; 4] = [
     "--set=teachers.modality.structural.backbone=rotate",
     "--set=teachers.modality.textual.backbone=transe",
@@ -34,7 +34,7 @@ fn every_backbone_teaches_and_learns() {
     run.succeeds("dsom-evaluate", &[]);
     let students = ["student", "student-rotate", "student-distmult", "student-tucker"];
     for model in students.iter().chain(&["structural", "textual", "visual", "average"]) {
-        // A random order of 768 entities has an MRR of about 0.01; flags seen by a random encoder tell little more.
+        // A random order of 768 entities has an MRR of about 0.01; features of flags by a random encoder add little.
         let bound = if *model == "visual" { 0.02 } else { 0.03 };
         let mrr = run.figure(model, "/test/both/mrr");
         assert!(mrr > bound, "{model}: {mrr}");
@@ -57,7 +57,7 @@ fn what_a_backbone_cannot_be_is_refused_before_it_starts() {
     let huge = ["--set=distill.backbone=tucker", "--set=distill.rank=1000000"];
     run.fails("dsom-distill", &huge, 71, &["memory", "`distill.rank`"]);
     run.are_whole(&["student"]);
-    // A distance has no place for nothing.
+    // A distance gives a zero vector no neutral place.
     let zero = ["--modality", "visual", "--set=teachers.backbone=rotate", "--set=teachers.absent=zero"];
     run.fails("dsom-teachers", &zero, 2, &["no features of `visual`", "set `teachers.absent`"]);
     run.are_whole(&["teachers/visual"]);
@@ -89,7 +89,7 @@ fn fixed_choices_and_rules_are_what_they_say() {
             assert!(share == 0.0 || !strategy.contains('+'), "{selection}: {strategy} {share}");
         }
     }
-    // By chance every strategy has its share, and the same one on any number of threads.
+    // Random selection gives every strategy a share, and the same share on any number of threads.
     let [on_one, on_two] = ["1", "2"].map(|threads| {
         let random = ["selection.kind=random", "selection.action=triple"];
         run.distil("student-random", &random, &["--threads", threads, "--force"]);
@@ -127,7 +127,7 @@ fn muldes_senior_goes_on_to_the_same_bytes_on_any_number_of_threads() {
 #[test]
 fn useful_teachers_are_found_on_validation_triples_and_taken_for_all_queries() {
     let run = Run::finished();
-    // A third teacher that has learned nothing. (One of noise features is useful here: so few entities are told apart by it.)
+    // A third teacher that learned nothing. (Noise features would be useful here: they tell so few entities apart.)
     let idle = ["--modality=visual", "--set=teachers.modality.visual.learning_rate=1e-9"];
     run.succeeds("dsom-teachers", &idle);
     run.succeeds("dsom-soft-labels", &[]);
@@ -142,7 +142,7 @@ fn useful_teachers_are_found_on_validation_triples_and_taken_for_all_queries() {
     for (strategy, share) in shares(&run, "student-useful") {
         assert_eq!(share, f64::from(u8::from(strategy == chosen)), "{strategy}");
     }
-    // The same teachers by name teach the same, and so does the same choice on two threads.
+    // Naming the same teachers gives the same student, and so does the same choice on two threads.
     let named = format!("selection.teachers=[\"{}\"]", chosen.replace('+', "\", \""));
     assert!(taught(&["selection.kind=fixed", &named], "2") == on_one, "{found}");
     assert!(taught(&["selection.kind=useful"], "2") == on_one, "the choice depends on threads");
@@ -158,7 +158,7 @@ fn a_selection_that_cannot_be_is_refused() {
         |teachers: &str| format!("--set=distill.selection={{ kind = \"fixed\", teachers = [{teachers}] }}");
     let unknown = fixed("\"structural\", \"smell\"");
     run.fails("dsom-distill", &[&unknown], 2, &["`smell`", "structural, textual, visual"]);
-    // Declared, but not among those of the soft labels.
+    // A modality of the recipe that is not among those of the soft labels.
     run.succeeds("dsom-soft-labels", &["--set=soft_labels.teachers=[\"structural\"]"]);
     run.fails("dsom-distill", &[&fixed("\"visual\"")], 2, &["`visual`", "there are: structural"]);
     run.fails("dsom-evaluate", &["--model", "student-x"], 2, &["student-x", "there are: student"]);
@@ -225,7 +225,7 @@ fn an_ensemble_is_a_stage_like_any_other() {
     run.fails("dsom-ensemble", &["--name", "students"], 2, &["`ensemble-…`"]);
     run.fails("dsom-ensemble", &["--set=ensemble.folds=3"], 2, &["`ensemble.folds`", "there are: kind"]);
     run.succeeds("dsom-evaluate", &[]);
-    // Its teachers are not those that it weighs any more.
+    // The ensemble weighs teachers that have changed since.
     let ask = ["France", "borders", "--model", "ensemble"];
     assert!(!run.succeeds("dsom-predict", &ask).contains("stale"));
     run.succeeds("dsom-teachers", &["--modality", "visual", "--set=teachers.epochs=2"]);
@@ -234,7 +234,7 @@ fn an_ensemble_is_a_stage_like_any_other() {
     for model in ["ensemble", "structural+visual"] {
         run.fails("dsom-evaluate", &["--model", model], 66, &["has not finished", "dsom-teachers"]);
     }
-    // One that is damaged is an error, and never left out.
+    // A damaged model is an error; it is never left out.
     let run = Run::finished();
     run.succeeds("dsom-ensemble", &[]);
     run.succeeds("dsom-evaluate", &[]);

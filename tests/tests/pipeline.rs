@@ -1,5 +1,5 @@
-//! The pipeline from the raw dataset to the metrics: figures, freshness, staleness, the closed test split,
-//! interruption, threads; and a graph of one's own in five files, as the README tells it.
+//! The pipeline from the raw dataset to the metrics: figures, freshness, staleness, the closed test split, interruption
+//! and threads; and a new graph in five files, as the README explains.
 
 use dsom_tests::{Run, STAGES, copy_folder, ends, interrupted_at, number, program, wait_for};
 use serde_json::Value;
@@ -58,7 +58,7 @@ fn a_changed_parameter_makes_exactly_the_later_stages_stale() {
     run.is_fresh("dsom-distill", &changed);
     let status = run.status("dsom-evaluate", &changed);
     assert!(status.contains("stale: input `student/model.safetensors` changed"), "{status}");
-    // What absent entities are does not concern the structural teacher.
+    // The treatment of absent entities does not affect the structural teacher.
     let status = run.status("dsom-teachers", &["--set=teachers.absent=zero"]);
     let stale = status.matches("stale: parameter `absent` was \"learned\", now \"zero\"").count();
     let structural = status.lines().find(|line| line.contains("structural")).expect("a teacher");
@@ -179,7 +179,7 @@ fn shards_of_soft_labels_merge_to_the_same_bytes() {
     }
     sharded.fails("dsom-soft-labels", &small(&["--merge", "3"]), 66, &["shard-2-of-3", "shard is absent"]);
     sharded.succeeds("dsom-soft-labels", &small(&["--shard", "2/3"]));
-    // A file that is no longer what the shard wrote does not become one of the whole.
+    // A file that differs from the shard's output is not merged.
     let part = sharded.path("soft-labels.shard-2-of-3/part-00001.parquet");
     let (kept, metadata) = (std::fs::read(&part).unwrap(), std::fs::metadata(&part).unwrap());
     let write = |bytes: &[u8]| {
@@ -199,7 +199,7 @@ fn shards_of_soft_labels_merge_to_the_same_bytes() {
     assert_eq!(outputs(&whole), outputs(&sharded));
     sharded.succeeds("dsom-soft-labels", &["--verify"]);
     assert!(sharded.status("dsom-soft-labels", &small(&[])).contains("fresh"));
-    // The shards are gone, and are not made anew for what is done.
+    // The shards are gone, and a finished whole does not need them again.
     let again = sharded.succeeds("dsom-soft-labels", &small(&["--shard", "2/3"]));
     assert!(again.contains("needs no shard"), "{again}");
     assert!(!shard.exists());
@@ -207,7 +207,7 @@ fn shards_of_soft_labels_merge_to_the_same_bytes() {
     sharded.succeeds("dsom-soft-labels", &small(&["--shard", "2/3", "--force"]));
     assert!(shard.exists());
     std::fs::remove_dir_all(&shard).unwrap();
-    // One that a killed call left goes as well.
+    // A shard that a killed call left is removed, too.
     std::fs::rename(&copy, &shard).unwrap();
     sharded.succeeds("dsom-soft-labels", &merge);
     assert!(!shard.exists());
@@ -236,7 +236,7 @@ fn outputs_do_not_depend_on_the_number_of_threads() {
     }
 }
 
-/// Writes thirty composers of three periods, who taught whom, and what they wrote: made up for this test.
+/// Writes a graph of thirty composers of three periods, their teachers and their works, invented for this test.
 fn write_graph(folder: &Path) {
     let (mut entities, mut facts) = ("key\tname\tdescription\n".to_owned(), Vec::new());
     for period in ["baroque", "classical", "romantic"] {
@@ -254,7 +254,7 @@ fn write_graph(folder: &Path) {
     let split = |rest: &dyn Fn(usize) -> bool| -> String {
         facts.iter().enumerate().filter(|(i, _)| rest(*i)).map(|(_, fact)| fact.as_str()).collect()
     };
-    // Four facts a composer: the period of some is held out, and the style of other works.
+    // Each composer has four facts: the period of some composers is held out, and the style of some works of others.
     let is_valid = |i: usize| i.is_multiple_of(4) && i / 4 % 5 == 2;
     let is_test = |i: usize| i % 4 == 2 && i / 4 % 5 == 4;
     let relations = "key\tname\nof_period\tperiod\nwrote\twrote\nin_style\tstyle\ntaught\ttaught\n";
@@ -287,7 +287,7 @@ fn five_files_become_a_student_that_answers() {
     for stage in STAGES {
         call(stage, if stage == "dsom-import" { &arguments } else { &arguments[..2] });
     }
-    // Work 4 is of composer 4, who is classical; its style is a test fact. `--range`: what has been a style.
+    // Work 4 is by composer 4, who is classical; its style is a test fact. `--range` allows only styles.
     let answer = call("dsom-predict", &["Work 4", "style", "--range", "--json"]).stdout;
     let first = answer.split(|byte| *byte == b'\n').next().unwrap();
     let first: Value = serde_json::from_slice(first).unwrap();

@@ -1,4 +1,4 @@
-//! `dsom-report` on real runs: whole, half-finished, and with hostile names.
+//! `dsom-report` on real runs: complete, incomplete, and with hostile names.
 
 use dsom_tests::{Run, STAGES, copy_folder, ends, program, root};
 use serde_json::Value;
@@ -14,7 +14,7 @@ fn ask(run: &Run, more: &[&str]) -> String {
     run.text("ask.html")
 }
 
-/// A script of the page that answers, cut out of it.
+/// The data block called `id`, cut out of the page that answers questions.
 fn held<'a>(page: &'a str, id: &str) -> &'a str {
     let rest = page.split_once(&format!("<script id=\"{id}\" type=\"text/plain\">")).expect("a script").1;
     rest.split_once("</script>").expect("its end").0
@@ -44,13 +44,13 @@ fn a_whole_run_has_every_section_and_asks_the_network_for_nothing() {
     for outside in ["http:", "https:", "<script", "src=", "@import", "url("] {
         assert!(!page.contains(outside), "{outside}");
     }
-    // Every chart is named and described.
+    // Every chart has a name and a description.
     assert!(page.matches("<figure>").count() >= 10);
     assert_eq!(page.matches("<figure>").count(), page.matches("<desc id=").count());
     let ids: Vec<&str> = page.split(" id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len(), "ids are unique");
     assert_eq!(report(&run, &["-q"]), page, "the same run, another report");
-    // A stale stage is told, and one whose outputs are gone.
+    // The report names a stale stage and a stage whose outputs are missing.
     run.succeeds("dsom-distill", &["--set=distill.term.gamma=4"]);
     std::fs::remove_dir_all(run.path("features")).unwrap();
     std::fs::write(run.path("teachers/structural/model.safetensors"), "").unwrap();
@@ -145,7 +145,7 @@ fn tensorboard_files_are_whole_records() {
             rest = &rest[8 + 4 + length + 4..];
             records += 1;
         }
-        // The format, twelve epochs at most, the figures.
+        // One record for the format, at most twelve for epochs, and one for the figures.
         assert!((3..=14).contains(&records), "{model}: {records}");
         assert!(bytes.windows(8).any(|part| part == b"test/mrr"), "{model}");
     }
@@ -154,7 +154,7 @@ fn tensorboard_files_are_whole_records() {
 #[test]
 fn a_wrong_call_says_so() {
     ends(&program("dsom-report").output().unwrap(), 2, &[]);
-    // A variable that names runs says nothing about an experiment.
+    // The variable that names a run does not affect an experiment.
     let experiment =
         program("dsom-report").args(["--experiment", "nowhere"]).env("DSOM_RUN", "runs/x").output();
     ends(&experiment.unwrap(), 66, &["dsom-experiment"]);
