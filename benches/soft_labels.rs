@@ -1,14 +1,14 @@
-//! The cache of soft labels: writing and reading it, against arrow's general writer and reader on the same columns.
+//! The cache of soft labels: writing and reading, compared with arrow's general writer and reader on equal columns.
 //!
 //! ```text
 //! cargo bench -p dsom-benches --bench soft_labels -- [ENTITIES [QUERIES [TEACHERS [RANK [TOP]]]]]
 //! ```
 //!
-//! At rank 1, the default, scoring is next to nothing and what is timed is the cache; a higher rank adds the
-//! products. Files go to the temporary folder (`TMPDIR`) and are read back from memory. The two take turns, and the
-//! medians of the ratios are what to quote. Writing includes waiting for the disk, for both. Then the whole cache against
-//! the lossy one that keeps `TOP` entities (256), with teachers of rank 128 unless another is given: writing it, and
-//! filling rows of scores from it.
+//! At rank 1, the default, scoring costs almost nothing, so only the cache is timed; a higher rank adds the products.
+//! Files go to the temporary folder (`TMPDIR`) and are read back from memory. The two alternate; quote the medians of
+//! the ratios. For both, writing includes waiting for the disk. Then the whole cache is compared with the lossy one
+//! that keeps `TOP` entities (256), with teachers of rank 128 unless another is given: writing it, and filling rows of
+//! scores from it.
 
 use arrow::array::{ArrayRef, AsArray, FixedSizeListArray, Float16Array, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Float16Type};
@@ -34,7 +34,7 @@ use std::time::Instant;
 use training::Data;
 
 const ROUNDS: usize = 3;
-/// Rows that arrow gets at once: as many as a row group of ours holds at the default shape.
+/// The number of rows that arrow gets at once, which equals our row groups at the default shape.
 const ROWS: usize = 728;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     compare_lossy(folder.path(), &data, &teachers, number(4, 256))
 }
 
-/// Rows a second of the whole and of the lossy cache.
+/// Compares the rows per second of the whole cache and the lossy cache.
 fn compare_lossy(
     folder: &Path,
     data: &Data,
@@ -108,7 +108,7 @@ fn compare_lossy(
     Ok(())
 }
 
-/// Fills every row, in an order that is not the file's.
+/// Fills every row, in another order than the file's.
 fn fill_all(labels: &SoftLabels, queries: usize) -> f32 {
     let mut row = vec![0.0; labels.entities()];
     let mut sum = 0.0;
@@ -121,7 +121,7 @@ fn fill_all(labels: &SoftLabels, queries: usize) -> f32 {
     sum
 }
 
-/// Seconds of one task, ours and arrow's.
+/// The seconds of one task, for our cache and for arrow's.
 #[derive(Default)]
 struct Side {
     task: &'static str,
@@ -150,7 +150,7 @@ fn timed<T>(work: impl FnOnce() -> Result<T, Box<dyn Error>>) -> Result<(f64, T)
     Ok((started.elapsed().as_secs_f64(), done))
 }
 
-/// Seconds that writing the cache takes.
+/// The seconds that writing the cache takes.
 fn written(path: &Path, data: &Data, teachers: &[TrainedTeacher], top: usize) -> Result<f64, Box<dyn Error>> {
     let queries = data.queries.len();
     let progress = Progress::new("writing", queries as u64, "queries");
@@ -225,7 +225,7 @@ fn write_by_arrow(path: &Path, data: &Data, teachers: &[TrainedTeacher]) -> Resu
     Ok(())
 }
 
-/// The sum of all scores' bits: work that memory alone limits.
+/// The sum of the bits of all scores: this work is limited only by memory.
 fn sum(labels: &SoftLabels, queries: impl IntoIterator<Item = usize>) -> u64 {
     let teachers = labels.teachers().len();
     queries.into_iter().map(|query| (0..teachers).map(|t| bits(labels.stored(query, t))).sum::<u64>()).sum()
@@ -251,7 +251,7 @@ fn bits(values: &[f16]) -> u64 {
         .sum()
 }
 
-/// The middle one of `values`, the higher of two.
+/// The median of `values`; the higher one of two middle values.
 fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]

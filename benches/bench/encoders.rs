@@ -1,4 +1,4 @@
-//! Timing an encoder on batches that are prepared: no tokenising, no decoding.
+//! Timing an encoder on prepared batches, without tokenising or decoding.
 
 use candle_core::{Device, Tensor};
 use clap::Args;
@@ -14,7 +14,7 @@ use stage::{Error, Result};
 use std::path::PathBuf;
 use std::time::Instant;
 
-/// Encoder and inputs that are timed.
+/// The encoder and the inputs that are timed.
 #[derive(Args, Debug)]
 pub(crate) struct Encoding {
     /// The checkpoint's folder
@@ -27,7 +27,7 @@ pub(crate) struct Encoding {
     /// Batches at the same time
     #[arg(long, default_value_t = 1)]
     threads: usize,
-    /// Device to compute on, as dsom-features names it
+    /// Device to compute on, named as in dsom-features
     #[arg(long, default_value = "cpu")]
     device: program::Device,
     /// Rounds over all inputs
@@ -35,7 +35,7 @@ pub(crate) struct Encoding {
     rounds: usize,
 }
 
-/// Encodes the inputs again and again; reports the seconds of each round and the sum of the first row.
+/// Encodes the inputs repeatedly; reports the seconds of each round and the sum of the first row.
 pub(crate) fn run(encoding: &Encoding) -> Result<Value> {
     let damaged = |error: candle_core::Error| {
         Error::data("not what an encoder takes").at(&encoding.inputs).because(error)
@@ -72,7 +72,7 @@ fn time<I: Sync>(
     encode: impl Fn(&[I]) -> Result<Vec<f32>> + Sync,
 ) -> Result<Value> {
     let batches: Vec<&[I]> = inputs.chunks(encoding.batch.max(1)).collect();
-    // Pages and caches are warm after it.
+    // This call warms up pages and caches.
     encode(&inputs[..1])?;
     print_line(&json!({ "ready": true, "cached": 0 }).to_string())?;
     let (mut seconds, mut sum) = (Vec::new(), 0.0);

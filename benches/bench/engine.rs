@@ -18,7 +18,7 @@ use training::{Data, Learner, Place, precision};
 
 use crate::workload::{Workload, even, widened};
 
-/// Model and parameters that are timed.
+/// The model and the parameters that are timed.
 #[derive(Args, Debug)]
 pub(crate) struct Case {
     /// "student", or a teacher's modality
@@ -30,26 +30,26 @@ pub(crate) struct Case {
     /// Worker threads
     #[arg(long, default_value_t = 1)]
     pub(crate) threads: usize,
-    /// Steps to time, after one that is not
+    /// Steps to time, after one untimed step
     #[arg(long, default_value_t = 5)]
     steps: usize,
-    /// Precision of the products with scores, as recipes name it
+    /// Precision of the products with scores, named as in recipes
     #[arg(long, default_value = "f32", value_parser = named::<Precision>)]
     precision: Precision,
-    /// State that the student's policy sees, as recipes name it
+    /// State that the student's policy sees, named as in recipes
     #[arg(long, default_value = "query", value_parser = named::<PolicyState>)]
     policy_state: PolicyState,
-    /// The student always takes all teachers: nothing is drawn, so its losses can be compared
+    /// Make the student always take all teachers: nothing is random, so its losses can be compared
     #[arg(long)]
     all: bool,
 }
 
-/// A value as recipes spell it.
+/// The value that has this name in recipes.
 fn named<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(name.into()).map_err(|error| error.to_string())
 }
 
-/// Times the case's steps and reports seconds and losses of each.
+/// Times the steps of a case and reports the seconds and the loss of each.
 pub(crate) fn run(workload: Workload, case: &Case) -> Result<Value> {
     let (queries, batches) = workload.queries();
     match case.model.as_str() {
@@ -77,7 +77,7 @@ fn teacher(
     let initial = Initial::complex(embedding, even(2 * plan.relations, width, 0.1, 2));
     let mut trainer = training::on_cpu(initial, &Training::default(), precision(case.precision));
     let objective = CrossEntropy { queries };
-    // What is in files is no part of what training takes.
+    // Training does not need the files' content in memory.
     drop(workload);
     ready(0)?;
     timed(batches, case.steps, |batch| Ok(trainer.step(queries, batch, &objective)?.0))
@@ -117,7 +117,7 @@ fn student(workload: Workload, case: &Case, queries: QuerySet, batches: &[Vec<u3
     timed(batches, case.steps, |batch| student.step(batch))
 }
 
-/// The teachers' models, of which a policy that sees scores multiplies factors where these are narrow.
+/// The teachers' models. If these are narrow, a policy that sees scores multiplies their factors.
 fn teachers(workload: &Workload, case: &Case, teachers: &[Modality]) -> Result<Vec<Model<f32>>> {
     let models = teachers.iter().map(|modality| {
         let model = workload.model(modality.as_str())?;
@@ -126,7 +126,7 @@ fn teachers(workload: &Workload, case: &Case, teachers: &[Modality]) -> Result<V
     models.collect()
 }
 
-/// The teachers' scores of the workload's queries, and their query vectors at complex rank `rank`.
+/// The teachers' scores for the workload's queries, and their query vectors at complex rank `rank`.
 fn soft_labels(workload: &Workload, queries: &QuerySet, rank: usize) -> Result<SoftLabels> {
     const PART: usize = 1000;
     let plan = &workload.plan;
@@ -149,7 +149,7 @@ fn soft_labels(workload: &Workload, queries: &QuerySet, rank: usize) -> Result<S
     Ok(SoftLabels::from_rows(names, entities, rows).with_vectors(&vectors))
 }
 
-/// Says that work begins now, and how much of the memory is the cache, which a real run maps from a file.
+/// Reports that work begins, and how much of the memory is the cache, which a real run maps from a file.
 fn ready(cached: usize) -> Result<()> {
     print_line(&json!({ "ready": true, "cached": cached }).to_string())
 }

@@ -1,7 +1,7 @@
-//! Our side of the comparisons with PyTorch: cuts a workload out of a run and times the engine on it; times encoders.
+//! Our part of the comparisons with PyTorch: cuts a workload out of a run, times the engine on it, and times encoders.
 //!
 //! A workload is a folder that any program can read: the batches of a few steps as JSON, features and trained teachers
-//! as safetensors. `harness.py` hands it to this program and to both references, each in a process of its own.
+//! as safetensors. `harness.py` gives it to this program and to both references, each in its own process.
 
 mod encoders;
 mod engine;
@@ -61,7 +61,7 @@ enum Command {
         #[command(flatten)]
         encoding: Encoding,
     },
-    /// Time the products of a step alone, and the machine's peak
+    /// Time only the products of a step, and the machine's peak
     Products {
         /// Queries of a step
         #[arg(long)]
@@ -107,6 +107,6 @@ fn run(command: Command) -> Result<()> {
 }
 
 fn limit_threads(threads: usize) {
-    // Fails only where a pool is there already.
+    // This fails only if a thread pool exists already.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(threads).build_global();
 }

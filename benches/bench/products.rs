@@ -1,4 +1,4 @@
-//! Cost of the step's matrix products alone, and of the best that the machine could do.
+//! The cost of only a step's matrix products, compared with the machine's peak.
 
 use kge::Matrix;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use std::time::Instant;
 use crate::workload::even;
 
 const ROUNDS: usize = 5;
-/// Sides of the square product that stands for the machine's peak.
+/// The size of the square matrices whose product measures the machine's peak.
 const SQUARE: usize = 2048;
 
 /// Times `S = Q Eᵀ`, `G E` and `Gᵀ Q`, and a large square product.

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use training::{Data, MODEL, open_model};
 
-/// Pairs of query and tail in a step, as everywhere in the paper's code.
+/// The number of pairs of query and tail in a step, as everywhere in the paper's code.
 const BATCH: usize = 1000;
 const FILE: &str = "workload.json";
 const TENSORS: &str = "tensors.safetensors";
@@ -22,25 +22,25 @@ const TENSORS: &str = "tensors.safetensors";
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Asked(pub(crate) u32, pub(crate) u32, pub(crate) Vec<u32>);
 
-/// Content of `workload.json`.
+/// The content of `workload.json`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) entities: usize,
-    /// Without inverses.
+    /// The number of relations without inverses.
     pub(crate) relations: usize,
-    /// Number of pairs of query and tail in a whole epoch.
+    /// The number of pairs of query and tail in an epoch.
     pub(crate) pairs: usize,
-    /// The steps of those that group triples by query.
+    /// The steps of programs that group triples by query.
     pub(crate) batches: Vec<Vec<Asked>>,
-    /// The steps of those that do not: a tail each, with its query and all tails of that.
+    /// The steps of programs that do not group: one tail each, with its query and all tails of the query.
     pub(crate) triples: Vec<Vec<(u32, Asked)>>,
-    /// The teachers, with the width of their features; 0 for a free table.
+    /// The teachers with the width of their features; 0 for a free table.
     pub(crate) teachers: BTreeMap<Modality, usize>,
-    /// True if there is a trained student to start from.
+    /// True if the run has a trained student to start from.
     pub(crate) student: bool,
 }
 
-/// A workload that was read.
+/// A workload that has been read.
 pub(crate) struct Workload {
     pub(crate) plan: Plan,
     pub(crate) tensors: TensorReader,
@@ -52,13 +52,13 @@ impl Workload {
         Ok(Workload { plan, tensors: TensorReader::open(&folder.join(TENSORS))? })
     }
 
-    /// The model saved under `prefix.`: entities as they score, and relations.
+    /// The model stored under `prefix.`: the entity table used for scoring, and the relations.
     pub(crate) fn model(&self, prefix: &str) -> Result<Model<f32>> {
         let matrix = |name: &str| self.tensors.matrix(&format!("{prefix}.{name}"));
         Ok(Model::complex(matrix("entity")?, matrix("relation")?))
     }
 
-    /// The batches' queries as a set, and each batch as numbers in it.
+    /// The batches' queries as a set, and each batch as query numbers in the set.
     pub(crate) fn queries(&self) -> (QuerySet, Vec<Vec<u32>>) {
         let query = |asked: &Asked| Query { head: EntityId(asked.0), relation: RelationId(asked.1) };
         let asked = self.plan.batches.iter().flatten();
@@ -73,7 +73,7 @@ impl Workload {
     }
 }
 
-/// Cuts the first `steps` steps of an epoch out of `run`.
+/// Writes the first `steps` steps of an epoch of `run` to a workload.
 pub(crate) fn cut(run: &Run, folder: &Path, steps: usize) -> Result<()> {
     let mut task = Task::new(run, "dsom-bench", folder.to_owned(), &(), 0);
     let data = Data::open(run, &mut task)?;
@@ -103,8 +103,8 @@ pub(crate) fn cut(run: &Run, folder: &Path, steps: usize) -> Result<()> {
     write(folder, &plan, &matrices)
 }
 
-/// A random graph with the proportions of MKG-W: 2.3 triples per entity, and a tenth of a relation per root of them.
-/// Its three teachers are random and of a low rank: their scores cost what scores cost, and mean nothing.
+/// A random graph like MKG-W: 2.3 triples per entity, and 169 relations. Its three teachers are random and of a low
+/// rank: their scores cost as much as real ones but mean nothing.
 pub(crate) fn synthetic(folder: &Path, entities: usize, steps: usize) -> Result<()> {
     const RANK: usize = 8;
     let (entities32, relations) = (entities as u32, 169u32);
@@ -112,7 +112,7 @@ pub(crate) fn synthetic(folder: &Path, entities: usize, steps: usize) -> Result<
     let mut generator = seed::generator(0, "synthetic", entities as u64);
     let triples: Vec<Triple> = (0..count)
         .map(|_| {
-            // The cube makes a few entities and relations frequent, as they are in real graphs.
+            // The cube makes a few entities and relations frequent, as in real graphs.
             let mut draw = |below: u32| {
                 let even: f64 = generator.random();
                 (even.powi(3) * f64::from(below)) as u32
@@ -168,7 +168,7 @@ fn asked(queries: &QuerySet, number: usize) -> Asked {
     Asked(query.head.0, query.relation.0, queries.tails(number).iter().map(|tail| tail.0).collect())
 }
 
-/// The features as the teachers see them: rows of unit norm, zero where absent.
+/// The features in the teachers' form: rows of unit norm, zero where absent.
 fn unit_rows(features: &mut Matrix<f32>) {
     for entity in 0..features.rows() {
         let row = features.row_mut(entity);
@@ -192,7 +192,7 @@ fn write(folder: &Path, plan: &Plan, matrices: &[(String, Matrix<f32>)]) -> Resu
     stage::files::write_json(&folder.join(FILE), plan)
 }
 
-/// Even numbers in `±scale`, which any program can draw the same: the hash (Mueller's `lowbias32`) of each position, which must fit 32 bits.
+/// Uniform numbers in `±scale` that any program can draw: each 32-bit position's hash (Mueller's `lowbias32`).
 pub(crate) fn even(rows: usize, columns: usize, scale: f64, stream: u32) -> Matrix<f32> {
     let value = |i: usize| {
         let unit = f64::from(hash(i as u32 ^ hash(stream))) / f64::from(1u32 << 31) - 1.0;
@@ -209,10 +209,10 @@ fn hash(mut x: u32) -> u32 {
     x ^ (x >> 16)
 }
 
-/// Embeddings at a higher complex rank: the further components are zero, so every score stays as it is.
+/// Embeddings at a higher complex rank: the added components are zero, so every score stays the same.
 ///
-/// A teacher that was trained at a low rank stands in for one of any rank: its scores are real, and computing them
-/// costs what the higher rank costs.
+/// A teacher that was trained at a low rank replaces one of any rank: its scores are real, and computing them costs as
+/// much as at the higher rank.
 pub(crate) fn widened(table: &Matrix<f32>, rank: usize) -> Matrix<f32> {
     let own = table.columns() / 2;
     let mut wide = Matrix::zeros(table.rows(), 2 * rank);
