@@ -21,7 +21,8 @@ DSOM_DATA  ?=
 CARGO      ?= cargo
 BIN        ?= bin
 
-STAGE       = --run $(RUN) $(addprefix --recipe ,$(RECIPE)) $(ARGS)
+STAGE       = --run "$(RUN)" $(addprefix --recipe ,$(RECIPE)) $(ARGS)
+ALONE       = --set distill.term.kind=none --name student-alone
 MODELS      = $(addprefix --text-model ,$(TEXT_MODEL)) $(addprefix --image-model ,$(IMAGE_MODEL))
 
 # `dsom-import` is a link to `dsom`, whose command `import` it then is.
@@ -54,12 +55,13 @@ build:
 	@$(call links,target/debug)
 	@ln -sfn target/debug bin
 
-## install: the programs, built for shipping, in PREFIX/bin; man pages and completions of shells in PREFIX/share
+## install: the programs, built for shipping, in PREFIX/bin; man pages, completions, docs and pipelines in PREFIX/share
 install:
 	$(CARGO) build --profile $(PROFILE) --locked --package dsom
 	install -D --target-directory $(DESTDIR)$(PREFIX)/bin target/$(PROFILE:dev=debug)/dsom
 	$(call links,$(DESTDIR)$(PREFIX)/bin)
 	$(DESTDIR)$(PREFIX)/bin/dsom manual $(DESTDIR)$(PREFIX)/share
+	mkdir -p $(DESTDIR)$(PREFIX)/share/doc/dsom && cp -r docs pipelines $(DESTDIR)$(PREFIX)/share/doc/dsom
 
 ## wheel: the programs as `dsom`, for Python environments without Rust, in target/wheel; PROFILE=dev for a quick build
 wheel: target/maturin
@@ -119,7 +121,7 @@ bundle-cuda: build-cuda
 	strip target/cuda/bin/dsom target/cuda/bin/dsom-bench target/cuda/bin/device-tests
 	tar --create --file target/cuda/dsom-cuda.tar pipelines docs/gpu.md target/cuda/bin target/cuda/lib \
 		$(if $(wildcard $(RUN)),$(RUN))
-	@echo "unpack target/cuda/dsom-cuda.tar there, then pipelines/cuda.sh check, then RUN=$(RUN) RECIPE=$(RECIPE) pipelines/cuda.sh"
+	@echo "unpack target/cuda/dsom-cuda.tar there, then pipelines/cuda.sh check, then RUN=$(RUN) RECIPE='$(RECIPE)' pipelines/cuda.sh"
 
 ## fetch: the raw files of a published DATASET into data/raw; TOKENS=1: abstracts too (MKG-W, MKG-Y, DB15K), and in all
 fetch: build
@@ -129,7 +131,7 @@ fetch: build
 import:
 	@test -n "$(RAW)" || { echo "make: RAW=path/to/raw is needed for $(DATASET); without it DATASET is one of" \
 		"nations $(PUBLISHED)" >&2; exit 2; }
-	$(BIN)/dsom-import $(STAGE) --raw $(RAW)
+	$(BIN)/dsom-import $(STAGE) --raw "$(RAW)"
 
 ## features: stage 2, texts and images become RUN/features
 features:
@@ -149,7 +151,7 @@ distill:
 
 ## student-alone: the same student without teachers, for comparison, in RUN/student-alone
 student-alone:
-	$(BIN)/dsom-distill $(STAGE) --set distill.term.kind=none --name student-alone
+	$(BIN)/dsom-distill $(STAGE) $(ALONE)
 
 ## ensemble: the teachers together as the recipe's [ensemble] says, without a student, in RUN/ensemble
 ensemble:
@@ -161,18 +163,21 @@ evaluate:
 
 ## status: which stages of RUN are fresh, and why the others are not
 status:
-	@$(BIN)/dsom-import $(STAGE) --raw $(RAW) --status
+	$(if $(RAW),@$(BIN)/dsom-import $(STAGE) --raw "$(RAW)" --status)
 	@$(BIN)/dsom-features $(STAGE) $(MODELS) --status
-	@for stage in teachers soft-labels distill evaluate; do $(BIN)/dsom-$$stage $(STAGE) --status; done
+	@for stage in teachers soft-labels distill; do $(BIN)/dsom-$$stage $(STAGE) --status || exit; done
+	@! test -d "$(RUN)/student-alone" || $(BIN)/dsom-distill $(STAGE) $(ALONE) --status
+	@! test -d "$(RUN)/ensemble" || $(BIN)/dsom-ensemble $(STAGE) --status
+	@$(BIN)/dsom-evaluate $(STAGE) --status
 
 ## report: RUN/report.html, one file about the whole run
 report: build
-	$(BIN)/dsom-report --run $(RUN)
+	$(BIN)/dsom-report --run "$(RUN)" $(ARGS)
 
 ## experiment: EXPERIMENT of pipelines/experiments to its table and report in runs/experiments; ARGS='--dry-run' estimates
 experiment: build
 	$(BIN)/dsom-experiment pipelines/experiments/$(EXPERIMENT).toml --report \
-		$(addprefix --text-model ,$(TEXT_MODEL)) $(ARGS)
+		$(MODELS) $(ARGS)
 
 ## test: every test that needs neither a GPU nor data nor a network (minutes)
 test:

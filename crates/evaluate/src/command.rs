@@ -14,7 +14,8 @@ use std::process::ExitCode;
 pub struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// A student's folder, a teacher's modality, or `average` of the teachers (repeatable) [default: all there are]
+    /// A student's or ensemble's folder, a teacher's modality, `average` of the teachers, or the mean of some as
+    /// `structural+textual` (repeatable) [default: all there are]
     #[arg(long, value_name = "NAME")]
     model: Vec<String>,
     /// train, valid or test (repeatable) [default: valid and test]

@@ -8,7 +8,7 @@
 use clap::Args;
 use dsom_evaluate::models::{AVERAGE, STUDENT};
 use recipe::{Recipe, Term};
-use stage::{Error, Modality, Result};
+use stage::{Error, Kind, Modality, Result};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
@@ -34,8 +34,11 @@ pub(crate) struct Places {
     #[arg(long, value_name = "N")]
     pub seed: Vec<u64>,
     /// Text encoder for recipes that name none: see dsom-features
-    #[arg(long, value_name = "DIR", env = "DSOM_TEXT_MODEL")]
+    #[arg(long, value_name = "MODEL", env = "DSOM_TEXT_MODEL")]
     pub text_model: Option<PathBuf>,
+    /// Image encoder for recipes that name none: see dsom-features
+    #[arg(long, value_name = "MODEL", env = "DSOM_IMAGE_MODEL")]
+    pub image_model: Option<PathBuf>,
     /// Worker threads of every stage [default: all cores]; the results do not depend on their number
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
@@ -58,13 +61,18 @@ impl Places {
             vec![file.display().to_string()],
             options("--out", [shown(self.out())]),
             options("--data", data),
-            options("--text-model", self.text_model.iter().map(shown)),
+            self.encoders(),
             options("--dataset", self.dataset.clone()),
             options("--variant", self.variant.clone()),
             options("--seed", self.seed.iter().map(u64::to_string)),
             options("--threads", self.threads.iter().map(usize::to_string)),
         ];
         words.concat()
+    }
+
+    fn encoders(&self) -> Vec<String> {
+        let [texts, images] = [&self.text_model, &self.image_model].map(|model| model.iter().map(shown));
+        [options("--text-model", texts), options("--image-model", images)].concat()
     }
 }
 
@@ -137,7 +145,9 @@ fn depth(variant: &Variant, recipe: &Recipe) -> usize {
 impl Grid {
     /// Plans an experiment. It reads every cell's recipe, so that a misspelt key is refused before any step runs.
     pub(crate) fn plan(spec: &Spec, places: &Places) -> Result<Grid> {
-        places.text_model.iter().try_for_each(|model| require_folder(model))?;
+        for (model, what) in [(&places.text_model, "text"), (&places.image_model, "image")] {
+            model.iter().try_for_each(|model| require_folder(model, what))?;
+        }
         let (grid, runs, steps) = (Grid::default(), HashMap::new(), HashMap::new());
         let mut planner = Planner { spec, places, grid, runs, steps };
         for dataset in chosen(spec, places)? {
@@ -176,10 +186,11 @@ impl Grid {
 }
 
 /// Refuses a path to a missing encoder; `random` and OWNER/NAME on the hub are not paths.
-fn require_folder(model: &Path) -> Result<()> {
+fn require_folder(model: &Path, what: &str) -> Result<()> {
     let is_path = model.to_string_lossy().starts_with(['/', '.']) || model.components().count() > 2;
     if is_path && !model.is_dir() {
-        return Err(Error::missing("no text encoder").at(model).hint("--text-model names its folder"));
+        let error = Error::missing(format!("no {what} encoder")).at(model);
+        return Err(error.hint(format!("--{what}-model names its folder")));
     }
     Ok(())
 }
@@ -319,9 +330,7 @@ impl Planner<'_> {
         let mut arguments = self.arguments(cell.dataset, run, &cell.overrides.up_to(level), seed);
         match level {
             Level::Import => arguments.extend(options("--raw", [shown(cell.raw)])),
-            Level::Features => {
-                arguments.extend(options("--text-model", self.places.text_model.iter().map(shown)))
-            }
+            Level::Features => arguments.extend(self.places.encoders()),
             _ => {}
         }
         let (dataset, needs) = (cell.dataset.name.clone(), needs.to_vec());
@@ -401,8 +410,12 @@ fn require_model(variant: &Variant, recipe: &Recipe) -> Result<()> {
 }
 
 fn in_variant(error: Error, variant: &Variant) -> Error {
-    let hint = error.hint_text().unwrap_or("see `set` and `model` of this variant");
-    Error::usage(format!("variant `{}`: {error}", variant.name)).hint(hint)
+    let usual = match error.kind() {
+        Kind::Missing => "see `recipe` of this dataset",
+        _ => "see `set` and `model` of this variant",
+    };
+    let hint = error.hint_text().unwrap_or(usual);
+    Error::new(error.kind(), format!("variant `{}`: {error}", variant.name)).hint(hint)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ const SECTIONS: [&str; 8] =
 /// The stages whose work a job array can share.
 pub(crate) const ARRAYS: [&str; 2] = ["features", "soft-labels"];
 /// The options that this program sets itself.
-const DECIDED: [&str; 5] = ["comment", "dependency", "parsable", "test-only", "wrap"];
+const DECIDED: [&str; 7] = ["comment", "dependency", "job-name", "output", "parsable", "test-only", "wrap"];
 /// The body of every script, after its first lines.
 const SCRIPT: &str = include_str!("submit.sh");
 

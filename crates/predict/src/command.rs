@@ -31,8 +31,8 @@ pub struct Arguments {
     /// Directory of the run
     #[arg(long, value_name = "DIR", env = "DSOM_RUN")]
     run: PathBuf,
-    /// A student's folder, a teacher's modality, or `average` of the teachers [default: student; of --text, --image and
-    /// --vector the teacher that learned from such things]
+    /// A student's or ensemble's folder, a teacher's modality, `average` of the teachers, or the mean of some as
+    /// `structural+textual` [default: student; of --text, --image and --vector the teacher that learned from such things]
     #[arg(long, value_name = "NAME")]
     model: Option<String>,
     /// Number of answers

@@ -214,7 +214,9 @@ fn of_json(line: &str) -> Result<Words, String> {
 fn require(words: Words, rows: Rows) -> Result<Words, String> {
     let reason = match (words.iter().filter(|word| word.is_none()).count(), rows) {
         (1, Rows::Questions) | (0, Rows::Triples) => return Ok(words),
-        (0, Rows::Questions) => "nothing is asked for: leave one place empty or write `?`",
+        (0, Rows::Questions) => {
+            "nothing is asked for: write `?` for the place that is asked for; `--score` takes whole triples"
+        }
         (_, Rows::Questions) => "two places must be known, and one asked for",
         (_, Rows::Triples) => "head, relation and tail must all be given",
     };
@@ -293,7 +295,7 @@ impl From<Unclear<'_>> for Error {
         closest.sort_by(|a, b| b.1.total_cmp(&a.1));
         let shown = names.shown(closest.into_iter().map(|(id, _)| id));
         Error::usage(format!("no {what} is called `{text}`")).hint(match shown.is_empty() {
-            true => format!("the {what} table in graph/ lists all keys and names"),
+            true => format!("they are like {}", names.shown(0..names.labels.len()).join(", ")),
             false => format!("did you mean: {}", shown.join(", ")),
         })
     }

@@ -67,6 +67,10 @@ impl Common {
         Recipe::load(&self.recipe, &sets)
     }
 
+    fn has_recipes(&self) -> bool {
+        self.recipe.iter().all(|file| file.is_file())
+    }
+
     /// The device to compute on.
     pub fn device(&self) -> Device {
         self.device
@@ -113,6 +117,14 @@ pub fn print_line(line: &str) -> Result<()> {
     }
 }
 
+/// The name by which this program was called: `dsom-teachers`, or `dsom teachers`.
+fn called() -> String {
+    let mut words = std::env::args().take(2);
+    let first = words.next().unwrap_or_default();
+    let name = Path::new(&first).file_name().unwrap_or_default().to_string_lossy();
+    if name == "dsom" { format!("dsom {}", words.next().unwrap_or_default()) } else { name.into_owned() }
+}
+
 /// Runs a program's body: sets up logging, threads and signals before it, and reports its error and exit code after it.
 pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
     init_logging(common.verbose.min(3).cast_signed() - common.quiet.min(3).cast_signed());
@@ -123,8 +135,8 @@ pub fn main(common: &Common, body: impl FnOnce() -> Result<()>) -> ExitCode {
     }
     match body() {
         // With `--status`, a missing input is an answer and not a failure.
-        Err(error) if common.status && error.kind() == Kind::Missing => {
-            exit(print_line(&format!("{:24} waits: {error}", "")))
+        Err(error) if common.status && error.kind() == Kind::Missing && common.has_recipes() => {
+            exit(print_line(&format!("{:24} waits: {error}", called())))
         }
         result => exit(result),
     }
