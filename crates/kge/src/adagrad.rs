@@ -5,7 +5,7 @@ use rayon::prelude::*;
 use crate::matrix::index;
 use crate::{Matrix, Real, widest};
 
-/// Added to the root so that a parameter never touched stays where it is.
+/// The number added to the root, so that a parameter without any gradient yet does not move.
 pub const EPSILON: f64 = 1e-10;
 
 /// The optimiser's state for one matrix of parameters.
@@ -21,7 +21,7 @@ impl<T: Real> Adagrad<T> {
         Adagrad { learning_rate: T::from_f64(learning_rate), squares: Matrix::zeros(rows, columns) }
     }
 
-    /// `s += g²; x -= lr · g / (√s + ε)`, on all cores.
+    /// Computes `s += g²; x -= lr · g / (√s + ε)` on all cores.
     pub fn step(&mut self, parameters: &mut Matrix<T>, gradient: &Matrix<T>) {
         const ROWS: usize = 32;
         let gradients = gradient.values().par_chunks(ROWS * gradient.columns().max(1));
@@ -30,7 +30,7 @@ impl<T: Real> Adagrad<T> {
         });
     }
 
-    /// Steps the rows numbered `rows` alone: one without a gradient would not move.
+    /// Steps only the rows numbered `rows`: a row without a gradient would not move.
     pub fn step_rows(&mut self, parameters: &mut Matrix<T>, rows: &[u32], gradient: &Matrix<T>) {
         for (i, row) in rows.iter().map(|row| index(*row)).enumerate() {
             let (parameters, sums) = (parameters.row_mut(row), self.squares.row_mut(row));
@@ -38,7 +38,7 @@ impl<T: Real> Adagrad<T> {
         }
     }
 
-    /// Parameters and state in blocks of so many `rows`, to step side by side.
+    /// Parameters and state in blocks of `rows` rows, which can be stepped in parallel.
     pub fn blocks<'a>(
         &'a mut self,
         parameters: &'a mut Matrix<T>,
@@ -62,7 +62,7 @@ pub struct AdagradRows<'a, T> {
 }
 
 impl<'a, T: Real> AdagradRows<'a, T> {
-    /// The step of these rows; returns their parameters.
+    /// Steps these rows and returns their parameters.
     pub fn step(self, gradient: &[T]) -> &'a mut [T] {
         let AdagradRows { learning_rate, parameters, sums } = self;
         let epsilon = T::from_f64(EPSILON);

@@ -1,22 +1,22 @@
 //! Backbones: maps from head and relation to a query vector whose product with an entity's row is the score.
 //!
-//! With `h`, `t` the embeddings of head and tail, `2k` reals each, and `r` the relation's:
+//! `h` and `t` are the embeddings of head and tail, `2k` reals each; `r` is the embedding of the relation:
 //!
 //! | backbone | relation | query vector | entity's row | score |
 //! |---|---|---|---|---|
 //! | ComplEx | `2k` | `h ∘ r`, complex | `t` | `Re⟨h, r, t̄⟩` |
 //! | DistMult | `2k` | `h ∘ r` | `t` | `⟨h, r, t⟩` |
-//! | TransE | `2k` | of `q = h + r` | of `t` | `-‖h + r - t‖²` |
-//! | RotatE | `k` phases | of `q = h ∘ e^{ir}`, complex | of `t` | `-‖h ∘ e^{ir} - t‖²` |
+//! | TransE | `2k` | `q = h + r`, widened | `t`, widened | `-‖h + r - t‖²` |
+//! | RotatE | `k` phases | `q = h ∘ e^{ir}`, complex, widened | `t`, widened | `-‖h ∘ e^{ir} - t‖²` |
 //! | TuckER | `d` | `W ×₁ r ×₂ h` | `t` | `W ×₁ r ×₂ h ×₃ t` |
 //!
-//! A squared distance is a product, too, of rows that are two columns wider (see [`distance`]), so whatever reads query
-//! vectors and entity tables knows products alone. TransE and RotatE as published take the distance itself, with a
-//! margin against sampled negatives: a softmax over all entities needs no margin. TuckER as published has dropout and
-//! batch normalisation, which this one has not.
+//! A squared distance is also a product, of widened rows, which have two more columns (see [`distance`]). So code that
+//! reads query vectors and entity tables needs only products. The published TransE and RotatE use the distance itself,
+//! with a margin against sampled negatives; a softmax over all entities needs no margin. The published TuckER has
+//! dropout and batch normalisation; this TuckER has neither.
 //!
-//! TuckER's core `W (d, 2k, 2k)` is kept as a matrix `(d · 2k, 2k)`, so that the query vectors of a batch are one product with the
-//! rows `r ⊗ h`, and so are their gradients: `∂(r ⊗ h) = ∂q Wᵀ`, `∂W = (r ⊗ h)ᵀ ∂q`.
+//! The TuckER core `W (d, 2k, 2k)` is stored as a matrix `(d · 2k, 2k)`. The query vectors of a batch are one product
+//! of the rows `r ⊗ h` with the core. Gradients are products too: `∂(r ⊗ h) = ∂q Wᵀ`, `∂W = (r ⊗ h)ᵀ ∂q`.
 
 use rayon::prelude::*;
 use recipe::Backbone;
@@ -29,11 +29,11 @@ pub mod distance;
 /// The shape of a model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
-    /// The backbone, which scores.
+    /// The backbone, which defines the score.
     pub backbone: Backbone,
     /// Complex rank `k`.
     pub rank: usize,
-    /// Reals of a relation's embedding, of TuckER.
+    /// Number of reals in a relation's embedding; only TuckER uses it.
     pub relation_width: usize,
 }
 
@@ -43,17 +43,17 @@ impl Shape {
         Shape { backbone: model.backbone, rank, relation_width }
     }
 
-    /// Reals of an entity's embedding: `2k`.
+    /// Number of reals in an entity's embedding: `2k`.
     pub fn embedding(self) -> usize {
         2 * self.rank
     }
 
-    /// Columns of the entity table as it scores, and of query vectors.
+    /// Number of columns of query vectors and of the entity table, including the further columns of a distance.
     pub fn columns(self) -> usize {
         self.embedding() + further_columns(self.backbone)
     }
 
-    /// Columns of the relation table.
+    /// Number of columns of the relation table.
     pub fn relation_columns(self) -> usize {
         match self.backbone {
             Backbone::ComplEx | Backbone::DistMult | Backbone::TransE => self.embedding(),
@@ -62,7 +62,7 @@ impl Shape {
         }
     }
 
-    /// Rows of the core `(d · 2k, 2k)`; none but of TuckER.
+    /// Number of rows of the core `(d · 2k, 2k)`; 0 for every backbone but TuckER.
     pub fn core_rows(self) -> usize {
         match self.backbone {
             Backbone::TuckER => self.relation_width.saturating_mul(self.embedding()),
@@ -71,13 +71,13 @@ impl Shape {
     }
 }
 
-/// Columns of an entity's row that are not its embedding.
+/// Number of columns of an entity's row behind its embedding.
 pub fn further_columns(backbone: Backbone) -> usize {
     if backbone.is_distance() { distance::COLUMNS } else { 0 }
 }
 
-/// Composes query vectors, as many as `vectors` has rows, of the head's row at each position of a batch, which begins with its
-/// embedding, and of its relation, as [`gather_relations`] has it. `outer` is a buffer: TuckER leaves `r ⊗ h (query, d · 2k)` there.
+/// Composes a query vector into each row of `vectors`. At a position, `head` gives the head's row, which begins with
+/// the embedding, and `relation` a row of [`gather_relations`]. `outer` buffers TuckER's `r ⊗ h (query, d · 2k)`.
 pub(crate) fn compose<'a, T: Real>(
     backbone: Backbone,
     core: &Matrix<T>,
@@ -96,7 +96,7 @@ pub(crate) fn compose<'a, T: Real>(
     }
 }
 
-/// Writes a query vector, but of TuckER `r ⊗ h`.
+/// Writes a query vector, or `r ⊗ h` for TuckER.
 fn compose_row<T: Real>(backbone: Backbone, head: &[T], relation: &[T], query: &mut [T]) {
     let width = relation.len();
     match backbone {
@@ -124,7 +124,7 @@ fn compose_row<T: Real>(backbone: Backbone, head: &[T], relation: &[T], query: &
     }
 }
 
-/// The relations numbered `rows` as they are composed with heads: as they are, but phases as `[cos | sin]`.
+/// Gathers the relations numbered `rows` for composition: RotatE's phases become `[cos | sin]`, other rows are copied.
 pub(crate) fn gather_relations<T: Real>(
     backbone: Backbone,
     table: &Matrix<T>,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::{Matrix, row};
 
-/// Matrices to save, by name, and text beside them.
+/// Named matrices to save, and texts for the file's header.
 #[derive(Default)]
 pub struct NamedTensors<'a> {
     matrices: Vec<(String, &'a Matrix<f32>)>,
@@ -25,7 +25,7 @@ impl<'a> NamedTensors<'a> {
         self
     }
 
-    /// Adds all of `other`, under `prefix.`.
+    /// Adds everything in `other`, with `prefix.` before each name.
     pub fn nested(mut self, prefix: &str, other: NamedTensors<'a>) -> Self {
         let NamedTensors { matrices, metadata } = other;
         let name = |name: String| format!("{prefix}.{name}");
@@ -57,8 +57,8 @@ impl<'a> NamedTensors<'a> {
         write_tensors(path, &header.into(), self.matrices.iter().map(|(_, matrix)| bytes(matrix)))
     }
 
-    /// Writes the same with a digest of everything in it, which [`TensorReader::open_checked`] checks: for what no
-    /// manifest records.
+    /// Writes the same file with a digest of its content, which [`TensorReader::open_checked`] checks. Meant for files
+    /// that no manifest records.
     pub fn write_checked(self, path: &Path) -> Result<()> {
         let texts = self.metadata.iter().map(|(name, text)| (name.as_str(), text.as_bytes()));
         let tensors = self.matrices.iter().map(|(name, matrix)| (name.as_str(), bytes(matrix)));
@@ -71,10 +71,10 @@ fn bytes(matrix: &Matrix<f32>) -> &[u8] {
     bytemuck::cast_slice(matrix.values())
 }
 
-/// The text in a file's header that holds the digest of the rest.
+/// The name of the header's text that holds the digest of everything else.
 const DIGEST: &str = "sha256";
 
-/// The digest of texts and tensors by name.
+/// The digest of named texts and tensors.
 fn digest<'a>(parts: impl Iterator<Item = (&'a str, &'a [u8])>) -> String {
     let digests: BTreeMap<&str, String> = parts.map(|(name, of)| (name, digest_of(of))).collect();
     digest_of(json!(digests).to_string().as_bytes())
@@ -97,7 +97,7 @@ impl TensorReader {
         }
     }
 
-    /// Reads a file that [`NamedTensors::write_checked`] wrote; an error if anything in it has changed since.
+    /// Reads a file written by [`NamedTensors::write_checked`]; an error if its content has changed since.
     pub fn open_checked(path: &Path) -> Result<TensorReader> {
         const REMEDY: &str = "rerun with --force";
         let reader = TensorReader::open(path).map_err(|error| error.hint(REMEDY))?;
@@ -120,7 +120,7 @@ impl TensorReader {
         &self.bytes[header..][start..end]
     }
 
-    /// The file it came from.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -157,7 +157,7 @@ impl TensorReader {
         }
     }
 
-    /// Reads `name` into a matrix whose shape it must have.
+    /// Reads `name` into a matrix; an error if the shapes differ.
     pub fn load(&self, name: &str, into: &mut Matrix<f32>) -> Result<()> {
         let matrix = self.matrix(name)?;
         if (matrix.rows(), matrix.columns()) != (into.rows(), into.columns()) {
@@ -182,7 +182,7 @@ pub fn require_finite(name: &str, matrix: &Matrix<f32>) -> Result<()> {
     }
 }
 
-/// The error of a training in which something is no longer finite.
+/// The error of a training in which `what` is no longer finite.
 pub fn diverged(what: &str) -> Error {
     let hint = "lower the learning rate; a checkpoint and a model that are there are kept";
     Error::new(Kind::Diverged, format!("{what} is no longer finite")).hint(hint)

@@ -6,7 +6,7 @@
 
 use crate::{Backbone, Real, row, widest};
 
-/// `q = head ∘ relation`, all `(2k)`.
+/// Computes `q = head ∘ relation`, all of shape `(2k)`.
 pub fn compose<T: Real>(head: &[T], relation: &[T], query: &mut [T]) {
     let k = head.len() / 2;
     let ((h_re, h_im), (r_re, r_im)) = (head.split_at(k), relation.split_at(k));
@@ -21,7 +21,7 @@ pub fn compose<T: Real>(head: &[T], relation: &[T], query: &mut [T]) {
 
 /// Adds to `onto` the gradient of [`compose`] for one factor: `gradient ∘ conj(other)`.
 ///
-/// The product is symmetric, so one function serves head (`other` = relation) and relation (`other` = head).
+/// The product is symmetric, so the function works for the head (`other` = relation) and the relation (`other` = head).
 pub fn add_compose_gradient<T: Real>(gradient: &[T], other: &[T], onto: &mut [T]) {
     let k = other.len() / 2;
     let ((g_re, g_im), (o_re, o_im)) = (gradient.split_at(k), other.split_at(k));
@@ -37,13 +37,13 @@ pub fn add_compose_gradient<T: Real>(gradient: &[T], other: &[T], onto: &mut [T]
 /// The nuclear 3-norm regulariser: `weight · Σ |x|³` over heads, relations and tails.
 #[derive(Clone, Copy, Debug)]
 pub struct N3 {
-    /// Its weight in the loss; 0 turns it off.
+    /// The weight in the loss; 0 turns the regulariser off.
     pub weight: f64,
 }
 
 impl N3 {
-    /// The value for one embedding, times `factor`, over complex moduli where the backbone has complex numbers, else over reals;
-    /// adds its gradient, `3 |x| x` times weight and factor, to `onto`.
+    /// Returns the value for one embedding, times `factor`, and adds its gradient, `3 |x| x` times weight and factor,
+    /// to `onto`. Where the backbone has complex numbers, `|x|` is the complex modulus.
     pub fn add<T: Real>(self, backbone: Backbone, x: &[T], factor: f64, onto: &mut [T]) -> f64 {
         if self.weight == 0.0 {
             return 0.0;

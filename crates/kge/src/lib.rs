@@ -1,10 +1,10 @@
 //! Knowledge graph embeddings: ComplEx and other backbones, the 1-vs-all training step, N3, Adagrad, ranking.
 //!
-//! Scores of all entities for a query are one product `q · Eᵀ`, whatever the [`backbone`], so a training step is three matrix products and
-//! one visit to each row of scores, where an [`Objective`] turns the row into its gradient in place. Gradients
-//! are written out by hand: that is the shortest way from the equations to preallocated buffers, and tests hold
-//! them against finite differences, golden values and automatic differentiation. Everything is generic over
-//! [`Real`]: programs run in `f32`, tests that compare digits in `f64`.
+//! The scores of all entities for a query are one product `q · Eᵀ` with every [`backbone`]. A training step is
+//! therefore three matrix products and one visit to each row of scores, where an [`Objective`] replaces the row by its
+//! gradient in place. The gradients are written by hand: this is the shortest way from the equations to preallocated
+//! buffers. Tests compare them with finite differences, golden values and automatic differentiation. Everything is
+//! generic over [`Real`]: programs run in `f32`, tests that compare digits run in `f64`.
 
 pub mod adagrad;
 pub mod backbone;

@@ -24,12 +24,12 @@ pub struct Matrix<T> {
 }
 
 impl<T: Real> Matrix<T> {
-    /// All zeros.
+    /// A matrix of zeros.
     pub fn zeros(rows: usize, columns: usize) -> Self {
         Matrix { rows, columns, values: zeros(rows * columns) }
     }
 
-    /// Makes a matrix of `rows · columns` values in row-major order; panics if there are others.
+    /// Makes a matrix of `rows · columns` values in row-major order; panics if there are more or fewer values.
     pub fn from_values(rows: usize, columns: usize, values: Vec<T>) -> Self {
         assert_eq!(values.len(), rows * columns, "a {rows} x {columns} matrix");
         Matrix { rows, columns, values }
@@ -70,7 +70,7 @@ impl<T: Real> Matrix<T> {
         self.values.par_chunks_mut(self.columns.max(1))
     }
 
-    /// Makes it `rows x columns`, in the memory it has if that is enough; the content is unspecified.
+    /// Changes the shape to `rows x columns`, in the same memory if that is large enough; the content is unspecified.
     pub fn resize(&mut self, rows: usize, columns: usize) {
         (self.rows, self.columns) = (rows, columns);
         if rows * columns > self.values.capacity() {
@@ -95,23 +95,23 @@ impl<T: Real> Matrix<T> {
         self.par_rows_mut().zip(rows).for_each(|(to, &row)| to.copy_from_slice(from.row(index(row))));
     }
 
-    /// The matrix, read with rows and columns exchanged.
+    /// A view of the matrix with rows and columns exchanged.
     pub fn transposed(&self) -> View<'_, T> {
         self.view().transposed()
     }
 
-    /// The matrix as it is.
+    /// A view of the matrix.
     pub fn view(&self) -> View<'_, T> {
         let Matrix { rows, columns, ref values } = *self;
         View { rows, columns, row_stride: columns, column_stride: 1, values }
     }
 
-    /// `self = keep · self + a · b` on all cores; `keep` is 0 or 1. Like all products it panics if the shapes do not fit.
+    /// Computes `self = keep · self + a · b` on all cores; `keep` is 0 or 1. All products panic if shapes do not fit.
     pub fn product(&mut self, keep: bool, a: View<'_, T>, b: View<'_, T>) {
         self.product_in(ProductPrecision::Full, keep, a, b);
     }
 
-    /// The same in a precision to choose: in bf16 it is `keep · self + bf16(a) · bf16(b)`.
+    /// Computes the same product in the given `precision`: in bf16, `keep · self + bf16(a) · bf16(b)`.
     pub(crate) fn product_in(
         &mut self,
         precision: ProductPrecision,
@@ -122,7 +122,7 @@ impl<T: Real> Matrix<T> {
         self.multiply(precision, rayon::current_num_threads(), keep, a, b);
     }
 
-    /// `self = a · b` on the calling thread alone: for work that is divided already.
+    /// Computes `self = a · b` on the calling thread alone, for work that is already divided among threads.
     pub fn product_here(&mut self, precision: ProductPrecision, a: View<'_, T>, b: View<'_, T>) {
         self.multiply(precision, 1, false, a, b);
     }
@@ -180,17 +180,17 @@ impl<T: Real> Matrix<T> {
     }
 }
 
-/// The way in which a product is computed.
+/// The precision in which a product is computed.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum ProductPrecision {
     /// The precision of the numbers themselves.
     Full,
-    /// `f32` is rounded to bf16 and summed in `f32`. `f64` stays what it is.
+    /// Rounds `f32` to bf16 and sums in `f32`. Leaves `f64` in full precision.
     Bf16(bf16::Kernel),
 }
 
 impl ProductPrecision {
-    /// Bytes that the products of a step take beside the matrices: the packed gradient of the scores, at most.
+    /// Maximum bytes that the products of a step need besides the matrices: those of the scores' packed gradient.
     pub fn memory(self, entities: usize, queries: usize) -> u64 {
         match self {
             ProductPrecision::Full => 0,
@@ -212,15 +212,15 @@ fn stride(stride: usize) -> isize {
     isize::try_from(stride).expect("strides are below the address space")
 }
 
-/// Allocates so many zeros, in pages of 2 MiB where the system has them: products walk through columns, and rows of scores are
-/// many pages long, so that with pages of 4 KiB every vector read or written would need a page's address looked up.
+/// Allocates `len` zeros, in pages of 2 MiB where the system has them. Products walk through columns, and a row of
+/// scores is many pages long: with pages of 4 KiB, every vector read or written would need the address of another page.
 fn zeros<T: Real>(len: usize) -> Vec<T> {
     let mut values = vec![T::ZERO; len];
     prefer_large_pages(&mut values);
     values
 }
 
-/// A hint: where it is not taken, nothing changes. Memory that was touched before keeps its small pages.
+/// Asks the system for large pages. The system may ignore this; memory that was touched before keeps its small pages.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "a system call")]
 fn prefer_large_pages<T>(values: &mut [T]) {
@@ -230,7 +230,7 @@ fn prefer_large_pages<T>(values: &mut [T]) {
     let length = (range.end.addr() / LARGE * LARGE).saturating_sub(start);
     if length > 0 {
         let start = range.start.with_addr(start);
-        // SAFETY: whole pages within the slice, whose content the call leaves alone.
+        // SAFETY: the range consists of whole pages within the slice, and the call does not change their content.
         unsafe { libc::madvise(start.cast(), length, libc::MADV_HUGEPAGE) };
     }
 }
@@ -249,7 +249,7 @@ pub struct View<'a, T> {
 }
 
 impl<'a, T: Real> View<'a, T> {
-    /// The view with its type known, if its numbers are `f32`.
+    /// This view as a view of `f32`, if `T` is `f32`.
     fn as_f32(self) -> Option<View<'a, f32>> {
         let View { rows, columns, row_stride, column_stride, .. } = self;
         (TypeId::of::<T>() == TypeId::of::<f32>()).then(|| View {
@@ -261,18 +261,18 @@ impl<'a, T: Real> View<'a, T> {
         })
     }
 
-    /// Rows and columns exchanged.
+    /// The view with rows and columns exchanged.
     pub fn transposed(self) -> Self {
         let View { rows, columns, row_stride, column_stride, values } = self;
         View { rows: columns, columns: rows, row_stride: column_stride, column_stride: row_stride, values }
     }
 
-    /// The rows in a range; panics if there are not so many.
+    /// The rows in a range; panics if the view has fewer rows.
     pub fn rows(self, range: Range<usize>) -> Self {
         self.transposed().columns(range).transposed()
     }
 
-    /// The columns in a range; panics if there are not so many.
+    /// The columns in a range; panics if the view has fewer columns.
     pub fn columns(self, range: Range<usize>) -> Self {
         assert!(range.start <= range.end && range.end <= self.columns, "columns of the view");
         let from = (range.start * self.column_stride).min(self.values.len());

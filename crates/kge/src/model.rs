@@ -1,4 +1,4 @@
-//! A trained model and what can score with it.
+//! A trained model, and the trait of everything that scores.
 
 use mkg::{EntityId, Query};
 use rand::{Rng, RngExt};
@@ -14,7 +14,7 @@ pub trait Scorer: Sync {
     /// Number of entities in a row of scores.
     fn entities(&self) -> usize;
 
-    /// Scores `(query, entity)` of all entities for each query, into a matrix it resizes.
+    /// Writes the scores `(query, entity)` of all entities for each query to `into`, and resizes `into`.
     fn scores(&self, queries: &[Query], into: &mut Matrix<f32>);
 }
 
@@ -28,22 +28,22 @@ impl<S: Deref<Target: Scorer> + Sync> Scorer for S {
     }
 }
 
-/// A model: tables of embeddings and what scores with them. Query vectors and rows of `entity` are such that their
-/// products are the scores; see [`crate::backbone`].
+/// A model: a backbone and its tables of parameters. The product of a query vector and a row of `entity` is a score;
+/// see [`crate::backbone`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Model<T> {
-    /// The backbone, which scores.
+    /// The backbone, which defines the score.
     pub backbone: Backbone,
-    /// `(entity, 2k)`, `[re | im]` where they are complex; with a distance two columns more.
+    /// Entity table `(entity, 2k)`: `[re | im]` where embeddings are complex; a distance has two more columns.
     pub entity: Matrix<T>,
-    /// `(relation and inverse, 2k)`; RotatE's phases `(…, k)`, TuckER's `(…, d)`.
+    /// Relation table `(relation and inverse, 2k)`; `(…, k)` for RotatE's phases, `(…, d)` for TuckER.
     pub relation: Matrix<T>,
-    /// TuckER's core `(d · 2k, 2k)`: row `a · 2k + i` belongs to coordinate `a` of a relation and `i` of a head. Of others
-    /// empty.
+    /// TuckER's core `(d · 2k, 2k)`: row `a · 2k + i` belongs to coordinate `a` of a relation and coordinate `i` of a
+    /// head. Empty for other backbones.
     pub core: Matrix<T>,
 }
 
-/// Queries that are composed at a time: TuckER has `d · 2k` numbers of each.
+/// Number of queries composed at a time; bounded because TuckER needs `d · 2k` numbers for each query.
 const BLOCK: usize = 512;
 
 impl<T: Real> Model<T> {
@@ -62,12 +62,12 @@ impl<T: Real> Model<T> {
         self.entity.columns()
     }
 
-    /// An entity's embedding `(2k)`: its row without what a distance adds.
+    /// An entity's embedding `(2k)`: its row without the further columns of a distance.
     pub fn embedding(&self, entity: EntityId) -> &[T] {
         &self.entity.row(entity.index())[..2 * self.rank()]
     }
 
-    /// Query vectors `(query, width)`, into a matrix it resizes.
+    /// Writes the query vectors `(query, width)` to `into`, and resizes `into`.
     pub fn queries(&self, queries: &[Query], into: &mut Matrix<T>) {
         let width = self.width();
         into.resize(queries.len(), width);
@@ -105,14 +105,14 @@ pub fn normal<T: Real>(rows: usize, columns: usize, deviation: f64, generator: &
     Matrix::from_values(rows, columns, values)
 }
 
-/// Evenly distributed values within `±bound`.
+/// Uniformly distributed values within `±bound`.
 pub fn even<T: Real>(rows: usize, columns: usize, bound: f64, generator: &mut impl Rng) -> Matrix<T> {
     let values = (0..rows * columns).map(|_| T::from_f64(generator.random_range(-bound..bound)));
     Matrix::from_values(rows, columns, values.collect())
 }
 
 impl Model<f32> {
-    /// The tensors that are saved, `entity`, `relation` and TuckER's `core`, and the backbone's word in the header.
+    /// The tensors to save: `entity`, `relation` and TuckER's `core`, with the backbone's name in the header.
     pub fn tensors(&self) -> NamedTensors<'_> {
         let tensors = NamedTensors::default().text(BACKBONE, self.backbone.word());
         let tensors = tensors.matrix("entity", &self.entity).matrix("relation", &self.relation);
@@ -122,8 +122,8 @@ impl Model<f32> {
         }
     }
 
-    /// Reads a model back and checks that it is whole and fits a graph of so many entities and relations: that
-    /// the backbone is known, tensors have its shapes, and values are finite.
+    /// Reads a model and checks it against a graph with this many entities and relations: the backbone must be known,
+    /// the tensors must have its shapes, and all values must be finite.
     pub fn from_reader(reader: &TensorReader, entities: usize, relations: usize) -> Result<Self> {
         let word = reader.text(BACKBONE)?;
         let backbone = Backbone::of_word(&word).ok_or_else(|| {

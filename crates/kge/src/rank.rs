@@ -1,7 +1,7 @@
 //! Filtered ranks.
 //!
-//! The rank of a target among all entities that are not known answers themselves. The target's score is taken
-//! from the row that is ranked, and a score that is not finite is an error, never a rank.
+//! A filtered rank is the rank of a target among all entities that are not other known answers. The target's score
+//! comes from the ranked row itself. A score that is not finite is an error, never a rank.
 
 use mkg::{EntityId, KnownAnswers, Query, Triple};
 use rayon::prelude::*;
@@ -9,26 +9,26 @@ use stage::{Error, Kind, Result};
 
 use crate::{Matrix, Real, Scorer, row};
 
-/// Queries scored at a time: bounds the memory, and is enough for the product to run at speed.
+/// Number of queries scored at a time: few enough to bound the memory, and enough for a fast product.
 pub const BLOCK: usize = 512;
 
-/// Rule by which equal scores count.
+/// Rule for candidates whose score equals the target's score.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TieRule {
-    /// The target stands before all that equal it.
+    /// The target ranks before all candidates with the same score.
     Optimistic,
-    /// The mean of the other two: what a random order gives on average.
+    /// The mean of the other two rules, which is the average over random orders.
     Realistic,
-    /// The target stands behind all that equal it.
+    /// The target ranks behind all candidates with the same score.
     Pessimistic,
 }
 
-/// A filtered rank, whatever the tie rule.
+/// A filtered rank, for every tie rule.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rank {
-    /// Candidates with a higher score.
+    /// Number of candidates with a higher score.
     pub above: u32,
-    /// Other candidates with the same score.
+    /// Number of other candidates with the same score.
     pub tied: u32,
 }
 
@@ -50,16 +50,16 @@ impl Rank {
     }
 }
 
-/// A rank, and how sure the model is of its answer.
+/// A rank, and the model's confidence in its first candidate.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Judged {
     /// The target's rank.
     pub rank: Rank,
-    /// The softmax probability of the first of the candidates that the filter leaves, among them all.
+    /// The softmax probability of the first candidate, over all candidates that the filter leaves.
     pub confidence: f32,
 }
 
-/// The rank of `target` in one row of scores, leaving out the other `known` answers.
+/// The rank of `target` in one row of scores, without the other `known` answers.
 pub fn rank_in_row(scores: &[f32], target: usize, known: impl Iterator<Item = usize>) -> Rank {
     let score = scores[target];
     let (above, equal) = row::count_above_and_equal(scores, score);
@@ -71,10 +71,10 @@ pub fn rank_in_row(scores: &[f32], target: usize, known: impl Iterator<Item = us
     rank
 }
 
-/// The ranks of tail and head of each triple, in a graph of `relations` relations.
+/// The ranks of the tail and the head of each triple, in a graph of `relations` relations.
 ///
-/// Each distinct query is scored once. `progress` hears how many queries each block had. Not generic, so that a crate that is
-/// optimised less than this one does not compile the loops again.
+/// Each distinct query is scored once. `progress` receives the number of queries of each block. The function is not
+/// generic, so that a crate with a lower optimisation level does not compile the loops again.
 pub fn rank_triples(
     scorer: &dyn Scorer,
     triples: &[Triple],
@@ -85,8 +85,8 @@ pub fn rank_triples(
     measure_rows(scorer, triples, relations, known, progress, ranks)
 }
 
-/// Ranks as [`rank_triples`] does, and finds the model's confidence in each query's first candidate by one more pass over
-/// each row.
+/// Ranks like [`rank_triples`], and computes the model's confidence in each query's first candidate in one more pass
+/// over each row.
 pub fn judge_triples(
     scorer: &dyn Scorer,
     triples: &[Triple],
@@ -97,7 +97,7 @@ pub fn judge_triples(
     measure_rows(scorer, triples, relations, known, progress, judge)
 }
 
-/// Results of `measure` for each target of a query, given the query's scores.
+/// Results of `measure`, which returns one result for each target of a query from the query's scores.
 fn measure_rows<T: Copy + Default + Send>(
     scorer: &dyn Scorer,
     triples: &[Triple],
@@ -117,19 +117,19 @@ fn measure_rows<T: Copy + Default + Send>(
     })
 }
 
-/// A query whose targets are to be ranked.
+/// A query with targets to rank.
 #[derive(Debug)]
 pub struct RankedQuery<'a> {
     /// The query.
     pub query: Query,
     /// The targets.
     pub targets: Vec<EntityId>,
-    /// Entities that the filter leaves out, beside each target itself; ascending.
+    /// Known answers in ascending order; the filter leaves out all of them but the target itself.
     pub known: &'a [EntityId],
 }
 
-/// Results of `measure` for tail and head of each triple; it gets as many queries at a time as fit a block, and
-/// answers for each of their targets, query by query.
+/// Results of `measure` for the tail and the head of each triple. `measure` receives at most [`BLOCK`] queries at a
+/// time and returns a result for each of their targets, query by query.
 pub fn measure_blocks<T: Copy + Default>(
     triples: &[Triple],
     relations: usize,
@@ -142,7 +142,7 @@ pub fn measure_blocks<T: Copy + Default>(
         [(triple.tail_query(), i, 0, triple.tail), head]
     });
     let mut sides: Vec<(Query, usize, usize, EntityId)> = sides.collect();
-    // Each query's together, and in the same order every time.
+    // Puts the targets of each query together, always in the same order.
     sides.sort_unstable();
     let asked = sides.chunk_by(|a, b| a.0 == b.0).map(|same| {
         let query = same[0].0;
@@ -159,7 +159,7 @@ pub fn measure_blocks<T: Copy + Default>(
     Ok(measures)
 }
 
-/// Refuses the scores of a query that are not all finite.
+/// Returns an error unless all scores of the query are `finite`.
 pub fn require_finite(finite: bool, query: Query) -> Result<()> {
     if finite {
         return Ok(());
@@ -186,8 +186,8 @@ fn judge(scores: &[f32], asked: &RankedQuery<'_>) -> Vec<Judged> {
     judged.collect()
 }
 
-/// The softmax probability of the first candidate, given of the `rest`, which the filter leaves, the highest score and the
-/// sum of all exponentials relative to it; `target` is the target's score where it is a candidate beside the rest.
+/// The softmax probability of the first candidate. `highest` is the best score that the filter leaves, `sum` the sum of
+/// exponentials relative to it. `target` is the target's score if the filter left out the target.
 pub fn confidence([highest, sum]: [f64; 2], target: Option<f64>) -> f32 {
     let sum = target.map_or(sum, |score| {
         let top = highest.max(score);
@@ -196,7 +196,7 @@ pub fn confidence([highest, sum]: [f64; 2], target: Option<f64>) -> f32 {
     (1.0 / sum) as f32
 }
 
-/// Mean reciprocal rank under the realistic rule, over both sides: what early stopping watches.
+/// Mean reciprocal rank over both sides, under the realistic rule; early stopping watches this number.
 pub fn mean_reciprocal_rank(ranks: &[[Rank; 2]]) -> f64 {
     let sum: f64 = ranks.iter().flatten().map(|rank| 1.0 / rank.by(TieRule::Realistic)).sum();
     sum / (2 * ranks.len()).max(1) as f64
@@ -246,7 +246,7 @@ mod tests {
     }
 
     proptest! {
-        /// The definition: sort the candidates that are left and look where the target stands.
+        /// Compares ranks with the definition: the place of the target among the sorted candidates.
         #[test]
         fn ranks_equal_a_sort(
             scores in prop::collection::vec(-3i8..3, 49),
@@ -286,7 +286,7 @@ mod tests {
             let found = confidence(EntityId(target), &known);
             assert!((found - expected).abs() < 1e-6, "entity {target}: {found}");
         }
-        // Where everything else is known, the target is certain.
+        // If all other entities are known answers, the target has probability 1.
         let all: Vec<EntityId> = (0..5).map(EntityId).collect();
         assert_eq!(confidence(EntityId(0), &all), 1.0);
     }

@@ -1,9 +1,9 @@
-//! The two floating-point types that everything here is generic over.
+//! The two floating-point types over which everything here is generic.
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
 
-/// `f32` where programs run, `f64` where tests compare digits.
+/// A floating-point type: `f32` in programs, `f64` in tests that compare digits.
 pub trait Real:
     bytemuck::Pod
     + Debug
@@ -24,14 +24,14 @@ pub trait Real:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
-    /// Stands for a score of minus infinity, but differences of two of them are 0 and not NaN.
+    /// The score of a masked entry. It acts like minus infinity, but the difference of two such scores is 0, not NaN.
     const MASKED: Self;
 
     /// The nearest value of this type.
     fn from_f64(x: f64) -> Self;
     /// The same value as `f64`.
     fn to_f64(self) -> f64;
-    /// `e^x`, written so that loops over it vectorise; 0 far below, finite far above.
+    /// `e^x`, written so that loops over it vectorise. In `f32` it is 0 below -87 and finite for every large number.
     fn exp(self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
@@ -110,7 +110,7 @@ impl Real for f32 {
         p = p.mul_add(r, 5e-1);
         let e_r = (p * r).mul_add(r, r) + 1.0;
         let power = f32::from_bits(shifted.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127) << 23);
-        // Below -87 the result is under the smallest normal number: 0, so that masked entries count for nothing.
+        // Below -87 the exact result is near or below the smallest normal number: 0 makes masked entries add nothing.
         if x < -87.0 { 0.0 } else { e_r * power }
     }
 

@@ -1,12 +1,12 @@
 //! Passes over one row of scores: vectorised for the instruction set found at run time.
 //!
-//! A row of `E` scores fits the second-level cache, so several short passes cost little beside the matrix
-//! products and read better than one long one. Sums run over a fixed number of lanes: the order of additions,
-//! and so the result, depends on the length alone.
+//! A row of `E` scores fits the second-level cache. Several short passes therefore cost little compared with the matrix
+//! products, and are easier to read than one long pass. Sums use a fixed number of lanes: the order of additions, and
+//! so the result, depends only on the length.
 
 use crate::{Real, widest};
 
-/// Partial sums per pass; a multiple of the widest vector.
+/// Number of partial sums per pass; a multiple of the widest vector.
 const LANES: usize = 32;
 
 /// Folds `step` over the elements of `$xs` (and of the other slices) in lanes, then over the lanes.
@@ -42,7 +42,7 @@ macro_rules! fold {
     }};
 }
 
-/// The largest element; [`Real::MASKED`] of none.
+/// The largest element; [`Real::MASKED`] if there is no element.
 pub fn max<T: Real>(xs: &[T]) -> T {
     fold!(T::MASKED, |a: T, b: T| a.larger(b), |acc, x in xs| x.larger(acc))
 }
@@ -57,7 +57,7 @@ pub fn sum_exp<T: Real>(xs: &[T], shift: T, rate: T) -> T {
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs| acc + ((x - shift) * rate).exp())
 }
 
-/// `Σ x y`; both of one length.
+/// `Σ x y`; panics if the lengths differ.
 pub fn dot<T: Real>(xs: &[T], ys: &[T]) -> T {
     assert_eq!(xs.len(), ys.len(), "rows of one length");
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs, y in ys| acc + x * y)
@@ -68,7 +68,7 @@ pub fn sum_squares<T: Real>(xs: &[T], mean: T) -> T {
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs| acc + (x - mean) * (x - mean))
 }
 
-/// `Σ |re + i im|³`; both of one length.
+/// `Σ |re + i im|³`; panics if the lengths differ.
 pub fn sum_cubed_moduli<T: Real>(re: &[T], im: &[T]) -> T {
     assert_eq!(re.len(), im.len(), "rows of one length");
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in re, y in im| {
@@ -85,10 +85,10 @@ pub fn sum_cubes<T: Real>(xs: &[T]) -> T {
     })
 }
 
-/// Counts the elements that exceed `x`, and those that equal it.
+/// Counts the elements greater than `x`, and the elements equal to `x`.
 pub fn count_above_and_equal<T: Real>(xs: &[T], x: T) -> (u32, u32) {
     widest!({
-        // 32-bit counters keep as many lanes as 32-bit scores.
+        // 32-bit counters use as many lanes as 32-bit scores.
         let (mut above, mut equal) = (0u32, 0u32);
         for &other in xs {
             above += u32::from(other > x);
@@ -104,7 +104,7 @@ pub fn all_finite<T: Real>(xs: &[T]) -> bool {
     fold!(T::ZERO, |a: T, b: T| a + b, |acc, x in xs| acc + x * T::ZERO) == T::ZERO
 }
 
-/// Writes `step(x, y)`'s first result to `out` and sums the two others, in lanes.
+/// Writes the first result of `step(x, y)` to `out` and sums the other two, in lanes.
 #[inline(always)]
 fn write_and_sum<T: Real>(xs: &[T], ys: &[T], out: &mut [T], step: impl Fn(T, T) -> [T; 3]) -> [T; 2] {
     assert!(xs.len() == ys.len() && xs.len() == out.len(), "rows of one length");
@@ -131,7 +131,7 @@ fn write_and_sum<T: Real>(xs: &[T], ys: &[T], out: &mut [T], step: impl Fn(T, T)
     sums.map(|lanes| lanes.into_iter().fold(T::ZERO, |a, b| a + b))
 }
 
-/// Way to compute `e^x` from `e^(x / τ)`.
+/// The way to compute `e^x` from `e^(x / τ)`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Power {
     /// `τ = 1`.
@@ -140,12 +140,12 @@ pub enum Power {
     Second,
     /// `τ = 4`.
     Fourth,
-    /// No power of few products: `e^x` is computed anew.
+    /// Any other `τ`: `e^x` is computed anew.
     Other,
 }
 
 impl Power {
-    /// Way for temperature `tau`.
+    /// The way for temperature `tau`.
     pub fn of(tau: f64) -> Power {
         match tau {
             1.0 => Power::First,
@@ -156,7 +156,7 @@ impl Power {
     }
 }
 
-/// Calls a body with `$full` bound to the function from a shifted score and its softened exponential to `e^x`.
+/// Evaluates `$body`; `$full` is a function from a shifted score and its softened exponential to `e^x`.
 macro_rules! with_power {
     ($power:expr, |$full:ident| $body:expr) => {
         match $power {
@@ -198,7 +198,7 @@ pub fn soften_against<T: Real>(xs: &[T], ys: &[T], shift: T, rate: T, out: &mut 
     })
 }
 
-/// `x = a · exp(x - shift) + b · soft + c · y`, where `soft` is what [`soften`] wrote.
+/// `x = a · exp(x - shift) + b · soft + c · y`, where `soft` is the output of [`soften`].
 pub fn blend<T: Real>(xs: &mut [T], shift: T, power: Power, soft: &[T], ys: &[T], [a, b, c]: [T; 3]) {
     assert!(xs.len() == soft.len() && xs.len() == ys.len(), "rows of one length");
     with_power!(power, |full| widest!({
@@ -247,12 +247,12 @@ pub fn add_scaled<T: Real>(xs: &mut [T], a: T, ys: &[T]) {
     });
 }
 
-/// The position of the largest element; of equal ones the first.
+/// The position of the largest element; the first of equal elements.
 pub fn argmax<T: Real>(xs: &[T]) -> usize {
     (0..xs.len()).fold(0, |best, i| if xs[i] > xs[best] { i } else { best })
 }
 
-/// `ln Σ exp(x · rate)` without overflow, and the shift it was computed with.
+/// `ln Σ exp(x · rate)`, without overflow.
 pub fn log_sum_exp<T: Real>(xs: &[T], rate: T) -> f64 {
     let shift = max(xs);
     shift.to_f64() * rate.to_f64() + sum_exp(xs, shift, rate).to_f64().ln()

@@ -1,7 +1,7 @@
 //! The 1-vs-all training step.
 //!
-//! A batch is a set of distinct queries, each with all its tails: a query's scores are computed once and its
-//! tails weigh them. With `Q` the query vectors and `E` the entity embeddings,
+//! A batch is a set of distinct queries, each with all its tails: the scores of a query are computed once for all its
+//! tails. `Q` is the matrix of query vectors and `E` the matrix of entity embeddings:
 //!
 //! ```text
 //! S  = Q Eᵀ                     scores (query, entity)
@@ -9,7 +9,7 @@
 //! ∂Q = G E,   ∂E = Gᵀ Q         ∂Q flows on to heads and relations
 //! ```
 //!
-//! Projected embeddings have a shorter way to the same numbers: see `Embedding`.
+//! Projected embeddings can get the same numbers with fewer operations: see `Way`.
 
 use mkg::QuerySet;
 use rayon::prelude::*;
@@ -32,7 +32,7 @@ pub use uses::Uses;
 
 /// Objective of a row of scores.
 pub trait Objective<T>: Sync {
-    /// Figures that one row leaves behind for the caller.
+    /// Figures of one row, for the caller.
     type Row: Send;
     /// Buffers of one thread.
     type Scratch: Send;
@@ -40,8 +40,8 @@ pub trait Objective<T>: Sync {
     /// Fresh buffers for rows of `entities` scores.
     fn scratch(&self, entities: usize) -> Self::Scratch;
 
-    /// Replaces the scores `(entity)` of query number `query`, `position`-th of the batch, by `scale` times the
-    /// gradient of the query's loss, summed over its tails. Returns that loss (not scaled) and the row's result.
+    /// Replaces the scores `(entity)` of query number `query`, at `position` in the batch, by `scale` times the
+    /// gradient of the query's loss, summed over its tails. Returns the unscaled loss and the row's figures.
     fn gradient(
         &self,
         position: usize,
@@ -86,20 +86,20 @@ pub struct StepLoss {
     pub objective: f64,
     /// Loss of the regulariser, N3.
     pub regulariser: f64,
-    /// Number of pairs of query and tail that the means are over.
+    /// Number of pairs of query and tail in the means.
     pub pairs: usize,
 }
 
-/// Parameters that a model starts from.
+/// Initial parameters of a model.
 #[derive(Clone, Debug)]
 pub struct Initial<T> {
-    /// The backbone, which scores.
+    /// The backbone, which defines the score.
     pub backbone: Backbone,
     /// Entity embeddings.
     pub embedding: Embedding<T>,
-    /// Relation table, as [`Model::relation`].
+    /// Relation table, like [`Model::relation`].
     pub relation: Matrix<T>,
-    /// TuckER's core, as [`Model::core`].
+    /// TuckER's core, like [`Model::core`].
     pub core: Matrix<T>,
 }
 
@@ -113,7 +113,7 @@ impl<T: Real> Initial<T> {
 /// A model in training: parameters, optimisers and preallocated buffers.
 #[derive(Debug)]
 pub struct Trainer<T> {
-    /// Entity and relation tables as they score; where entities are projected, theirs may lag behind.
+    /// The model; if entities are projected, its entity table may be older than the projection.
     model: Model<T>,
     entities: Entities<T>,
     relation_optimiser: Adagrad<T>,
@@ -125,7 +125,7 @@ pub struct Trainer<T> {
 
 #[derive(Debug, Default)]
 struct StepMatrices<T> {
-    /// The rows of entities that the batch uses itself, and their gradient.
+    /// The entity rows that occur in the batch's triples, and their gradient.
     used: Matrix<T>,
     used_gradient: Matrix<T>,
     relations: Matrix<T>,
@@ -140,7 +140,7 @@ struct StepMatrices<T> {
     core_gradient: Matrix<T>,
 }
 
-/// The entities and relations that a batch of queries uses itself.
+/// The entities and relations that occur in the triples of a batch.
 #[derive(Debug)]
 pub struct Batch {
     /// Entities, as heads and as tails.
@@ -169,14 +169,14 @@ impl Batch {
         }
     }
 
-    /// One over the pairs: the factor that makes sums means.
+    /// One over the number of pairs: the factor that turns sums into means.
     pub fn scale(&self) -> f64 {
         1.0 / self.pairs as f64
     }
 }
 
 impl<T: Real> Trainer<T> {
-    /// Starts from `initial` parameters; panics if their shapes are not those of one model.
+    /// Makes a trainer from `initial` parameters; panics if their shapes do not belong to one model.
     pub fn new(initial: Initial<T>, learning_rate: f64, n3: N3) -> Self {
         let Initial { backbone, embedding, relation, core } = initial;
         let (entity, entities) = match embedding {
@@ -212,19 +212,19 @@ impl<T: Real> Trainer<T> {
         }
     }
 
-    /// Sets the precision of the products that read or write scores. Everything else, parameters and optimisers among it,
-    /// stays in the trainer's own.
+    /// Sets the precision of the products that read or write scores. Everything else, including parameters and
+    /// optimisers, stays in the precision of `T`.
     pub fn with_precision(self, precision: ProductPrecision) -> Self {
         Trainer { precision, ..self }
     }
 
-    /// The model as it stands.
+    /// The current model.
     pub fn model(&mut self) -> &Model<T> {
         self.parts().0
     }
 
-    /// The model as it stands, and the trained projection `(f, width)`, if there is one; where a distance has further
-    /// columns, its own are zero.
+    /// The current model, and the trained projection `(f, width)` if there is one. With a distance, the further columns
+    /// of the projection are zero.
     pub fn parts(&mut self) -> (&Model<T>, Option<&Matrix<T>>) {
         self.entities.write_table(&mut self.model);
         let projection = match &self.entities {
@@ -234,7 +234,7 @@ impl<T: Real> Trainer<T> {
         (&self.model, projection)
     }
 
-    /// One step of Adagrad on the queries numbered `batch`; what each row left behind is in the batch's order.
+    /// Takes one Adagrad step on the queries numbered `batch`. Each row's figures are returned in the batch's order.
     pub fn step<O: Objective<T>>(
         &mut self,
         queries: &QuerySet,
@@ -268,7 +268,7 @@ impl<T: Real> Trainer<T> {
                 },
             )
             .unzip();
-        // Summed in order: the same bits whatever the number of threads.
+        // Summed in order, so that the bits do not depend on the number of threads.
         let loss: f64 = losses.iter().sum();
         if !loss.is_finite() {
             return Err(diverged("the loss"));
@@ -295,8 +295,8 @@ impl<T: Real> Trainer<T> {
         self.entities.score(self.precision, &self.model.entity, vectors, scores);
     }
 
-    /// Carries the gradient of query vectors on to heads, relations and core, and adds N3 on every triple's entities and
-    /// relation.
+    /// Propagates the gradient of the query vectors to heads, relations and core, and adds N3 for the entities and the
+    /// relation of every triple.
     fn propagate(&mut self, batch: &Batch) -> f64 {
         let Model { backbone, core, .. } = &self.model;
         let StepMatrices { outer, vectors, vector_gradient, core_gradient, .. } = &mut self.buffers;
@@ -337,7 +337,7 @@ impl<T: Real> Trainer<T> {
     }
 }
 
-/// The matrix with so many `further` columns of zeros behind its own.
+/// The matrix with `further` columns of zeros appended.
 fn widened<T: Real>(matrix: Matrix<T>, further: usize) -> Matrix<T> {
     if further == 0 {
         return matrix;
@@ -350,18 +350,18 @@ fn widened<T: Real>(matrix: Matrix<T>, further: usize) -> Matrix<T> {
 }
 
 impl Trainer<f32> {
-    /// Bytes that training takes at most, for a model of that `shape` with so many `entities` and batches of `pairs` pairs
-    /// of query and tail in at most so many `queries`, over features of `features` columns (0 for a free table).
+    /// Maximum bytes that training needs, for a model of this `shape` with `entities` entities, batches of `pairs`
+    /// pairs of query and tail in at most `queries` queries, and features of `features` columns (0 for a free table).
     pub fn memory(shape: Shape, entities: usize, pairs: usize, queries: usize, features: usize) -> u64 {
         let width = shape.columns();
         let used = (queries + pairs).min(entities);
-        // Of TuckER the core, its squares and its gradient, and the outer products.
+        // For TuckER: the core, its squares, its gradient, and the outer products.
         let core = shape.core_rows().saturating_mul(3 * shape.embedding() + queries);
-        // Query vectors and relations, each with their gradient; validation has scores and vectors of its own.
+        // Query vectors and relations, each with a gradient; validation has its own scores and vectors.
         let step = queries * (entities + 4 * width) + 2 * used * width + rank::BLOCK * (entities + width);
         let parameters = match features {
             0 => 2 * entities * width,
-            // The table is there for validation, its gradient where the step goes through the entities.
+            // The table is needed for validation; its gradient only where the step goes through the entities.
             _ => {
                 let tables = match Way::cheaper(shape.backbone, entities, features, width, queries, used) {
                     Way::Entities => 2 * entities * width,
@@ -373,7 +373,7 @@ impl Trainer<f32> {
         ((parameters + step).saturating_add(core) as u64).saturating_mul(4)
     }
 
-    /// Everything needed to go on: parameters and optimiser.
+    /// Everything needed to resume training: parameters and optimiser.
     pub fn state(&self) -> NamedTensors<'_> {
         let (parameters, optimiser) = match &self.entities {
             Entities::Free(optimiser) => (&self.model.entity, optimiser),
@@ -392,7 +392,7 @@ impl Trainer<f32> {
         }
     }
 
-    /// Takes up a state saved under `prefix.`.
+    /// Restores a state that was saved under `prefix.`.
     pub fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()> {
         let Model { backbone, entity, relation, core } = &mut self.model;
         let (parameters, optimiser) = match &mut self.entities {

@@ -3,7 +3,7 @@
 #[doc(hidden)]
 pub use pulp::Arch;
 
-/// Value that cannot be copied, so that a closure that moves it can be called only once.
+/// A value that cannot be copied. A closure that moves it can be called only once.
 #[doc(hidden)]
 #[derive(Debug)]
 pub struct Once;
@@ -16,8 +16,8 @@ pub struct Once;
 /// assert_eq!(xs, [11.0, 22.0, 33.0]);
 /// ```
 ///
-/// The closure inside is of the kind that is called once, and has to be: for one of another kind the compiler makes a
-/// function of that kind, for the least of all processors, and compiles the whole loop into that.
+/// The closure inside must be callable only once (`FnOnce`). For an `Fn` or `FnMut` closure the compiler makes a
+/// separate function for the baseline processor, and compiles the whole loop into that function.
 #[macro_export]
 macro_rules! widest {
     ($body:expr) => {{

@@ -4,17 +4,17 @@
 //! [2q | 1, -‖q‖²] · [t | -‖t‖², 1] = 2 q·t - ‖t‖² - ‖q‖² = -‖q - t‖²
 //! ```
 //!
-//! A softmax over entities does not see `-‖q‖²`; it makes the product the score itself, near zero for the entities
-//! that matter, where half precision is finest. In bf16 the norms are rounded like all other factors.
+//! The term `-‖q‖²` changes no softmax over entities. It makes the product the score itself, near zero for the entities
+//! that matter, where half precision is finest. In bf16, the norms are rounded like all other factors.
 
 use rayon::prelude::*;
 
 use crate::{Matrix, Real, row, widest};
 
-/// Columns behind the embedding.
+/// Number of columns behind the embedding.
 pub(crate) const COLUMNS: usize = 2;
 
-/// Writes an entity's further columns: `[t | -‖t‖², 1]`. Panics if there are none.
+/// Writes the further columns of an entity's row `[t | -‖t‖², 1]`. Panics if the row is shorter than these columns.
 pub fn close_entity<T: Real>(entity: &mut [T]) {
     let (t, further) = entity.split_at_mut(entity.len() - COLUMNS);
     further.copy_from_slice(&[-row::sum_squares(t, T::ZERO), T::ONE]);
@@ -31,8 +31,8 @@ pub(crate) fn close_query<T: Real>(query: &mut [T]) {
     row::scale(q, T::from_f64(2.0));
 }
 
-/// Turns the gradient of an entity's row into that of its embedding: `∂t - 2t ∂(-‖t‖²)`, and nothing for the further
-/// columns, which follow from it.
+/// Turns the gradient of an entity's row into the gradient of its embedding, `∂t - 2t ∂(-‖t‖²)`. Sets the further
+/// columns to zero, because the embedding determines them.
 pub(crate) fn open_entity_gradient<T: Real>(entity: &[T], gradient: &mut [T]) {
     let width = gradient.len() - COLUMNS;
     let (gradient, further) = gradient.split_at_mut(width);
@@ -40,7 +40,7 @@ pub(crate) fn open_entity_gradient<T: Real>(entity: &[T], gradient: &mut [T]) {
     further.fill(T::ZERO);
 }
 
-/// Turns the gradient of a query `vector` into that of `q`: `2 ∂(2q) - 2q ∂(-‖q‖²)`.
+/// Turns the gradient of a query `vector` into the gradient of `q`: `2 ∂(2q) - 2q ∂(-‖q‖²)`.
 pub(crate) fn open_query_gradient<T: Real>(vector: &[T], gradient: &mut [T]) {
     let width = gradient.len() - COLUMNS;
     let (gradient, further) = gradient.split_at_mut(width);
@@ -53,7 +53,7 @@ pub(crate) fn open_query_gradient<T: Real>(vector: &[T], gradient: &mut [T]) {
     further.fill(T::ZERO);
 }
 
-/// Tells whether a row is one that [`close_entity`] writes, but for rounding.
+/// Tells whether a row equals the output of [`close_entity`] up to rounding.
 pub(crate) fn is_closed(entity: &[f32]) -> bool {
     let (t, further) = entity.split_at(entity.len() - COLUMNS);
     let square = row::sum_squares(t, 0.0);

@@ -1,8 +1,8 @@
 //! Products of `f32` matrices in bf16: operands are rounded to bf16 while they are packed, sums are `f32`.
 //!
-//! `pack` rounds and lays out, `amx` and `avx512` multiply, `blocks` cuts a product into what they multiply and
-//! shares it out to the cores. A [`Kernel`] is the proof that the processor can do it. On processors other than
-//! x86-64 there is none.
+//! `pack` rounds and lays out operands; `amx` and `avx512` multiply; `blocks` cuts a product into blocks for them and
+//! distributes the blocks to the cores. A [`Kernel`] proves that the processor has the instructions. Processors other
+//! than x86-64 have no kernel.
 
 use std::fmt::{self, Display, Formatter};
 use std::ops::Range;
@@ -31,7 +31,7 @@ enum Instructions {
 }
 
 impl Kernel {
-    /// Kernels that this processor can run, the fastest first. The last bits of their products differ.
+    /// Kernels that this processor can run, the fastest first. Their products differ in the last bits.
     pub(crate) fn all() -> Vec<Kernel> {
         let mut all: Vec<Instructions> = Vec::new();
         #[cfg(target_arch = "x86_64")]
@@ -62,7 +62,7 @@ impl Display for Kernel {
 
 #[cfg(not(target_arch = "x86_64"))]
 impl Kernel {
-    /// Never called: no kernel exists without this architecture.
+    /// A stub that is never called: no kernel exists on this architecture.
     pub(super) fn multiply(
         self,
         _threads: usize,
@@ -77,9 +77,9 @@ impl Kernel {
 
 #[cfg(target_arch = "x86_64")]
 impl Kernel {
-    /// `target = keep · target + bf16(a) · bf16(b)` on some of the pool's threads, or on the caller alone.
-    /// The target is given with its columns; it and the operands have matching shapes, and none is empty. The bits
-    /// are the same for any number of threads, but not for every kernel.
+    /// Computes `target = keep · target + bf16(a) · bf16(b)` on the pool's threads, or on the calling thread if
+    /// `threads` is 1. The target is its values and its number of columns. All shapes must fit, and no matrix may be
+    /// empty. The bits do not depend on the number of threads, but they depend on the kernel.
     pub(super) fn multiply(
         self,
         threads: usize,
@@ -114,25 +114,25 @@ impl Kernel {
     }
 }
 
-/// A thread that is ready to multiply.
+/// The state of a thread that is ready to multiply.
 #[cfg(target_arch = "x86_64")]
 enum KernelSession {
     #[cfg(target_os = "linux")]
     Amx(amx::Tiles),
-    /// Only made from a kernel.
+    /// A state without data, made only from a kernel.
     Avx512,
 }
 
 #[cfg(target_arch = "x86_64")]
 impl KernelSession {
-    /// 32 x 32 of the product: `c = a·b` where `fresh`, else `c += a·b`, of packed panels of one depth. The rows of
-    /// `c` lie `stride` values apart.
+    /// Computes 32 x 32 values of the product: `c = a·b` if `fresh`, else `c += a·b`. `a` and `b` are packed panels of
+    /// one depth. The rows of `c` lie `stride` values apart.
     ///
     /// # Safety
-    /// `c` can be read and written at 32 values of 32 rows, and nobody else does so meanwhile.
+    /// `c` must be readable and writable at 32 values of 32 rows, and no other code may access them during the call.
     #[expect(unsafe_code, reason = "writes through a pointer to a block of a matrix")]
     unsafe fn block(&self, a: &[pack::Tile], b: &[pack::Tile], fresh: bool, c: *mut f32, stride: usize) {
-        // SAFETY: the caller's promise; a session is only made where the processor has the instructions.
+        // SAFETY: the caller guarantees `c`; a session exists only where the processor has the instructions.
         unsafe {
             match self {
                 #[cfg(target_os = "linux")]

@@ -1,7 +1,7 @@
-//! The two kinds of entity embeddings in training, and how each is scored and learns.
+//! The two kinds of entity embeddings in training, and how each is scored and trained.
 //!
-//! A free table `E` scores queries `Q` as `S = Q Eᵀ`. A projected one, `E = F W` with fixed features `F`, can do
-//! the same through the entities, or never form `E` at all:
+//! A free table `E` scores queries `Q` as `S = Q Eᵀ`. A projected table, `E = F W` with fixed features `F`, can use the
+//! same way through the entities, or a way through the features that never forms `E`:
 //!
 //! ```text
 //!           through the entities          through the features
@@ -10,11 +10,11 @@
 //! ∂W        ∂E = Gᵀ Q + ∂U,  Fᵀ ∂E        ∂Kᵀ Q + Fᵤᵀ ∂U
 //! ```
 //!
-//! A distance has `-‖e‖²` of every entity in the table, so there a projected one takes the way through the entities, and
-//! in `∂E` the gradient of these norms is folded into that of the embeddings.
+//! With a distance, the table holds `-‖e‖²` of every entity. A projected table then goes through the entities, and in
+//! `∂E` the gradient of these norms is folded into the gradient of the embeddings.
 //!
-//! `∂U` is what flows into the embeddings that the batch uses itself, as heads and under the regulariser. Both ways
-//! give the same numbers up to rounding; the shapes decide which takes fewer operations.
+//! `∂U` is the gradient of the embeddings in the batch's triples, as heads and from the regulariser. Both ways give the
+//! same numbers up to rounding; the shapes decide which way needs fewer operations.
 
 use rayon::prelude::*;
 
@@ -31,14 +31,14 @@ pub enum Embedding<T> {
     Table(Matrix<T>),
     /// `features · projection`: fixed features `(entity, f)`, a trained projection `(f, 2k)`.
     Projected {
-        /// Zero rows for entities without features: no evidence, no embedding.
+        /// Fixed features. An entity without features has a row of zeros: no evidence, no embedding.
         features: Matrix<T>,
-        /// Parameters that are trained.
+        /// The trained parameters.
         projection: Matrix<T>,
     },
 }
 
-/// Matrices that a projected step multiplies.
+/// The matrices that a step with projected embeddings multiplies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
     /// Entity embeddings.
@@ -49,8 +49,8 @@ pub enum Way {
 }
 
 impl Way {
-    /// The cheaper way, in multiplications of a step of so many `queries` that uses `used` entities itself; a distance has
-    /// the one through the entities alone.
+    /// The way with fewer multiplications in a step of `queries` queries with `used` entities in their triples. For a
+    /// distance, always the way through the entities.
     pub fn cheaper(
         backbone: Backbone,
         entities: usize,
@@ -67,8 +67,8 @@ impl Way {
     }
 }
 
-/// Entity embeddings with their optimiser. The model's entity table, as it scores, is the parameters themselves where
-/// embeddings are free, and where they are projected a product that may lag behind.
+/// Entity embeddings with their optimiser. Free embeddings are the model's entity table itself. For projected
+/// embeddings, the model's entity table is a product that may be out of date.
 #[derive(Debug)]
 pub(crate) enum Entities<T> {
     Free(Adagrad<T>),
@@ -76,7 +76,7 @@ pub(crate) enum Entities<T> {
 }
 
 impl<T: Real> Entities<T> {
-    /// Prepares a step on `batch`, and reads the embeddings of the entities that it uses itself.
+    /// Prepares a step on `batch`, and writes the embeddings of the entities in its triples to `into`.
     pub(crate) fn prepare(&mut self, model: &mut Model<T>, batch: &Batch, into: &mut Matrix<T>) {
         let uses = &batch.entities.rows;
         if let Entities::Projected(projected) = self {
@@ -94,7 +94,7 @@ impl<T: Real> Entities<T> {
         into.gather(&model.entity, uses);
     }
 
-    /// `scores (query, entity)` of the query `vectors (query, 2k)`.
+    /// Computes the `scores (query, entity)` of the query `vectors (query, 2k)`.
     pub(crate) fn score(
         &mut self,
         precision: ProductPrecision,
@@ -115,7 +115,7 @@ impl<T: Real> Entities<T> {
         scores.product_in(precision, false, vectors.view(), entities.transposed());
     }
 
-    /// The gradient of the query vectors, from the scores' gradient.
+    /// Computes the gradient of the query vectors from the gradient of the scores.
     pub(crate) fn differentiate(
         &mut self,
         precision: ProductPrecision,
@@ -134,7 +134,7 @@ impl<T: Real> Entities<T> {
         }
     }
 
-    /// One step of the optimiser, from the gradients of the scores and of the embeddings used.
+    /// Takes one step of the optimiser, from the gradients of the scores and of the used embeddings.
     pub(crate) fn update(&mut self, table: &mut Matrix<T>, gradients: &EntityGradients<'_, T>) {
         match self {
             Entities::Free(optimiser) => {
@@ -164,8 +164,8 @@ impl<T: Real> Entities<T> {
     }
 }
 
-/// Entities whose gradient is computed and used at a time: a block stays in the cache, and the gradient of the
-/// whole table is never there.
+/// Number of entities whose gradient is computed and used at a time: a block stays in the cache, and the gradient of a
+/// whole free table is never stored.
 pub(crate) const BLOCK: usize = 512;
 
 pub(crate) struct EntityGradients<'a, T> {
@@ -173,14 +173,14 @@ pub(crate) struct EntityGradients<'a, T> {
     pub(crate) scores: &'a Matrix<T>,
     pub(crate) vectors: &'a Matrix<T>,
     pub(crate) uses: &'a Uses,
-    /// Gradient of their embeddings `(use, 2k)`.
+    /// Gradient of the embeddings in `uses`, `(use, 2k)`.
     pub(crate) used: &'a Matrix<T>,
-    /// True if the table has the norms of its rows.
+    /// True if the table holds the norms of its rows.
     pub(crate) is_distance: bool,
 }
 
 impl<T: Real> EntityGradients<'_, T> {
-    /// Hands each of `blocks`, of [`BLOCK`] entities, its gradient `Gᵀ Q + ∂U`; blocks side by side.
+    /// Calls `each` with every block of [`BLOCK`] entities and its gradient `Gᵀ Q + ∂U`, blocks in parallel.
     pub(crate) fn for_each_block<B: Send>(
         &self,
         blocks: impl IndexedParallelIterator<Item = B>,
@@ -204,7 +204,7 @@ impl<T: Real> EntityGradients<'_, T> {
         }
     }
 
-    /// Makes the gradient of some rows of the table one of their embeddings alone.
+    /// Turns the gradient of some rows of the table into the gradient of their embeddings alone.
     fn fold_norms(&self, rows: &[T], gradient: &mut Matrix<T>) {
         if self.is_distance {
             let width = gradient.columns();
@@ -214,7 +214,7 @@ impl<T: Real> EntityGradients<'_, T> {
         }
     }
 
-    /// The gradient of all entities' embeddings, the rows of `table`.
+    /// Writes the gradient of all entities' embeddings, the rows of `table`, to `into`.
     pub(crate) fn of_all(&self, table: &Matrix<T>, into: &mut Matrix<T>) {
         let (entities, width) = (self.scores.columns(), self.vectors.columns());
         into.resize(entities, width);
@@ -230,7 +230,7 @@ impl<T: Real> EntityGradients<'_, T> {
 #[derive(Debug, Default)]
 pub(crate) struct Projected<T> {
     pub(crate) features: Matrix<T>,
-    /// With zeros in the further columns of a distance.
+    /// The trained projection; the further columns of a distance are zero.
     pub(crate) projection: Matrix<T>,
     pub(crate) optimiser: Adagrad<T>,
     /// True if the model's table is older than the projection.

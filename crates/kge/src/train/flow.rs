@@ -1,4 +1,4 @@
-//! Gradients from query vectors into the heads and relations they are composed of, and the regulariser.
+//! Gradients of the heads and relations in query vectors, and the regulariser.
 
 use rayon::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::matrix::index;
 use crate::{Backbone, Matrix, N3, Real, complex, row, widest};
 
 impl<T: Real> Trainer<T> {
-    /// Writes the gradient of the rows of entities that a batch uses and returns their part of the regulariser.
+    /// Writes the gradient of the entity rows that a batch uses, and returns their part of the regulariser.
     pub(super) fn write_entities(&self, batch: &Batch, gradient: &mut Matrix<T>) -> f64 {
         let StepMatrices { used, relations, outer, vector_gradient, .. } = &self.buffers;
         let (backbone, uses) = (self.model.backbone, &batch.entities);
@@ -31,8 +31,8 @@ impl<T: Real> Trainer<T> {
         })
     }
 
-    /// Writes the gradient of the relations used and returns their part of the regulariser. A rotation's moduli are 1 whatever
-    /// its phases.
+    /// Writes the gradient of the relations that a batch uses, and returns their part of the regulariser. RotatE's
+    /// relations have no such part: the moduli of a rotation are always 1.
     pub(super) fn write_relations(&self, batch: &Batch, gradient: &mut Matrix<T>) -> f64 {
         let StepMatrices { used, outer, vectors, vector_gradient, .. } = &self.buffers;
         let (backbone, table, uses) = (self.model.backbone, &self.model.relation, &batch.relations);
@@ -57,8 +57,8 @@ impl<T: Real> Trainer<T> {
         })
     }
 
-    /// Every row's gradient: what `add` adds for each position where it is composed, and that of `n3` for its `embedding`,
-    /// a mean over pairs by the `scale`; sums the values of that.
+    /// Writes each row's gradient: the parts that `add` adds for each position of the row, and the gradient of `n3` for
+    /// the row's `embedding`, times its pairs and `scale`. Returns the sum of the values of `n3`.
     fn write_rows<'b>(
         &self,
         (uses, scale): (&Uses, f64),
@@ -77,7 +77,7 @@ impl<T: Real> Trainer<T> {
     }
 }
 
-/// `onto += x ∘ y`, by coordinates.
+/// Computes `onto += x ∘ y`, coordinate by coordinate.
 fn add_products<T: Real>(xs: &[T], ys: &[T], onto: &mut [T]) {
     widest!({
         for ((onto, &x), &y) in onto.iter_mut().zip(xs).zip(ys) {
@@ -86,7 +86,7 @@ fn add_products<T: Real>(xs: &[T], ys: &[T], onto: &mut [T]) {
     });
 }
 
-/// Adds to `onto (k)` the gradient of a rotation's phases: `∂q/∂r = i q`, of which `vector` begins with `2q`.
+/// Adds the gradient of a rotation's phases to `onto (k)`: `∂q/∂r = i q`, where `vector` begins with `2q`.
 fn add_phase_gradient<T: Real>(gradient: &[T], vector: &[T], onto: &mut [T]) {
     let rank = onto.len();
     let ((g_re, g_im), (v_re, v_im)) = (gradient.split_at(rank), vector.split_at(rank));

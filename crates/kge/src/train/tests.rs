@@ -23,13 +23,13 @@ fn pair(head: u32, relation: u32, tail: u32) -> (Query, EntityId) {
     (Query { head: EntityId(head), relation: RelationId(relation) }, EntityId(tail))
 }
 
-/// The golden file's triples are pairs of query and tail already.
+/// The queries of the golden file, whose triples are already pairs of query and tail.
 fn golden_queries(golden: &Value) -> QuerySet {
     let triples: Vec<[u32; 3]> = serde_json::from_value(golden["triples"].clone()).unwrap();
     QuerySet::from_pairs(triples.into_iter().map(|[h, r, t]| pair(h, r, t)).collect())
 }
 
-/// Queries of five entities and two relations, one of them with two tails.
+/// Queries on five entities and two relations; one query has two tails.
 fn few_queries() -> QuerySet {
     QuerySet::from_pairs(vec![pair(0, 0, 1), pair(0, 0, 3), pair(2, 1, 2), pair(4, 1, 0)])
 }
@@ -47,7 +47,7 @@ fn shape(backbone: Backbone, rank: usize) -> Shape {
     Shape { backbone, rank, relation_width: 2 }
 }
 
-/// Random parameters for so many entities, in a table or projected from so many features, and two relations.
+/// Random parameters for two relations and `entities` entities: a table if `features` is 0, else a projection.
 fn initial<T: Real>(shape: Shape, entities: usize, features: usize, deviation: f64) -> Initial<T> {
     let mut generator = ChaCha8Rng::seed_from_u64(5);
     let embedding = match features {
@@ -75,7 +75,7 @@ fn table(initial: &mut Initial<f64>) -> &mut Matrix<f64> {
     }
 }
 
-/// Gradients of all parameters as a step would use them: scores' loss, entities or projection, relations.
+/// The loss, and the gradients of entities and relations as a step would use them.
 fn gradients(trainer: &mut Trainer<f64>, queries: &QuerySet) -> (f64, Matrix<f64>, Matrix<f64>) {
     let uses = Batch::new(queries, &all(queries));
     let (loss, _) = trainer.differentiate(&uses, &all(queries), &CrossEntropy { queries }).unwrap();
@@ -96,7 +96,7 @@ fn step<T: Real>(trainer: &mut Trainer<T>, queries: &QuerySet) -> StepLoss {
     trainer.step(queries, &all(queries), &CrossEntropy { queries }).unwrap().0
 }
 
-/// Holds a gradient that was `found` against the difference of losses where its parameter is moved.
+/// Compares the gradient `found` with the difference of the losses on both sides of the parameter.
 fn assert_slope(found: f64, what: &str, loss: impl Fn(f64) -> f64) {
     let difference = (loss(1e-6) - loss(-1e-6)) / 2e-6;
     assert!((difference - found).abs() < 1e-8, "{what}: {found}, not {difference}");
@@ -153,13 +153,13 @@ fn the_projected_teacher_equals_the_reference() {
     assert_close(projected.gradient.values(), matrix(&expected["grad_W"]).values(), "projection gradient");
 }
 
-/// The score of a triple by its definition.
+/// The score of a triple, computed by its definition.
 fn naive(initial: &mut Initial<f64>, query: Query, tail: usize) -> f64 {
     let table = table(initial).clone();
     let relation = initial.relation.row(query.relation.index());
     let (h, t) = (table.row(query.head.index()), table.row(tail));
     let (width, k) = (h.len(), h.len() / 2);
-    // Coordinate `i` of `h ∘ r`, complex.
+    // Coordinate `i` of the complex product `h ∘ r`.
     let product = |i: usize, re: f64, im: f64| (h[i] * re - h[k + i] * im, h[i] * im + h[k + i] * re);
     match initial.backbone {
         Backbone::ComplEx => (0..k)
@@ -292,7 +292,7 @@ fn steps_lower_the_loss_and_keep_norms_beside_embeddings() {
     }
 }
 
-/// The loss, the model and its scores after three steps from a table, or features, on so many threads.
+/// The loss, the model and its scores after three steps on `threads` threads, from a table or from features.
 fn trained(
     backbone: Backbone,
     features: usize,
@@ -358,7 +358,7 @@ fn a_step_takes_no_more_memory_than_is_estimated() {
         let shape = shape(backbone, 16);
         let mut trainer = Trainer::<f32>::new(initial(shape, 60, 0, 0.1), 0.1, WEAK);
         step(&mut trainer, &queries);
-        // Validation's, beside the step's.
+        // The scores of validation, besides those of the step.
         let mut ranked = Matrix::default();
         trainer.model().scores(&[queries.query(0); rank::BLOCK], &mut ranked);
         let Trainer { model, core_optimiser, buffers, .. } = &trainer;

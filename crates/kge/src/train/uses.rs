@@ -1,13 +1,13 @@
-//! Rows of a table of embeddings that a batch uses itself, and what for.
+//! Rows of an embedding table that a batch uses, and the use of each row.
 
 use crate::matrix::index;
 
-/// Rows, ascending, each once, with the positions at which they are composed into queries.
+/// Distinct rows in ascending order, with the positions at which they are composed into queries.
 #[derive(Debug, Default)]
 pub struct Uses {
     /// The rows' indices in the table.
     pub rows: Vec<u32>,
-    /// Number of pairs of query and tail in which each row takes part; twice where it is both head and tail.
+    /// Number of pairs of query and tail with this row; a pair whose head and tail are this row counts twice.
     pub pairs: Vec<u32>,
     /// The positions of row number `i` are `positions[starts[i]..starts[i + 1]]`.
     starts: Vec<usize>,
@@ -19,14 +19,14 @@ pub struct Uses {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Use {
     row: u32,
-    /// Position in the batch at which it is composed into a query; none for a tail.
+    /// Position in the batch at which the row is composed into a query; `None` for a tail.
     position: Option<usize>,
     pairs: u32,
 }
 
 impl Uses {
-    /// The uses of the rows `composed` at each position of the batch, each with its number of pairs, and of the rows
-    /// of `tails`.
+    /// The uses of the rows in `composed` and in `tails`. `composed` has a row and its number of pairs for each
+    /// position of the batch.
     pub fn new(composed: impl Iterator<Item = (u32, u32)>, tails: impl Iterator<Item = u32>) -> Uses {
         let composed = composed.enumerate().map(|(i, (row, pairs))| Use { row, position: Some(i), pairs });
         let mut uses: Vec<Use> = composed.collect();

@@ -1,4 +1,4 @@
-//! The kernel for AMX: four tile registers of sums, two of each operand.
+//! The kernel for AMX: four tile registers hold sums, two hold the left operand, two the right operand.
 
 use std::arch::asm;
 use std::sync::OnceLock;
@@ -18,21 +18,21 @@ fn has_amx() -> bool {
     features & AMX_BF16 != 0 && features & AMX_TILE != 0
 }
 
-/// Linux keeps 8 KiB of tiles for a thread only where its process asked for them. Refused where the system is older
-/// than AMX.
+/// Asks Linux for the tile registers: Linux keeps 8 KiB of tiles for a thread only if the process has asked. A system
+/// older than AMX refuses.
 #[expect(unsafe_code, reason = "a system call")]
 fn permitted() -> bool {
     const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
     const XFEATURE_XTILEDATA: libc::c_long = 18;
-    // SAFETY: the call reads no memory of ours, and fails without effect where it is unknown.
+    // SAFETY: the call reads none of our memory, and has no effect on a system that does not know it.
     unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0 }
 }
 
-/// The tile registers of this thread, from `new` until it is dropped.
+/// The tile registers of this thread, configured from `new` until this value is dropped.
 pub(super) struct Tiles(());
 
 impl Tiles {
-    /// Configures all eight as 16 rows of 64 bytes.
+    /// Configures all eight registers as 16 rows of 64 bytes.
     #[expect(unsafe_code, reason = "AMX has no stable intrinsics")]
     pub(super) fn new() -> Self {
         #[repr(C, align(64))]
@@ -51,18 +51,18 @@ impl Tiles {
         Tiles(())
     }
 
-    /// 32 x 32 of the product: `c = a·b` where `fresh`, else `c += a·b`. The rows of `c` lie `stride` values apart.
+    /// Computes 32 x 32 values: `c = a·b` if `fresh`, else `c += a·b`. The rows of `c` lie `stride` values apart.
     ///
     /// # Safety
-    /// `c` can be read and written at 32 values of 32 rows, and nobody else does so meanwhile.
+    /// `c` must be readable and writable at 32 values of 32 rows, and no other code may access them during the call.
     #[expect(unsafe_code, reason = "AMX has no stable intrinsics")]
     pub(super) unsafe fn block(&self, a: &[Tile], b: &[Tile], fresh: bool, c: *mut f32, stride: usize) {
         assert!(
             a.len() == b.len() && !a.is_empty() && a.len().is_multiple_of(2),
             "whole panels of one depth"
         );
-        // SAFETY: the registers are configured as long as `self` lives. Of `a` and `b` two tiles are read for each
-        // of `a.len() / 2` steps; `c` is the caller's promise.
+        // SAFETY: the registers are configured as long as `self` lives. Each of the `a.len() / 2` steps reads two tiles
+        // of `a` and two tiles of `b`. The caller guarantees `c`.
         unsafe {
             asm!(
                 "test {fresh:e}, {fresh:e}",

@@ -6,31 +6,31 @@ use super::pack::Tile;
 
 const ROWS: usize = 8;
 
-/// Tells whether the processor has the instructions, for packing too.
+/// Tells whether the processor has the instructions for multiplying and for packing.
 pub(super) fn available() -> bool {
     is_x86_feature_detected!("avx512f")
         && is_x86_feature_detected!("avx512bw")
         && is_x86_feature_detected!("avx512bf16")
 }
 
-/// 32 x 32 of the product: `c = a·b` where `fresh`, else `c += a·b`. The rows of `c` lie `stride` values apart.
+/// Computes 32 x 32 values: `c = a·b` if `fresh`, else `c += a·b`. The rows of `c` lie `stride` values apart.
 ///
 /// # Safety
-/// `c` can be read and written at 32 values of 32 rows, and nobody else does so meanwhile.
+/// `c` must be readable and writable at 32 values of 32 rows, and no other code may access them during the call.
 #[expect(unsafe_code, reason = "writes through a pointer to a block of a matrix")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 pub(super) unsafe fn block(a: &[Tile], b: &[Tile], fresh: bool, c: *mut f32, stride: usize) {
     assert!(a.len() == b.len() && a.len().is_multiple_of(2), "whole panels of one depth");
     for first in (0..32).step_by(ROWS) {
-        // SAFETY: as promised by the caller, and the eight rows from `first` on are among the 32.
+        // SAFETY: the caller guarantees `c`, and the eight rows from `first` on are among the 32.
         unsafe { rows(a, b, first, fresh, c.wrapping_add(first * stride), stride) };
     }
 }
 
-/// Eight rows of the block, from row `first` of its 32 on.
+/// Computes eight rows of the block, from row `first` of its 32 rows on.
 ///
 /// # Safety
-/// `c` can be read and written at 32 values of eight rows, and nobody else does so meanwhile.
+/// `c` must be readable and writable at 32 values of eight rows, and no other code may access them during the call.
 #[inline]
 #[expect(unsafe_code, reason = "writes through a pointer to a block of a matrix")]
 #[target_feature(enable = "avx512f,avx512bf16")]
@@ -39,7 +39,7 @@ unsafe fn rows(a: &[Tile], b: &[Tile], first: usize, fresh: bool, c: *mut f32, s
     if !fresh {
         for (i, sums) in sums.iter_mut().enumerate() {
             let row = c.wrapping_add(i * stride);
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller guarantees `c`.
             *sums = unsafe { [_mm512_loadu_ps(row), _mm512_loadu_ps(row.wrapping_add(16))] };
         }
     }
@@ -56,7 +56,7 @@ unsafe fn rows(a: &[Tile], b: &[Tile], first: usize, fresh: bool, c: *mut f32, s
     }
     for (i, sums) in sums.iter().enumerate() {
         let row = c.wrapping_add(i * stride);
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller guarantees `c`.
         unsafe {
             _mm512_storeu_ps(row, sums[0]);
             _mm512_storeu_ps(row.wrapping_add(16), sums[1]);
@@ -68,6 +68,6 @@ unsafe fn rows(a: &[Tile], b: &[Tile], first: usize, fresh: bool, c: *mut f32, s
 #[expect(unsafe_code, reason = "words are read as pairs of bf16")]
 #[target_feature(enable = "avx512f")]
 fn numbers(words: [u32; 16]) -> __m512bh {
-    // SAFETY: both are 64 bytes, and any bytes are numbers.
+    // SAFETY: both types have 64 bytes, and any bytes are valid numbers.
     unsafe { std::mem::transmute::<[u32; 16], __m512bh>(words) }
 }

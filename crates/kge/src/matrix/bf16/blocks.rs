@@ -1,11 +1,11 @@
-//! Blocks of a product that fit the caches, and how they are shared out to the cores.
+//! Blocks of a product that fit the caches, and their distribution to the cores.
 //!
-//! The operand with fewer panels is packed once, for all cores. A task owns some panels of the other one, packs them
-//! itself, while they are in its caches, and multiplies them with all of the shared operand: in chunks of the depth,
-//! so that a panel of the right operand stays in the first cache while panels of the left one pass by.
+//! The operand with fewer panels is packed once and shared by all cores. A task owns some panels of the other operand,
+//! packs them itself while they are in its caches, and multiplies them with the whole shared operand, in chunks of the
+//! depth: a panel of the right operand stays in the first-level cache while panels of the left operand pass by.
 //!
-//! A block of the product is loaded from memory into the kernel's sums and stored back between chunks, and that is
-//! exact: its sums run over the depth in one order, however the product is cut and whoever computes it.
+//! Between chunks, a block of the product is stored to memory and loaded again into the kernel's sums. This is exact:
+//! the sums run over the depth in one order, however the product is cut and whichever thread computes it.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -15,11 +15,11 @@ use rayon::prelude::*;
 use super::pack::{Operand, OperandSide, PANEL, Tile};
 use super::{Kernel, KernelSession};
 
-/// Tiles of the depth in a chunk, at most: a panel's are 2 KiB each.
+/// Maximum number of tiles along the depth in a chunk; each takes 2 KiB of a panel.
 const CHUNK: usize = 32;
-/// Panels that a task owns, at most.
+/// Maximum number of panels that a task owns.
 const OWN: usize = 8;
-/// Values of the product that a task keeps in its second cache while it goes from chunk to chunk.
+/// Number of values of the product that a task keeps in its second-level cache from chunk to chunk.
 const HELD: usize = 1 << 17;
 
 thread_local! {
@@ -27,7 +27,7 @@ thread_local! {
     static OWNED: Cell<Vec<Tile>> = const { Cell::new(Vec::new()) };
 }
 
-/// Runs `work` with a buffer of at least `tiles` tiles that the thread keeps: fresh memory costs more than packing.
+/// Runs `work` with a buffer of `tiles` tiles. The thread keeps the buffer: fresh memory costs more than packing.
 fn with_buffer<R>(
     kept: &'static std::thread::LocalKey<Cell<Vec<Tile>>>,
     tiles: usize,
@@ -47,11 +47,11 @@ pub(super) struct BlockTarget {
     pub(super) values: *mut f32,
     pub(super) rows: usize,
     pub(super) columns: usize,
-    /// True if the product is added to what is there.
+    /// True if the product is added to the target's values.
     pub(super) keep: bool,
 }
 
-/// The depth in chunks of nearly one size.
+/// The depth, cut into chunks of nearly equal size.
 #[derive(Clone, Copy)]
 struct Depth {
     tiles: usize,
@@ -68,7 +68,7 @@ impl Depth {
     }
 }
 
-/// `target += left · right` (or `=`) on so many threads of the pool, or on the caller alone.
+/// Computes `target += left · right` (or `=`) on the pool's threads, or on the calling thread if `threads` is 1.
 pub(super) fn product(
     kernel: Kernel,
     threads: usize,
@@ -88,7 +88,7 @@ pub(super) fn product(
     });
 }
 
-/// Chunk after chunk, and in each panel after panel.
+/// Packs the shared operand chunk by chunk, and each chunk panel by panel.
 fn pack_shared(kernel: Kernel, threads: usize, shared: &Operand<'_>, depth: Depth, mut tiles: &mut [Tile]) {
     let mut parts = Vec::new();
     for chunk in (0..depth.chunks).map(|i| depth.chunk(i)) {
@@ -124,11 +124,11 @@ struct ProductTask<'a> {
 unsafe impl Sync for ProductTask<'_> {}
 
 impl ProductTask<'_> {
-    /// The blocks of the panels `own` with all panels of the shared operand.
+    /// Computes the blocks of the panels `own` with all panels of the shared operand.
     fn run(&self, own: Range<usize>) {
         let most = (HELD / (own.len() * PANEL * PANEL)).max(1);
-        // With several groups, what was packed for the first one serves the others; of one size, so that none is too
-        // small for what it reads again.
+        // With several groups, the panels packed for the first group serve the others. Groups have nearly equal size,
+        // so that none is too small for the panels that it reads again.
         let groups = self.shared.panels().div_ceil(most);
         let (group, kept) = (self.shared.panels().div_ceil(groups), groups > 1);
         let deepest = if kept { self.depth.tiles } else { self.depth.tiles.div_ceil(self.depth.chunks) };
@@ -148,7 +148,7 @@ impl ProductTask<'_> {
         });
     }
 
-    /// One chunk of the depth of the blocks of some own panels, packed from `first` on, with some shared ones.
+    /// Adds one chunk of the depth to the blocks of `own` panels, numbered from `first`, with some shared ones.
     fn blocks(
         &self,
         session: &KernelSession,
@@ -171,7 +171,7 @@ impl ProductTask<'_> {
         }
     }
 
-    /// The block of one panel of either operand.
+    /// Computes the block of one panel of each operand.
     #[expect(unsafe_code, reason = "writes to a block of the product")]
     fn block(
         &self,
@@ -184,13 +184,13 @@ impl ProductTask<'_> {
         let (height, width) = ((rows - i * PANEL).min(PANEL), (columns - j * PANEL).min(PANEL));
         let c = values.wrapping_add(i * PANEL * columns + j * PANEL);
         if (height, width) == (PANEL, PANEL) {
-            // SAFETY: 32 x 32 values from row `32 i` and column `32 j` on lie in the matrix, and are this task's.
+            // SAFETY: 32 x 32 values from row `32 i` and column `32 j` on lie in the matrix; only this task uses them.
             unsafe { session.block(a, b, fresh, c, columns) };
             return;
         }
         let mut block = [[0f32; PANEL]; PANEL];
         let row = |i: usize| {
-            // SAFETY: `height` rows of `width` values lie in the matrix, and are this task's.
+            // SAFETY: `height` rows of `width` values lie in the matrix, and only this task uses them.
             unsafe { std::slice::from_raw_parts_mut(c.wrapping_add(i * columns), width) }
         };
         if !fresh {

@@ -1,10 +1,10 @@
 //! Operands, rounded to bf16 and laid out as the kernels read them.
 //!
-//! Either operand of a product has an outer dimension (rows of the left, columns of the right one) and a depth, the
-//! dimension that is summed over. A [`Tile`] is 16 of the outer by 32 of the depth, which is one tile register of AMX
-//! and 16 vectors of AVX-512. The kernels multiply pairs of neighbouring depths, so a tile is 16 x 16 words of 32
-//! bits: `[outer][pair]` for the left operand, `[pair][outer]` for the right one. A panel is 32 of the outer: two
-//! tiles for each 32 of the depth. What lies beyond the edge of the matrix is zero.
+//! Each operand of a product has an outer dimension (rows of the left operand, columns of the right operand) and a
+//! depth, the dimension of the sums. A [`Tile`] covers 16 of the outer dimension and 32 of the depth: one tile register
+//! of AMX, or 16 vectors of AVX-512. The kernels multiply pairs of neighbouring depths, so a tile is 16 x 16 words of
+//! 32 bits: `[outer][pair]` on the left, `[pair][outer]` on the right. A panel covers 32 of the outer dimension: two
+//! tiles for each 32 of the depth. Values beyond the edge of the matrix are zero.
 
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -13,11 +13,11 @@ use super::super::View;
 
 const OUTER: usize = 16;
 pub(super) const DEPTH: usize = 32;
-/// Tiles of the depth that are fetched from memory before they are packed.
+/// Number of tiles along the depth by which memory is fetched ahead of packing.
 const AHEAD: usize = 2;
 pub(super) const PANEL: usize = 2 * OUTER;
 
-/// [`OUTER`] by [`DEPTH`].
+/// [`OUTER`] by [`DEPTH`] numbers of an operand.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Tile(pub(super) [[u32; 16]; 16]);
@@ -30,7 +30,7 @@ impl Tile {
     #[target_feature(enable = "avx512f")]
     fn write(&mut self, words: [__m512i; 16]) {
         for (row, words) in self.0.iter_mut().zip(words) {
-            // SAFETY: a row is 64 bytes, and aligned as the tile is.
+            // SAFETY: a row has 64 bytes and the alignment of the tile.
             unsafe { _mm512_store_si512(row.as_mut_ptr().cast(), words) };
         }
     }
@@ -54,17 +54,17 @@ pub(super) struct Operand<'a> {
 }
 
 impl<'a> Operand<'a> {
-    /// The left operand: its rows are the product's.
+    /// The left operand: its rows are the rows of the product.
     pub(super) fn left(a: View<'a, f32>) -> Self {
         Operand::new(a, OperandSide::Left)
     }
 
-    /// The right operand: its columns are the product's.
+    /// The right operand: its columns are the columns of the product.
     pub(super) fn right(b: View<'a, f32>) -> Self {
         Operand::new(b.transposed(), OperandSide::Right)
     }
 
-    /// Packing reads vectors along the stride of 1 without looking: the last value must lie in the slice.
+    /// Checks that the last value lies in the slice: packing reads vectors along the stride of 1 without a check.
     fn new(outer_by_depth: View<'a, f32>, side: OperandSide) -> Self {
         let View { rows: outer, columns: depth, row_stride, column_stride, values } = outer_by_depth;
         assert!(outer > 0 && depth > 0, "an empty operand");
@@ -82,8 +82,8 @@ impl<'a> Operand<'a> {
         self.depth.div_ceil(DEPTH)
     }
 
-    /// Packs some panels, of each the tiles `depths` of the depth: panel after panel, and for each depth the tile of
-    /// the panel's first 16 of the outer dimension, then that of its last 16.
+    /// Packs the tiles `depths` of some panels, panel by panel: for each depth, first the tile of the panel's first 16
+    /// of the outer dimension, then the tile of its last 16.
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     pub(super) fn pack(&self, panels: Range<usize>, depths: Range<usize>, tiles: &mut [Tile]) {
         let (outers, inners) = (panels.len(), depths.len());
@@ -91,7 +91,7 @@ impl<'a> Operand<'a> {
             let tiles = &mut tiles[2 * (panel * inners + depth)..][..2];
             self.pack_pair((panels.start + panel) * PANEL, (depths.start + depth) * DEPTH, tiles);
         };
-        // In the order in which the values lie in memory.
+        // Reads the values in the order in which they lie in memory.
         if self.depth_stride == 1 {
             (0..outers).for_each(|panel| (0..inners).for_each(|depth| pair(panel, depth)));
         } else {
@@ -112,7 +112,7 @@ impl<'a> Operand<'a> {
         }
     }
 
-    /// One vector for each of the outer dimension: 16 pairs of the depth, which is contiguous.
+    /// Reads one vector for each index of the outer dimension: 16 pairs of the depth, which is contiguous.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     fn rows(&self, outer: usize, depth: usize) -> [__m512i; 16] {
@@ -125,7 +125,7 @@ impl<'a> Operand<'a> {
         words
     }
 
-    /// One vector for each pair of the depth: 16 of the outer dimension, which is contiguous.
+    /// Reads one vector for each pair of the depth: 16 of the outer dimension, which is contiguous.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
     fn columns(&self, outer: usize, depth: usize) -> [__m512i; 16] {
@@ -149,7 +149,7 @@ impl<'a> Operand<'a> {
         words
     }
 
-    /// 16 neighbours from `start + from` on, zero from `start + end` on.
+    /// Reads 16 neighbours from `start + from` on, with zeros from `start + end` on.
     #[inline]
     #[expect(unsafe_code, reason = "vectors are read through pointers")]
     #[target_feature(enable = "avx512f")]
@@ -157,7 +157,7 @@ impl<'a> Operand<'a> {
         let count = end.saturating_sub(from);
         let mask = if count >= 16 { u16::MAX } else { (1u16 << count) - 1 };
         let pointer = self.values.as_ptr().wrapping_add(start + from);
-        // Neighbouring tiles lie far apart in memory: the processor does not guess where the next ones are.
+        // Neighbouring tiles lie far apart in memory, so the processor does not predict where the next ones are.
         let ahead = pointer.wrapping_add(AHEAD * DEPTH * self.depth_stride);
         _mm_prefetch::<_MM_HINT_T0>(ahead.cast());
         // SAFETY: the mask selects only values below `end` of a row that `new` found to lie in the slice.
@@ -165,12 +165,12 @@ impl<'a> Operand<'a> {
     }
 }
 
-/// 32 numbers to the nearest bf16, ties to even.
+/// Rounds 32 numbers to the nearest bf16, ties to even.
 #[inline]
 #[expect(unsafe_code, reason = "a vector of bf16 is read as one of words")]
 #[target_feature(enable = "avx512f,avx512bf16")]
 fn round(low: __m512, high: __m512) -> __m512i {
-    // SAFETY: both are 64 bytes, and any bytes are words.
+    // SAFETY: both types have 64 bytes, and any bytes are valid words.
     unsafe { std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(high, low)) }
 }
 

@@ -4,7 +4,7 @@ use super::*;
 use crate::Matrix;
 use crate::matrix::ProductPrecision;
 
-/// Numbers of all sizes, small ones too.
+/// Numbers of many magnitudes.
 fn numbers(rows: usize, columns: usize, seed: usize) -> Matrix<f32> {
     let value = |i: usize| {
         let x = ((i + 1) * (seed + 7919)) % 10_007;
@@ -13,7 +13,7 @@ fn numbers(rows: usize, columns: usize, seed: usize) -> Matrix<f32> {
     Matrix::from_values(rows, columns, (0..rows * columns).map(value).collect())
 }
 
-/// The kernels that this machine has; a message where it has none.
+/// The kernels of this machine; prints a message if there are none.
 fn kernels() -> Vec<Kernel> {
     let all = Kernel::all();
     if all.is_empty() {
@@ -26,7 +26,7 @@ fn value(view: &View<'_, f32>, row: usize, column: usize) -> f32 {
     view.values[row * view.row_stride + column * view.column_stride]
 }
 
-/// Holds `c = kept + a · b` against the product in `f64` of the same rounded numbers.
+/// Compares `c = kept + a · b` with the product in `f64` of the same rounded numbers.
 fn assert_product(c: &Matrix<f32>, kept: Option<&Matrix<f32>>, a: View<'_, f32>, b: View<'_, f32>) {
     let rounded = |x: f32| bf16::from_f32(x).to_f64();
     for row in 0..c.rows() {
@@ -39,7 +39,7 @@ fn assert_product(c: &Matrix<f32>, kept: Option<&Matrix<f32>>, a: View<'_, f32>,
                 size += term.abs();
             }
             let ours = f64::from(c.row(row)[column]);
-            // What additions of pairs in f32 may lose, one after another.
+            // The largest error of adding pairs one after another in f32.
             let bound = (a.columns as f64 / 2.0 + 3.0) * f64::from(f32::EPSILON) / 2.0 * size;
             assert!((ours - exact).abs() <= bound, "({row}, {column}): {ours}, exactly {exact}");
         }
@@ -86,12 +86,12 @@ fn nothing_to_multiply_and_extremes() {
         };
         assert!(product([f32::NAN, 1.0, 1.0]).is_nan());
         assert_eq!(product([1.0, f32::INFINITY, 1.0]), f32::INFINITY);
-        // Gradients are tiny: bf16 has the exponents of f32.
+        // Gradients are tiny, but bf16 has the exponent range of f32.
         assert!((product([0.0, 1e-30, 1e-36]) - 1.0).abs() < 1e-2);
     }
 }
 
-/// Enough panels for several tasks, groups and chunks.
+/// Uses enough panels for several tasks, groups and chunks.
 #[test]
 fn products_do_not_depend_on_the_number_of_threads() {
     let (a, b) = (numbers(530, 611, 1), numbers(1203, 611, 2));
