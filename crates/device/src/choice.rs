@@ -1,11 +1,11 @@
-//! Choice of the device that a program works on, and the memory that it has.
+//! The choice of the device that a program works on, and that device's memory.
 
 use candle_core::Device;
 use recipe::Precision;
 use stage::{Error, Kind, Result, resources};
 
-/// The device that was asked for, with a message that says which; none is the hand-written engine on the CPU. Refuses a
-/// device that is not there, or that this program was built without.
+/// The device that was asked for, whose name is logged; `None` is the hand-written engine on the CPU. Refuses a device
+/// that does not exist, or that this program was built without.
 pub fn choose(asked: program::Device) -> Result<Option<Device>> {
     let cuda = |ordinal| open(ordinal, cfg!(feature = "cuda"), Device::new_cuda);
     let metal = |ordinal| open(ordinal, cfg!(feature = "metal"), Device::new_metal);
@@ -33,7 +33,7 @@ fn open(ordinal: usize, is_built: bool, new: fn(usize) -> candle_core::Result<De
     new(ordinal).map_err(|e| Error::usage(format!("no device number {ordinal}: {e}")).hint("--device cpu"))
 }
 
-/// The device's name, as `--device` has it.
+/// The device's name, in the form of `--device`.
 fn name(device: &Device) -> String {
     match device.location() {
         candle_core::DeviceLocation::Cpu => "candle".to_owned(),
@@ -42,7 +42,7 @@ fn name(device: &Device) -> String {
     }
 }
 
-/// The products of a training in this precision, in words for a summary.
+/// The products of a training with this precision, as words for a summary.
 pub fn products(device: &Device, precision: Precision) -> String {
     let precision = match (precision, device.is_cuda()) {
         (Precision::F32, _) | (Precision::Tf32, false) => "f32",
@@ -52,8 +52,8 @@ pub fn products(device: &Device, precision: Precision) -> String {
     format!("{precision} by {}", name(device))
 }
 
-/// Refuses work whose `bytes` the device does not hold; `knob` says what would make it smaller. A CUDA device's driver says what
-/// is free; for Metal, which shares the host's memory, and for candle's CPU device it is what the host has available.
+/// Refuses work that needs more `bytes` than the device has free; `knob` says how to need fewer. CUDA's driver knows
+/// the free memory; Metal, which shares the host's memory, and candle's CPU device have what the host has available.
 pub fn require_memory(device: &Device, bytes: u64, what: &str, knob: &str) -> Result<()> {
     match free(device)? {
         None => resources::require_memory(bytes, what, knob),

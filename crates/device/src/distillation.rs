@@ -1,5 +1,5 @@
-//! The student's objective: cross-entropy and what it learns from combinations of teachers, with the rewards of those who
-//! chose them.
+//! The student's objective: cross-entropy and distillation from combinations of teachers. It also compares teachers
+//! with the student for the rewards.
 
 use candle_core::{D, Result, Tensor};
 use kge::Matrix;
@@ -15,7 +15,7 @@ use crate::terms::{Divergence, Side, SplitScores, TermGradient, Terms, different
 pub struct Combination {
     /// Each teacher's weight in the sum of scores (Eq. 7).
     pub weights: Vec<f32>,
-    /// The positions, among the query's tails, of those it is for.
+    /// The positions, among the query's tails, of the tails that this combination is for.
     pub tails: Vec<usize>,
 }
 
@@ -24,9 +24,9 @@ pub struct Combination {
 pub enum Guidance {
     /// Combinations of teachers.
     Combined {
-        /// Those of each query; every tail is in one.
+        /// The combinations of each query; every tail is in one combination.
         combinations: Vec<Vec<Combination>>,
-        /// Weights of each query's baseline `(query, teacher)`, if rewards are asked for.
+        /// Weights of each query's baseline `(query, teacher)`, if rewards are wanted.
         baseline: Option<Matrix<f32>>,
     },
     /// All teachers, integrated by MulDE's Senior.
@@ -38,23 +38,23 @@ pub enum Guidance {
     },
 }
 
-/// Tells whether teachers answer a pair of query and tail better than the student: with lower cross-entropy (Eq. 8).
+/// Comparisons of teachers with the student on a pair of query and tail: lower cross-entropy is better (Eq. 8).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Comparison {
-    /// True if the combination chosen for the pair does.
+    /// True if the combination chosen for the pair is better than the student.
     pub chosen: bool,
-    /// True if the baseline does.
+    /// True if the baseline is better than the student.
     pub baseline: bool,
 }
 
-/// Figures that a batch leaves behind.
+/// Figures of a batch for the caller.
 #[derive(Clone, Debug, Default)]
 pub struct BatchFigures {
     /// The distillation term, summed over pairs of query and tail, without its weight.
     pub distillation: f64,
-    /// Answers of every pair, in the batch's order, where rewards were asked for.
+    /// Comparisons of every pair, in the batch's order, if rewards are wanted.
     pub answers: Vec<Comparison>,
-    /// The Senior's attention to each teacher, and the gradient of its weights, `(query, teacher)` both.
+    /// The Senior's attention to each teacher and the gradient of its weights, both `(query, teacher)`.
     pub integration: Option<[Matrix<f64>; 2]>,
 }
 
@@ -66,24 +66,24 @@ pub struct BatchDistillation<'a, 'b> {
     left: Left,
 }
 
-/// Tensors that [`BatchFigures`] is read from.
+/// The tensors from which [`BatchFigures`] is read.
 #[derive(Default)]
 struct Left {
     distillation: Option<Tensor>,
-    /// Answers of every pair, by the combination and by the baseline.
+    /// Comparisons of every pair: for the combination and for the baseline.
     answers: Option<[Tensor; 2]>,
     integration: Option<[Tensor; 2]>,
 }
 
 impl<'a, 'b> BatchDistillation<'a, 'b> {
-    /// Computes a term from what `teachers` say, combined as the `guidance` has it.
+    /// Makes the objective with `terms`, from the scores of `teachers` combined according to `guidance`.
     pub fn new(terms: Terms, teachers: &'a mut DeviceTeachers<'b>, guidance: &'a Guidance) -> Self {
         BatchDistillation { terms, teachers, guidance, left: Left::default() }
     }
 
-    /// Bytes of the device's memory beside the trainer's, for batches of so many queries with at most `most` tails each: the
-    /// teachers' scores, and what is at hand of one combination, each `(query, entity)`; and wide numbers of tails, `(query,
-    /// most)`, of DKD also a matrix `(most, most)`.
+    /// Bytes of the device's memory besides the trainer's, for batches of `queries` queries with at most `most` tails
+    /// each: the teachers' scores and the working tensors of one combination, each `(query, entity)`; double-precision
+    /// numbers of tails, `(query, most)`; for DKD also a matrix `(most, most)`.
     pub fn memory(terms: Terms, entities: usize, queries: usize, teachers: usize, most: usize) -> u64 {
         const AT_HAND: usize = 8;
         const OF_TAILS: usize = 2 * 24;
@@ -92,7 +92,7 @@ impl<'a, 'b> BatchDistillation<'a, 'b> {
         bytes(&[queries, entities, teachers + AT_HAND]).saturating_add(of_tails)
     }
 
-    /// One combination of all teachers for each query, and what the Senior is to learn from it.
+    /// Makes one combination of all teachers for each query, and stores the figures from which the Senior learns.
     fn integrate(
         &mut self,
         batch: &BatchTails<'_>,
@@ -118,7 +118,7 @@ impl BatchObjective for BatchDistillation<'_, '_> {
         let mut lesson = BatchLesson::new(self.terms, &batch.lists, scores, scale)?;
         let (rounds, baseline) = match self.guidance {
             Guidance::Combined { combinations, baseline } => {
-                // The first combination of each query, the second of each that has another, and so on.
+                // One round has each query's first combination, the next one each second combination, and so on.
                 let most = combinations.iter().map(Vec::len).max().unwrap_or(0);
                 let rounds = (0..most).map(|number| Round::new(batch, scores, combinations, number));
                 (rounds.collect::<Result<_>>()?, baseline.as_ref())
@@ -165,25 +165,25 @@ impl BatchObjective for BatchDistillation<'_, '_> {
     }
 }
 
-/// One combination for each query of a batch, or for each of some.
+/// One combination for each query of a batch, or for each of some queries.
 struct Round {
-    /// The queries' rows in the batch; none stands for all, in order.
+    /// The queries' rows in the batch; `None` stands for all rows, in order.
     rows: Option<Tensor>,
-    /// `(row, teacher)`.
+    /// Weights `(row, teacher)`.
     weights: Tensor,
     lists: TailLists,
-    /// 1 for the tails that it is for, else 0: `(row, most)`.
+    /// 1 for the tails that the combination is for, else 0: `(row, most)`.
     targets: Tensor,
 }
 
 impl Round {
-    /// The round of all tails of all queries, given its weights `(query, teacher)`.
+    /// The round of all tails of all queries, with weights `(query, teacher)`.
     fn whole(batch: &BatchTails<'_>, weights: Tensor) -> Round {
         let lists = batch.lists.clone();
         Round { rows: None, weights, targets: lists.is_tail.clone(), lists }
     }
 
-    /// The round of combination number `number` of each query that has so many.
+    /// The round of combination number `number` of each query that has such a combination.
     fn new(
         batch: &BatchTails<'_>,
         scores: &Tensor,
@@ -213,7 +213,7 @@ impl Round {
         Ok(Round { rows, weights, lists, targets })
     }
 
-    /// The sums of the teachers' scores by the round's weights `(row, entity)` (Eq. 7).
+    /// The sums of the teachers' scores with the round's weights, `(row, entity)` (Eq. 7).
     fn combine(&self, teachers: &[Tensor]) -> Result<Tensor> {
         let mut weighted = teachers.iter().enumerate().map(|(teacher, scores)| {
             select(scores, self.rows.as_ref())?.broadcast_mul(&self.weights.narrow(1, teacher, 1)?)
@@ -222,7 +222,7 @@ impl Round {
         weighted.try_fold(first?, |sum, next| sum + next?)
     }
 
-    /// Adds numbers of the round's queries to those of the batch.
+    /// Adds numbers of the round's queries to the same queries' numbers in the batch.
     fn add(&self, sum: &mut Tensor, of_rows: &Tensor) -> Result<()> {
         *sum = match &self.rows {
             Some(rows) => sum.index_add(rows, of_rows, 0)?,
@@ -243,12 +243,12 @@ struct BatchLesson {
     /// The student's softened exponentials `(query, entity)`, and their factor in the gradient `(query, 1)`.
     exponentials: Tensor,
     factor: Tensor,
-    /// The gradient of all but the tails, as far as it is there, and that of the tails by distillation.
+    /// The gradient of all entities but the tails, summed so far, and the distillation's gradient of the tails.
     gradient: Tensor,
     tails: Tensor,
     /// The distillation term `(query, 1)`.
     values: Tensor,
-    /// 1 for the tails that the combination chosen answers better than the student, `(query, most)`.
+    /// 1 for the tails that the chosen combination answers better than the student, else 0: `(query, most)`.
     chosen: Tensor,
 }
 
@@ -296,7 +296,7 @@ impl BatchLesson {
         round.add(&mut self.gradient, &exponentials.broadcast_mul(&factor)?)
     }
 
-    /// 1 for the round's targets whose cross-entropy by the combined scores is below the student's (Eq. 8), `(row, most)`.
+    /// 1 for targets whose cross-entropy by the combined scores is lower than by the student's (Eq. 8), `(row, most)`.
     fn answers(&self, round: &Round, combined: SplitScores) -> Result<Tensor> {
         let student = select(&self.of_tails.broadcast_sub(&self.log_sum)?, round.rows.as_ref())?;
         let (_, combined) = Side::new(combined, 1.0)?;
@@ -317,9 +317,9 @@ impl BatchLesson {
     }
 }
 
-/// The attention `a_m (query, teacher)` of MulDE's Senior, from the divergence of each teacher, scaled by its column of
-/// `scales (query, teacher)`, from the student's scores, all softened by `tau`: `dsom_distill`'s senior has the mathematics
-/// and learns.
+/// The attention `a_m (query, teacher)` of MulDE's Senior, from the divergence between each teacher and the student,
+/// all softened by `tau`; a teacher is scaled by its column of `scales (query, teacher)`. The senior in `dsom_distill`
+/// has the mathematics and learns.
 fn attention(
     teachers: &[Tensor],
     scales: &Tensor,
@@ -338,7 +338,7 @@ fn attention(
     log_softmax(&logits)?.exp()
 }
 
-/// The gradient of the parameters `w (query, teacher)` behind the Senior's scales, given the `combined (query, entity)` scores.
+/// The gradient of the Senior's parameters `w (query, teacher)`, which give `scales`, with `combined (query, entity)`.
 fn scales_gradient(
     teachers: &[Tensor],
     scales: &Tensor,

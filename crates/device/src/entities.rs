@@ -1,4 +1,4 @@
-//! Entity embeddings in training: free, or projected from fixed features. See [`kge::train::Embedding`] for both ways.
+//! Entity embeddings in training: free, or projected from fixed features. See [`kge::train::Embedding`].
 
 use candle_core::{Device, Result, Tensor};
 use kge::Backbone;
@@ -19,7 +19,7 @@ pub(crate) struct DeviceEntities {
     pub(crate) weight: AdagradWeight,
     /// Features `(entity, f)`, if embeddings are projected.
     features: Option<Tensor>,
-    /// The table `(entity, columns)` as it scores, unless it is out of date.
+    /// The model's entity table `(entity, columns)`; `None` if it is out of date.
     table: Option<Tensor>,
     way: Way,
     /// The gradient of projected queries, where the step goes through the features.
@@ -71,7 +71,7 @@ impl DeviceEntities {
         self.features.as_ref().filter(|_| self.way == Way::Features)
     }
 
-    /// Prepares a step on `batch`; the embeddings of the entities that it uses itself.
+    /// Prepares a step on `batch`; returns the embeddings of the entities in its triples.
     pub(crate) fn prepare(&mut self, batch: &Batch) -> Result<Tensor> {
         let (rows, width) =
             (list(self.weight.value.device(), &batch.entities.rows)?, self.weight.value.dim(1)?);
@@ -85,7 +85,7 @@ impl DeviceEntities {
         }
     }
 
-    /// Scores `(query, entity)` of query `vectors`.
+    /// The scores `(query, entity)` of query `vectors`.
     pub(crate) fn score(&mut self, vectors: &Tensor) -> Result<Tensor> {
         let Some(features) = self.through() else {
             return product(self.precision, vectors, &self.table()?.t()?);
@@ -104,8 +104,8 @@ impl DeviceEntities {
         vectors
     }
 
-    /// One step of the optimiser, given the gradient of the `scores`, the query `vectors`, and the gradient `of_used (use, 2k)` of
-    /// the rows that the batch uses itself.
+    /// Takes one step of the optimiser, from the gradient of the `scores`, the query `vectors`, and the gradient
+    /// `of_used (use, 2k)` of the batch's entity rows.
     pub(crate) fn update(
         &mut self,
         rate: f64,
@@ -123,7 +123,7 @@ impl DeviceEntities {
                 let width = self.weight.value.dim(1)?;
                 let mut gradient = product(self.precision, &scores.t()?, vectors)?;
                 if self.backbone.is_distance() {
-                    // Norms `-‖t‖²` are folded into `t`.
+                    // The gradient of the norms `-‖t‖²` is folded into the gradient of `t`.
                     let table = self.table.as_ref().expect("the step read the table");
                     let of_norms = (gradient.narrow(1, width, 1)? * 2.0)?;
                     let of_norms = table.narrow(1, 0, width)?.broadcast_mul(&of_norms)?;
@@ -140,8 +140,8 @@ impl DeviceEntities {
         self.weight.step(rate, &gradient)
     }
 
-    /// The embeddings' parameters and squares as a checkpoint has them: with a distance they have its further columns, which
-    /// follow from the others.
+    /// The embeddings' parameters and squares, as a checkpoint stores them. With a distance they include its further
+    /// columns, which follow from the other columns.
     pub(crate) fn stored(&mut self) -> Result<[Tensor; 2]> {
         let value = if self.is_projected() { self.widened(&self.weight.value)? } else { self.table()? };
         Ok([value, self.widened(&self.weight.squares)?])
@@ -151,7 +151,7 @@ impl DeviceEntities {
         tensor.pad_with_zeros(1, 0, further_columns(self.backbone))
     }
 
-    /// Takes what [`DeviceEntities::stored`] gave.
+    /// Restores the output of [`DeviceEntities::stored`].
     pub(crate) fn take(&mut self, [value, squares]: [Tensor; 2]) -> Result<()> {
         let width = self.weight.value.dim(1)?;
         let (value, squares) = (value.narrow(1, 0, width)?, squares.narrow(1, 0, width)?);

@@ -1,4 +1,4 @@
-//! Numbers that cross between the host and a device.
+//! Numbers that move between the host and a device.
 
 use candle_core::{DType, Device, Result, Tensor, WithDType};
 use kge::Matrix;
@@ -7,25 +7,25 @@ use mkg::EntityId;
 use stage::{Error, Kind};
 use std::cell::Cell;
 
-/// `f32` where programs run, `f64` where tests compare digits.
+/// A floating-point type: `f32` in programs, `f64` in tests that compare digits.
 pub trait Number: kge::Real + WithDType {}
 
 impl Number for f32 {}
 impl Number for f64 {}
 
-/// Stands in a list of indices where there is nothing: gathered as 0, and scattered nowhere.
+/// The padding in a list of indices: gathering it gives 0, and scattering to it does nothing.
 pub(crate) const NOWHERE: u32 = u32::MAX;
 
 thread_local! {
     static READ: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Number of numbers that came from devices to the calling thread so far.
+/// Number of values that the calling thread has read from devices so far.
 pub fn numbers_read() -> usize {
     READ.get()
 }
 
-/// All numbers of a tensor, row by row: the one way from a device to the host.
+/// All numbers of a tensor, row by row. No other function reads from a device to the host.
 pub(crate) fn read<T: WithDType>(tensor: &Tensor) -> Result<Vec<T>> {
     READ.set(READ.get() + tensor.elem_count());
     tensor.flatten_all()?.to_vec1()
@@ -52,7 +52,7 @@ pub(crate) fn list(device: &Device, indices: &[u32]) -> Result<Tensor> {
     Tensor::from_slice(indices, indices.len(), device)
 }
 
-/// Lists of entities as one tensor `(list, longest)`, with [`NOWHERE`] behind the shorter ones.
+/// Lists of entities as one tensor `(list, longest)`, with [`NOWHERE`] behind shorter lists.
 pub(crate) fn lists<'a, L: Iterator<Item = &'a EntityId>>(
     device: &Device,
     lists: impl Iterator<Item = L>,
@@ -76,7 +76,7 @@ pub(crate) fn bytes(dimensions: &[usize]) -> u64 {
     dimensions.iter().fold(4, |bytes, &of| bytes.saturating_mul(of as u64))
 }
 
-/// Rows `(use, width)` at their places among `count`, with zeros elsewhere.
+/// Puts rows `(use, width)` at their `places` among `count` rows; the other rows are zero.
 pub(crate) fn spread(rows: &Tensor, places: &[u32], count: usize) -> Result<Tensor> {
     let mut numbers = vec![NOWHERE; count];
     for (number, place) in (0..).zip(places) {
@@ -85,12 +85,12 @@ pub(crate) fn spread(rows: &Tensor, places: &[u32], count: usize) -> Result<Tens
     rows.index_select(&list(rows.device(), &numbers)?, 0)
 }
 
-/// The type of what is summed up of a row.
+/// The type of sums over a row.
 pub(crate) fn wide(device: &Device) -> DType {
     if device.is_metal() { DType::F32 } else { DType::F64 }
 }
 
-/// An error of candle's as one of this project's.
+/// Converts an error of candle to an error of this project.
 pub(crate) fn failed(error: candle_core::Error) -> Error {
     let text = error.to_string();
     let is_full = text.to_lowercase().contains("out of memory") || text.contains("OUT_OF_MEMORY");

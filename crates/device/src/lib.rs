@@ -1,18 +1,18 @@
-//! Training, ranking and distillation as candle tensors: one text for CUDA, for Metal, and, in tests and comparisons, for
-//! candle's CPU device.
+//! Training, ranking and distillation as candle tensors: the same code for CUDA, for Metal, and, in tests and
+//! comparisons, for candle's CPU device.
 //!
-//! The computations are defined in the crate `kge` and, for the student, in `distill`; here they stand as tensor expressions.
-//! The big matrices have analytic gradients, which are products:
+//! The crate `kge` defines the computations, and the crate `distill` defines the student's; this crate writes them as
+//! tensor expressions. The gradients of the big matrices are analytic, and are products:
 //!
 //! ```text
 //! S = Q Eᵀ,   G = ∂loss/∂S  by an objective,   ∂Q = G E,   ∂E = Gᵀ Q
 //! ```
 //!
-//! From `Q` on to heads, relations and TuckER's core candle's automatic differentiation goes, whatever the backbone. No
-//! matrix of queries and entities comes back to the host: all that does passes through one function, which counts it.
+//! Candle's automatic differentiation carries the gradient from `Q` to heads, relations and TuckER's core. In training
+//! and ranking, no matrix `(query, entity)` returns to the host; one function reads from devices and counts.
 //!
-//! Everything is generic over `f32` and `f64`, so that tests can compare digits. What is summed up of a row is in `f64`
-//! (on Metal, which has none, in `f32`). Whatever returns a result fails where the device does, or does not hold what it should.
+//! Everything is generic over `f32` and `f64`, so that tests can compare digits. Sums over a row are in `f64` (in `f32`
+//! on Metal, which has no `f64`). Functions that return a result fail where the device fails or cannot hold its data.
 
 mod choice;
 mod distillation;
@@ -41,5 +41,5 @@ pub use teachers::{DeviceTeachers, TeacherRows, TeacherSource};
 pub use terms::{Divergence, Terms};
 pub use train::DeviceTrainer;
 
-/// Device that holds tensors.
+/// The device that holds tensors.
 pub use candle_core::Device;

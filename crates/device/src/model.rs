@@ -12,7 +12,7 @@ use crate::host::{Number, bytes, failed, list, read_matrix, upload};
 #[derive(Clone, Debug)]
 pub struct DeviceModel {
     pub(crate) backbone: Backbone,
-    /// Tables as in [`Model`].
+    /// The tables of [`Model`].
     pub(crate) entity: Tensor,
     pub(crate) relation: Tensor,
     pub(crate) core: Option<Tensor>,
@@ -30,14 +30,14 @@ impl DeviceModel {
         })
     }
 
-    /// Bytes of the device's memory that a model takes beside so many `queries` with their scores.
+    /// Bytes of the device's memory for a model, and for `queries` queries with their scores.
     pub fn memory(model: &Model<f32>, queries: usize) -> u64 {
         let Model { entity, relation, core, .. } = model;
         let parameters: usize = [entity, relation, core].iter().map(|matrix| matrix.values().len()).sum();
         bytes(&[parameters]) + bytes(&[queries, 2 * entity.rows() + 3 * model.width() + core.rows()])
     }
 
-    /// Query vectors `(query, columns)`.
+    /// The query vectors `(query, columns)`.
     pub(crate) fn vectors(&self, queries: &[Query]) -> Result<Tensor> {
         let device = self.entity.device();
         let heads: Vec<u32> = queries.iter().map(|query| query.head.0).collect();
@@ -48,7 +48,7 @@ impl DeviceModel {
         compose(self.backbone, &heads, &relations, self.core.as_ref())
     }
 
-    /// Scores `(query, entity)`.
+    /// The scores `(query, entity)`.
     pub(crate) fn scores(&self, precision: Precision, queries: &[Query]) -> Result<Tensor> {
         product(precision, &self.vectors(queries)?, &self.entity.t()?)
     }
@@ -59,7 +59,7 @@ impl Scorer for DeviceModel {
         self.entity.dims()[0]
     }
 
-    /// Scores that are not finite if the device fails: whoever reads them refuses these.
+    /// Writes scores that are not finite if the device fails: readers refuse such scores.
     fn scores(&self, queries: &[Query], into: &mut Matrix<f32>) {
         match DeviceModel::scores(self, Precision::F32, queries).and_then(|scores| read_matrix(&scores)) {
             Ok(scores) => *into = scores,
@@ -72,7 +72,7 @@ impl Scorer for DeviceModel {
     }
 }
 
-/// Query vectors `(query, columns)` of heads `(query, 2k)` and relations, which differentiate.
+/// Query vectors `(query, columns)` of heads `(query, 2k)` and relations; candle can differentiate them.
 pub(crate) fn compose(
     backbone: Backbone,
     heads: &Tensor,
@@ -111,7 +111,7 @@ fn close_queries(q: &Tensor) -> Result<Tensor> {
     Tensor::cat(&[(q * 2.0)?, one, q.sqr()?.sum_keepdim(1)?.neg()?], 1)
 }
 
-/// Embeddings as the rows of a table that scores: of a squared distance `[t | -‖t‖², 1]`.
+/// Embeddings as rows of the model's entity table: `[t | -‖t‖², 1]` for a squared distance.
 pub(crate) fn close_entities(backbone: Backbone, embeddings: &Tensor) -> Result<Tensor> {
     if !backbone.is_distance() {
         return Ok(embeddings.clone());
@@ -120,14 +120,14 @@ pub(crate) fn close_entities(backbone: Backbone, embeddings: &Tensor) -> Result<
     Tensor::cat(&[embeddings, &embeddings.sqr()?.sum_keepdim(1)?.neg()?, &one], 1)
 }
 
-/// `a · b` in a precision: `tf32` by CUDA's tensor cores, elsewhere as `f32`; `bf16` rounds both factors and adds products in
-/// `f32`, on CUDA by the same cores, which represent such factors exactly.
+/// The product `a · b` in a precision: `tf32` uses CUDA's tensor cores, and is `f32` elsewhere; `bf16` rounds both
+/// factors and sums in `f32`, on CUDA with the same cores, which represent such factors exactly.
 pub(crate) fn product(precision: Precision, a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let (a, b) = match precision {
         Precision::F32 | Precision::Tf32 => (a.clone(), b.clone()),
         Precision::Bf16 => (rounded(a)?, rounded(b)?),
     };
-    // The switch is the process's; work is given to a device by one thread. Full precision is what `backward` is to find.
+    // The switch is global, but only one thread gives a device work. `backward` must find full precision.
     candle_core::cuda::set_gemm_reduced_precision_f32(precision != Precision::F32);
     let product = a.matmul(&b);
     candle_core::cuda::set_gemm_reduced_precision_f32(false);

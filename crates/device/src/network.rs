@@ -1,7 +1,7 @@
-//! The policy's network (Eq. 6) on a device: `dsom_distill`'s policy has the mathematics and the names.
+//! The policy's network (Eq. 6) on a device; the policy in `dsom_distill` has the mathematics and the names.
 //!
-//! Log-probabilities of a batch come down and gradients of the logits go up: who samples, and what an action is worth
-//! (Eq. 9, 10), is the host's. Products are in full precision whatever the student's are, as on the CPU.
+//! Log-probabilities of a batch go to the host, and gradients of the logits come back: the host samples and computes
+//! the value of an action (Eq. 9, 10). Products are in full precision, whatever the student's precision, as on the CPU.
 
 use candle_core::{Device, Result, Tensor};
 use kge::Matrix;
@@ -13,12 +13,12 @@ use crate::model::product;
 use crate::optimiser::{AdamRates, AdamWeight};
 use crate::teachers::DeviceTeachers;
 
-/// Rows with mean 0 and variance 1 each; one that does not vary becomes zeros.
+/// Rows, each with mean 0 and variance 1; a constant row becomes zeros.
 fn standardised(rows: &Tensor) -> Result<Tensor> {
     scaled(&rows.broadcast_sub(&rows.mean_keepdim(1)?)?)
 }
 
-/// Rows with mean square 1 each; zeros stay.
+/// Rows, each with mean square 1; a row of zeros stays.
 fn scaled(rows: &Tensor) -> Result<Tensor> {
     let square = rows.sqr()?.mean_keepdim(1)?;
     let rates = square.gt(0.0)?.where_cond(&square.sqrt()?.recip()?, &square.zeros_like()?)?;
@@ -27,8 +27,8 @@ fn scaled(rows: &Tensor) -> Result<Tensor> {
 
 /// The policy's network with its optimiser's state.
 pub struct DeviceNetwork {
-    /// A matrix `(width, hidden)` per input, the first bias `(1, hidden)`, the second layer `(hidden, strategy)` and its bias
-    /// `(1, strategy)`.
+    /// One matrix `(width, hidden)` per input, the first bias `(1, hidden)`, the second layer `(hidden, strategy)` and
+    /// the second bias `(1, strategy)`.
     layers: Vec<AdamWeight>,
     /// The last batch's standardised inputs and hidden layer.
     seen: Vec<Tensor>,
@@ -36,8 +36,8 @@ pub struct DeviceNetwork {
 }
 
 impl DeviceNetwork {
-    /// A network with these parameters: a first layer `(width, hidden)` per input; the first bias, the second layer and
-    /// the second bias, biases as rows.
+    /// A network with these parameters: a first layer `(width, hidden)` per input, then the first bias, the second
+    /// layer and the second bias; biases are rows.
     pub fn new<'a, T: Number>(
         device: &Device,
         layers: impl Iterator<Item = &'a Matrix<T>>,
@@ -46,15 +46,15 @@ impl DeviceNetwork {
         Ok(DeviceNetwork { layers: layers.map_err(failed)?, seen: Vec::new(), hidden: None })
     }
 
-    /// Bytes of the device's memory that a network over inputs of these widths takes: see [`DeviceNetwork::new`]; a step of Adam
-    /// has eight matrices of a layer's size at once.
+    /// Bytes of the device's memory that a network over inputs of these `widths` needs: see [`DeviceNetwork::new`]. A
+    /// step of Adam holds eight matrices of a layer's size at once.
     pub fn memory(widths: &[usize], hidden: usize, queries: usize) -> u64 {
         let total: usize = widths.iter().sum();
         let largest = widths.iter().copied().max().unwrap_or(0);
         bytes(&[3 * total + 5 * largest, hidden]) + bytes(&[queries, 2 * total + 4 * hidden])
     }
 
-    /// `log π (query, strategy)` of a batch, on the host, from what the teachers say of it.
+    /// The `log π (query, strategy)` of a batch, on the host, from the teachers' scores or query vectors.
     pub fn ask<T: Number>(
         &mut self,
         state: PolicyState,
@@ -73,7 +73,7 @@ impl DeviceNetwork {
         seen.and_then(|seen| self.forward(seen)).and_then(|said| read_matrix(&said)).map_err(failed)
     }
 
-    /// `log π (query, strategy)`, given for each input what it sees `(query, width)`.
+    /// The `log π (query, strategy)` from each input's rows in `seen`, `(query, width)`.
     fn forward(&mut self, seen: Vec<Tensor>) -> Result<Tensor> {
         self.seen = seen;
         let (first, [first_bias, second, second_bias]) = self.split()?;
@@ -91,7 +91,7 @@ impl DeviceNetwork {
         self.layers.split_last_chunk().ok_or_else(|| candle_core::Error::Msg("three more layers".into()))
     }
 
-    /// A step of all parameters, given the gradient of the logits `(row, strategy)` of some `rows` of the last
+    /// Takes a step of all parameters, from the gradient of the logits `(row, strategy)` of some `rows` of the last
     /// [`DeviceNetwork::ask`].
     pub fn step<T: Number>(
         &mut self,
@@ -108,7 +108,7 @@ impl DeviceNetwork {
     pub(crate) fn gradients<T: Number>(&self, rows: &[u32], logits: &Matrix<T>) -> Result<Vec<Tensor>> {
         let Some(hidden) = &self.hidden else { candle_core::bail!("a step before anything was asked") };
         if rows.is_empty() {
-            // No gradient is one of zeros: Adam goes on. Not every device takes empty lists.
+            // Without rows, the gradient is zero and Adam still steps. Not every device accepts empty lists.
             return self.gradients(&[0], &Matrix::<T>::zeros(1, logits.columns()));
         }
         let (rows, logits) = (list(hidden.device(), rows)?, upload(hidden.device(), logits)?);
@@ -137,7 +137,7 @@ impl DeviceNetwork {
         Ok(())
     }
 
-    /// Replaces every layer's parameters, means and squares, in the same order.
+    /// Replaces every layer's parameters, means and squares, in the order of [`DeviceNetwork::new`].
     pub fn write<'a, T: Number>(
         &mut self,
         from: impl Iterator<Item = [&'a Matrix<T>; 3]>,
@@ -165,7 +165,7 @@ mod tests {
         Matrix::from_values(columns, rows, values)
     }
 
-    /// The golden file's network and its teachers' scores; weights there are `(output, input)`, over all teachers.
+    /// The golden file's network and teachers' scores; the file's weights are `(output, input)`, over all teachers.
     fn network(golden: &Value) -> (DeviceNetwork, Vec<Tensor>) {
         let of = |name: &str| transposed(&matrix(&golden[name]));
         let row = |name: &str| matrix(&serde_json::json!([golden[name]]));
@@ -185,7 +185,7 @@ mod tests {
         let (mut network, teachers) = network(&golden);
         let said: Matrix<f64> = read_matrix(&network.forward(teachers).unwrap()).unwrap();
         assert_close(said.values(), matrix(&golden["log_pi"]).values(), 1e-10, "log π");
-        // -mean(δ log π_a), by its definition.
+        // The gradient of -mean(δ log π_a), by its definition.
         let list = |name: &str| -> Vec<f64> { serde_json::from_value(golden[name].clone()).unwrap() };
         let (rows, actions, rewards, baselines) =
             (list("row"), list("action"), list("reward"), list("baseline"));
@@ -224,7 +224,7 @@ mod tests {
             epsilon: 1e-8,
         };
         network.step(&[0], &logits, step(1, rates[0])).unwrap();
-        // Without a gradient it goes on by its mean.
+        // Without a gradient, Adam steps with its mean.
         network.step(&[], &Matrix::<f64>::zeros(0, said.columns()), step(2, rates[1])).unwrap();
         network.read(layers.iter_mut().map(|layer| layer.each_mut())).unwrap();
         let [value, mean, square] = &layers[5];

@@ -1,4 +1,4 @@
-//! Objectives of a batch's scores, and the plainest one, cross-entropy.
+//! Objectives of a batch's scores, and the simplest one, cross-entropy.
 
 use candle_core::{Device, Result, Tensor};
 use kge::matrix::index;
@@ -18,9 +18,9 @@ pub struct BatchTails<'a> {
 /// The tails of some queries, on the device.
 #[derive(Clone, Debug)]
 pub(crate) struct TailLists {
-    /// `(query, most)`, with [`NOWHERE`] behind the shorter lists.
+    /// The tails `(query, most)`, with [`NOWHERE`] behind shorter lists.
     pub(crate) tails: Tensor,
-    /// 1 where there is a tail, and 0 behind: `(query, most)`.
+    /// 1 for a tail, 0 for padding: `(query, most)`.
     pub(crate) is_tail: Tensor,
     /// Number of tails of each query: `(query, 1)`.
     pub(crate) counts: Tensor,
@@ -36,7 +36,7 @@ impl<'a> BatchTails<'a> {
         self.numbers.iter().map(|number| self.queries.tails(index(*number)).len())
     }
 
-    /// Indices of tails in the padded lists, row by row: one for each pair of query and tail.
+    /// Indices of the tails in the padded lists, row by row: one index for each pair of query and tail.
     pub(crate) fn places(&self) -> Result<Tensor> {
         let rows = (0u32..).step_by(self.lists.tails.dim(1)?);
         let places: Vec<u32> = rows.zip(self.counts()).flat_map(|(row, count)| (row..).take(count)).collect();
@@ -62,21 +62,21 @@ impl TailLists {
 /// The gradient of a batch's scores, and its losses.
 #[derive(Debug)]
 pub struct ScoreGradient {
-    /// `(query, entity)`: the scale times the gradient of each query's loss, summed over its tails.
+    /// The scale times the gradient of each query's loss, summed over its tails: `(query, entity)`.
     pub scores: Tensor,
-    /// `(query, 1)`: these losses, not scaled.
+    /// The unscaled losses: `(query, 1)`.
     pub losses: Tensor,
 }
 
 /// An objective of a batch's scores.
 pub trait BatchObjective {
-    /// Figures that a step leaves behind for the caller.
+    /// Figures of a step for the caller.
     type Left;
 
     /// The gradient with respect to the `scores (query, entity)` of `batch`.
     fn gradient(&mut self, batch: &BatchTails<'_>, scores: &Tensor, scale: f64) -> Result<ScoreGradient>;
 
-    /// Reads what the last [`BatchObjective::gradient`] left behind, once the whole step is under way.
+    /// Reads the figures of the last [`BatchObjective::gradient`], once the whole step has been given to the device.
     fn left(&mut self) -> Result<Self::Left>;
 }
 

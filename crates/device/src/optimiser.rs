@@ -1,4 +1,4 @@
-//! Adagrad and Adam, step by step as [`kge::adagrad`] and the policy on the CPU compute them.
+//! Adagrad and Adam, with the same steps as [`kge::adagrad`] and the policy on the CPU.
 
 use candle_core::{Device, Result, Tensor};
 use kge::Matrix;
@@ -18,7 +18,7 @@ impl AdagradWeight {
         Ok(AdagradWeight { squares: value.zeros_like().map_err(failed)?, value })
     }
 
-    /// `s += g²; x -= rate · g / (√s + ε)`.
+    /// Computes `s += g²; x -= rate · g / (√s + ε)`.
     pub(crate) fn step(&mut self, rate: f64, gradient: &Tensor) -> Result<()> {
         self.squares = (&self.squares + gradient.sqr()?)?;
         let step = ((gradient * rate)? / (self.squares.sqrt()? + EPSILON)?)?;
@@ -27,16 +27,16 @@ impl AdagradWeight {
     }
 }
 
-/// Rates of a step of Adam, the same for all parameters.
+/// The rates of a step of Adam, the same for all parameters.
 #[derive(Clone, Copy, Debug)]
 pub struct AdamRates {
-    /// Shares of the mean and of the mean square that are kept.
+    /// The shares of the mean and of the mean square that a step keeps.
     pub decays: [f64; 2],
-    /// Learning rate over the mean's bias correction.
+    /// The learning rate divided by the mean's bias correction.
     pub rate: f64,
     /// The mean square's bias correction.
     pub correction: f64,
-    /// Added to the root, so that nothing is divided by 0.
+    /// The number added to the root, so that nothing is divided by 0.
     pub epsilon: f64,
 }
 

@@ -1,5 +1,5 @@
-//! Filtered ranks on a device: see [`kge::rank`] for what they are. Of a block of queries only ranks come back, and of each
-//! query whether its scores are finite and what its confidence is made of.
+//! Filtered ranks on a device: see [`kge::rank`]. For a block of queries only ranks return to the host, and for each
+//! query whether its scores are finite, and the numbers behind its confidence.
 
 use candle_core::{DType, Result, Tensor};
 use kge::matrix::index;
@@ -11,7 +11,7 @@ use recipe::Precision;
 use crate::host::{NOWHERE, failed, list, lists, read, read_numbers};
 use crate::model::DeviceModel;
 
-/// The ranks of tail and head of each triple by the mean of the models' scores: see [`kge::rank_triples`].
+/// The ranks of the tail and the head of each triple by the mean of the models' scores: see [`kge::rank_triples`].
 pub fn rank_triples(
     models: &[DeviceModel],
     triples: &[Triple],
@@ -24,7 +24,7 @@ pub fn rank_triples(
     })
 }
 
-/// Ranks as [`rank_triples`] does, and finds the confidence in each query's first candidate: see [`kge::judge_triples`].
+/// Ranks like [`rank_triples`], with the confidence in each query's first candidate: see [`kge::judge_triples`].
 pub fn judge_triples(
     models: &[DeviceModel],
     triples: &[Triple],
@@ -43,15 +43,15 @@ pub fn judge_triples(
     })
 }
 
-/// A block of queries, and what became of their targets, query by query.
+/// A block of queries with the ranks of their targets, query by query.
 struct RankedBlock {
-    /// `(query, entity)`.
+    /// The scores `(query, entity)`.
     scores: Tensor,
     targets: Vec<RankedTarget>,
 }
 
 struct RankedTarget {
-    /// Place of its query in the block.
+    /// The position of the target's query in the block.
     query: usize,
     entity: EntityId,
     rank: Rank,
@@ -74,7 +74,7 @@ impl RankedBlock {
         Ok(ranked)
     }
 
-    /// Ranks the next targets, which are of the queries at `rows`.
+    /// Ranks the next targets, which belong to the queries at `rows`.
     fn count(&mut self, asked: &[RankedQuery<'_>], rows: &[u32]) -> Result<()> {
         let device = self.scores.device();
         let all = asked.iter().flat_map(|of| &of.targets);
@@ -107,7 +107,7 @@ impl RankedBlock {
         Ok(())
     }
 
-    /// Each query's highest score that the filter leaves, and the sum of all exponentials relative to it.
+    /// The highest score that the filter leaves each query, and the sum of all exponentials relative to this score.
     fn rest(&self, asked: &[RankedQuery<'_>]) -> Result<Vec<[f64; 2]>> {
         let known = lists(self.scores.device(), asked.iter().map(|of| of.known.iter()))?;
         let masked = masked(&self.scores, &known)?;
@@ -118,7 +118,7 @@ impl RankedBlock {
     }
 }
 
-/// Rows of scores without the entities listed for each: a masked one adds nothing to any sum of exponentials.
+/// Rows of scores with the listed entities of each row masked: a masked score adds nothing to sums of exponentials.
 pub(crate) fn masked(scores: &Tensor, entities: &Tensor) -> Result<Tensor> {
     let mask =
         Tensor::full(<f32 as Real>::MASKED, entities.dims(), scores.device())?.to_dtype(scores.dtype())?;
@@ -156,7 +156,7 @@ mod tests {
         let asked: Vec<RankedQuery<'_>> = asked.collect();
         let scores = Tensor::new(scores, &device()).unwrap();
         let mut ranked = RankedBlock { scores, targets: Vec::new() };
-        // A few at a time, as where a block has many targets.
+        // Counts a few at a time, as in a block with many targets.
         let rows: Vec<u32> = (0..asked.len() as u32).collect();
         rows.chunks(2).for_each(|rows| ranked.count(&asked, rows).unwrap());
         for (name, rule) in [("optimistic", TieRule::Optimistic), ("pessimistic", TieRule::Pessimistic)] {

@@ -1,4 +1,4 @@
-//! Teachers' scores of a batch: computed anew from their models, or copied from a cache of halves.
+//! The teachers' scores of a batch: computed from their models, or copied from a cache of half-precision numbers.
 
 use candle_core::{DType, Device, Result, Tensor};
 use half::f16;
@@ -10,25 +10,25 @@ use recipe::Precision;
 use crate::host::Number;
 use crate::model::{DeviceModel, product};
 
-/// Numbers of a training query by a teacher, in half precision.
+/// A function from a training query and a teacher to their numbers in half precision.
 pub type TeacherRows<'a> = Box<dyn Fn(usize, usize) -> &'a [f16] + Sync + 'a>;
 
-/// Source of teachers' scores.
+/// The source of the teachers' scores.
 pub enum TeacherSource<'a> {
-    /// Their models: scores are computed anew for every batch.
+    /// The teachers' models: scores are computed for every batch.
     Models(Vec<DeviceModel>),
     /// A cache of training queries.
     Cache {
         /// Number of teachers.
         teachers: usize,
-        /// Scores of all entities.
+        /// The scores of all entities.
         scores: TeacherRows<'a>,
-        /// Query vectors.
+        /// The query vectors.
         vectors: TeacherRows<'a>,
     },
 }
 
-/// The teachers' scores of the last batch that was asked about: by the policy before a step, by the student in it.
+/// The teachers' scores of the last batch. The policy asks for them before a step, the student in the step.
 pub struct DeviceTeachers<'a> {
     device: Device,
     kind: DType,
@@ -40,7 +40,7 @@ pub struct DeviceTeachers<'a> {
 }
 
 impl<'a> DeviceTeachers<'a> {
-    /// Takes scores from `source`, as numbers of type `T`; products are computed in this precision, if there are any.
+    /// Makes teachers with scores from `source` as numbers of type `T`; models compute products in this `precision`.
     pub fn new<T: Number>(device: &Device, precision: Precision, source: TeacherSource<'a>) -> Self {
         let (device, kind) = (device.clone(), T::DTYPE);
         DeviceTeachers { device, kind, precision, source, batch: Vec::new(), scores: Vec::new() }

@@ -1,7 +1,7 @@
-//! The distillation terms as tensors: see `dsom_distill`'s objective for the mathematics and the gradients.
+//! The distillation terms as tensors: the objective in `dsom_distill` has the mathematics and the gradients.
 //!
-//! As there, a row is split into its tails, few and handled one by one in wide numbers, and all other entities, whose
-//! probabilities are summed directly, never as one minus the others.
+//! As in that objective, a row is split. Its few tails are handled one by one in double precision. The probabilities of
+//! all other entities are summed directly, never as one minus the tails' probabilities.
 
 use candle_core::{DType, Result, Tensor};
 use kge::Real;
@@ -15,18 +15,18 @@ use crate::rank::masked;
 pub enum Divergence {
     /// KL divergence over all entities (Eq. 2).
     Kd,
-    /// Neighbours and the rest apart (Eq. 12); half of it is had with a weight of 0.
+    /// Neighbours and the rest separately (Eq. 12); a weight of 0 leaves only one of the two parts.
     Ndkd,
-    /// A target and the rest apart, for each target.
+    /// A target and the rest separately, for each target.
     Dkd,
 }
 
-/// The term's parameters: names as in the recipe.
+/// The term's parameters, named as in the recipe.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// The term.
     pub term: Divergence,
-    /// True if neighbours have the mean of their probabilities; else their sum.
+    /// True if a row takes the mean of its neighbours' probabilities, false if it takes their sum.
     pub mean: bool,
     /// Temperature.
     pub tau: f64,
@@ -38,21 +38,21 @@ pub struct Terms {
     pub weight: f64,
 }
 
-/// The logarithm of nothing: its exponential is 0, but differences of two of them are finite.
+/// The logarithm of zero: its exponential is 0, but the difference of two such logarithms is finite.
 const NOTHING: f64 = -1e30;
 
-/// Rows of scores, the tails taken out.
+/// Rows of scores, separated from their tails.
 #[derive(Clone, Debug)]
 pub(crate) struct SplitScores {
-    /// `(row, entity)`, masked where there are tails.
+    /// Scores `(row, entity)`, masked at the tails.
     pub(crate) masked: Tensor,
-    /// The largest of these, `(row, 1)`; of the tails where there is nothing else.
+    /// The largest masked score, `(row, 1)`; the largest score of a tail where all entities are tails.
     pub(crate) shift: Tensor,
-    /// The tails' scores `(row, most)`, wide.
+    /// The tails' scores `(row, most)`, in double precision.
     pub(crate) of_tails: Tensor,
 }
 
-/// One side of a term, teachers or student: its scores and, softened relative to their shift, what is handled one by one.
+/// One side of a term, teachers or student: its scores, and softened logarithms relative to their shift.
 #[derive(Clone, Debug)]
 pub(crate) struct Side {
     pub(crate) split: SplitScores,
@@ -62,15 +62,15 @@ pub(crate) struct Side {
     others: Tensor,
 }
 
-/// A term's value for each row, and its gradient's parts: to be multiplied with the term's weight over `τ`.
+/// A term's value for each row, and the parts of its gradient, to be multiplied by the term's weight over `τ`.
 pub(crate) struct TermGradient {
-    /// `(row, 1)`.
+    /// The value, `(row, 1)`.
     pub(crate) value: Tensor,
-    /// Factor of the student's exponentials, `(row, 1)`.
+    /// The factor of the student's exponentials, `(row, 1)`.
     pub(crate) student: Tensor,
-    /// Factor of the teachers' exponentials, `(row, 1)`.
+    /// The factor of the teachers' exponentials, `(row, 1)`.
     pub(crate) teachers: Tensor,
-    /// Factors of the tails, `(row, most)`.
+    /// The gradients of the tails, `(row, most)`.
     pub(crate) tails: Tensor,
 }
 
@@ -88,7 +88,7 @@ impl SplitScores {
 }
 
 impl Side {
-    /// Softens the scores: `exp((score - shift) / τ)` of all but the tails, `(row, entity)`, and the side.
+    /// Softens the scores. Returns `exp((score - shift) / τ)` of all but the tails, `(row, entity)`, and the side.
     pub(crate) fn new(split: SplitScores, tau: f64) -> Result<(Tensor, Side)> {
         let wide = split.of_tails.dtype();
         let exponentials = (split.masked.broadcast_sub(&split.shift)? / tau)?.exp()?;
@@ -102,7 +102,7 @@ impl Side {
         log_add(&self.others, &log_sum(&self.tails)?)
     }
 
-    /// `ln Σ exp(score)` over all entities, `(row, 1)`, of a side softened at temperature 1.
+    /// `ln Σ exp(score)` over all entities, `(row, 1)`, for a side softened at temperature 1.
     pub(crate) fn log_sum_exp(&self) -> Result<Tensor> {
         self.total()? + self.split.shift.to_dtype(self.tails.dtype())?
     }
@@ -116,8 +116,8 @@ impl Side {
     }
 }
 
-/// The term between the teachers, with their softened `exponentials`, and the student, for the tails that are `targets
-/// (row, most)`, 1 or 0.
+/// The term between the teachers, with their softened `exponentials`, and the student, for the tails marked with 1 in
+/// `targets (row, most)`; all others are 0.
 pub(crate) fn differentiate(
     terms: Terms,
     student: &Side,
@@ -136,7 +136,7 @@ pub(crate) fn differentiate(
     }
 }
 
-/// The mean of `(c - z) / τ` over all but the tails, weighted by `exp(c / τ)`, each relative to its shift; 0 of none.
+/// The mean of `(c - z) / τ` over all but the tails, weighted by `exp(c / τ)`, each relative to its shift; 0 if empty.
 fn gap(tau: f64, student: &Side, teachers: &Side, exponentials: &Tensor) -> Result<Tensor> {
     let wide = teachers.split.of_tails.dtype();
     let differences = (&teachers.split.masked - &student.split.masked)?;
@@ -154,7 +154,7 @@ struct Compared<'a> {
 }
 
 impl Compared<'_> {
-    /// Eq. 2.
+    /// The KL divergence over all entities (Eq. 2).
     fn plain(&self, counts: &Tensor) -> Result<TermGradient> {
         let (log_student, log_teachers) = (self.student.total()?, self.teachers.total()?);
         let of_student = self.student.tails.broadcast_sub(&log_student)?.exp()?;
@@ -170,14 +170,14 @@ impl Compared<'_> {
         })
     }
 
-    /// Eq. 12: the tails are the group, the others the rest.
+    /// The neighbours' term (Eq. 12): the tails are the group, all other entities the rest.
     fn by_neighbours(&self, lists: &TailLists, counts: &Tensor) -> Result<TermGradient> {
         let beta = self.terms.beta;
         let (group_student, group_teachers) = (log_sum(&self.student.tails)?, log_sum(&self.teachers.tails)?);
         let (rest_student, rest_teachers) = (&self.student.others, &self.teachers.others);
         let (student, teachers) = ([&group_student, rest_student], [&group_teachers, rest_teachers]);
         let (binary, k) = self.binary(student, teachers, &lists.counts)?;
-        // With no entity outside the group there is nothing to compare.
+        // If all entities are in the group, there is no rest to compare.
         let rest = (((&self.gap - rest_teachers)? + rest_student)? * is_there(rest_student)?)?;
         let value = ((binary * self.terms.alpha)? + (rest * beta)?)?;
         Ok(TermGradient {
@@ -188,7 +188,7 @@ impl Compared<'_> {
         })
     }
 
-    /// DKD: each target is a group of its own; the query's other tails belong to the rest.
+    /// The DKD term: each target is its own group; the query's other tails belong to the rest.
     fn by_target(&self, targets: &Tensor) -> Result<TermGradient> {
         let (alpha, beta) = (self.terms.alpha, self.terms.beta);
         let (z, c) = (&self.student.tails, &self.teachers.tails);
@@ -212,8 +212,8 @@ impl Compared<'_> {
         })
     }
 
-    /// The binary divergence between groups of so many entities and the rest, each as a log-sum (Eq. 11), and
-    /// `α · ∂KL_b/∂b · ∂b/∂p_G · p_G p_R`.
+    /// The binary divergence between groups of `sizes` entities and the rest, given as log-sums (Eq. 11), and the
+    /// factor `α · ∂KL_b/∂b · ∂b/∂p_G · p_G p_R`.
     fn binary(
         &self,
         student: [&Tensor; 2],
@@ -227,7 +227,7 @@ impl Compared<'_> {
             (divergence(&in_teachers, &in_student)? + divergence(&outside_teachers, &outside_student)?)?;
         let total = log_add(student[0], student[1])?;
         let (group, rest) = ((student[0] - &total)?.exp()?, (student[1] - &total)?.exp()?);
-        // ∂(1 - b)/∂p_R over (1 - b), where the mean is taken: p_R / (n - 1 + p_R), and 1 for n = 1.
+        // ∂(1 - b)/∂p_R divided by (1 - b), if the mean is taken: p_R / (n - 1 + p_R), or 1 if n = 1.
         let ratio = (&rest / ((&sizes - 1.0)? + &rest)?)?;
         let ratio = sizes.eq(1.0)?.where_cond(&ratio.ones_like()?, &ratio)?;
         let k = ((outside_teachers.exp()? * group)? * ratio)?;
@@ -236,21 +236,21 @@ impl Compared<'_> {
     }
 }
 
-/// `e^(x_j - rest_i)` of each tail `j` in the rest of each other tail `i`, as factors that are no more than 1. The rest of the
-/// highest tail is apart: it may lie far below what all other rests have in them, that tail.
+/// The shares `e^(x_j - rest_i)` of each tail `j` in the rest of each other tail `i`, as factors of at most 1. The
+/// highest tail has separate factors: its rest may be far below all other rests, which contain that tail.
 struct Shares {
-    /// `e^(highest - rest_i)`; 0 for the highest tail.
+    /// `e^(highest - rest_i)`, or 0 for the highest tail.
     rests: Tensor,
     /// `e^(x_j - highest)`.
     tails: Tensor,
-    /// `e^(x_j - rest)` in the rest of the highest tail; 0 for itself.
+    /// `e^(x_j - rest)` in the rest of the highest tail, or 0 for the highest tail itself.
     of_highest: Tensor,
     /// 1 for the highest tail, else 0.
     is_highest: Tensor,
 }
 
 impl Shares {
-    /// Shares of the tails with log-sums `xs` and the `rests` of each, all `(row, most)`.
+    /// The shares of the tails with scores `xs` in their `rests`, all logarithms `(row, most)`.
     fn new(xs: &Tensor, rests: &Tensor) -> Result<Shares> {
         let place = xs.argmax_keepdim(1)?;
         let (highest, rest) = (xs.gather(&place, 1)?, rests.gather(&place, 1)?);
@@ -282,12 +282,12 @@ fn log_binary([group, rest]: [&Tensor; 2], sizes: &Tensor) -> Result<[Tensor; 2]
     let total = log_add(group, rest)?;
     let rest = (rest - &total)?;
     let outside = log(&(((sizes - 1.0)? + rest.exp()?)? / sizes)?)?;
-    // Of a single entity the logarithm itself is there, however small.
+    // For a single entity the logarithm itself is known, however small.
     let outside = sizes.eq(1.0)?.where_cond(&rest, &outside)?;
     Ok([((group - total)? - sizes.log()?)?, outside])
 }
 
-/// `x ln x - x ln y`, given the logarithms.
+/// `x ln x - x ln y`, from the logarithms.
 fn divergence(log_x: &Tensor, log_y: &Tensor) -> Result<Tensor> {
     log_x.exp()? * (log_x - log_y)?
 }
@@ -296,7 +296,7 @@ fn log(xs: &Tensor) -> Result<Tensor> {
     xs.log()?.maximum(NOTHING)
 }
 
-/// `ln(e^a + e^b)`; `a (row, 1)`.
+/// `ln(e^a + e^b)`, with `a (row, 1)`.
 fn log_add(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     let high = b.broadcast_maximum(a)?;
     let sum = (a.broadcast_sub(&high)?.exp()? + (b - &high)?.exp()?)?;
@@ -310,29 +310,29 @@ fn log_sum(xs: &Tensor) -> Result<Tensor> {
     high + sum.log()?
 }
 
-/// `ln Σ exp` of the other elements of its row, for each element.
+/// `ln Σ exp` of the other elements in the row of each element.
 fn log_of_others(xs: &Tensor) -> Result<Tensor> {
     let place = xs.argmax_keepdim(1)?;
     let high = xs.gather(&place, 1)?;
     let sums = sum_of_others(&xs.broadcast_sub(&high)?.exp()?)?;
-    // The others of the highest may be too far below it to be seen.
+    // The other elements may be too far below the highest element to have visible exponentials.
     let of_highest = log_sum(&xs.scatter(&place, &(high.ones_like()? * NOTHING)?, 1)?)?;
     log(&sums)?.broadcast_add(&high)?.scatter(&place, &of_highest, 1)?.maximum(NOTHING)
 }
 
-/// Sum of the other elements of its row, for each element, without subtracting anything.
+/// The sum of the other elements in the row of each element, without any subtraction.
 fn sum_of_others(xs: &Tensor) -> Result<Tensor> {
     let most = xs.dim(1)?;
     let others = Tensor::eye(most, DType::U8, xs.device())?.eq(0u8)?;
     xs.matmul(&others.to_dtype(xs.dtype())?)
 }
 
-/// 1 where `log` is the logarithm of something, else 0.
+/// 1 where `log` is the logarithm of more than zero, else 0.
 fn is_there(log: &Tensor) -> Result<Tensor> {
     log.gt(NOTHING * 1e-6)?.to_dtype(log.dtype())
 }
 
-/// `e^-log`; 0 of nothing.
+/// `e^-log`, or 0 for the logarithm of zero.
 fn inverse(log: &Tensor) -> Result<Tensor> {
     let is_there = is_there(log)?;
     (log * &is_there)?.neg()?.exp()? * is_there

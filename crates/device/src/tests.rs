@@ -1,4 +1,4 @@
-//! The step on candle's CPU device beside the golden values and the hand-written engine.
+//! Compares the step on candle's CPU device with the golden values and the hand-written engine.
 
 use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::model::{even, normal};
@@ -28,7 +28,7 @@ pub(crate) fn matrix(value: &Value) -> Matrix<f64> {
     Matrix::from_values(rows.len(), rows[0].len(), rows.concat())
 }
 
-/// Every number of `found` is within `tolerance` of that expected.
+/// Asserts that every number of `found` is within `tolerance` of the expected number.
 pub(crate) fn assert_close<T: Number>(found: &[T], expected: &[T], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
     for (i, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -41,18 +41,18 @@ fn pair(head: u32, relation: u32, tail: u32) -> (Query, EntityId) {
     (Query { head: EntityId(head), relation: RelationId(relation) }, EntityId(tail))
 }
 
-/// Queries of 60 entities and two relations, with one to several tails.
+/// Queries on 60 entities and two relations, with one to several tails.
 pub(crate) fn queries() -> QuerySet {
     QuerySet::from_pairs((0..90).map(|i| pair(i * 7 % 40, i % 2, (i * i + 3 * i) % 60)).collect())
 }
 
-/// Two batches that together are all queries.
+/// Two batches that together have all queries.
 fn batches(queries: &QuerySet) -> [Vec<u32>; 2] {
     let all = 0..queries.len() as u32;
     [all.clone().filter(|query| query % 3 > 0).collect(), all.filter(|query| query % 3 == 0).collect()]
 }
 
-/// Random parameters, of a table or, where they have columns, of projected features.
+/// Random parameters: a table if `features` is 0, else a projection of `features` features.
 fn initial<T: Number>(backbone: Backbone, features: usize) -> Initial<T> {
     let mut generator = ChaCha8Rng::seed_from_u64(6);
     let shape = Shape { backbone, rank: 4, relation_width: 3 };
@@ -69,7 +69,7 @@ fn initial<T: Number>(backbone: Backbone, features: usize) -> Initial<T> {
         0 => Embedding::Table(table),
         _ => {
             let mut rows = normal(ENTITIES, features, 1.0, &mut generator);
-            // An entity without features has no embedding, and a root no derivative there.
+            // An entity without features has an embedding of zeros, where the root has no derivative.
             rows.row_mut(7).fill(T::ZERO);
             let projection = normal(features, shape.embedding(), 0.3, &mut generator);
             Embedding::Projected { features: rows, projection }
@@ -78,7 +78,7 @@ fn initial<T: Number>(backbone: Backbone, features: usize) -> Initial<T> {
     Initial { backbone, embedding, relation, core }
 }
 
-/// A table, features that a step goes through, and more of them, which it does not go through.
+/// Numbers of features: none (a table), few (a step goes through the features), many (it goes through the entities).
 const FEATURES: [usize; 3] = [0, 3, 50];
 
 fn on_cpu<T: Number>(backbone: Backbone, features: usize) -> kge::Trainer<T> {
@@ -99,7 +99,7 @@ fn assert_same_models<T: Number>(found: &kge::Model<T>, expected: &kge::Model<T>
     }
 }
 
-/// Both engines on the same batches: losses, model and projection.
+/// Asserts that both engines give the same losses, model and projection on the same batches.
 fn assert_same<T: Number>(backbone: Backbone, features: usize, tolerance: f64) {
     let queries = queries();
     let (mut cpu, mut device) =
@@ -213,7 +213,7 @@ fn bf16_is_near_full_precision() {
     assert!(device().is_cuda() || full == losses(Precision::Tf32));
 }
 
-/// Triples, two of which ask for the same query, and the filter.
+/// Triples, two of which ask the same query, and the filter.
 fn triples() -> (Vec<Triple>, KnownAnswers) {
     let triple = |i: u32| Triple::new(i * 7 % 40, 0, (i * i + 3 * i) % 60);
     let triples: Vec<Triple> = (0..40).map(triple).collect();

@@ -1,4 +1,4 @@
-//! The 1-vs-all training step: see [`kge::train`] for what it computes.
+//! The 1-vs-all training step of [`kge::train`], on a device.
 
 use candle_core::{Device, Result, Tensor, Var};
 use kge::checkpoint::{NamedTensors, TensorReader, diverged};
@@ -22,20 +22,20 @@ pub struct DeviceTrainer<T> {
     core: Option<AdagradWeight>,
     learning_rate: f64,
     n3: N3,
-    /// Parameters as the host last read them.
+    /// The parameters that the host has read last.
     mirror: Mirror<T>,
 }
 
 struct Mirror<T> {
     model: Model<T>,
     projection: Option<Matrix<T>>,
-    /// Squares of the embeddings' parameters, relations and core; as old as the last [`DeviceTrainer::state`].
+    /// Squares of the embeddings' parameters, relations and core, from the last [`DeviceTrainer::state`].
     squares: [Matrix<T>; 3],
     is_fresh: bool,
 }
 
 impl<T: Number> DeviceTrainer<T> {
-    /// Starts from `initial` parameters, with products that read or write scores in this precision.
+    /// Makes a trainer from `initial` parameters; products that read or write scores have this precision.
     pub fn new(
         device: &Device,
         initial: &Initial<T>,
@@ -58,7 +58,7 @@ impl<T: Number> DeviceTrainer<T> {
         })
     }
 
-    /// One step of Adagrad on the queries numbered `numbers`; an error if the loss is no longer finite.
+    /// Takes one Adagrad step on the queries numbered `numbers`; an error if the loss is no longer finite.
     pub fn step<O: BatchObjective>(
         &mut self,
         queries: &QuerySet,
@@ -68,7 +68,7 @@ impl<T: Number> DeviceTrainer<T> {
         let batch = Batch::new(queries, numbers);
         self.mirror.is_fresh = false;
         let losses = self.advance(&batch, queries, numbers, objective).map_err(failed)?;
-        // Everything is under way: only now is it waited for.
+        // The device has the whole step by now, so waiting starts only here.
         let losses = read_numbers(&losses).map_err(failed)?;
         if !losses[0].is_finite() {
             return Err(diverged("the loss"));
@@ -77,7 +77,7 @@ impl<T: Number> DeviceTrainer<T> {
         Ok((StepLoss { objective, regulariser: losses[1], pairs: batch.pairs }, left))
     }
 
-    /// The step; returns the objective's loss, summed over the batch, and the regulariser's.
+    /// Takes the step; returns the objective's loss, summed over the batch, and the regulariser's loss.
     fn advance<O: BatchObjective>(
         &mut self,
         batch: &Batch,
@@ -114,8 +114,8 @@ impl<T: Number> DeviceTrainer<T> {
         Tensor::cat(&[gradient.losses.sum_all()?.reshape(1)?, regulariser.reshape(1)?], 0)
     }
 
-    /// N3 on head, relation and tail of every triple: a number whose gradient is N3's, and N3's value. The first takes
-    /// `|x|` for constant, since the root has no derivative at 0: `∂(3/2 |x| x²) = 3 |x| x`.
+    /// N3 on the head, relation and tail of every triple: a number whose gradient is N3's gradient, and N3's value. The
+    /// number treats `|x|` as constant, since the root has no derivative at 0: `∂(3/2 |x| x²) = 3 |x| x`.
     fn regularise(&self, used: &Tensor, relation: &Tensor, batch: &Batch) -> Result<(Tensor, Tensor)> {
         let scale = self.n3.weight / batch.pairs as f64;
         let mut sum = self.cubes(used, &batch.entities, scale)?;
@@ -125,7 +125,7 @@ impl<T: Number> DeviceTrainer<T> {
         Ok(((&sum * 1.5)?, sum.detach().to_dtype(wide(&self.device))?))
     }
 
-    /// `Σ |x| x²` of each row, times its pairs and `scale`, over complex moduli or over reals, with `|x|` constant.
+    /// `Σ |x| x²` of each row, times its pairs and `scale`, over complex moduli or reals; `|x|` is treated as constant.
     fn cubes(&self, rows: &Tensor, uses: &Uses, scale: f64) -> Result<Tensor> {
         let squares = match self.backbone {
             Backbone::ComplEx | Backbone::RotatE => {
@@ -139,7 +139,7 @@ impl<T: Number> DeviceTrainer<T> {
         (cubes * (pairs.to_dtype(rows.dtype())? * scale)?)?.sum_all()
     }
 
-    /// The model as it stands, on the device.
+    /// The current model, on the device.
     pub fn model(&mut self) -> stage::Result<DeviceModel> {
         Ok(DeviceModel {
             backbone: self.backbone,
@@ -149,7 +149,7 @@ impl<T: Number> DeviceTrainer<T> {
         })
     }
 
-    /// The model as it stands, and the trained projection, if there is one: see [`kge::Trainer::parts`].
+    /// The current model, and the trained projection if there is one: see [`kge::Trainer::parts`].
     pub fn parts(&mut self) -> stage::Result<(&Model<T>, Option<&Matrix<T>>)> {
         if !self.mirror.is_fresh {
             self.read().map_err(failed)?;
@@ -183,7 +183,7 @@ impl<T: Number> DeviceTrainer<T> {
 }
 
 impl DeviceTrainer<f32> {
-    /// Everything needed to go on, here or on the CPU: see [`kge::Trainer::state`].
+    /// Everything needed to resume, here or on the CPU: see [`kge::Trainer::state`].
     pub fn state(&mut self) -> stage::Result<NamedTensors<'_>> {
         self.parts()?;
         self.read_squares().map_err(failed)?;
@@ -199,7 +199,7 @@ impl DeviceTrainer<f32> {
         })
     }
 
-    /// Takes up a state saved under `prefix.`, here or on the CPU; an error if tensors have other shapes.
+    /// Restores a state saved under `prefix.`, here or on the CPU; an error if tensors have other shapes.
     pub fn restore(&mut self, reader: &TensorReader, prefix: &str) -> stage::Result<()> {
         self.mirror.is_fresh = false;
         let mut stored = self.entities.stored().map_err(failed)?;
@@ -215,9 +215,9 @@ impl DeviceTrainer<f32> {
         Ok(())
     }
 
-    /// Bytes of the device's memory that training takes at most: see [`kge::Trainer::memory`] for the arguments. Tensors are
-    /// never changed in place, so a step of Adagrad has seven of a parameter's size at once, and cross-entropy four matrices
-    /// of scores.
+    /// Maximum bytes of the device's memory that training needs: see [`kge::Trainer::memory`] for the arguments.
+    /// Tensors are never changed in place, so a step of Adagrad holds seven tensors of a parameter's size at once, and
+    /// cross-entropy holds four matrices of scores.
     pub fn memory(shape: Shape, entities: usize, pairs: usize, queries: usize, features: usize) -> u64 {
         const OF_PARAMETERS: usize = 7;
         const OF_SCORES: usize = 4;
@@ -225,7 +225,7 @@ impl DeviceTrainer<f32> {
         let parameters = match features {
             0 => vec![bytes(&[OF_PARAMETERS, entities, width])],
             _ => vec![
-                // The table, its gradient, what flows into it, and their sum.
+                // The table, its gradient, the gradient that flows into the table, and the sum of both gradients.
                 bytes(&[4, entities, width]),
                 bytes(&[entities, features]),
                 bytes(&[OF_PARAMETERS, features, width]),

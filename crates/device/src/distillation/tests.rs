@@ -21,7 +21,7 @@ fn tail_lists(tails: &[Vec<u32>]) -> TailLists {
     TailLists::new(lists(&device(), tails.iter().map(|of| of.iter())).unwrap()).unwrap()
 }
 
-/// One combination for each row, for the tails at these positions.
+/// One combination for each of the `rows`, for the tails at the positions `targets`.
 fn round(lists: &TailLists, rows: &[u32], targets: &[Vec<usize>]) -> Round {
     let rows = list(&device(), rows).unwrap();
     let lists = lists.select(Some(&rows)).unwrap();
@@ -43,7 +43,7 @@ fn numbers(tensor: &Tensor) -> Vec<f64> {
     read_numbers(tensor).unwrap()
 }
 
-/// Each row's value of the term for its first tail, and the gradient without cross-entropy's.
+/// Each row's value of the term for its first tail, and the gradient without cross-entropy's part.
 fn distilled(teachers: &Tensor, student: &Tensor, tails: &[Vec<u32>], terms: Terms) -> (Vec<f64>, Vec<f64>) {
     let lists = tail_lists(tails);
     let lesson = || BatchLesson::new(terms, &lists, student, 1.0).unwrap();
@@ -94,8 +94,8 @@ fn random(rows: usize, columns: usize, seed: u64) -> Matrix<f64> {
     kge::model::normal(rows, columns, 2.0, &mut ChaCha8Rng::seed_from_u64(seed))
 }
 
-/// The loss of three queries, with all entities for tails in the last, and its gradient: one combination for two of them,
-/// and another for what tails are left.
+/// The loss of three queries and its gradient; in the last query all entities are tails. One combination is for some
+/// tails of each query, and another for the remaining tails.
 fn training_loss(student: &Matrix<f64>, terms: Terms) -> (f64, Vec<f64>) {
     let lists = tail_lists(&[vec![1, 2, 4], vec![3], (0..6).collect()]);
     let mut lesson = BatchLesson::new(terms, &lists, &tensor(student), 0.5).unwrap();
@@ -131,7 +131,7 @@ fn gradients_of_several_combinations_equal_finite_differences() {
 
 #[test]
 fn a_confident_student_keeps_its_digits() {
-    // p_G is 1 - 5e-9: in single precision its complement, taken as a difference, would be 0.
+    // p_G is 1 - 5e-9: in single precision, the difference 1 - p_G would be 0.
     let mut student = Matrix::zeros(1, 50);
     student.row_mut(0)[3] = 23.0;
     let of = |kind: DType| {
@@ -215,7 +215,7 @@ fn answers_come_back_by_pair_and_nothing_else_does() {
     assert_eq!(taught.answers, expected);
 }
 
-/// The attention and the gradient that the Senior is told, by given scales.
+/// The attention and the gradient that the Senior receives for the given scales.
 fn integrated(cached: &Cached, student: &Matrix<f64>, scales: &[f32]) -> [Matrix<f64>; 2] {
     let mut teachers = cached.teachers();
     let scales = Matrix::from_values(2, 2, scales.to_vec());
@@ -251,7 +251,7 @@ fn the_senior_is_told_attention_and_gradient_by_their_definitions() {
             let [first, second] = [0, 1].map(|teacher| scaled(teacher, expected[teacher] * factors[teacher]));
             first.iter().zip(second).map(|(a, b)| a + b).collect()
         };
-        // ∂L/∂w is ∂L/∂s times s (1 - s / 2), and a factor 1 + h of the scale moves s by h s.
+        // ∂L/∂w is ∂L/∂s times s (1 - s / 2); if the scale is multiplied by 1 + h, s changes by h s.
         for teacher in 0..2 {
             let moved = |by: f64| {
                 let mut factors = [1.0; 2];
@@ -274,7 +274,7 @@ fn the_senior_is_told_attention_and_gradient_by_their_definitions() {
 #[test]
 fn a_tail_far_above_all_others_leaves_finite_numbers() {
     let row = |last: f64| tensor(&Matrix::from_values(1, 4, vec![0.0, 0.0, 0.0, last]));
-    // Without the target 0, the sure side has all on 3, the other a third on each.
+    // Without the target 0, the certain side has all probability on 3, the other side a third on each entity.
     for (teachers, student, expected) in [
         (0.0, 2000.0, [-0.25, -1.0 / 3.0, -1.0 / 3.0, 1.25 - 1.0 / 3.0]),
         (2000.0, 0.0, [0.25, 0.25, 0.25, -0.75]),
