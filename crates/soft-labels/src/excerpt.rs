@@ -1,8 +1,8 @@
-//! Excerpts: what a lossy cache has of rows of scores.
+//! Excerpts: the part of the scores that a lossy cache keeps.
 //!
-//! Kept are the scores of a query's neighbours and of `top` further entities, the same for all its teachers: those that
-//! some teacher ranks highest. So a combination of teachers is exact wherever one of them has a high score. For all
-//! other entities, the rest, stand two numbers per teacher ([`Rest`]), from which every temperature has its own.
+//! A lossy cache keeps the scores of a query's neighbours and of `top` other entities that some teacher ranks highest,
+//! the same for all teachers. So a combination of teachers is exact where one of them has a high score. Two numbers per
+//! teacher ([`Rest`]) replace all other scores, the rest, and give one score per temperature.
 
 use arrow::array::{ArrayRef, Float32Array, Float64Array, ListArray};
 use arrow::buffer::OffsetBuffer;
@@ -15,26 +15,26 @@ use rayon::prelude::*;
 use std::ops::Range;
 use std::sync::Arc;
 
-/// Rows of some queries as they are written to a lossy cache.
+/// The rows of some queries in the form of a lossy cache.
 pub(crate) struct Excerpt {
-    /// The entities kept, `(query, top)`.
+    /// The kept entities, `(query, top)`.
     pub(crate) top: Vec<u32>,
-    /// Each teacher's scores of these, `(query, top)`.
+    /// Each teacher's scores of the kept entities, `(query, top)`.
     pub(crate) scores: Vec<Vec<f32>>,
     teachers: Vec<TeacherExcerpt>,
 }
 
-/// Scores of a teacher in a lossy cache, beside those of the entities in `top`.
+/// A teacher's scores in a lossy cache, besides those of the entities in `top`.
 #[derive(Clone, Default)]
 pub(crate) struct TeacherExcerpt {
     /// The scores of all queries' neighbours, one query after another.
     pub(crate) neighbours: Vec<f32>,
-    /// The rest of each query.
+    /// The summary of each query's rest.
     pub(crate) rests: Vec<Rest>,
 }
 
 impl Excerpt {
-    /// Excerpt of all teachers' `scores (query, entity)` of the queries `rows`, with `top` entities a row.
+    /// The excerpt of all teachers' `scores (query, entity)` for the queries `rows`, with `top` entities in each row.
     pub(crate) fn of(scores: &[Matrix<f32>], queries: &QuerySet, rows: Range<usize>, top: usize) -> Excerpt {
         let of_query = |(choice, buffer): &mut (Choice, Vec<f32>), query: usize| {
             let scores: Vec<&[f32]> = scores.iter().map(|all| all.row(query - rows.start)).collect();
@@ -64,7 +64,7 @@ impl Excerpt {
         whole
     }
 
-    /// Each teacher's columns that are no lists of one width, of the queries `rows`.
+    /// Each teacher's columns without a fixed width, for the queries `rows`.
     pub(crate) fn columns(&self, queries: &QuerySet, rows: &Range<usize>) -> Vec<ArrayRef> {
         let columns = self.teachers.iter().flat_map(|teacher| -> [ArrayRef; 3] {
             let neighbours = Arc::new(Float32Array::from(teacher.neighbours.clone()));
@@ -80,21 +80,21 @@ impl Excerpt {
     }
 }
 
-/// A column that has a value for each of the neighbours of the queries `rows`.
+/// A column with a value for each neighbour of the queries `rows`.
 pub(crate) fn neighbour_lists(queries: &QuerySet, rows: &Range<usize>, values: ArrayRef) -> ArrayRef {
     let offsets = OffsetBuffer::from_lengths(rows.clone().map(|row| queries.tails(row).len()));
     Arc::new(ListArray::new(list_item(values.data_type().clone()), offsets, values, None))
 }
 
-/// Number of entities in the rest: neighbours are among the `top` only where no others are left.
+/// Number of entities in the rest: `top` contains neighbours only if no other entities are left.
 fn left_out(entities: usize, top: usize, neighbours: usize) -> usize {
     entities.saturating_sub(top + neighbours)
 }
 
-/// Chooses entities, row after row, in the same memory.
+/// Chooses entities, row after row, in the same buffers.
 #[derive(Default)]
 struct Choice {
-    /// One teacher's order; see [`key`].
+    /// One teacher's order of entities; see [`key`].
     keys: Vec<u64>,
     /// Each teacher's highest entities, best first, one teacher after another.
     best: Vec<EntityId>,
@@ -103,9 +103,9 @@ struct Choice {
 }
 
 impl Choice {
-    /// The `top` entities outside the `neighbours` that rank highest with any of the teachers, whose scores of all
-    /// entities are `rows`: everyone's first, then everyone's second, and so on, in the order of the teachers. Of equal
-    /// scores the lower id ranks higher. If fewer entities are left, neighbours fill the places. Ids ascend.
+    /// The `top` entities outside the `neighbours` that rank highest with any teacher; `rows` are teachers' scores of
+    /// all entities. Takes each teacher's first, then each one's second, and so on, in the order of teachers. Of equal
+    /// scores the lower id ranks higher. If too few entities are left, neighbours fill the places. Ids ascend.
     fn of(&mut self, rows: &[&[f32]], neighbours: &[EntityId], top: usize) -> Vec<EntityId> {
         let entities = rows[0].len();
         let wanted = top.min(entities - neighbours.len());
@@ -128,7 +128,7 @@ impl Choice {
         chosen
     }
 
-    /// Appends the `wanted` highest entities outside the neighbours.
+    /// Appends the `wanted` highest-ranked entities outside the neighbours.
     fn rank(&mut self, scores: &[f32], neighbours: &[EntityId], wanted: usize) {
         if wanted == 0 {
             return;
@@ -143,26 +143,26 @@ impl Choice {
     }
 }
 
-/// Lower for higher scores and, of equal ones, for lower ids.
+/// A sort key: lower for a higher score and, of equal scores, for a lower id.
 fn key(score: f32, entity: u32) -> u64 {
     // Adding zero makes -0 equal to 0.
     let bits = (score + 0.0).to_bits();
-    // Without the sign, bits of floats are ordered as their magnitudes are.
+    // Without the sign, the bits of floats have the order of their magnitudes.
     let descending = if bits >> 31 == 0 { !bits & (u32::MAX >> 1) } else { bits };
     u64::from(descending) << 32 | u64::from(entity)
 }
 
-/// Summary of the scores of the entities that are left out, in two numbers.
+/// A summary, in two numbers, of the scores that are left out.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Rest {
-    /// `ln Σ exp(score)`; minus infinity of none.
+    /// `ln Σ exp(score)`; minus infinity if no score is left out.
     pub(crate) log_sum: f64,
-    /// Their mean; 0 of none.
+    /// The mean score; 0 if no score is left out.
     pub(crate) mean: f64,
 }
 
 impl Rest {
-    /// Summary of the `count` scores that are not of the entities `kept`; `buffer` is of the same length as `scores`.
+    /// The summary of the `count` scores outside the entities `kept`; `buffer` has the length of `scores`.
     fn of<'a>(
         scores: &[f32],
         kept: impl Iterator<Item = &'a EntityId> + Clone,
@@ -179,29 +179,29 @@ impl Rest {
         Rest { log_sum, mean: f64::from(row::sum(buffer)) / count as f64 }
     }
 
-    /// The score that stands for each of `count` entities at temperature `tau`.
+    /// The score that replaces each of `count` left-out scores at temperature `tau`.
     ///
-    /// Softened, it sums to what their own scores sum to: exactly at τ = 1, as far as the second cumulant at any other,
-    /// `τ ln (Σ exp(s / τ) / n) = μ + σ² / 2τ + …`, and it is their mean for an infinite τ.
+    /// Its `count` softened copies have the sum of the softened scores: exactly at τ = 1, up to the second cumulant at
+    /// any other, `τ ln (Σ exp(s / τ) / n) = μ + σ² / 2τ + …`. For an infinite τ, it is the mean of the scores.
     fn score(self, count: usize, tau: f64) -> f32 {
         let at_one = self.log_sum - (count as f64).ln();
         (self.mean + (at_one - self.mean) / tau) as f32
     }
 }
 
-/// Numbers of all rows of a lossy cache beside the scores of the entities it keeps.
+/// The numbers of all rows of a lossy cache, besides the scores of the entities in `top`.
 pub(crate) struct Excerpts {
     pub(crate) entities: usize,
-    /// Queries whose tails are the neighbours.
+    /// The queries; their tails are the neighbours.
     pub(crate) queries: QuerySet,
     pub(crate) teachers: Vec<TeacherExcerpt>,
 }
 
-/// The scores of the entities that a query's row keeps.
+/// One teacher's scores of the entities that a query's row keeps.
 #[derive(Clone, Copy)]
 pub(crate) struct Kept<'a> {
     pub(crate) query: usize,
-    /// Ids of four bytes.
+    /// The entities' ids, four bytes each.
     pub(crate) top: &'a [u8],
     pub(crate) scores: &'a [f16],
 }
@@ -231,21 +231,21 @@ impl Excerpts {
         &self.teachers[teacher].neighbours[self.queries.pairs_of(kept.query)]
     }
 
-    /// Score that stands for each entity that is not kept.
+    /// The score that replaces the score of each entity that is not kept.
     fn rest(&self, kept: Kept<'_>, teacher: usize, tau: f64) -> f32 {
         let count = left_out(self.entities, kept.scores.len(), self.queries.tails(kept.query).len());
         self.teachers[teacher].rests[kept.query].score(count, tau)
     }
 }
 
-/// Ids, which lie at any offset of a file.
+/// Reads ids, which can begin at any offset of a file.
 pub(crate) fn ids(bytes: &[u8]) -> impl Iterator<Item = EntityId> {
     bytes.as_chunks().0.iter().map(|bytes| EntityId(u32::from_le_bytes(*bytes)))
 }
 
-/// Puts each score where its entity has its place.
+/// Writes each score to the place of its entity.
 fn scatter(scores: &[f16], mut entities: impl Iterator<Item = EntityId>, into: &mut [f32]) {
-    // Some at once, for the instructions that convert so many.
+    // Converts many numbers at once, for the instructions that do so.
     let mut numbers = [0.0; 64];
     for scores in scores.chunks(numbers.len()) {
         scores.convert_to_f32_slice(&mut numbers[..scores.len()]);
@@ -268,8 +268,8 @@ mod tests {
     fn a_choice_worked_out_by_hand() {
         let first = [0.0, 9.0, 5.0, -1.0, 5.0, 7.0f32];
         let second = [8.0, 1.0, -2.0, 3.0, 1.0, 0.0f32];
-        // Without 1, the first teacher's order is 5 2 4 0 3, the second's 0 3 4 5 2. There is no sixth: the neighbour
-        // takes the place.
+        // Without entity 1, the first teacher's order is 5 2 4 0 3, the second teacher's 0 3 4 5 2. There is no sixth
+        // entity, so the neighbour takes the last place.
         for (neighbours, chosen) in [
             (&[1][..], &[5][..]),
             (&[1], &[0, 2, 5]),
@@ -294,7 +294,7 @@ mod tests {
             let top = top.min(scores.len());
             let mut order: Vec<u32> =
                 (0..scores.len() as u32).filter(|id| !neighbours.contains(id)).collect();
-            // Stable, so of equal scores the lower id comes first; -0 and 0 are equal.
+            // The sort is stable, so of equal scores the lower id comes first; -0 and 0 are equal.
             order.sort_by(|a, b| scores[*b as usize].partial_cmp(&scores[*a as usize]).unwrap());
             order.extend(&neighbours);
             let mut expected = order[..top].to_vec();
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn a_rest_worked_out_by_hand() {
-        // Without the second and the last: probabilities 1/2, 1/4, 1/4 of a sum of 8.
+        // Without the second and the last score: probabilities 1/2, 1/4, 1/4, with a sum of exponentials of 8.
         let scores = [4.0f32, 1000.0, 2.0, 2.0, -3.0].map(|x| if x > 0.0 { x.ln() } else { x });
         let rest = Rest::of(&scores, entities(&[1, 4]).iter(), 3, &mut [0.0; 5]);
         let ln2 = std::f64::consts::LN_2;

@@ -1,4 +1,4 @@
-//! The cache as training reads it: any row at once, in any order, whatever the size of memory.
+//! The cache in training: any row can be read, in any order, also if the cache is larger than memory.
 
 use bytes::Bytes;
 use half::f16;
@@ -18,31 +18,31 @@ use crate::part::CacheFile;
 use crate::schema::{TOP, scores_column, vector_column};
 use crate::write::require_half;
 
-/// Queries that models score at once.
+/// Number of queries that models score at once.
 const BLOCK: usize = 512;
 
 /// All teachers' scores and query vectors for all training queries.
 ///
-/// The Parquet files are mapped and their rows read where they lie: nothing is copied, and the operating system
-/// keeps in memory what fits.
+/// The Parquet files are mapped, and rows are read in place: nothing is copied, and the operating system keeps in
+/// memory as much as fits.
 pub struct SoftLabels {
     teachers: Vec<Modality>,
     entities: usize,
     files: Vec<Bytes>,
     scores: Vec<CachedColumn>,
     vectors: Vec<CachedColumn>,
-    /// The entities whose scores a lossy cache keeps, and what it has of all others.
+    /// The entities whose scores a lossy cache keeps, and its numbers besides their scores.
     lossy: Option<(CachedColumn, Excerpts)>,
 }
 
-/// A column: where its rows lie.
+/// A column, with the places of its rows.
 struct CachedColumn {
     width: usize,
     places: Vec<RowStart>,
 }
 
 impl CachedColumn {
-    /// A column of so many rows of half precision in one file, the first at number `begin`, the next `stride` numbers on.
+    /// A column of `rows` half-precision rows in one file; the first begins at number `begin`, each next `stride` on.
     fn regular(file: usize, rows: usize, width: usize, begin: usize, stride: usize) -> CachedColumn {
         let offsets = (0..rows).map(|row| size_of::<f16>() * (begin + row * stride));
         CachedColumn { width, places: offsets.map(|offset| RowStart { file, offset }).collect() }
@@ -55,7 +55,7 @@ struct RowStart {
     offset: usize,
 }
 
-/// Numbers that can pass for a file.
+/// Numbers in memory that can be read like a file.
 struct Numbers(Vec<f16>);
 
 impl AsRef<[u8]> for Numbers {
@@ -65,7 +65,7 @@ impl AsRef<[u8]> for Numbers {
 }
 
 impl SoftLabels {
-    /// Finds the files and teachers of a run's finished soft labels and records the files as inputs of `task`.
+    /// Finds the files and teachers of a run's finished soft labels, and records the files as inputs of `task`.
     pub fn find(run: &Run, task: &mut Task) -> Result<(Vec<PathBuf>, Vec<Modality>)> {
         let folder = run.soft_labels();
         let (files, teachers) = parts(&Manifest::read(&folder)?, &folder)?;
@@ -75,8 +75,8 @@ impl SoftLabels {
         Ok((files, teachers))
     }
 
-    /// Maps the files of the cache, in order, finds every row, and checks that they are the graph's queries and
-    /// entities.
+    /// Maps the files of the cache, in order, finds every row, and checks that queries and entities are those of the
+    /// graph.
     pub fn map(files: &[PathBuf], teachers: Vec<Modality>, data: &Data) -> Result<SoftLabels> {
         let parts: Vec<CacheFile> = files.iter().map(|file| CacheFile::open(file)).collect::<Result<_>>()?;
         let begins = begins(&parts, data)?;
@@ -102,10 +102,10 @@ impl SoftLabels {
         Ok(SoftLabels { teachers, entities: data.entities(), files, scores, vectors, lossy })
     }
 
-    /// Soft labels from memory, `rows` laid out `(query, teacher, entity)`, without query vectors.
+    /// Makes soft labels in memory from `rows (query, teacher, entity)`, without query vectors.
     ///
     /// # Panics
-    /// If `rows` does not hold whole rows.
+    /// Panics if `rows` does not hold whole rows.
     pub fn from_rows(teachers: Vec<Modality>, entities: usize, rows: Vec<f16>) -> SoftLabels {
         let row = teachers.len() * entities;
         assert_eq!(rows.len() % row, 0, "whole rows");
@@ -116,10 +116,10 @@ impl SoftLabels {
         SoftLabels { teachers, entities, files, scores, vectors: Vec::new(), lossy: None }
     }
 
-    /// Soft labels of `queries` that no cache is of, computed by `models` in memory, with the query vectors.
+    /// Soft labels of `queries` without a cache, computed by `models` in memory, with the query vectors.
     ///
     /// # Errors
-    /// If a number does not fit half precision; on interruption.
+    /// Fails if a number does not fit half precision, and on interruption.
     pub fn of_models(
         teachers: Vec<Modality>,
         models: &[&Model<f32>],
@@ -145,7 +145,7 @@ impl SoftLabels {
         Ok(SoftLabels::from_rows(teachers, entities, rows).with_vectors(&vectors))
     }
 
-    /// Adds query vectors `(query, width)` of each teacher.
+    /// Adds each teacher's query vectors `(query, width)`.
     pub fn with_vectors(mut self, vectors: &[Matrix<f32>]) -> SoftLabels {
         for vectors in vectors {
             let (rows, width) = (vectors.rows(), vectors.columns());
@@ -156,26 +156,26 @@ impl SoftLabels {
         self
     }
 
-    /// The teachers, in the order of strategies' bits.
+    /// The teachers, in the order of the bits of strategies.
     pub fn teachers(&self) -> &[Modality] {
         &self.teachers
     }
 
-    /// Number of entities that are scored.
+    /// Number of entities with scores.
     pub fn entities(&self) -> usize {
         self.entities
     }
 
-    /// Tells whether the scores of all entities are there.
+    /// Tells whether the cache has the scores of all entities.
     pub fn is_whole(&self) -> bool {
         self.lossy.is_none()
     }
 
-    /// Writes a teacher's scores of all entities for a query. In a lossy cache those left out have one score in common,
-    /// which sums to what theirs do when softened at temperature `tau`; for an infinite one it is their mean.
+    /// Writes a teacher's scores of all entities for a query. Left-out entities of a lossy cache have one common score:
+    /// softened at `tau`, it has the sum of their true scores; for an infinite `tau` it is their mean.
     ///
     /// # Panics
-    /// If `into` is not of [`SoftLabels::entities`].
+    /// Panics if the length of `into` is not [`SoftLabels::entities`].
     pub fn fill(&self, query: usize, teacher: usize, tau: f64, into: &mut [f32]) {
         assert_eq!(into.len(), self.entities, "a row of all entities");
         match &self.lossy {
@@ -184,7 +184,7 @@ impl SoftLabels {
         }
     }
 
-    /// A teacher's score of one entity for a query; of one that a lossy cache leaves out, as at temperature 1.
+    /// A teacher's score of one entity for a query; a left-out entity has the common score at temperature 1.
     pub fn score(&self, query: usize, teacher: usize, entity: EntityId) -> f32 {
         match &self.lossy {
             None => self.stored(query, teacher)[entity.index()].to_f32(),
@@ -192,12 +192,12 @@ impl SoftLabels {
         }
     }
 
-    /// A teacher's scores as they lie in a row: of all entities, or of those that a lossy cache keeps.
+    /// A teacher's stored scores in a row: of all entities, or of those that a lossy cache keeps.
     pub fn stored(&self, query: usize, teacher: usize) -> &[f16] {
         bytemuck::cast_slice(self.row::<f16>(&self.scores[teacher], query))
     }
 
-    /// A teacher's query vector, of ComplEx `q = e_h ∘ w_r`, `[re | im]`: its product with an entity's row is the score.
+    /// A teacher's query vector (for ComplEx `q = e_h ∘ w_r`, `[re | im]`); times an entity's row, it is the score.
     pub fn vector(&self, query: usize, teacher: usize) -> &[f16] {
         bytemuck::cast_slice(self.row::<f16>(&self.vectors[teacher], query))
     }
@@ -222,8 +222,8 @@ impl SoftLabels {
     }
 }
 
-/// Reads what a lossy cache has of no fixed width, and checks that every entity kept is one of the graph's. The part at
-/// each position begins with the row in `begins`.
+/// Reads the columns of a lossy cache without a fixed width, and checks that every kept entity is in the graph. Each
+/// part begins with the row of the same position in `begins`.
 fn read_excerpts(
     parts: &[CacheFile],
     begins: &[usize],
@@ -240,7 +240,7 @@ fn read_excerpts(
     let by_part: Vec<Result<_>> = by_part.collect();
     let mut whole = vec![TeacherExcerpt::default(); teachers.len()];
     for part in by_part {
-        // Of several errors the first by row, whichever thread was first.
+        // Of several errors the first by row is returned, whichever thread finished first.
         for (whole, part) in whole.iter_mut().zip(part?) {
             whole.neighbours.extend(part.neighbours);
             whole.rests.extend(part.rests);
@@ -257,7 +257,7 @@ pub(crate) fn parts(manifest: &Manifest, folder: &Path) -> Result<(Vec<PathBuf>,
     Ok((parts.map(|output| folder.join(&output.path)).collect(), teachers))
 }
 
-/// The number of each part's first row, if there are as many rows as the graph has queries.
+/// The number of each part's first row; an error unless there are as many rows as the graph has queries.
 fn begins(parts: &[CacheFile], data: &Data) -> Result<Vec<usize>> {
     let mut rows: usize = 0;
     let mut begins = Vec::with_capacity(parts.len());

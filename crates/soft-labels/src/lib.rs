@@ -1,35 +1,35 @@
 //! Stage 4: each teacher's scores of all entities for every training query, cached as Parquet.
 //!
-//! One row per distinct query, in the order of [`mkg::QuerySet`]:
+//! The cache has one row per distinct query, in the order of [`mkg::QuerySet`]:
 //!
 //! | column | type | |
 //! |---|---|---|
 //! | `head`, `relation` | u32 | ids; a relation from `R` on is an inverse |
 //! | `head_name`, `relation_name` | text | names, or keys where there are none; inverses end in `⁻¹` |
 //! | `neighbours` | list of u32 | the query's known train tails, ascending |
-//! | `vector_<modality>` | fixed-size list of f16 | the teacher's query vector, of ComplEx `e_h ∘ w_r`, `[re \| im]` |
+//! | `vector_<modality>` | fixed-size list of f16 | the teacher's query vector, for ComplEx `e_h ∘ w_r`, `[re \| im]` |
 //! | `scores_<modality>` | fixed-size list of f16 | the teacher's score of every entity, by id |
 //!
-//! With `soft_labels.top = k` the cache is lossy: a row keeps the scores of its neighbours and of `k` other entities, and
-//! of all others, the rest, what their softened scores sum to:
+//! With `soft_labels.top = k` the cache is lossy: a row keeps the scores of its neighbours and of `k` other entities,
+//! and two numbers per teacher for all other entities, the rest:
 //!
 //! | column | type | |
 //! |---|---|---|
 //! | `neighbour_scores_<modality>` | list of f32 | the teacher's scores of the `neighbours` |
-//! | `rest_<modality>` | f64 | `ln Σ exp` of its scores of the rest, exactly; −∞ of none |
-//! | `rest_mean_<modality>` | f64 | their mean; 0 of none |
+//! | `rest_<modality>` | f64 | `ln Σ exp` of the teacher's scores of the rest, exact; −∞ if the rest is empty |
+//! | `rest_mean_<modality>` | f64 | the mean of these scores; 0 if the rest is empty |
 //! | `top` | fixed-size list of u32 | the entities outside the neighbours that some teacher ranks highest, by id |
 //! | `scores_<modality>` | fixed-size list of f16 | the teacher's scores of the entities in `top` |
 //!
-//! The entities are everyone's first, then everyone's second, and so on, until there are `k`; of equal scores the lower
-//! id ranks higher. Where fewer than `k` are left, neighbours fill the list.
+//! `top` takes each teacher's first entity, then each teacher's second, and so on, until there are `k`. Of equal scores
+//! the lower id ranks higher. If fewer than `k` entities are left, neighbours fill the list.
 //!
-//! Lists of numbers are written without dictionary, statistics or compression: they hardly compress, every reader of
-//! Parquet takes them as numbers, and training reads their rows where they lie in the mapped file.
+//! Fixed-size lists are written without dictionary, statistics or compression: they hardly compress, every Parquet
+//! reader takes them as numbers, and training reads their rows in place in the mapped file.
 //!
-//! Half precision keeps 11 bits of each number: a relative error of at most 2⁻¹¹ for magnitudes from 6e-5 to 65504,
-//! and an absolute one of at most 3e-8 below. Scores and vectors beyond are refused. A vector's product with an
-//! embedding therefore differs from the score by about as much as the score's own rounding.
+//! Half precision keeps 11 bits of each number: a relative error of at most 2⁻¹¹ for magnitudes from 6e-5 to 65504, and
+//! an absolute error of at most 3e-8 for smaller ones. Larger scores and vectors are refused. The product of a vector
+//! and an embedding differs from the score by about as much as the score's own rounding.
 
 pub mod command;
 mod excerpt;
@@ -58,7 +58,7 @@ use crate::command::Arguments;
 use crate::schema::Layout;
 use crate::write::{Part, write_labels};
 
-/// Writes the soft labels, or a share of them, or puts their shards together, unless that is fresh.
+/// Writes the soft labels, or one shard of them, or merges the shards, unless the result is fresh.
 fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
     let (common, options) = (&arguments.common, &recipe.soft_labels);
     let run = common.run();
@@ -102,7 +102,7 @@ fn run(arguments: &Arguments, recipe: &Recipe) -> Result<()> {
     Ok(())
 }
 
-/// Makes the soft labels of `count` finished shards.
+/// Merges `count` finished shards into the soft labels.
 fn put_together(common: &Common, task: Task, count: NonZeroUsize) -> Result<()> {
     let whole = task.clone();
     if let Some((work, shards)) = common.begin(task, || Shards::of(&whole, count))? {
@@ -115,14 +115,14 @@ fn put_together(common: &Common, task: Task, count: NonZeroUsize) -> Result<()> 
     common.after_merging(&whole, count)
 }
 
-/// Gives a finished file a second name, or copies it where a file has only one.
+/// Gives a finished file a second name, or copies the file if the file system allows only one name.
 fn link(file: &Path, to: &Path) -> Result<()> {
-    // Of a call that was cut short.
+    // Removes the file of an interrupted call.
     let _ = std::fs::remove_file(to);
     std::fs::hard_link(file, to).or_else(|_| std::fs::copy(file, to).map(drop)).map_err(|e| Error::io(to, e))
 }
 
-/// Refuses files in `folder` that the disk cannot hold or memory cannot write.
+/// Refuses files in `folder` that do not fit on the disk, or whose writing does not fit in memory.
 fn require_room(folder: &Path, data: &Data, layout: &Layout, parts: &[Part]) -> Result<()> {
     let rows = || parts.iter().map(|part| part.rows.len());
     let at_once = parts.len().min(rayon::current_num_threads());
@@ -130,12 +130,12 @@ fn require_room(folder: &Path, data: &Data, layout: &Layout, parts: &[Part]) -> 
     resources::require_memory(bytes, "writing the soft labels", "lower --threads")?;
     let knob = "set `soft_labels.top`, or name fewer `soft_labels.teachers`";
     let pairs = parts.iter().flat_map(|part| part.rows.clone()).map(|row| data.queries.tails(row).len());
-    // Files that are there are kept, or removed first.
+    // Existing files are kept, or removed first.
     let more = layout.bytes(rows().sum(), pairs.sum()).saturating_sub(resources::occupied(folder));
     resources::require_disk(folder, more, "the soft labels", knob)
 }
 
-/// The recipe's teachers, or all that are finished.
+/// The recipe's teachers, or all finished teachers.
 pub fn open_teachers(
     run: &Run,
     recipe: &Recipe,
@@ -160,7 +160,7 @@ pub fn open_teachers(
     Ok(teachers)
 }
 
-/// Checks row count, order of rows, layout and digests of a run's finished soft labels; returns the row count.
+/// Checks the row count, order of rows, layout and digests of a run's finished soft labels; returns the row count.
 fn verify(run: &Run) -> Result<usize> {
     let folder = run.soft_labels();
     let manifest = manifest::verify(&folder)?;

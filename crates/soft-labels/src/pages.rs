@@ -1,9 +1,9 @@
-//! Lists of numbers as Parquet pages whose values lie in the file as they lie in memory.
+//! Lists of numbers as Parquet pages whose values have the same bytes in the file and in memory.
 //!
 //! A page is a header, repetition and definition levels, and the values in PLAIN encoding: little-endian numbers, row
-//! after row. The levels of a page depend on its shape alone, so they are composed here instead of being derived
-//! from every single value, which is what makes general writers slow. Where the values would begin at an odd
-//! offset, one number in the levels is spelled with a byte more, so that a mapped file can be read as `[f16]`.
+//! after row. The levels of a page depend only on its shape, so they are composed here and not derived from every
+//! single value, which makes general writers slow. If the values would begin at an odd offset, one number in the levels
+//! is encoded with one more byte, so that a mapped file can be read as `[f16]`.
 
 use arrow::datatypes::DataType;
 use bytemuck::Pod;
@@ -23,13 +23,13 @@ use std::io::Write;
 
 use crate::schema::rows_per_page;
 
-/// A number as it lies in a file.
+/// A number in its form in a file.
 pub(crate) trait Stored: Pod {
-    /// Its type in memory.
+    /// The number's type in memory.
     type Number: Copy + Sync;
-    /// Type of the number to other readers.
+    /// The number's type for other readers.
     const TYPE: DataType;
-    /// Stores numbers; true if every one of them fits.
+    /// Stores numbers; returns true if every number fits.
     fn store(numbers: &[Self::Number], bytes: &mut [u8]) -> bool;
 }
 
@@ -40,7 +40,7 @@ impl Stored for f16 {
     fn store(numbers: &[f32], bytes: &mut [u8]) -> bool {
         let halves: &mut [f16] = bytemuck::cast_slice_mut(bytes);
         let mut fits = true;
-        // Checked piece by piece while it is in the cache.
+        // Checks piece by piece, while a piece is in the cache.
         for (numbers, halves) in numbers.chunks(PIECE).zip(halves.chunks_mut(PIECE)) {
             fits &= fits_half(numbers);
             halves.convert_from_f32_slice(numbers);
@@ -54,24 +54,24 @@ impl Stored for u32 {
     const TYPE: DataType = DataType::UInt32;
 
     fn store(numbers: &[u32], bytes: &mut [u8]) -> bool {
-        // Byte by byte: their place is even, which is not enough for a slice of u32.
+        // Copies bytes: their place is even, but a slice of u32 would need a multiple of four.
         bytes.copy_from_slice(bytemuck::cast_slice(numbers));
         true
     }
 }
 
-/// Numbers that are checked and converted at once.
+/// Number of values that are checked and converted at once.
 pub(crate) const PIECE: usize = 4096;
 
-/// Tells whether half precision can hold all the numbers; NaN it does not.
+/// Tells whether half precision can hold all the numbers; false for NaN.
 pub(crate) fn fits_half(numbers: &[f32]) -> bool {
-    // A fold without early exit is vectorised.
+    // A fold without an early exit is vectorised.
     numbers.iter().fold(true, |fits, x| fits & (x.abs() <= f32::from(f16::MAX)))
 }
 
-/// The levels in front of a page's values: each of `rows` lists has `width` numbers, none is missing.
+/// The levels before a page's values: each of `rows` lists has `width` numbers, and no number is missing.
 ///
-/// `wide` makes them one byte longer and says the same.
+/// `wide` makes the levels one byte longer, with the same meaning.
 pub(crate) fn levels(rows: usize, width: usize, wide: bool) -> Vec<u8> {
     // Repetition: 0 begins a row, 1 continues it.
     let mut repetition = Vec::new();
@@ -81,14 +81,14 @@ pub(crate) fn levels(rows: usize, width: usize, wide: bool) -> Vec<u8> {
             run(&mut repetition, width - 1, 1, false);
         }
     }
-    // Definition: 1, there is a value.
+    // Definition: 1 means that there is a value.
     let mut definition = Vec::new();
     run(&mut definition, rows * width, 1, wide);
     let [before, between] = [&repetition, &definition].map(|levels| (levels.len() as u32).to_le_bytes());
     [&before[..], &repetition, &between, &definition].concat()
 }
 
-/// A run of Parquet's RLE hybrid: twice its length in ULEB128, which may end in redundant zero bits, then the level.
+/// Writes a run of Parquet's RLE hybrid: twice its length in ULEB128, perhaps with redundant zero bits, then the level.
 fn run(into: &mut Vec<u8>, length: usize, level: u8, wide: bool) {
     let mut rest = 2 * length;
     while rest > 0 {
@@ -106,13 +106,13 @@ fn run(into: &mut Vec<u8>, length: usize, level: u8, wide: bool) {
 /// A buffer in which column chunks are encoded, one after the other.
 #[derive(Default)]
 pub(crate) struct Encoder {
-    /// Numbers rather than bytes, so that what lies at an even place has an even address.
+    /// Numbers, not bytes, so that everything at an even place has an even address.
     buffer: Vec<f16>,
 }
 
 impl Encoder {
-    /// Encodes rows of `width` numbers as the pages of a column chunk that will begin at `offset` of its file, with its entry
-    /// in the footer; `None` if a number is not finite or beyond what is stored of it.
+    /// Encodes rows of `width` numbers as the pages of a column chunk that begins at `offset` in its file. Returns the
+    /// chunk and its footer entry, or `None` if a number is not finite or does not fit its stored type.
     pub(crate) fn encode<S: Stored>(
         &mut self,
         column: &ColumnDescPtr,
@@ -127,14 +127,14 @@ impl Encoder {
         for page in pages.clone() {
             let mut before = front(page.len(), width, size, false)?;
             if !(end + before.len()).is_multiple_of(2) {
-                // A header has the page's length twice, so only the levels become longer by an odd number of bytes.
+                // A header contains the page's length twice, so only longer levels add an odd number of bytes.
                 before = front(page.len(), width, size, true)?;
             }
             end += before.len() + size * page.len();
             fronts.push(before);
         }
         let length = end - offset;
-        // An odd place in the file is an odd place in the buffer.
+        // Keeps places that are odd in the file odd in the buffer.
         let begin = offset % 2;
         self.buffer.resize((begin + length).div_ceil(2), f16::ZERO);
         let bytes = &mut bytemuck::cast_slice_mut(&mut self.buffer)[begin..begin + length];
@@ -170,12 +170,12 @@ impl Encoder {
     }
 }
 
-/// The header and the levels of a page of so many values, of `size` bytes each; see [`levels`].
+/// The header and the levels of a page of `values` values, of `size` bytes each; see [`levels`].
 fn front(values: usize, width: usize, size: usize, wide: bool) -> Result<Vec<u8>> {
     let levels = levels(values / width, width, wide);
     let length = levels.len() + size * values;
     let page = Page::DataPage {
-        // Only its length counts here, and zeros that nobody reads take no memory.
+        // Only the length counts here, and zeros that are never read take no memory.
         buf: Bytes::from(vec![0; length]),
         num_values: values as u32,
         encoding: Encoding::PLAIN,
@@ -191,7 +191,7 @@ fn front(values: usize, width: usize, size: usize, wide: bool) -> Result<Vec<u8>
     Ok(front)
 }
 
-/// Keeps the first bytes written to it, more than any header has.
+/// A sink that keeps only the first bytes written to it, more than any header has.
 struct Front(Vec<u8>);
 
 impl Write for Front {
@@ -206,7 +206,7 @@ impl Write for Front {
     }
 }
 
-/// Bytes that Parquet's writer copies a chunk from.
+/// Bytes from which Parquet's writer copies a chunk.
 pub(crate) struct Borrowed<'a>(pub(crate) &'a [u8]);
 
 impl Length for Borrowed<'_> {
@@ -245,8 +245,8 @@ mod tests {
         ArrowSchemaConverter::new().convert(&schema).unwrap().column(0)
     }
 
-    /// The chunk's pages, which must have values at even offsets, as a general reader of Parquet takes them: levels of
-    /// definition and repetition, and values.
+    /// Reads the chunk's pages with a general reader of Parquet: levels of definition and repetition, and values.
+    /// Asserts that values begin at even offsets.
     fn read<S: Stored, P: parquet::data_type::DataType>(
         numbers: &[S::Number],
         width: usize,

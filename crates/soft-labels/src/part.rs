@@ -1,4 +1,4 @@
-//! One part as it lies on the disk: mapped, its ids checked against the graph, its rows found.
+//! One part on the disk: it is mapped, its ids are checked against the graph, and its rows are found.
 
 use arrow::array::{Array, AsArray, Float64Array, ListArray, RecordBatch, UInt32Array};
 use arrow::datatypes::{DataType, Float32Type, SchemaRef};
@@ -35,7 +35,7 @@ impl CacheFile {
         let builder = builder.map_err(|e| unreadable(e).at(path))?;
         let (metadata, schema) = (builder.metadata().clone(), builder.schema().clone());
         let part = CacheFile { path: path.to_owned(), bytes, metadata, schema };
-        // parquet panics where a chunk could not be in a file at all.
+        // The parquet crate panics if a chunk's place is impossible in any file.
         for chunk in part.metadata.row_groups().iter().flat_map(RowGroupMetaData::columns) {
             let start = chunk.dictionary_page_offset().unwrap_or(chunk.data_page_offset());
             if start < 0 || chunk.compressed_size() < 0 {
@@ -45,7 +45,7 @@ impl CacheFile {
         Ok(part)
     }
 
-    /// Number of its rows; a damaged footer may say anything.
+    /// Number of rows; a damaged footer can give any number.
     pub(crate) fn rows(&self) -> usize {
         usize::try_from(self.metadata.file_metadata().num_rows()).unwrap_or(usize::MAX)
     }
@@ -71,7 +71,7 @@ impl CacheFile {
         self.schema.field_with_name(name).is_ok()
     }
 
-    /// Number of numbers in a row of the list column `name`.
+    /// Number of values in a row of the list column `name`.
     pub(crate) fn width<S: Stored>(&self, name: &str) -> Result<usize> {
         let field = self.schema.field_with_name(name);
         let field = field.map_err(|_| self.unexpected(format!("no column `{name}`")))?;
@@ -85,7 +85,7 @@ impl CacheFile {
         }
     }
 
-    /// Offset in the file of each row of the list column `name`.
+    /// Offsets in the file of all rows of the list column `name`.
     pub(crate) fn places<S: Stored>(&self, name: &str) -> Result<Vec<usize>> {
         let width = self.width::<S>(name)?;
         let columns = self.metadata.file_metadata().schema_descr().columns();
@@ -115,7 +115,7 @@ impl CacheFile {
         Err(self.unexpected(format!("column `{name}` has {rows} rows")))
     }
 
-    /// The bytes of a page's values, of `size` bytes each, if it is one as [`crate::pages`] writes them.
+    /// The byte range of a page's values, of `size` bytes each, if [`crate::pages`] writes such pages.
     fn values(&self, page: &Page, width: usize, size: usize) -> Option<Range<usize>> {
         let Page::DataPage { buf, num_values, encoding: Encoding::PLAIN, .. } = page else { return None };
         let values = *num_values as usize;
@@ -129,7 +129,7 @@ impl CacheFile {
         (values.is_multiple_of(width) && are_ours && is_within).then_some(offset..offset + length)
     }
 
-    /// Checks that the ids at `places`, so many in each, are of entities; the first row is number `first`.
+    /// Checks that the ids, `width` at each of `places`, belong to entities; the first row has number `first`.
     pub(crate) fn check_top(
         &self,
         places: impl Iterator<Item = usize>,
@@ -147,7 +147,7 @@ impl CacheFile {
         Ok(())
     }
 
-    /// A teacher's excerpts, of rows that are the graph's queries from `first` on.
+    /// A teacher's excerpts; the rows are the graph's queries from `first` on.
     pub(crate) fn excerpts(&self, modality: &Modality, data: &Data, first: usize) -> Result<TeacherExcerpt> {
         let names = excerpt_columns(modality);
         let [scores, log_sum, mean] = names.each_ref().map(String::as_str);
@@ -195,7 +195,7 @@ fn unreadable(error: impl std::error::Error + Send + Sync + 'static) -> Error {
 #[expect(unsafe_code, reason = "mapping a file is unsafe: another process could change it")]
 fn map(path: &Path) -> Result<Mmap> {
     let file = File::open(path).map_err(|e| Error::io(path, e))?;
-    // SAFETY: the parts of a finished stage are renamed into place whole, and later replaced or removed by name,
-    // never written to; who has one mapped keeps it.
+    // SAFETY: the parts of a finished stage are renamed into place whole. Later they are replaced or removed by name,
+    // never written to, and a process that has a part mapped keeps its content.
     unsafe { Mmap::map(&file) }.map_err(|e| Error::io(path, e))
 }

@@ -1,4 +1,4 @@
-//! The columns, and how many rows lie together.
+//! The columns, and the number of rows in pages and row groups.
 
 use arrow::datatypes::{DataType, Field, Schema};
 use half::f16;
@@ -9,9 +9,9 @@ use parquet::file::properties::WriterProperties;
 use stage::Modality;
 
 pub(crate) const FORMAT: u32 = 2;
-/// Bytes of all lists per row group, about: bounds the memory of writing.
+/// Approximate bytes of all lists in a row group; bounds the memory of writing.
 const GROUP_BYTES: usize = 64 << 20;
-/// Bytes per page, about: what a reader of Parquet decodes at least.
+/// Approximate bytes of a page, the least that a reader of Parquet decodes.
 const PAGE_BYTES: usize = 1 << 20;
 
 pub(crate) fn scores_column(modality: &Modality) -> String {
@@ -25,13 +25,13 @@ pub(crate) fn vector_column(modality: &Modality) -> String {
 /// The column of the entities whose scores a lossy cache keeps.
 pub(crate) const TOP: &str = "top";
 
-/// Columns of a teacher in a lossy cache, beside that: its scores of the query's neighbours, and the log-sum-exp and the mean
-/// of the scores that are left out.
+/// Columns of a teacher in a lossy cache, besides the kept scores: the scores of the query's neighbours, and the
+/// log-sum-exp and the mean of the left-out scores.
 pub(crate) fn excerpt_columns(modality: &Modality) -> [String; 3] {
     ["neighbour_scores", "rest", "rest_mean"].map(|kind| format!("{kind}_{modality}"))
 }
 
-/// Rows of so many bytes that make a page.
+/// Number of rows in a page, for rows of `bytes` bytes.
 pub(crate) fn rows_per_page(bytes: usize) -> usize {
     (PAGE_BYTES / bytes.max(1)).max(1)
 }
@@ -39,39 +39,39 @@ pub(crate) fn rows_per_page(bytes: usize) -> usize {
 /// The shape of the cache.
 pub(crate) struct Layout<'a> {
     pub(crate) entities: usize,
-    /// Number of entities whose scores a row keeps beside its neighbours'; 0 for all.
+    /// Number of entities whose scores a row keeps besides its neighbours' scores; 0 for all.
     pub(crate) top: usize,
-    /// Each teacher's width of a query vector.
+    /// Each teacher with the width of its query vectors.
     pub(crate) teachers: Vec<(&'a Modality, usize)>,
 }
 
 impl Layout<'_> {
-    /// Scores in a list.
+    /// Number of scores in a list.
     fn scores(&self) -> usize {
         if self.top == 0 { self.entities } else { self.top }
     }
 
-    /// Bytes of a row's lists when they have so many scores.
+    /// Bytes of a row's lists, with `scores` scores in each list of scores.
     fn row_bytes(&self, scores: usize) -> usize {
-        // Ids of what is kept, and numbers of all teachers.
+        // The ids of the kept entities, and the numbers of all teachers.
         size_of::<u32>() * self.top
             + self.teachers.iter().map(|(_, vector)| size_of::<f16>() * (vector + scores)).sum::<usize>()
     }
 
-    /// Bytes that the lists of so many queries with so many neighbours in all take.
+    /// Bytes of the lists of `queries` queries with `neighbours` neighbours in total.
     pub(crate) fn bytes(&self, queries: usize, neighbours: usize) -> u64 {
         let lists = queries * self.row_bytes(self.scores());
         let excerpts = self.teachers.len() * (size_of::<f32>() * neighbours + 2 * size_of::<f64>() * queries);
         (if self.top == 0 { lists } else { lists + excerpts }) as u64
     }
 
-    /// Rows of a row group: as many as have their scores in memory at once.
+    /// Number of rows in a row group; their scores are in memory at once.
     pub(crate) fn rows_per_group(&self) -> usize {
         (GROUP_BYTES / self.row_bytes(self.entities).max(1)).clamp(16, 4096)
     }
 
-    /// Bytes that writing so many parts at once takes: of each one teacher's scores of a row group as f32 and as pages; or
-    /// all teachers' scores as f32 and what is kept of them, as numbers and as pages.
+    /// Bytes for writing `parts` parts at once. Each needs one teacher's scores of a row group as f32 and as pages, or
+    /// all teachers' scores as f32 and their kept part as numbers and as pages.
     pub(crate) fn memory(&self, parts: usize, rows_per_file: usize) -> u64 {
         let rows = self.rows_per_group().min(rows_per_file);
         let widest = self.teachers.iter().map(|(_, vector)| *vector).fold(self.scores(), usize::max);
@@ -107,7 +107,7 @@ impl Layout<'_> {
         Schema::new(fields)
     }
 
-    /// Writer properties of the columns that are no lists of one width, and what the file says of itself.
+    /// Writer properties of the columns without a fixed width, and the metadata of the file.
     pub(crate) fn properties(&self) -> WriterProperties {
         let mut facts = vec![
             KeyValue::new("dsom.format".into(), FORMAT.to_string()),

@@ -1,5 +1,5 @@
-//! The file has what the teachers say, for our reader and for arrow's; a lossy one has what it keeps, and a stand-in for
-//! the rest.
+//! A file has the teachers' scores, for our reader and for arrow's reader; a lossy file has the kept scores, and a
+//! substitute for the rest.
 
 use arrow::array::AsArray;
 use arrow::datatypes::{Float16Type, Float32Type, Float64Type, UInt32Type};
@@ -20,7 +20,7 @@ use crate::SoftLabels;
 use crate::schema::{TOP, excerpt_columns, scores_column, vector_column};
 use crate::write::{TrainedTeacher, layout, scored, write_part};
 
-/// A graph of so many entities in which every entity asks one question.
+/// A graph of `entities` entities with `queries` queries of one tail each.
 fn graph(entities: usize, queries: usize) -> Data {
     let entity = |i: usize| Entity { key: format!("e{i}"), ..Entity::default() };
     let relation = |i: usize| Relation { key: format!("r{i}"), name: None };
@@ -52,7 +52,7 @@ fn teachers(data: &Data) -> Vec<TrainedTeacher> {
     vec![teacher("structural", 3, data), teacher("textual", 5, data)]
 }
 
-/// Writes the graph's queries in two parts of a new folder, with all scores or those of `top` entities a row.
+/// Writes the graph's queries in two parts to a new folder, with all scores or those of `top` entities in each row.
 fn write(data: &Data, teachers: &[TrainedTeacher], top: usize) -> Result<(TempDir, [PathBuf; 2])> {
     let folder = tempfile::tempdir().unwrap();
     let progress = Progress::new("test", data.queries.len(), "queries");
@@ -69,7 +69,7 @@ fn map(files: &[PathBuf], data: &Data) -> Result<SoftLabels> {
     SoftLabels::map(files, ["structural", "textual"].map(|name| name.parse().unwrap()).to_vec(), data)
 }
 
-/// The cache of the graph's teachers, with all scores or those of `top` entities a row.
+/// The cache of the graph's teachers, with all scores or those of `top` entities in each row.
 fn cached(data: &Data, top: usize) -> SoftLabels {
     let (_folder, files) = write(data, &teachers(data), top).unwrap();
     map(&files, data).unwrap()
@@ -82,7 +82,7 @@ fn halves(values: &[f32]) -> Vec<f16> {
 #[test]
 fn every_row_is_what_the_teacher_says_however_rows_fall_into_pages() {
     let (mut scores, mut vectors) = (Matrix::default(), Matrix::default());
-    // Few entities: several row groups. Many: several pages. The others: every remainder of the offsets.
+    // Few entities give several row groups, many several pages; other cases give every remainder of offsets.
     for (entities, queries) in [(3, 9000), (2, 5), (40_000, 70), (7, 100), (16, 101), (63, 64)] {
         let data = graph(entities, queries);
         let labels = cached(&data, 0);
@@ -144,7 +144,7 @@ fn numbers_that_half_precision_cannot_hold_are_refused_kept_or_not() {
 fn query_vectors_that_half_precision_cannot_hold_are_refused_in_memory_too() {
     let data = graph(10, 10);
     let TrainedTeacher { modality, mut model } = teacher("structural", 3, &data);
-    // Of small entities the scores fit.
+    // With small entities the scores fit.
     row::scale(model.entity.values_mut(), 1e-3);
     row::scale(model.relation.values_mut(), 1e9);
     let error = SoftLabels::of_models(vec![modality], &[&model], data.queries.queries()).err().unwrap();
@@ -228,7 +228,7 @@ fn filled(labels: &SoftLabels, query: usize, teacher: usize, tau: f64) -> Vec<f3
 
 #[test]
 fn a_row_worked_out_by_hand() {
-    // One query of entity 0, whose embedding is 1 as its relation's is: scores are the entities' embeddings.
+    // One query with head 0. The embeddings of head and relation are 1, so scores are the entities' embeddings.
     let scores = [1.0, 8.0, 0.5, 0.25, 0.25, 4.0f32];
     let mut data = graph(6, 1);
     let neighbours = [5, 2].map(|tail| (data.queries.query(0), EntityId(tail)));
@@ -245,7 +245,7 @@ fn a_row_worked_out_by_hand() {
     write_part(&file, &data, &scored(&teachers), 2, 0..1, &Progress::new("test", 1, "queries")).unwrap();
     let labels = SoftLabels::map(&[file], vec![modality], &data).unwrap();
     assert!(!labels.is_whole());
-    // Beside the neighbours 2 and 5, entities 1 and 0; the rest, 3 and 4, have one score, so their place is exact.
+    // The row keeps neighbours 2 and 5, and entities 1 and 0; the rest, 3 and 4, have equal scores, so theirs is exact.
     assert_eq!(labels.stored(0, 0), halves(&[1.0, 8.0]));
     for tau in [1.0, 4.0, f64::INFINITY] {
         assert_eq!(filled(&labels, 0, 0, tau), scores);
@@ -255,7 +255,7 @@ fn a_row_worked_out_by_hand() {
 
 #[test]
 fn a_row_that_keeps_every_entity_is_whole() {
-    // Queries with one neighbour and 15 others; with up to four, which then fill the list.
+    // Queries with one neighbour and 15 other entities, or with up to four neighbours, which then fill the list.
     for (data, top) in [(graph(16, 50), 15), (denser(16, 50), 15), (denser(16, 50), 16)] {
         let (whole, lossy) = (cached(&data, 0), cached(&data, top));
         for (query, teacher) in (0..50).flat_map(|query| [(query, 0), (query, 1)]) {
@@ -279,7 +279,7 @@ fn softened_sums_and_neighbours_are_those_of_the_whole_row() {
         let same = found.iter().zip(&exact).filter(|(a, b)| a == b).count();
         assert!(same >= 20);
         assert!((0..300).all(|e| lossy.score(query, teacher, EntityId(e)) == found[e as usize]));
-        // Neighbours and rest are summed before scores, which go up to 30, are rounded to 11 bits.
+        // The numbers of neighbours and rest come from scores before rounding to 11 bits; scores go up to 30.
         let [exact_sum, sum] = [&exact, &found].map(|row| row::log_sum_exp(row, 1.0));
         assert!((exact_sum - sum).abs() < 1e-2, "{sum}, exactly {exact_sum}");
         let mean = |row: &[f32]| row::sum(row) / 300.0;
@@ -336,7 +336,7 @@ fn a_lossy_cache_is_estimated_at_what_it_takes() {
         let (_folder, files) = write(&data, &teachers, top).unwrap();
         let bytes: u64 = files.iter().map(|file| file.metadata().unwrap().len()).sum();
         let estimate = layout(&data, &teachers, top).bytes(data.queries.len(), data.queries.pairs());
-        // Names and footers are not in it.
+        // The estimate leaves out names and footers.
         assert!(
             estimate < bytes + 20_000 && bytes < estimate + 120_000,
             "{top}: {bytes}, {estimate} expected"

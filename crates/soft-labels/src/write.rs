@@ -1,4 +1,4 @@
-//! Writing the cache: parts side by side, each in row groups of bounded size.
+//! Writer of the cache: parts in parallel, each in row groups of bounded size.
 
 use arrow::array::{ArrayRef, StringArray, UInt32Array};
 use half::f16;
@@ -25,16 +25,16 @@ use crate::schema::Layout;
 
 /// A trained teacher.
 pub struct TrainedTeacher {
-    /// Its modality.
+    /// The teacher's modality.
     pub modality: Modality,
-    /// Its model.
+    /// The teacher's model.
     pub model: Model<f32>,
 }
 
-/// A teacher, and what computes its scores: its model, or the same on a device.
+/// A teacher, and the scorer for its scores: its model, or a copy of the model on a device.
 type ScoredTeacher<'a> = (&'a TrainedTeacher, &'a dyn Scorer);
 
-/// The teachers with their own models.
+/// The teachers, with their own models as scorers.
 pub fn scored(teachers: &[TrainedTeacher]) -> Vec<ScoredTeacher<'_>> {
     teachers.iter().map(|teacher| (teacher, &teacher.model as _)).collect()
 }
@@ -50,9 +50,9 @@ pub(crate) fn layout<'a>(
 
 /// One file of the cache.
 pub(crate) struct Part {
-    /// Its number, from 0.
+    /// The file's number, from 0.
     pub number: usize,
-    /// The queries that are its rows.
+    /// The queries in the file's rows.
     pub rows: Range<usize>,
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn parts(queries: usize, rows_per_file: usize) -> Vec<Part> {
     begins.map(|(number, from)| Part { number, rows: from..(from + rows_per_file).min(queries) }).collect()
 }
 
-/// Writes parts as [`write_part`] does. Those that an interrupted start finished are kept.
+/// Writes parts with [`write_part`]. Keeps the parts that an interrupted run finished.
 pub(crate) fn write_labels(
     work: &Work,
     data: &Data,
@@ -82,7 +82,7 @@ pub(crate) fn write_labels(
     })
 }
 
-/// Writes the queries `rows` as one file, whole or not at all; of each row all scores, or excerpts with `top` entities.
+/// Writes the queries `rows` as one file, whole or not at all, with all scores or excerpts with `top` entities.
 pub fn write_part(
     path: &Path,
     data: &Data,
@@ -93,7 +93,7 @@ pub fn write_part(
 ) -> Result<()> {
     let layout = layout(data, teachers.iter().map(|(teacher, _)| *teacher), top);
     let schema = Arc::new(layout.schema());
-    // For one row group after another: fresh memory costs more than the work.
+    // Reused for all row groups: fresh memory costs more than the work.
     let (mut encoder, mut of_one) = (Encoder::default(), Matrix::default());
     let mut of_all = vec![Matrix::default(); teachers.len()];
     write_atomically(path, |file| {
@@ -164,7 +164,7 @@ pub fn query_columns(data: &Data, rows: Range<usize>) -> [(&'static str, ArrayRe
     ]
 }
 
-/// A row group that knows where in the file it stands and which column is next.
+/// A row group that knows its position in the file and its next column.
 struct Group<'a, W: Write> {
     writer: SerializedRowGroupWriter<'a, W>,
     columns: std::vec::IntoIter<ColumnDescPtr>,
@@ -188,7 +188,7 @@ impl<'a, W: Write + Send> Group<'a, W> {
         Ok(Group { writer, columns, offset, encoder })
     }
 
-    /// Appends rows of `width` numbers as the next list column; `false` if one does not fit what is stored of it.
+    /// Appends rows of `width` numbers as the next list column; `false` if a number does not fit its stored type.
     fn append<S: Stored>(&mut self, numbers: &[S::Number], width: usize) -> Result<bool, ParquetError> {
         let column = self.columns.next().ok_or_else(|| ParquetError::General("no column is left".into()))?;
         let chunk = self.encoder.encode::<S>(&column, numbers, width, self.offset)?;
@@ -206,12 +206,12 @@ impl<'a, W: Write + Send> Group<'a, W> {
 
     fn append_excerpt(&mut self, excerpt: &Excerpt, top: usize) -> Result<(), ParquetError> {
         self.append::<u32>(&excerpt.top, top)?;
-        // They fit: all scores did.
+        // The scores fit, since all scores have been checked.
         excerpt.scores.iter().try_for_each(|scores| self.append::<f16>(scores, top).map(drop))
     }
 }
 
-/// Refuses a teacher's `rows` that half precision cannot hold; `what` names them.
+/// Refuses a teacher's `rows` that do not fit half precision; `what` names them in the error.
 pub(crate) fn require_half(rows: &Matrix<f32>, what: &str, modality: &Modality) -> Result<()> {
     if rows.values().par_chunks(PIECE).all(fits_half) {
         return Ok(());
