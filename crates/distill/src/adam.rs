@@ -7,15 +7,15 @@ use std::ops::Range;
 
 /// Parameters with Adam's two moments.
 ///
-/// Gradients are computed block by block and used at once: a first layer over all entities is the largest matrix of
-/// the whole system, and a gradient of its size would be written and read again for nothing.
+/// Gradients are computed block by block and used at once. The first layer over all entities is the largest matrix of
+/// the whole system: a gradient of its size would be written and read again without need.
 #[derive(Clone, Debug)]
 pub struct Adam<T> {
     /// The parameters themselves.
     pub parameters: Matrix<T>,
-    /// The gradients' running mean.
+    /// The running mean of the gradients.
     pub mean: Matrix<T>,
-    /// The running mean of their squares.
+    /// The running mean of the squared gradients.
     pub square: Matrix<T>,
 }
 
@@ -27,16 +27,16 @@ pub fn rates(learning_rate: f64, steps: u64) -> AdamRates {
 }
 
 impl<T: Real> Adam<T> {
-    /// Rows per block, so that a block of parameters, moments and gradient fits the second-level cache.
+    /// Number of values per block: a block of parameters, moments and gradient fits the second-level cache.
     const VALUES: usize = 1 << 16;
 
-    /// Moments of zero.
+    /// Parameters with moments of zero.
     pub fn new(parameters: Matrix<T>) -> Self {
         let (rows, columns) = (parameters.rows(), parameters.columns());
         Adam { mean: Matrix::zeros(rows, columns), square: Matrix::zeros(rows, columns), parameters }
     }
 
-    /// Lets `gradient` compute the gradient of some rows into a matrix of their shape, and takes the step.
+    /// Takes a step; `gradient` computes the gradient of some rows into a matrix of their shape.
     pub fn step(&mut self, step: AdamRates, gradient: impl Fn(Range<usize>, &mut Matrix<T>) + Sync) {
         let (total, columns) = (self.parameters.rows(), self.parameters.columns());
         let rows = (Self::VALUES / columns.max(1)).max(1);

@@ -1,13 +1,13 @@
-//! `strategies.parquet`: what the policy that was kept thinks of every strategy, for every training query.
+//! `strategies.parquet`: the kept policy's probability of every strategy, for every training query.
 //!
 //! | column | type | |
 //! |---|---|---|
 //! | `head`, `relation` | u32 | ids; a relation from `R` on is an inverse |
 //! | `head_name`, `relation_name` | text | names, or keys where there are none; inverses end in `⁻¹` |
-//! | `neighbours` | u32 | how many train tails the query has |
-//! | one per strategy, such as `structural+textual` | f32 | its probability `π`; a row's sum is 1 |
+//! | `neighbours` | u32 | the number of train tails of the query |
+//! | one per strategy, such as `structural+textual` | f32 | the strategy's probability `π`; a row's sum is 1 |
 //!
-//! The rows are in the order of the graph's queries, as those of the soft labels are.
+//! The rows are in the order of the graph's queries, like the rows of the soft labels.
 
 use arrow::array::{ArrayRef, Float32Array, UInt32Array};
 use dsom_soft_labels::query_columns;
@@ -21,7 +21,7 @@ use crate::strategy::Strategy;
 
 pub(crate) const FILE: &str = "strategies.parquet";
 
-/// Writes what the policy says of all training queries: `said` has `log π (query, strategy)`, row after row.
+/// Writes the policy's probabilities for all training queries: `said` has `log π (query, strategy)`, row after row.
 pub(crate) fn write(path: &Path, data: &Data, teachers: &[Modality], said: &[f32]) -> Result<()> {
     let queries = 0..data.queries.len();
     let mut columns: Vec<(&str, ArrayRef)> = query_columns(data, queries.clone()).into();
@@ -56,7 +56,7 @@ mod tests {
         Data::new(vocabulary, &[Triple::new(0, 0, 1), Triple::new(0, 0, 2)], vec![])
     }
 
-    /// A policy that sees the query's number; its logits are that number times (0, 1, 2) · `slope`.
+    /// A policy that sees the query's number; its logits are this number times (0, 1, 2) · `slope`.
     fn policy<'a>(slope: f32) -> Policy<'a, f32> {
         let number = |query: usize, into: &mut [f32]| into[0] = query as f32;
         let inputs = vec![Box::new(Dense::new(1, number)) as _];
@@ -69,7 +69,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (kept, path) = (dir.path().join("policy.safetensors"), dir.path().join(FILE));
         policy(2.0f32.ln()).tensors(&names(1)).write(&kept).unwrap();
-        // What training left in memory is not what was kept.
+        // The policy in memory after training is not the kept policy.
         let mut policy = policy(7.0);
         policy.load(&names(1), &TensorReader::open(&kept).unwrap()).unwrap();
         let said = [&[0, 1][..], &[2]].map(|batch| policy.forward(batch).values().to_vec());

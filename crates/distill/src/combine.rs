@@ -7,22 +7,22 @@ use std::sync::OnceLock;
 
 use crate::strategy::{Strategy, strategies};
 
-/// The soft labels of a set of queries, and what was computed of them.
+/// The soft labels of a set of queries, with the log-sums computed from them.
 pub struct Sources<'a> {
     /// The teachers' scores.
     pub labels: &'a SoftLabels,
     queries: usize,
-    /// `ln Σ exp` of every query's every strategy, with room for them, when first asked for: teachers do not change.
+    /// `ln Σ exp` for every query and strategy, computed on first use and kept: teachers do not change.
     log_sums: OnceLock<Vec<OnceLock<f32>>>,
 }
 
 impl<'a> Sources<'a> {
-    /// Sources of so many queries.
+    /// The sources of `queries` queries.
     pub fn new(labels: &'a SoftLabels, queries: usize) -> Self {
         Sources { labels, queries, log_sums: OnceLock::new() }
     }
 
-    /// All teachers' scores of the query of this number.
+    /// All teachers' scores of query number `query`.
     pub fn of(&self, query: usize) -> QueryTeachers<'_> {
         QueryTeachers { sources: self, query }
     }
@@ -34,12 +34,12 @@ pub struct Scratch {
     pub combined: Vec<f32>,
     /// One teacher's scores.
     pub single: Vec<f32>,
-    /// Exponentials of either of them.
+    /// The exponentials of `combined` or `single`.
     pub soft: Vec<f32>,
 }
 
 impl Scratch {
-    /// Rows of so many entities.
+    /// Makes rows of `entities` entities.
     pub fn new(entities: usize) -> Scratch {
         let row = vec![0.0; entities];
         Scratch { combined: row.clone(), single: row.clone(), soft: row }
@@ -58,16 +58,16 @@ impl QueryTeachers<'_> {
         self.sources.labels.teachers().len()
     }
 
-    /// One teacher's scores by `weight`, for temperature `tau`.
+    /// Writes one teacher's scores, times `weight`, for temperature `tau`.
     pub fn fill(&self, teacher: usize, weight: f64, tau: f64, into: &mut [f32]) {
-        // Softening the weighted scores by τ is softening the scores by τ / weight: a lossy cache depends on it.
+        // Softening weighted scores by τ is softening the scores by τ / weight, which a lossy cache needs.
         self.sources.labels.fill(self.query, teacher, tau / weight, into);
         if weight != 1.0 {
             row::scale(into, f32::from_f64(weight));
         }
     }
 
-    /// The sum of teachers' scores by their `weights`, for temperature `tau`, into `scratch.combined`.
+    /// Writes the sum of the teachers' scores times their `weights`, for temperature `tau`, to `scratch.combined`.
     pub fn blend(&self, weights: impl IntoIterator<Item = (usize, f64)>, tau: f64, scratch: &mut Scratch) {
         let Scratch { combined, single, .. } = scratch;
         for (i, (teacher, weight)) in weights.into_iter().enumerate() {
@@ -80,7 +80,7 @@ impl QueryTeachers<'_> {
         }
     }
 
-    /// The mean of the strategy's teachers' scores (Eq. 7), for temperature `tau`, into `scratch.combined`.
+    /// Writes the mean of the strategy's teachers' scores (Eq. 7), for temperature `tau`, to `scratch.combined`.
     pub fn combine(&self, strategy: Strategy, tau: f64, scratch: &mut Scratch) {
         let share = f64::from(strategy.share());
         self.blend(strategy.members().map(|teacher| (teacher, share)), tau, scratch);
@@ -90,7 +90,7 @@ impl QueryTeachers<'_> {
     pub fn log_sum(&self, strategy: Strategy, scratch: &mut Scratch) -> f64 {
         let (Sources { queries, log_sums, .. }, strategies) = (self.sources, strategies(self.count()));
         let log_sums = log_sums.get_or_init(|| vec![OnceLock::new(); queries * strategies]);
-        // Rounded before its first use, so that later uses see the same number.
+        // Rounded before the first use, so that later uses get the same number.
         let log_sum = log_sums[self.query * strategies + strategy.0].get_or_init(|| {
             self.combine(strategy, 1.0, scratch);
             f32::from_f64(row::log_sum_exp(&scratch.combined, 1.0))
@@ -104,7 +104,7 @@ impl QueryTeachers<'_> {
         f64::from(strategy.share()) * scores.map(f64::from).sum::<f64>()
     }
 
-    /// The cross-entropy of a target by the combination.
+    /// The cross-entropy of a target under the combination.
     pub fn cross_entropy(&self, strategy: Strategy, target: EntityId, scratch: &mut Scratch) -> f64 {
         self.log_sum(strategy, scratch) - self.score(strategy, target)
     }

@@ -1,7 +1,7 @@
-//! The student's arithmetic: its step and the policy's network, by the hand-written engine or on a device.
+//! The student's arithmetic: its step and the policy's network, in the hand-written engine or on a device.
 //!
-//! Nothing above asks which one it has. Both draw the same actions by the same random numbers, and parameters cross between
-//! them by checkpoints.
+//! Callers need not know which engine they have. Both engines draw the same actions from the same random numbers, and
+//! checkpoints carry parameters from one to the other.
 
 mod on_device;
 
@@ -21,31 +21,31 @@ use crate::supervision::{Lessons, RewardedAction, StudentObjective, Supervision}
 use on_device::DeviceStudent;
 pub(crate) use on_device::FromWhere;
 
-/// A student in training, with what computes its policy: by default the policy itself. Whatever a device may fail at is an
+/// A student in training, with the engine of its policy: by default the policy itself. Every failure of a device is an
 /// error.
 pub(crate) trait StudentEngine {
     fn model(&mut self) -> &mut dyn Engine;
 
-    /// One step on the queries numbered `batch` (Eq. 4); an error if the loss is no longer finite.
+    /// Takes one step on the queries numbered `batch` (Eq. 4); an error if the loss is no longer finite.
     fn teach(&mut self, batch: &[u32], supervision: Supervision<'_>) -> Result<(StepLoss, Lessons)>;
 
-    /// Has `policy` say what it thinks of a batch (Eq. 6).
+    /// Fills in the log-probabilities of `policy` for a batch (Eq. 6).
     fn ask(&mut self, policy: &mut Policy<'_, f32>, batch: &[u32]) -> Result<()> {
         policy.forward(&batch.iter().map(|query| *query as usize).collect::<Vec<_>>());
         Ok(())
     }
 
-    /// One REINFORCE step of `policy` on the outcomes of the batch that it was asked about last (Eq. 10); its loss.
+    /// Takes one REINFORCE step of `policy` on the outcomes of the last batch of `ask` (Eq. 10); returns the loss.
     fn reinforce(&mut self, policy: &mut Policy<'_, f32>, outcomes: &[RewardedAction]) -> Result<f64> {
         Ok(policy.reinforce(outcomes))
     }
 
-    /// Brings the layers of `policy` up to date.
+    /// Brings the host's layers of `policy` up to date.
     fn read_policy(&mut self, _policy: &mut Policy<'_, f32>) -> Result<()> {
         Ok(())
     }
 
-    /// Takes the layers of `policy`.
+    /// Takes over the layers of `policy`.
     fn write_policy(&mut self, _policy: &Policy<'_, f32>) -> Result<()> {
         Ok(())
     }
@@ -75,8 +75,8 @@ impl StudentEngine for CpuStudent<'_> {
     }
 }
 
-/// A student that starts from `initial`, taught by `labels` or, on a device, by `teachers`, whose scores are then computed
-/// anew.
+/// The engine of a student that starts from `initial` and learns from `labels` or, on a device, from `teachers`, whose
+/// scores are then computed anew.
 pub(crate) fn student_engine<'a>(
     place: &Place,
     initial: Initial<f32>,
@@ -98,7 +98,7 @@ pub(crate) fn student_engine<'a>(
     })
 }
 
-/// Refuses a student that memory does not hold, on the host or on the device.
+/// Refuses a student that does not fit in the memory of the host or of the device.
 pub(crate) fn require_memory(
     place: &Place,
     data: &Data,
@@ -125,14 +125,14 @@ pub(crate) fn require_memory(
     }
 }
 
-/// Bytes of the host's memory that what teaches the student takes.
+/// Bytes of the host's memory that the teaching of the student needs.
 fn of_teaching(data: &Data, distill: &Distill, labels: &SoftLabels) -> u64 {
     let mut bytes = 0;
     if let Some(policy) = distill.selection.policy() {
         let queries = data.largest_batch(distill.training.batch);
         bytes += Policy::memory(&inputs::widths(policy.state, labels), policy.hidden, queries);
     }
-    // Validation triples, which the soft labels are not of.
+    // Validation triples, which are not in the soft labels.
     if distill.selection == Selection::Useful {
         bytes += Triples::memory(data, labels.teachers().len());
     }

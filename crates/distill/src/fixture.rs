@@ -1,4 +1,4 @@
-//! Fixtures of several tests.
+//! Fixtures that several tests share.
 
 use dsom_soft_labels::SoftLabels;
 use half::f16;
@@ -13,12 +13,12 @@ pub(crate) fn golden<T: DeserializeOwned>(name: &str) -> T {
     serde_json::from_value(golden[name].clone()).unwrap()
 }
 
-/// Names of so many teachers, at most three.
+/// The names of the first `teachers` teachers, at most three.
 pub(crate) fn names(teachers: usize) -> Vec<Modality> {
     ["structural", "textual", "visual"][..teachers].iter().map(|name| name.parse().unwrap()).collect()
 }
 
-/// Soft labels of so many queries, teachers and entities, with `score(query, teacher, entity)`.
+/// Soft labels of these numbers of queries, teachers and entities, with scores `score(query, teacher, entity)`.
 pub(crate) fn soft_labels(
     [queries, teachers, entities]: [usize; 3],
     score: impl Fn(usize, usize, usize) -> f32,
@@ -32,7 +32,7 @@ pub(crate) fn soft_labels(
     SoftLabels::from_rows(names(teachers), entities, rows)
 }
 
-/// The query about relation 0 of this head.
+/// The query with this head and relation 0.
 pub(crate) fn query(head: u32) -> Query {
     Query { head: EntityId(head), relation: RelationId(0) }
 }

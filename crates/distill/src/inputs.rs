@@ -1,8 +1,8 @@
-//! The policy's inputs: what it sees of a query, by the recipe's `distill.selection.state`.
+//! The policy's inputs: its view of a query, according to `distill.selection.state` in the recipe.
 //!
-//! With query vectors `q_m` and entity tables `E_m`, the paper's state is the teachers' scores `E_m q_m` (Eq. 5). A first
-//! layer on them computes `W_m E_m q_m`; since `W_m E_m` can be any matrix where `E_m` has full column rank, a layer on
-//! `q_m` itself is the same class of functions, at a cost that does not grow with the entities.
+//! With query vectors `q_m` and entity tables `E_m`, the paper's state is the teachers' scores `E_m q_m` (Eq. 5). A
+//! first layer on the scores computes `W_m E_m q_m`. `W_m E_m` can be any matrix if `E_m` has full column rank. So a
+//! layer on `q_m` itself is the same class of functions, and its cost does not grow with the entities.
 
 use dsom_soft_labels::SoftLabels;
 use half::slice::HalfFloatSliceExt;
@@ -22,8 +22,8 @@ pub(crate) fn widths(state: PolicyState, labels: &SoftLabels) -> Vec<usize> {
     }
 }
 
-/// The inputs for so many training `queries`, of which a `batch` holds so many at most. `models` are those of all teachers,
-/// whose scores may be cheaper to factor than to read, or none.
+/// The inputs for `queries` training queries, at most `batch` of them in a batch. `models` are the models of all
+/// teachers, whose factors may be cheaper than reading scores, or empty.
 pub(crate) fn inputs<'a>(
     state: PolicyState,
     queries: usize,
@@ -33,7 +33,7 @@ pub(crate) fn inputs<'a>(
 ) -> Vec<Box<dyn Input<f32> + 'a>> {
     let mut models = models.into_iter();
     let input = |teacher: usize| -> Box<dyn Input<f32> + 'a> {
-        // Factors say the same as the scores only if these are all there, and are cheaper only if they are narrow.
+        // Factors equal the scores only if the cache has all scores, and are cheaper only if they are narrow.
         let factors = models.next().filter(|model| labels.is_whole() && model.width() < batch);
         match (state, factors) {
             (PolicyState::Query, _) => {
@@ -57,12 +57,12 @@ pub(crate) fn inputs<'a>(
     (0..labels.teachers().len()).map(input).collect()
 }
 
-/// A teacher's scores of all entities (Eq. 5), with mean 0 and variance 1.
+/// A teacher's scores of all entities (Eq. 5), standardised to mean 0 and variance 1.
 struct TeacherScores<'a> {
     labels: &'a SoftLabels,
     teacher: usize,
-    /// Mean of each query's scores, and one over their standard deviation, or 0 where all are equal; computed when first asked
-    /// for: teachers do not change.
+    /// The mean of each query's scores, and one over their standard deviation, or 0 if all are equal. Computed on first
+    /// use and kept: teachers do not change.
     standards: Vec<OnceLock<[f32; 2]>>,
 }
 
@@ -73,7 +73,7 @@ impl TeacherScores<'_> {
 
     /// Writes the scores `(entity)` of a query, and returns the mean and rate that standardise them.
     fn read(&self, query: usize, into: &mut [f32]) -> [f32; 2] {
-        // To a linear layer the mean says most of what a lossy cache leaves out.
+        // For a linear layer, the mean replaces left-out scores of a lossy cache best.
         self.labels.fill(query, self.teacher, f64::INFINITY, into);
         *self.standards[query].get_or_init(|| {
             let count = into.len() as f32;
@@ -89,31 +89,31 @@ impl TeacherScores<'_> {
         row::shift_and_scale(into, mean, rate);
     }
 
-    /// The mean of a query's scores, and the rate.
+    /// The mean and the rate that standardise a query's scores.
     fn standard(&self, query: usize) -> [f32; 2] {
         let known = self.standards[query].get().copied();
         known.unwrap_or_else(|| self.read(query, &mut vec![0.0; self.labels.entities()]))
     }
 }
 
-/// A teacher's scores `E q`, standardised, without forming them:
+/// A teacher's standardised scores `E q`, without forming them:
 ///
 /// ```text
 /// state = (E q - μ) / σ      state · W = (q · (Eᵀ W) - μ (1ᵀ W)) / σ
 /// ∂W = stateᵀ U = E (Vᵀ U) - 1 (mᵀ U)      V = q / σ,  m = μ / σ, row by row
 /// ```
 ///
-/// Its cost does not depend on the number of queries but on the width of `q`, so each product takes this way only
-/// where the width is below the number of queries, and else reads the scores: the cheaper of two equal numbers.
+/// The cost does not depend on the number of queries but on the width of `q`. So a product uses the factors only if the
+/// width is less than the number of queries, and else reads the scores: the cheaper of two equal results.
 struct Factored<'a> {
-    /// `E (entity, 2k)`.
+    /// Entity table `E (entity, 2k)`.
     entity: Matrix<f32>,
     scores: TeacherScores<'a>,
-    /// The scores `(query, entity)`, where they are read.
+    /// The scores `(query, entity)`, if they are read.
     state: Matrix<f32>,
     /// `V (query, 2k)`.
     vectors: Matrix<f32>,
-    /// `m` of each query.
+    /// The number `m` of each query.
     means: Vec<f32>,
     /// `Eᵀ W`, then `Vᵀ U` `(2k, hidden)`.
     folded: Matrix<f32>,
@@ -128,7 +128,7 @@ impl<'a> Factored<'a> {
         Factored { entity, scores, state, vectors, means: Vec::new(), folded, sums, by_factors: false }
     }
 
-    /// Reads what the products need of these queries: factors or scores.
+    /// Reads the factors or the scores of these queries for the products.
     fn read(&mut self, queries: &[usize]) {
         let Factored { entity, scores, .. } = self;
         self.by_factors = entity.columns() < queries.len();
@@ -197,13 +197,13 @@ mod tests {
 
     const ENTITIES: usize = 7;
 
-    /// Numbers whose products half precision has exactly.
+    /// Numbers whose products are exact in half precision.
     fn wave(rows: usize, columns: usize, of: usize) -> Matrix<f32> {
         let values = (0..rows * columns).map(|i| ((i * 31 + of * 17) % 16) as f32 / 8.0 - 1.0);
         Matrix::from_values(rows, columns, values.collect())
     }
 
-    /// Two teachers of rank 1 and 2; the second knows nothing of query 1.
+    /// Two teachers of rank 1 and 2; the second has only zeros for query 1.
     fn labels() -> (Vec<Model<f32>>, Vec<Matrix<f32>>, SoftLabels) {
         let models =
             [2, 4].map(|width| Model::complex(wave(ENTITIES, width, width), Matrix::zeros(2, width)));
@@ -216,7 +216,7 @@ mod tests {
         (models.into(), vectors, labels)
     }
 
-    /// The first layer's output for all queries, with the identity as weights: the state itself.
+    /// The first layer's output for all queries with the identity as weights, which is the state itself.
     fn state(input: &mut dyn Input<f32>, queries: &[usize]) -> Matrix<f32> {
         let width = input.width();
         let identity = (0..width * width).map(|i| f32::from(u8::from(i % (width + 1) == 0)));
@@ -231,7 +231,7 @@ mod tests {
         let queries = [2, 0, 1];
         let [mut read, mut factored] =
             [Vec::new(), models].map(|models| inputs(PolicyState::Scores, 3, 9, &labels, models));
-        // The first teacher's two columns are fewer than three queries, the second's four are not.
+        // The first teacher has two columns, fewer than the three queries; the second has four.
         for (teacher, (read, factored)) in read.iter_mut().zip(&mut factored).enumerate() {
             assert_eq!(read.width(), widths(PolicyState::Scores, &labels)[teacher]);
             let found = [state(&mut **read, &queries), state(&mut **factored, &queries)];

@@ -1,9 +1,9 @@
 //! Stage 5: the student learns from the teachers that the policy chooses.
 //!
-//! The student is a plain model of whatever backbone. It minimises `CE + L_RC + γ · L_NDKD` (Eq. 4), where the policy
-//! loss `L_RC` reaches only the policy's own parameters. Everything that depends on the query alone (teachers' scores, the
-//! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple. By default
-//! the policy's state is not Eq. 5 itself but the query vectors, of which it is a linear image (module `inputs`).
+//! The student is a plain model of any backbone. It minimises `CE + L_RC + γ · L_NDKD` (Eq. 4), where the policy loss
+//! `L_RC` reaches only the policy's own parameters. Everything that depends only on the query (teachers' scores, the
+//! state, the student's scores) is computed once per query; cross-entropy, rewards and actions are per triple. By
+//! default the policy's state is the query vectors, not Eq. 5, which is a linear image of them (module `inputs`).
 //!
 //! | equation | | where | test |
 //! |---|---|---|---|
@@ -19,7 +19,7 @@
 //! | 11 | softened probabilities | `objective`: `SoftenedSide`, in `Pass::new` | `reference`: losses and gradients |
 //! | 12 | DKD, NDKD and its parts | `objective`: `Pass::by_target`, `Pass::by_neighbours` | the same, and golden values |
 //!
-//! Golden values are in `tests/golden`; `reference` has the equations in double precision, as the paper writes them.
+//! Golden values are in `tests/golden`; `reference` has the paper's equations, unchanged, in double precision.
 
 pub mod adam;
 mod choices;
@@ -56,7 +56,7 @@ use training::{Data, Place, fit, initial, open_model};
 
 use engine::{FromWhere, require_memory};
 
-/// Trains the student called `name`, unless it is fresh.
+/// Trains the student called `name`, unless it is already fresh.
 fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> Result<()> {
     let (run, distill) = (common.run(), &recipe.distill);
     let mut task = Task::new(&run, "dsom-distill", run.student(name), &parameters(distill), recipe.seed);
@@ -79,7 +79,7 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
         }
         labels = Some((files, names));
     }
-    // The labels are read before the folder is claimed: a damaged cache must not cost the student that is there.
+    // The labels are read before the folder is claimed: a damaged cache must not destroy the existing student.
     let ready = || {
         let labels = labels.map(|(files, names)| SoftLabels::map(&files, names, &data)).transpose()?;
         let place = Place::choose(common.device(), distill.training.precision)?;
@@ -111,14 +111,14 @@ fn run(common: &Common, recipe: &Recipe, name: &str, soft_labels: FromWhere) -> 
     work.finish(summary)
 }
 
-/// Parameters that the student depends on; one alone knows nothing of teachers.
+/// The parameters that the student depends on; a student that learns alone does not depend on the selection.
 fn parameters(distill: &Distill) -> Value {
     let Distill { training, term, selection } = distill;
     let selection = (*term != Term::None).then_some(selection);
     json!({ "training": training, "term": term, "selection": selection })
 }
 
-/// Refuses too many teachers: strategies double with every one.
+/// Refuses too many teachers: each teacher doubles the number of strategies.
 pub fn require_few(teachers: usize) -> Result<()> {
     const MOST: usize = 8;
     if teachers > MOST {

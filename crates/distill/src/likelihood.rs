@@ -1,4 +1,4 @@
-//! The likelihood of validation triples by a weighted sum of the teachers' scores.
+//! The likelihood of validation triples under a weighted sum of the teachers' scores.
 
 use dsom_soft_labels::SoftLabels;
 use half::f16;
@@ -14,14 +14,14 @@ use crate::objective::mask;
 pub struct Triples<'a> {
     /// The queries, with their targets.
     pub queries: QuerySet,
-    /// The teachers' scores for them.
+    /// The teachers' scores for the queries.
     pub labels: SoftLabels,
     /// The answers that the filter leaves out.
     pub known: &'a KnownAnswers,
 }
 
 impl<'a> Triples<'a> {
-    /// The validation triples with the scores of all `teachers`; an error if these do not fit half precision.
+    /// The validation triples with the scores of all `teachers`; an error if scores do not fit half precision.
     pub fn of_validation(
         data: &'a Data,
         teachers: &[Modality],
@@ -32,13 +32,13 @@ impl<'a> Triples<'a> {
         Ok(Triples { queries, labels, known: &data.known })
     }
 
-    /// Bytes of so many teachers' scores of the validation triples, each of which asks two queries.
+    /// Bytes of the scores of `teachers` teachers for the validation triples, each of which asks two queries.
     pub fn memory(data: &Data, teachers: usize) -> u64 {
         (2 * data.valid.len() * teachers * data.entities() * size_of::<f16>()) as u64
     }
 
-    /// Results of `of` for each of these queries, given the teachers' scores `(teacher, entity)` and two buffers of a number for
-    /// each entity.
+    /// Results of `of` for each of these queries. `of` receives the query, the teachers' scores `(teacher, entity)`,
+    /// and two buffers with a number for each entity.
     pub fn visit<T: Send>(
         &self,
         queries: &[usize],
@@ -48,7 +48,7 @@ impl<'a> Triples<'a> {
         let buffers = (Matrix::zeros(teachers, entities), vec![0.0; entities], vec![0.0; entities]);
         let visited = queries.par_iter().map_with(buffers, |(scores, sum, soft), &query| {
             interrupt::check()?;
-            // A lossy cache is of training queries; these are asked of the teachers themselves.
+            // A lossy cache has only training queries; these scores come from the teachers themselves.
             (0..teachers).for_each(|m| self.labels.fill(query, m, 1.0, scores.row_mut(m)));
             Ok(of(query, scores, [sum, soft]))
         });
@@ -56,26 +56,26 @@ impl<'a> Triples<'a> {
     }
 }
 
-/// A target among its query's candidates, by the softmax of a weighted sum of the teachers' scores.
+/// A target among its query's candidates, under the softmax of a weighted sum of the teachers' scores.
 pub struct Softened {
-    /// The logarithm of its probability.
+    /// The logarithm of the target's probability.
     pub log_probability: f64,
-    /// The exponential of its score, relative to the largest score of the other candidates.
+    /// The exponential of the target's score, relative to the largest score of the other candidates.
     own: f64,
-    /// The sum of that and the other candidates' exponentials.
+    /// The sum of `own` and the exponentials of the other candidates.
     total: f64,
 }
 
 impl Softened {
-    /// The mean by probability of a quantity that is `of_target`, and whose sum over the other candidates, weighted by their
-    /// exponentials, is `of_rest`.
+    /// The expected value of a quantity that is `of_target` for the target. `of_rest` is its sum over the other
+    /// candidates, weighted by their exponentials.
     pub fn mean(&self, of_rest: f64, of_target: f64) -> f64 {
         (of_rest + self.own * of_target) / self.total
     }
 }
 
-/// Softens the sum of `scores (teacher, entity)` with these weights, for each of the `targets` among the candidates that are
-/// not `known`; `soft` has the exponentials of these candidates then. None if there are no candidates. `sum` is a buffer.
+/// Softens the sum of `scores (teacher, entity)` with `weights`, for each of the `targets` among candidates that are
+/// not `known`, whose exponentials it writes to `soft`. `None` if there are no candidates. `sum` is a buffer.
 pub fn soften(
     scores: &Matrix<f32>,
     weights: &[f32],

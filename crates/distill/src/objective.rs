@@ -1,7 +1,7 @@
-//! One row of the student's scores becomes the gradient of cross-entropy plus distillation, in place.
+//! The objective: replaces a row of the student's scores by the gradient of cross-entropy plus distillation.
 //!
-//! All distillation terms compare softened probabilities `p = softmax(scores / τ)` of a teacher combination and of
-//! the student. The decoupled ones split the entities into a group `G` (the neighbours for NDKD, one target for
+//! All distillation terms compare the softened probabilities `p = softmax(scores / τ)` of a combination of teachers and
+//! of the student. The decoupled terms split the entities into a group `G` (the neighbours for NDKD, one target for
 //! DKD) and the rest `R`:
 //!
 //! ```text
@@ -16,9 +16,9 @@
 //! on G:  K u / τ                     on R:  ((β - K) q_stu - β q_tea) / τ
 //! ```
 //!
-//! A query's tails are its neighbours, so rows are split into tails (few, handled one by one in `f64`) and all
-//! other entities (handled by vectorised passes with the tails masked). Probabilities of the rest are summed
-//! directly, never as one minus the others, so a confident student loses no digits.
+//! A query's tails are its neighbours, so a row is split into tails (few, handled one by one in `f64`) and all other
+//! entities (handled by vectorised passes with the tails masked). The probabilities of the rest are summed directly,
+//! never as one minus the others, so a confident student loses no digits.
 
 use device::{Divergence, Terms};
 use kge::Real;
@@ -26,7 +26,7 @@ use kge::row::{self, Power};
 use mkg::EntityId;
 use recipe::{Neighbours, Term};
 
-/// The parameters of a recipe's term; a student alone has a weight of 0.
+/// The parameters of a recipe's term; the weight is 0 for a student that learns alone.
 pub(crate) fn terms(term: &Term) -> Terms {
     let (divergence, neighbours) = match *term {
         Term::Ndkd { neighbours, .. } | Term::Nekd { neighbours, .. } => (Divergence::Ndkd, neighbours),
@@ -49,24 +49,24 @@ fn log_sum(xs: &[f64]) -> f64 {
     xs.iter().copied().fold(f64::NEG_INFINITY, log_add)
 }
 
-/// `x ln x - x ln y`, 0 for `x = 0`, given the logarithms.
+/// `x ln x - x ln y` from the logarithms; 0 for `x = 0`.
 fn divergence(log_x: f64, log_y: f64) -> f64 {
     if log_x == f64::NEG_INFINITY { 0.0 } else { log_x.exp() * (log_x - log_y) }
 }
 
-/// Softened scores of one side, teacher or student (Eq. 11): tails one by one, the other entities summed. All are relative
-/// to the side's shift, so that their exponentials stay in range; only differences within a side matter.
+/// Softened scores of one side, teacher or student (Eq. 11): tails one by one, other entities as a sum. All are
+/// relative to the side's shift, so that exponentials stay in range; only differences within a side matter.
 struct SoftenedSide {
     /// `(score - shift) / τ` of each tail.
     tails: Vec<f64>,
     /// `ln Σ exp((score - shift) / τ)` over all other entities.
     others: f64,
-    /// The largest score of another entity.
+    /// The largest score of an entity that is not a tail.
     shift: f64,
 }
 
 impl SoftenedSide {
-    /// Made from the tails' scores and `Σ exp((score - shift) / τ)` of the others.
+    /// Makes a side from the tails' scores and the sum `Σ exp((score - shift) / τ)` over the others.
     fn new(of_tails: &[f64], shift: f64, tau: f64, sum: f64) -> SoftenedSide {
         let tails = of_tails.iter().map(|score| (score - shift) / tau).collect();
         SoftenedSide { tails, others: sum.ln(), shift }
@@ -84,8 +84,8 @@ struct GroupLogSums {
     rest: f64,
 }
 
-/// The work on one row. Make it from the scores, [`Pass::distil`] any number of teacher combinations, then
-/// [`Pass::finish`].
+/// The work on one row: [`Pass::new`] takes the scores, [`Pass::distil`] any number of teacher combinations, and
+/// [`Pass::finish`] ends it.
 pub(crate) struct Pass<'a, T> {
     scores: &'a mut [T],
     tails: &'a [EntityId],
@@ -93,23 +93,23 @@ pub(crate) struct Pass<'a, T> {
     terms: Terms,
     of_tails: Vec<f64>,
     student: SoftenedSide,
-    /// `ln Σ exp(score)` over all entities: cross-entropy is this minus the tail's score.
+    /// `ln Σ exp(score)` over all entities: cross-entropy is this number minus the tail's score.
     log_sum_exp: f64,
     tail_gradients: Vec<f64>,
-    /// Factor of `exp((score - shift) / τ)` in the others' gradient.
+    /// The factor of `exp((score - shift) / τ)` in the other entities' gradient.
     softened_factor: f64,
-    /// Factor of `exp((teacher - shift) / τ)` of the last combination distilled; those before are in the buffer.
+    /// The factor of `exp((teacher - shift) / τ)` for the last combination; earlier combinations are in the buffer.
     teacher_factor: f64,
     power: Power,
 }
 
-/// Rows of scores that a thread needs beside the one it works on.
+/// Rows of numbers that a thread needs besides the row of scores.
 pub(crate) struct RowBuffers<T> {
     /// `exp((student - shift) / τ)`.
     softened: Vec<T>,
-    /// `exp((teacher - shift) / τ)` of the teacher at hand.
+    /// `exp((teacher - shift) / τ)` of the current combination.
     teacher: Vec<T>,
-    /// Gradient so far, of the teachers before it.
+    /// The gradient of all earlier combinations.
     gradient: Vec<T>,
     combinations: usize,
 }
@@ -122,7 +122,7 @@ impl<T: Real> RowBuffers<T> {
 }
 
 impl<'a, T: Real> Pass<'a, T> {
-    /// Begins with the student's `scores (entity)` of a query with these `tails`.
+    /// Begins a pass with the student's `scores (entity)` of a query with these `tails`.
     pub(crate) fn new(
         scores: &'a mut [T],
         tails: &'a [EntityId],
@@ -130,7 +130,7 @@ impl<'a, T: Real> Pass<'a, T> {
         buffers: &'a mut RowBuffers<T>,
     ) -> Self {
         let of_tails = mask(scores, tails);
-        // Without a distillation term nothing is softened, by a temperature of 1: the same pass has the plain exponentials.
+        // Without a distillation term, a temperature of 1 softens nothing: the same pass gives the plain exponentials.
         let tau = terms.tau;
         let (shift, power, rate) = (shift(scores, &of_tails), Power::of(tau), T::from_f64(1.0 / tau));
         let [soft, sum] = row::soften(scores, T::from_f64(shift), rate, power, &mut buffers.softened);
@@ -157,15 +157,15 @@ impl<'a, T: Real> Pass<'a, T> {
         self.log_sum_exp - self.of_tails[position]
     }
 
-    /// Adds the distillation from a combination of teachers with scores `teacher (entity)`, which it overwrites, for
-    /// the tails at `positions`; the gradient is scaled by `scale` times the term's weight. Returns the term's value,
-    /// summed over the positions, without weight.
+    /// Adds the distillation from a combination of teachers for the tails at `positions`. Overwrites the combination's
+    /// scores `teacher (entity)`. Scales the gradient by `scale` times the term's weight. Returns the term's value,
+    /// summed over the positions, without the weight.
     pub(crate) fn distil(&mut self, teacher: &mut [T], positions: &[usize], scale: f64) -> f64 {
         let tau = self.terms.tau;
         let of_tails = mask(teacher, self.tails);
         let count = positions.len() as f64;
         let RowBuffers { teacher: softened, gradient, combinations, .. } = &mut *self.buffers;
-        // Room for another combination; most rows have only one.
+        // Clears the buffer for a second combination; most rows have only one.
         if *combinations == 1 {
             gradient.fill(T::ZERO);
         }
@@ -177,7 +177,7 @@ impl<'a, T: Real> Pass<'a, T> {
         let sums = row::soften_against(teacher, self.scores, T::from_f64(shift), rate, softened);
         let [sum, gap] = sums.map(Real::to_f64);
         let side = SoftenedSide::new(&of_tails, shift, tau, sum);
-        // The mean of (c - z) / τ over the others, weighted by exp(c / τ), and relative as everything else.
+        // The mean of (c - z) / τ over the others, weighted by exp(c / τ); each score is relative to its shift.
         let gap = (gap / sum - (side.shift - self.student.shift)) / tau;
         let gap = if side.others == f64::NEG_INFINITY { 0.0 } else { gap };
         let scale = scale * self.terms.weight / tau;
@@ -191,7 +191,7 @@ impl<'a, T: Real> Pass<'a, T> {
         value
     }
 
-    /// Eq. 2. Returns the value and the factors of both sides' `exp((score - shift) / τ)` in the others' gradient.
+    /// Adds KD (Eq. 2). Returns the value and both sides' factors of `exp((score - shift) / τ)` for the others.
     fn plain(&mut self, teacher: &SoftenedSide, gap: f64, count: f64, scale: f64) -> (f64, f64, f64) {
         let (log_student, log_teacher) = (self.student.total(), teacher.total());
         let mut gap = (teacher.others - log_teacher).exp() * gap;
@@ -204,7 +204,7 @@ impl<'a, T: Real> Pass<'a, T> {
         (value, count * scale * (-log_student).exp(), -count * scale * (-log_teacher).exp())
     }
 
-    /// Eq. 12, NDKD: the tails are the group, the others the rest.
+    /// Adds NDKD (Eq. 12): the tails are the group, all other entities the rest.
     fn by_neighbours(&mut self, teacher: &SoftenedSide, gap: f64, count: f64, scale: f64) -> (f64, f64, f64) {
         let student = GroupLogSums { group: log_sum(&self.student.tails), rest: self.student.others };
         let teacher = GroupLogSums { group: log_sum(&teacher.tails), rest: teacher.others };
@@ -214,7 +214,7 @@ impl<'a, T: Real> Pass<'a, T> {
             *gradient += count * scale * k * (z - student.group).exp();
         }
         let (alpha, beta) = (self.terms.alpha, self.terms.beta);
-        // With no entity outside the group there is nothing to compare.
+        // If all entities are in the group, there is no rest to compare.
         let rest = if student.rest == f64::NEG_INFINITY { 0.0 } else { gap - teacher.rest + student.rest };
         let value = count * (alpha * binary + beta * rest);
         let [student, teacher] = [(student.rest, beta - k), (teacher.rest, -beta)]
@@ -222,7 +222,7 @@ impl<'a, T: Real> Pass<'a, T> {
         (value, student, teacher)
     }
 
-    /// Eq. 12, DKD: each target is a group of its own; the query's other tails belong to the rest.
+    /// Adds DKD (Eq. 12): each target is its own group; the query's other tails belong to the rest.
     fn by_target(
         &mut self,
         teacher: &SoftenedSide,
@@ -240,7 +240,7 @@ impl<'a, T: Real> Pass<'a, T> {
             let mut gap = (teacher.others - teaching.rest).exp() * gap;
             for other in (0..self.tails.len()).filter(|other| *other != target) {
                 let (c, z) = (teacher.tails[other], self.student.tails[other]);
-                // Of differences: the exponential of a tail alone may be infinite.
+                // Exponentials of differences: the exponential of a tail alone may be infinite.
                 let (p_student, p_teacher) = ((z - student.rest).exp(), (c - teaching.rest).exp());
                 gap += p_teacher * (c - z);
                 self.tail_gradients[other] += scale * ((beta - k) * p_student - beta * p_teacher);
@@ -253,7 +253,7 @@ impl<'a, T: Real> Pass<'a, T> {
         (value, of_student, of_teacher)
     }
 
-    /// The binary divergence between group and rest, and `K` (see the module's head).
+    /// The binary divergence between group and rest, and `K` (see the module's documentation).
     fn binary(&self, student: GroupLogSums, teacher: GroupLogSums, size: f64) -> (f64, f64) {
         let mean = self.terms.mean && size > 1.0;
         let divisor = if mean { size } else { 1.0 };
@@ -272,8 +272,8 @@ impl<'a, T: Real> Pass<'a, T> {
         (value, self.terms.alpha * k)
     }
 
-    /// Replaces the scores by the gradient: `scale` times that of the cross-entropy of every tail, plus what was
-    /// distilled. Returns the cross-entropy, summed over the tails.
+    /// Replaces the scores by the gradient: `scale` times the gradient of every tail's cross-entropy, plus the
+    /// distillation's gradient. Returns the cross-entropy, summed over the tails.
     pub(crate) fn finish(self, scale: f64) -> f64 {
         let count = self.tails.len() as f64;
         let shift = T::from_f64(self.student.shift);
@@ -295,12 +295,12 @@ impl<'a, T: Real> Pass<'a, T> {
     }
 }
 
-/// Takes some entities' scores out of a row: a masked entry adds nothing to any sum.
+/// Removes some entities' scores from a row and returns them: a masked entry adds nothing to any sum.
 pub(crate) fn mask<T: Real>(scores: &mut [T], tails: &[EntityId]) -> Vec<f64> {
     tails.iter().map(|tail| std::mem::replace(&mut scores[tail.index()], T::MASKED).to_f64()).collect()
 }
 
-/// The largest score of another entity; of a tail where there is no other.
+/// The largest score of an entity that is not a tail, or of a tail if all are tails.
 fn shift<T: Real>(scores: &[T], of_tails: &[f64]) -> f64 {
     let others = row::max(scores);
     if others > T::MASKED {
@@ -310,7 +310,7 @@ fn shift<T: Real>(scores: &[T], of_tails: &[f64]) -> f64 {
     }
 }
 
-/// The log-sum over everything but one tail, for each tail: prefix and suffix sums, so nothing is subtracted.
+/// The log-sum over everything but one tail, for each tail, from prefix and suffix sums without subtraction.
 fn rests(side: &SoftenedSide) -> Vec<f64> {
     let mut rests = vec![side.others; side.tails.len()];
     let mut before = f64::NEG_INFINITY;

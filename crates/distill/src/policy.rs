@@ -1,8 +1,8 @@
-//! The agent: a network that looks at what the teachers say of a query and chooses a strategy (Eqs. 5, 6, 9, 10).
+//! The agent: a network that sees teachers' scores or query vectors and chooses a strategy (Eqs. 5, 6, 9, 10).
 //!
-//! `log π = log softmax(relu(state · W₁ + b₁) · W₂ + b₂)`. The state is a concatenation of [`Input`]s and `W₁` is kept
-//! as one matrix per input, so a state is never assembled: the hidden layer is a sum of one product per input. Where
-//! reward and baseline agree, a triple has no gradient, so the backward pass reads only the rows that have one.
+//! `log π = log softmax(relu(state · W₁ + b₁) · W₂ + b₂)`. The state is a concatenation of [`Input`]s. `W₁` is stored
+//! as one matrix per input, so no state is assembled: the hidden layer is a sum of one product per input. A triple
+//! whose reward equals its baseline has no gradient, so the backward pass reads only the rows with a gradient.
 
 use kge::checkpoint::{NamedTensors, TensorReader, require_finite};
 use kge::model::even;
@@ -16,23 +16,23 @@ use crate::adam::{Adam, rates};
 use crate::strategy::Strategy;
 use crate::supervision::RewardedAction;
 
-/// One input, a block of the state: a row of numbers for every training query.
+/// An input, a block of the state: a row of numbers for every training query.
 pub trait Input<T>: Send + Sync {
-    /// Numbers per query.
+    /// Number of values per query.
     fn width(&self) -> usize;
 
-    /// Adds the input's part `state · W` to the hidden layer `(query, hidden)`; `weights (width, hidden)`.
+    /// Adds the input's part `state · W` to the hidden layer `(query, hidden)`; `weights` is `(width, hidden)`.
     fn forward(&mut self, queries: &[usize], weights: &Matrix<T>, hidden: &mut Matrix<T>);
 
     /// Prepares the gradient of the weights, `stateᵀ · upstream` with `upstream (query, hidden)`, for
     /// [`Input::gradient`].
     fn backward(&mut self, queries: &[usize], upstream: &Matrix<T>);
 
-    /// Rows of the gradient that was prepared.
+    /// Writes some rows of the prepared gradient.
     fn gradient(&self, rows: Range<usize>, upstream: &Matrix<T>, into: &mut Matrix<T>);
 }
 
-/// An input whose rows are written out: `fill` writes the row of a query.
+/// An input whose rows are stored; `fill` writes the row of a query.
 pub struct Dense<T, F> {
     width: usize,
     fill: F,
@@ -40,7 +40,7 @@ pub struct Dense<T, F> {
 }
 
 impl<T: Real, F: Fn(usize, &mut [T]) + Sync> Dense<T, F> {
-    /// An input of so many numbers per query.
+    /// An input of `width` numbers per query.
     pub fn new(width: usize, fill: F) -> Self {
         Dense { width, fill, state: Matrix::default() }
     }
@@ -66,7 +66,7 @@ impl<T: Real, F: Fn(usize, &mut [T]) + Sync + Send> Input<T> for Dense<T, F> {
     }
 }
 
-/// Makes `state` a row of so many numbers for each of the queries, as `fill` writes it.
+/// Fills `state` with one row of `width` numbers for each query, written by `fill`.
 pub(crate) fn fill_rows<T: Real>(
     state: &mut Matrix<T>,
     width: usize,
@@ -78,7 +78,7 @@ pub(crate) fn fill_rows<T: Real>(
     rows.zip(queries).for_each(|(into, query)| fill(*query, into));
 }
 
-/// Column sums of a matrix, as one row.
+/// Writes the column sums of a matrix as one row.
 pub(crate) fn sum_rows<T: Real>(matrix: &Matrix<T>, into: &mut Matrix<T>) {
     into.resize(1, matrix.columns());
     into.clear();
@@ -108,7 +108,7 @@ pub struct Policy<'a, T> {
 }
 
 impl<'a, T: Real> Policy<'a, T> {
-    /// A network that chooses among so many `strategies`, initialised evenly within `±1/√inputs`.
+    /// A network that chooses among `strategies` strategies, with uniform initial values within `±1/√inputs`.
     pub fn new(
         inputs: Vec<Box<dyn Input<T> + 'a>>,
         hidden: usize,
@@ -127,10 +127,10 @@ impl<'a, T: Real> Policy<'a, T> {
         Policy::of(inputs, layers, learning_rate)
     }
 
-    /// A network with the layers that [`Policy::parameters`] gave.
+    /// A network with the layers of [`Policy::parameters`].
     ///
     /// # Panics
-    /// If `layers` are not one for each input and three more.
+    /// Panics unless `layers` has one layer for each input and three more.
     pub fn of(inputs: Vec<Box<dyn Input<T> + 'a>>, layers: Vec<Matrix<T>>, learning_rate: f64) -> Self {
         let mut first: Vec<_> = layers.into_iter().map(Adam::new).collect();
         let others = first.split_off(inputs.len()).try_into().expect("every layer");
@@ -140,7 +140,7 @@ impl<'a, T: Real> Policy<'a, T> {
         Policy { inputs, first, first_bias, second, second_bias, learning_rate, steps, queries, hidden, said }
     }
 
-    /// `log π (query, strategy)` of a batch of queries (Eq. 6).
+    /// Computes `log π (query, strategy)` of a batch of queries (Eq. 6).
     pub fn forward(&mut self, queries: &[usize]) -> &Matrix<T> {
         self.queries = queries.to_vec();
         self.hidden.resize(queries.len(), self.first_bias.parameters.columns());
@@ -166,7 +166,7 @@ impl<'a, T: Real> Policy<'a, T> {
         &self.said
     }
 
-    /// The last [`Policy::forward`]'s strategy of `row`, drawn with a uniform `draw` in `0..1` (Eq. 6).
+    /// The strategy of `row` in the last [`Policy::forward`], drawn with a uniform `draw` in `0..1` (Eq. 6).
     pub(crate) fn sample(&self, row: usize, draw: f64) -> Strategy {
         let mut sum = 0.0;
         let drawn = self.said.row(row).iter().position(|x| {
@@ -177,12 +177,12 @@ impl<'a, T: Real> Policy<'a, T> {
         Strategy(drawn.unwrap_or(self.said.columns() - 1))
     }
 
-    /// The last [`Policy::forward`]'s most probable strategy of `row`; of equal ones the first.
+    /// The most probable strategy of `row` in the last [`Policy::forward`]; the first of equal strategies.
     pub fn favourite(&self, row: usize) -> Strategy {
         Strategy(row::argmax(self.said.row(row)))
     }
 
-    /// One REINFORCE step (Eq. 10) on the outcomes of the last [`Policy::forward`]. Returns the policy loss,
+    /// Takes one REINFORCE step (Eq. 10) on the outcomes of the last [`Policy::forward`]. Returns the policy loss,
     /// `-mean(δ log π(a))`.
     pub(crate) fn reinforce(&mut self, outcomes: &[RewardedAction]) -> f64 {
         let (loss, rows, logits) = self.of_logits(outcomes);
@@ -190,15 +190,15 @@ impl<'a, T: Real> Policy<'a, T> {
         loss
     }
 
-    /// One step towards the strategies that are worth more: what REINFORCE does on average over all actions, where the worth
-    /// of every one is known. `values (strategy)` and a weight belong to each row of the last [`Policy::forward`]; the loss is
-    /// minus the weighted mean of the expected values.
+    /// Takes one step towards strategies of higher worth: the average of REINFORCE over all actions, for when the worth
+    /// of every action is known. `values (strategy)` and a weight belong to each row of the last [`Policy::forward`];
+    /// the loss is minus the weighted mean of the expected values.
     pub fn pursue(&mut self, values: &[&[f32]], weights: &[f64]) {
         let rows: Vec<usize> = (0..values.len()).collect();
         self.step(&self.through_layers(&rows, self.towards(values, weights)));
     }
 
-    /// The gradient of the logits `(row, strategy)`.
+    /// The gradient of the logits `(row, strategy)` for [`Policy::pursue`].
     fn towards(&self, values: &[&[f32]], weights: &[f64]) -> Matrix<T> {
         let total: f64 = weights.iter().sum();
         let mut logits = Matrix::zeros(values.len(), self.said.columns());
@@ -213,7 +213,7 @@ impl<'a, T: Real> Policy<'a, T> {
         logits
     }
 
-    /// A step against the gradients (Eq. 9), by Adam.
+    /// Takes a step of Adam against the gradients (Eq. 9).
     fn step(&mut self, gradients: &Gradients<T>) {
         self.steps += 1;
         let step = rates(self.learning_rate, self.steps);
@@ -230,7 +230,7 @@ impl<'a, T: Real> Policy<'a, T> {
         }
     }
 
-    /// The policy loss, the rows that have a gradient, and that of their logits `(row, strategy)`.
+    /// The policy loss, the rows with a gradient, and the gradient of their logits `(row, strategy)`.
     pub(crate) fn of_logits(&self, outcomes: &[RewardedAction]) -> (f64, Vec<usize>, Matrix<T>) {
         let share = 1.0 / outcomes.len().max(1) as f64;
         let moving: Vec<_> = outcomes.iter().filter(|outcome| outcome.advantage() != 0.0).collect();
@@ -253,7 +253,7 @@ impl<'a, T: Real> Policy<'a, T> {
         (loss, rows, logits)
     }
 
-    /// Turns the gradient of the logits of some `rows` into that of the hidden layer.
+    /// Turns the gradient of the logits of some `rows` into the gradient of the hidden layer.
     fn through_layers(&self, rows: &[usize], logits: Matrix<T>) -> Gradients<T> {
         let mut hidden = Matrix::zeros(rows.len(), self.hidden.columns());
         for (i, row) in rows.iter().enumerate() {
@@ -271,10 +271,10 @@ impl<'a, T: Real> Policy<'a, T> {
     }
 }
 
-/// The gradients of both layers' outputs, for the rows of the batch that have one.
+/// The gradients of both layers' outputs, for the rows of the batch with a gradient.
 struct Gradients<T> {
     queries: Vec<usize>,
-    /// Gradient of the logits `(row, strategy)`.
+    /// The gradient of the logits `(row, strategy)`.
     logits: Matrix<T>,
     /// The hidden layer and its gradient `(row, hidden)`.
     hidden: Matrix<T>,
@@ -282,7 +282,7 @@ struct Gradients<T> {
 }
 
 impl Policy<'_, f32> {
-    /// Bytes that a network over inputs of these widths takes: weights, two moments, and every input's state.
+    /// Bytes of a network over inputs of these `widths`: weights, two moments, and every input's state.
     pub(crate) fn memory(widths: &[usize], hidden: usize, queries: usize) -> u64 {
         let total = widths.iter().sum::<usize>();
         4 * (3 * total * hidden + queries * (total + 3 * hidden)) as u64
@@ -296,18 +296,18 @@ impl Policy<'_, f32> {
         self.first.iter_mut().chain([&mut self.first_bias, &mut self.second, &mut self.second_bias])
     }
 
-    /// A copy of the layers: `W₁ (width, hidden)` of every input, `b₁ (1, hidden)`, `W₂ (hidden, strategy)`, `b₂ (1, strategy)`.
+    /// Copies of layers: `W₁ (width, hidden)` per input, `b₁ (1, hidden)`, `W₂ (hidden, strategy)`, `b₂ (1, strategy)`.
     pub fn parameters(&self) -> Vec<Matrix<f32>> {
         self.layers().map(|layer| layer.parameters.clone()).collect()
     }
 
-    /// The network alone: `first.<teacher> (width, hidden)`, biases as rows, `second (hidden, strategy)`.
+    /// The network alone: `first.<teacher> (width, hidden)`, `second (hidden, strategy)`, and biases as rows.
     pub(crate) fn tensors(&self, teachers: &[Modality]) -> NamedTensors<'_> {
         let layers = layer_names(teachers).into_iter().zip(self.layers());
         layers.fold(NamedTensors::default(), |tensors, (name, layer)| tensors.matrix(name, &layer.parameters))
     }
 
-    /// Everything needed to go on.
+    /// Everything needed to resume training.
     pub(crate) fn state(&self, teachers: &[Modality]) -> NamedTensors<'_> {
         let layers = layer_names(teachers).into_iter().zip(self.layers());
         let steps = NamedTensors::default().text("steps", self.steps.to_string());
@@ -319,7 +319,7 @@ impl Policy<'_, f32> {
         })
     }
 
-    /// Takes up a state saved under `prefix.`.
+    /// Restores a state saved under `prefix.`.
     pub(crate) fn restore(
         &mut self,
         teachers: &[Modality],
@@ -335,7 +335,7 @@ impl Policy<'_, f32> {
         Ok(())
     }
 
-    /// Takes up the network alone, as [`Policy::tensors`] has it: to be asked, not to go on.
+    /// Loads the network of [`Policy::tensors`], which has no optimiser: it can be asked but not trained further.
     pub(crate) fn load(&mut self, teachers: &[Modality], reader: &TensorReader) -> Result<()> {
         let names = layer_names(teachers);
         let mut layers = names.iter().zip(self.layers_mut());
@@ -348,13 +348,13 @@ impl Policy<'_, f32> {
     }
 }
 
-/// Names in files of the layers of a policy whose inputs are of these teachers.
+/// The names in files of the layers of a policy, whose inputs belong to these teachers.
 pub fn layer_names(teachers: &[Modality]) -> Vec<String> {
     let others = ["first_bias", "second", "second_bias"].map(str::to_owned);
     teachers.iter().map(|teacher| format!("first.{teacher}")).chain(others).collect()
 }
 
-/// Scales a query vector to mean square 1. A head without a modality has a vector of zeros, and keeps it.
+/// Scales a query vector to mean square 1. A head without the modality has a vector of zeros, which stays.
 pub fn scale_to_one(vector: &mut [f32]) {
     let square = row::sum_squares(vector, 0.0) / vector.len() as f32;
     row::scale(vector, if square > 0.0 { 1.0 / square.sqrt() } else { 0.0 });

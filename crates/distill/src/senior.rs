@@ -1,26 +1,26 @@
 //! MulDE's Senior (Wang et al., "MulDE: Multi-teacher Knowledge Distillation for Low-dimensional Knowledge Graph
-//! Embeddings", WWW 2021): how the teachers are integrated for a query `(h, r)` in epoch `e`, given the student's scores `z`.
+//! Embeddings", WWW 2021) integrates the teachers for a query `(h, r)` in epoch `e`, given the student's scores `z`.
 //!
 //! ```text
 //! s_m(r) = 2 σ(w_m(r))                                                relation-specific scaling
 //! κ_m    = KL(softmax(s_m F^m / τ) ‖ softmax(z / τ))                  contrast
-//! a_m    = softmax_m(-κ_m / exp(e / 5))                               attention: sharp at first, in the end nearly even
-//! F      = Σ_m a_m s_m F^m                                            what the student is taught
+//! a_m    = softmax_m(-κ_m / exp(e / 5))                               attention: sharp at first, later nearly even
+//! F      = Σ_m a_m s_m F^m                                            the integrated scores, which teach
 //! ```
 //!
-//! `w (relation, teacher)`, at first 0, is learned beside the student: it minimises the cross-entropy of the training tails by
-//! `softmax(F)`, with the attention held constant, so
+//! `w (relation, teacher)` starts at 0 and learns while the student learns. It minimises the cross-entropy of the
+//! training tails under `softmax(F)`, with constant attention, so
 //!
 //! ```text
 //! ∂L/∂w_m(r) = Σ_t a_m s_m (1 - s_m / 2) (E_p[F^m] - F^m_t)           p = softmax(F)
 //! ```
 //!
-//! From the original: a learned scale for each relation and teacher, an attention that trusts teachers near the
-//! student, and that both are learned while the student learns. Where this deviates: the original's teachers are hyperbolic
-//! models of one modality, asked only about the student's `K` favourites, with binary cross-entropy; here they are the
-//! modalities' teachers, all entities take part, and the distillation term is `distill.term`. The formulas of contrast and
-//! scaling follow a public reimplementation, which has a sigmoid in the place of the attention's softmax, no factor 2, a sum
-//! of teachers in the place of their mean, no temperature, and lets each scaled teacher minimise a loss of its own.
+//! From the original come a learned scale for each relation and teacher, an attention that trusts teachers near the
+//! student, and learning both while the student learns. This module differs in three points: the original's teachers
+//! are hyperbolic models of one modality, score only the student's `K` favourites, and use binary cross-entropy; here
+//! they are the modalities' teachers, score all entities, and use `distill.term`. The formulas of contrast and scaling
+//! follow a public reimplementation. It has a sigmoid in place of the attention's softmax, no factor 2, a sum of
+//! teachers in place of their mean, no temperature, and a separate loss for each scaled teacher.
 
 use kge::checkpoint::{NamedTensors, TensorReader, require_finite};
 use kge::{Matrix, Real, row};
@@ -32,31 +32,31 @@ use crate::combine::{QueryTeachers, Scratch};
 
 /// Adam's learning rate for `w`.
 const RATE: f64 = 0.01;
-/// Epochs in which the attention's temperature grows by a factor of e.
+/// Number of epochs in which the attention's temperature grows by a factor of e.
 const GROWTH: f64 = 5.0;
 const WEIGHT: &str = "weight";
 
 /// The Senior: `w` with its optimiser, and the epoch's temperature.
 pub(crate) struct Senior {
-    /// `w (relation and inverse, teacher)`.
+    /// The parameters `w (relation and inverse, teacher)`.
     weight: Adam<f32>,
     pub(crate) steps: u64,
-    /// Divisor of the attention's logits in this epoch.
+    /// The divisor of the attention's logits in this epoch.
     pub(crate) temperature: f64,
 }
 
-/// Lesson of one query for its relation's `w`.
+/// The lesson of one query for the `w` of its relation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Lesson {
     pub(crate) relation: RelationId,
-    /// `∂L/∂w_m`, summed over the tails.
+    /// The gradient `∂L/∂w_m`, summed over the tails.
     pub(crate) gradient: Vec<f64>,
-    /// `a_m`.
+    /// The attention `a_m`.
     pub(crate) attention: Vec<f64>,
 }
 
 impl Senior {
-    /// A Senior whose scales are all 1, for so many `relations`, with inverses, and `teachers`.
+    /// A Senior for `relations`, including inverses, and `teachers`; all its scales are 1.
     pub(crate) fn new(relations: usize, teachers: usize) -> Senior {
         Senior { weight: Adam::new(Matrix::zeros(relations, teachers)), steps: 0, temperature: 1.0 }
     }
@@ -66,13 +66,13 @@ impl Senior {
         self.temperature = (epoch as f64 / GROWTH).exp();
     }
 
-    /// `s_m` of each teacher for a query of `relation`.
+    /// The scale `s_m` of each teacher for a query of `relation`.
     pub(crate) fn scales(&self, relation: RelationId) -> Vec<f64> {
         self.weight.parameters.row(relation.index()).iter().map(scale).collect()
     }
 
-    /// Integrates the `teachers` for a query of `relation` with these `tails`, whose scores by the student are `student
-    /// (entity)`. The integrated scores are in `scratch.combined` then; returns the query's lesson.
+    /// Integrates the `teachers` for a query of `relation` with these `tails` and the student's scores `student
+    /// (entity)`. Writes the integrated scores to `scratch.combined`, and returns the query's lesson.
     pub(crate) fn integrate(
         &self,
         teachers: &QueryTeachers<'_>,
@@ -100,7 +100,7 @@ impl Senior {
         soft.copy_from_slice(combined);
         let sum = f64::from(row::exp_and_sum(soft, row::max(combined)));
         let gradient = weights.iter().zip(&scales).enumerate().map(|(teacher, (weight, scale))| {
-            // Weighed by w, a score that stands for those left out is w (μ + w σ² / 2): its derivative is that at τ = 1 / 2w.
+            // Times w, the substitute for left-out scores is w (μ + w σ² / 2); its derivative is that at τ = 1 / 2w.
             teachers.fill(teacher, 1.0, 0.5 / weight, single);
             let expected = f64::from(row::dot(soft, single)) / sum;
             let excess: f64 = tails.iter().map(|tail| expected - f64::from(single[tail.index()])).sum();
@@ -113,7 +113,7 @@ impl Senior {
         Lesson { relation, gradient, attention }
     }
 
-    /// One step on the `lessons` of a batch with so many `pairs` of query and tail.
+    /// Takes one step on the `lessons` of a batch with `pairs` pairs of query and tail.
     pub(crate) fn learn(&mut self, lessons: &[Lesson], pairs: f64) {
         let parameters = &self.weight.parameters;
         let mut gradient = Matrix::<f32>::zeros(parameters.rows(), parameters.columns());
@@ -142,13 +142,13 @@ impl Senior {
         NamedTensors::default().matrix(WEIGHT, &self.weight.parameters)
     }
 
-    /// Everything needed to go on.
+    /// Everything needed to resume training.
     pub(crate) fn state(&self) -> NamedTensors<'_> {
         let Adam { mean, square, .. } = &self.weight;
         self.tensors().matrix("mean", mean).matrix("square", square).text("steps", self.steps.to_string())
     }
 
-    /// Takes up a state saved under `prefix.`.
+    /// Restores a state saved under `prefix.`.
     pub(crate) fn restore(&mut self, reader: &TensorReader, prefix: &str) -> Result<()> {
         self.steps = reader.number(&format!("{prefix}.steps"))?;
         reader.load(&format!("{prefix}.{WEIGHT}"), &mut self.weight.parameters)?;
@@ -161,12 +161,12 @@ impl Senior {
     }
 }
 
-/// `2 σ(w)`.
+/// The scale `2 σ(w)`.
 fn scale(weight: &f32) -> f64 {
     2.0 / (1.0 + f64::from(-weight).exp())
 }
 
-/// `KL(softmax(teacher / τ) ‖ softmax(student / τ))`, given the student's `ln Σ exp(z / τ)`; `soft` is a buffer.
+/// `KL(softmax(teacher / τ) ‖ softmax(student / τ))`; `log_sum` is the student's `ln Σ exp(z / τ)`, `soft` is a buffer.
 fn divergence(teacher: &[f32], student: &[f32], tau: f64, log_sum: f64, soft: &mut [f32]) -> f64 {
     let (shift, rate) = (row::max(teacher), f32::from_f64(1.0 / tau));
     let [sum, gap] = row::soften_against(teacher, student, shift, rate, soft).map(f64::from);
@@ -203,7 +203,7 @@ mod tests {
         soft_labels([1, 2, ENTITIES], |_, teacher, entity| score(teacher, entity))
     }
 
-    /// The same scores in a cache that keeps those of the tails and of one other entity.
+    /// The same scores in a cache that keeps the scores of the tails and of one other entity.
     fn lossy() -> SoftLabels {
         let relations = vec![Relation { key: "r".into(), name: None }];
         let vocabulary = Vocabulary { entities: vec![Entity::default(); ENTITIES], relations };
@@ -223,7 +223,7 @@ mod tests {
         SoftLabels::map(&[file], names(2), &data).unwrap()
     }
 
-    /// Calls `with` with the teachers of the only query.
+    /// Calls `with` with the teachers of the single query.
     fn ask<R>(labels: &SoftLabels, with: impl FnOnce(&QueryTeachers<'_>) -> R) -> R {
         with(&Sources::new(labels, 1).of(0))
     }
@@ -245,7 +245,7 @@ mod tests {
         })
     }
 
-    /// The cross-entropy of both tails by given weights of the teachers.
+    /// The cross-entropy of both tails with given weights of the teachers.
     fn loss(labels: &SoftLabels, weights: [f64; 2]) -> f64 {
         let mut scratch = Scratch::new(ENTITIES);
         ask(labels, |teachers| teachers.blend(weights.into_iter().enumerate(), 1.0, &mut scratch));
@@ -268,7 +268,7 @@ mod tests {
         };
         let expected = softmax(&[-divergence(0), -divergence(1)]);
         assert!((found.attention[0] - expected[0]).abs() < 1e-5, "{found:?}, expected {expected:?}");
-        // Later it is nearly even.
+        // In a late epoch the attention is nearly uniform.
         senior.begin_epoch(60);
         assert!((integrate(&senior, &whole()).attention[0] - 0.5).abs() < 1e-4);
     }

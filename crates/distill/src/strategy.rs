@@ -3,13 +3,13 @@
 use stage::{Error, Modality, Result};
 use std::collections::BTreeMap;
 
-/// A non-empty set of teachers, the paper's action `a` (Eq. 6). Number `k` (from 0) holds teacher `m` if bit `m` of `k + 1` is
-/// set, with the teachers in their fixed order; the last one holds them all. Tables have one column per strategy, by number.
+/// A non-empty set of teachers, the paper's action `a` (Eq. 6). Number `k` (from 0) has teacher `m` if `k + 1` has bit
+/// `m`; teachers have a fixed order, and the last set holds all. Tables have a column per strategy, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Strategy(pub usize);
 
 impl Strategy {
-    /// The strategy of all `teachers` together: the baseline of the reward.
+    /// The strategy of all `teachers`: the baseline of the reward.
     pub fn all(teachers: usize) -> Strategy {
         Strategy(strategies(teachers) - 1)
     }
@@ -17,7 +17,7 @@ impl Strategy {
     /// The strategy of these teachers, by position.
     ///
     /// # Panics
-    /// If there are none.
+    /// Panics if there are no teachers.
     pub fn of(teachers: impl IntoIterator<Item = usize>) -> Strategy {
         let bits = teachers.into_iter().fold(0usize, |bits, teacher| bits | 1 << teacher);
         Strategy(bits.checked_sub(1).expect("a strategy holds at least one teacher"))
@@ -28,17 +28,17 @@ impl Strategy {
         Strategy::of(self.members().filter(|member| *member != teacher))
     }
 
-    /// The strategies of one of so many `teachers` alone.
+    /// The strategies with only one of the `teachers`.
     pub fn singles(teachers: usize) -> Vec<Strategy> {
         (0..teachers).map(|teacher| Strategy::of([teacher])).collect()
     }
 
-    /// All strategies of so many `teachers`.
+    /// All strategies of this number of `teachers`.
     pub fn every(teachers: usize) -> Vec<Strategy> {
         (0..strategies(teachers)).map(Strategy).collect()
     }
 
-    /// The strategy of these `modalities` among the `teachers`; an error if one of them is no teacher.
+    /// The strategy of these `modalities` among the `teachers`; an error if a modality has no teacher.
     pub fn named(modalities: &[Modality], teachers: &[Modality]) -> Result<Strategy> {
         let mut members = Vec::new();
         for modality in modalities {
@@ -53,17 +53,17 @@ impl Strategy {
         Ok(Strategy::of(members))
     }
 
-    /// The teachers in it.
+    /// The teachers in the strategy.
     pub fn members(self) -> impl Iterator<Item = usize> {
         (0..16).filter(move |teacher| self.has(*teacher))
     }
 
-    /// Tells whether it holds this teacher.
+    /// Tells whether the strategy holds this teacher.
     pub fn has(self, teacher: usize) -> bool {
         (self.0 + 1) >> teacher & 1 == 1
     }
 
-    /// Number of teachers in it; never 0.
+    /// Number of teachers in the strategy; never 0.
     pub fn size(self) -> usize {
         self.members().count()
     }
@@ -73,18 +73,18 @@ impl Strategy {
         1.0 / self.size() as f32
     }
 
-    /// The factors of all `teachers`' scores in the mean: 0 for those that it does not hold.
+    /// The factors of all `teachers`' scores in the mean: 0 for teachers outside the strategy.
     pub fn weights(self, teachers: usize) -> Vec<f32> {
         (0..teachers).map(|teacher| if self.has(teacher) { self.share() } else { 0.0 }).collect()
     }
 
-    /// The names of its teachers, joined by `+`.
+    /// The names of the strategy's teachers, joined by `+`.
     pub fn name(self, teachers: &[Modality]) -> String {
         self.members().map(|teacher| teachers[teacher].as_str()).collect::<Vec<_>>().join("+")
     }
 }
 
-/// The positions of a query's tails by the strategy chosen for them: `actions` are one for all, or one for each.
+/// The positions of a query's tails, by their strategy: `actions` has one strategy for all tails, or one for each.
 pub(crate) fn by_strategy(actions: &[Strategy], tails: usize) -> BTreeMap<Strategy, Vec<usize>> {
     let mut groups = BTreeMap::<_, Vec<_>>::new();
     for (position, strategy) in actions.iter().cycle().take(tails).enumerate() {
@@ -93,7 +93,7 @@ pub(crate) fn by_strategy(actions: &[Strategy], tails: usize) -> BTreeMap<Strate
     groups
 }
 
-/// Number of strategies of so many teachers: `2^M - 1`.
+/// Number of strategies of `teachers` teachers: `2^M - 1`.
 pub fn strategies(teachers: usize) -> usize {
     (1 << teachers) - 1
 }

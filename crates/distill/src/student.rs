@@ -1,4 +1,4 @@
-//! The student in training: each step asks the policy, visits the rows, and rewards the policy.
+//! The student in training: each step asks the policy, visits the rows, and sends rewards to the policy.
 
 use kge::checkpoint::{NamedTensors, TensorReader};
 use kge::{Initial, Model, StepLoss};
@@ -18,7 +18,7 @@ use crate::teaching::Teaching;
 const POLICY: &str = "policy.safetensors";
 const SENIOR: &str = "senior.safetensors";
 
-/// The student with everything it learns from.
+/// The student, with everything from which it learns.
 pub struct Student<'a> {
     data: &'a Data,
     engine: Box<dyn StudentEngine + 'a>,
@@ -27,7 +27,7 @@ pub struct Student<'a> {
     tally: EpochTally,
 }
 
-/// Figures of one epoch for the event log, summed: counts are whole numbers all the same.
+/// Sums of one epoch's figures for the event log; counts are whole numbers although they are `f64`.
 #[derive(Default)]
 struct EpochTally {
     actions: Vec<f64>,
@@ -39,13 +39,13 @@ struct EpochTally {
     pairs: f64,
     /// The Senior's attention to each teacher.
     attention: Vec<f64>,
-    /// The queries that it is summed over.
+    /// Number of queries in the sum of `attention`.
     attended: f64,
 }
 
 impl<'a> Student<'a> {
-    /// A student that starts from `initial` and learns at a `place`, alone without `teaching`; on a device from the scores of
-    /// `teachers`, if these are to be computed anew. An error if a device's memory does not hold it.
+    /// A student that starts from `initial` and learns at a `place`; without `teaching` it learns alone. On a device,
+    /// `teachers` compute their scores anew, if given. An error if the student does not fit a device's memory.
     pub fn new(
         place: &Place,
         initial: Initial<f32>,
@@ -62,7 +62,7 @@ impl<'a> Student<'a> {
 }
 
 impl EpochTally {
-    /// Adds a batch of so many pairs of query and tail.
+    /// Adds a batch of `pairs` pairs of query and tail.
     fn add(&mut self, pairs: usize, actions: &[Vec<Strategy>], lessons: &Lessons) {
         self.pairs += pairs as f64;
         self.distillation += lessons.distillation;
@@ -181,7 +181,7 @@ impl Learner for Student<'_> {
 }
 
 impl Student<'_> {
-    /// Writes what the policy that was kept thinks of every training query, if there is one.
+    /// Writes the kept policy's probabilities for every training query, if there is a policy.
     pub(crate) fn write_choices(&mut self, work: &Work) -> Result<()> {
         let Some(teaching) = &mut self.teaching else { return Ok(()) };
         let teachers = teaching.teachers();
@@ -197,7 +197,7 @@ impl Student<'_> {
         choices::write(&work.path(choices::FILE), self.data, teachers, &said)
     }
 
-    /// Has the policy's network on the host as it stands.
+    /// Brings the host's copy of the policy's network up to date.
     fn read_policy(&mut self) -> Result<()> {
         match self.teaching.as_mut().and_then(|teaching| teaching.policy.as_mut()) {
             Some(policy) => self.engine.read_policy(policy),

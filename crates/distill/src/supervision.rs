@@ -1,5 +1,5 @@
-//! Supervision of the student in a row of its scores, and the figures that a row leaves behind: the reward of an action (Eq. 8),
-//! and its advantage over the baseline (the `δ` of Eqs. 9 and 10).
+//! Supervision of the student in a row of its scores, and the figures of a row: the reward of an action (Eq. 8), and
+//! its advantage over the baseline (the `δ` of Eqs. 9 and 10).
 
 use device::Terms;
 use kge::Objective;
@@ -11,37 +11,37 @@ use crate::objective::{Pass, RowBuffers};
 use crate::senior::{Lesson, Senior};
 use crate::strategy::{Strategy, by_strategy};
 
-/// Teachers of the student, beside the triples.
+/// The teachers of the student, besides the triples.
 #[derive(Clone, Copy)]
 pub(crate) enum Supervision<'a> {
-    /// Nobody: the triples alone.
+    /// No teachers: the student learns from the triples alone.
     Alone,
-    /// The teachers of each query's actions: one for all its tails, or one for each.
+    /// The teachers of each query's actions: one action for all its tails, or one for each tail.
     Strategies {
         teachers: &'a Sources<'a>,
         actions: &'a [Vec<Strategy>],
-        /// Rewards, if a policy waits for them.
+        /// The rewards' values, if a policy needs rewards.
         reward: Option<&'a PolicyKeys>,
     },
-    /// All teachers, as MulDE's Senior integrates them.
+    /// All teachers, integrated by MulDE's Senior.
     Senior { teachers: &'a Sources<'a>, senior: &'a Senior },
 }
 
-/// Turns rows of the student's scores into the gradient of `CE + γ · L_NDKD` (Eq. 4; whatever the term is).
+/// Turns rows of the student's scores into the gradient of `CE + γ · L_NDKD` (Eq. 4), or of another term.
 pub(crate) struct StudentObjective<'a> {
     pub(crate) queries: &'a QuerySet,
     pub(crate) terms: Terms,
     pub(crate) supervision: Supervision<'a>,
 }
 
-/// Figures that a row leaves behind, or all rows of a batch.
+/// The figures of a row, or of all rows of a batch.
 #[derive(Default)]
 pub(crate) struct Lessons {
     /// The distillation term, summed over pairs of query and tail, without its weight.
     pub(crate) distillation: f64,
-    /// Every pair's action, where a policy waits for rewards.
+    /// The rewarded action of every pair, if a policy needs rewards.
     pub(crate) outcomes: Vec<RewardedAction>,
-    /// The Senior's lessons, if there is one.
+    /// The lessons of the Senior, if there is one.
     pub(crate) senior: Vec<Lesson>,
 }
 
@@ -79,7 +79,7 @@ impl Objective<f32> for StudentObjective<'_> {
             }
             Supervision::Senior { teachers, senior } => {
                 let relation = self.queries.query(query).relation;
-                // Before the pass takes the tails out of the scores.
+                // The Senior needs the scores before the pass removes the tails.
                 let lesson = senior.integrate(&teachers.of(query), relation, tails, scores, tau, rows);
                 lessons.senior = vec![lesson];
                 let mut pass = Pass::new(scores, tails, self.terms, buffers);
@@ -92,31 +92,31 @@ impl Objective<f32> for StudentObjective<'_> {
     }
 }
 
-/// The reward of a combination of teachers for a target, which is better if its cross-entropy is below the student's (Eq. 8).
+/// The reward of a combination of teachers for a target: better means lower cross-entropy than the student's (Eq. 8).
 pub(crate) fn reward(keys: &PolicyKeys, is_better: bool) -> f64 {
     if is_better { keys.reward } else { keys.penalty }
 }
 
-/// One sampled action, rewarded.
+/// One sampled action with its reward.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RewardedAction {
-    /// The row of the batch it was sampled for.
+    /// The row of the batch for which the action was sampled.
     pub(crate) row: usize,
     pub(crate) strategy: Strategy,
-    /// Its reward `R`.
+    /// The action's reward `R`.
     pub(crate) reward: f64,
     /// The baseline `R̂`: the reward of averaging all teachers.
     pub(crate) baseline: f64,
 }
 
 impl RewardedAction {
-    /// `δ = R - R̂` of Eq. 10, by which Eq. 9's gradient is multiplied.
+    /// The advantage `δ = R - R̂` of Eq. 10, which multiplies the gradient of Eq. 9.
     pub(crate) fn advantage(&self) -> f64 {
         self.reward - self.baseline
     }
 }
 
-/// The reward of each tail's action and of the baseline, all teachers together.
+/// The reward of each tail's action, and of the baseline, which is all teachers together.
 fn rewards(
     teachers: &QueryTeachers<'_>,
     row: usize,

@@ -1,4 +1,4 @@
-//! The teachers' side: their soft labels, and who chooses among them.
+//! The teachers' side: their soft labels, and the choice among the teachers.
 
 use dsom_soft_labels::SoftLabels;
 use kge::Model;
@@ -17,29 +17,29 @@ use crate::strategy::{Strategy, strategies};
 use crate::useful::{Usefulness, useful};
 use crate::worth::{best, confidence, log_probability};
 
-/// Soft labels, the selector of their teachers, and this epoch's random stream.
+/// Soft labels, the selector of their teachers, and the random stream of this epoch.
 pub struct Teaching<'a> {
     pub(crate) sources: Sources<'a>,
-    /// The teachers' usefulness, where that decides.
+    /// The teachers' usefulness, if the selection depends on it.
     pub(crate) usefulness: Option<Usefulness>,
-    /// The policy, which samples and learns from the reward, if one chooses.
+    /// The policy, if there is one; it samples strategies and learns from the reward.
     pub(crate) policy: Option<Policy<'a, f32>>,
-    /// MulDE's Senior, which integrates what was chosen, if there is one.
+    /// MulDE's Senior, if there is one; it integrates the chosen teachers.
     pub(crate) senior: Option<Senior>,
-    /// The choices of a rule for all training queries. With neither policy nor rule, chance draws every strategy alike.
+    /// A rule's choices for all training queries. With neither policy nor rule, strategies are drawn uniformly.
     rule: Option<Vec<Strategy>>,
     seed: u64,
     draws: ChaCha8Rng,
 }
 
 impl<'a> Teaching<'a> {
-    /// Decides what can be decided beforehand.
+    /// Makes the choices that are possible before training.
     ///
-    /// `models` are the teachers': all of them for the selection `useful`, which asks them about validation triples; all or
-    /// none for a policy that sees scores, which may multiply factors where it would read scores; none for others.
+    /// `models` are the teachers' models: all for selection `useful`, which asks them about validation triples; all or
+    /// none for a policy that sees scores, and may multiply factors instead of reading scores; none for others.
     ///
     /// # Errors
-    /// On interruption; and if a teacher's scores do not fit half precision.
+    /// Fails on interruption, and if a teacher's scores do not fit half precision.
     pub fn new(
         data: &'a Data,
         labels: &'a SoftLabels,
@@ -84,13 +84,13 @@ impl<'a> Teaching<'a> {
         self.sources.labels.teachers()
     }
 
-    /// Numbers, one for each teacher, under the teachers' names.
+    /// Values, one for each teacher, under the teachers' names.
     pub(crate) fn by_teacher(&self, values: Vec<f64>) -> Value {
         let names = self.teachers().iter().map(ToString::to_string);
         names.zip(values).collect()
     }
 
-    /// Begins epoch number `epoch`, which draws from a stream of its own.
+    /// Begins epoch number `epoch`, which draws from its own random stream.
     pub(crate) fn begin_epoch(&mut self, epoch: usize) {
         self.draws = draws(self.seed, epoch);
         if let Some(senior) = &mut self.senior {
@@ -98,8 +98,8 @@ impl<'a> Teaching<'a> {
         }
     }
 
-    /// The actions of a batch, for each of its queries: one for all tails, or one for each. A policy must have been asked about
-    /// the batch.
+    /// The actions of each query in a batch: one for all tails, or one for each tail. A policy must have been asked
+    /// about this batch before.
     pub(crate) fn act(&mut self, data: &Data, batch: &[u32], action: Action) -> Vec<Vec<Strategy>> {
         let mut actions = Vec::with_capacity(batch.len());
         for (row, &query) in batch.iter().enumerate() {

@@ -1,17 +1,17 @@
-//! Choice of the teachers that are worth listening to at all.
+//! The choice of the useful teachers.
 //!
-//! A teacher is useful if the others guess validation targets better with it than without it, each set of teachers at its
-//! best: by the sum of its scores with the weights `w` of the greatest likelihood, so no teacher is judged by the size of
-//! its scores. With `F_m` a teacher's scores of a query's candidates and `p` their softmax,
+//! A teacher is useful if the others predict validation targets better with it than without it, each set of teachers at
+//! its best: with the weights `w` of greatest likelihood in the sum of scores, so the size of scores does not matter.
+//! `F_m` are a teacher's scores of a query's candidates, and `p` is the softmax of the weighted sum:
 //!
 //! ```text
 //! L(T) = max_w 1/n Σ ln p(target)      p = softmax(Σ_{m ∈ T} w_m F_m)      Δ_m = L(T) - L(T without m)
 //! ```
 //!
-//! Beginning with all teachers, the one with the least `Δ` is left out while that is below [`LEAST`], and those that are left
-//! are judged anew: of two that say the same, one stays. A teacher whose weight is not positive is left out first: its
-//! scores would be averaged, not subtracted. `L` is concave in a handful of weights, so a few of Newton's steps find
-//! them, and thousands of targets are not learned by heart: nothing is held out.
+//! The choice begins with all teachers. While the least `Δ` is below [`LEAST`], its teacher is left out and the others
+//! are judged again: of two equal teachers, one stays. A teacher whose weight is not positive is left out first: its
+//! scores would be averaged, not subtracted. `L` is concave in a few weights, so a few Newton steps find them, and
+//! thousands of targets cannot be memorised by so few weights: nothing is held out.
 
 use kge::{Matrix, Model, Real, row};
 use mkg::EntityId;
@@ -23,24 +23,24 @@ use training::Data;
 use crate::likelihood::{Triples, soften};
 use crate::strategy::Strategy;
 
-/// Least gain of a teacher, in nats a target. Teachers of noise were found to add up to 0.0006 (thousands of targets), and one
-/// of captions that adds 0.007 to be missed by its student.
+/// Least gain of a useful teacher, in nats per target. In experiments, teachers of noise gained up to 0.0006 (thousands
+/// of targets); the student was worse without a teacher of captions that gained 0.007.
 const LEAST: f64 = 0.002;
-/// Newton's steps at most; they end where one gains less than [`ENOUGH`].
+/// Maximum number of Newton's steps; they end when a step gains less than [`ENOUGH`].
 const STEPS: usize = 20;
 const ENOUGH: f64 = 1e-5;
-/// Added to the diagonal of the curvature, which is singular where two teachers say the same.
+/// The number added to the diagonal of the curvature, which is singular if two teachers have equal scores.
 const RIDGE: f64 = 1e-6;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Usefulness {
-    /// Names of the teachers that are listened to, joined by `+`.
+    /// The names of the chosen teachers, joined by `+`.
     pub(crate) chosen: String,
-    /// `Δ` of each teacher: beside the other chosen ones, or when it was left out.
+    /// The gain `Δ` of each teacher: over the other chosen teachers, or when it was left out.
     pub(crate) adds: BTreeMap<String, f64>,
 }
 
-/// Chooses the teachers that are useful for the validation triples, and says so in the log. `models` are those of all
+/// Chooses the teachers that are useful for the validation triples, and logs the choice. `models` are the models of all
 /// `teachers`.
 pub(crate) fn useful(
     data: &Data,
@@ -55,12 +55,12 @@ pub(crate) fn useful(
     Ok((strategy, usefulness))
 }
 
-/// Value and derivatives of the mean log-probability of all targets.
+/// The value and derivatives of the mean log-probability of all targets.
 struct Slope {
     value: f64,
-    /// First derivatives by the weights `(teacher)`.
+    /// The first derivatives with respect to the weights `(teacher)`.
     gradient: Vec<f64>,
-    /// Minus its second derivatives `(teacher, teacher)`: the mean covariance of the teachers' scores.
+    /// Minus the second derivatives `(teacher, teacher)`: the mean covariance of the teachers' scores.
     curvature: Matrix<f64>,
 }
 
@@ -88,8 +88,8 @@ impl Triples<'_> {
         Ok((kept, Usefulness { chosen: kept.name(teachers), adds }))
     }
 
-    /// Gains of each of these teachers over the others, given the likelihood `value` of all with these weights. If one is best
-    /// subtracted, it alone, with a gain of 0.
+    /// The gains of these teachers over the others; `value` is the likelihood of all of them with `weights`. If a
+    /// weight is not positive, only the teacher with the lowest weight, with a gain of 0.
     fn gains(&self, members: Strategy, weights: &[f64], value: f64) -> Result<Vec<(usize, f64)>> {
         let wrong = members.members().filter(|m| weights[*m] <= 0.0);
         if let Some(worst) = wrong.min_by(|a, b| weights[*a].total_cmp(&weights[*b])) {
@@ -99,7 +99,7 @@ impl Triples<'_> {
         each.map(|m| Ok((m, value - self.fit(members.without(m), &mut weights.to_vec())?))).collect()
     }
 
-    /// Moves the `weights` of these teachers to the greatest likelihood; returns it.
+    /// Moves the `weights` of these teachers to the greatest likelihood, and returns this likelihood.
     fn fit(&self, members: Strategy, weights: &mut [f64]) -> Result<f64> {
         (0..weights.len()).filter(|m| !members.has(*m)).for_each(|m| weights[m] = 0.0);
         let mut here = self.slope(weights)?;
@@ -126,7 +126,7 @@ impl Triples<'_> {
         Ok(here.value)
     }
 
-    /// The likelihood by the sum of scores with these weights, with its slope.
+    /// The likelihood under the sum of scores with these weights, with its derivatives.
     fn slope(&self, weights: &[f64]) -> Result<Slope> {
         let queries: Vec<usize> = (0..self.queries.len()).collect();
         let single: Vec<f32> = weights.iter().copied().map(f32::from_f64).collect();
@@ -136,7 +136,7 @@ impl Triples<'_> {
         })?;
         let mut mean = Slope::zero(weights.len());
         let share = 1.0 / self.queries.pairs() as f64;
-        // In order: sums do not depend on the number of threads.
+        // Summed in order, so that sums do not depend on the number of threads.
         for Slope { value, gradient, curvature } in of_queries {
             mean.value += share * value;
             row::add_scaled(&mut mean.gradient, share, &gradient);
@@ -157,7 +157,7 @@ fn slope_of_query(
     let teachers = weights.len();
     let mut slope = Slope::zero(teachers);
     let Some(softened) = soften(scores, weights, targets, known, [sum, soft]) else { return slope };
-    // `sum` has done its work.
+    // `sum` is free for reuse here.
     let (first, second) = moments(soft, scores, sum);
     for (target, softened) in targets.iter().zip(softened) {
         slope.value += softened.log_probability;
@@ -174,8 +174,8 @@ fn slope_of_query(
     slope
 }
 
-/// The sums of each teacher's `scores`, weighted by `soft`, and of their products `(teacher, teacher)`. `weighted` is a
-/// buffer.
+/// The sums of each teacher's `scores`, weighted by `soft`, and of the products of scores `(teacher, teacher)`.
+/// `weighted` is a buffer.
 fn moments(soft: &[f32], scores: &Matrix<f32>, weighted: &mut [f32]) -> (Vec<f64>, Matrix<f64>) {
     let (mut sums, mut products) = (Vec::new(), Matrix::zeros(scores.rows(), scores.rows()));
     for m in 0..scores.rows() {
@@ -190,7 +190,7 @@ fn moments(soft: &[f32], scores: &Matrix<f32>, weighted: &mut [f32]) -> (Vec<f64
     (sums, products)
 }
 
-/// Newton's step for the weights of these teachers, by elimination; the others' is zero.
+/// Newton's step for the weights of these teachers, by elimination; the step of all other weights is zero.
 fn newton(slope: &Slope, members: Strategy) -> Vec<f64> {
     let members: Vec<usize> = members.members().collect();
     let mut rows = Vec::new();
@@ -200,7 +200,7 @@ fn newton(slope: &Slope, members: Strategy) -> Vec<f64> {
         row.push(slope.gradient[*m]);
         rows.push(row);
     }
-    // Positive definite: no pivot is needed.
+    // The matrix is positive definite, so no pivot search is needed.
     for i in 0..rows.len() {
         let pivot = rows[i].clone();
         for (j, row) in rows.iter_mut().enumerate() {
@@ -248,8 +248,8 @@ mod tests {
         }
     }
 
-    /// The teachers chosen for 80 queries: the first knows the tail in 2 of 3, the second in the others as well, and the third
-    /// says what `third` says of a query and an entity.
+    /// The teachers chosen for 80 queries. The first knows the tail where `query % 3` is not 0, the second where it is
+    /// not 1. The third has the scores `third(query, entity)`.
     fn chosen(third: impl Fn(usize, usize) -> f32) -> (Strategy, Usefulness) {
         let pairs = (0..80).map(|i| (query(i), EntityId((i * 7 + 3) % 80)));
         let queries = QuerySet::from_pairs(pairs.collect());
@@ -264,15 +264,15 @@ mod tests {
 
     #[test]
     fn a_teacher_that_adds_nothing_is_left_out() {
-        // Loud, and always of another opinion.
+        // The third teacher has large scores that have nothing to do with the tails.
         let (strategy, found) = chosen(|query, entity| ((query * 31 + entity * 17) % 23) as f32);
         assert_eq!((strategy, found.chosen.as_str()), (Strategy::of([0, 1]), "structural+textual"));
         assert!(found.adds["visual"] < LEAST && found.adds["structural"] > 0.1, "{found:?}");
-        // Nor is one heard who is sure of what is wrong, and only of that.
+        // A teacher that gives low scores to all tails, and only to tails, is left out too.
         let (strategy, found) =
             chosen(|query, entity| if entity == (query * 7 + 3) % 80 { -4.0 } else { 1.0 });
         assert_eq!((strategy, found.adds["visual"]), (Strategy::of([0, 1]), 0.0), "{found:?}");
-        // Who says what another says is not needed beside it; one of the two is.
+        // Of two teachers with the same knowledge, one is left out and one is kept.
         let (strategy, found) = chosen(|query, entity| {
             let tail = (query * 7 + 3) % 80;
             if query % 3 != 0 && entity == tail { 8.0 } else { (entity % 5) as f32 * 0.6 }

@@ -1,4 +1,4 @@
-//! The worth of strategies to queries; and rules, which take for every training query the candidate that is worth most.
+//! The worth of strategies for queries, and rules, which choose the worthiest candidate for every training query.
 
 use kge::{Matrix, Real, row};
 use mkg::{EntityId, QuerySet};
@@ -8,8 +8,8 @@ use stage::{Result, interrupt};
 use crate::combine::{QueryTeachers, Scratch, Sources};
 use crate::strategy::Strategy;
 
-/// The worth `(query, candidate)` of each of the `candidates` to so many `queries`; `worth` computes one, given a query's number
-/// and its teachers.
+/// The worth `(query, candidate)` of the `candidates` for `queries` queries; `worth` computes one number from a query's
+/// number and teachers.
 pub fn table(
     sources: &Sources<'_>,
     queries: usize,
@@ -32,10 +32,10 @@ pub fn table(
     Ok(table)
 }
 
-/// The worth of a strategy to a query with these tails.
+/// The worth of a strategy for a query with these tails.
 pub(crate) type Worth = fn(&QueryTeachers<'_>, Strategy, &[EntityId], &mut Scratch) -> f64;
 
-/// The candidate with the most `worth`, for every training query; of equal ones the first.
+/// The candidate with the greatest `worth` for every training query; the first of equal candidates.
 pub(crate) fn best(
     sources: &Sources<'_>,
     queries: &QuerySet,
@@ -48,7 +48,7 @@ pub(crate) fn best(
     Ok((0..queries.len()).map(|query| candidates[row::argmax(table.row(query))]).collect())
 }
 
-/// The logarithm of the first entity's probability.
+/// The logarithm of the highest probability of an entity.
 pub(crate) fn confidence(
     teachers: &QueryTeachers<'_>,
     strategy: Strategy,
@@ -76,8 +76,8 @@ mod tests {
     use super::*;
     use crate::fixture::{query, soft_labels};
 
-    /// Two queries, the first with the tails 1 and 3, the second with 0; two teachers of weights 1, 4, 5, 2 and 3, 1, 1, 1 for
-    /// the first, and the other way round for the second.
+    /// Two queries, the first with the tails 1 and 3, the second with 0. Two teachers: their weights are 1, 4, 5, 2 and
+    /// 3, 1, 1, 1 for the first query, and exchanged for the second.
     fn ask(candidates: &[Strategy], worth: Worth) -> (Vec<Strategy>, [f64; 2]) {
         let weights = [[1.0f32, 4.0, 5.0, 2.0], [3.0, 1.0, 1.0, 1.0]];
         let labels = soft_labels([2, 2, 4], |query, teacher, entity| weights[query ^ teacher][entity].ln());
@@ -91,7 +91,7 @@ mod tests {
     #[test]
     fn the_surest_teacher_is_chosen_whatever_the_tails() {
         let (chosen, of_first) = ask(&Strategy::singles(2), confidence);
-        // 5 of 12 against 3 of 6.
+        // The highest probabilities are 5 of 12 and 3 of 6.
         assert!(
             (of_first[0] - (5.0f64 / 12.0).ln()).abs() < 1e-3 && (of_first[1] - 0.5f64.ln()).abs() < 1e-3
         );
@@ -103,7 +103,7 @@ mod tests {
         let (chosen, of_first) = ask(&Strategy::singles(2), log_probability);
         assert!((of_first[0] - ((4.0f64 * 2.0).ln() / 2.0 - 12.0f64.ln())).abs() < 1e-3, "{of_first:?}");
         assert_eq!(chosen, [Strategy(0), Strategy(0)]);
-        // The mean of scores is half a sure teacher for the second query, and none is for the first.
+        // For both queries, the mean of the scores is worse than the first teacher alone.
         assert_eq!(ask(&Strategy::every(2), log_probability).0, [Strategy(0), Strategy(0)]);
     }
 

@@ -1,6 +1,6 @@
-//! A student on a device: scores, combinations and gradients stay there, and so does the policy's network. Of a batch the
-//! log-probabilities come down before the step and the gradients of the logits go up after it; of every pair of query and tail
-//! it comes back whether the teachers chosen, and all together, answer it better than the student.
+//! A student on a device: scores, combinations, gradients and the policy's network stay there. For a batch, the host
+//! reads log-probabilities before the step and sends gradients of the logits after it. For each pair of query and tail,
+//! it reads whether the chosen teachers, and all teachers together, answer better than the student.
 
 use device::{
     BatchCrossEntropy, BatchDistillation, BatchFigures, Combination, Device, DeviceModel, DeviceNetwork,
@@ -28,16 +28,16 @@ pub(crate) struct DeviceStudent<'a> {
     trainer: DeviceTrainer<f32>,
     terms: Terms,
     teachers: Option<DeviceTeachers<'a>>,
-    /// The policy's network, and the part of a query that it sees. The policy on the host has what it said last, and from its
-    /// log-probabilities the loss and the gradient of the logits; its layers are what was last read.
+    /// The policy's network, and the part of a query that it sees. On the host, the policy has the last
+    /// log-probabilities, and computes loss and logits' gradient from them; its layers are those read last.
     network: Option<(DeviceNetwork, PolicyState)>,
-    /// True if the host has the layers as they stand.
+    /// True if the host has the current layers.
     is_fresh: bool,
 }
 
 impl<'a> DeviceStudent<'a> {
-    /// A student that starts from `initial`, and learns by the recipe's term from the teachers of a source and as `policy`
-    /// chooses.
+    /// A student that starts from `initial`, and learns by the recipe's term from the teachers of `source`, which
+    /// `policy` chooses.
     pub(crate) fn new(
         device: &Device,
         precision: Precision,
@@ -64,7 +64,7 @@ impl<'a> DeviceStudent<'a> {
         self.trainer.step(&self.data.queries, batch, &mut objective)
     }
 
-    /// A step with the teachers of each query's actions.
+    /// Takes a step with the teachers of each query's actions.
     fn by_strategies(
         &mut self,
         batch: &[u32],
@@ -85,7 +85,7 @@ impl<'a> DeviceStudent<'a> {
         Ok((loss, lessons))
     }
 
-    /// A step with all teachers, as MulDE's Senior integrates them.
+    /// Takes a step with all teachers, integrated by MulDE's Senior.
     fn by_senior(&mut self, batch: &[u32], senior: &Senior) -> Result<(StepLoss, Lessons)> {
         let relations: Vec<_> = batch.iter().map(|query| self.data.query(*query).relation).collect();
         let scales: Vec<f32> =
@@ -157,24 +157,24 @@ fn lacks(what: &str) -> Error {
     Error::new(Kind::Unexpected, format!("a student on a device lacks {what}"))
 }
 
-/// Source of the teachers' scores of a student on a device.
+/// The source of the teachers' scores for a student on a device.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum FromWhere {
-    /// The faster one for the shapes, as far as can be told beforehand
+    /// The faster source for the shapes, as far as this can be estimated beforehand
     #[default]
     Auto,
     /// The soft labels, copied to the device batch by batch
     Cache,
-    /// The teachers' models on the device, computed anew for every batch
+    /// The teachers' models on the device: scores are computed anew for every batch
     Recompute,
 }
 
-/// Width of the widest embeddings whose scores a device computes faster than it gets them: 2 bytes of a score at 8 GB/s
-/// take as long as 5,000 multiplications and additions at 20 TFLOP/s. Estimated from data sheets, not measured.
+/// Width of the widest embeddings whose scores a device computes faster than it receives them: 2 bytes of a score at 8
+/// GB/s take as long as 5,000 multiplications and additions at 20 TFLOP/s. Estimated from data sheets, not measured.
 const WIDEST: usize = 5000;
 
 impl FromWhere {
-    /// The teachers' models, if scores are to be computed anew.
+    /// The teachers' models, if their scores are to be computed anew.
     pub(crate) fn teachers(
         self,
         run: &Run,
@@ -199,7 +199,7 @@ impl FromWhere {
         }
         let mut models = Vec::new();
         for modality in labels.teachers() {
-            // No input of the student: those are what it was computed from, not where. The soft labels' record stands for it.
+            // No input of the student: inputs record data, not where it is computed. The soft labels' record suffices.
             manifest::verify(&run.teacher(modality))?;
             let reader = TensorReader::open(&run.teacher(modality).join(MODEL))?;
             models.push(Model::from_reader(&reader, data.entities(), data.relations())?);
@@ -231,7 +231,7 @@ pub(super) fn source<'a>(
     }))
 }
 
-/// The combinations of each query's actions, with the tails that each is for (Eq. 7).
+/// The combinations of each query's actions, each with its tails (Eq. 7).
 fn combinations(
     data: &Data,
     batch: &[u32],
@@ -245,7 +245,7 @@ fn combinations(
     of_batch.collect()
 }
 
-/// The reward of each pair's action and of the baseline, given which of them answer better than the student (Eq. 8).
+/// The reward of each pair's action and of the baseline, from their comparisons with the student (Eq. 8).
 fn outcomes(
     data: &Data,
     batch: &[u32],
@@ -259,7 +259,7 @@ fn outcomes(
     for (row, (query, actions)) in batch.iter().zip(actions).enumerate() {
         let actions = actions.iter().cycle().take(data.tails(*query).len());
         for (&strategy, answer) in actions.zip(answers.by_ref()) {
-            // Both are the same combination, whatever the device rounds.
+            // Both are the same combination, so rounding on the device must not make them differ.
             let chosen = if strategy == all { answer.baseline } else { answer.chosen };
             let [reward, baseline] = [chosen, answer.baseline].map(|is_better| reward(keys, is_better));
             outcomes.push(RewardedAction { row, strategy, reward, baseline });
@@ -268,7 +268,7 @@ fn outcomes(
     outcomes
 }
 
-/// Bytes of the device's memory that what teaches the student takes; `teachers` are those whose scores are computed there.
+/// Bytes of the device's memory that teaching needs; `teachers` are the models whose scores are computed there.
 pub(super) fn memory(
     data: &Data,
     distill: &Distill,

@@ -1,4 +1,4 @@
-//! A student on candle's CPU device beside one by the hand-written engine: the same batches, teachers, actions and rewards.
+//! Compares students on candle's CPU device and in the hand-written engine: same batches, teachers, actions, rewards.
 
 use device::{Device, numbers_read};
 use kge::checkpoint::TensorReader;
@@ -16,7 +16,7 @@ use crate::{Student, Teaching};
 
 const ENTITIES: u32 = 90;
 
-/// Between single precision here and there after a few steps of Adagrad, on parameters of order 1.
+/// The allowed difference of the engines in single precision after a few Adagrad steps, for parameters of order 1.
 const TOLERANCE: f64 = 1e-3;
 
 fn data() -> Data {
@@ -37,7 +37,7 @@ fn model(rank: usize, name: &str) -> Model<f32> {
 const CPU: Place = Place::Cpu(kge::ProductPrecision::Full);
 const CANDLE: Place = Place::Device(Device::Cpu, Precision::F32);
 
-/// Initial parameters of a student of the training's backbone.
+/// Initial parameters of a student with the training's backbone.
 fn initial(training: &Training) -> Initial<f32> {
     let (shape, mut generator) = (shape(training), seed::generator(3, "student", 0));
     let table = normal(ENTITIES as usize, shape.embedding(), 0.4, &mut generator);
@@ -63,7 +63,7 @@ impl Fixture {
         Fixture { data, teachers, labels }
     }
 
-    /// A student that learns from the cache, or, on a device, from scores that are computed anew.
+    /// A student that learns from the cache, or, on a device, from scores computed anew.
     fn student<'a>(&'a self, recipe: &'a Distill, place: &Place, recompute: bool) -> Student<'a> {
         let labels = (recipe.term != Term::None).then_some(&self.labels);
         let teaching = labels.map(|labels| Teaching::new(&self.data, labels, Vec::new(), recipe, 1).unwrap());
@@ -71,7 +71,7 @@ impl Fixture {
         Student::new(place, initial(&recipe.training), &self.data, teaching, teachers, recipe).unwrap()
     }
 
-    /// An epoch of a few batches: their losses and its figures.
+    /// Runs an epoch of a few batches; returns their losses and the epoch's figures.
     fn epoch(&self, student: &mut Student<'_>, number: usize) -> Value {
         student.begin_epoch(number);
         let step = |batch: &[u32]| {
@@ -82,7 +82,7 @@ impl Fixture {
         json!({ "losses": losses, "figures": student.end_epoch() })
     }
 
-    /// Asserts that after an epoch figures and parameters are those of the CPU.
+    /// Asserts that the figures and parameters after an epoch equal those on the CPU.
     fn assert_same(&self, recipe: &Distill, recompute: bool, tolerance: f64) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.safetensors");
@@ -100,7 +100,7 @@ impl Fixture {
     }
 }
 
-/// Asserts that every number of `found` is near that of `expected`.
+/// Asserts that every number of `found` is near the same number of `expected`.
 fn assert_close(found: &Value, expected: &Value, tolerance: f64, what: &str) {
     match (found, expected) {
         (Value::Object(found), Value::Object(expected)) => {
@@ -153,11 +153,11 @@ fn a_student_on_a_device_learns_as_on_the_cpu() {
         recipes.push(Distill { training: Training { backbone, ..recipe().training }, ..recipe() });
     }
     recipes.iter().for_each(|recipe| fixture.assert_same(recipe, false, TOLERANCE));
-    // Teachers computed anew: a score has 11 bits in the cache, and Adagrad's first steps do not depend on a gradient's size.
+    // Scores computed anew: a cached score has 11 bits, and Adagrad's first steps do not depend on a gradient's size.
     fixture.assert_same(&recipe(), true, 2e-2);
 }
 
-/// REINFORCE in every state, with rewards that do not often agree with the baseline's.
+/// The recipe of a policy with this state; its rewards often differ from the baseline's reward.
 fn policy(state: PolicyState, action: Action) -> Distill {
     let keys = PolicyKeys { state, action, hidden: 16, learning_rate: 1e-3, ..PolicyKeys::default() };
     Distill { selection: Selection::Policy(keys), ..recipe() }
@@ -170,8 +170,8 @@ fn layers(student: &mut Student<'_>) -> Vec<Matrix<f32>> {
     student.teaching.as_ref().and_then(|teaching| teaching.policy.as_ref()).unwrap().parameters()
 }
 
-/// Adam's first steps are the learning rate whatever the gradient's size: where that is all but zero, its rounding is a
-/// share of 1e-3 a step. Such parameters are few, so the root of the mean square is held tighter.
+/// Asserts that layers are near. Adam's first steps have the learning rate's size, even where a gradient is nearly zero
+/// and rounding decides, up to 1e-3 a step. Such parameters are few: the root mean square has a tighter limit.
 fn assert_near(found: &[Matrix<f32>], expected: &[Matrix<f32>]) {
     assert_eq!(found.len(), expected.len());
     for (layer, (found, expected)) in found.iter().zip(expected).enumerate() {
@@ -226,7 +226,7 @@ fn a_policy_goes_on_with_the_other_device() {
 #[test]
 fn a_policy_on_a_device_says_what_it_says_on_the_cpu() {
     let fixture = Fixture::new();
-    // Vectors and scores have 11 bits in the cache.
+    // Cached vectors and scores have 11 bits.
     for (recompute, tolerance) in [(false, 1e-5), (true, 5e-3)] {
         for state in STATES {
             let recipe = policy(state, Action::Query);
@@ -237,7 +237,7 @@ fn a_policy_on_a_device_says_what_it_says_on_the_cpu() {
             let (data, start) = (&fixture.data, initial(&recipe.training));
             let mut engine =
                 student_engine(&CANDLE, start, data, &recipe, labels, teachers, Some(policy)).unwrap();
-            // One batch after another, one of them twice, and a smaller one.
+            // Asks about several batches: one of them twice, and a smaller one.
             for batch in [&[0, 5, 9, 20, 3, 7][..], &[1, 2, 3, 4, 5, 6], &[1, 2, 3, 4, 5, 6], &[8]] {
                 let before = numbers_read();
                 engine.ask(policy, batch).unwrap();
@@ -262,7 +262,7 @@ fn no_matrix_of_queries_and_entities_comes_back() {
         let mut student = fixture.student(&recipe, &CANDLE, false);
         let before = numbers_read();
         fixture.epoch(&mut student, 1);
-        // Three numbers a step; two of every pair; of every query seven log-probabilities, or the Senior's six numbers.
+        // Three numbers per step, two per pair, and per query seven log-probabilities or the Senior's six numbers.
         let queries = fixture.data.queries.len();
         let most = 3 * queries.div_ceil(60) + 2 * pairs + 7 * queries;
         assert!(numbers_read() - before <= most, "{} numbers, at most {most}", numbers_read() - before);

@@ -2,7 +2,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// The term's value for one triple and its gradient, without cross-entropy.
+/// The term's value for one triple, and its gradient without cross-entropy.
 fn distilled<T: Real>(student: &[f64], teacher: &[f64], group: &[u32], terms: Terms) -> (f64, Vec<f64>) {
     let [mut scores, mut teacher] =
         [student, teacher].map(|xs| xs.iter().map(|x| T::from_f64(*x)).collect::<Vec<T>>());
@@ -54,7 +54,7 @@ fn values_and_gradients_equal_the_reference() {
 
 #[test]
 fn a_confident_student_keeps_its_digits() {
-    // p_G is 1 - 5e-9: in single precision its complement, taken as a difference, would be 0.
+    // p_G is 1 - 5e-9: in single precision, the difference 1 - p_G would be 0.
     let (mut student, teacher) = (vec![0.0; 50], vec![0.0; 50]);
     student[3] = 23.0;
     let (exact, _) = distilled::<f64>(&student, &teacher, &[3], ndkd(false, 1.0));
@@ -72,7 +72,7 @@ fn a_group_of_all_entities_has_no_rest() {
 fn a_tail_far_above_all_others_leaves_finite_numbers() {
     let (far, even) = ([0.0, 0.0, 0.0, 2000.0], [0.0; 4]);
     let dkd = Terms { term: Divergence::Dkd, ..ndkd(true, 1.0) };
-    // Without the target 0, the sure side has all on 3, the other a third on each.
+    // Without the target 0, the certain side has all probability on 3, the other side a third on each entity.
     for (student, teacher, expected) in [
         (far, even, [-0.25, -1.0 / 3.0, -1.0 / 3.0, 1.25 - 1.0 / 3.0]),
         (even, far, [0.25, 0.25, 0.25, -0.75]),

@@ -4,21 +4,21 @@ use rand::{RngExt, SeedableRng};
 use super::*;
 use crate::fixture::golden;
 
-/// A matrix of the golden file, whose weights are `(output, input)`, read with rows and columns exchanged.
+/// A matrix of the golden file, transposed, because the file's weights are `(output, input)`.
 fn transposed(name: &str) -> Matrix<f64> {
     let rows: Vec<Vec<f64>> = golden(name);
     let values = (0..rows[0].len()).flat_map(|column| rows.iter().map(move |row| row[column])).collect();
     Matrix::from_values(rows[0].len(), rows.len(), values)
 }
 
-/// The rows of `W1` or its gradient that belong to one of the three teachers, `(entity, hidden)`.
+/// The rows of `W1` or of its gradient that belong to one of the three teachers, `(entity, hidden)`.
 fn of_teacher(name: &str, teacher: usize) -> Matrix<f64> {
     let weights = transposed(name);
     let (rows, hidden) = (weights.rows() / 3, weights.columns());
     Matrix::from_values(rows, hidden, weights.values()[teacher * rows * hidden..][..rows * hidden].to_vec())
 }
 
-/// The golden policy, asked about all golden queries.
+/// The golden policy after a forward pass over all golden queries.
 fn policy() -> Policy<'static, f64> {
     let (mut inputs, mut layers) = (Vec::new(), Vec::new());
     for (teacher, scores) in golden::<Vec<Vec<Vec<f64>>>>("teacher_logits").into_iter().enumerate() {
@@ -79,7 +79,7 @@ fn probabilities_loss_gradients_and_step_equal_the_reference() {
     assert_close(second.values(), transposed("grad_W2").values(), "W₂");
 
     assert_eq!(policy.reinforce(&outcomes()), loss);
-    // Adam's first step is the learning rate against the gradient's sign.
+    // Adam's first step is the learning rate, against the sign of the gradient.
     let (before, gradient) = (of_teacher("W1", 1), of_teacher("grad_W1", 1));
     let moved = policy.first[1].parameters.values().iter().zip(before.values());
     for ((after, before), gradient) in moved.zip(gradient.values()) {

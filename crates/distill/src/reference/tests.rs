@@ -1,4 +1,4 @@
-//! The fast code beside the equations.
+//! Compares the fast code with the equations.
 
 use kge::{Matrix, Objective as _};
 use mkg::{EntityId, QuerySet};
@@ -14,7 +14,7 @@ use crate::policy::{Dense, Policy};
 use crate::strategy::Strategy;
 use crate::supervision::{RewardedAction, StudentObjective, Supervision};
 
-/// All terms with weights and temperatures that are no default.
+/// All terms, with weights and temperatures that are not defaults.
 fn terms(tau: f64) -> [Term; 7] {
     let softening = Softening { gamma: 1.5, tau, tau_squared: true };
     let (alpha, beta) = (0.7, 1.3);
@@ -29,7 +29,7 @@ fn terms(tau: f64) -> [Term; 7] {
     ]
 }
 
-/// The fast value and gradient of a query's loss, scaled by a half; even tails have the first teacher, odd ones the second.
+/// The fast value and gradient of a query's loss, halved; even tails have the first teacher, odd ones the second.
 fn fast(term: &Term, teachers: &[Vec<f64>; 2], student: &[f64], tails: &[usize]) -> (f64, Vec<f64>) {
     let (mut scores, mut buffers) = (student.to_vec(), RowBuffers::new(student.len()));
     let ids: Vec<EntityId> = tails.iter().map(|tail| EntityId(*tail as u32)).collect();
@@ -71,7 +71,7 @@ proptest! {
     }
 }
 
-/// Scores of 12 entities that half precision has exactly.
+/// Scores of 12 entities that are exact in half precision.
 fn scores(of: usize) -> Vec<f64> {
     (0..12).map(|entity| ((entity * 7 + of * 5) % 23) as f64 / 4.0 - 2.0).collect()
 }
@@ -135,7 +135,7 @@ fn a_row_with_its_rewards_equals_the_equations() {
         let log_sum = query.log_sum(strategies[0], &mut scratch);
         let exact = combined[0].iter().map(|x| x.exp()).sum::<f64>().ln();
         assert!((log_sum - exact).abs() < 1e-5, "{log_sum}, exactly {exact}");
-        // The second time it is remembered, to the same bits.
+        // The second call returns the remembered number, with the same bits.
         assert_eq!(query.log_sum(strategies[0], &mut scratch), log_sum);
         assert!((query.score(strategies[0], EntityId(4)) - combined[0][4]).abs() < 1e-6);
         query.combine(strategies[0], 1.0, &mut scratch);

@@ -16,7 +16,7 @@ fn rewards_and_baselines_equal_the_reference() {
     let (rows, targets): (Vec<u32>, Vec<u32>) = (golden("row"), golden("target"));
     let (actions, student): (Vec<usize>, Vec<Vec<f32>>) = (golden("action"), golden("student_logits"));
     let (rewards, baselines): (Vec<f64>, Vec<f64>) = (golden("reward"), golden("baseline"));
-    // The triples by row, in the order of their tails.
+    // The triples by row, in the order of the rows' tails.
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|i| (rows[*i], targets[*i]));
     let pairs = order.iter().map(|i| (query(rows[*i]), EntityId(targets[*i])));
