@@ -346,7 +346,7 @@ mod tests {
                 "did you mean: Paris (Q90), Paris (Q830149), paris",
             ),
             (&LABELS, "Frnace", "no entity is called `Frnace`", "did you mean: France (Q142)"),
-            (&LABELS, "zzz", "no entity is called `zzz`", "the entity table"),
+            (&LABELS, "zzz", "no entity is called `zzz`", "they are like Paris (Q90)"),
         ] {
             let names = Names::new("entity", labels.iter().copied());
             let error = names.find(text).map_err(Error::from).unwrap_err();
