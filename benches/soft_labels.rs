@@ -66,11 +66,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     print_line(&format!(
         "{queries} queries, {entities} entities, {count} teachers, rank {rank}: {megabytes:.0} MB"
-    ));
-    print_line("                   ours       arrow      ratio");
-    write.print(megabytes, "MB/s");
-    scan.print(megabytes, "MB/s");
-    print_line(&format!("{:<14} {:7.0} MB/s", "random rows", megabytes / median(random)));
+    ))?;
+    print_line("                   ours       arrow      ratio")?;
+    write.print(megabytes, "MB/s")?;
+    scan.print(megabytes, "MB/s")?;
+    print_line(&format!("{:<14} {:7.0} MB/s", "random rows", megabytes / median(random)))?;
     let teachers = self::teachers(&data, count, number(3, 128))?;
     compare_lossy(folder.path(), &data, &teachers, number(4, 256))
 }
@@ -100,11 +100,11 @@ fn compare_lossy(
         fill.add(seconds[1].1, seconds[0].1);
     }
     let share = 100.0 * sizes[1] as f64 / sizes[0] as f64;
-    print_line(&format!("top {top}, rank {}: {share:.1} % of the bytes", teachers[0].model.rank()));
-    print_line("rows           lossy       whole      ratio");
+    print_line(&format!("top {top}, rank {}: {share:.1} % of the bytes", teachers[0].model.rank()))?;
+    print_line("rows           lossy       whole      ratio")?;
     let rows = (queries * teachers.len()) as f64;
-    write.print(rows, "/s");
-    fill.print(rows, "/s");
+    write.print(rows, "/s")?;
+    fill.print(rows, "/s")?;
     Ok(())
 }
 
@@ -137,10 +137,10 @@ impl Side {
         self.ratios.push(theirs / ours);
     }
 
-    fn print(self, amount: f64, unit: &str) {
+    fn print(self, amount: f64, unit: &str) -> stage::Result<()> {
         let Side { task, ours, theirs, ratios } = self;
         let [ours, theirs] = [ours, theirs].map(|seconds| amount / median(seconds));
-        print_line(&format!("{task:<14} {ours:7.0} {unit} {theirs:7.0} {unit} {:7.1}", median(ratios)));
+        print_line(&format!("{task:<14} {ours:7.0} {unit} {theirs:7.0} {unit} {:7.1}", median(ratios)))
     }
 }
 
