@@ -16,11 +16,11 @@ pub struct Arguments {
     pub(crate) modality: Vec<Modality>,
     /// Text encoder where the recipe names none: a folder with config.json, tokenizer.json and model.safetensors of a
     /// BERT, RoBERTa, DistilBERT, ModernBERT or NomicBERT, OWNER/NAME[@REVISION] on the Hugging Face hub, or `random`
-    /// [default: google-bert/bert-base-uncased]
+    /// [default: google-bert/bert-base-uncased at a pinned commit]
     #[arg(long, value_name = "MODEL", env = "DSOM_TEXT_MODEL")]
     pub(crate) text_model: Option<String>,
     /// Image encoder where the recipe names none: as for --text-model, but a ViT, BEiT, DINOv2, CLIP or SigLIP and
-    /// without a tokenizer [default: google/vit-base-patch16-224]
+    /// without a tokenizer [default: google/vit-base-patch16-224 at a pinned commit]
     #[arg(long, value_name = "MODEL", env = "DSOM_IMAGE_MODEL")]
     pub(crate) image_model: Option<String>,
     /// Image folder, if it is not the one that the graph's stage.json names
