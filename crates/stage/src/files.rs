@@ -26,23 +26,16 @@ const BINARY: [(&[u8], &str, &str); 12] = [
 ];
 
 /// The first words of texts that a server or Git LFS gives in place of the real file.
-const STAND_INS: [(&str, &str, &str); 7] = [
-    ("version https://git-lfs", "a pointer of Git LFS, not the file itself", "fetch the file: git lfs pull"),
-    ("<!doctype html", "a web page, not the file itself", "download the file again"),
-    ("<html", "a web page, not the file itself", "download the file again"),
-    ("<?xml", "XML, perhaps a server's error, not the file itself", "download the file again"),
+const STAND_INS: [(&[&str], &str, &str); 4] = [
     (
-        "404: not found",
-        "a server's error, not the file itself",
-        "is its address right? download the file again",
+        &["version https://git-lfs"],
+        "a pointer of Git LFS, not the file itself",
+        "fetch the file: git lfs pull",
     ),
+    (&["<!doctype html", "<html"], "a web page, not the file itself", "download the file again"),
+    (&["<?xml"], "XML, perhaps a server's error, not the file itself", "download the file again"),
     (
-        "entry not found",
-        "a server's error, not the file itself",
-        "is its address right? download the file again",
-    ),
-    (
-        "repository not found",
+        &["404: not found", "entry not found", "repository not found"],
         "a server's error, not the file itself",
         "is its address right? download the file again",
     ),
@@ -243,7 +236,7 @@ pub fn text(bytes: Vec<u8>) -> Result<String> {
         text.remove(0);
     }
     let start: String = text.trim_start().chars().take(30).collect::<String>().to_ascii_lowercase();
-    match STAND_INS.iter().find(|(words, ..)| start.starts_with(words)) {
+    match STAND_INS.iter().find(|(words, ..)| words.iter().any(|words| start.starts_with(words))) {
         Some((_, what, remedy)) => Err(Error::data(*what).hint(*remedy)),
         None => Ok(text),
     }

@@ -4,6 +4,9 @@ use stage::{Error, Result};
 
 use super::lines::{Lines, trimmed};
 
+/// The call of pandas that writes files as they are read here.
+pub(super) const TO_CSV: &str = "to_csv(path, sep=\"\\t\", header=False, index=False)";
+
 /// Separators of files that are not triple files of ours, with their names.
 const SEPARATORS: [(char, &str); 3] = [(',', "commas"), (';', "semicolons"), ('|', "bars")];
 
@@ -183,11 +186,8 @@ pub(super) fn separated(line: &str, columns: usize) -> Option<String> {
         line.split(separator).count() >= columns || line.starts_with('"') && line.contains(separator)
     };
     let separator = SEPARATORS.iter().find(|(separator, _)| fits(*separator) && !line.contains('\t'));
-    separator.map(|(_, name)| {
-        format!(
-            "is it CSV, with {name} and perhaps quotes? write tabs: in pandas to_csv(path, sep=\"\\t\", header=False, index=False)"
-        )
-    })
+    separator
+        .map(|(_, name)| format!("is it CSV, with {name} and perhaps quotes? write tabs: in pandas {TO_CSV}"))
 }
 
 /// Refuses a file without tabs if all lines have the same number of fields, three or more, between commas, semicolons

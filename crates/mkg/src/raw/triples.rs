@@ -65,9 +65,7 @@ fn refuse_numbered_columns(files: &[&Lines]) -> Result<()> {
     match files {
         [first, _, ..] if files.iter().all(|file| numbers(file)) => {
             let error = first.error(1, "all splits begin with `0 1 2`: numbers of columns, not a triple");
-            Err(error.hint(
-                "write them without a header: in pandas to_csv(path, sep=\"\\t\", header=False, index=False)",
-            ))
+            Err(error.hint(format!("write them without a header: in pandas {}", columns::TO_CSV)))
         }
         _ => Ok(()),
     }
